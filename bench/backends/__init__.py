@@ -1,0 +1,78 @@
+"""Backends: one file each, found by name; each opens a network on a device and runs it.
+
+A plug-in module has
+
+- ``FORMAT``: ``"module"`` (it runs the torch module itself) or ``"onnx"``,
+- ``open(source, *, device, threads) -> Session``.
+
+A backend never reads a clock and never decides what is compared. It raises BackendError with the
+reason when it cannot give exactly what was asked: a device that is missing or was not really used.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.records import Device
+
+Format = Literal["module", "onnx"]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The network to open."""
+
+    path: Path
+    """The .onnx file, or the safetensors file of the checkpoint."""
+    build_module: Callable[[], Any]
+    """Returns the torch module in eval mode, float32, on the CPU (folded where that is asked)."""
+
+
+class Session(Protocol):
+    """An open network on a device; a context manager that frees what it holds."""
+
+    device: str
+    """Where it really runs, such as ``cpu`` or ``cuda:0 (NVIDIA H100)``."""
+    runtime: str
+    """Library, version and the settings that matter to speed."""
+    threads: int
+    """Threads for one operator, as read back from the runtime."""
+
+    def bind(self, x: Floats) -> None:
+        """Take the next input, (N, C, H, W) float32, C-contiguous, and bring it to the device."""
+
+    def step(self) -> None:
+        """Run the network once on the bound input; may return before the device is done."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that was asked of it."""
+
+    def output(self) -> Floats:
+        """Return the logits of the last step, (N, classes) float32, in host memory."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Backend(Protocol):
+    """What a backend's module offers."""
+
+    FORMAT: Format
+
+    def open(self, source: Source, *, device: Device, threads: int) -> Session:
+        """Open `source` on `device` with `threads` threads for one operator.
+
+        Raises BackendError when the device is missing or was not really used.
+        """

@@ -1,0 +1,57 @@
+"""Errors that foldbench raises on purpose.
+
+Each message is one line: what was found, where, what is allowed, what to do. The library raises
+them; only the command line turns them into text on stderr and an exit code.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class BenchError(Exception):
+    """Something the user can mend; its text is shown as it is, without a traceback."""
+
+
+class ConfigError(BenchError):
+    """A configuration that cannot be used."""
+
+
+class DataError(BenchError):
+    """A data set that is missing, damaged or of the wrong form."""
+
+
+class UnknownNameError(BenchError):
+    """A name that no registry, run or configuration answers to."""
+
+
+class MissingPackageError(BenchError):
+    """A plug-in whose third-party package is not installed."""
+
+
+class RunError(BenchError):
+    """A run directory that is missing, damaged, busy or cannot be written."""
+
+
+class CheckpointError(BenchError):
+    """Weights or a checkpoint record that cannot be trusted."""
+
+
+class ExportError(BenchError):
+    """A network that could not be exported."""
+
+
+class BackendError(BenchError):
+    """A backend that could not give what was asked of it; becomes the reason of a row."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest spelling among `known`, or ``""``."""
+    lowered = {candidate.lower(): candidate for candidate in known}
+    close = get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    return f"; did you mean {lowered[close[0]]!r}?" if close else ""
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Return the text of `error` on one line of at most `limit` characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,297 @@
+"""The frozen records that flow through foldbench, each naming its parent's sha256.
+
+Checkpoint -> Artifact -> Measurement -> Run. Seconds, bytes and images are stored raw and
+unrounded; statistics are functions over them, and rounding happens in `reports` alone. A value that
+does not exist is None, never 0. A row that could not run is a Measurement with a reason.
+
+Schema history (`SCHEMA_VERSION` is written into every file; another version is refused):
+
+1. First version.
+"""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.errors import RunError
+
+SCHEMA_VERSION = 1
+
+Protocol = Literal["homework", "clean"]
+Variant = Literal["unfolded", "folded"]
+Device = Literal["cpu", "cuda"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Record(BaseModel):
+    """An immutable record; unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class Preprocessing(Record):
+    """How a uint8 image becomes the network's input.
+
+    ``x = (pixels / 255 - mean) / std`` per channel, as (N, C, H, W) float32; C, H, W are
+    `input_shape`. Images of another size are resized so that they cover (H, W), then cut out
+    around the centre.
+    """
+
+    input_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class DataInfo(Record):
+    """Which images were used, and what reading them cost."""
+
+    name: str
+    title: str
+    """For people: what the images are, and whether they are a lossy copy."""
+    path: str | None
+    sha256: Sha256
+    """Of the decoded pixels and labels of both splits."""
+    train_count: int
+    test_count: int
+    classes: tuple[str, ...]
+    original: bool
+    """True for the data set's own files; False for a copy of them or for somebody's own images."""
+    decode_s: float
+    """Seconds to decode and cache the images, or to map them when they were cached."""
+    from_cache: bool
+
+
+class Epoch(Record):
+    """One pass over the training images."""
+
+    epoch: int
+    loss: float
+    """Mean training loss: of batch means under `protocol: homework`, of images under `clean`."""
+    accuracy: float
+    """Share of augmented training images classified correctly, measured while training."""
+    validation_accuracy: float | None
+    """Share of held-out training images (never the test split) classified correctly."""
+    learning_rate: float
+    """At the epoch's end."""
+    duration_s: float
+    images_per_s: float
+
+
+class Checkpoint(Record):
+    """A trained network: weights in a safetensors file and everything needed to use them."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run: str
+    config_name: str
+    config: dict[str, Any]
+    """The configuration as it was resolved, defaults included."""
+    config_sha256: Sha256
+    model: str
+    model_args: dict[str, Any]
+    parameter_count: int
+    weights: str
+    """File name of the safetensors file, in the run directory."""
+    sha256: Sha256
+    size_bytes: int
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    data: DataInfo
+    seed: int
+    device: str
+    history: tuple[Epoch, ...]
+    environment: dict[str, Any]
+
+
+class Fold(Record):
+    """One BatchNorm that became part of the layer before it."""
+
+    layer: str
+    batchnorm: str
+
+
+class Skip(Record):
+    """One BatchNorm (or the whole network) that was left as it is, and why."""
+
+    module: str
+    reason: str
+
+
+class Agreement(Record):
+    """How far two sets of outputs are apart, on the same images."""
+
+    images: int
+    top1_equal: int
+    """Images for which both name the same class."""
+    max_abs_difference: float
+    """Largest absolute difference of two logits."""
+    max_rel_difference: float
+    """The same, divided by the largest absolute logit of the reference."""
+
+
+class FoldReport(Record):
+    """What folding did to the module, and the proof that the function stayed the same."""
+
+    batchnorms_before: int
+    """BatchNorm calls in the module's data flow before folding."""
+    batchnorms_after: int
+    folded: tuple[Fold, ...]
+    skipped: tuple[Skip, ...]
+    agreement: Agreement | None = None
+    """Folded against unfolded, both float32 in torch, on real images."""
+
+
+class PassReport(Record):
+    """What one export pass did to the graph."""
+
+    name: str
+    changed: int
+    """Number of places rewritten."""
+    detail: str
+
+
+class ParityCase(Record):
+    """The artifact against torch on one kind of input at one batch size."""
+
+    inputs: Literal["images", "random", "extreme"]
+    batch_size: int
+    error: float
+    """max |artifact - float64 torch| / max |float64 torch|."""
+    torch_error: float
+    """The same for float32 torch: the error that float32 arithmetic has anyway."""
+    tolerance: float
+    passed: bool
+
+
+class Parity(Record):
+    """Whether the artifact computes what the checkpoint computes."""
+
+    passed: bool
+    reason: str | None
+    cases: tuple[ParityCase, ...]
+
+
+class Artifact(Record):
+    """An exported network."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    checkpoint_sha256: Sha256
+    variant: Variant
+    path: str
+    """Relative to the run directory."""
+    sha256: Sha256
+    size_bytes: int
+    opset: int
+    exporter: str
+    node_count: int
+    batchnorm_nodes: int
+    """BatchNormalization nodes in the .onnx file."""
+    folded_by: tuple[Literal["foldbench", "exporter"], ...]
+    fold: FoldReport
+    passes: tuple[PassReport, ...]
+    parity: Parity
+    export_s: float
+
+
+class Block(Record):
+    """Consecutive timed calls of one contender in one round."""
+
+    round: int
+    samples_s: tuple[float, ...]
+
+
+class Timing(Record):
+    """Latency of one contender at one batch size: host array in, host array out."""
+
+    batch_size: int
+    first_call_s: float | None
+    """The first call at this batch size; None when it was not measured."""
+    warmup_calls: int
+    blocks: tuple[Block, ...]
+    checked_outputs: int = 0
+    """Timed outputs that were compared with the ones of the accuracy pass."""
+
+    def samples_s(self) -> tuple[float, ...]:
+        """Return the seconds of every timed call, in the order they were made."""
+        return tuple(s for block in self.blocks for s in block.samples_s)
+
+
+class Accuracy(Record):
+    """What a contender said about the whole test split."""
+
+    protocol: Protocol
+    correct: int
+    total: int
+    top1: tuple[int, ...]
+    """Predicted class index of each test image."""
+    agreement: Agreement | None
+    """Against float32 torch eager on the CPU, unfolded; None when that one did not run."""
+
+
+class Measurement(Record):
+    """One contender: an artifact (or the checkpoint itself) on a backend and a device."""
+
+    contender: str
+    """Unique within the run, such as ``ort/folded/cpu``."""
+    backend: str
+    variant: Variant
+    requested_device: Device
+    actual_device: str | None = None
+    """Where it really ran, as the runtime says; None when it did not run."""
+    runtime: str | None = None
+    """Library, version and settings, such as the execution providers of the session."""
+    status: Literal["ok", "failed", "skipped"]
+    reason: str | None = None
+    """Why it failed or was skipped; None when it is ok."""
+    source_sha256: Sha256 | None = None
+    """Of the file that was run."""
+    size_bytes: int | None = None
+    """Of the file that was run; None where no file holds just this network."""
+    precision: str = "float32"
+    threads: int | None = None
+    """Threads as read back from the runtime."""
+    open_s: float | None = None
+    """Seconds to load the file and build the session, in a fresh process."""
+    accuracy: Accuracy | None = None
+    timings: tuple[Timing, ...] = ()
+
+
+class Run(Record):
+    """Everything a report needs, and nothing it has to look up elsewhere."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    created: str
+    """UTC, ISO 8601."""
+    config: dict[str, Any]
+    """As resolved for the comparison."""
+    environment: dict[str, Any]
+    command: tuple[str, ...]
+    checkpoint: Checkpoint
+    artifacts: tuple[Artifact, ...]
+    evaluation_protocol: Protocol
+    evaluation_sha256: Sha256
+    """Of the uint8 images and labels that every contender was given."""
+    rounds: int
+    reference: str
+    """The contender that agreement is measured against."""
+    measurements: tuple[Measurement, ...]
+
+
+R = TypeVar("R", bound=Record)
+
+
+def parse_record(kind: type[R], text: str, origin: str) -> R:
+    """Return the record of type `kind` in the JSON `text`, which was read from `origin`.
+
+    Raises RunError that names the file and the first fault.
+    """
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise RunError(
+            f"{origin} is not a {kind.__name__.lower()} record of schema {SCHEMA_VERSION}: "
+            f"{where}: {first['msg']}; it was damaged or written by another version: "
+            "make it again, or use the version of foldbench that wrote it"
+        ) from None

@@ -1,0 +1,80 @@
+"""Plug-ins by file name: a model, data set, backend or pass is one file in its folder.
+
+The file's name is the plug-in's name everywhere: in YAML, on the command line, in reports. A folder
+is listed without importing anything, so `bench list` and `bench --help` need no heavy package.
+Files that begin with an underscore belong to the package itself and are no plug-ins.
+"""
+
+from ast import get_docstring, parse
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+from bench.errors import MissingPackageError, UnknownNameError, nearest
+
+# What to install when an import fails and the distribution is not named like the module.
+_DISTRIBUTIONS = {
+    "onnxruntime": "onnxruntime-gpu (macOS: onnxruntime)",
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+}
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The plug-ins of one kind, found in the folder of one package."""
+
+    kind: str
+    package: str
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all plug-ins, sorted, without importing any of them."""
+        return tuple(
+            sorted(p.stem for p in self._folder().glob("*.py") if not p.stem.startswith("_"))
+        )
+
+    def summary(self, name: str) -> str:
+        """Return the first line of the plug-in's docstring, without importing it."""
+        self.check(name)
+        source = (self._folder() / f"{name}.py").read_text(encoding="utf-8")
+        return (get_docstring(parse(source)) or "").partition("\n")[0]
+
+    def check(self, name: str) -> str:
+        """Return `name`; raise UnknownNameError with the nearest spelling if there is no such."""
+        known = self.names()
+        if name not in known:
+            raise UnknownNameError(
+                f"unknown {self.kind} {name!r}{nearest(name, known)} (known: {', '.join(known)})"
+            )
+        return name
+
+    def load(self, name: str) -> ModuleType:
+        """Import and return the plug-in's module.
+
+        Raises UnknownNameError, or MissingPackageError that names the package to install.
+        """
+        self.check(name)
+        try:
+            return import_module(f"{self.package}.{name}")
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing in ("", self.package.partition(".")[0]):
+                raise
+            raise MissingPackageError(
+                f"{self.kind} {name!r} needs the package {missing!r}, which is not installed: "
+                f"pip install {_DISTRIBUTIONS.get(missing, missing)}"
+            ) from error
+
+    def _folder(self) -> Path:
+        spec = find_spec(self.package)
+        if spec is None or spec.origin is None:
+            raise UnknownNameError(f"package {self.package!r} is not installed with foldbench")
+        return Path(spec.origin).parent
+
+
+MODELS = Registry("model", "models")
+DATASETS = Registry("dataset", "bench.datasets")
+BACKENDS = Registry("backend", "bench.backends")
+PASSES = Registry("pass", "exporters.passes")

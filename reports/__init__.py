@@ -1,0 +1,1 @@
+"""From stored records to text: tables for the terminal, Markdown and JSON."""

@@ -1,0 +1,61 @@
+"""Packaging of foldbench: ranges here, the exact versions known to work in constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (HERE / "bench/__init__.py").read_text(encoding="utf-8"), re.M
+).group(1)
+
+# onnxruntime-gpu has builds for x86-64 Linux and Windows alone; both kinds import as onnxruntime.
+HAS_GPU_BUILD = "platform_machine in 'x86_64 AMD64' and sys_platform != 'darwin'"
+NO_GPU_BUILD = "platform_machine not in 'x86_64 AMD64' or sys_platform == 'darwin'"
+
+setup(
+    name="foldbench",
+    version=VERSION,
+    description="Fold, export and measure PyTorch image classifiers: accuracy and latency, honestly",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[
+        "bench",
+        "bench.backends",
+        "bench.datasets",
+        "configs",
+        "exporters",
+        "exporters.passes",
+        "models",
+        "reports",
+    ],
+    package_data={"configs": ["*.yaml"], "reports": ["homework.json"]},
+    install_requires=[
+        "torch>=2.11",
+        "torchvision>=0.26",
+        "timm>=1.0.20",
+        "onnx>=1.20",
+        "onnxscript>=0.6",
+        f"onnxruntime-gpu>=1.30; {HAS_GPU_BUILD}",
+        f"onnxruntime>=1.30; {NO_GPU_BUILD}",
+        "numpy>=2.0",
+        "scikit-learn>=1.5",
+        "click>=8.1",
+        "tabulate>=0.9",
+        "pydantic>=2.10",
+        "ruamel.yaml>=0.18",
+        "safetensors>=0.5",
+        "pillow>=11",
+        "platformdirs>=4",
+        "filelock>=3.15",
+        "rich>=13.7",
+    ],
+    extras_require={
+        "test": ["pytest>=8.3", "hypothesis>=6.120", "jsonschema>=4.23", "build>=1.2"],
+        "lint": ["ruff>=0.9", "mypy>=1.14"],
+    },
+    entry_points={"console_scripts": ["bench = bench.cli:main"]},
+)
