@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -27,7 +28,9 @@ Channels = tuple[float, float, float]
 class Section(BaseModel):
     """A part of a configuration; unknown keys are refused, numbers are not read from text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
 
 
 class ModelSection(Section):
@@ -192,6 +195,22 @@ def builtin_names() -> tuple[str, ...]:
     return tuple(sorted(n for n in names if not n.startswith("_")))
 
 
+def summary(name: str) -> str:
+    """Return the first comment line of a configuration that comes with foldbench."""
+    first = (files("configs") / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def to_yaml(value: Mapping[str, Any]) -> str:
+    """Return `value` as YAML text that load() reads back."""
+    stream = StringIO()
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False
+    writer.dump(dict(value), stream)
+    return stream.getvalue()
+
+
 def load(name: str, overrides: Sequence[str] = ()) -> Loaded:
     """Load the configuration `name` (built in, or a path to a YAML file) with ``a.b=c`` overrides.
 
@@ -299,7 +318,8 @@ def _find_parent(name: str, child: Path) -> Path:
     if builtin.is_file():
         return builtin
     known = sorted(
-        {p.stem for p in child.parent.glob("*.yaml")} | {p.stem for p in builtin.parent.glob("*.yaml")}
+        {p.stem for p in child.parent.glob("*.yaml")}
+        | {p.stem for p in builtin.parent.glob("*.yaml")}
     )
     raise ConfigError(
         f"{child}: extends: no configuration {name!r} beside it or built in"
@@ -322,7 +342,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: holds {_shown(value)}; allowed: keys such as 'model:', 'train:'")
+        raise ConfigError(
+            f"{path}: holds {_shown(value)}; allowed: keys such as 'model:', 'train:'"
+        )
     return value
 
 
@@ -370,7 +392,8 @@ def _explain(error: ValidationError, origins: Mapping[str, str], fallback: str) 
     where = f"{_origin(path, origins, fallback)}: {path or 'the file'}"
     if fault["type"] == "extra_forbidden":
         allowed = _fields_at(location[:-1])
-        return f"{where}: unknown key{nearest(str(location[-1]), allowed)} (allowed: {', '.join(allowed)})"
+        near = nearest(str(location[-1]), allowed)
+        return f"{where}: unknown key{near} (allowed: {', '.join(allowed)})"
     if fault["type"] == "missing":
         return f"{where}: is missing: give it in the file or with --set {path}=..."
     message = fault["msg"].removeprefix("Value error, ")

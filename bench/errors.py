@@ -32,6 +32,10 @@ class RunError(BenchError):
     """A run directory that is missing, damaged, busy or cannot be written."""
 
 
+class TrainingError(BenchError):
+    """Training that cannot start or go on."""
+
+
 class CheckpointError(BenchError):
     """Weights or a checkpoint record that cannot be trusted."""
 

@@ -154,8 +154,8 @@ class ParityCase(Record):
 
     inputs: Literal["images", "random", "extreme"]
     batch_size: int
-    error: float
-    """max |artifact - float64 torch| / max |float64 torch|."""
+    error: float | None
+    """max |artifact - float64 torch| / max |float64 torch|; None for a wrong shape or NaN."""
     torch_error: float
     """The same for float32 torch: the error that float32 arithmetic has anyway."""
     tolerance: float
@@ -175,6 +175,8 @@ class Artifact(Record):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     checkpoint_sha256: Sha256
+    inputs_sha256: Sha256
+    """Of everything that the export depended on: checkpoint, options, images, versions."""
     variant: Variant
     path: str
     """Relative to the run directory."""

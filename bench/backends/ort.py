@@ -1,1 +1,115 @@
-"""x."""
+"""ONNX Runtime: the exported file on the CPU or CUDA execution provider."""
+
+from types import TracebackType
+from typing import Any, Self
+
+import onnxruntime
+
+from bench.backends import Floats, Format, Source
+from bench.errors import BackendError, one_line
+from bench.records import Device
+
+FORMAT: Format = "onnx"
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_HIGH = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+_SILENT = 4  # what the runtime would log on the way is checked and raised here
+
+
+class OrtSession:
+    """An InferenceSession called with host arrays; graph optimisation ALL, spinning as shipped."""
+
+    def __init__(self, session: Any, device: Device, threads: int) -> None:
+        self._session: Any = session
+        self._input = session.get_inputs()[0].name
+        self._outputs = [session.get_outputs()[0].name]
+        self._x: Floats | None = None
+        self._y: Floats | None = None
+        self.threads = threads
+        provider = check_provider(device, session.get_providers())
+        self.device = "cpu" if device == "cpu" else "cuda:0"
+        self.runtime = f"onnxruntime {onnxruntime.__version__} {provider}, graph optimisation all"
+
+    def bind(self, x: Floats) -> None:
+        """Take (N, C, H, W) float32; the runtime copies it to a GPU when it runs."""
+        self._x = x
+
+    def step(self) -> None:
+        """Run the session; returns when the output is in host memory."""
+        self._y = self._session.run(self._outputs, {self._input: self._x})[0]
+
+    def synchronize(self) -> None:
+        """Nothing to wait for: run() returns host arrays."""
+
+    def output(self) -> Floats:
+        """Return the logits of the last step, (N, classes) float32."""
+        if self._y is None:
+            raise BackendError("output() before step(): run the network first")
+        return self._y
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._session = self._x = self._y = None
+
+
+def check_provider(device: Device, held: list[str]) -> str:
+    """Return the provider that stands for `device`; raise BackendError when it is not held.
+
+    `held` is what the session itself says it uses, most preferred first. A session that fell back
+    holds CPUExecutionProvider alone, whatever was asked for.
+    """
+    wanted = _PROVIDERS[device]
+    if not held or held[0] != wanted:
+        raise BackendError(
+            f"asked for {device} ({wanted}), but the session holds {', '.join(held) or 'none'}: "
+            "onnxruntime fell back; check the driver (nvidia-smi) and that the CUDA and cuDNN "
+            "libraries it needs are installed"
+        )
+    return wanted
+
+
+def open(source: Source, *, device: Device, threads: int) -> OrtSession:
+    """Open the source's .onnx file on `device`.
+
+    Raises BackendError when onnxruntime cannot load it, has no such provider, or fell back.
+    """
+    onnxruntime.set_default_logger_severity(_SILENT)
+    wanted = _PROVIDERS[device]
+    if wanted not in onnxruntime.get_available_providers():
+        raise BackendError(
+            f"asked for {device}, but this onnxruntime {onnxruntime.__version__} has no {wanted} "
+            f"(it has {', '.join(onnxruntime.get_available_providers())}): "
+            "pip install onnxruntime-gpu"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = _HIGH
+    options.log_severity_level = _SILENT
+    try:
+        session = onnxruntime.InferenceSession(
+            str(source.path), options, providers=_provider_options(device)
+        )
+    except Exception as error:  # onnxruntime raises bare Exceptions of its own
+        raise BackendError(
+            f"onnxruntime could not open it on {device}: {one_line(error)}"
+        ) from None
+    return OrtSession(session, device, options.intra_op_num_threads)
+
+
+def _provider_options(device: Device) -> list[Any]:
+    if device == "cpu":
+        return [_PROVIDERS["cpu"]]
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+    # TF32 off as in torch; the search for convolution algorithms is stated, not left to a default.
+    settings = {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE"}
+    return [(_PROVIDERS["cuda"], settings)]

@@ -1,0 +1,220 @@
+"""Run directories: where the records of one training live, and how one is found again.
+
+``runs/deep_mish-003/`` holds ``run.json`` (what it is), ``resume.pt`` (while training),
+``weights.safetensors`` and ``checkpoint.json``, ``artifacts/*.onnx`` and ``artifacts.json``,
+``results.json`` and ``report.md``. Every file is whole or not there.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from bench.errors import RunError, UnknownNameError, nearest
+from bench.records import Artifact, Checkpoint, Run, parse_record
+from bench.storage import write_text
+
+_NAME = re.compile(r"(?P<config>.+)-(?P<number>\d{3,})")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run's folder."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name, such as ``deep_mish-003``."""
+        return self.path.name
+
+    @property
+    def config_name(self) -> str:
+        """The configuration's name, ``deep_mish`` for ``deep_mish-003``."""
+        match = _NAME.fullmatch(self.name)
+        return match["config"] if match else self.name
+
+    @property
+    def resume(self) -> Path:
+        """Where the training state is kept between epochs."""
+        return self.path / "resume.pt"
+
+    def meta(self) -> dict[str, Any]:
+        """Return run.json: the configuration and the training key; empty when it is missing."""
+        try:
+            value = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def is_trained(self) -> bool:
+        """Return whether training has finished."""
+        return (self.path / "checkpoint.json").is_file()
+
+    def is_compared(self) -> bool:
+        """Return whether a comparison has finished."""
+        return (self.path / "results.json").is_file()
+
+    def describe(self) -> str:
+        """Return how far the run has come, for `bench list`."""
+        if self.is_compared():
+            return "trained, exported, compared" if self.artifacts() else "trained, compared"
+        if self.is_trained():
+            return "trained, exported" if self.artifacts() else "trained"
+        return "training not finished"
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the checkpoint's record; raise RunError when training has not finished."""
+        path = self.path / "checkpoint.json"
+        return parse_record(
+            Checkpoint,
+            self._read(path, f"is not trained to its end: bench train {self.config_name}"),
+            str(path),
+        )
+
+    def write_checkpoint(self, checkpoint: Checkpoint) -> Path:
+        """Write the checkpoint's record; return its path."""
+        return self._write("checkpoint.json", checkpoint.model_dump_json(indent=1))
+
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """Return the exported artifacts, none when nothing was exported."""
+        path = self.path / "artifacts.json"
+        if not path.is_file():
+            return ()
+        try:
+            items = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError(f"{path}: is not JSON ({error}): export the run again") from error
+        if not isinstance(items, list):
+            raise RunError(f"{path}: is not a list of artifacts: export the run again")
+        return tuple(parse_record(Artifact, json.dumps(item), str(path)) for item in items)
+
+    def write_artifact(self, artifact: Artifact) -> Path:
+        """Add the artifact's record, in place of one of the same variant; return the path."""
+        kept = [a for a in self.artifacts() if a.variant != artifact.variant]
+        ordered = sorted([*kept, artifact], key=lambda a: a.variant, reverse=True)
+        return self._write(
+            "artifacts.json", json.dumps([a.model_dump(mode="json") for a in ordered], indent=1)
+        )
+
+    def results(self) -> Run:
+        """Return the record of the last comparison; raise RunError when there is none."""
+        path = self.path / "results.json"
+        text = self._read(path, f"has not been compared: bench compare {self.name}")
+        return parse_record(Run, text, str(path))
+
+    def write_results(self, run: Run) -> Path:
+        """Write the record of a comparison; return its path."""
+        return self._write("results.json", run.model_dump_json())
+
+    def write_report(self, markdown: str) -> Path:
+        """Write the Markdown report; return its path."""
+        return self._write("report.md", markdown)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; raise RunError when another one works on it."""
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"{self.path} is in use by another bench process: wait for it, or stop it"
+            ) from None
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _read(self, path: Path, missing: str) -> str:
+        try:
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise RunError(f"run {self.name} {missing}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"{path}: cannot be read: {error}") from error
+
+    def _write(self, name: str, text: str) -> Path:
+        write_text(self.path / name, text + "\n")
+        return self.path / name
+
+
+def list_runs(root: Path) -> tuple[RunDirectory, ...]:
+    """Return the runs in `root`, oldest first, by configuration and number."""
+    if not root.is_dir():
+        return ()
+    found = [RunDirectory(p) for p in root.iterdir() if (p / "run.json").is_file()]
+    return tuple(sorted(found, key=lambda run: (run.config_name, _number(run.name), run.name)))
+
+
+def create_run(root: Path, config_name: str, meta: dict[str, Any]) -> RunDirectory:
+    """Make the next numbered run of a configuration, with `meta` in its run.json."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        taken = [_number(p.name) for p in root.iterdir() if p.name.startswith(f"{config_name}-")]
+        number = max(taken, default=0) + 1
+        while True:
+            path = root / f"{config_name}-{number:03d}"
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise _cannot_write(root, error) from error
+    run = RunDirectory(path)
+    run._write("run.json", json.dumps(meta, indent=1))
+    return run
+
+
+def find_runs(root: Path, names: Sequence[str]) -> tuple[RunDirectory, ...]:
+    """Return the runs called `names` (names in `root`, or paths), in that order.
+
+    A configuration's name stands for its newest run.
+    """
+    return tuple(_find_run(root, name) for name in names)
+
+
+def newest_runs(root: Path, compared: bool = False) -> tuple[RunDirectory, ...]:
+    """Return the newest finished training, or comparison, of each configuration in `root`.
+
+    Raises RunError when there is none.
+    """
+    wanted = RunDirectory.is_compared if compared else RunDirectory.is_trained
+    newest = {run.config_name: run for run in list_runs(root) if wanted(run)}
+    if not newest and compared:
+        raise RunError(f"no compared run in {root}: measure one with bench compare")
+    if not newest:
+        raise RunError(f"no trained run in {root}: train one with bench train NAME (bench list)")
+    return tuple(newest.values())
+
+
+def _find_run(root: Path, name: str) -> RunDirectory:
+    for path in (root / name, Path(name)):
+        if (path / "run.json").is_file():
+            return RunDirectory(path)
+    runs = list_runs(root)
+    same = [run for run in runs if run.config_name == name]
+    if same:
+        return next((run for run in reversed(same) if run.is_trained()), same[-1])
+    known = [run.name for run in runs]
+    shown = ", ".join(known) if known else "none yet: bench train NAME makes one"
+    raise UnknownNameError(f"no run {name!r} in {root}{nearest(name, known)} (runs: {shown})")
+
+
+def _number(name: str) -> int:
+    match = _NAME.fullmatch(name)
+    return int(match["number"]) if match else 0
+
+
+def _cannot_write(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"cannot write in {path}: {error.strerror or error}: choose another place with --runs"
+    )

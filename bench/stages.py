@@ -1,0 +1,322 @@
+"""The job step by step: train, export, compare, report. Each step reads and writes one run."""
+
+import datetime
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.compare import REFERENCE, Evaluation, Subject, compare, list_contenders
+from bench.config import Config, Loaded, from_dict
+from bench.datasets import DataOptions, ImageSet, Split
+from bench.environment import describe_environment, has_nvidia_gpu, usable_cores
+from bench.errors import DataError
+from bench.preprocessing import preprocess
+from bench.progress import Listener
+from bench.records import Artifact, Checkpoint, Device, Preprocessing, Run
+from bench.registry import DATASETS
+from bench.runs import RunDirectory, create_run, list_runs
+from bench.storage import file_sha256, json_sha256
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are kept on this machine."""
+
+    runs: Path
+    cache: Path
+
+
+def load_data(config: Config, places: Places, listener: Listener) -> ImageSet:
+    """Read the images that the configuration names; raise DataError when that is impossible."""
+    path = Path(config.data.path).expanduser() if config.data.path else None
+    listener.note(f"reading {path or config.data.name}")
+    options = DataOptions(
+        path=path,
+        download=config.data.download,
+        image_size=config.data.image_size,
+        cache=places.cache,
+    )
+    images: ImageSet = DATASETS.load(config.data.name).load(options)
+    info = images.info
+    how = "mapped from the cache" if info.from_cache else "decoded"
+    listener.note(
+        f"{info.title}: {info.train_count:,} training and {info.test_count:,} test images, "
+        f"{len(info.classes)} classes, {how} in {info.decode_s:.1f} s"
+    )
+    return images
+
+
+def train(loaded: Loaded, places: Places, listener: Listener, fresh: bool = False) -> RunDirectory:
+    """Train the configuration's network, or go on with a training that was interrupted.
+
+    A finished training of the same configuration on the same images is not done again unless
+    `fresh`. Raises BenchError of the kind at fault; what was finished before stays.
+    """
+    config = loaded.config
+    data = load_data(config, places, listener)
+    key = _training_key(config, data)
+    run = None if fresh else _find_training(places.runs, loaded.name, key)
+    if run is None:
+        meta = {"config_name": loaded.name, "training_key": key, "config": loaded.as_dict()}
+        run = create_run(places.runs, loaded.name, meta)
+    if run.is_trained():
+        listener.note(f"{run.path} is trained already with these settings; --fresh trains anew")
+        return run
+    with run.locked():
+        _train_into(run, loaded, data, key, listener)
+    return run
+
+
+def export(
+    run: RunDirectory,
+    overrides: Sequence[str],
+    places: Places,
+    listener: Listener,
+) -> Artifact:
+    """Export the run's network as its configuration says, overridden by `overrides`."""
+    from exporters.export import ExportOptions, export_checkpoint, hash_inputs
+    from models._checkpoint import load_checkpoint
+
+    checkpoint = run.checkpoint()
+    config = from_dict(checkpoint.config, overrides, str(run.path / "checkpoint.json"))
+    module = load_checkpoint(checkpoint, run.path)
+    data = load_data(config, places, listener)
+    _refuse_other_classes(checkpoint, data)
+    pixels = data.test.images[_spread(len(data.test.labels), config.export.images)]
+    images = preprocess(pixels, checkpoint.preprocessing)
+    options = ExportOptions(config.export.fold_bn, config.export.opset, config.export.passes)
+    made = _find_artifact(run, hash_inputs(checkpoint, images, options))
+    if made is not None:
+        listener.note(f"{run.path / made.path} is exported already with these settings")
+        return made
+    listener.note(f"exporting {run.name} ({options.variant})")
+    with run.locked():
+        artifact = export_checkpoint(module, checkpoint, run.path, images, options)
+        run.write_artifact(artifact)
+    return artifact
+
+
+def compare_run(
+    run: RunDirectory,
+    overrides: Sequence[str],
+    places: Places,
+    listener: Listener,
+    command: Sequence[str] = (),
+) -> Run:
+    """Measure the run's contenders and store the record and the report in the run."""
+    from reports.render import render
+
+    checkpoint = run.checkpoint()
+    config = from_dict(checkpoint.config, overrides, str(run.path / "checkpoint.json"))
+    data = load_data(config, places, listener)
+    _refuse_other_classes(checkpoint, data)
+    settings = config.compare
+    subject = Subject(run.path, checkpoint, run.artifacts())
+    contenders = list_contenders(subject, settings.backends, _devices(settings.devices))
+    environment = describe_environment()
+    with run.locked(), _evaluation(config, data.test) as (evaluation, sha256):
+        measurements = compare(
+            subject,
+            contenders,
+            evaluation,
+            settings,
+            settings.threads or usable_cores(),
+            listener,
+        )
+        record = Run(
+            name=run.name,
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            config=config.model_dump(mode="json"),
+            environment=environment,
+            command=tuple(command),
+            checkpoint=checkpoint,
+            artifacts=subject.artifacts,
+            evaluation_protocol=evaluation.protocol,
+            evaluation_sha256=sha256,
+            rounds=settings.rounds,
+            reference=REFERENCE,
+            measurements=measurements,
+        )
+        run.write_results(record)
+        run.write_report(render(record, "md"))
+    return record
+
+
+def _find_artifact(run: RunDirectory, inputs_sha256: str) -> Artifact | None:
+    """Return the artifact that was made from the same inputs and is still whole."""
+    for artifact in run.artifacts():
+        path = run.path / artifact.path
+        same = artifact.inputs_sha256 == inputs_sha256 and path.is_file()
+        if same and file_sha256(path) == artifact.sha256:
+            return artifact
+    return None
+
+
+def _train_into(
+    run: RunDirectory, loaded: Loaded, data: ImageSet, key: str, listener: Listener
+) -> None:
+    import torch
+
+    from models._building import build_model
+    from models._checkpoint import save_weights
+    from models._training import Resume, pick_device, train_model
+
+    config = loaded.config
+    torch.set_num_threads(config.train.threads or usable_cores())
+    torch.manual_seed(config.seed)
+    size = config.data.image_size
+    preprocessing = Preprocessing(
+        input_shape=(3, size, size), mean=config.data.mean, std=config.data.std
+    )
+    classes = data.info.classes
+    model = build_model(config.model.name, config.model.args, len(classes), (3, size, size))
+    train_split, held_out = _hold_out(data.train, config.train.validation_fraction, config.seed)
+    device = pick_device(config.train.device)
+    listener.note(f"training {run.name} on {device.type} ({config.train.precision}) in {run.path}")
+    history = train_model(
+        model,
+        train_split,
+        held_out,
+        settings=config.train,
+        preprocessing=preprocessing,
+        seed=config.seed,
+        resume=Resume(run.resume, key),
+        listener=listener,
+    )
+    weights = run.path / "weights.safetensors"
+    save_weights(model, weights)
+    run.write_checkpoint(
+        Checkpoint(
+            run=run.name,
+            config_name=loaded.name,
+            config=loaded.as_dict(),
+            config_sha256=json_sha256(loaded.as_dict()),
+            model=config.model.name,
+            model_args=config.model.args,
+            parameter_count=sum(p.numel() for p in model.parameters()),
+            weights=weights.name,
+            sha256=file_sha256(weights),
+            size_bytes=weights.stat().st_size,
+            preprocessing=preprocessing,
+            classes=classes,
+            data=data.info,
+            seed=config.seed,
+            device=_device_name(device),
+            history=history,
+            environment=describe_environment(),
+        )
+    )
+    run.resume.unlink(missing_ok=True)
+
+
+def _device_name(device: Any) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _training_key(config: Config, data: ImageSet) -> str:
+    """Return the hash of everything that the trained weights depend on."""
+    resolved = config.model_dump(mode="json")
+    return json_sha256(
+        {
+            "model": resolved["model"],
+            "train": resolved["train"],
+            "seed": resolved["seed"],
+            "input": {k: resolved["data"][k] for k in ("image_size", "mean", "std")},
+            "images": data.info.sha256,
+        }
+    )
+
+
+def _find_training(root: Path, config_name: str, key: str) -> RunDirectory | None:
+    """Return the newest run of the configuration with the same training key."""
+    same = [
+        run
+        for run in list_runs(root)
+        if run.config_name == config_name and run.meta().get("training_key") == key
+    ]
+    return same[-1] if same else None
+
+
+def _hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split | None]:
+    """Split the training images by class; nothing is held out when `fraction` is 0."""
+    if fraction == 0:
+        return split, None
+    from sklearn.model_selection import train_test_split
+
+    try:
+        kept, held = train_test_split(
+            np.arange(len(split.labels)),
+            test_size=fraction,
+            stratify=split.labels,
+            random_state=seed,
+        )
+    except ValueError as error:
+        raise DataError(
+            f"cannot hold out {fraction:g} of {len(split.labels)} training images: {error}: "
+            "set train.validation_fraction to 0 or give more images"
+        ) from error
+    return (
+        Split(split.images[kept], split.labels[kept]),
+        Split(split.images[held], split.labels[held]),
+    )
+
+
+def _refuse_other_classes(checkpoint: Checkpoint, data: ImageSet) -> None:
+    if data.info.classes != checkpoint.classes:
+        raise DataError(
+            f"{data.info.title} has other classes ({', '.join(data.info.classes[:3])}, …) than "
+            f"run {checkpoint.run} was trained on ({', '.join(checkpoint.classes[:3])}, …): "
+            "give the images it was trained on with --data"
+        )
+
+
+def _spread(count: int, wanted: int) -> np.ndarray:
+    """Return at most `wanted` indices spread evenly over `count` images, so over all classes."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))
+
+
+def _devices(asked: Sequence[str]) -> tuple[Device, ...]:
+    """Return the devices to use; ``auto`` is the CPU, and CUDA where there is an NVIDIA GPU."""
+    devices: list[Device] = []
+    for name in asked:
+        if name == "auto":
+            devices += ["cpu", "cuda"] if has_nvidia_gpu() else ["cpu"]
+        elif name == "cpu" or name == "cuda":
+            devices.append(name)
+    return tuple(dict.fromkeys(devices))
+
+
+@contextmanager
+def _evaluation(config: Config, test: Split) -> Iterator[tuple[Evaluation, str]]:
+    """Yield the test split as the evaluation protocol wants it, as a file, and its sha256."""
+    settings = config.evaluate
+    images = test.images
+    if settings.protocol == "homework":
+        import torch
+
+        from models._augment import flip_and_crop
+
+        images = flip_and_crop(
+            torch.tensor(images),
+            flip=True,
+            crop_padding=4,
+            generator=torch.Generator().manual_seed(settings.seed),
+        ).numpy()
+    images = np.ascontiguousarray(images)
+    digest = hashlib.sha256(images)
+    digest.update(np.ascontiguousarray(test.labels))
+    with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
+        path = Path(folder) / "images.npy"
+        np.save(path, images, allow_pickle=False)
+        yield (
+            Evaluation(settings.protocol, path, test.labels, settings.batch_size),
+            (digest.hexdigest()),
+        )

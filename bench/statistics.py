@@ -1,0 +1,116 @@
+"""Statistics over plain numbers: intervals of shares, percentiles, paired ratios.
+
+Pure functions of their arguments; nothing is rounded, and a value that does not exist is None.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, sqrt
+from statistics import NormalDist
+
+import numpy as np
+
+MIN_SAMPLES_BEYOND = 10
+"""Samples expected above a percentile before it is given."""
+
+MIN_ROUNDS_FOR_INTERVAL = 5
+"""Rounds before a ratio gets an interval: fewer can be resampled in too few different ways."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster than a reference, with a 95 % interval where there is one."""
+
+    point: float
+    low: float | None
+    high: float | None
+    rounds: int
+    """Rounds in which both were timed."""
+
+
+def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Wilson score interval of the share ``correct / total``, within 0..1.
+
+    Raises ValueError unless ``0 <= correct <= total``, ``total > 0`` and ``0 < confidence < 1``.
+    Source: E. B. Wilson, Probable inference, J. Am. Stat. Assoc. 22 (1927).
+    """
+    if not 0 <= correct <= total or total == 0:
+        raise ValueError(f"no share: {correct} of {total}")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = correct / total
+    scale = 1 + z * z / total
+    centre = (share + z * z / (2 * total)) / scale
+    half = z / scale * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    low = 0.0 if correct == 0 else max(0.0, centre - half)
+    high = 1.0 if correct == total else min(1.0, centre + half)
+    return low, high
+
+
+def median(samples: Sequence[float]) -> float | None:
+    """Return the median, in the samples' unit; None when there are none."""
+    return float(np.median(samples)) if len(samples) else None
+
+
+def calls_needed(q: float) -> int:
+    """Return how many samples the percentile `q` (0 < q < 1) needs: 200 for 0.95.
+
+    Of n samples about ``n * (1 - q)`` lie above it, give or take the square root of that number
+    (a binomial count): with ten, their share is known to within a third; with one, the
+    "percentile" is the largest sample by another name.
+    """
+    return ceil(MIN_SAMPLES_BEYOND / (1 - q) - 1e-6)
+
+
+def percentile(samples: Sequence[float], q: float) -> float | None:
+    """Return the quantile `q` (0 < q < 1), in the samples' unit, interpolated linearly.
+
+    None when there are fewer than `calls_needed(q)` samples.
+    """
+    return float(np.quantile(samples, q)) if len(samples) >= calls_needed(q) else None
+
+
+def relative_spread(samples: Sequence[float]) -> float | None:
+    """Return the interquartile range divided by the median; None for fewer than four samples."""
+    if len(samples) < 4:
+        return None
+    low, middle, high = np.quantile(samples, (0.25, 0.5, 0.75))
+    return float((high - low) / middle) if middle > 0 else None
+
+
+def relative_drift(samples: Sequence[float]) -> float | None:
+    """Return median(last third) / median(first third) - 1; None for fewer than six samples."""
+    third = len(samples) // 3
+    if third < 2:
+        return None
+    first, last = float(np.median(samples[:third])), float(np.median(samples[-third:]))
+    return last / first - 1 if first > 0 else None
+
+
+def median_ratio(
+    reference_blocks: Mapping[int, Sequence[float]],
+    blocks: Mapping[int, Sequence[float]],
+    draws: int = 2000,
+    seed: int = 0,
+) -> Ratio | None:
+    """Return the speed-up of `blocks` over `reference_blocks`: above 1 is faster.
+
+    Both map a round to the seconds of its calls. Each round that has both gives
+    ``median(reference) / median(contender)``; the point is the median over rounds, and the
+    interval a 95 % percentile bootstrap over rounds, since calls of one block are not independent
+    (B. Efron, R. Tibshirani, An introduction to the bootstrap, 1993, chapter 13). None when no
+    round has both; no interval below MIN_ROUNDS_FOR_INTERVAL rounds.
+    """
+    pairs = [
+        (float(np.median(reference_blocks[r])), float(np.median(blocks[r])))
+        for r in sorted(reference_blocks.keys() & blocks.keys())
+        if len(reference_blocks[r]) and len(blocks[r])
+    ]
+    ratios = np.array([theirs / ours for theirs, ours in pairs if ours > 0])
+    if not len(ratios):
+        return None
+    point = float(np.median(ratios))
+    if len(ratios) < MIN_ROUNDS_FOR_INTERVAL:
+        return Ratio(point, None, None, len(ratios))
+    picks = np.random.default_rng(seed).integers(0, len(ratios), (draws, len(ratios)))
+    low, high = np.quantile(np.median(ratios[picks], axis=1), (0.025, 0.975))
+    return Ratio(point, float(low), float(high), len(ratios))

@@ -1,0 +1,219 @@
+"""A trained network as one checked .onnx file, with its provenance inside."""
+
+import hashlib
+import json
+import logging
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch import nn
+
+import bench
+from bench.accuracy import measure_agreement
+from bench.errors import ExportError, one_line
+from bench.records import (
+    Artifact,
+    Checkpoint,
+    FoldReport,
+    PassReport,
+    Variant,
+)
+from bench.registry import PASSES
+from bench.storage import file_sha256, json_sha256, write_with
+from exporters.fold import count_batchnorms, fold_batchnorm
+from exporters.parity import check_parity, run_module
+
+Floats = npt.NDArray[np.float32]
+
+EXPORTER = "torch.onnx.export(dynamo=True)"
+_TRACED_BATCH = 2
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How to export."""
+
+    fold_bn: bool
+    opset: int
+    passes: tuple[str, ...]
+
+    @property
+    def variant(self) -> Variant:
+        """What the result is called."""
+        return "folded" if self.fold_bn else "unfolded"
+
+
+def hash_inputs(checkpoint: Checkpoint, images: Floats, options: ExportOptions) -> str:
+    """Return the sha256 of everything that the artifact and its proofs follow from."""
+    return json_sha256(
+        {
+            "checkpoint": checkpoint.sha256,
+            "images": hashlib.sha256(images).hexdigest(),
+            "options": asdict(options),
+            "versions": _versions(),
+        }
+    )
+
+
+def fold_checkpoint(module: nn.Module, example: Floats) -> tuple[nn.Module, FoldReport]:
+    """Return a folded copy of `module` (eval mode) and the report; `example` is (n, C, H, W)."""
+    return fold_batchnorm(module, torch.from_numpy(example))
+
+
+def export_checkpoint(
+    module: nn.Module,
+    checkpoint: Checkpoint,
+    folder: Path,
+    images: Floats,
+    options: ExportOptions,
+) -> Artifact:
+    """Export `module`, the network of `checkpoint` in eval mode, into ``folder/artifacts``.
+
+    `images` are preprocessed test images (n, C, H, W) float32 on which folding and parity are
+    proven. The file is written even when parity fails; its record then says so, and it is not
+    benchmarked. Raises ExportError when torch cannot export the network.
+    """
+    started = time.perf_counter()
+    example = images[:_TRACED_BATCH]
+    if len(example) < _TRACED_BATCH:
+        example = np.repeat(example, _TRACED_BATCH, axis=0)
+    network, fold = _fold(module, images, example, options.fold_bn)
+    model = _to_onnx(network, example, options)
+    model, passes = _apply_passes(model, options.passes)
+    _describe(model, checkpoint, options.variant)
+    onnx.checker.check_model(model, full_check=True)
+    parity = check_parity(model.SerializeToString(), module, images)
+    path = folder / "artifacts" / f"{checkpoint.config_name}.{options.variant}.onnx"
+    write_with(path, lambda temporary: onnx.save(model, temporary))
+    batchnorm_nodes = count_batchnorm_nodes(model)
+    return Artifact(
+        checkpoint_sha256=checkpoint.sha256,
+        inputs_sha256=hash_inputs(checkpoint, images, options),
+        variant=options.variant,
+        path=path.relative_to(folder).as_posix(),
+        sha256=file_sha256(path),
+        size_bytes=path.stat().st_size,
+        opset=next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")),
+        exporter=EXPORTER,
+        node_count=len(model.graph.node),
+        batchnorm_nodes=batchnorm_nodes,
+        folded_by=_who_folded(fold, batchnorm_nodes),
+        fold=fold,
+        passes=passes,
+        parity=parity,
+        export_s=time.perf_counter() - started,
+    )
+
+
+def count_batchnorm_nodes(model: onnx.ModelProto) -> int:
+    """Return the number of BatchNormalization nodes in the graph and its functions."""
+    nodes = [*model.graph.node, *(node for f in model.functions for node in f.node)]
+    return Counter(node.op_type for node in nodes)["BatchNormalization"]
+
+
+def _fold(
+    module: nn.Module, images: Floats, example: Floats, wanted: bool
+) -> tuple[nn.Module, FoldReport]:
+    if not wanted:
+        count = count_batchnorms(module, torch.from_numpy(example))
+        report = FoldReport(batchnorms_before=count, batchnorms_after=count, folded=(), skipped=())
+        return module, report
+    folded, report = fold_checkpoint(module, example)
+    agreement = measure_agreement(run_module(module, images), run_module(folded, images))
+    return folded, report.model_copy(update={"agreement": agreement})
+
+
+def _who_folded(fold: FoldReport, nodes: int) -> tuple[str, ...]:
+    ours = ("foldbench",) if fold.folded else ()
+    theirs = ("exporter",) if nodes < fold.batchnorms_after else ()
+    return ours + theirs
+
+
+def _to_onnx(network: nn.Module, example: Floats, options: ExportOptions) -> onnx.ModelProto:
+    """Export with torch's current exporter, dynamic in the batch, one file.
+
+    Its optimizer folds BatchNorm too, so it is off when BatchNorm is to stay.
+    """
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                network,
+                (torch.from_numpy(example),),
+                dynamo=True,
+                opset_version=options.opset,
+                input_names=["input"],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                optimize=options.fold_bn,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter wraps anything the network's own code can raise
+        raise ExportError(
+            f"torch could not export the network with a dynamic batch: {one_line(error)}"
+        ) from error
+    if program is None:
+        raise ExportError("torch exported nothing: it needs dynamo=True, torch 2.9 or newer")
+    return program.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's warnings about itself; what matters is checked on its result."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _apply_passes(
+    model: onnx.ModelProto, names: Sequence[str]
+) -> tuple[onnx.ModelProto, tuple[PassReport, ...]]:
+    reports = []
+    for name in names:
+        model, report = PASSES.load(name).apply(model)
+        reports.append(report)
+    return model, tuple(reports)
+
+
+def _versions() -> dict[str, str]:
+    return {"torch": torch.__version__, "onnx": onnx.__version__, "foldbench": bench.__version__}
+
+
+def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration without where the data lay on the machine that trained."""
+    return {**config, "data": {k: v for k, v in config.get("data", {}).items() if k != "path"}}
+
+
+def _describe(model: onnx.ModelProto, checkpoint: Checkpoint, variant: Variant) -> None:
+    """Write into the model where it comes from and how to feed it."""
+    model.producer_name = "foldbench"
+    model.producer_version = bench.__version__
+    facts = {
+        "checkpoint_sha256": checkpoint.sha256,
+        "config": json.dumps(_without_paths(checkpoint.config)),
+        "model": checkpoint.model,
+        "variant": variant,
+        "exporter": EXPORTER,
+        "versions": json.dumps(_versions()),
+        "classes": json.dumps(checkpoint.classes),
+        "preprocessing": checkpoint.preprocessing.model_dump_json(),
+    }
+    del model.metadata_props[:]
+    for key, value in facts.items():
+        model.metadata_props.add(key=f"foldbench.{key}", value=value)

@@ -1,0 +1,38 @@
+"""A network by name, with errors that name the argument at fault."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from bench.errors import ConfigError, nearest
+from bench.registry import MODELS
+
+
+def build_model(
+    name: str, args: Mapping[str, Any], classes: int, input_shape: tuple[int, int, int]
+) -> nn.Module:
+    """Return the network `name` with fresh weights, in train mode, float32, on the CPU.
+
+    `input_shape` is (C, H, W). Raises UnknownNameError for an unknown network, ConfigError for
+    arguments it does not take or cannot be built with.
+    """
+    build = MODELS.load(name).build
+    allowed = [
+        p for p in inspect.signature(build).parameters if p not in ("classes", "input_shape")
+    ]
+    for key in args:
+        if key not in allowed:
+            known = f"allowed: {', '.join(allowed)}" if allowed else "it takes none"
+            raise ConfigError(
+                f"model.args.{key}: model {name!r} has no such argument"
+                f"{nearest(key, allowed)} ({known})"
+            )
+    try:
+        return build(classes=classes, input_shape=input_shape, **args)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"model {name!r} cannot be built for {classes} classes and input shape "
+            f"{input_shape} with {dict(args)}: {error}"
+        ) from error
