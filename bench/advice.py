@@ -73,8 +73,8 @@ def _block_medians(timing: Timing) -> list[float]:
 
 
 def _find_no_reference(run: Run, kind: str) -> Iterator[Advice]:
-    found = [m for m in run.measurements if m.contender == run.reference]
-    if not any(m.accuracy for m in found):
+    scored = [m.accuracy for m in _ok(run) if m.accuracy is not None]
+    if scored and not any(accuracy.agreement for accuracy in scored):
         yield Advice(kind, numbers={"reference": run.reference})
 
 
@@ -204,8 +204,8 @@ RULES: Mapping[str, Rule] = {
     "no_reference": Rule(
         "agreement",
         _find_no_reference,
-        "No agreement is given: {reference}, which the others are held against, has no accuracy in "
-        "this run. Put torch among compare.backends and cpu among compare.devices.",
+        "No agreement is given: {reference}, which all are held against, gave no outputs. "
+        "Mend what stopped it (its row has the reason), or measure where torch runs on the CPU.",
     ),
     "at_chance": Rule(
         "accuracy",

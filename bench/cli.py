@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +10,29 @@ import click
 
 import bench
 from bench.errors import BenchError
+from bench.options import (
+    data_option,
+    run_argument,
+    set_option,
+    shared_options,
+    with_data,
+    yaml_list,
+)
+from bench.output import (
+    describe_artifact,
+    fail_loudly,
+    print_artifact,
+    print_json,
+    print_listing,
+    print_report,
+    print_written,
+)
 
 if TYPE_CHECKING:
     from bench.records import Artifact, Run
     from bench.runs import RunDirectory
     from bench.stages import Places
+    from reports.render import Format
 
 _COMMA_LIST = "NAME[,NAME]..."
 
@@ -46,60 +63,12 @@ def cli() -> None:
     """
 
 
-def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --runs, --cache and --json; hand the command `places` and `as_json`."""
-
-    @click.option(
-        "--runs",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=Path("runs"),
-        show_default=True,
-        envvar="FOLDBENCH_RUNS",
-        help="Folder of the runs.",
-    )
-    @click.option(
-        "--cache",
-        type=click.Path(file_okay=False, path_type=Path),
-        envvar="FOLDBENCH_CACHE",
-        help="Folder of decoded images.  [default: the user's cache folder]",
-    )
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-    @wraps(command)
-    def wrapped(runs: Path, cache: Path | None, **options: Any) -> None:
-        from bench.stages import Places
-
-        command(places=Places(runs, cache or _user_cache()), **options)
-
-    return wrapped
-
-
-def _user_cache() -> Path:
-    from platformdirs import user_cache_path
-
-    return user_cache_path("foldbench")
-
-
-_set_option = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override a field of the configuration, such as train.epochs=2. Repeatable.",
-)
-_data_option = click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="Where the images are: a folder or a tar archive.",
-)
-_run_argument = click.argument("names", metavar="[RUN]...", nargs=-1)
-
-
 @cli.command()
 @click.argument("name")
-@_data_option
-@_set_option
+@data_option
+@set_option
 @click.option("--fresh", is_flag=True, help="Train anew even if it has been done.")
-@_shared_options
+@shared_options
 def train(
     name: str,
     data: Path | None,
@@ -113,10 +82,10 @@ def train(
     NAME is a config from `bench list` or a path to a YAML file. Killed and started again, it goes
     on after the last finished epoch.
     """
-    run = _train(name, _with_data(overrides, data), fresh, places)
+    run = _train(name, with_data(overrides, data), fresh, places)
     checkpoint = run.checkpoint()
     if as_json:
-        _print_json(
+        print_json(
             {
                 "run": run.name,
                 "path": str(run.path),
@@ -129,15 +98,15 @@ def train(
 
 
 @cli.command()
-@_run_argument
+@run_argument
 @click.option(
     "--fold-bn/--no-fold-bn",
     default=None,
     help="Fold BatchNorm into the layer before it, or keep it in the graph.  [default: by config]",
 )
-@_data_option
-@_set_option
-@_shared_options
+@data_option
+@set_option
+@shared_options
 def export(
     names: tuple[str, ...],
     fold_bn: bool | None,
@@ -153,18 +122,18 @@ def export(
     if fold_bn is not None:
         overrides = (*overrides, f"export.fold_bn={str(fold_bn).lower()}")
     runs = _choose(names, places)
-    artifacts = [_export(run, _with_data(overrides, data), places) for run in runs]
+    artifacts = [_export(run, with_data(overrides, data), places) for run in runs]
     if as_json:
-        _print_json([_artifact_json(*pair) for pair in zip(runs, artifacts, strict=True)])
+        print_json([describe_artifact(*pair) for pair in zip(runs, artifacts, strict=True)])
         return
     for run, artifact in zip(runs, artifacts, strict=True):
-        _print_artifact(run, artifact)
+        print_artifact(run, artifact)
     if not all(artifact.parity.passed for artifact in artifacts):
         raise click.ClickException("an artifact does not compute what its checkpoint does (above)")
 
 
 @cli.command()
-@_run_argument
+@run_argument
 @click.option("--backends", metavar=_COMMA_LIST, help="Such as torch,ort.  [default: by config]")
 @click.option(
     "--devices",
@@ -178,9 +147,9 @@ def export(
     type=click.Choice(["homework", "clean"]),
     help="How accuracy is taken: on flipped and cropped test images, or as they are.",
 )
-@_data_option
-@_set_option
-@_shared_options
+@data_option
+@set_option
+@shared_options
 def compare(
     names: tuple[str, ...],
     backends: str | None,
@@ -199,22 +168,22 @@ def compare(
     device that was asked for by name.
     """
     given = {
-        "compare.backends": _yaml_list(backends),
-        "compare.devices": _yaml_list(devices),
-        "compare.batch_sizes": _yaml_list(batch_sizes),
+        "compare.backends": yaml_list(backends),
+        "compare.devices": yaml_list(devices),
+        "compare.batch_sizes": yaml_list(batch_sizes),
         "compare.rounds": rounds,
         "evaluate.protocol": protocol,
     }
     named = tuple(f"{key}={value}" for key, value in given.items() if value is not None)
     runs = _choose(names, places)
-    records = [_compare(run, _with_data((*overrides, *named), data), places) for run in runs]
-    _print_report(records, as_json)
-    _print_written(runs, as_json)
-    _fail_loudly(records)
+    records = [_compare(run, with_data((*overrides, *named), data), places) for run in runs]
+    print_report(records, as_json)
+    print_written(runs, as_json)
+    fail_loudly(records)
 
 
 @cli.command()
-@_run_argument
+@run_argument
 @click.option(
     "--format",
     "form",
@@ -222,8 +191,8 @@ def compare(
     default="terminal",
     show_default=True,
 )
-@_shared_options
-def report(names: tuple[str, ...], form: str, places: "Places", as_json: bool) -> None:
+@shared_options
+def report(names: tuple[str, ...], form: "Format", places: "Places", as_json: bool) -> None:
     """Print the report of each RUN from its stored records.
 
     Without RUN, the newest compared run of each config is taken.
@@ -236,10 +205,10 @@ def report(names: tuple[str, ...], form: str, places: "Places", as_json: bool) -
 
 @cli.command("run")
 @click.argument("name")
-@_data_option
-@_set_option
+@data_option
+@set_option
 @click.option("--fresh", is_flag=True, help="Train anew even if it has been done.")
-@_shared_options
+@shared_options
 def run_all(
     name: str,
     data: Path | None,
@@ -249,43 +218,21 @@ def run_all(
     as_json: bool,
 ) -> None:
     """Train, export, compare and report config NAME, all of it."""
-    overrides = _with_data(overrides, data)
+    overrides = with_data(overrides, data)
     run = _train(name, overrides, fresh, places)
     _export(run, overrides, places)
     records = [_compare(run, overrides, places)]
-    _print_report(records, as_json)
-    _print_written([run], as_json)
+    print_report(records, as_json)
+    print_written([run], as_json)
 
 
 @cli.command("list")
-@_shared_options
+@shared_options
 def list_everything(places: "Places", as_json: bool) -> None:
     """List models, datasets, backends, passes, configs and runs."""
-    from bench.config import builtin_names, summary
-    from bench.registry import BACKENDS, DATASETS, MODELS, PASSES
-    from bench.runs import list_runs
+    from bench.listing import collect_names
 
-    sections = {
-        title: {name: registry.summary(name) for name in registry.names()}
-        for title, registry in (
-            ("models", MODELS),
-            ("datasets", DATASETS),
-            ("backends", BACKENDS),
-            ("passes", PASSES),
-        )
-    }
-    sections["configs"] = {name: summary(name) for name in builtin_names()}
-    sections["runs"] = {run.name: run.describe() for run in list_runs(places.runs)}
-    if as_json:
-        _print_json(sections)
-        return
-    for title, entries in sections.items():
-        click.echo(f"{title}:")
-        width = max((len(name) for name in entries), default=0)
-        for name, text in entries.items():
-            click.echo(f"  {name:{width}}  {text}")
-        if not entries:
-            click.echo(f"  none in {places.runs}: bench train NAME makes one")
+    print_listing(collect_names(places.runs), as_json)
 
 
 @cli.group()
@@ -295,14 +242,14 @@ def config() -> None:
 
 @config.command("show")
 @click.argument("name")
-@_data_option
-@_set_option
+@data_option
+@set_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of YAML.")
 def config_show(name: str, data: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show config NAME in full: what it builds on, its own fields, overrides, defaults."""
-    from bench.config import load, to_yaml
+    from bench.config_files import load, to_yaml
 
-    resolved = load(name, _with_data(overrides, data)).as_dict()
+    resolved = load(name, with_data(overrides, data)).as_dict()
     click.echo(json.dumps(resolved, indent=2) if as_json else to_yaml(resolved), nl=as_json)
 
 
@@ -312,21 +259,11 @@ def config_schema(as_json: bool) -> None:
     """Print the JSON Schema of configuration files, for editors."""
     from bench.config import schema
 
-    _print_json(schema())
-
-
-def _with_data(overrides: Sequence[str], data: Path | None) -> tuple[str, ...]:
-    if data is None:
-        return tuple(overrides)
-    return (*overrides, f"data.path={json.dumps(str(data.expanduser().resolve()))}")
-
-
-def _yaml_list(text: str | None) -> str | None:
-    return None if text is None else f"[{text}]"
+    print_json(schema())
 
 
 def _train(name: str, overrides: Sequence[str], fresh: bool, places: "Places") -> "RunDirectory":
-    from bench.config import load
+    from bench.config_files import load
     from bench.console import listening
     from bench.stages import train
 
@@ -362,58 +299,6 @@ def _choose(
     if not names:
         click.echo(f"newest run of each config: {', '.join(run.name for run in runs)}", err=True)
     return runs
-
-
-def _artifact_json(run: "RunDirectory", artifact: "Artifact") -> dict[str, Any]:
-    return {
-        "run": run.name,
-        "path": str(run.path / artifact.path),
-        "artifact": artifact.model_dump(mode="json"),
-    }
-
-
-def _print_artifact(run: "RunDirectory", artifact: "Artifact") -> None:
-    fold, parity = artifact.fold, artifact.parity
-    click.echo(f"{run.path / artifact.path}")
-    by = " and ".join(artifact.folded_by) or "nobody"
-    click.echo(
-        f"  BatchNorm: {fold.batchnorms_before} in the module, {fold.batchnorms_after} after "
-        f"folding, {artifact.batchnorm_nodes} in the file (folded by {by})"
-    )
-    for skip in fold.skipped:
-        click.echo(f"  left as it is: {skip.module or 'the network'}: {skip.reason}")
-    if fold.agreement:
-        a = fold.agreement
-        click.echo(
-            f"  folded against unfolded: largest difference {a.max_abs_difference:.2e} "
-            f"({a.max_rel_difference:.2e} of the largest logit), "
-            f"same class on {a.top1_equal:,} of {a.images:,} images"
-        )
-    verdict = "passed" if parity.passed else f"FAILED: {parity.reason}"
-    click.echo(f"  parity with torch: {verdict} ({len(parity.cases)} kinds of input)")
-
-
-def _print_report(records: "Sequence[Run]", as_json: bool) -> None:
-    from reports.render import render
-
-    click.echo(render(records, "json" if as_json else "terminal"))
-
-
-def _print_written(runs: "Sequence[RunDirectory]", as_json: bool) -> None:
-    for run in runs:
-        click.echo(f"written: {run.path / 'results.json'}, {run.path / 'report.md'}", err=as_json)
-
-
-def _fail_loudly(records: "Sequence[Run]") -> None:
-    """Exit with 1 when a contender failed; its reason is in the report."""
-    failed = [m for record in records for m in record.measurements if m.status == "failed"]
-    if failed:
-        names = ", ".join(m.contender for m in failed)
-        raise click.ClickException(f"{len(failed)} did not run: {names} (reasons above)")
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2))
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from bench.records import (
     Device,
     Measurement,
     Protocol,
+    Status,
     Timing,
     Variant,
 )
@@ -65,7 +66,7 @@ class Contender:
     source_sha256: str | None = None
     size_bytes: int | None = None
     reason: str | None = None
-    status: str = "ok"
+    status: Status = "ok"
     worker: Worker | None = None
     opened: Opened | None = None
     logits: Floats | None = None

@@ -7,10 +7,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.progress import Listener
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 _PLAIN_INTERVAL_S = 15.0
 
@@ -64,7 +68,7 @@ class RichListener:
             console=self._console,
             transient=True,
         )
-        self._task = None
+        self._task: TaskID | None = None
 
     def note(self, text: str) -> None:
         """Write the line above the bar."""

@@ -15,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.errors import RunError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 Protocol = Literal["homework", "clean"]
 Variant = Literal["unfolded", "folded"]
 Device = Literal["cpu", "cuda"]
+Folder = Literal["foldbench", "exporter"]
+Status = Literal["ok", "failed", "skipped"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -187,7 +189,7 @@ class Artifact(Record):
     node_count: int
     batchnorm_nodes: int
     """BatchNormalization nodes in the .onnx file."""
-    folded_by: tuple[Literal["foldbench", "exporter"], ...]
+    folded_by: tuple[Folder, ...]
     fold: FoldReport
     passes: tuple[PassReport, ...]
     parity: Parity
@@ -241,7 +243,7 @@ class Measurement(Record):
     """Where it really ran, as the runtime says; None when it did not run."""
     runtime: str | None = None
     """Library, version and settings, such as the execution providers of the session."""
-    status: Literal["ok", "failed", "skipped"]
+    status: Status
     reason: str | None = None
     """Why it failed or was skipped; None when it is ok."""
     source_sha256: Sha256 | None = None

@@ -1,19 +1,15 @@
 """The job step by step: train, export, compare, report. Each step reads and writes one run."""
 
 import datetime
-import hashlib
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bench.compare import REFERENCE, Evaluation, Subject, compare, list_contenders
-from bench.config import Config, Loaded, from_dict
-from bench.datasets import DataOptions, ImageSet, Split
+from bench.compare import REFERENCE, Subject, compare, list_contenders
+from bench.config import Config
+from bench.config_files import Loaded, from_dict
+from bench.datasets import DataOptions, ImageSet
 from bench.environment import describe_environment, has_nvidia_gpu, usable_cores
 from bench.errors import DataError
 from bench.preprocessing import preprocess
@@ -21,6 +17,7 @@ from bench.progress import Listener
 from bench.records import Artifact, Checkpoint, Device, Preprocessing, Run
 from bench.registry import DATASETS
 from bench.runs import RunDirectory, create_run, list_runs
+from bench.splits import hold_out, prepare_evaluation, spread
 from bench.storage import file_sha256, json_sha256
 
 
@@ -88,7 +85,7 @@ def export(
     module = load_checkpoint(checkpoint, run.path)
     data = load_data(config, places, listener)
     _refuse_other_classes(checkpoint, data)
-    pixels = data.test.images[_spread(len(data.test.labels), config.export.images)]
+    pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
     images = preprocess(pixels, checkpoint.preprocessing)
     options = ExportOptions(config.export.fold_bn, config.export.opset, config.export.passes)
     made = _find_artifact(run, hash_inputs(checkpoint, images, options))
@@ -120,7 +117,7 @@ def compare_run(
     subject = Subject(run.path, checkpoint, run.artifacts())
     contenders = list_contenders(subject, settings.backends, _devices(settings.devices))
     environment = describe_environment()
-    with run.locked(), _evaluation(config, data.test) as (evaluation, sha256):
+    with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, sha256):
         measurements = compare(
             subject,
             contenders,
@@ -165,7 +162,8 @@ def _train_into(
 
     from models._building import build_model
     from models._checkpoint import save_weights
-    from models._training import Resume, pick_device, train_model
+    from models._resume import Resume
+    from models._training import pick_device, train_model
 
     config = loaded.config
     torch.set_num_threads(config.train.threads or usable_cores())
@@ -176,7 +174,7 @@ def _train_into(
     )
     classes = data.info.classes
     model = build_model(config.model.name, config.model.args, len(classes), (3, size, size))
-    train_split, held_out = _hold_out(data.train, config.train.validation_fraction, config.seed)
+    train_split, held_out = hold_out(data.train, config.train.validation_fraction, config.seed)
     device = pick_device(config.train.device)
     listener.note(f"training {run.name} on {device.type} ({config.train.precision}) in {run.path}")
     history = train_model(
@@ -245,30 +243,6 @@ def _find_training(root: Path, config_name: str, key: str) -> RunDirectory | Non
     return same[-1] if same else None
 
 
-def _hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split | None]:
-    """Split the training images by class; nothing is held out when `fraction` is 0."""
-    if fraction == 0:
-        return split, None
-    from sklearn.model_selection import train_test_split
-
-    try:
-        kept, held = train_test_split(
-            np.arange(len(split.labels)),
-            test_size=fraction,
-            stratify=split.labels,
-            random_state=seed,
-        )
-    except ValueError as error:
-        raise DataError(
-            f"cannot hold out {fraction:g} of {len(split.labels)} training images: {error}: "
-            "set train.validation_fraction to 0 or give more images"
-        ) from error
-    return (
-        Split(split.images[kept], split.labels[kept]),
-        Split(split.images[held], split.labels[held]),
-    )
-
-
 def _refuse_other_classes(checkpoint: Checkpoint, data: ImageSet) -> None:
     if data.info.classes != checkpoint.classes:
         raise DataError(
@@ -278,45 +252,12 @@ def _refuse_other_classes(checkpoint: Checkpoint, data: ImageSet) -> None:
         )
 
 
-def _spread(count: int, wanted: int) -> np.ndarray:
-    """Return at most `wanted` indices spread evenly over `count` images, so over all classes."""
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))
-
-
 def _devices(asked: Sequence[str]) -> tuple[Device, ...]:
     """Return the devices to use; ``auto`` is the CPU, and CUDA where there is an NVIDIA GPU."""
     devices: list[Device] = []
     for name in asked:
         if name == "auto":
             devices += ["cpu", "cuda"] if has_nvidia_gpu() else ["cpu"]
-        elif name == "cpu" or name == "cuda":
-            devices.append(name)
+        else:
+            devices.append("cuda" if name == "cuda" else "cpu")
     return tuple(dict.fromkeys(devices))
-
-
-@contextmanager
-def _evaluation(config: Config, test: Split) -> Iterator[tuple[Evaluation, str]]:
-    """Yield the test split as the evaluation protocol wants it, as a file, and its sha256."""
-    settings = config.evaluate
-    images = test.images
-    if settings.protocol == "homework":
-        import torch
-
-        from models._augment import flip_and_crop
-
-        images = flip_and_crop(
-            torch.tensor(images),
-            flip=True,
-            crop_padding=4,
-            generator=torch.Generator().manual_seed(settings.seed),
-        ).numpy()
-    images = np.ascontiguousarray(images)
-    digest = hashlib.sha256(images)
-    digest.update(np.ascontiguousarray(test.labels))
-    with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
-        path = Path(folder) / "images.npy"
-        np.save(path, images, allow_pickle=False)
-        yield (
-            Evaluation(settings.protocol, path, test.labels, settings.batch_size),
-            (digest.hexdigest()),
-        )

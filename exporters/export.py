@@ -24,6 +24,7 @@ from bench.errors import ExportError, one_line
 from bench.records import (
     Artifact,
     Checkpoint,
+    Folder,
     FoldReport,
     PassReport,
     Variant,
@@ -58,7 +59,7 @@ def hash_inputs(checkpoint: Checkpoint, images: Floats, options: ExportOptions) 
     return json_sha256(
         {
             "checkpoint": checkpoint.sha256,
-            "images": hashlib.sha256(images).hexdigest(),
+            "images": hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(),
             "options": asdict(options),
             "versions": _versions(),
         }
@@ -133,10 +134,13 @@ def _fold(
     return folded, report.model_copy(update={"agreement": agreement})
 
 
-def _who_folded(fold: FoldReport, nodes: int) -> tuple[str, ...]:
-    ours = ("foldbench",) if fold.folded else ()
-    theirs = ("exporter",) if nodes < fold.batchnorms_after else ()
-    return ours + theirs
+def _who_folded(fold: FoldReport, nodes: int) -> tuple[Folder, ...]:
+    who: list[Folder] = []
+    if fold.folded:
+        who.append("foldbench")
+    if nodes < fold.batchnorms_after:
+        who.append("exporter")
+    return tuple(who)
 
 
 def _to_onnx(network: nn.Module, example: Floats, options: ExportOptions) -> onnx.ModelProto:

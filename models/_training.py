@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,23 +18,15 @@ from torch.optim import lr_scheduler
 
 from bench.config import TrainSection
 from bench.datasets import Split
-from bench.errors import RunError, TrainingError
+from bench.errors import TrainingError
 from bench.progress import Listener
 from bench.records import Epoch, Preprocessing
-from bench.storage import write_with
 from models._augment import flip_and_crop, normalise
+from models._optimization import make_optimizer, make_scheduler
+from models._resume import Resume, restore_state, save_state
 
 _PROGRESS_INTERVAL_S = 0.2
 _EVALUATION_BATCH = 500
-
-
-@dataclass(frozen=True)
-class Resume:
-    """Where the state after each epoch is kept, and what it belongs to."""
-
-    path: Path
-    key: str
-    """Hash of everything that training depends on; a state with another key is refused."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +208,7 @@ def train_model(
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     model.to(device=device, memory_format=layout)
     images = _to_device(train, preprocessing, device)
-    optimizer = _make_optimizer(model, settings)
+    optimizer = make_optimizer(model, settings)
     steps = _steps_per_epoch(len(images), settings.batch_size)
     trainer = _Trainer(
         model=model,
@@ -227,17 +218,18 @@ def train_model(
         train=images,
         held_out=_to_device(held_out, preprocessing, device) if held_out else None,
         optimizer=optimizer,
-        scheduler=_make_scheduler(optimizer, settings, steps),
+        scheduler=make_scheduler(optimizer, settings, steps),
         listener=listener,
     )
-    history = list(_restore(trainer, resume))
+    parts = {"model": model, "optimizer": optimizer, "scheduler": trainer.scheduler}
+    history = list(restore_state(resume, parts, device))
     if history:
         listener.note(f"going on after epoch {len(history)} of {settings.epochs} ({resume.path})")
     listener.begin("training", settings.epochs * len(images))
     listener.advance(len(history) * len(images))
     for number in range(len(history) + 1, settings.epochs + 1):
         history.append(trainer.run_epoch(number))
-        _save(trainer, history, resume)
+        save_state(resume, parts, history)
         listener.advance(number * len(images), _epoch_text(history[-1], settings.epochs))
         listener.note(_epoch_text(history[-1], settings.epochs))
     listener.end()
@@ -266,62 +258,3 @@ def _to_device(split: Split, preprocessing: Preprocessing, device: torch.device)
 def _steps_per_epoch(count: int, size: int) -> int:
     whole, rest = divmod(count, size)
     return max(1, whole + (rest > 1))
-
-
-def _make_optimizer(model: nn.Module, settings: TrainSection) -> torch.optim.Optimizer:
-    common: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(
-            model.parameters(), momentum=settings.momentum, nesterov=settings.momentum > 0, **common
-        )
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optimizer]
-    return kind(model.parameters(), **common)
-
-
-def _make_scheduler(
-    optimizer: torch.optim.Optimizer, settings: TrainSection, steps_per_epoch: int
-) -> lr_scheduler.LRScheduler:
-    schedule, steps = settings.schedule, settings.epochs * steps_per_epoch
-    match schedule.name:
-        case "step":
-            return lr_scheduler.StepLR(optimizer, schedule.step_size, schedule.gamma)
-        case "cosine":
-            return lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        case "one_cycle":
-            return lr_scheduler.OneCycleLR(
-                optimizer, settings.learning_rate, total_steps=steps + 1, pct_start=schedule.warmup
-            )
-        case _:
-            return lr_scheduler.ConstantLR(optimizer, factor=1.0)
-
-
-def _save(trainer: _Trainer, history: list[Epoch], resume: Resume) -> None:
-    state = {
-        "key": resume.key,
-        "model": trainer.model.state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
-        "scheduler": trainer.scheduler.state_dict(),
-        "history": [epoch.model_dump() for epoch in history],
-    }
-    write_with(resume.path, lambda path: torch.save(state, path))
-
-
-def _restore(trainer: _Trainer, resume: Resume) -> tuple[Epoch, ...]:
-    """Load the state of an interrupted training; return its finished epochs."""
-    if not resume.path.exists():
-        return ()
-    try:
-        state = torch.load(resume.path, map_location=trainer.device, weights_only=True)
-        if state["key"] != resume.key:
-            raise ValueError("it belongs to another configuration")
-        history = tuple(Epoch.model_validate(epoch) for epoch in state["history"])
-        trainer.model.load_state_dict(state["model"])
-        trainer.optimizer.load_state_dict(state["optimizer"])
-        trainer.scheduler.load_state_dict(state["scheduler"])
-    except Exception as error:  # torch.load raises many kinds for a damaged file
-        detail = " ".join(str(error).split())[:120]
-        raise RunError(
-            f"{resume.path}: cannot go on from this training state ({detail}): "
-            "delete the file to train this run from its first epoch"
-        ) from error
-    return history

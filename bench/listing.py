@@ -1,0 +1,19 @@
+"""Every name that a command takes."""
+
+from pathlib import Path
+
+from bench.config_files import builtin_names, summary
+from bench.registry import BACKENDS, DATASETS, MODELS, PASSES
+from bench.runs import list_runs
+
+
+def collect_names(runs: Path) -> dict[str, dict[str, str]]:
+    """Return, by kind, each name with one line about it; nothing heavy is imported."""
+    registries = {"models": MODELS, "datasets": DATASETS, "backends": BACKENDS, "passes": PASSES}
+    found = {
+        kind: {name: registry.summary(name) for name in registry.names()}
+        for kind, registry in registries.items()
+    }
+    found["configs"] = {name: summary(name) for name in builtin_names()}
+    found["runs"] = {run.name: run.describe() for run in list_runs(runs)}
+    return found

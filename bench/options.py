@@ -1,0 +1,69 @@
+"""Options that several commands share."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --runs, --cache and --json; hand the command `places` and `as_json`."""
+
+    @click.option(
+        "--runs",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("runs"),
+        show_default=True,
+        envvar="FOLDBENCH_RUNS",
+        help="Folder of the runs.",
+    )
+    @click.option(
+        "--cache",
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="FOLDBENCH_CACHE",
+        help="Folder of decoded images.  [default: the user's cache folder]",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+    @wraps(command)
+    def wrapped(runs: Path, cache: Path | None, **options: Any) -> None:
+        from bench.stages import Places
+
+        command(places=Places(runs, cache or _user_cache()), **options)
+
+    return wrapped
+
+
+def _user_cache() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("foldbench")
+
+
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a field of the configuration, such as train.epochs=2. Repeatable.",
+)
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Where the images are: a folder or a tar archive.",
+)
+run_argument = click.argument("names", metavar="[RUN]...", nargs=-1)
+
+
+def with_data(overrides: Sequence[str], data: Path | None) -> tuple[str, ...]:
+    """Return `overrides` with the path of the data, made absolute so that it stays true."""
+    if data is None:
+        return tuple(overrides)
+    return (*overrides, f"data.path={json.dumps(str(data.expanduser().resolve()))}")
+
+
+def yaml_list(text: str | None) -> str | None:
+    """Return ``a,b`` as the YAML list ``[a,b]``, None where nothing was given."""
+    return None if text is None else f"[{text}]"

@@ -1,0 +1,82 @@
+"""What the commands print on stdout: for people, or as JSON for machines."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from bench.records import Artifact, Run
+    from bench.runs import RunDirectory
+
+
+def describe_artifact(run: "RunDirectory", artifact: "Artifact") -> dict[str, Any]:
+    """Return what `bench export --json` says of one artifact."""
+    return {
+        "run": run.name,
+        "path": str(run.path / artifact.path),
+        "artifact": artifact.model_dump(mode="json"),
+    }
+
+
+def print_artifact(run: "RunDirectory", artifact: "Artifact") -> None:
+    """Print where the artifact is and what was proven about it."""
+    fold, parity = artifact.fold, artifact.parity
+    click.echo(f"{run.path / artifact.path}")
+    by = " and ".join(artifact.folded_by) or "nobody"
+    click.echo(
+        f"  BatchNorm: {fold.batchnorms_before} in the module, {fold.batchnorms_after} after "
+        f"folding, {artifact.batchnorm_nodes} in the file (folded by {by})"
+    )
+    for skip in fold.skipped:
+        click.echo(f"  left as it is: {skip.module or 'the network'}: {skip.reason}")
+    if fold.agreement:
+        a = fold.agreement
+        click.echo(
+            f"  folded against unfolded: largest difference {a.max_abs_difference:.2e} "
+            f"({a.max_rel_difference:.2e} of the largest logit), "
+            f"same class on {a.top1_equal:,} of {a.images:,} images"
+        )
+    verdict = "passed" if parity.passed else f"FAILED: {parity.reason}"
+    click.echo(f"  parity with torch: {verdict} ({len(parity.cases)} kinds of input)")
+
+
+def print_report(records: "Sequence[Run]", as_json: bool) -> None:
+    """Print the report of all records as one."""
+    from reports.render import render
+
+    click.echo(render(records, "json" if as_json else "terminal"))
+
+
+def print_written(runs: "Sequence[RunDirectory]", as_json: bool) -> None:
+    """Say where results and report are; on stderr when stdout holds JSON."""
+    for run in runs:
+        click.echo(f"written: {run.path / 'results.json'}, {run.path / 'report.md'}", err=as_json)
+
+
+def fail_loudly(records: "Sequence[Run]") -> None:
+    """Exit with 1 when a contender failed; its reason is in the report."""
+    failed = [m for record in records for m in record.measurements if m.status == "failed"]
+    if failed:
+        names = ", ".join(m.contender for m in failed)
+        raise click.ClickException(f"{len(failed)} did not run: {names} (reasons above)")
+
+
+def print_listing(found: dict[str, dict[str, str]], as_json: bool) -> None:
+    """Print every kind's names with one line about each."""
+    if as_json:
+        print_json(found)
+        return
+    for kind, entries in found.items():
+        click.echo(f"{kind}:")
+        width = max((len(name) for name in entries), default=0)
+        for name, text in entries.items():
+            click.echo(f"  {name:{width}}  {text}")
+        if not entries:
+            click.echo("  none yet: bench train NAME makes one")
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as indented JSON."""
+    click.echo(json.dumps(value, indent=2))

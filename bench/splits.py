@@ -1,0 +1,71 @@
+"""Which images serve for what: held out while training, evaluated, or used as proof."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.compare import Evaluation
+from bench.config import EvaluateSection
+from bench.datasets import Split
+from bench.errors import DataError
+
+
+def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split | None]:
+    """Split the training images by class; nothing is held out when `fraction` is 0."""
+    if fraction == 0:
+        return split, None
+    from sklearn.model_selection import train_test_split
+
+    try:
+        kept, held = train_test_split(
+            np.arange(len(split.labels)),
+            test_size=fraction,
+            stratify=split.labels,
+            random_state=seed,
+        )
+    except ValueError as error:
+        raise DataError(
+            f"cannot hold out {fraction:g} of {len(split.labels)} training images: {error}: "
+            "set train.validation_fraction to 0 or give more images"
+        ) from error
+    return (
+        Split(split.images[kept], split.labels[kept]),
+        Split(split.images[held], split.labels[held]),
+    )
+
+
+def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
+    """Return at most `wanted` indices spread evenly over `count` images, so over all classes."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))
+
+
+@contextmanager
+def prepare_evaluation(settings: EvaluateSection, test: Split) -> Iterator[tuple[Evaluation, str]]:
+    """Yield the test split as the evaluation protocol wants it, as a file, and its sha256."""
+    images = test.images
+    if settings.protocol == "homework":
+        import torch
+
+        from models._augment import flip_and_crop
+
+        images = flip_and_crop(
+            torch.tensor(images),
+            flip=True,
+            crop_padding=4,
+            generator=torch.Generator().manual_seed(settings.seed),
+        ).numpy()
+    images = np.ascontiguousarray(images)
+    digest = hashlib.sha256(images.data)
+    digest.update(np.ascontiguousarray(test.labels).data)
+    with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
+        path = Path(folder) / "images.npy"
+        np.save(path, images, allow_pickle=False)
+        yield (
+            Evaluation(settings.protocol, path, test.labels, settings.batch_size),
+            (digest.hexdigest()),
+        )
