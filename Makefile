@@ -8,23 +8,23 @@ INPUTS := setup.py pyproject.toml constraints.txt
 
 .PHONY: help run test lint check clean
 
-help:  ## Show the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1 \2/'
+help:  ## show the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1: /'
 
-run: $(VENV)/.installed  ## : train, fold, export, compare and report on the embedded digits
+run: $(VENV)/.installed  ## train, fold, export, compare and report on the embedded digits
 	$(BIN)/bench run digits
 
-test: $(VENV)/.installed-test  ## : run the tests
+test: $(VENV)/.installed-test  ## run the tests
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.installed-lint  ## : check format, style and types
+lint: $(VENV)/.installed-lint  ## check format, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check: lint test  ## : all that has to pass before a change lands
+check: lint test  ## all that has to pass before a change lands
 
-clean:  ## : remove the virtual environment and caches, keep the runs
+clean:  ## remove the virtual environment and caches, keep the runs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
 
 $(BIN)/python:

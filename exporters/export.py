@@ -89,7 +89,7 @@ def export_checkpoint(
     if len(example) < _TRACED_BATCH:
         example = np.repeat(example, _TRACED_BATCH, axis=0)
     network, fold = _fold(module, images, example, options.fold_bn)
-    model = _to_onnx(network, example, options)
+    model = to_onnx(network, example, options)
     model, passes = _apply_passes(model, options.passes)
     _describe(model, checkpoint, options.variant)
     onnx.checker.check_model(model, full_check=True)
@@ -143,7 +143,7 @@ def _who_folded(fold: FoldReport, nodes: int) -> tuple[Folder, ...]:
     return tuple(who)
 
 
-def _to_onnx(network: nn.Module, example: Floats, options: ExportOptions) -> onnx.ModelProto:
+def to_onnx(network: nn.Module, example: Floats, options: ExportOptions) -> onnx.ModelProto:
     """Export with torch's current exporter, dynamic in the batch, one file.
 
     Its optimizer folds BatchNorm too, so it is off when BatchNorm is to stay.

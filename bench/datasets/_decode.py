@@ -1,0 +1,97 @@
+"""Decoding many image files in threads, in the order in which they come."""
+
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from bench.datasets import Split
+from bench.datasets._pixels import Pixels, read, worker_count
+from bench.datasets._sources import ImageFile
+
+# What one task decodes: enough small files to be worth a task, few enough bytes to wait in memory.
+_TASK_FILES = 128
+_TASK_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """All images of a source."""
+
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    """Names of the class folders, sorted."""
+    formats: tuple[str, ...]
+    """File formats that were met, sorted, such as ``JPEG``."""
+
+
+def decode(files: Iterable[ImageFile], size: int) -> Decoded:
+    """Return all images at size x size pixels, sorted by class and then by file name.
+
+    The test split is what lies in ``test``, or in ``val`` where there is no ``test``. Raises
+    DataError for a damaged image and whatever `files` raises.
+    """
+    splits: dict[str, dict[tuple[str, str], Pixels]] = {}
+    formats: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for file, pixels, kind in _decoded(files, size):
+            splits.setdefault(file.split, {})[file.class_name, file.name] = pixels
+            formats.add(kind)
+    train, test = splits["train"], splits["test" if "test" in splits else "val"]
+    classes = sorted({class_name for class_name, _ in train})
+    return Decoded(
+        _split(train, classes, size),
+        _split(test, classes, size),
+        tuple(classes),
+        tuple(sorted(formats)),
+    )
+
+
+def _decoded(files: Iterable[ImageFile], size: int) -> Iterator[tuple[ImageFile, Pixels, str]]:
+    workers = worker_count()
+    waiting: deque[Future[list[tuple[ImageFile, Pixels, str]]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    try:
+        for task in _tasks(files):
+            waiting.append(pool.submit(_decode_task, task, size))
+            if len(waiting) > 2 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _tasks(files: Iterable[ImageFile]) -> Iterator[list[ImageFile]]:
+    task: list[ImageFile] = []
+    size_bytes = 0
+    for file in files:
+        task.append(file)
+        size_bytes += file.size_bytes
+        if len(task) == _TASK_FILES or size_bytes > _TASK_BYTES:
+            yield task
+            task, size_bytes = [], 0
+    if task:
+        yield task
+
+
+def _decode_task(task: list[ImageFile], size: int) -> list[tuple[ImageFile, Pixels, str]]:
+    return [(file, *read(file.read(), size, file.origin)) for file in task]
+
+
+def _split(found: dict[tuple[str, str], Pixels], classes: list[str], size: int) -> Split:
+    """Return the images in order; empties `found`, so that no pixel is in memory twice."""
+    images = np.empty((len(found), 3, size, size), np.uint8)
+    labels = np.empty(len(found), np.int64)
+    index_of = {name: index for index, name in enumerate(classes)}
+    for row, key in enumerate(sorted(found)):
+        images[row] = found.pop(key)
+        labels[row] = index_of[key[0]]
+    return Split(images, labels)

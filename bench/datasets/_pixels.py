@@ -1,0 +1,136 @@
+"""Pixels: from the bytes of an image file to a square of RGB, and what a set of them is."""
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+from PIL import Image, ImageOps
+
+from bench.datasets import Split
+from bench.errors import DataError, one_line
+
+VERSION = f"1, pillow {PIL.__version__}"
+"""Changes whenever the same file may give other pixels."""
+
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".bmp", ".webp"),
+    *(".gif", ".tif", ".tiff", ".ppm", ".pgm"),
+)
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def read(data: bytes, size: int, origin: str) -> tuple[Pixels, str]:
+    """Return the image in `data` as (3, size, size) uint8 RGB, and its file format.
+
+    EXIF rotation is applied, 16-bit grey keeps its upper 8 bits, and what is transparent becomes
+    white. Raises DataError that names `origin` when the image is damaged, huge or of another kind.
+    """
+    image = _opened(data, origin)
+    kind = image.format or "unknown"
+    try:
+        upright = ImageOps.exif_transpose(image)
+        rgb = _rgb(upright, origin)
+    except DataError:
+        raise
+    except Exception as error:  # decoders raise all kinds of errors for a damaged file
+        raise _damaged(origin, error) from error
+    return _channels_first(fit(rgb, size)), kind
+
+
+def fit(
+    image: Image.Image, size: int, smooth: Image.Resampling = Image.Resampling.BILINEAR
+) -> Image.Image:
+    """Return `image` scaled with anti-aliasing so that it covers size x size, cut at the centre."""
+    width, height = image.size
+    if (width, height) == (size, size):
+        return image
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    # Scaling just the central square is the same, and needs no memory for what is cut off.
+    return image.resize((size, size), smooth, box=(left, top, left + side, top + side))
+
+
+def fit_all(images: Pixels, size: int) -> Pixels:
+    """Return (N, 3, H, W) uint8 `images` as (N, 3, size, size), each treated like `fit` does."""
+    if images.shape[2:] == (size, size):
+        return images
+    result = np.empty((len(images), 3, size, size), np.uint8)
+
+    def place(index: int) -> None:
+        image = Image.fromarray(np.ascontiguousarray(images[index].transpose(1, 2, 0)))
+        result[index] = _channels_first(fit(image, size))
+
+    with ThreadPoolExecutor(worker_count()) as pool:
+        list(pool.map(place, range(len(images)), chunksize=1024))
+    return result
+
+
+def worker_count() -> int:
+    """Return the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def content_sha256(train: Split, test: Split) -> str:
+    """Return the sha256 over shape, pixels and labels of both splits."""
+    digest = hashlib.sha256()
+    for split in (train, test):
+        digest.update(repr(split.images.shape).encode())
+        digest.update(np.ascontiguousarray(split.images).data)
+        digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
+    return digest.hexdigest()
+
+
+def _opened(data: bytes, origin: str) -> Image.Image:
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _huge(origin, one_line(error)) from error
+    except PIL.UnidentifiedImageError as error:
+        raise DataError(
+            f"{origin} is damaged or no image, whatever its name says; "
+            f"allowed: {', '.join(FORMATS)}: replace it or remove it"
+        ) from error
+    except Exception as error:
+        raise _damaged(origin, error) from error
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise _huge(origin, f"{image.width} x {image.height} pixels, allowed: {limit} in all")
+    return image
+
+
+def _rgb(image: Image.Image, origin: str) -> Image.Image:
+    if image.mode == "F":
+        raise DataError(
+            f"{origin} has floating-point pixels, whose range is not known; "
+            "allowed: 8 or 16 bits per channel: convert it"
+        )
+    if image.mode.startswith("I"):
+        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray((wide >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        opaque = Image.new("RGBA", image.size, "white")
+        opaque.alpha_composite(image.convert("RGBA"))
+        image = opaque
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _channels_first(image: Image.Image) -> Pixels:
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def _damaged(origin: str, error: Exception) -> DataError:
+    return DataError(f"{origin} is a damaged image: {one_line(error)}; replace it or remove it")
+
+
+def _huge(origin: str, detail: str) -> DataError:
+    return DataError(
+        f"{origin} is too large to decode safely: {detail}; scale it down or remove it"
+    )

@@ -1,0 +1,42 @@
+"""A report as a GitHub Markdown page: everything, details included."""
+
+from tabulate import tabulate
+
+from reports.document import Document, Section, Table
+from reports.escaping import fence, markdown, visible
+
+
+def render_markdown(document: Document) -> str:
+    """Return the whole report; foreign text in it is shown, never interpreted."""
+    parts = [f"# {markdown(document.title)}", *map(_section, document.sections)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(section: Section) -> str:
+    blocks = [f"## {markdown(section.title)}"]
+    if section.table:
+        blocks.append(_table(section.table))
+    if section.caption:
+        blocks.append(markdown(section.caption))
+    if section.pairs:
+        blocks.append(
+            "\n".join(f"- **{markdown(head)}**: {markdown(text)}" for head, text in section.pairs)
+        )
+    if section.notes:
+        blocks.append(
+            "\n".join(f"{n}. {markdown(text)}" for n, text in enumerate(section.notes, start=1))
+        )
+    if section.commands:
+        code = "\n".join(visible(command) for command in section.commands)
+        blocks.append(f"{fence(code)}console\n{code}\n{fence(code)}")
+    return "\n\n".join(blocks)
+
+
+def _table(table: Table) -> str:
+    return tabulate(
+        [[markdown(cell) for cell in row] for row in table.rows],
+        headers=[markdown(column.heading) for column in table.columns],
+        tablefmt="pipe",
+        colalign=[column.align for column in table.columns],
+        disable_numparse=True,
+    )

@@ -1,0 +1,89 @@
+"""Footnotes: every deviation and warning once, numbered, and which rows refer to it."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from bench.advice import RULES, Advice, Topic, advise
+from bench.records import Run
+from reports.homework import deviations, reason_for_blank
+from reports.units import by_name
+
+
+class Notes:
+    """The numbered notes of a report; equal texts share one number."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._marks: dict[tuple[str, str, str | None, int | None], list[int]] = {}
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All notes, in the order of their numbers."""
+        return tuple(self._texts)
+
+    def add(self, text: str) -> int:
+        """Return the number of the note `text`, which is new or was there before."""
+        if text not in self._texts:
+            self._texts.append(text)
+        return self._texts.index(text) + 1
+
+    def mark(
+        self, number: int, label: str, topic: str, subject: str | None, batch_size: int | None
+    ) -> None:
+        """Make the row of a run's table about `topic` refer to a note."""
+        numbers = self._marks.setdefault((label, topic, subject, batch_size), [])
+        if number not in numbers:
+            numbers.append(number)
+
+    def of(
+        self, label: str, topic: Topic, subject: str | None, batch_size: int | None = None
+    ) -> str:
+        """Return the numbers that a row refers to, such as ``1–4, 6``."""
+        numbers = self._marks.get((label, topic, subject, batch_size), [])
+        return ", ".join(_ranges(sorted(numbers)))
+
+
+def take_notes(runs: Sequence[tuple[str, Run]]) -> Notes:
+    """Return the notes on labelled runs: deviations from the homework first, warnings after."""
+    notes = Notes()
+    for label, run in runs:
+        blank = reason_for_blank(run.checkpoint)
+        for text in (blank,) if blank else deviations(run):
+            number = notes.add(text)
+            for measurement in run.measurements:
+                if measurement.status == "ok" and measurement.accuracy is not None:
+                    notes.mark(number, label, "accuracy", measurement.contender, None)
+    for label, run in runs:
+        for kind, group in groupby(advise(run), key=lambda advice: advice.kind):
+            found = list(group)
+            text = sentence(found)
+            number = notes.add(f"{label}: {text}" if len(runs) > 1 else text)
+            for advice in found:
+                topic = RULES[kind].topic
+                notes.mark(number, label, topic, advice.subject, advice.batch_size)
+    return notes
+
+
+def sentence(group: Sequence[Advice]) -> str:
+    """Return what warnings of one kind say together, with the numbers of the worst."""
+    worst = max(group, key=lambda advice: advice.severity)
+    where = _row(worst)
+    if len(group) > 1:
+        where = f"{len(group)} rows, at worst {where}"
+    numbers = {name: by_name(name, value) for name, value in worst.numbers.items()}
+    return RULES[worst.kind].text.format(where=where, **numbers)
+
+
+def _row(advice: Advice) -> str:
+    subject = advice.subject or "the run"
+    if RULES[advice.kind].topic == "export":
+        return f"{subject} file"
+    return subject if advice.batch_size is None else f"{subject} at batch {advice.batch_size}"
+
+
+def _ranges(numbers: Sequence[int]) -> list[str]:
+    runs = groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
+    spans = [[number for _, number in group] for _, group in runs]
+    return [
+        f"{s[0]}–{s[-1]}" if len(s) > 2 else ", ".join(str(number) for number in s) for s in spans
+    ]

@@ -1,0 +1,201 @@
+"""The sections that only a page shows: training history, runtimes, parity cases, layers, hashes."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from bench.records import Run
+from reports import units
+from reports.document import Column, Section, left, right, tabulated
+from reports.tables import HistoryRow, history_rows, latency_rows
+
+Labelled = Sequence[tuple[str, Run]]
+
+
+def build_particulars(column: Column, labelled: Labelled) -> Iterator[Section]:
+    """Yield the sections; `column` heads the names of the runs where there are several."""
+    many = len(labelled) > 1
+    for label, run in labelled:
+        yield _history(f"Training of {label}" if many else "Training", run)
+    for title, columns, cells, caption in (_STARTS, _RUNTIMES, _PARITY, _LAYERS, _PASSES, _FILES):
+        rows = [
+            [label if len(labelled) > 1 else "", *row]
+            for label, run in labelled
+            for row in cells(run)
+        ]
+        table = tabulated((column, *columns), rows)
+        yield Section(title, table=table, caption=caption if table else "", detail=True)
+
+
+def _history(title: str, run: Run) -> Section:
+    columns = (
+        right("epoch"),
+        right("loss"),
+        right("homework loss"),
+        right("ours − homework"),
+        right("training accuracy %"),
+        right("validation accuracy %"),
+        right("learning rate"),
+        right("seconds"),
+        right("images/s"),
+    )
+    return Section(
+        title,
+        table=tabulated(columns, [_history_cells(row) for row in history_rows(run)]),
+        caption="Mean training loss of each epoch; training accuracy is of augmented images, "
+        "counted while the weights change.",
+        detail=True,
+    )
+
+
+def _history_cells(row: HistoryRow) -> list[str]:
+    difference = None if row.homework_loss is None else row.loss - row.homework_loss
+    return [
+        units.count(row.epoch),
+        units.loss(row.loss),
+        units.loss(row.homework_loss),
+        units.loss_difference(difference),
+        units.percent(row.accuracy),
+        units.percent(row.validation_accuracy),
+        units.learning_rate(row.learning_rate),
+        units.seconds(row.duration_s),
+        units.rate(row.images_per_s),
+    ]
+
+
+def _start_cells(run: Run) -> list[list[str]]:
+    open_s = {m.contender: m.open_s for m in run.measurements}
+    return [
+        [
+            row.contender,
+            units.count(row.batch_size),
+            units.seconds(open_s[row.contender]),
+            units.milliseconds(row.first_call_s),
+            units.milliseconds(row.median_s) if row.status == "ok" else row.status,
+            units.count(row.warmup_calls),
+            units.count(row.rounds),
+            units.count(row.calls),
+            units.count(row.checked_outputs),
+        ]
+        for row in latency_rows(run)
+    ]
+
+
+def _runtime_cells(run: Run) -> list[list[str]]:
+    return [
+        [
+            m.contender,
+            m.actual_device or "",
+            m.runtime or "",
+            m.precision if m.status == "ok" else m.status,
+            units.count(m.threads),
+            m.source_sha256 or "",
+        ]
+        for m in run.measurements
+    ]
+
+
+def _parity_cells(run: Run) -> list[list[str]]:
+    return [
+        [
+            artifact.variant,
+            case.inputs,
+            units.count(case.batch_size),
+            units.error(case.error),
+            units.error(case.torch_error),
+            units.error(case.tolerance),
+            "passed" if case.passed else "failed",
+        ]
+        for artifact in run.artifacts
+        for case in artifact.parity.cases
+    ]
+
+
+def _layer_cells(run: Run) -> list[list[str]]:
+    folded = [
+        [artifact.variant, fold.batchnorm, f"folded into {fold.layer}"]
+        for artifact in run.artifacts
+        for fold in artifact.fold.folded
+    ]
+    left_as_is = [
+        [artifact.variant, skip.module, f"left: {skip.reason}"]
+        for artifact in run.artifacts
+        for skip in artifact.fold.skipped
+    ]
+    return folded + left_as_is
+
+
+def _pass_cells(run: Run) -> list[list[str]]:
+    return [
+        [artifact.variant, done.name, units.count(done.changed), done.detail]
+        for artifact in run.artifacts
+        for done in artifact.passes
+    ]
+
+
+def _file_cells(run: Run) -> list[list[str]]:
+    weights = run.checkpoint
+    return [
+        [weights.weights, units.size(weights.size_bytes), weights.sha256],
+        *([a.path, units.size(a.size_bytes), a.sha256] for a in run.artifacts),
+    ]
+
+
+_Kind = tuple[str, tuple[Column, ...], Callable[[Run], list[list[str]]], str]
+
+_STARTS: _Kind = (
+    "Start-up and timed calls",
+    (
+        left("contender"),
+        right("batch"),
+        right("open s"),
+        right("first call ms"),
+        right("median ms"),
+        right("warm-up calls"),
+        right("rounds"),
+        right("timed calls"),
+        right("outputs checked"),
+    ),
+    _start_cells,
+    "Open: loading the file and building the session, in a fresh process. Outputs checked: results "
+    "of timed calls that were compared with those of the accuracy pass.",
+)
+_RUNTIMES: _Kind = (
+    "Runtimes",
+    (
+        left("contender"),
+        left("ran on"),
+        left("runtime"),
+        left("precision"),
+        right("threads"),
+        left("sha256 of what ran"),
+    ),
+    _runtime_cells,
+    "",
+)
+_PARITY: _Kind = (
+    "Parity cases",
+    (
+        left("variant"),
+        left("inputs"),
+        right("batch"),
+        right("error"),
+        right("float32 torch's error"),
+        right("tolerance"),
+        left("verdict"),
+    ),
+    _parity_cells,
+    "Errors are against float64 torch, relative to its largest logit; float32 torch has the second "
+    "one anyway.",
+)
+_LAYERS: _Kind = (
+    "BatchNorm by layer",
+    (left("variant"), left("module"), left("what became of it")),
+    _layer_cells,
+    "",
+)
+_PASSES: _Kind = (
+    "Export passes",
+    (left("variant"), left("pass"), right("places changed"), left("detail")),
+    _pass_cells,
+    "",
+)
+_FILES: _Kind = ("Files", (left("file"), right("size"), left("sha256")), _file_cells, "")

@@ -1,0 +1,121 @@
+"""Where the figures come from: machine, software, images, method, and how to have them again."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bench.records import Run
+from reports import units
+from reports.document import Section, left, tabulated
+
+Labelled = Sequence[tuple[str, Run]]
+
+_SHORT = 12
+"""Digits of a hash where people only tell hashes apart."""
+
+_PROTOCOL = {
+    "homework": "flipped and cropped at random, as the homework's code did (protocol homework)",
+    "clean": "shown as they are (protocol clean)",
+}
+
+
+def build_provenance(labelled: Labelled) -> Iterator[Section]:
+    """Yield the digest of the environment, the whole of it, and the commands."""
+    yield Section("How this was measured", pairs=_digest(labelled))
+    for label, run in labelled:
+        title = f"Environment of {label}" if len(labelled) > 1 else "Environment"
+        rows = [[str(key), units.plain(value)] for key, value in sorted(run.environment.items())]
+        table = tabulated((left("what"), left("value")), rows)
+        yield Section(title, table=table, detail=True)
+    commands = tuple(dict.fromkeys(shlex.join(run.command) for _, run in labelled if run.command))
+    yield Section("To repeat", commands=commands)
+
+
+def _digest(labelled: Labelled) -> tuple[tuple[str, str], ...]:
+    """Return pairs of a heading and a line; a line that differs by run names the runs."""
+    digests = [(label, _lines(run)) for label, run in labelled]
+    pairs = []
+    for heading in digests[0][1]:
+        lines = {label: lines[heading] for label, lines in digests if lines[heading]}
+        if len(set(lines.values())) == 1 and len(lines) == len(digests):
+            pairs.append((heading, next(iter(lines.values()))))
+        elif lines:
+            pairs.append((heading, "; ".join(f"{label}: {line}" for label, line in lines.items())))
+    return tuple(pairs)
+
+
+def _lines(run: Run) -> dict[str, str]:
+    return {
+        "machine": _machine(run.environment),
+        "software": _software(run.environment),
+        "settings": _settings(run),
+        "images": _images(run),
+        "method": _method(run),
+        "record": f"run {run.name} of {run.created}, "
+        f"checkpoint {run.checkpoint.sha256[:_SHORT]}, seed {run.checkpoint.seed}",
+    }
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _labelled(environment: Mapping[str, Any], key: str, before: str = "", after: str = "") -> str:
+    value = environment.get(key)
+    return "" if value in (None, "") else f"{before}{units.plain(value)}{after}"
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    return _joined(
+        [
+            _labelled(environment, "cpu"),
+            _labelled(environment, "cores_usable", after=" usable cores"),
+            units.size(environment.get("memory_bytes")),
+            _labelled(environment, "machine"),
+            _labelled(environment, "os"),
+            _labelled(environment, "gpu"),
+            _labelled(environment, "driver", before="driver "),
+        ]
+    )
+
+
+def _software(environment: Mapping[str, Any]) -> str:
+    names = ("python", "torch", "onnxruntime", "onnx", "numpy")
+    versions = [_labelled(environment, name, before=f"{name} ") for name in names]
+    foldbench = _joined(
+        [_labelled(environment, "foldbench"), _labelled(environment, "git_revision", "revision ")]
+    )
+    return _joined([*versions, f"foldbench {foldbench}" if foldbench else ""])
+
+
+def _settings(run: Run) -> str:
+    ran = [m for m in run.measurements if m.status == "ok"]
+    threads = sorted({m.threads for m in ran if m.threads is not None and m.actual_device == "cpu"})
+    shown = " or ".join(map(str, threads)) or _labelled(run.environment, "threads")
+    return _joined(
+        [
+            " or ".join(sorted({m.precision for m in ran})),
+            f"{shown} threads on the CPU" if shown else "",
+            _labelled(run.environment, "tf32", before="TF32 "),
+            _labelled(run.environment, "load_1min", before="load average ", after=" at the start"),
+        ]
+    )
+
+
+def _images(run: Run) -> str:
+    data = run.checkpoint.data
+    return (
+        f"{units.count(data.test_count)} test images of {data.title}, "
+        f"{_PROTOCOL[run.evaluation_protocol]}; sha256 {run.evaluation_sha256[:_SHORT]}"
+    )
+
+
+def _method(run: Run) -> str:
+    compare = run.config.get("compare") or {}
+    text = f"{run.rounds} rounds, each timing every contender once in random order"
+    calls, block_s = compare.get("calls"), compare.get("block_s")
+    if calls is not None and block_s is not None:
+        text += f": at least {units.count(calls)} calls and {units.duration(block_s)}"
+        if compare.get("settle_s"):
+            text += f" after {units.duration(compare['settle_s'])} of untimed ones"
+    return text

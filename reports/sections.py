@@ -1,0 +1,299 @@
+"""The sections of a report that every form shows: what was measured, in tables of text."""
+
+from collections.abc import Callable, Sequence
+
+from bench.records import Run
+from bench.statistics import wilson_interval
+from reports import units
+from reports.document import Column, Document, Section, left, right, tabulated
+from reports.homework import Reference, reference_for
+from reports.notes import Notes, take_notes
+from reports.particulars import build_particulars
+from reports.provenance import build_provenance
+from reports.tables import (
+    AccuracyRow,
+    ExportRow,
+    LatencyRow,
+    accuracy_rows,
+    export_rows,
+    latency_rows,
+)
+
+Labelled = Sequence[tuple[str, Run]]
+
+
+def build(runs: Sequence[Run]) -> Document:
+    """Return the report of `runs`, each of which has a model (or, where those repeat, a run) name.
+
+    Raises ValueError when there are none.
+    """
+    if not runs:
+        raise ValueError("a report needs at least one run")
+    models = [run.checkpoint.model for run in runs]
+    header = "model" if len(set(models)) == len(models) else "run"
+    names = models if header == "model" else [run.name for run in runs]
+    labelled = tuple(zip(_unique(names), runs, strict=True))
+    notes = take_notes(labelled)
+    column = left(header)
+    sections = (
+        _accuracy(column, labelled, notes),
+        _agreement(column, labelled, notes),
+        _latency(column, labelled, notes),
+        _folding(column, labelled, notes),
+        _export(column, labelled),
+        _not_run(column, labelled),
+        Section("Notes", notes=notes.texts),
+        *build_particulars(column, labelled),
+        *build_provenance(labelled),
+    )
+    return Document(_title(labelled), tuple(s for s in sections if _has_content(s)))
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Return `names` with the second and later of equal ones numbered."""
+    return [
+        name if names.index(name) == i else f"{name} ({names[:i].count(name) + 1})"
+        for i, name in enumerate(names)
+    ]
+
+
+def _has_content(section: Section) -> bool:
+    return bool(section.table or section.pairs or section.notes or section.commands)
+
+
+def _title(labelled: Labelled) -> str:
+    if len(labelled) > 1:
+        return f"{len(labelled)} networks: {', '.join(label for label, _ in labelled)}"
+    label, run = labelled[0]
+    parameters = units.count(run.checkpoint.parameter_count)
+    return f"{label} ({parameters} parameters) on {run.checkpoint.data.title}"
+
+
+def _rows(labelled: Labelled, cells: Callable[[str, Run], list[list[str]]]) -> list[list[str]]:
+    """Return the cells of all runs, behind a first column that names the run if there are more."""
+    many = len(labelled) > 1
+    return [[label if many else "", *row] for label, run in labelled for row in cells(label, run)]
+
+
+def _accuracy(column: Column, labelled: Labelled, notes: Notes) -> Section:
+    def cells(label: str, run: Run) -> list[list[str]]:
+        return [
+            [
+                *_accuracy_cells(row),
+                notes.of(label, "accuracy", row.contender),
+            ]
+            for row in accuracy_rows(run)
+        ]
+
+    columns = (
+        column,
+        left("contender"),
+        left("ran on"),
+        right("accuracy %"),
+        right("95 % interval"),
+        right("homework %"),
+        right("difference"),
+        left("notes"),
+    )
+    return Section(
+        "Accuracy",
+        table=tabulated(columns, _rows(labelled, cells)),
+        caption=_accuracy_caption(labelled),
+    )
+
+
+def _accuracy_cells(row: AccuracyRow) -> list[str]:
+    return [
+        row.contender,
+        row.actual_device or "",
+        units.percent(row.accuracy) if row.status == "ok" else row.status,
+        units.span(units.percent(row.low), units.percent(row.high)),
+        units.percent(row.homework_accuracy),
+        units.points(row.homework_difference),
+    ]
+
+
+def _accuracy_caption(labelled: Labelled) -> str:
+    text = "Top-1 on the test split; the interval is Wilson's."
+    spans = [
+        f"{units.percent(known.accuracy)} ({_homework_span(known)})"
+        for known in (reference_for(run.checkpoint) for _, run in labelled)
+        if known is not None
+    ]
+    if not spans:
+        return text
+    return (
+        f"{text} The difference is in percentage points, ours minus the homework's. The homework's "
+        f"figure is one training run with an interval too: {', '.join(dict.fromkeys(spans))}."
+    )
+
+
+def _homework_span(known: Reference) -> str:
+    correct = round(known.accuracy * known.test_images)
+    low, high = wilson_interval(correct, known.test_images)
+    return units.span(units.percent(low), units.percent(high))
+
+
+def _agreement(column: Column, labelled: Labelled, notes: Notes) -> Section:
+    def cells(label: str, run: Run) -> list[list[str]]:
+        return [
+            [
+                row.contender,
+                _of(row.agreement_top1_equal, row.agreement_images)
+                if row.status == "ok"
+                else row.status,
+                units.error(row.max_abs_difference),
+                units.error(row.max_rel_difference),
+                units.size(row.size_bytes),
+                notes.of(label, "agreement", row.contender),
+            ]
+            for row in accuracy_rows(run)
+        ]
+
+    columns = (
+        column,
+        left("contender"),
+        right("same class"),
+        right("max |Δ logit|"),
+        right("relative"),
+        right("file size"),
+        left("notes"),
+    )
+    references_named = ", ".join(sorted({run.reference for _, run in labelled}))
+    return Section(
+        f"Agreement with {references_named}",
+        table=tabulated(columns, _rows(labelled, cells)),
+        caption="Same class: test images that get the same class. Relative: the largest difference "
+        "of two logits, divided by the largest logit of the reference.",
+    )
+
+
+def _latency(column: Column, labelled: Labelled, notes: Notes) -> Section:
+    def cells(label: str, run: Run) -> list[list[str]]:
+        return [
+            [*_latency_cells(row), notes.of(label, "latency", row.contender, row.batch_size)]
+            for row in latency_rows(run)
+        ]
+
+    columns = (
+        column,
+        left("contender"),
+        right("batch"),
+        right("median ms"),
+        right("p95 ms"),
+        right("images/s"),
+        right("speed-up"),
+        right("95 % interval"),
+        left("notes"),
+    )
+    return Section(
+        "Latency, host array in to host array out",
+        table=tabulated(columns, _rows(labelled, cells)),
+        caption="Median and p95 of all timed calls; images/s is the batch divided by the median. "
+        "Speed-up: how many times faster than unfolded torch on the same device, the median "
+        "of the rounds' ratios; its interval is a bootstrap over rounds.",
+    )
+
+
+def _latency_cells(row: LatencyRow) -> list[str]:
+    return [
+        row.contender,
+        units.count(row.batch_size),
+        units.milliseconds(row.median_s) if row.status == "ok" else row.status,
+        units.milliseconds(row.p95_s),
+        units.rate(row.images_per_s),
+        units.ratio(row.speedup_ratio),
+        units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high)),
+    ]
+
+
+def _folding(column: Column, labelled: Labelled, notes: Notes) -> Section:
+    def cells(label: str, run: Run) -> list[list[str]]:
+        return [
+            [*_folding_cells(row), notes.of(label, "export", row.variant)]
+            for row in export_rows(run)
+        ]
+
+    columns = (
+        column,
+        left("variant"),
+        right("BatchNorm"),
+        right("in .onnx"),
+        left("folded by"),
+        right("same class"),
+        right("max |Δ logit|"),
+        right("relative"),
+        left("notes"),
+    )
+    return Section(
+        "BatchNorm folding",
+        table=tabulated(columns, _rows(labelled, cells)),
+        caption="BatchNorm: calls in the module before → after; in .onnx: nodes left in the file. "
+        "Same class and differences: folded against unfolded module, float32 torch, test images.",
+    )
+
+
+def _folding_cells(row: ExportRow) -> list[str]:
+    return [
+        row.variant,
+        f"{row.batchnorms_before} → {row.batchnorms_after}",
+        units.count(row.batchnorm_nodes),
+        " and ".join(row.folded_by),
+        _of(row.fold_top1_equal, row.fold_images),
+        units.error(row.fold_max_abs_difference),
+        units.error(row.fold_max_rel_difference),
+    ]
+
+
+def _export(column: Column, labelled: Labelled) -> Section:
+    def cells(_: str, run: Run) -> list[list[str]]:
+        return [
+            [
+                row.variant,
+                units.count(row.node_count),
+                units.size(row.size_bytes),
+                "passed" if row.parity_passed else "failed",
+                units.error(row.parity_error),
+                units.error(row.parity_tolerance),
+                units.seconds(row.export_s),
+            ]
+            for row in export_rows(run)
+        ]
+
+    columns = (
+        column,
+        left("variant"),
+        right("nodes"),
+        right("size"),
+        left("parity"),
+        right("worst error"),
+        right("tolerance"),
+        right("export s"),
+    )
+    return Section(
+        "Export to ONNX",
+        table=tabulated(columns, _rows(labelled, cells)),
+        caption=f"Written by {_exporters(labelled)}. Parity: the file against float64 torch "
+        "on test images, random and extreme inputs; the error is relative to the largest logit.",
+    )
+
+
+def _exporters(labelled: Labelled) -> str:
+    rows = [row for _, run in labelled for row in export_rows(run)]
+    return " and ".join(dict.fromkeys(f"{row.exporter}, opset {row.opset}" for row in rows))
+
+
+def _not_run(column: Column, labelled: Labelled) -> Section:
+    def cells(_: str, run: Run) -> list[list[str]]:
+        return [
+            [m.contender, m.requested_device, m.status, m.reason or "no reason was recorded"]
+            for m in run.measurements
+            if m.status != "ok"
+        ]
+
+    columns = (column, left("contender"), left("asked for"), left("status"), left("reason"))
+    return Section("Did not run", table=tabulated(columns, _rows(labelled, cells)))
+
+
+def _of(part: int | None, whole: int | None) -> str:
+    return "" if part is None or whole is None else f"{units.count(part)}/{units.count(whole)}"

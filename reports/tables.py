@@ -1,0 +1,268 @@
+"""Rows of a report as plain data: statistics of a run, unrounded, without words or layout."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import inf
+
+from bench.records import Artifact, Measurement, ParityCase, Run, Timing
+from bench.statistics import Ratio, median, median_ratio, percentile, wilson_interval
+from reports.homework import reference_for
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """What one contender got right, and how it agrees with the reference contender.
+
+    One that failed has no numbers, even where it failed after its accuracy was taken.
+    """
+
+    contender: str
+    status: str
+    reason: str | None
+    requested_device: str
+    actual_device: str | None
+    runtime: str | None
+    precision: str
+    threads: int | None
+    size_bytes: int | None
+    open_s: float | None
+    correct: int | None = None
+    total: int | None = None
+    accuracy: float | None = None
+    low: float | None = None
+    """Lower end of the Wilson 95 % interval."""
+    high: float | None = None
+    homework_accuracy: float | None = None
+    homework_difference: float | None = None
+    """Accuracy minus the homework's, shares of 1."""
+    agreement_images: int | None = None
+    agreement_top1_equal: int | None = None
+    max_abs_difference: float | None = None
+    max_rel_difference: float | None = None
+
+
+@dataclass(frozen=True)
+class LatencyRow:
+    """How long one contender takes at one batch size; no batch size where it did not run."""
+
+    contender: str
+    status: str
+    reason: str | None
+    batch_size: int | None = None
+    calls: int | None = None
+    rounds: int | None = None
+    warmup_calls: int | None = None
+    checked_outputs: int | None = None
+    first_call_s: float | None = None
+    median_s: float | None = None
+    p95_s: float | None = None
+    images_per_s: float | None = None
+    """Batch size divided by the median."""
+    speedup_reference: str | None = None
+    """The contender that the speed-up is against: on the same device, at the same batch size."""
+    speedup_ratio: float | None = None
+    speedup_low: float | None = None
+    speedup_high: float | None = None
+
+
+@dataclass(frozen=True)
+class ExportRow:
+    """What folding and exporting did to one artifact."""
+
+    variant: str
+    path: str
+    sha256: str
+    size_bytes: int
+    opset: int
+    exporter: str
+    node_count: int
+    export_s: float
+    batchnorms_before: int
+    batchnorms_after: int
+    batchnorm_nodes: int
+    folded_by: tuple[str, ...]
+    fold_images: int | None
+    fold_top1_equal: int | None
+    fold_max_abs_difference: float | None
+    fold_max_rel_difference: float | None
+    parity_passed: bool
+    parity_reason: str | None
+    parity_error: float | None
+    """Of the case that comes closest to its tolerance, or exceeds it most."""
+    parity_tolerance: float | None
+    parity_torch_error: float | None
+
+
+@dataclass(frozen=True)
+class HistoryRow:
+    """One epoch of training beside the homework's."""
+
+    epoch: int
+    loss: float
+    homework_loss: float | None
+    accuracy: float
+    validation_accuracy: float | None
+    learning_rate: float
+    duration_s: float
+    images_per_s: float
+
+
+def accuracy_rows(run: Run) -> tuple[AccuracyRow, ...]:
+    """Return one row per measurement, the ones that did not run included."""
+    return tuple(_accuracy_row(run, m) for m in run.measurements)
+
+
+def _accuracy_row(run: Run, m: Measurement) -> AccuracyRow:
+    reference = reference_for(run.checkpoint)
+    numbers: dict[str, float | int | None] = {}
+    if m.status == "ok" and m.accuracy is not None and m.accuracy.total > 0:
+        share = m.accuracy.correct / m.accuracy.total
+        low, high = wilson_interval(m.accuracy.correct, m.accuracy.total)
+        numbers = {
+            "correct": m.accuracy.correct,
+            "total": m.accuracy.total,
+            "accuracy": share,
+            "low": low,
+            "high": high,
+            "homework_accuracy": reference.accuracy if reference else None,
+            "homework_difference": share - reference.accuracy if reference else None,
+        }
+        if m.accuracy.agreement is not None:
+            numbers |= {
+                "agreement_images": m.accuracy.agreement.images,
+                "agreement_top1_equal": m.accuracy.agreement.top1_equal,
+                "max_abs_difference": m.accuracy.agreement.max_abs_difference,
+                "max_rel_difference": m.accuracy.agreement.max_rel_difference,
+            }
+    return AccuracyRow(
+        contender=m.contender,
+        status=m.status,
+        reason=m.reason,
+        requested_device=m.requested_device,
+        actual_device=m.actual_device,
+        runtime=m.runtime,
+        precision=m.precision,
+        threads=m.threads,
+        size_bytes=m.size_bytes,
+        open_s=m.open_s,
+        **numbers,  # type: ignore[arg-type]
+    )
+
+
+def latency_rows(run: Run) -> tuple[LatencyRow, ...]:
+    """Return one row per contender and batch size; one blank row for a contender without times."""
+    return tuple(row for m in run.measurements for row in _latency_rows(run, m))
+
+
+def _latency_rows(run: Run, m: Measurement) -> Iterator[LatencyRow]:
+    if m.status != "ok" or not m.timings:
+        yield LatencyRow(m.contender, m.status, m.reason)
+        return
+    for timing in m.timings:
+        reference = _speedup_reference(run, m)
+        ratio = _speedup(reference, m, timing) if reference else None
+        typical_s = median(timing.samples_s())
+        yield LatencyRow(
+            contender=m.contender,
+            status=m.status,
+            reason=m.reason,
+            batch_size=timing.batch_size,
+            calls=len(timing.samples_s()),
+            rounds=len({block.round for block in timing.blocks}),
+            warmup_calls=timing.warmup_calls,
+            checked_outputs=timing.checked_outputs,
+            first_call_s=timing.first_call_s,
+            median_s=typical_s,
+            p95_s=percentile(timing.samples_s(), 0.95),
+            images_per_s=timing.batch_size / typical_s if typical_s else None,
+            speedup_reference=reference.contender if reference and ratio else None,
+            speedup_ratio=ratio.point if ratio else None,
+            speedup_low=ratio.low if ratio else None,
+            speedup_high=ratio.high if ratio else None,
+        )
+
+
+def _speedup_reference(run: Run, m: Measurement) -> Measurement | None:
+    """Return unfolded torch eager on the device that `m` really ran on; never another device."""
+    return next(
+        (
+            other
+            for other in run.measurements
+            if (other.backend, other.variant, other.status) == ("torch", "unfolded", "ok")
+            and other.actual_device == m.actual_device
+        ),
+        None,
+    )
+
+
+def _speedup(reference: Measurement, m: Measurement, timing: Timing) -> Ratio | None:
+    theirs = next((t for t in reference.timings if t.batch_size == timing.batch_size), None)
+    if theirs is None:
+        return None
+    if reference.contender == m.contender:
+        rounds = len({block.round for block in timing.blocks})
+        return Ratio(1.0, None, None, rounds) if rounds else None
+    return median_ratio(_by_round(theirs), _by_round(timing))
+
+
+def _by_round(timing: Timing) -> Mapping[int, tuple[float, ...]]:
+    rounds: dict[int, tuple[float, ...]] = {}
+    for block in timing.blocks:
+        rounds[block.round] = rounds.get(block.round, ()) + block.samples_s
+    return rounds
+
+
+def export_rows(run: Run) -> tuple[ExportRow, ...]:
+    """Return one row per artifact."""
+    return tuple(_export_row(artifact) for artifact in run.artifacts)
+
+
+def _export_row(artifact: Artifact) -> ExportRow:
+    agreement = artifact.fold.agreement
+    worst = max(artifact.parity.cases, key=_share_of_tolerance, default=None)
+    return ExportRow(
+        variant=artifact.variant,
+        path=artifact.path,
+        sha256=artifact.sha256,
+        size_bytes=artifact.size_bytes,
+        opset=artifact.opset,
+        exporter=artifact.exporter,
+        node_count=artifact.node_count,
+        export_s=artifact.export_s,
+        batchnorms_before=artifact.fold.batchnorms_before,
+        batchnorms_after=artifact.fold.batchnorms_after,
+        batchnorm_nodes=artifact.batchnorm_nodes,
+        folded_by=artifact.folded_by,
+        fold_images=agreement.images if agreement else None,
+        fold_top1_equal=agreement.top1_equal if agreement else None,
+        fold_max_abs_difference=agreement.max_abs_difference if agreement else None,
+        fold_max_rel_difference=agreement.max_rel_difference if agreement else None,
+        parity_passed=artifact.parity.passed,
+        parity_reason=artifact.parity.reason,
+        parity_error=worst.error if worst else None,
+        parity_tolerance=worst.tolerance if worst else None,
+        parity_torch_error=worst.torch_error if worst else None,
+    )
+
+
+def _share_of_tolerance(case: ParityCase) -> float:
+    return case.error / case.tolerance if case.error is not None and case.tolerance > 0 else inf
+
+
+def history_rows(run: Run) -> tuple[HistoryRow, ...]:
+    """Return one row per epoch trained, with the homework's loss where it may stand beside it."""
+    reference = reference_for(run.checkpoint)
+    losses = dict(enumerate(reference.losses, start=1)) if reference else {}
+    return tuple(
+        HistoryRow(
+            epoch=epoch.epoch,
+            loss=epoch.loss,
+            homework_loss=losses.get(epoch.epoch),
+            accuracy=epoch.accuracy,
+            validation_accuracy=epoch.validation_accuracy,
+            learning_rate=epoch.learning_rate,
+            duration_s=epoch.duration_s,
+            images_per_s=epoch.images_per_s,
+        )
+        for epoch in run.checkpoint.history
+    )

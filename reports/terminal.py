@@ -1,0 +1,92 @@
+"""A report for the terminal: tables and text within 100 columns, no escape sequences."""
+
+import re
+import textwrap
+from collections.abc import Sequence
+
+from tabulate import SEPARATING_LINE, tabulate
+
+from reports.document import Document, Section, Table
+from reports.escaping import visible
+
+WIDTH = 100
+_GAP = 2
+_NARROWEST = 6
+_PIECE = re.compile(r"[^\s/_.,-]*[\s/_.,-]*")
+
+
+def render_terminal(document: Document) -> str:
+    """Return the report without its details; only commands may be longer than WIDTH."""
+    parts = [_wrap(document.title)]
+    parts += [_section(section) for section in document.sections if not section.detail]
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(section: Section) -> str:
+    blocks = [_wrap(section.title)]
+    if section.table:
+        blocks.append(_table(section.table))
+    if section.caption:
+        blocks.append(_wrap(section.caption))
+    width = max((len(visible(heading)) for heading, _ in section.pairs), default=0)
+    blocks += [_wrap(text, f"{visible(head):<{width}}  ") for head, text in section.pairs]
+    digits = len(str(len(section.notes)))
+    blocks += [_wrap(text, f"{n:>{digits}}  ") for n, text in enumerate(section.notes, start=1)]
+    blocks += [visible(command) for command in section.commands]
+    return "\n".join(blocks)
+
+
+def _wrap(text: str, first: str = "") -> str:
+    """Return `text` over several lines behind `first`, later lines indented by as much."""
+    return textwrap.fill(
+        visible(text),
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        break_on_hyphens=False,
+    )
+
+
+def _table(table: Table) -> str:
+    headings = [visible(column.heading) for column in table.columns]
+    rows = [[visible(cell) for cell in row] for row in table.rows]
+    widths = _fit([headings, *rows], [column.align == "left" for column in table.columns])
+    folded = [
+        [_fold(cell, width) for cell, width in zip(row, widths, strict=True)]
+        for row in (headings, *rows)
+    ]
+    return tabulate(
+        [folded[0], SEPARATING_LINE, *folded[1:]],  # as `headers` they would be padded
+        tablefmt="simple",
+        colalign=[column.align for column in table.columns],
+        disable_numparse=True,
+    )
+
+
+def _fit(rows: Sequence[Sequence[str]], wordy: Sequence[bool]) -> list[int]:
+    """Return a width for each column such that all fit, taken from the widest wordy ones first."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(wordy))]
+    excess = sum(widths) + _GAP * (len(widths) - 1) - WIDTH
+    while excess > 0:
+        candidates = [i for i, width in enumerate(widths) if width > _NARROWEST and wordy[i]]
+        candidates = candidates or [i for i, width in enumerate(widths) if width > 1]
+        widest = max(candidates, key=lambda i: widths[i])
+        widths[widest] -= 1
+        excess -= 1
+    return widths
+
+
+def _fold(text: str, width: int) -> str:
+    """Return `text` in lines of at most `width`, broken after a space or ``/ _ . , -``."""
+    lines, line = [], ""
+    for piece in _PIECE.findall(text):
+        rest = piece
+        if len(line) + len(piece.rstrip()) > width:
+            if line:
+                lines.append(line.rstrip())
+            line = ""
+            while len(rest.rstrip()) > width:
+                lines.append(rest[:width])
+                rest = rest[width:]
+        line += rest
+    return "\n".join([*lines, line.rstrip()])

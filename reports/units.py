@@ -1,0 +1,142 @@
+"""Numbers as people read them: the only place that rounds. None and not-a-number become ``""``."""
+
+from collections.abc import Mapping
+from math import floor, isfinite, log10
+from typing import TypeGuard
+
+
+def _significant(value: float, digits: int = 3) -> str:
+    """Return `value` to `digits` significant digits, never rounded above its units."""
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - floor(log10(abs(value))))
+    rounded = round(value, decimals)
+    if rounded:  # 9.996 has become 10.0: one decimal fewer
+        decimals = max(0, digits - 1 - floor(log10(abs(rounded))))
+    return f"{rounded:,.{decimals}f}"
+
+
+def _exists(value: float | None) -> TypeGuard[float]:
+    return value is not None and isfinite(value)
+
+
+def milliseconds(value_s: float | None) -> str:
+    """Return seconds as a number of milliseconds, three significant digits."""
+    return _significant(value_s * 1e3) if _exists(value_s) else ""
+
+
+def seconds(value_s: float | None) -> str:
+    """Return seconds as a number of seconds, three significant digits."""
+    return _significant(value_s) if _exists(value_s) else ""
+
+
+def duration(value_s: float | None) -> str:
+    """Return seconds with the unit that suits them: ``934 µs``, ``2.01 ms``, ``1.50 s``."""
+    if not _exists(value_s):
+        return ""
+    for limit_s, factor, unit in ((0.9995e-3, 1e6, "µs"), (0.9995, 1e3, "ms")):
+        if abs(value_s) < limit_s:
+            return f"{_significant(value_s * factor)} {unit}"
+    return f"{_significant(value_s)} s"
+
+
+def rate(value_per_s: float | None) -> str:
+    """Return a number per second: three significant digits, zeros after those."""
+    if not _exists(value_per_s):
+        return ""
+    if abs(value_per_s) >= 1000:
+        magnitude = floor(log10(abs(value_per_s))) - 2
+        value_per_s = round(value_per_s, -magnitude)
+    return _significant(value_per_s)
+
+
+def percent(share: float | None) -> str:
+    """Return a share of 1 as a number of percent, two decimals, without the sign."""
+    return f"{share * 100:.2f}" if _exists(share) else ""
+
+
+def points(difference: float | None) -> str:
+    """Return a difference of two shares in percentage points, signed, two decimals."""
+    if not _exists(difference):
+        return ""
+    text = f"{difference * 100:+.2f}"
+    return "0.00" if float(text) == 0 else text
+
+
+def ratio(value: float | None) -> str:
+    """Return a ratio, three significant digits; ``1`` for exactly one."""
+    if not _exists(value):
+        return ""
+    return "1" if value == 1 else _significant(value)
+
+
+def span(low: str, high: str) -> str:
+    """Return two rendered numbers as an interval, or blank when either is."""
+    return f"{low}–{high}" if low and high else ""
+
+
+def error(value: float | None) -> str:
+    """Return a small error in scientific notation, three significant digits; exact zero as 0."""
+    if not _exists(value):
+        return ""
+    return "0" if value == 0 else f"{value:.2e}"
+
+
+def loss(value: float | None) -> str:
+    """Return a training loss, four decimals as the homework prints it."""
+    return f"{value:.4f}" if _exists(value) else ""
+
+
+def loss_difference(value: float | None) -> str:
+    """Return a difference of two losses, signed, four decimals."""
+    return f"{value:+.4f}" if _exists(value) else ""
+
+
+def learning_rate(value: float | None) -> str:
+    """Return a learning rate, three significant digits, with an exponent where it is tiny."""
+    return f"{value:.3g}" if _exists(value) else ""
+
+
+def size(value_bytes: int | None) -> str:
+    """Return bytes as B, KiB, MiB or GiB, three significant digits."""
+    if value_bytes is None:
+        return ""
+    if value_bytes < 1024:
+        return f"{value_bytes} B"
+    scaled = float(value_bytes)
+    for unit in ("KiB", "MiB"):
+        scaled /= 1024
+        if scaled < 999.5:
+            return f"{_significant(scaled)} {unit}"
+    return f"{_significant(scaled / 1024)} GiB"
+
+
+def count(value: int | None) -> str:
+    """Return a whole number with thousands separated."""
+    return f"{value:,}" if value is not None else ""
+
+
+def plain(value: object) -> str:
+    """Return a configuration value in words: True as on, 0.0005 as 0.0005, a list with commas."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(part) for part in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={plain(part)}" for key, part in value.items())
+    return "none" if value is None else str(value)
+
+
+def by_name(name: str, value: float | int | str) -> str:
+    """Return a number in the unit its name carries: ``_ratio`` as percent, ``_s``, ``_count``."""
+    if isinstance(value, str):
+        return value
+    if name.endswith("_ratio"):
+        return f"{value * 100:.1f} %"
+    if name.endswith("_s"):
+        return duration(value)
+    return count(int(value)) if name.endswith("_count") else _significant(float(value))

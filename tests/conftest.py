@@ -1,0 +1,75 @@
+"""Fixtures that many tests share: a small network, images to feed it and a run that holds it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench.config_files import load
+from bench.progress import Silence
+from bench.runs import RunDirectory
+from bench.stages import Places, train
+
+QUICK = (
+    "model.name=bn_cnn",
+    "train.epochs=1",
+    "train.batch_size=256",
+    "train.schedule={name: constant}",
+    "export.images=64",
+    "compare.batch_sizes=[1, 3]",
+    "compare.rounds=2",
+    "compare.calls=3",
+    "compare.block_s=0",
+    "compare.settle_s=0",
+)
+"""The digits config, cut down to seconds."""
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FOLDBENCH_RUNS", raising=False)
+    monkeypatch.delenv("FOLDBENCH_CACHE", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _torch_state() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    """Empty folders for runs and decoded images."""
+    return Places(tmp_path / "runs", tmp_path / "cache")
+
+
+@pytest.fixture(scope="session")
+def trained_places(tmp_path_factory: pytest.TempPathFactory) -> Places:
+    folder = tmp_path_factory.mktemp("trained")
+    return Places(folder / "runs", folder / "cache")
+
+
+@pytest.fixture(scope="session")
+def trained_run(trained_places: Places) -> RunDirectory:
+    """A finished training of bn_cnn on digits; copy it before changing anything in it."""
+    return train(load("digits", QUICK), trained_places, Silence())
+
+
+@pytest.fixture
+def own_run(trained_run: RunDirectory, places: Places) -> RunDirectory:
+    """A copy of the finished training in the test's own folder."""
+    import shutil
+
+    copy = places.runs / trained_run.name
+    shutil.copytree(trained_run.path, copy)
+    return RunDirectory(copy)
+
+
+@pytest.fixture(scope="session")
+def images() -> np.ndarray:
+    """(12, 3, 32, 32) float32, of the range that preprocessed images have."""
+    return np.random.default_rng(0).uniform(-1, 1, (12, 3, 32, 32)).astype(np.float32)

@@ -1,0 +1,112 @@
+"""What every registered backend keeps to: what it opens, where, and what it says of that."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from bench.backends import Source
+from bench.errors import BackendError
+from bench.registry import BACKENDS
+from exporters.export import ExportOptions, to_onnx
+
+NO_GPU = not torch.cuda.is_available()
+
+
+@pytest.fixture(params=BACKENDS.names())
+def backend(request: pytest.FixtureRequest):
+    return BACKENDS.load(request.param)
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 900, 10)).eval()
+
+
+@pytest.fixture(scope="module")
+def source(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Source:
+    path = tmp_path_factory.mktemp("backend") / "network.onnx"
+    example = np.zeros((2, 3, 32, 32), np.float32)
+    onnx.save(to_onnx(network, example, ExportOptions(False, 20, ())), path)
+    return Source(path=path, build_module=lambda: network)
+
+
+def answers(backend, network: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what the backend has to answer: the network's logits, or the fake one's own rule."""
+    if backend.__name__.endswith("fake"):
+        return lambda x: np.eye(10, dtype=np.float32)[np.rint(x[:, 0, 0, 0]).astype(int) % 10]
+    return lambda x: network(torch.from_numpy(x)).detach().numpy()
+
+
+def test_it_answers_what_the_network_computes_at_every_batch_size(
+    backend, source: Source, network: nn.Module, images: np.ndarray
+) -> None:
+    expected = answers(backend, network)
+    with backend.open(source, device="cpu", threads=1) as session:
+        for size in (1, 5, 12):
+            session.bind(images[:size])
+            session.step()
+            session.synchronize()
+            output = session.output()
+            assert output.dtype == np.float32
+            np.testing.assert_allclose(output, expected(images[:size]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_new_input_gives_a_new_answer(backend, source: Source, images: np.ndarray) -> None:
+    with backend.open(source, device="cpu", threads=1) as session:
+        outputs = []
+        for x in (images[:1], images[:1] + 3):
+            session.bind(x)
+            session.step()
+            session.synchronize()
+            outputs.append(session.output().copy())
+    assert not np.array_equal(*outputs)
+
+
+def test_it_says_where_it_runs_on_what_and_with_how_many_threads(backend, source: Source) -> None:
+    with backend.open(source, device="cpu", threads=1) as session:
+        assert session.device == "cpu"
+        assert session.threads == 1
+        assert session.runtime
+
+
+def test_an_answer_before_a_step_is_refused(backend, source: Source) -> None:
+    with backend.open(source, device="cpu", threads=1) as session, pytest.raises(BackendError):
+        session.output()
+
+
+@pytest.mark.skipif(not NO_GPU, reason="this machine has a CUDA device")
+def test_asking_for_cuda_without_a_gpu_is_refused_with_the_reason(backend, source: Source) -> None:
+    with pytest.raises(BackendError, match="asked for cuda"):
+        backend.open(source, device="cuda", threads=1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
+def test_on_cuda_it_answers_the_same(
+    backend, source: Source, network: nn.Module, images: np.ndarray
+) -> None:
+    if backend.__name__.endswith("fake"):
+        pytest.skip("the fake backend has only a cpu")
+    expected = network.cpu()(torch.from_numpy(images)).detach().numpy()
+    with backend.open(source, device="cuda", threads=1) as session:
+        assert session.device.startswith("cuda:0")
+        session.bind(images)
+        session.step()
+        session.synchronize()
+        np.testing.assert_allclose(session.output(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_file_that_is_no_network_is_refused(backend, tmp_path: Path) -> None:
+    if backend.FORMAT != "onnx" or backend.__name__.endswith("fake"):
+        pytest.skip("reads no .onnx file")
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"not a network")
+    source = Source(path=path, build_module=lambda: None)
+    with pytest.raises(BackendError, match="could not open it on cpu"):
+        backend.open(source, device="cpu", threads=1)

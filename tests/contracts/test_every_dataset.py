@@ -1,0 +1,129 @@
+"""Whatever is a file in bench/datasets/ keeps the promises of the protocol."""
+
+import hashlib
+import pickle
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.datasets import DataOptions, ImageSet
+from bench.registry import DATASETS
+
+CACHING = {"imagefolder"}
+SIZES = (8, 20)
+
+
+def make_imagefolder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    random = np.random.default_rng(0)
+    for split, count in (("train", 3), ("test", 2)):
+        for class_name in ("cat", "dog"):
+            place = folder / "images" / split / class_name
+            place.mkdir(parents=True)
+            for index in range(count):
+                pixels = random.integers(0, 256, (20, 20, 3), np.uint8)
+                Image.fromarray(pixels).save(place / f"{index}.png")
+    with tarfile.open(folder / "images.tar", "w") as archive:
+        archive.add(folder / "images", ".")
+    return folder / "images.tar"
+
+
+def make_cifar10(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write tiny files in the form of torchvision's, and have torchvision accept their md5."""
+    from torchvision.datasets import CIFAR10
+
+    random = np.random.default_rng(0)
+    batches = folder / CIFAR10.base_folder
+    batches.mkdir(parents=True)
+
+    def write(name: str, value: object) -> str:
+        content = pickle.dumps(value)
+        (batches / name).write_bytes(content)
+        return hashlib.md5(content).hexdigest()
+
+    def write_batch(name: str) -> list[str]:
+        pixels = random.integers(0, 256, (10, 3072), np.uint8)
+        return [name, write(name, {"data": pixels, "labels": list(range(10))})]
+
+    monkeypatch.setattr(CIFAR10, "train_list", [write_batch("one"), write_batch("two")])
+    monkeypatch.setattr(CIFAR10, "test_list", [write_batch("three")])
+    names = [f"class {index}" for index in range(10)]
+    md5 = write("names", {"label_names": names})
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": "names", "key": "label_names", "md5": md5})
+    return folder
+
+
+def make_digits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    return None
+
+
+SOURCES: dict[str, Callable[[Path, pytest.MonkeyPatch], Path | None]] = {
+    "cifar10": make_cifar10,
+    "digits": make_digits,
+    "imagefolder": make_imagefolder,
+}
+Load = Callable[[int], ImageSet]
+
+
+@pytest.fixture(params=DATASETS.names())
+def load(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Load one registered data set at an image size, from a tiny source of its own."""
+    name = request.param
+    if name not in SOURCES:
+        pytest.fail(f"add a tiny source for {name!r} to SOURCES in {Path(__file__).name}")
+    path = SOURCES[name](tmp_path / "source", monkeypatch)
+    module = DATASETS.load(name)
+    return lambda size: module.load(DataOptions(path, False, size, tmp_path / "cache"))
+
+
+def test_every_registered_dataset_has_a_source_here_and_no_other() -> None:
+    assert set(SOURCES) == set(DATASETS.names())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_arrays_have_the_promised_shapes_and_types(load: Load, size: int) -> None:
+    loaded = load(size)
+    for split in (loaded.train, loaded.test):
+        assert split.images.dtype == np.uint8
+        assert split.images.shape == (len(split.labels), 3, size, size)
+        assert split.images.flags.c_contiguous
+        assert split.labels.dtype == np.int64
+        assert split.labels.ndim == 1
+        assert len(np.unique(split.images)) > 2
+
+
+def test_every_class_is_in_both_splits_and_no_label_is_out_of_range(load: Load) -> None:
+    loaded = load(8)
+    expected = np.arange(len(loaded.info.classes))
+    for split in (loaded.train, loaded.test):
+        np.testing.assert_array_equal(np.unique(split.labels), expected)
+
+
+def test_the_info_says_what_the_arrays_are(load: Load) -> None:
+    loaded = load(8)
+    assert loaded.info.name in DATASETS.names()
+    assert loaded.info.title
+    assert loaded.info.train_count == len(loaded.train.labels)
+    assert loaded.info.test_count == len(loaded.test.labels)
+    assert len(set(loaded.info.classes)) == len(loaded.info.classes) >= 2
+    assert loaded.info.decode_s >= 0
+
+
+def test_a_second_load_gives_the_same_images_from_the_cache_where_there_is_one(load: Load) -> None:
+    first, second = load(8), load(8)
+    assert not first.info.from_cache
+    assert second.info.from_cache == (second.info.name in CACHING)
+    assert first.info.sha256 == second.info.sha256
+    np.testing.assert_array_equal(first.train.images, second.train.images)
+    np.testing.assert_array_equal(first.test.labels, second.test.labels)
+
+
+def test_another_size_is_another_sha256(load: Load) -> None:
+    assert load(8).info.sha256 != load(20).info.sha256
+
+
+def test_listing_needs_no_import_and_has_a_sentence_for_each() -> None:
+    assert all(len(DATASETS.summary(name)) > 20 for name in DATASETS.names())

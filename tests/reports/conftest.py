@@ -1,0 +1,295 @@
+"""Hand-built runs with known times, for reports that can be checked to the letter."""
+
+import json
+from importlib.resources import files
+from types import SimpleNamespace
+
+import pytest
+
+from bench import records
+from bench.config import Config
+
+HOMEWORK = json.loads((files("reports") / "homework.json").read_text(encoding="utf-8"))
+CIFAR10 = tuple(HOMEWORK["data"]["classes"])
+DIGITS = tuple("0123456789")
+NO_PROVIDER = "asked for cuda; the session holds CPUExecutionProvider"
+ENVIRONMENT = json.loads("""{
+    "cpu": "AMD EPYC 7R13", "cores_usable": 2, "memory_bytes": 8589934592, "machine": "x86_64",
+    "os": "Linux 6.8", "python": "3.11.9", "torch": "2.14.1", "onnxruntime": "1.31.1",
+    "load_1min": 0.12, "foldbench": "0.1.0", "git_revision": "0123456789ab+",
+    "environment_variables": {"OMP_NUM_THREADS": "2"}
+}""")
+PARAMETERS = {"mish_cnn": 60810, "bn_cnn": 61130, "deep_mish": 3514698}
+LEARNING_RATE = {"mish_cnn": 0.005, "bn_cnn": 0.005, "deep_mish": 0.0005}
+
+
+def sha(digit: str) -> str:
+    return digit * 64
+
+
+def make_config(model: str = "bn_cnn", data: str = "cifar10", **train) -> dict:
+    recipe = {"protocol": "homework", "learning_rate": LEARNING_RATE.get(model, 0.001)}
+    value = {
+        "model": {"name": model},
+        "data": {"name": data},
+        "train": {**recipe, **train},
+        "evaluate": {"protocol": "homework"},
+    }
+    return Config.model_validate_json(json.dumps(value)).model_dump(mode="json")
+
+
+def make_data(**changes) -> records.DataInfo:
+    return records.DataInfo(
+        **{
+            "name": "cifar10",
+            "title": "CIFAR-10",
+            "path": "/data/cifar10",
+            "sha256": sha("d"),
+            "train_count": 50000,
+            "test_count": 10000,
+            "classes": CIFAR10,
+            "original": True,
+            "decode_s": 12.5,
+            "from_cache": False,
+            **changes,
+        }
+    )
+
+
+def make_checkpoint(model: str = "bn_cnn", epochs: int = 3, **changes) -> records.Checkpoint:
+    data = changes.pop("data", make_data())
+    history = tuple(
+        records.Epoch(
+            epoch=n,
+            loss=1.6 / n,
+            accuracy=0.4 + 0.05 * n,
+            validation_accuracy=None,
+            learning_rate=LEARNING_RATE.get(model, 0.001),
+            duration_s=61.5,
+            images_per_s=813.0,
+        )
+        for n in range(1, epochs + 1)
+    )
+    return records.Checkpoint(
+        **{
+            "run": f"{model}-1",
+            "config_name": model,
+            "config": make_config(model),
+            "config_sha256": sha("c"),
+            "model": model,
+            "model_args": {},
+            "parameter_count": PARAMETERS.get(model, 1000),
+            "weights": "weights.safetensors",
+            "sha256": sha("a"),
+            "size_bytes": 248_312,
+            "preprocessing": records.Preprocessing(
+                input_shape=(3, 32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
+            ),
+            "classes": data.classes,
+            "data": data,
+            "seed": 0,
+            "device": "cpu",
+            "history": history,
+            "environment": {},
+            **changes,
+        }
+    )
+
+
+def make_timing(batch_size: int, block_s, calls: int = 20, wobble: float = 0.001) -> records.Timing:
+    """One block per element of `block_s`, whose median it is; calls spread evenly around it."""
+    steps = [(i - (calls - 1) / 2) / calls for i in range(calls)]
+    return records.Timing(
+        batch_size=batch_size,
+        first_call_s=9 * block_s[0],
+        warmup_calls=25,
+        blocks=tuple(
+            records.Block(round=r, samples_s=tuple(s * (1 + wobble * step) for step in steps))
+            for r, s in enumerate(block_s)
+        ),
+        checked_outputs=4,
+    )
+
+
+def steady(seconds: float, rounds: int = 10, period: int = 2) -> list[float]:
+    """Block medians that come and go by half a percent around `seconds`, in `period` rounds."""
+    return [seconds * (0.995 + 0.01 * (r % period) / (period - 1)) for r in range(rounds)]
+
+
+def make_timings(one_s: float, many_s: float) -> tuple[records.Timing, records.Timing]:
+    """Batches of 1 and 64 images, in step with one another and not with the reference."""
+    return make_timing(1, steady(one_s, period=3)), make_timing(64, steady(many_s, period=3))
+
+
+def make_accuracy(correct: int = 7601, total: int = 10000, **agreement) -> records.Accuracy:
+    numbers = {
+        "images": total,
+        "top1_equal": total,
+        "max_abs_difference": 0.0,
+        "max_rel_difference": 0.0,
+        **agreement,
+    }
+    agreed = records.Agreement(**numbers)
+    return records.Accuracy(
+        protocol="homework", correct=correct, total=total, top1=(), agreement=agreed
+    )
+
+
+def make_row(backend: str, variant: str, **changes) -> records.Measurement:
+    """A contender that ran on the CPU, with an accuracy and two batch sizes."""
+    device = changes.get("requested_device", "cpu")
+    return records.Measurement(
+        **{
+            "contender": f"{backend}/{variant}/{device}",
+            "backend": backend,
+            "variant": variant,
+            "requested_device": device,
+            "actual_device": device,
+            "runtime": f"{backend} 1.0",
+            "status": "ok",
+            "source_sha256": sha("b"),
+            "size_bytes": 247_901,
+            "threads": 2,
+            "open_s": 0.0123,
+            "accuracy": make_accuracy(),
+            "timings": (make_timing(1, steady(0.002)), make_timing(64, steady(0.064))),
+            **changes,
+        }
+    )
+
+
+def make_lost_row(
+    backend: str, variant: str, device: str, status: str, reason: str
+) -> records.Measurement:
+    return records.Measurement(
+        contender=f"{backend}/{variant}/{device}",
+        backend=backend,
+        variant=variant,
+        requested_device=device,
+        status=status,
+        reason=reason,
+    )
+
+
+def make_fold(variant: str, **changes) -> records.FoldReport:
+    folded = tuple(records.Fold(layer=f"conv{n}", batchnorm=f"bn{n}") for n in (1, 2, 3))
+    numbers = {
+        "batchnorms_before": 3,
+        "batchnorms_after": 0 if variant == "folded" else 3,
+        "folded": folded if variant == "folded" else (),
+        "skipped": (),
+        "agreement": None,
+    }
+    if variant == "folded":
+        numbers["agreement"] = records.Agreement(
+            images=1000, top1_equal=1000, max_abs_difference=4.77e-06, max_rel_difference=3.1e-07
+        )
+    return records.FoldReport(**{**numbers, **changes})
+
+
+def make_artifact(variant: str, **changes) -> records.Artifact:
+    case = {"batch_size": 1, "torch_error": 2.5e-07, "tolerance": 1e-05, "passed": True}
+    return records.Artifact(
+        **{
+            "checkpoint_sha256": sha("a"),
+            "inputs_sha256": sha("9"),
+            "variant": variant,
+            "path": f"{variant}.onnx",
+            "sha256": sha("b" if variant == "folded" else "e"),
+            "size_bytes": 247_901,
+            "opset": 20,
+            "exporter": "torch.onnx.export(dynamo=True)",
+            "node_count": 14 if variant == "folded" else 17,
+            "batchnorm_nodes": 0 if variant == "folded" else 3,
+            "folded_by": ("foldbench",) if variant == "folded" else (),
+            "fold": make_fold(variant),
+            "passes": (
+                records.PassReport(name="strip_metadata", changed=17, detail="removed locations"),
+            ),
+            "parity": records.Parity(
+                passed=True,
+                reason=None,
+                cases=(
+                    records.ParityCase(inputs="images", error=3.1e-07, **case),
+                    records.ParityCase(inputs="extreme", error=7.9e-07, **case),
+                ),
+            ),
+            "export_s": 3.21,
+            **changes,
+        }
+    )
+
+
+def make_measurements() -> tuple[records.Measurement, ...]:
+    small = {"max_abs_difference": 5.72e-06, "max_rel_difference": 3.9e-07}
+    return (
+        make_row("torch", "unfolded", size_bytes=None),
+        make_row(
+            "torch",
+            "folded",
+            size_bytes=None,
+            accuracy=make_accuracy(**small),
+            timings=(
+                make_timing(1, steady(0.0016, period=3)),
+                make_timing(64, steady(0.055, period=3)),
+            ),
+        ),
+        make_row(
+            "ort",
+            "unfolded",
+            accuracy=make_accuracy(**small),
+            timings=(
+                make_timing(1, steady(0.001, period=3)),
+                make_timing(64, steady(0.040, period=3)),
+            ),
+        ),
+        make_row(
+            "ort",
+            "folded",
+            accuracy=make_accuracy(7602, top1_equal=9999, **small),
+            timings=(
+                make_timing(1, steady(0.000934, period=3)),
+                make_timing(64, steady(0.038, period=3)),
+            ),
+        ),
+        make_lost_row(
+            "ort",
+            "folded",
+            "cuda",
+            "failed",
+            "asked for cuda; the session holds CPUExecutionProvider",
+        ),
+        make_lost_row("torch", "unfolded", "cuda", "skipped", "torch.cuda.is_available() is False"),
+    )
+
+
+def make_run(model: str = "bn_cnn", **changes) -> records.Run:
+    checkpoint = changes.pop("checkpoint", None) or make_checkpoint(model)
+    return records.Run(
+        **{
+            "name": f"{model}-1",
+            "created": "2025-03-01T12:00:00Z",
+            "config": make_config(model),
+            "environment": ENVIRONMENT,
+            "command": ("bench", "compare", f"{model}-1"),
+            "checkpoint": checkpoint,
+            "artifacts": (make_artifact("unfolded"), make_artifact("folded")),
+            "evaluation_protocol": "homework",
+            "evaluation_sha256": sha("f"),
+            "rounds": 10,
+            "reference": "torch/unfolded/cpu",
+            "measurements": make_measurements(),
+            **changes,
+        }
+    )
+
+
+@pytest.fixture
+def build() -> SimpleNamespace:
+    """The builders of this file: ``build.run`` is make_run."""
+    makers = {
+        name.removeprefix("make_"): made
+        for name, made in globals().items()
+        if name.startswith("make_")
+    }
+    return SimpleNamespace(**makers, digits=DIGITS, sha=sha, steady=steady)
