@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import bench
+from bench import output
 from bench.errors import BenchError
 from bench.options import (
     data_option,
@@ -17,15 +18,6 @@ from bench.options import (
     shared_options,
     with_data,
     yaml_list,
-)
-from bench.output import (
-    describe_artifact,
-    fail_loudly,
-    print_artifact,
-    print_json,
-    print_listing,
-    print_report,
-    print_written,
 )
 
 if TYPE_CHECKING:
@@ -85,7 +77,7 @@ def train(
     run = _train(name, with_data(overrides, data), fresh, places)
     checkpoint = run.checkpoint()
     if as_json:
-        print_json(
+        output.print_json(
             {
                 "run": run.name,
                 "path": str(run.path),
@@ -124,10 +116,12 @@ def export(
     runs = _choose(names, places)
     artifacts = [_export(run, with_data(overrides, data), places) for run in runs]
     if as_json:
-        print_json([describe_artifact(*pair) for pair in zip(runs, artifacts, strict=True)])
+        output.print_json(
+            [output.describe_artifact(*pair) for pair in zip(runs, artifacts, strict=True)]
+        )
         return
     for run, artifact in zip(runs, artifacts, strict=True):
-        print_artifact(run, artifact)
+        output.print_artifact(run, artifact)
     if not all(artifact.parity.passed for artifact in artifacts):
         raise click.ClickException("an artifact does not compute what its checkpoint does (above)")
 
@@ -177,9 +171,9 @@ def compare(
     named = tuple(f"{key}={value}" for key, value in given.items() if value is not None)
     runs = _choose(names, places)
     records = [_compare(run, with_data((*overrides, *named), data), places) for run in runs]
-    print_report(records, as_json)
-    print_written(runs, as_json)
-    fail_loudly(records)
+    output.print_report(records, as_json)
+    output.print_written(runs, as_json)
+    output.fail_loudly(records)
 
 
 @cli.command()
@@ -222,8 +216,8 @@ def run_all(
     run = _train(name, overrides, fresh, places)
     _export(run, overrides, places)
     records = [_compare(run, overrides, places)]
-    print_report(records, as_json)
-    print_written([run], as_json)
+    output.print_report(records, as_json)
+    output.print_written([run], as_json)
 
 
 @cli.command("list")
@@ -232,7 +226,7 @@ def list_everything(places: "Places", as_json: bool) -> None:
     """List models, datasets, backends, passes, configs and runs."""
     from bench.listing import collect_names
 
-    print_listing(collect_names(places.runs), as_json)
+    output.print_listing(collect_names(places.runs), as_json)
 
 
 @cli.group()
@@ -259,7 +253,7 @@ def config_schema(as_json: bool) -> None:
     """Print the JSON Schema of configuration files, for editors."""
     from bench.config import schema
 
-    print_json(schema())
+    output.print_json(schema())
 
 
 def _train(name: str, overrides: Sequence[str], fresh: bool, places: "Places") -> "RunDirectory":

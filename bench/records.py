@@ -9,11 +9,9 @@ Schema history (`SCHEMA_VERSION` is written into every file; another version is 
 1. First version.
 """
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from bench.errors import RunError
+from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -272,6 +270,8 @@ class Run(Record):
     command: tuple[str, ...]
     checkpoint: Checkpoint
     artifacts: tuple[Artifact, ...]
+    data: DataInfo
+    """Whose test split was scored."""
     evaluation_protocol: Protocol
     evaluation_sha256: Sha256
     """Of the uint8 images and labels that every contender was given."""
@@ -279,23 +279,3 @@ class Run(Record):
     reference: str
     """The contender that agreement is measured against."""
     measurements: tuple[Measurement, ...]
-
-
-R = TypeVar("R", bound=Record)
-
-
-def parse_record(kind: type[R], text: str, origin: str) -> R:
-    """Return the record of type `kind` in the JSON `text`, which was read from `origin`.
-
-    Raises RunError that names the file and the first fault.
-    """
-    try:
-        return kind.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise RunError(
-            f"{origin} is not a {kind.__name__.lower()} record of schema {SCHEMA_VERSION}: "
-            f"{where}: {first['msg']}; it was damaged or written by another version: "
-            "make it again, or use the version of foldbench that wrote it"
-        ) from None

@@ -11,13 +11,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
 from bench.errors import RunError, UnknownNameError, nearest
-from bench.records import Artifact, Checkpoint, Run, parse_record
+from bench.records import SCHEMA_VERSION, Artifact, Checkpoint, Record, Run
 from bench.storage import write_text
+
+R = TypeVar("R", bound=Record)
 
 _NAME = re.compile(r"(?P<config>.+)-(?P<number>\d{3,})")
 
@@ -71,7 +74,7 @@ class RunDirectory:
     def checkpoint(self) -> Checkpoint:
         """Return the checkpoint's record; raise RunError when training has not finished."""
         path = self.path / "checkpoint.json"
-        return parse_record(
+        return _parse_record(
             Checkpoint,
             self._read(path, f"is not trained to its end: bench train {self.config_name}"),
             str(path),
@@ -92,7 +95,7 @@ class RunDirectory:
             raise RunError(f"{path}: is not JSON ({error}): export the run again") from error
         if not isinstance(items, list):
             raise RunError(f"{path}: is not a list of artifacts: export the run again")
-        return tuple(parse_record(Artifact, json.dumps(item), str(path)) for item in items)
+        return tuple(_parse_record(Artifact, json.dumps(item), str(path)) for item in items)
 
     def write_artifact(self, artifact: Artifact) -> Path:
         """Add the artifact's record, in place of one of the same variant; return the path."""
@@ -106,7 +109,7 @@ class RunDirectory:
         """Return the record of the last comparison; raise RunError when there is none."""
         path = self.path / "results.json"
         text = self._read(path, f"has not been compared: bench compare {self.name}")
-        return parse_record(Run, text, str(path))
+        return _parse_record(Run, text, str(path))
 
     def write_results(self, run: Run) -> Path:
         """Write the record of a comparison; return its path."""
@@ -218,3 +221,20 @@ def _cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(
         f"cannot write in {path}: {error.strerror or error}: choose another place with --runs"
     )
+
+
+def _parse_record(kind: type[R], text: str, origin: str) -> R:
+    """Return the record of type `kind` in the JSON `text`, which was read from `origin`.
+
+    Raises RunError that names the file and the first fault.
+    """
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise RunError(
+            f"{origin} is no {kind.__name__.lower()} record of schema {SCHEMA_VERSION}: "
+            f"{where}: {first['msg']}; it was damaged or written by another version: "
+            "make it again, or use the version of foldbench that wrote it"
+        ) from None

@@ -134,6 +134,7 @@ def compare_run(
             command=tuple(command),
             checkpoint=checkpoint,
             artifacts=subject.artifacts,
+            data=data.info,
             evaluation_protocol=evaluation.protocol,
             evaluation_sha256=sha256,
             rounds=settings.rounds,

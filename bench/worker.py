@@ -86,6 +86,11 @@ class Worker:
         self._process.start()
         theirs.close()
 
+    @property
+    def process_id(self) -> int | None:
+        """The process that does the work."""
+        return self._process.pid
+
     def open(self) -> Opened:
         """Have it open the network; raise BackendError with the reason when it cannot."""
         return self._ask("open")

@@ -146,8 +146,10 @@ def _images(data: DataInfo) -> str:
 
 
 def _scored(run: Run) -> str:
-    trained, scored = (_at(c, "data.name") for c in (run.checkpoint.config, run.config))
-    return _SAME if trained == scored else f"{plain(scored)}, trained on {plain(trained)}"
+    trained, scored = run.checkpoint.data, run.data
+    if trained.sha256 == scored.sha256:
+        return _SAME
+    return f"{scored.title}, other images than those of the training ({trained.title})"
 
 
 _SAME = "the one trained on"

@@ -103,7 +103,7 @@ def _settings(run: Run) -> str:
 
 
 def _images(run: Run) -> str:
-    data = run.checkpoint.data
+    data = run.data
     return (
         f"{units.count(data.test_count)} test images of {data.title}, "
         f"{_PROTOCOL[run.evaluation_protocol]}; sha256 {run.evaluation_sha256[:_SHORT]}"

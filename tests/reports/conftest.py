@@ -275,6 +275,7 @@ def make_run(model: str = "bn_cnn", **changes) -> records.Run:
             "checkpoint": checkpoint,
             "artifacts": (make_artifact("unfolded"), make_artifact("folded")),
             "evaluation_protocol": "homework",
+            "data": checkpoint.data,
             "evaluation_sha256": sha("f"),
             "rounds": 10,
             "reference": "torch/unfolded/cpu",

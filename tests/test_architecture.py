@@ -1,0 +1,109 @@
+"""The shape of the code: who may import whom, and how long a file may be."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("bench", "models", "exporters", "reports", "configs")
+FILES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
+LINES_AT_MOST = 300
+
+HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "sklearn"}
+
+# For each part: which of ours it may import, and which heavy packages. Lighter third-party packages
+# are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
+GROUND = {"bench", "bench.errors"}
+PLAIN = GROUND | {"bench.records", "bench.config", "bench.progress", "bench.storage"}
+RULES: dict[str, tuple[set[str], set[str]]] = {
+    "bench.errors": (set(), set()),
+    "bench.records": (GROUND, set()),
+    "bench.registry": (GROUND, set()),
+    "bench.storage": (GROUND, set()),
+    "bench.progress": (GROUND, set()),
+    "bench.config": (PLAIN, set()),
+    "bench.config_files": (PLAIN | {"bench.registry"}, set()),
+    "bench.statistics": (GROUND, set()),
+    "bench.accuracy": (PLAIN, set()),
+    "bench.advice": (PLAIN | {"bench.statistics"}, set()),
+    "bench.timing": (GROUND | {"bench.backends"}, set()),
+    "bench.preprocessing": (PLAIN, set()),
+    "bench.datasets": (PLAIN | {"bench.datasets"}, {"torchvision", "sklearn"}),
+    "bench.backends": (PLAIN | {"bench.backends"}, {"torch", "onnxruntime"}),
+    "models": (
+        PLAIN | {"models", "bench.registry", "bench.datasets"},
+        {"torch", "torchvision", "timm"},
+    ),
+    "exporters": (
+        PLAIN | {"exporters", "bench.registry", "bench.accuracy"},
+        {"torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir"},
+    ),
+    "reports": (PLAIN | {"reports", "bench.statistics", "bench.advice"}, set()),
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def is_within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_a_module_imports_only_what_its_place_allows(path: Path) -> None:
+    name = module_name(path)
+    rule = next((r for part, r in RULES.items() if is_within(name, part)), None)
+    for imported in imports_of(path):
+        assert imported != "bench.cli" or name == "bench.__main__", "nobody imports bench.cli"
+        if rule is None:
+            continue
+        ours, heavy = rule
+        top = imported.partition(".")[0]
+        if top in PACKAGES:
+            allowed = any(
+                imported == one or (one not in GROUND and is_within(imported, one)) for one in ours
+            )
+            assert allowed, f"{name} imports {imported}"
+        elif top in HEAVY:
+            assert top in heavy, f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_no_file_is_longer_than_can_be_read_at_one_sitting(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LINES_AT_MOST
+
+
+def test_no_file_is_called_utils_common_or_helpers() -> None:
+    names = {path.stem.strip("_") for path in FILES}
+    assert not names & {"utils", "util", "common", "helpers", "misc"}
+
+
+def test_every_rule_is_about_something_that_exists() -> None:
+    names = {module_name(path) for path in FILES}
+    assert all(any(is_within(name, part) for name in names) for part in RULES)
+
+
+def test_the_library_loads_no_pickle() -> None:
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            called = ast.unparse(node.func)
+            keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
+            if called == "torch.load":
+                assert keywords.get("weights_only") == "True", path
+            assert not called.startswith("pickle."), path
+            if called in ("np.load", "numpy.load"):
+                assert keywords.get("allow_pickle", "False") == "False", path

@@ -1,0 +1,107 @@
+"""The timing loop, with a clock whose every move is known."""
+
+import gc
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from bench.backends.fake import FakeClock, FakeSession
+from bench.timing import BlockOptions, time_block, time_call
+
+QUICK = BlockOptions(calls=5, block_s=0.0, settle_s=0.0)
+
+
+def batches(count: int, size: int = 1) -> list[np.ndarray]:
+    """Batch number k holds images whose first pixel is k."""
+    return [np.full((size, 3, 2, 2), k, np.float32) for k in range(count)]
+
+
+def fake(step_s: float = 0.25) -> tuple[FakeSession, FakeClock]:
+    clock = FakeClock()
+    return FakeSession(lambda size: step_s * size, clock), clock
+
+
+def test_a_call_takes_exactly_as_long_as_the_step() -> None:
+    session, clock = fake(0.25)
+    seconds, output = time_call(session, batches(1, size=2)[0], clock)
+    assert seconds == 0.5
+    assert output.shape == (2, 10)
+
+
+def test_untimed_calls_come_first_and_are_not_among_the_samples() -> None:
+    session, clock = fake()
+    settled, samples, _ = time_block(session, batches(2), QUICK, clock)
+    assert settled == 3
+    assert samples == [0.25] * 5
+    assert clock.now_s == (3 + 5) * 0.25
+
+
+def test_settling_and_the_block_last_at_least_as_long_as_asked() -> None:
+    session, clock = fake(0.25)
+    options = BlockOptions(calls=2, block_s=2.0, settle_s=1.5)
+    settled, samples, _ = time_block(session, batches(2), options, clock)
+    assert settled == 6
+    assert samples == [0.25] * 8
+
+
+def test_inputs_rotate_and_the_last_output_comes_with_its_batch() -> None:
+    session, clock = fake()
+    seen: list[int] = []
+    bind = session.bind
+
+    def watch(x: np.ndarray) -> None:
+        seen.append(int(x[0, 0, 0, 0]))
+        bind(x)
+
+    session.bind = watch  # type: ignore[method-assign]
+    _, _, (index, output) = time_block(session, batches(3), QUICK, clock)
+    assert all(b == (a + 1) % 3 for a, b in pairwise(seen))
+    assert seen[-1] == index == output.argmax()
+
+
+def test_the_device_is_idle_before_and_done_after_a_timed_call() -> None:
+    session, clock = fake()
+    events: list[str] = []
+    for name in ("synchronize", "bind", "step", "output"):
+        method = getattr(session, name)
+
+        def record(*args: object, name: str = name, method=method) -> object:
+            events.append(name)
+            return method(*args)
+
+        setattr(session, name, record)
+
+    def watch() -> float:
+        events.append("clock")
+        return clock()
+
+    time_call(session, batches(1)[0], watch)
+    assert events == ["synchronize", "clock", "bind", "step", "synchronize", "output", "clock"]
+
+
+def test_garbage_is_not_collected_inside_a_block_and_is_again_after() -> None:
+    session, clock = fake()
+    states: list[bool] = []
+    step = session.step
+
+    def watch() -> None:
+        states.append(gc.isenabled())
+        step()
+
+    session.step = watch  # type: ignore[method-assign]
+    time_block(session, batches(1), QUICK, clock)
+    assert states == [True] * 3 + [False] * 5
+    assert gc.isenabled()
+
+
+def test_a_failing_step_leaves_garbage_collection_on() -> None:
+    session, clock = fake()
+
+    def fail() -> None:
+        raise RuntimeError("broken")
+
+    session.step = fail  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError):
+        time_block(session, batches(1), QUICK, clock)
+    assert gc.isenabled()
