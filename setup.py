@@ -17,7 +17,7 @@ NO_GPU_BUILD = "platform_machine not in 'x86_64 AMD64' or sys_platform == 'darwi
 setup(
     name="foldbench",
     version=VERSION,
-    description="Fold, export and measure PyTorch image classifiers: accuracy and latency, honestly",
+    description="Fold, export and measure PyTorch image classifiers: accuracy and latency",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -54,7 +54,14 @@ setup(
         "rich>=13.7",
     ],
     extras_require={
-        "test": ["pytest>=8.3", "hypothesis>=6.120", "jsonschema>=4.23", "build>=1.2"],
+        "test": [
+            "pytest>=8.3",
+            "hypothesis>=6.120",
+            "jsonschema>=4.23",
+            "build>=1.2",
+            "packaging>=24",
+            "setuptools>=77",
+        ],
         "lint": ["ruff>=0.9", "mypy>=1.14"],
     },
     entry_points={"console_scripts": ["bench = bench.cli:main"]},

@@ -37,6 +37,9 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except BenchError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("Interrupted: the same command goes on where it can.", err=True)
+            ctx.exit(130)
 
 
 @click.group(

@@ -66,11 +66,6 @@ def hash_inputs(checkpoint: Checkpoint, images: Floats, options: ExportOptions) 
     )
 
 
-def fold_checkpoint(module: nn.Module, example: Floats) -> tuple[nn.Module, FoldReport]:
-    """Return a folded copy of `module` (eval mode) and the report; `example` is (n, C, H, W)."""
-    return fold_batchnorm(module, torch.from_numpy(example))
-
-
 def export_checkpoint(
     module: nn.Module,
     checkpoint: Checkpoint,
@@ -129,7 +124,7 @@ def _fold(
         count = count_batchnorms(module, torch.from_numpy(example))
         report = FoldReport(batchnorms_before=count, batchnorms_after=count, folded=(), skipped=())
         return module, report
-    folded, report = fold_checkpoint(module, example)
+    folded, report = fold_batchnorm(module, torch.from_numpy(example))
     agreement = measure_agreement(run_module(module, images), run_module(folded, images))
     return folded, report.model_copy(update={"agreement": agreement})
 

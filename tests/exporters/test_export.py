@@ -1,0 +1,179 @@
+"""Export: one checked file, its provenance, who folded, and a parity gate that can fail."""
+
+import json
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from bench.errors import ExportError
+from bench.progress import Silence
+from bench.runs import RunDirectory
+from bench.stages import Places, export
+from exporters.export import ExportOptions, count_batchnorm_nodes, export_checkpoint, to_onnx
+from exporters.parity import check_parity
+from models._checkpoint import load_checkpoint
+
+OPTIONS = ExportOptions(fold_bn=True, opset=20, passes=("strip_metadata",))
+
+
+class FunctionalNetwork(nn.Module):
+    """A BatchNorm that foldbench leaves alone (two users) and one it folds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3)
+        self.bn1 = nn.BatchNorm2d(4)
+        self.second = nn.Conv2d(4, 4, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(4)
+        self.fc = nn.Linear(4, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.bn1(self.first(x))
+        y = self.second(x)
+        return self.fc((self.bn2(y) + y).mean((2, 3)))
+
+
+def test_the_file_is_alone_checked_and_says_where_it_comes_from(
+    own_run: RunDirectory, places: Places
+) -> None:
+    artifact = export(own_run, ["export.images=64"], places, Silence())
+    path = own_run.path / artifact.path
+    assert [p.name for p in path.parent.iterdir()] == [path.name], "no side-car beside it"
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    facts = {p.key.removeprefix("foldbench."): p.value for p in model.metadata_props}
+    checkpoint = own_run.checkpoint()
+    assert facts["checkpoint_sha256"] == checkpoint.sha256 == artifact.checkpoint_sha256
+    assert json.loads(facts["classes"]) == list(checkpoint.classes)
+    assert json.loads(facts["config"])["model"]["name"] == "bn_cnn"
+    assert "path" not in json.loads(facts["config"])["data"]
+    assert json.loads(facts["preprocessing"])["mean"] == [0.5, 0.5, 0.5]
+    assert json.loads(facts["versions"])["torch"] == torch.__version__
+    assert (model.producer_name, facts["variant"]) == ("foldbench", "folded")
+    content = path.read_bytes()
+    assert str(Path(__file__).parent.parent.parent).encode() not in content
+    assert b".py" not in content
+
+
+def test_the_batch_is_dynamic_and_has_a_name(own_run: RunDirectory, places: Places) -> None:
+    artifact = export(own_run, ["export.images=8"], places, Silence())
+    model = onnx.load(own_run.path / artifact.path)
+    (given,), (taken,) = model.graph.input, model.graph.output
+    assert given.type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert [d.dim_value for d in given.type.tensor_type.shape.dim[1:]] == [3, 32, 32]
+    assert taken.type.tensor_type.shape.dim[0].dim_param
+    assert (given.name, taken.name, artifact.opset) == ("input", "logits", 20)
+
+
+def test_without_folding_batchnorm_really_stays(own_run: RunDirectory, places: Places) -> None:
+    artifact = export(own_run, ["export.fold_bn=false", "export.images=8"], places, Silence())
+    assert count_batchnorm_nodes(onnx.load(own_run.path / artifact.path)) == 3
+    assert (artifact.batchnorm_nodes, artifact.folded_by, artifact.fold.folded) == (3, (), ())
+    assert (artifact.fold.batchnorms_before, artifact.fold.batchnorms_after) == (3, 3)
+
+
+def test_with_folding_the_proof_is_in_the_record(own_run: RunDirectory, places: Places) -> None:
+    artifact = export(own_run, ["export.images=64"], places, Silence())
+    fold = artifact.fold
+    assert (fold.batchnorms_before, fold.batchnorms_after, artifact.batchnorm_nodes) == (3, 0, 0)
+    assert artifact.folded_by == ("foldbench",)
+    assert [f.batchnorm for f in fold.folded] == ["bn1", "bn2", "bn3"]
+    assert fold.agreement is not None
+    assert (fold.agreement.images, fold.agreement.top1_equal) == (64, 64)
+    assert 0 < fold.agreement.max_rel_difference < 1e-5
+
+
+def test_the_exporter_is_named_when_it_folds_what_foldbench_left(
+    own_run: RunDirectory, images: np.ndarray
+) -> None:
+    network = FunctionalNetwork().eval()
+    artifact = export_checkpoint(network, own_run.checkpoint(), own_run.path, images, OPTIONS)
+    assert [skip.module for skip in artifact.fold.skipped] == ["bn2"]
+    assert artifact.fold.batchnorms_after == artifact.batchnorm_nodes == 1
+    assert artifact.folded_by == ("foldbench",)
+
+
+def test_both_variants_are_kept_side_by_side_and_made_once(
+    own_run: RunDirectory, places: Places
+) -> None:
+    for fold in ("true", "false", "true"):
+        export(own_run, [f"export.fold_bn={fold}", "export.images=8"], places, Silence())
+    first = own_run.artifacts()
+    assert [a.variant for a in first] == ["unfolded", "folded"]
+    export(own_run, ["export.images=8"], places, Silence())
+    assert own_run.artifacts() == first
+    (own_run.path / first[1].path).write_bytes(b"damaged")
+    made_again = export(own_run, ["export.images=8"], places, Silence())
+    assert made_again.sha256 == first[1].sha256
+
+
+def test_parity_fails_for_weights_that_differ_a_little(images: np.ndarray) -> None:
+    torch.manual_seed(0)
+    network = FunctionalNetwork().eval()
+    other = deepcopy(network)
+    with torch.no_grad():
+        other.fc.weight *= 1.001
+    exported = to_onnx(other, images[:2], OPTIONS).SerializeToString()
+    parity = check_parity(exported, network, images)
+    assert not parity.passed
+    assert "outputs are off by" in str(parity.reason)
+    assert check_parity(exported, other, images).passed
+
+
+def test_parity_fails_for_a_file_that_runs_at_the_traced_batch_size_alone(
+    images: np.ndarray,
+) -> None:
+    network = FunctionalNetwork().eval()
+    program = torch.onnx.export(
+        network, (torch.from_numpy(images[:2]),), dynamo=True, external_data=False, verbose=False
+    )
+    parity = check_parity(program.model_proto.SerializeToString(), network, images)
+    assert not parity.passed
+    assert "onnxruntime could not run it" in str(parity.reason)
+
+
+def test_parity_fails_for_outputs_that_are_not_finite_or_of_another_shape(
+    images: np.ndarray,
+) -> None:
+    network = FunctionalNetwork().eval()
+    for change in (lambda y: y / 0, lambda y: y[:, :3]):
+
+        class Wrong(nn.Module):
+            def forward(self, x: torch.Tensor, change=change) -> torch.Tensor:
+                return change(network(x))
+
+        exported = to_onnx(Wrong().eval(), images[:2], OPTIONS).SerializeToString()
+        parity = check_parity(exported, network, images)
+        assert not parity.passed
+        assert "wrong output shape, or outputs that are not finite" in str(parity.reason)
+
+
+def test_a_file_that_onnxruntime_cannot_run_fails_parity_with_its_words(
+    images: np.ndarray,
+) -> None:
+    parity = check_parity(b"not a network", FunctionalNetwork().eval(), images)
+    assert not parity.passed
+    assert "onnxruntime could not run it" in str(parity.reason)
+
+
+def test_a_network_that_cannot_be_exported_is_one_line(images: np.ndarray) -> None:
+    class Branching(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1)[:, :10] if x.sum() > 0 else x.flatten(1)[:, 10:20]
+
+    with pytest.raises(ExportError, match="torch could not export the network") as caught:
+        to_onnx(Branching().eval(), images[:2], OPTIONS)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_loads_in_eval_mode_with_the_weights_that_were_trained(
+    own_run: RunDirectory,
+) -> None:
+    module = load_checkpoint(own_run.checkpoint(), own_run.path)
+    assert not any(part.training for part in module.modules())
+    assert sum(p.numel() for p in module.parameters()) == own_run.checkpoint().parameter_count

@@ -1,0 +1,251 @@
+"""The command line as a user meets it: output, exit codes, and one line for whatever goes wrong."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bench.cli import cli
+from bench.runs import RunDirectory, list_runs
+from bench.stages import Places
+from tests.conftest import QUICK
+
+SET = [f"--set={text}" for text in QUICK]
+
+
+@pytest.fixture
+def bench(places: Places, monkeypatch: pytest.MonkeyPatch):
+    """Run a command in the test's own folders."""
+    monkeypatch.setenv("FOLDBENCH_RUNS", str(places.runs))
+    monkeypatch.setenv("FOLDBENCH_CACHE", str(places.cache))
+
+    def call(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, list(arguments), prog_name="bench")
+
+    return call
+
+
+def test_help_names_every_command_and_needs_no_heavy_package() -> None:
+    code = (
+        "import sys; from bench.cli import cli; cli(['--help'], standalone_mode=False);"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'numpy', 'pydantic', 'sklearn', 'rich'};"
+        "print('heavy:', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for command in ("train", "export", "compare", "report", "run", "list", "config"):
+        assert f"  {command} " in done.stdout
+    assert "heavy: []" in done.stdout
+
+
+@pytest.mark.parametrize("command", [[], *[[name] for name in cli.commands]], ids=" ".join)
+def test_every_command_explains_itself(command: list[str]) -> None:
+    result = CliRunner().invoke(cli, [*command, "--help"])
+    assert result.exit_code == 0
+    assert max(len(line) for line in result.output.splitlines()) <= 100
+
+
+def test_list_names_what_there_is(bench) -> None:
+    found = json.loads(bench("list", "--json").stdout)
+    assert set(found) == {"models", "datasets", "backends", "passes", "configs", "runs"}
+    assert {"mish_cnn", "bn_cnn", "deep_mish"} <= set(found["models"])
+    assert {"cifar10", "imagefolder", "digits"} == set(found["datasets"])
+    assert {"torch", "ort"} <= set(found["backends"])
+    assert all(text for kind in found.values() for text in kind.values())
+    assert "deep_mish" in bench("list").stdout
+
+
+def test_config_show_gives_yaml_or_json_with_overrides(bench) -> None:
+    assert "epochs: 2" in bench("config", "show", "deep_mish", "--set", "train.epochs=2").stdout
+    shown = json.loads(bench("config", "show", "deep_mish", "--data", "x", "--json").stdout)
+    assert shown["data"]["path"] == str(Path("x").resolve())
+
+
+def test_config_schema_is_a_json_schema(bench) -> None:
+    import jsonschema
+
+    jsonschema.Draft202012Validator.check_schema(json.loads(bench("config", "schema").stdout))
+
+
+def test_the_main_job_end_to_end_and_again(bench, places: Places) -> None:
+    trained = bench("train", "digits", *SET)
+    assert trained.exit_code == 0, trained.output
+    assert "weights: " in trained.stdout
+    assert "epoch 1/1  loss " in trained.stderr
+
+    exported = bench("export", "--no-fold-bn", *SET)
+    assert "3 in the module, 3 after folding, 3 in the file (folded by nobody)" in exported.stdout
+    exported = bench("export", "--fold-bn", *SET)
+    assert "newest run of each config: digits-001" in exported.stderr
+    assert "3 in the module, 0 after folding, 0 in the file (folded by foldbench)" in (
+        exported.stdout
+    )
+    assert "parity with torch: passed" in exported.stdout
+
+    compared = bench("compare", "--backends", "torch,ort", "--devices", "cpu", *SET)
+    assert compared.exit_code == 0, compared.output
+    for name in ("torch/unfolded/cpu", "torch/folded/cpu", "ort/unfolded/cpu", "ort/folded/cpu"):
+        assert name in compared.stdout
+    assert "report.md" in compared.stdout
+
+    for form, start in (("terminal", "bn_cnn"), ("md", "# "), ("json", "{")):
+        assert bench("report", "--format", form).stdout.startswith(start)
+    again = bench("train", "digits", *SET)
+    assert "is trained already with these settings" in again.stderr
+    assert len(list_runs(places.runs)) == 1
+
+
+def test_run_does_all_of_it_and_json_keeps_stdout_for_json(bench) -> None:
+    result = bench("run", "digits", "--json", "--set=compare.devices=[cpu]", *SET)
+    assert result.exit_code == 0, result.output
+    (summary,) = json.loads(result.stdout)["runs"]
+    assert "report.md" in result.stderr
+    assert json.dumps(summary)
+
+
+def test_train_and_export_print_json_for_machines(bench) -> None:
+    trained = json.loads(bench("train", "digits", "--json", *SET).stdout)
+    assert trained["checkpoint"]["model"] == "bn_cnn"
+    assert Path(trained["path"]).is_dir()
+    (exported,) = json.loads(bench("export", "--json", *SET).stdout)
+    assert exported["artifact"]["parity"]["passed"] is True
+    assert Path(exported["path"]).is_file()
+
+
+def test_a_device_that_was_asked_for_and_is_missing_fails_loudly(
+    bench, own_run: RunDirectory
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    assert bench("export", *SET).exit_code == 0
+    result = bench("compare", "--devices", "cuda", "--backends", "ort", *SET)
+    assert result.exit_code == 1
+    assert "Error: 1 did not run: ort/folded/cuda" in result.stderr
+    assert "asked for cuda" in result.stdout
+    assert (own_run.path / "report.md").is_file()
+
+
+BAD_INPUT = {
+    "an unknown config": (["train", "deep_mihs"], "did you mean 'deep_mish'?"),
+    "an unknown run": (["export", "nope"], "no run 'nope'"),
+    "no run at all": (["export"], "bench train NAME"),
+    "no comparison": (["report"], "bench compare"),
+    "an unknown backend": (["compare", "digits-001", "--backends", "ort2"], "did you mean 'ort'?"),
+    "an unknown device": (["compare", "digits-001", "--devices", "gpu"], "allowed: 'auto', 'cpu'"),
+    "a batch of none": (["compare", "digits-001", "--batch-sizes", "0"], "found 0; allowed"),
+    "a batch of words": (["compare", "digits-001", "--batch-sizes", "x"], 'found "x"; allowed'),
+    "a misspelled key": (["train", "digits", "--set", "train.epohcs=1"], "did you mean 'epochs'?"),
+    "an override of nothing": (["train", "digits", "--set", "epochs"], "key.path=value"),
+    "data that is not there": (["train", "deep_mish", "--data", "no/such"], "no/such"),
+    "data for the digits": (["train", "digits", "--data", "."], "digits"),
+    "a config that is no YAML": (["train", __file__ + ".yaml"], "no configuration file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_gets_one_line_and_exit_code_1(case: str, bench, request) -> None:
+    arguments, expected = BAD_INPUT[case]
+    if "digits-001" in arguments:
+        request.getfixturevalue("own_run")
+    result = bench(*arguments)
+    assert result.exit_code == 1, result.output
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1
+    assert result.stderr.splitlines()[-1] == errors[0]
+    assert expected in errors[0]
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["nope"], ["report", "--format", "pdf"]])
+def test_wrong_usage_is_exit_code_2(arguments: list[str], bench) -> None:
+    assert bench(*arguments).exit_code == 2
+
+
+def test_missing_cifar10_names_the_three_ways_to_get_it(bench) -> None:
+    result = bench("train", "deep_mish")
+    assert result.exit_code == 1
+    for way in ("cifar-10-batches-py", "train/<class>", "data.download=true"):
+        assert way in result.stderr
+
+
+@pytest.mark.parametrize("damage", ["cut short", "other bytes", "gone"])
+def test_a_corrupted_checkpoint_is_named_and_nothing_is_lost(
+    damage: str, bench, own_run: RunDirectory
+) -> None:
+    weights = own_run.path / "weights.safetensors"
+    content = weights.read_bytes()
+    if damage == "gone":
+        weights.unlink()
+    else:
+        weights.write_bytes(content[:100] if damage == "cut short" else content[::-1])
+    result = bench("export", own_run.name, *SET)
+    assert result.exit_code == 1
+    assert "weights.safetensors: the weights are" in result.stderr
+    assert not (own_run.path / "artifacts.json").exists()
+    assert own_run.checkpoint().run == own_run.name
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(own_run: RunDirectory, places: Places) -> None:
+    """A file-size limit stands in for a full disk: writing past it fails in the same way."""
+    limit = pytest.importorskip("resource")
+    before = {p.name: p.read_bytes() for p in own_run.path.iterdir() if p.is_file()}
+    command = [sys.executable, "-m", "bench", "export", own_run.name, "--runs", str(places.runs)]
+    done = subprocess.run(
+        [*command, "--cache", str(places.cache), *SET],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: limit.setrlimit(limit.RLIMIT_FSIZE, (50_000, 50_000)),
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: cannot write ")
+    assert "Traceback" not in done.stderr
+    after = {p.name: p.read_bytes() for p in own_run.path.iterdir() if p.is_file()}
+    assert {name: after[name] for name in before} == before
+    assert not list(own_run.path.glob("artifacts/*"))
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or (os.geteuid() == 0 and shutil.which("setpriv") is None),
+    reason="needs an unprivileged user",
+)
+def test_a_read_only_run_is_one_line(own_run: RunDirectory, places: Places) -> None:
+    for path in (own_run.path, places.runs):
+        path.chmod(0o555)
+    command = [sys.executable, "-m", "bench", "train", "digits", "--fresh"]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *command]
+    done = subprocess.run(
+        [*command, "--runs", str(places.runs), "--cache", str(places.cache), *SET],
+        capture_output=True,
+        text=True,
+    )
+    for path in (own_run.path, places.runs):
+        path.chmod(0o755)
+    if done.returncode == 0:
+        pytest.skip("this system lets the user write anyway")
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: cannot write in ")
+
+
+def test_an_interrupt_says_how_to_go_on(places: Places) -> None:
+    command = [sys.executable, "-m", "bench", "train", "digits", "--runs", str(places.runs)]
+    settings = [*SET, "--set=train.epochs=500", "--cache", str(places.cache)]
+    process = subprocess.Popen(
+        [*command, *settings], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch 1/"):
+            break
+    process.send_signal(2)
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 130
+    assert rest.splitlines()[-1] == "Interrupted: the same command goes on where it can."
+    assert "Traceback" not in rest
