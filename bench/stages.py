@@ -32,7 +32,8 @@ class Places:
 def load_data(config: Config, places: Places, listener: Listener) -> ImageSet:
     """Read the images that the configuration names; raise DataError when that is impossible."""
     path = Path(config.data.path).expanduser() if config.data.path else None
-    listener.note(f"reading {path or config.data.name}")
+    if path is not None:
+        listener.note(f"reading {path}")
     options = DataOptions(
         path=path,
         download=config.data.download,

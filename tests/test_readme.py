@@ -1,0 +1,83 @@
+"""The README's commands do what it says."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bench.cli import cli
+from bench.config_files import load
+from bench.stages import Places
+from tests.conftest import QUICK
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands(start: str) -> list[str]:
+    """Return the README's shell lines that begin with `start`, without their comments."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    lines = (line.partition("#")[0].strip() for block in blocks for line in block.splitlines())
+    return [line for line in lines if line.startswith(f"{start} ")]
+
+
+@pytest.mark.parametrize("command", commands("make"))
+def test_every_make_command_is_a_target_that_sets_up_what_it_needs(command: str) -> None:
+    done = subprocess.run(
+        [*shlex.split(command), "--dry-run", "VENV=/nowhere/venv"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "-m venv /nowhere/venv" in done.stdout
+    assert "pip install" in done.stdout
+    runs = {"make run": "bench run digits", "make test": "python -m pytest"}[command]
+    assert done.stdout.rstrip().endswith(runs)
+
+
+def test_make_help_names_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.findall(r"^  make (\w+): ", shown.stdout, re.MULTILINE) == phony.split()
+
+
+@pytest.mark.parametrize("command", commands("bench"))
+def test_every_bench_command_is_one_that_the_command_line_takes(command: str) -> None:
+    _, *arguments = shlex.split(command)
+    context = cli.make_context("bench", list(arguments))
+    name, found, rest = cli.resolve_command(context, arguments)
+    assert found is not None
+    found.make_context(name, rest, parent=context)
+
+
+def test_the_commands_on_digits_run_one_after_the_other(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the README's commands that need no data, with the settings cut down to seconds."""
+    monkeypatch.setenv("FOLDBENCH_RUNS", str(places.runs))
+    monkeypatch.setenv("FOLDBENCH_CACHE", str(places.cache))
+    quick = [f"--set={text}" for text in QUICK]
+    first = commands("bench").index("bench train digits")
+    lines = commands("bench")[first:]
+    assert len(lines) >= 8
+    for line in lines:
+        arguments = shlex.split(line)[1:]
+        takes_settings = arguments[0] in ("train", "export", "compare", "run")
+        if arguments[0] == "compare":
+            arguments[arguments.index("auto")] = "cpu"
+        result = CliRunner().invoke(cli, [*arguments, *(quick if takes_settings else [])])
+        assert result.exit_code == 0, f"{line}: {result.output}"
+
+
+def test_the_configuration_it_shows_is_valid(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    config = load(str(path)).config
+    assert (config.train.epochs, config.data.image_size) == (10, 64)
+    assert config.train.protocol == "homework"
