@@ -1,15 +1,13 @@
 """The command line. Heavy packages are imported inside the commands, so that help is instant."""
 
 import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import bench
-from bench import output
+from bench import output, steps
 from bench.errors import BenchError
 from bench.options import (
     data_option,
@@ -21,8 +19,6 @@ from bench.options import (
 )
 
 if TYPE_CHECKING:
-    from bench.records import Artifact, Run
-    from bench.runs import RunDirectory
     from bench.stages import Places
     from reports.render import Format
 
@@ -77,7 +73,7 @@ def train(
     NAME is a config from `bench list` or a path to a YAML file. Killed and started again, it goes
     on after the last finished epoch.
     """
-    run = _train(name, with_data(overrides, data), fresh, places)
+    run = steps.train(name, with_data(overrides, data), fresh, places)
     checkpoint = run.checkpoint()
     if as_json:
         output.print_json(
@@ -116,8 +112,8 @@ def export(
     """
     if fold_bn is not None:
         overrides = (*overrides, f"export.fold_bn={str(fold_bn).lower()}")
-    runs = _choose(names, places)
-    artifacts = [_export(run, with_data(overrides, data), places) for run in runs]
+    runs = steps.choose_runs(names, places)
+    artifacts = [steps.export(run, with_data(overrides, data), places) for run in runs]
     if as_json:
         output.print_json(
             [output.describe_artifact(*pair) for pair in zip(runs, artifacts, strict=True)]
@@ -172,8 +168,8 @@ def compare(
         "evaluate.protocol": protocol,
     }
     named = tuple(f"{key}={value}" for key, value in given.items() if value is not None)
-    runs = _choose(names, places)
-    records = [_compare(run, with_data((*overrides, *named), data), places) for run in runs]
+    runs = steps.choose_runs(names, places)
+    records = [steps.compare(run, with_data((*overrides, *named), data), places) for run in runs]
     output.print_report(records, as_json)
     output.print_written(runs, as_json)
     output.fail_loudly(records)
@@ -196,7 +192,7 @@ def report(names: tuple[str, ...], form: "Format", places: "Places", as_json: bo
     """
     from reports.render import render
 
-    runs = _choose(names, places, compared=not names)
+    runs = steps.choose_runs(names, places, compared=not names)
     click.echo(render([run.results() for run in runs], "json" if as_json else form))
 
 
@@ -216,11 +212,12 @@ def run_all(
 ) -> None:
     """Train, export, compare and report config NAME, all of it."""
     overrides = with_data(overrides, data)
-    run = _train(name, overrides, fresh, places)
-    _export(run, overrides, places)
-    records = [_compare(run, overrides, places)]
+    run = steps.train(name, overrides, fresh, places)
+    steps.export(run, overrides, places)
+    records = [steps.compare(run, overrides, places)]
     output.print_report(records, as_json)
     output.print_written([run], as_json)
+    output.fail_loudly(records)
 
 
 @cli.command("list")
@@ -257,45 +254,6 @@ def config_schema(as_json: bool) -> None:
     from bench.config import schema
 
     output.print_json(schema())
-
-
-def _train(name: str, overrides: Sequence[str], fresh: bool, places: "Places") -> "RunDirectory":
-    from bench.config_files import load
-    from bench.console import listening
-    from bench.stages import train
-
-    loaded = load(name, overrides)
-    with listening() as listener:
-        return train(loaded, places, listener, fresh)
-
-
-def _export(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "Artifact":
-    from bench.console import listening
-    from bench.stages import export
-
-    with listening() as listener:
-        return export(run, overrides, places, listener)
-
-
-def _compare(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "Run":
-    from bench.console import listening
-    from bench.stages import compare_run
-
-    command = ("bench", *sys.argv[1:])
-    with listening() as listener:
-        return compare_run(run, overrides, places, listener, command)
-
-
-def _choose(
-    names: Sequence[str], places: "Places", compared: bool = False
-) -> tuple["RunDirectory", ...]:
-    """Return the runs to work on; say which ones when they were not named."""
-    from bench.runs import find_runs, newest_runs
-
-    runs = find_runs(places.runs, names) if names else newest_runs(places.runs, compared)
-    if not names:
-        click.echo(f"newest run of each config: {', '.join(run.name for run in runs)}", err=True)
-    return runs
 
 
 def main() -> None:

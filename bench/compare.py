@@ -1,9 +1,9 @@
 """Every artifact on every backend and device: the same images, the same clock, in turns."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +12,18 @@ import numpy.typing as npt
 from bench.accuracy import measure_agreement
 from bench.backends import Floats
 from bench.config import CompareSection
+from bench.contenders import REFERENCE, Contender, Subject, contenders_of
 from bench.errors import BenchError
 from bench.progress import Listener
 from bench.records import (
     Accuracy,
-    Artifact,
     Block,
-    Checkpoint,
-    Device,
     Measurement,
     Protocol,
-    Status,
     Timing,
-    Variant,
 )
-from bench.registry import BACKENDS
-from bench.storage import file_sha256
 from bench.timing import BlockOptions
-from bench.worker import Job, Opened, TimedBlock, Worker
-
-REFERENCE = "torch/unfolded/cpu"
+from bench.worker import Job, TimedBlock, Worker, Workman
 
 
 @dataclass(frozen=True)
@@ -46,61 +38,6 @@ class Evaluation:
     batch_size: int
 
 
-@dataclass(frozen=True)
-class Subject:
-    """The run that is compared."""
-
-    folder: Path
-    checkpoint: Checkpoint
-    artifacts: tuple[Artifact, ...]
-
-
-@dataclass
-class Contender:
-    """One row in the making."""
-
-    backend: str
-    variant: Variant
-    device: Device
-    path: Path | None = None
-    source_sha256: str | None = None
-    size_bytes: int | None = None
-    reason: str | None = None
-    status: Status = "ok"
-    worker: Worker | None = None
-    opened: Opened | None = None
-    logits: Floats | None = None
-    blocks: dict[int, list[TimedBlock]] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Unique within the run, such as ``ort/folded/cpu``."""
-        return f"{self.backend}/{self.variant}/{self.device}"
-
-    def fail(self, reason: str) -> None:
-        """Take it out of the comparison, with a reason."""
-        self.status, self.reason = "failed", reason
-        self.close()
-
-    def close(self) -> None:
-        """End its process."""
-        if self.worker is not None:
-            self.worker.close()
-            self.worker = None
-
-
-def list_contenders(
-    subject: Subject, backends: Sequence[str], devices: Sequence[Device]
-) -> list[Contender]:
-    """Return every contender, those included that are known not to run, with their reasons."""
-    return [
-        contender
-        for device in devices
-        for backend in backends
-        for contender in _of_backend(subject, backend, device)
-    ]
-
-
 def compare(
     subject: Subject,
     contenders: Sequence[Contender],
@@ -108,90 +45,56 @@ def compare(
     settings: CompareSection,
     threads: int,
     listener: Listener,
+    hire: Callable[[Job], Workman] = Worker,
 ) -> tuple[Measurement, ...]:
-    """Measure accuracy and latency of every contender; a failure becomes its row's reason."""
+    """Measure accuracy and latency of every contender; a failure becomes its row's reason.
+
+    `hire` gives each contender the worker that runs it: a process of its own, unless a test says
+    otherwise.
+    """
     with ExitStack() as stack:
         for contender in contenders:
             stack.callback(contender.close)
-        reference = _evaluate(subject, contenders, evaluation, threads, listener)
+
+        def start(contender: Contender) -> None:
+            _start(contender, hire(_describe_job(subject, contender, evaluation, threads)))
+
+        reference = _evaluate(subject, contenders, evaluation, start, listener)
         _time_rounds(contenders, settings, listener)
     return tuple(_to_measurement(c, evaluation, reference) for c in contenders)
-
-
-def _of_backend(subject: Subject, backend: str, device: Device) -> Iterator[Contender]:
-    try:
-        needs = BACKENDS.load(backend).FORMAT
-    except BenchError as error:
-        yield Contender(backend, "folded", device, reason=str(error), status="failed")
-        return
-    if needs == "module":
-        weights = subject.folder / subject.checkpoint.weights
-        sha256, size = subject.checkpoint.sha256, subject.checkpoint.size_bytes
-        yield Contender(backend, "unfolded", device, weights, sha256, size)
-        yield Contender(backend, "folded", device, weights, sha256)
-        return
-    if not subject.artifacts:
-        reason = f"nothing is exported: bench export {subject.folder.name}"
-        yield Contender(backend, "folded", device, reason=reason, status="skipped")
-    for artifact in subject.artifacts:
-        yield _of_artifact(subject, artifact, backend, device)
-
-
-def _of_artifact(subject: Subject, artifact: Artifact, backend: str, device: Device) -> Contender:
-    path = subject.folder / artifact.path
-    contender = Contender(
-        backend, artifact.variant, device, path, artifact.sha256, artifact.size_bytes
-    )
-    again = f"bench export {subject.folder.name}"
-    if artifact.checkpoint_sha256 != subject.checkpoint.sha256:
-        contender.fail(f"it was exported from other weights than the run's: {again}")
-    elif not path.is_file() or file_sha256(path) != artifact.sha256:
-        contender.fail(f"{artifact.path} is missing or is not the file that was exported: {again}")
-    elif not artifact.parity.passed:
-        contender.fail(f"it does not compute what the checkpoint does: {artifact.parity.reason}")
-    return contender
 
 
 def _evaluate(
     subject: Subject,
     contenders: Sequence[Contender],
     evaluation: Evaluation,
-    threads: int,
+    start: Callable[[Contender], None],
     listener: Listener,
 ) -> Floats | None:
     """Open every contender and take its logits, one at a time; return the reference's."""
     runnable = [c for c in contenders if c.status == "ok"]
     listener.begin(f"accuracy on {len(evaluation.labels):,} test images", len(runnable))
-    for number, contender in enumerate(runnable, start=1):
-        listener.advance(number - 1, contender.name)
-        _start(subject, contender, evaluation, threads)
+    for number, contender in enumerate(runnable):
         listener.advance(number, contender.name)
+        start(contender)
     listener.end()
-    return _reference_logits(subject, contenders, evaluation, threads, listener)
-
-
-def _reference_logits(
-    subject: Subject,
-    contenders: Sequence[Contender],
-    evaluation: Evaluation,
-    threads: int,
-    listener: Listener,
-) -> Floats | None:
-    known = next((c for c in contenders if c.name == REFERENCE), None)
-    if known is None:
+    reference = next((c for c in contenders if c.name == REFERENCE), None)
+    if reference is None:
         listener.note(f"taking the logits of {REFERENCE}, which agreement is measured against")
-        (known,) = (c for c in _of_backend(subject, "torch", "cpu") if c.name == REFERENCE)
-        _start(subject, known, evaluation, threads)
-        known.close()
-    if known.logits is None:
-        listener.note(f"no agreement can be given: {REFERENCE} did not run ({known.reason})")
-    return known.logits
+        (reference,) = (c for c in contenders_of(subject, "torch", "cpu") if c.name == REFERENCE)
+        start(reference)
+        reference.close()
+    if reference.logits is None:
+        listener.note(f"no agreement can be given: {REFERENCE} did not run ({reference.reason})")
+    return reference.logits
 
 
-def _start(subject: Subject, contender: Contender, evaluation: Evaluation, threads: int) -> None:
+def _describe_job(
+    subject: Subject, contender: Contender, evaluation: Evaluation, threads: int
+) -> Job:
     if contender.path is None:
         raise ValueError(f"{contender.name} has no file to run")
-    job = Job(
+    return Job(
         backend=contender.backend,
         device=contender.device,
         threads=threads,
@@ -202,10 +105,14 @@ def _start(subject: Subject, contender: Contender, evaluation: Evaluation, threa
         images=evaluation.images,
         batch_size=evaluation.batch_size,
     )
-    contender.worker = Worker(job)
+
+
+def _start(contender: Contender, worker: Workman) -> None:
+    """Have the worker open the contender's network and take its logits."""
+    contender.worker = worker
     with _failures_of(contender):
-        contender.opened = contender.worker.open()
-        contender.logits = contender.worker.evaluate()
+        contender.opened = worker.open()
+        contender.logits = worker.evaluate()
 
 
 def _time_rounds(

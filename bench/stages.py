@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.compare import REFERENCE, Subject, compare, list_contenders
+from bench.compare import compare
 from bench.config import Config
 from bench.config_files import Loaded, from_dict
+from bench.contenders import REFERENCE, Subject, list_contenders
 from bench.datasets import DataOptions, ImageSet
 from bench.environment import describe_environment, has_nvidia_gpu, usable_cores
 from bench.errors import DataError

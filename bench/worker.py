@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from bench.errors import BackendError, BenchError, one_line
 from bench.preprocessing import preprocess
 from bench.records import Checkpoint, Device, Variant
 from bench.registry import BACKENDS
-from bench.timing import BlockOptions, call, time_block, time_call
+from bench.timing import BlockOptions, Clock, call, time_block, time_call
 
 _BATCH_MEMORY_BYTES = 256 * 2**20
 _DISTINCT_BATCHES = 32
@@ -74,6 +74,22 @@ class TimedBlock:
 @dataclass(frozen=True)
 class _Failure:
     reason: str
+
+
+class Workman(Protocol):
+    """What the comparison asks of whoever runs a contender."""
+
+    def open(self) -> Opened:
+        """Open the network; raise BackendError with the reason when that cannot be."""
+
+    def evaluate(self) -> Floats:
+        """Return the logits (N, classes) float32 of all images."""
+
+    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
+        """Time one block of calls at `batch_size`."""
+
+    def close(self) -> None:
+        """Free everything."""
 
 
 class Worker:
@@ -136,7 +152,7 @@ def serve(connection: Connection, job: Job) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     os.dup2(2, 1)  # whatever a runtime prints must not mix with the parent's output
     with ExitStack() as stack:
-        requests = _Contender(job, stack)
+        requests = Servant(job, stack)
         while True:
             try:
                 name, *arguments = connection.recv()
@@ -156,27 +172,33 @@ def _answer(request: Callable[..., Any], arguments: list[Any]) -> Any:
         return _Failure(f"{type(error).__name__}: {one_line(error)}")
 
 
-class _Contender:
-    """The worker's side: the requests that the parent can make."""
+class Servant:
+    """The worker's side: it holds the open network and does what the parent asks.
 
-    def __init__(self, job: Job, stack: ExitStack) -> None:
+    `stack` closes the network; `clock` returns seconds.
+    """
+
+    def __init__(self, job: Job, stack: ExitStack, clock: Clock = time.perf_counter) -> None:
         self._job = job
         self._stack = stack
+        self._clock = clock
         self._images = np.load(job.images, mmap_mode="r", allow_pickle=False)
         self._session: Session | None = None
         self._logits: Floats | None = None
         self._batches: dict[int, list[tuple[npt.NDArray[np.int64], Floats]]] = {}
 
     def open(self) -> Opened:
+        """Open the network; raise BackendError when it cannot be had as asked."""
         backend = BACKENDS.load(self._job.backend)
         source = Source(path=self._job.path, build_module=lambda: build_module(self._job))
-        started = time.perf_counter()
+        started = self._clock()
         session = backend.open(source, device=self._job.device, threads=self._job.threads)
-        open_s = time.perf_counter() - started
+        open_s = self._clock() - started
         self._session = self._stack.enter_context(session)
         return Opened(session.device, session.runtime, session.threads, open_s)
 
     def evaluate(self) -> Floats:
+        """Return the logits (N, classes) float32 of all images, checked for shape and NaN."""
         size = self._job.batch_size
         parts = [
             call(self._opened(), self._inputs(np.arange(start, min(start + size, self._count))))
@@ -192,13 +214,14 @@ class _Contender:
         return self._logits
 
     def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
+        """Time one block; raise BackendError when its last output is not the right one."""
         session, first_call_s = self._opened(), None
         if batch_size not in self._batches:
             self._batches[batch_size] = self._make_batches(batch_size)
-            first_call_s, _ = time_call(session, self._batches[batch_size][0][1], time.perf_counter)
+            first_call_s, _ = time_call(session, self._batches[batch_size][0][1], self._clock)
         batches = self._batches[batch_size]
         settled, samples, (index, output) = time_block(
-            session, [x for _, x in batches], options, time.perf_counter
+            session, [x for _, x in batches], options, self._clock
         )
         self._check(batches[index][0], output)
         return TimedBlock(first_call_s, settled, tuple(samples))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.compare import Subject, list_contenders
+from bench.contenders import Subject, list_contenders
 from bench.errors import BackendError, DataError
 from bench.progress import Silence
 from bench.records import Measurement

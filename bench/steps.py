@@ -1,0 +1,54 @@
+"""The stages with their progress shown on the terminal."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from bench.records import Artifact, Run
+    from bench.runs import RunDirectory
+    from bench.stages import Places
+
+
+def train(name: str, overrides: Sequence[str], fresh: bool, places: "Places") -> "RunDirectory":
+    """Train config `name` with `overrides`; return its run."""
+    from bench import stages
+    from bench.config_files import load
+    from bench.console import listening
+
+    loaded = load(name, overrides)
+    with listening() as listener:
+        return stages.train(loaded, places, listener, fresh)
+
+
+def export(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "Artifact":
+    """Export one run."""
+    from bench import stages
+    from bench.console import listening
+
+    with listening() as listener:
+        return stages.export(run, overrides, places, listener)
+
+
+def compare(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "Run":
+    """Compare one run; its record holds the command line as it was given."""
+    from bench import stages
+    from bench.console import listening
+
+    command = ("bench", *sys.argv[1:])
+    with listening() as listener:
+        return stages.compare_run(run, overrides, places, listener, command)
+
+
+def choose_runs(
+    names: Sequence[str], places: "Places", compared: bool = False
+) -> tuple["RunDirectory", ...]:
+    """Return the runs to work on; say which ones when they were not named."""
+    from bench.runs import find_runs, newest_runs
+
+    runs = find_runs(places.runs, names) if names else newest_runs(places.runs, compared)
+    if not names:
+        click.echo(f"newest run of each config: {', '.join(run.name for run in runs)}", err=True)
+    return runs

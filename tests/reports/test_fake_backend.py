@@ -1,0 +1,111 @@
+"""From the timing loop to the printed table with a clock whose every move is known."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from bench.backends import fake
+from bench.compare import Evaluation, compare
+from bench.config import CompareSection
+from bench.contenders import Contender, Subject
+from bench.progress import Silence
+from bench.records import Run
+from bench.timing import BlockOptions
+from bench.worker import Job, Opened, Servant, TimedBlock
+from reports.render import render
+
+GOLDEN = Path(__file__).parent / "golden" / "fake_backend.txt"
+STEP_S = {"unfolded": 0.004, "folded": 0.001}
+
+
+class Local:
+    """A worker without a process: the fake backend and its clock, one for each contender."""
+
+    def __init__(self, job: Job) -> None:
+        clock = fake.FakeClock()
+        self._stack = ExitStack()
+        self._servant = Servant(job, self._stack, clock)
+        self._session = fake.FakeSession(
+            lambda size: STEP_S[job.variant] * (0.5 + 0.5 * size), clock
+        )
+
+    def open(self) -> Opened:
+        fake_open, fake.open = fake.open, lambda *_, **__: self._session
+        try:
+            return self._servant.open()
+        finally:
+            fake.open = fake_open
+
+    def evaluate(self) -> np.ndarray:
+        return self._servant.evaluate()
+
+    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
+        return self._servant.time(batch_size, options)
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture
+def record(build: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """100 images, the first pixel of image k is grey value k; the fake network names it mod 10."""
+    monkeypatch.setattr("bench.compare.REFERENCE", "fake/unfolded/cpu")
+    images = np.zeros((100, 3, 4, 4), np.uint8)
+    images[:, :, 0, 0] = np.arange(100)[:, None]
+    np.save(tmp_path / "images.npy", images)
+    preprocessing = SimpleNamespace(mean=(0.0,) * 3, std=(1 / 255,) * 3)
+    checkpoint = build.checkpoint()
+    checkpoint = checkpoint.model_copy(
+        update={"preprocessing": checkpoint.preprocessing.model_copy(update=vars(preprocessing))}
+    )
+    labels = np.arange(100) % 10
+    labels[:5] = 9
+    path = tmp_path / "network.onnx"
+    contenders = [
+        Contender("fake", "unfolded", "cpu", path, build.sha("b"), 245_000),
+        Contender("fake", "folded", "cpu", path, build.sha("e"), 244_000),
+        Contender("fake", "folded", "cuda", reason="there is no fake CUDA", status="failed"),
+    ]
+    settings = CompareSection(batch_sizes=(1, 8), rounds=10, calls=20, block_s=0.0, settle_s=0.0)
+    measurements = compare(
+        Subject(tmp_path, checkpoint, ()),
+        contenders,
+        Evaluation("clean", tmp_path / "images.npy", labels.astype(np.int64), 32),
+        settings,
+        1,
+        Silence(),
+        hire=Local,
+    )
+    return build.run(
+        checkpoint=checkpoint,
+        artifacts=(),
+        evaluation_protocol="clean",
+        reference="fake/unfolded/cpu",
+        measurements=measurements,
+    )
+
+
+def test_the_fake_backends_known_times_and_answers_reach_the_record(record: Run) -> None:
+    unfolded, folded, lost = record.measurements
+    for row, step_s in ((unfolded, 0.004), (folded, 0.001)):
+        assert row.accuracy is not None
+        assert (row.accuracy.correct, row.accuracy.total) == (95, 100)
+        assert row.accuracy.top1 == tuple(k % 10 for k in range(100))
+        one, eight = row.timings
+        assert one.samples_s() == pytest.approx([step_s] * 200)
+        assert eight.samples_s() == pytest.approx([step_s * 4.5] * 200)
+        assert one.first_call_s == pytest.approx(step_s)
+        assert one.warmup_calls == 30
+    assert (lost.status, lost.reason, lost.timings) == ("failed", "there is no fake CUDA", ())
+
+
+def test_the_report_of_the_fake_backend_is_the_golden_one(record: Run) -> None:
+    import os
+
+    text = render(record, "terminal")
+    if os.environ.get("FOLDBENCH_WRITE_GOLDEN"):
+        GOLDEN.write_text(text + "\n", encoding="utf-8")
+    assert text + "\n" == GOLDEN.read_text(encoding="utf-8")
