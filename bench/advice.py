@@ -105,8 +105,9 @@ def _find_disagreement(run: Run, kind: str) -> Iterator[Advice]:
 
 def _find_misplaced(run: Run, kind: str) -> Iterator[Advice]:
     for m in _ok(run):
-        if m.actual_device is not None and m.actual_device != m.requested_device:
-            numbers = {"requested": m.requested_device, "actual": m.actual_device}
+        actual = (m.actual_device or m.requested_device).partition(":")[0]
+        if actual != m.requested_device:
+            numbers = {"requested": m.requested_device, "actual": actual}
             yield Advice(kind, m.contender, None, 0.0, numbers)
 
 

@@ -34,7 +34,7 @@ def has_nvidia_gpu() -> bool:
 def describe_environment() -> dict[str, Any]:
     """Return the facts to store beside every measurement, as JSON types.
 
-    Hold no user name, host name or path.
+    They hold no user name, host name or path.
     """
     facts: dict[str, Any] = {
         "foldbench": bench.__version__,
@@ -54,7 +54,11 @@ def describe_environment() -> dict[str, Any]:
     if query:
         name, _, driver = query.splitlines()[0].partition(",")
         facts |= {"gpu": name.strip(), "driver": driver.strip()}
-    thread_settings = {k: v for k, v in os.environ.items() if k.startswith(_THREAD_VARIABLES)}
+    thread_settings = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(_THREAD_VARIABLES) and "/" not in value
+    }
     if thread_settings:
         facts["environment_variables"] = thread_settings
     return {key: value for key, value in facts.items() if value is not None}

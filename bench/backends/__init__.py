@@ -38,7 +38,7 @@ class Session(Protocol):
     """An open network on a device; a context manager that frees what it holds."""
 
     device: str
-    """Where it really runs, such as ``cpu`` or ``cuda:0 (NVIDIA H100)``."""
+    """Where it really runs: ``cpu`` or ``cuda:0``."""
     runtime: str
     """Library, version and the settings that matter to speed."""
     threads: int

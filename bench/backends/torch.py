@@ -29,7 +29,8 @@ class TorchSession:
         self.device = self._check_placement()
         self.runtime = f"torch {torch.__version__} eager"
         if device.type == "cuda":
-            self.runtime += f", cuDNN {torch.backends.cudnn.version()}, TF32 off"
+            name, cudnn = torch.cuda.get_device_name(device), torch.backends.cudnn.version()
+            self.runtime += f" on {name}, cuDNN {cudnn}, TF32 off"
 
     def bind(self, x: Floats) -> None:
         """Take (N, C, H, W) float32; on the CPU without a copy."""
@@ -61,9 +62,7 @@ class TorchSession:
         training = [name for name, part in self._module.named_modules() if part.training]
         if training:
             raise BackendError(f"the module is in train mode ({training[0] or 'as a whole'})")
-        if self._target.type == "cuda":
-            return f"cuda:0 ({torch.cuda.get_device_name(0)})"
-        return "cpu"
+        return str(self._target)
 
     def __enter__(self) -> Self:
         self._inference.__enter__()
