@@ -1,8 +1,7 @@
 """Every artifact on every backend and device: the same images, the same clock, in turns."""
 
-import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,18 +11,26 @@ import numpy.typing as npt
 from bench.accuracy import measure_agreement
 from bench.backends import Floats
 from bench.config import CompareSection
-from bench.contenders import REFERENCE, Contender, Subject, contenders_of
-from bench.errors import BenchError
+from bench.contenders import (
+    REFERENCE,
+    Contender,
+    Subject,
+    Times,
+    contenders_of,
+    failures_of,
+    original_of,
+)
+from bench.errors import BackendError
+from bench.jobs import Job, Workman
+from bench.latency import measure_latency
 from bench.progress import Listener
 from bench.records import (
     Accuracy,
-    Block,
     Measurement,
     Protocol,
     Timing,
 )
-from bench.timing import BlockOptions
-from bench.worker import Job, TimedBlock, Worker, Workman
+from bench.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,9 @@ def compare(
             _start(contender, hire(_describe_job(subject, contender, evaluation, threads)))
 
         reference = _evaluate(subject, contenders, evaluation, start, listener)
-        _time_rounds(contenders, settings, listener)
+        measure_latency(contenders, settings, listener)
+        for contender in contenders:
+            _take_memory(contender)
     return tuple(_to_measurement(c, evaluation, reference) for c in contenders)
 
 
@@ -71,22 +80,38 @@ def _evaluate(
     start: Callable[[Contender], None],
     listener: Listener,
 ) -> Floats | None:
-    """Open every contender and take its logits, one at a time; return the reference's."""
+    """Open every contender and take its logits, one at a time; return the reference's.
+
+    Self-checks are the reference's own network: they take its logits instead of their own.
+    """
     runnable = [c for c in contenders if c.status == "ok"]
     listener.begin(f"accuracy on {len(evaluation.labels):,} test images", len(runnable))
     for number, contender in enumerate(runnable):
         listener.advance(number, contender.name)
         start(contender)
+        with failures_of(contender):
+            if contender.status == "ok" and contender.role == "contender":
+                contender.logits = contender.hired().evaluate()
+            elif contender.status == "ok":
+                contender.hired().expect(_logits_of(original_of(contender, contenders)))
     listener.end()
     reference = next((c for c in contenders if c.name == REFERENCE), None)
     if reference is None:
         listener.note(f"taking the logits of {REFERENCE}, which agreement is measured against")
         (reference,) = (c for c in contenders_of(subject, "torch", "cpu") if c.name == REFERENCE)
         start(reference)
+        with failures_of(reference):
+            reference.logits = reference.hired().evaluate()
         reference.close()
     if reference.logits is None:
         listener.note(f"no agreement can be given: {REFERENCE} did not run ({reference.reason})")
     return reference.logits
+
+
+def _logits_of(contender: Contender | None) -> Floats:
+    if contender is None or contender.logits is None:
+        raise BackendError("the reference that it repeats did not run")
+    return contender.logits
 
 
 def _describe_job(
@@ -97,7 +122,7 @@ def _describe_job(
     return Job(
         backend=contender.backend,
         device=contender.device,
-        threads=threads,
+        threads=1 if contender.role == "one_thread" else threads,
         variant=contender.variant,
         folder=subject.folder,
         path=contender.path,
@@ -108,48 +133,16 @@ def _describe_job(
 
 
 def _start(contender: Contender, worker: Workman) -> None:
-    """Have the worker open the contender's network and take its logits."""
+    """Have the worker open the contender's network."""
     contender.worker = worker
-    with _failures_of(contender):
+    with failures_of(contender):
         contender.opened = worker.open()
-        contender.logits = worker.evaluate()
 
 
-def _time_rounds(
-    contenders: Sequence[Contender], settings: CompareSection, listener: Listener
-) -> None:
-    """Time every contender once a round, in random order, for each batch size."""
-    options = BlockOptions(settings.calls, settings.block_s, settings.settle_s)
-    order = random.Random(settings.seed)
-    alive = [c for c in contenders if c.status == "ok"]
-    total, done = len(alive) * settings.rounds * len(settings.batch_sizes), 0
-    listener.begin("latency", total)
-    for batch_size in settings.batch_sizes:
-        for round_number in range(1, settings.rounds + 1):
-            for contender in order.sample(alive, len(alive)):
-                listener.advance(
-                    done, f"batch {batch_size}, round {round_number}/{settings.rounds}"
-                )
-                _time_one(contender, batch_size, options)
-                done += 1
-            alive = [c for c in alive if c.status == "ok"]
-    listener.end()
-
-
-def _time_one(contender: Contender, batch_size: int, options: BlockOptions) -> None:
-    if contender.worker is None:
-        return
-    with _failures_of(contender):
-        block = contender.worker.time(batch_size, options)
-        contender.blocks.setdefault(batch_size, []).append(block)
-
-
-@contextmanager
-def _failures_of(contender: Contender) -> Iterator[None]:
-    try:
-        yield
-    except BenchError as error:
-        contender.fail(str(error))
+def _take_memory(contender: Contender) -> None:
+    if contender.status == "ok":
+        with failures_of(contender):
+            contender.peak_memory_bytes = contender.hired().memory()
 
 
 def _to_measurement(
@@ -159,6 +152,7 @@ def _to_measurement(
     ok = contender.status == "ok"
     return Measurement(
         contender=contender.name,
+        role=contender.role,
         backend=contender.backend,
         variant=contender.variant,
         requested_device=contender.device,
@@ -170,8 +164,12 @@ def _to_measurement(
         size_bytes=contender.size_bytes,
         threads=opened.threads if opened else None,
         open_s=opened.open_s if opened else None,
+        import_s=opened.import_s if opened else None,
+        peak_memory_bytes=contender.peak_memory_bytes,
         accuracy=_to_accuracy(contender, evaluation, reference),
-        timings=tuple(_to_timing(*item) for item in contender.blocks.items()) if ok else (),
+        timings=tuple(_to_timing(contender.times, size) for size in contender.times.blocks)
+        if ok
+        else (),
     )
 
 
@@ -191,14 +189,15 @@ def _to_accuracy(
     )
 
 
-def _to_timing(batch_size: int, blocks: Sequence[TimedBlock]) -> Timing:
+def _to_timing(times: Times, batch_size: int) -> Timing:
+    blocks = tuple(times.blocks[batch_size])
+    warm_up = times.warm_ups[batch_size]
     return Timing(
         batch_size=batch_size,
-        first_call_s=blocks[0].first_call_s,
-        warmup_calls=sum(block.settle_calls for block in blocks),
-        blocks=tuple(
-            Block(round=number, samples_s=block.samples_s)
-            for number, block in enumerate(blocks, start=1)
-        ),
+        first_call_s=warm_up.first_call_s,
+        warmup_calls=times.untimed_calls[batch_size],
+        steady=warm_up.steady,
+        blocks=blocks,
         checked_outputs=len(blocks),
+        stopped=times.stopped[batch_size],
     )

@@ -136,14 +136,28 @@ class CompareSection(Section):
     devices: Annotated[tuple[Literal["auto", "cpu", "cuda"], ...], Field(min_length=1)] = ("auto",)
     """auto: the CPU, and CUDA where this machine has it."""
     batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 64)
-    rounds: Positive = 10
-    """Every round times every contender once, in random order."""
-    calls: Positive = 20
-    """Least number of timed calls in a block; percentile p95 needs 200 calls in all."""
+    rounds: Positive = 20
+    """Clean rounds wanted at each batch size; a round times every contender once, in random order.
+    A round in which something else ran is kept in the record, left out and replaced."""
+    budget_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
+    """Most seconds that the rounds of all batch sizes may take together."""
+    interval: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.01
+    """Stop early when the 95 % interval of every speed-up reaches no further than this share."""
+    calls: Positive = 10
+    """Least number of timed calls in a block; the percentile p95 needs 200 calls in all."""
     block_s: Annotated[float, Field(ge=0.0, le=60)] = 0.15
     """Least duration of a timed block, seconds."""
     settle_s: Annotated[float, Field(ge=0.0, le=60)] = 0.1
     """Untimed calls before each block, seconds."""
+    warm_up_s: Annotated[float, Field(ge=0.0, le=60)] = 0.5
+    """Least duration of the untimed calls before the first round, seconds; they go on until the
+    times settle, six times as long at the most."""
+    repeat: Positive = 1
+    """How often the rounds are made as a whole."""
+    pause_s: Annotated[float, Field(ge=0.0, le=3600)] = 60.0
+    """Between two repetitions, seconds."""
+    self_checks: bool = True
+    """Time the reference against itself, and with one thread, in every round."""
     threads: Positive | None = None
     """For one operator, the same for every backend; all that this process may use by default."""
     seed: int = 0

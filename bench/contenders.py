@@ -1,17 +1,30 @@
 """The rows of a comparison: which there are, and which of them are known not to run."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.backends import Floats
-from bench.errors import BenchError
-from bench.records import Artifact, Checkpoint, Device, Status, Variant
+from bench.errors import BackendError, BenchError
+from bench.jobs import Opened, Workman
+from bench.records import (
+    Artifact,
+    Block,
+    Checkpoint,
+    Device,
+    Role,
+    Status,
+    StopReason,
+    Variant,
+)
 from bench.registry import BACKENDS
 from bench.storage import file_sha256
-from bench.worker import Opened, TimedBlock, Workman
+from bench.timing import WarmUp
 
 REFERENCE = "torch/unfolded/cpu"
+
+_SUFFIX: dict[Role, str] = {"contender": "", "again": " again", "one_thread": " 1 thread"}
 
 
 @dataclass(frozen=True)
@@ -21,6 +34,34 @@ class Subject:
     folder: Path
     checkpoint: Checkpoint
     artifacts: tuple[Artifact, ...]
+
+
+@dataclass
+class Times:
+    """What was timed of one contender, by batch size."""
+
+    warm_ups: dict[int, WarmUp] = field(default_factory=dict)
+    untimed_calls: dict[int, int] = field(default_factory=dict)
+    blocks: dict[int, list[Block]] = field(default_factory=dict)
+    stopped: dict[int, StopReason] = field(default_factory=dict)
+
+    def begin(self, batch_size: int, warm_up: WarmUp) -> None:
+        """Note a warm-up; the first one of a batch size holds the first call of all."""
+        self.warm_ups.setdefault(batch_size, warm_up)
+        self.count_untimed(batch_size, warm_up.calls)
+
+    def count_untimed(self, batch_size: int, calls: int) -> None:
+        """Note calls that were made but not timed."""
+        self.untimed_calls[batch_size] = self.untimed_calls.get(batch_size, 0) + calls
+
+    def add(self, batch_size: int, blocks: Sequence[Block], stopped: StopReason) -> None:
+        """Note the blocks of a series of rounds and why it ended."""
+        self.blocks.setdefault(batch_size, []).extend(blocks)
+        self.stopped[batch_size] = stopped
+
+    def last_round(self, batch_size: int) -> int:
+        """Return the number of the last round at a batch size, 0 before the first."""
+        return max((block.round for block in self.blocks.get(batch_size, ())), default=0)
 
 
 @dataclass
@@ -38,12 +79,20 @@ class Contender:
     worker: Workman | None = None
     opened: Opened | None = None
     logits: Floats | None = None
-    blocks: dict[int, list[TimedBlock]] = field(default_factory=dict)
+    times: Times = field(default_factory=Times)
+    peak_memory_bytes: int | None = None
+    role: Role = "contender"
 
     @property
     def name(self) -> str:
         """Unique within the run, such as ``ort/folded/cpu``."""
-        return f"{self.backend}/{self.variant}/{self.device}"
+        return f"{self.backend}/{self.variant}/{self.device}{_SUFFIX[self.role]}"
+
+    def hired(self) -> Workman:
+        """Return the worker that runs it."""
+        if self.worker is None:
+            raise BackendError("no process runs it any more")
+        return self.worker
 
     def fail(self, reason: str) -> None:
         """Take it out of the comparison, with a reason."""
@@ -57,6 +106,21 @@ class Contender:
             self.worker = None
 
 
+def original_of(contender: Contender, contenders: Sequence[Contender]) -> Contender | None:
+    """Return the one that a speed-up is against: unfolded torch on the same device, if it runs."""
+    name = f"torch/unfolded/{contender.device}"
+    return next((c for c in contenders if c.name == name and c.status == "ok"), None)
+
+
+@contextmanager
+def failures_of(contender: Contender) -> Iterator[None]:
+    """Turn an error of foldbench's own into the contender's reason; it is out from then on."""
+    try:
+        yield
+    except BenchError as error:
+        contender.fail(str(error))
+
+
 def list_contenders(
     subject: Subject, backends: Sequence[str], devices: Sequence[Device]
 ) -> list[Contender]:
@@ -67,6 +131,20 @@ def list_contenders(
         for backend in backends
         for contender in contenders_of(subject, backend, device)
     ]
+
+
+def list_self_checks(contenders: Sequence[Contender], threads: int) -> list[Contender]:
+    """Return the reference of each device once more, and on the CPU also with one thread."""
+    checks = []
+    for contender in contenders:
+        if (contender.backend, contender.variant, contender.status) != ("torch", "unfolded", "ok"):
+            continue
+        roles: list[Role] = ["again"]
+        if contender.device == "cpu" and threads > 1:
+            roles.append("one_thread")
+        for role in roles:
+            checks.append(replace(contender, role=role, times=Times()))
+    return checks
 
 
 def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Contender]:

@@ -4,9 +4,7 @@ Checkpoint -> Artifact -> Measurement -> Run. Seconds, bytes and images are stor
 unrounded; statistics are functions over them, and rounding happens in `reports` alone. A value that
 does not exist is None, never 0. A row that could not run is a Measurement with a reason.
 
-Schema history (`SCHEMA_VERSION` is written into every file; another version is refused):
-
-1. First version.
+Schema history (`SCHEMA_VERSION` is in every file; others are refused): 1, the first.
 """
 
 from typing import Annotated, Any, Literal
@@ -20,6 +18,8 @@ Variant = Literal["unfolded", "folded"]
 Device = Literal["cpu", "cuda"]
 Folder = Literal["foldbench", "exporter"]
 Status = Literal["ok", "failed", "skipped"]
+Role = Literal["contender", "again", "one_thread"]
+StopReason = Literal["rounds", "narrow", "budget"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -68,7 +68,7 @@ class Epoch(Record):
     loss: float
     """Mean training loss: of batch means under `protocol: homework`, of images under `clean`."""
     accuracy: float
-    """Share of augmented training images classified correctly, measured while training."""
+    """Share of augmented training images, counted while training."""
     validation_accuracy: float | None
     """Share of held-out training images (never the test split) classified correctly."""
     learning_rate: float
@@ -121,9 +121,7 @@ class Agreement(Record):
 
     images: int
     top1_equal: int
-    """Images for which both name the same class."""
     max_abs_difference: float
-    """Largest absolute difference of two logits."""
     max_rel_difference: float
     """The same, divided by the largest absolute logit of the reference."""
 
@@ -141,11 +139,10 @@ class FoldReport(Record):
 
 
 class PassReport(Record):
-    """What one export pass did to the graph."""
+    """What one export pass did to the graph, and in how many places."""
 
     name: str
     changed: int
-    """Number of places rewritten."""
     detail: str
 
 
@@ -195,10 +192,20 @@ class Artifact(Record):
 
 
 class Block(Record):
-    """Consecutive timed calls of one contender in one round."""
+    """Consecutive timed calls in one round; shares are of its duration, None where unknown."""
 
     round: int
     samples_s: tuple[float, ...]
+    repeat: int = 1
+    """Which whole repetition of the rounds it belongs to."""
+    run_delay_ratio: float | None = None
+    """Time that its threads were ready but had no CPU, summed over threads."""
+    cpu_ratio: float | None = None
+    """CPU time used: the number of busy threads."""
+    pressure_ratio: float | None = None
+    """Time in which anything on the machine waited for a CPU."""
+    steal_ratio: float | None = None
+    """Time that a hypervisor gave to other machines, summed over CPUs."""
 
 
 class Timing(Record):
@@ -211,6 +218,10 @@ class Timing(Record):
     blocks: tuple[Block, ...]
     checked_outputs: int = 0
     """Timed outputs that were compared with the ones of the accuracy pass."""
+    steady: bool | None = None
+    """Whether the times had settled when the first round began."""
+    stopped: StopReason | None = None
+    """Enough clean rounds, intervals narrow enough, or the budget spent."""
 
     def samples_s(self) -> tuple[float, ...]:
         """Return the seconds of every timed call, in the order they were made."""
@@ -234,6 +245,8 @@ class Measurement(Record):
 
     contender: str
     """Unique within the run, such as ``ort/folded/cpu``."""
+    role: Role = "contender"
+    """``again`` and ``one_thread`` check the measurement: see compare.self_checks."""
     backend: str
     variant: Variant
     requested_device: Device
@@ -247,12 +260,15 @@ class Measurement(Record):
     source_sha256: Sha256 | None = None
     """Of the file that was run."""
     size_bytes: int | None = None
-    """Of the file that was run; None where no file holds just this network."""
+    """None where no file holds just this network."""
     precision: str = "float32"
     threads: int | None = None
     """Threads as read back from the runtime."""
     open_s: float | None = None
     """Seconds to load the file and build the session, in a fresh process."""
+    import_s: float | None = None
+    peak_memory_bytes: int | None = None
+    """Largest resident set of its process."""
     accuracy: Accuracy | None = None
     timings: tuple[Timing, ...] = ()
 
@@ -263,7 +279,6 @@ class Run(Record):
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str
     created: str
-    """UTC, ISO 8601."""
     config: dict[str, Any]
     """As resolved for the comparison."""
     environment: dict[str, Any]
@@ -276,6 +291,10 @@ class Run(Record):
     evaluation_sha256: Sha256
     """Of the uint8 images and labels that every contender was given."""
     rounds: int
+    """Clean rounds wanted at each batch size."""
+    budget_s: float | None = None
+    foreign_load_cores: float | None = None
+    """Cores that other programs kept busy just before the rounds."""
     reference: str
     """The contender that agreement is measured against."""
     measurements: tuple[Measurement, ...]

@@ -9,10 +9,11 @@ from typing import Any
 from bench.compare import compare
 from bench.config import Config
 from bench.config_files import Loaded, from_dict
-from bench.contenders import REFERENCE, Subject, list_contenders
+from bench.contenders import REFERENCE, Subject, list_contenders, list_self_checks
 from bench.datasets import DataOptions, ImageSet
 from bench.environment import describe_environment, has_nvidia_gpu, usable_cores
 from bench.errors import DataError
+from bench.interference import measure_foreign_load
 from bench.preprocessing import preprocess
 from bench.progress import Listener
 from bench.records import Artifact, Checkpoint, Device, Preprocessing, Run
@@ -117,15 +118,19 @@ def compare_run(
     _refuse_other_classes(checkpoint, data)
     settings = config.compare
     subject = Subject(run.path, checkpoint, run.artifacts())
+    threads = settings.threads or usable_cores()
     contenders = list_contenders(subject, settings.backends, _devices(settings.devices))
+    if settings.self_checks:
+        contenders += list_self_checks(contenders, threads)
     environment = describe_environment()
+    foreign_load_cores = measure_foreign_load()
     with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, sha256):
         measurements = compare(
             subject,
             contenders,
             evaluation,
             settings,
-            settings.threads or usable_cores(),
+            threads,
             listener,
         )
         record = Run(
@@ -140,6 +145,8 @@ def compare_run(
             evaluation_protocol=evaluation.protocol,
             evaluation_sha256=sha256,
             rounds=settings.rounds,
+            budget_s=settings.budget_s,
+            foreign_load_cores=foreign_load_cores,
             reference=REFERENCE,
             measurements=measurements,
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +16,19 @@ MIN_SAMPLES_BEYOND = 10
 
 MIN_ROUNDS_FOR_INTERVAL = 5
 """Rounds before a ratio gets an interval: fewer can be resampled in too few different ways."""
+
+
+MIN_CLEAN_ROUNDS = 8
+"""Clean rounds before a ratio is an estimate; below, only the ratio of the floors is given."""
+
+DIRTY_RUN_DELAY = 0.05
+"""Share of a block that its threads waited for a CPU, from which the block is dirty. On a quiet
+machine the median is 0.004 to 0.019, with a busy neighbour 0.8 to 1.4 (measured on two cores)."""
+
+RESOLUTION = 0.03
+"""Smallest difference from 1 that is called one: what states of a shared host differ by anyway."""
+
+Verdict = Literal["faster", "slower", "no difference resolved"]
 
 
 @dataclass(frozen=True)
@@ -114,3 +128,54 @@ def median_ratio(
     picks = np.random.default_rng(seed).integers(0, len(ratios), (draws, len(ratios)))
     low, high = np.quantile(np.median(ratios[picks], axis=1), (0.025, 0.975))
     return Ratio(point, float(low), float(high), len(ratios))
+
+
+def is_clean(run_delay_ratio: float | None) -> bool:
+    """Return whether a block was left alone; where the system does not tell, it is taken to be."""
+    return run_delay_ratio is None or run_delay_ratio < DIRTY_RUN_DELAY
+
+
+def floor_ratio(reference_s: Sequence[float], samples_s: Sequence[float]) -> float | None:
+    """Return the ratio of the 5 % quantiles, reference over contender; None without samples.
+
+    What both take when left alone: the fallback where nothing was clean. It says nothing of how
+    sure it is.
+    """
+    if not len(reference_s) or not len(samples_s):
+        return None
+    ours = float(np.quantile(samples_s, 0.05))
+    return float(np.quantile(reference_s, 0.05)) / ours if ours > 0 else None
+
+
+def half_width(ratio: Ratio) -> float | None:
+    """Return how far the interval reaches from the point, relative to it, on the longer side."""
+    if ratio.low is None or ratio.high is None:
+        return None
+    return max(ratio.high - ratio.point, ratio.point - ratio.low) / ratio.point
+
+
+def judge(ratio: Ratio, floor: float) -> Verdict | None:
+    """Return what a speed-up may be called, None without an interval.
+
+    A difference counts when the interval leaves out 1 and the point is further from 1 than both
+    RESOLUTION and `floor`, by which the reference differed from itself.
+    """
+    if ratio.low is None or ratio.high is None:
+        return None
+    if ratio.low <= 1 <= ratio.high or abs(ratio.point - 1) <= max(RESOLUTION, floor):
+        return "no difference resolved"
+    return "faster" if ratio.point > 1 else "slower"
+
+
+def largest_gap(samples: Sequence[float], share: float = 0.2) -> float | None:
+    """Return the largest gap between neighbours in order, relative to the lower one.
+
+    Only gaps count that leave at least `share` of the samples on either side: a sign of two states
+    rather than of outliers. None for fewer than ten samples.
+    """
+    if len(samples) < 10:
+        return None
+    ordered = np.sort(np.asarray(samples, float))
+    edge = ceil(share * len(ordered))
+    inner = ordered[edge - 1 : len(ordered) - edge + 1]
+    return float((np.diff(inner) / inner[:-1]).max())

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
+from statistics import median
 
 from bench.backends import Floats, Session
+from bench.interference import Interference, measure_between, read_counters
 
 Clock = Callable[[], float]
 """Returns seconds, from any origin."""
@@ -43,25 +45,78 @@ def time_call(session: Session, x: Floats, clock: Clock) -> tuple[float, Floats]
     return clock() - started, output
 
 
+@dataclass(frozen=True)
+class WarmUp:
+    """The untimed calls before the first round."""
+
+    first_call_s: float
+    calls: int
+    steady: bool
+    """Whether the medians of the last three chunks of calls agreed within STEADY_WITHIN."""
+
+
+STEADY_WITHIN = 0.05
+_SLOW_CALL_S = 0.02
+_PATIENCE = 6
+
+
+def warm_up(session: Session, batches: Sequence[Floats], least_s: float, clock: Clock) -> WarmUp:
+    """Call over rotating `batches` until the times settle.
+
+    At least `least_s` seconds, at most six times as long. The times have settled when the medians
+    of three consecutive chunks (ten calls, or fewer when a call takes long) agree within 5 %.
+    """
+    rotation = cycle(batches)
+    started = clock()
+    first_call_s, _ = time_call(session, next(rotation), clock)
+    samples: list[float] = []
+    while True:
+        samples.append(time_call(session, next(rotation), clock)[0])
+        elapsed_s = clock() - started
+        steady = _is_steady(samples)
+        if (elapsed_s >= least_s and steady) or elapsed_s >= _PATIENCE * least_s:
+            return WarmUp(first_call_s, 1 + len(samples), steady)
+
+
+def _is_steady(samples: Sequence[float]) -> bool:
+    size = 10 if samples[-1] < _SLOW_CALL_S else 3
+    if len(samples) < 3 * size:
+        return False
+    medians = [median(samples[len(samples) - k * size :][:size]) for k in (3, 2, 1)]
+    return max(medians) <= (1 + STEADY_WITHIN) * min(medians)
+
+
+@dataclass(frozen=True)
+class TimedCalls:
+    """What one block gave."""
+
+    settle_calls: int
+    samples_s: tuple[float, ...]
+    interference: Interference
+    """What else ran during the timed calls."""
+    batch: int
+    """Index of the batch of the last timed call."""
+    output: Floats
+    """Logits of that call, so that the caller can check what was really computed."""
+
+
 def time_block(
     session: Session, batches: Sequence[Floats], options: BlockOptions, clock: Clock
-) -> tuple[int, list[float], tuple[int, Floats]]:
-    """Time consecutive calls over rotating `batches`, after untimed ones.
-
-    Return the number of untimed calls, the seconds of each timed one, and the last timed output
-    with the index of its batch, so that the caller can check what was really computed.
-    """
+) -> TimedCalls:
+    """Time consecutive calls over rotating `batches`, after untimed ones."""
     rotation = cycle(range(len(batches)))
     settled = _settle(session, batches, rotation, options, clock)
     samples: list[float] = []
     with _no_garbage_collection():
+        before = read_counters()
         elapsed = 0.0
         while len(samples) < options.calls or elapsed < options.block_s:
             index = next(rotation)
             seconds, output = time_call(session, batches[index], clock)
             samples.append(seconds)
             elapsed += seconds
-    return settled, samples, (index, output)
+        after = read_counters()
+    return TimedCalls(settled, tuple(samples), measure_between(before, after), index, output)
 
 
 def _settle(

@@ -23,6 +23,8 @@ QUICK = (
     "compare.calls=3",
     "compare.block_s=0",
     "compare.settle_s=0",
+    "compare.warm_up_s=0",
+    "compare.self_checks=false",
 )
 """The digits config, cut down to seconds."""
 

@@ -27,8 +27,11 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.config_files": (PLAIN | {"bench.registry"}, set()),
     "bench.statistics": (GROUND, set()),
     "bench.accuracy": (PLAIN, set()),
-    "bench.advice": (PLAIN | {"bench.statistics"}, set()),
-    "bench.timing": (GROUND | {"bench.backends"}, set()),
+    "bench.advice": (PLAIN | {"bench.statistics", "bench.speedups"}, set()),
+    "bench.interference": (GROUND, set()),
+    "bench.timing": (GROUND | {"bench.backends", "bench.interference"}, set()),
+    "bench.speedups": (PLAIN | {"bench.statistics"}, set()),
+    "bench.schedule": (PLAIN | {"bench.statistics", "bench.speedups"}, set()),
     "bench.preprocessing": (PLAIN, set()),
     "bench.datasets": (PLAIN | {"bench.datasets"}, {"torchvision", "sklearn"}),
     "bench.backends": (PLAIN | {"bench.backends"}, {"torch", "onnxruntime"}),
@@ -40,7 +43,10 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         PLAIN | {"exporters", "bench.registry", "bench.accuracy"},
         {"torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir"},
     ),
-    "reports": (PLAIN | {"reports", "bench.statistics", "bench.advice"}, set()),
+    "reports": (
+        PLAIN | {"reports", "bench.statistics", "bench.advice", "bench.speedups"},
+        set(),
+    ),
 }
 
 

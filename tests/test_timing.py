@@ -31,18 +31,18 @@ def test_a_call_takes_exactly_as_long_as_the_step() -> None:
 
 def test_untimed_calls_come_first_and_are_not_among_the_samples() -> None:
     session, clock = fake()
-    settled, samples, _ = time_block(session, batches(2), QUICK, clock)
-    assert settled == 3
-    assert samples == [0.25] * 5
+    timed = time_block(session, batches(2), QUICK, clock)
+    assert timed.settle_calls == 3
+    assert timed.samples_s == (0.25,) * 5
     assert clock.now_s == (3 + 5) * 0.25
 
 
 def test_settling_and_the_block_last_at_least_as_long_as_asked() -> None:
     session, clock = fake(0.25)
     options = BlockOptions(calls=2, block_s=2.0, settle_s=1.5)
-    settled, samples, _ = time_block(session, batches(2), options, clock)
-    assert settled == 6
-    assert samples == [0.25] * 8
+    timed = time_block(session, batches(2), options, clock)
+    assert timed.settle_calls == 6
+    assert timed.samples_s == (0.25,) * 8
 
 
 def test_inputs_rotate_and_the_last_output_comes_with_its_batch() -> None:
@@ -55,9 +55,9 @@ def test_inputs_rotate_and_the_last_output_comes_with_its_batch() -> None:
         bind(x)
 
     session.bind = watch  # type: ignore[method-assign]
-    _, _, (index, output) = time_block(session, batches(3), QUICK, clock)
+    timed = time_block(session, batches(3), QUICK, clock)
     assert all(b == (a + 1) % 3 for a, b in pairwise(seen))
-    assert seen[-1] == index == output.argmax()
+    assert seen[-1] == timed.batch == timed.output.argmax()
 
 
 def test_the_device_is_idle_before_and_done_after_a_timed_call() -> None:

@@ -19,13 +19,13 @@ _SILENT = 4  # what the runtime would log on the way is checked and raised here
 class OrtSession:
     """An InferenceSession called with host arrays; graph optimisation ALL, spinning as shipped."""
 
-    def __init__(self, session: Any, device: Device, threads: int) -> None:
+    def __init__(self, session: Any, device: Device) -> None:
         self._session: Any = session
         self._input = session.get_inputs()[0].name
         self._outputs = [session.get_outputs()[0].name]
         self._x: Floats | None = None
         self._y: Floats | None = None
-        self.threads = threads
+        self.threads = session.get_session_options().intra_op_num_threads
         provider = check_provider(device, session.get_providers())
         self.device = "cpu" if device == "cpu" else "cuda:0"
         self.runtime = f"onnxruntime {onnxruntime.__version__} {provider}, graph optimisation all"
@@ -102,7 +102,7 @@ def open(source: Source, *, device: Device, threads: int) -> OrtSession:
         raise BackendError(
             f"onnxruntime could not open it on {device}: {one_line(error)}"
         ) from None
-    return OrtSession(session, device, options.intra_op_num_threads)
+    return OrtSession(session, device)
 
 
 def _provider_options(device: Device) -> list[Any]:

@@ -11,10 +11,11 @@ from bench.backends import fake
 from bench.compare import Evaluation, compare
 from bench.config import CompareSection
 from bench.contenders import Contender, Subject
+from bench.jobs import Job, Opened, TimedBlock
 from bench.progress import Silence
 from bench.records import Run
-from bench.timing import BlockOptions
-from bench.worker import Job, Opened, Servant, TimedBlock
+from bench.servant import Servant
+from bench.timing import BlockOptions, WarmUp
 from reports.render import render
 
 GOLDEN = Path(__file__).parent / "golden" / "fake_backend.txt"
@@ -41,6 +42,15 @@ class Local:
 
     def evaluate(self) -> np.ndarray:
         return self._servant.evaluate()
+
+    def expect(self, logits: np.ndarray) -> None:
+        self._servant.expect(logits)
+
+    def warm_up(self, batch_size: int, least_s: float) -> WarmUp:
+        return self._servant.warm_up(batch_size, least_s)
+
+    def memory(self) -> int:
+        return 100 * 2**20
 
     def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
         return self._servant.time(batch_size, options)
@@ -69,7 +79,9 @@ def record(build: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         Contender("fake", "folded", "cpu", path, build.sha("e"), 244_000),
         Contender("fake", "folded", "cuda", reason="there is no fake CUDA", status="failed"),
     ]
-    settings = CompareSection(batch_sizes=(1, 8), rounds=10, calls=20, block_s=0.0, settle_s=0.0)
+    settings = CompareSection(
+        batch_sizes=(1, 8), rounds=10, calls=25, block_s=0, settle_s=0, warm_up_s=0
+    )
     measurements = compare(
         Subject(tmp_path, checkpoint, ()),
         contenders,
@@ -98,7 +110,8 @@ def test_the_fake_backends_known_times_and_answers_reach_the_record(record: Run)
         assert one.samples_s() == pytest.approx([step_s] * 200)
         assert eight.samples_s() == pytest.approx([step_s * 4.5] * 200)
         assert one.first_call_s == pytest.approx(step_s)
-        assert one.warmup_calls == 30
+        assert one.stopped == "narrow", "known to the last digit after eight rounds"
+        assert one.warmup_calls == 2 + 8 * 3
     assert (lost.status, lost.reason, lost.timings) == ("failed", "there is no fake CUDA", ())
 
 

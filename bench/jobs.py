@@ -1,0 +1,83 @@
+"""What a comparison asks of whoever runs a contender, and what it gets back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bench.backends import Floats
+from bench.interference import Interference
+from bench.records import Checkpoint, Device, Variant
+from bench.timing import BlockOptions, WarmUp
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is to open and on which images."""
+
+    backend: str
+    device: Device
+    threads: int
+    variant: Variant
+    folder: Path
+    """The run directory."""
+    path: Path
+    """The file to run."""
+    checkpoint: Checkpoint
+    images: Path
+    """(N, C, H, W) uint8 as .npy: what every contender is given."""
+    batch_size: int
+    """Of the accuracy pass."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What the worker really got."""
+
+    device: str
+    runtime: str
+    threads: int
+    import_s: float
+    """Seconds to import the runtime."""
+    open_s: float
+    """Seconds to load the file and build the session."""
+
+
+@dataclass(frozen=True)
+class TimedBlock:
+    """One block of timed calls, seconds."""
+
+    settle_calls: int
+    samples_s: tuple[float, ...]
+    interference: Interference
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a request could not be done."""
+
+    reason: str
+
+
+class Workman(Protocol):
+    """What the comparison asks of whoever runs a contender."""
+
+    def open(self) -> Opened:
+        """Open the network; raise BackendError with the reason when that cannot be."""
+
+    def evaluate(self) -> Floats:
+        """Return the logits (N, classes) float32 of all images."""
+
+    def expect(self, logits: Floats) -> None:
+        """Take the logits (N, classes) of all images as what timed outputs have to be."""
+
+    def warm_up(self, batch_size: int, least_s: float) -> WarmUp:
+        """Make untimed calls at `batch_size` for `least_s` seconds or more."""
+
+    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
+        """Time one block of calls at `batch_size`."""
+
+    def memory(self) -> int | None:
+        """Return the largest resident set so far, bytes; None where unknown."""
+
+    def close(self) -> None:
+        """Free everything."""

@@ -1,0 +1,121 @@
+"""Rounds until enough of them are clean: who is timed when, and when to stop.
+
+Knows nothing of processes or networks: it is handed a function that times one contender, and a
+clock, so that every path can be tested.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench.records import Block, StopReason
+from bench.speedups import clean_pairs
+from bench.statistics import MIN_CLEAN_ROUNDS, half_width, median_ratio
+
+TimeOne = Callable[[str, int], Block | None]
+"""Times contender `name` in round `number`; None when it failed and is out."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to go on."""
+
+    rounds: int
+    """Clean rounds wanted for each contender together with the reference."""
+    budget_s: float
+    interval: float
+    """Relative half-width of the speed-ups' intervals that is narrow enough."""
+
+
+@dataclass
+class Rounds:
+    """What the rounds of one batch size gave."""
+
+    blocks: dict[str, list[Block]] = field(default_factory=dict)
+    stopped: StopReason = "rounds"
+
+
+def run_rounds(
+    names: Sequence[str],
+    reference: Callable[[str], str | None],
+    time_one: TimeOne,
+    plan: Plan,
+    order: random.Random,
+    clock: Callable[[], float],
+) -> Rounds:
+    """Time all `names` in rounds of random order until the plan is met.
+
+    `reference` names the contender that a speed-up is against, None where there is none. A round
+    counts for a contender when both its block and its reference's are clean; contenders that have
+    enough of them are left out of further rounds, unless somebody still needs them as reference.
+    """
+    result = Rounds({name: [] for name in names})
+    alive, started, number = list(names), clock(), 0
+    while alive:
+        due = _still_due(alive, reference, result.blocks, plan)
+        if not due:
+            result.stopped = (
+                "narrow" if _lacking(alive, reference, result.blocks, plan) else "rounds"
+            )
+            break
+        if number and clock() - started >= plan.budget_s:
+            result.stopped = "budget"
+            break
+        number += 1
+        for name in order.sample(due, len(due)):
+            block = time_one(name, number)
+            if block is None:
+                alive.remove(name)
+                del result.blocks[name]
+            else:
+                result.blocks[name].append(block)
+    return result
+
+
+def _still_due(
+    alive: Sequence[str],
+    reference: Callable[[str], str | None],
+    blocks: Mapping[str, Sequence[Block]],
+    plan: Plan,
+) -> list[str]:
+    """Return who is to be timed in the next round; nobody when the plan is met."""
+    lacking = _lacking(alive, reference, blocks, plan)
+    if all(_is_narrow(name, reference, blocks, plan) for name in lacking):
+        return []
+    needed = {reference(name) for name in lacking} | set(lacking)
+    return [name for name in alive if name in needed]
+
+
+def _lacking(
+    alive: Sequence[str],
+    reference: Callable[[str], str | None],
+    blocks: Mapping[str, Sequence[Block]],
+    plan: Plan,
+) -> list[str]:
+    """Return who has fewer clean rounds than the plan wants."""
+    return [name for name in alive if len(_pairs(name, reference, blocks)[0]) < plan.rounds]
+
+
+def _is_narrow(
+    name: str,
+    reference: Callable[[str], str | None],
+    blocks: Mapping[str, Sequence[Block]],
+    plan: Plan,
+) -> bool:
+    """Return whether the speed-up is known well enough; the reference's own always is."""
+    ours, theirs = _pairs(name, reference, blocks)
+    if len(ours) < min(MIN_CLEAN_ROUNDS, plan.rounds):
+        return False
+    if reference(name) in (None, name):
+        return True
+    ratio = median_ratio(theirs, ours)
+    width = half_width(ratio) if ratio else None
+    return width is not None and width <= plan.interval
+
+
+def _pairs(
+    name: str, reference: Callable[[str], str | None], blocks: Mapping[str, Sequence[Block]]
+) -> tuple[dict[int, tuple[float, ...]], dict[int, tuple[float, ...]]]:
+    other = reference(name)
+    theirs = blocks.get(other, blocks[name]) if other else blocks[name]
+    return clean_pairs(blocks[name], theirs)

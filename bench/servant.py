@@ -1,0 +1,172 @@
+"""One process for one contender, from its own side: it opens the network, answers and is timed."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.backends import Floats, Session, Source
+from bench.errors import BackendError, BenchError, one_line
+from bench.jobs import Failure, Job, Opened, TimedBlock
+from bench.preprocessing import preprocess
+from bench.registry import BACKENDS
+from bench.timing import BlockOptions, Clock, WarmUp, call, time_block, warm_up
+
+_BATCH_MEMORY_BYTES = 256 * 2**20
+_DISTINCT_BATCHES = 32
+_TIMED_OUTPUT_TOLERANCE = 1e-3
+"""Allowed difference of a timed output from the accuracy pass, relative to the largest logit: wide
+enough for another batch size's kernels, far too narrow for a wrong answer."""
+
+
+def serve(connection: Connection, job: Job) -> None:
+    """Answer requests until the parent hangs up; runs in the worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    os.dup2(2, 1)  # whatever a runtime prints must not mix with the parent's output
+    with ExitStack() as stack:
+        requests = Servant(job, stack)
+        while True:
+            try:
+                name, *arguments = connection.recv()
+            except EOFError:
+                return
+            connection.send(_answer(getattr(requests, name), arguments))
+
+
+def _answer(request: Callable[..., Any], arguments: list[Any]) -> Any:
+    try:
+        return request(*arguments)
+    except BenchError as error:
+        return Failure(str(error))
+    except MemoryError:
+        return Failure("out of memory")
+    except Exception as error:  # a runtime may raise anything; it is this row's reason
+        return Failure(f"{type(error).__name__}: {one_line(error)}")
+
+
+class Servant:
+    """The worker's side: it holds the open network and does what the parent asks.
+
+    `stack` closes the network; `clock` returns seconds.
+    """
+
+    def __init__(self, job: Job, stack: ExitStack, clock: Clock = time.perf_counter) -> None:
+        self._job = job
+        self._stack = stack
+        self._clock = clock
+        self._images = np.load(job.images, mmap_mode="r", allow_pickle=False)
+        self._session: Session | None = None
+        self._logits: Floats | None = None
+        self._batches: dict[int, list[tuple[npt.NDArray[np.int64], Floats]]] = {}
+
+    def open(self) -> Opened:
+        """Open the network; raise BackendError when it cannot be had as asked."""
+        started = self._clock()
+        backend = BACKENDS.load(self._job.backend)
+        imported = self._clock()
+        source = Source(path=self._job.path, build_module=lambda: build_module(self._job))
+        session = backend.open(source, device=self._job.device, threads=self._job.threads)
+        opened = self._clock()
+        self._session = self._stack.enter_context(session)
+        return Opened(
+            session.device, session.runtime, session.threads, imported - started, opened - imported
+        )
+
+    def evaluate(self) -> Floats:
+        """Return the logits (N, classes) float32 of all images, checked for shape and NaN."""
+        size = self._job.batch_size
+        parts = [
+            call(self._opened(), self._inputs(np.arange(start, min(start + size, self._count))))
+            for start in range(0, self._count, size)
+        ]
+        self._logits = np.concatenate(parts)
+        classes = len(self._job.checkpoint.classes)
+        if self._logits.shape != (self._count, classes) or not np.isfinite(self._logits).all():
+            raise BackendError(
+                f"gave outputs of shape {self._logits.shape} for {self._count} images of {classes} "
+                "classes, or some that are not finite"
+            )
+        return self._logits
+
+    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
+        """Time one block; raise BackendError when its last output is not the right one."""
+        batches = self._batches_of(batch_size)
+        timed = time_block(self._opened(), [x for _, x in batches], options, self._clock)
+        self._check(batches[timed.batch][0], timed.output)
+        return TimedBlock(timed.settle_calls, timed.samples_s, timed.interference)
+
+    def expect(self, logits: Floats) -> None:
+        """Take `logits` (N, classes) as what timed outputs have to be."""
+        self._logits = logits
+
+    def warm_up(self, batch_size: int, least_s: float) -> WarmUp:
+        """Make untimed calls until the times settle, from the first call at this batch size on."""
+        return warm_up(
+            self._opened(), [x for _, x in self._batches_of(batch_size)], least_s, self._clock
+        )
+
+    def memory(self) -> int | None:
+        """Return the largest resident set of this process so far, bytes; None where unknown."""
+        try:
+            import resource
+        except ImportError:
+            return None
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+    def _check(self, indices: npt.NDArray[np.int64], output: Floats) -> None:
+        """Raise BackendError when a timed output is not what the accuracy pass gave."""
+        if self._logits is None:
+            raise BackendError("timed before its accuracy was taken")
+        expected = self._logits[indices]
+        allowed = _TIMED_OUTPUT_TOLERANCE * float(np.abs(expected).max())
+        if output.shape != expected.shape or not np.abs(output - expected).max() <= allowed:
+            raise BackendError(
+                f"a timed output at batch size {len(indices)} differs from the one of the accuracy "
+                "pass on the same images: its speed means nothing"
+            )
+
+    def _batches_of(self, size: int) -> list[tuple[npt.NDArray[np.int64], Floats]]:
+        """Return distinct batches of real images, with the images' indices; made once."""
+        if size not in self._batches:
+            self._batches = {size: self._make_batches(size)}  # those of one size at a time
+        return self._batches[size]
+
+    def _make_batches(self, size: int) -> list[tuple[npt.NDArray[np.int64], Floats]]:
+        image_bytes = 4 * int(np.prod(self._images.shape[1:]))
+        count = max(2, min(_DISTINCT_BATCHES, _BATCH_MEMORY_BYTES // (size * image_bytes)))
+        indices = [np.arange(n * size, (n + 1) * size) % self._count for n in range(count)]
+        return [(chosen, self._inputs(chosen)) for chosen in indices]
+
+    def _inputs(self, indices: npt.NDArray[np.int64]) -> Floats:
+        return preprocess(self._images[indices], self._job.checkpoint.preprocessing)
+
+    def _opened(self) -> Session:
+        if self._session is None:
+            raise BackendError("the network is not open")
+        return self._session
+
+    @property
+    def _count(self) -> int:
+        return len(self._images)
+
+
+def build_module(job: Job) -> Any:
+    """Return the trained torch module of the job, in eval mode, folded where it asks for that."""
+    from exporters.fold import fold_batchnorm
+    from models._checkpoint import load_checkpoint
+
+    module = load_checkpoint(job.checkpoint, job.folder)
+    if job.variant == "unfolded":
+        return module
+    import torch
+
+    example = torch.zeros(2, *job.checkpoint.preprocessing.input_shape)
+    return fold_batchnorm(module, example)[0]

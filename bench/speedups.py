@@ -1,0 +1,135 @@
+"""Speed-ups from stored blocks: which rounds count, how sure the ratio is, and the verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.records import Block, Measurement, Run, Timing
+from bench.statistics import (
+    MIN_CLEAN_ROUNDS,
+    Ratio,
+    Verdict,
+    floor_ratio,
+    is_clean,
+    judge,
+    median_ratio,
+)
+
+Rounds = Mapping[int, tuple[float, ...]]
+"""Round -> seconds of its calls."""
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times faster than unfolded torch on the same device a contender is."""
+
+    reference: str
+    rounds: int
+    """Rounds in which both were timed."""
+    clean_rounds: int
+    """Rounds in which both were left alone."""
+    ratio: Ratio | None
+    """Over the clean rounds; None when there were too few of them."""
+    floor_ratio: float | None
+    """Of the 5 % quantiles over all rounds: given in place of `ratio` on a loaded machine."""
+    noise_floor: float | None
+    """How far the reference was from itself in the same rounds; None where that was not timed."""
+    verdict: Verdict | None
+    repeats: tuple[float, ...]
+    """The ratio of each repetition; empty for a single one."""
+
+
+def clean_pairs(
+    blocks: Sequence[Block], reference: Sequence[Block]
+) -> tuple[dict[int, tuple[float, ...]], dict[int, tuple[float, ...]]]:
+    """Return the rounds in which both were left alone, of each of the two."""
+    ours = {block.round: block for block in blocks if is_clean(block.run_delay_ratio)}
+    theirs = {block.round: block for block in reference if is_clean(block.run_delay_ratio)}
+    both = sorted(ours.keys() & theirs.keys())
+    return {r: ours[r].samples_s for r in both}, {r: theirs[r].samples_s for r in both}
+
+
+def clean_blocks(timing: Timing) -> tuple[Block, ...]:
+    """Return the blocks in which nothing else ran; all of them when there are none such."""
+    clean = tuple(block for block in timing.blocks if is_clean(block.run_delay_ratio))
+    return clean or timing.blocks
+
+
+def find_reference(run: Run, measurement: Measurement) -> Measurement | None:
+    """Return unfolded torch on the device that `measurement` really ran on; never another one."""
+    for other in run.measurements:
+        named = (other.backend, other.variant, other.role, other.status)
+        same_device = other.actual_device == measurement.actual_device
+        if named == ("torch", "unfolded", "contender", "ok") and same_device:
+            return other
+    return None
+
+
+def timing_at(measurement: Measurement, batch_size: int) -> Timing | None:
+    """Return what was timed at a batch size, None when nothing was."""
+    return next((t for t in measurement.timings if t.batch_size == batch_size), None)
+
+
+def measure_speedup(run: Run, measurement: Measurement, batch_size: int) -> Speedup | None:
+    """Return the speed-up at a batch size, None without a reference or without times."""
+    reference = find_reference(run, measurement)
+    if reference is None:
+        return None
+    theirs, ours = timing_at(reference, batch_size), timing_at(measurement, batch_size)
+    if theirs is None or ours is None:
+        return None
+    noise_floor = _noise_floor(run, reference, theirs)
+    mine, clean = clean_pairs(ours.blocks, theirs.blocks)
+    ratio = _ratio(run, mine, clean)
+    if reference.contender == measurement.contender:
+        ratio = Ratio(1.0, None, None, len(mine))
+    loaded = None
+    if ratio is None:
+        loaded = floor_ratio(theirs.samples_s(), ours.samples_s())
+    return Speedup(
+        reference=reference.contender,
+        rounds=len({b.round for b in ours.blocks} & {b.round for b in theirs.blocks}),
+        clean_rounds=len(mine),
+        ratio=ratio,
+        floor_ratio=loaded,
+        noise_floor=noise_floor,
+        verdict=judge(ratio, noise_floor or 0.0) if ratio else None,
+        repeats=_repeats(ours, theirs),
+    )
+
+
+def _ratio(run: Run, ours: Rounds, theirs: Rounds) -> Ratio | None:
+    """Return the ratio when enough rounds are clean, or all that were asked for."""
+    return median_ratio(theirs, ours) if len(ours) >= min(MIN_CLEAN_ROUNDS, run.rounds) else None
+
+
+def _noise_floor(run: Run, reference: Measurement, theirs: Timing) -> float | None:
+    again = next(
+        (
+            m
+            for m in run.measurements
+            if (m.role, m.status, m.actual_device) == ("again", "ok", reference.actual_device)
+        ),
+        None,
+    )
+    timing = timing_at(again, theirs.batch_size) if again else None
+    if timing is None:
+        return None
+    ours, clean = clean_pairs(timing.blocks, theirs.blocks)
+    ratio = _ratio(run, ours, clean)
+    return abs(ratio.point - 1) if ratio else None
+
+
+def _repeats(ours: Timing, theirs: Timing) -> tuple[float, ...]:
+    numbers = sorted({block.repeat for block in ours.blocks})
+    if len(numbers) < 2:
+        return ()
+    ratios = []
+    for number in numbers:
+        mine, clean = clean_pairs(
+            [b for b in ours.blocks if b.repeat == number],
+            [b for b in theirs.blocks if b.repeat == number],
+        )
+        ratio = median_ratio(clean, mine)
+        if ratio is not None:
+            ratios.append(ratio.point)
+    return tuple(ratios)
