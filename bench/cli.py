@@ -10,6 +10,7 @@ import bench
 from bench import output, steps
 from bench.errors import BenchError
 from bench.options import (
+    Seconds,
     data_option,
     run_argument,
     set_option,
@@ -134,7 +135,9 @@ def export(
     help="auto is the CPU, and CUDA where there is an NVIDIA GPU.  [default: by config]",
 )
 @click.option("--batch-sizes", metavar="N[,N]...", help="Such as 1,64.  [default: by config]")
-@click.option("--rounds", type=click.IntRange(min=1), help="Timed rounds.  [default: by config]")
+@click.option("--rounds", type=click.IntRange(min=1), help="Clean rounds.  [default: by config]")
+@click.option("--budget", type=Seconds(), help="Most time for the rounds, such as 60s or 5m.")
+@click.option("--repeat", type=click.IntRange(min=1), help="Whole repetitions, minutes apart.")
 @click.option(
     "--protocol",
     type=click.Choice(["homework", "clean"]),
@@ -149,6 +152,8 @@ def compare(
     devices: str | None,
     batch_sizes: str | None,
     rounds: int | None,
+    budget: float | None,
+    repeat: int | None,
     protocol: str | None,
     data: Path | None,
     overrides: tuple[str, ...],
@@ -165,6 +170,8 @@ def compare(
         "compare.devices": yaml_list(devices),
         "compare.batch_sizes": yaml_list(batch_sizes),
         "compare.rounds": rounds,
+        "compare.budget_s": budget,
+        "compare.repeat": repeat,
         "evaluate.protocol": protocol,
     }
     named = tuple(f"{key}={value}" for key, value in given.items() if value is not None)

@@ -9,6 +9,26 @@ from typing import Any
 import click
 
 
+class Seconds(click.ParamType):
+    """A duration: a number of seconds, or one with the unit s, m or h."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the seconds that the text stands for."""
+        text = str(value).strip()
+        factor = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+        try:
+            seconds = float(text[:-1]) * factor if factor else float(text)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds <= 86400:
+            self.fail(f"{value!r} is no duration: give seconds, or a number with s, m or h")
+        return seconds
+
+
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add --runs, --cache and --json; hand the command `places` and `as_json`."""
 

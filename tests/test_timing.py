@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.backends.fake import FakeClock, FakeSession
-from bench.timing import BlockOptions, time_block, time_call
+from bench.timing import BlockOptions, time_block, time_call, warm_up
 
 QUICK = BlockOptions(calls=5, block_s=0.0, settle_s=0.0)
 
@@ -105,3 +105,20 @@ def test_a_failing_step_leaves_garbage_collection_on() -> None:
     with pytest.raises(RuntimeError):
         time_block(session, batches(1), QUICK, clock)
     assert gc.isenabled()
+
+
+def test_warming_up_goes_on_until_the_times_settle() -> None:
+    clock = FakeClock()
+    slow_first = iter([0.5, 0.4, 0.3, 0.2])
+    session = FakeSession(lambda size: next(slow_first, 0.01), clock)
+    warm = warm_up(session, batches(3), 1.5, clock)
+    assert (warm.first_call_s, warm.steady) == (0.5, True)
+    assert 1.5 <= clock.now_s < 9
+
+
+def test_warming_up_ends_even_when_the_times_never_settle() -> None:
+    clock = FakeClock()
+    times = iter(0.01 * 1.2**k for k in range(1000))
+    warm = warm_up(FakeSession(lambda size: next(times), clock), batches(1), 0.5, clock)
+    assert not warm.steady
+    assert clock.now_s >= 3.0
