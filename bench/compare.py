@@ -167,7 +167,7 @@ def _to_measurement(
         import_s=opened.import_s if opened else None,
         peak_memory_bytes=contender.peak_memory_bytes,
         accuracy=_to_accuracy(contender, evaluation, reference),
-        timings=tuple(_to_timing(contender.times, size) for size in contender.times.blocks)
+        timings=tuple(to_timing(contender.times, size) for size in contender.times.blocks)
         if ok
         else (),
     )
@@ -189,7 +189,8 @@ def _to_accuracy(
     )
 
 
-def _to_timing(times: Times, batch_size: int) -> Timing:
+def to_timing(times: Times, batch_size: int) -> Timing:
+    """Return the record of what was timed at one batch size."""
     blocks = tuple(times.blocks[batch_size])
     warm_up = times.warm_ups[batch_size]
     return Timing(

@@ -67,12 +67,13 @@ class RichListener:
             TextColumn("{task.fields[figures]}", markup=False),
             console=self._console,
             transient=True,
+            auto_refresh=False,  # no thread that wakes up while something is timed
         )
         self._task: TaskID | None = None
 
     def note(self, text: str) -> None:
         """Write the line above the bar."""
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def begin(self, title: str, total: int) -> None:
         """Start a new bar."""
@@ -83,7 +84,7 @@ class RichListener:
     def advance(self, done: int, text: str = "") -> None:
         """Move the bar."""
         if self._task is not None:
-            self._progress.update(self._task, completed=done, figures=text)
+            self._progress.update(self._task, completed=done, figures=text, refresh=True)
 
     def end(self, text: str = "") -> None:
         """Take the bar away."""

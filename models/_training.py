@@ -230,7 +230,7 @@ def train_model(
     for number in range(len(history) + 1, settings.epochs + 1):
         history.append(trainer.run_epoch(number))
         save_state(resume, parts, history)
-        listener.advance(number * len(images), _epoch_text(history[-1], settings.epochs))
+        listener.advance(number * len(images))
         listener.note(_epoch_text(history[-1], settings.epochs))
     listener.end()
     return tuple(history)
