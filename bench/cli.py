@@ -8,6 +8,7 @@ import click
 
 import bench
 from bench import output, steps
+from bench.cli_diff import diff
 from bench.errors import BenchError
 from bench.options import (
     Seconds,
@@ -203,6 +204,9 @@ def report(names: tuple[str, ...], form: "Format", places: "Places", as_json: bo
     click.echo(render([run.results() for run in runs], "json" if as_json else form))
 
 
+cli.add_command(diff)
+
+
 @cli.command("run")
 @click.argument("name")
 @data_option
@@ -234,6 +238,25 @@ def list_everything(places: "Places", as_json: bool) -> None:
     from bench.listing import collect_names
 
     output.print_listing(collect_names(places.runs), as_json)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+def doctor(as_json: bool) -> None:
+    """Break the measurement on purpose and see that every guard fires.
+
+    Takes about 15 seconds. Exit code 1 when a guard stays silent.
+    """
+    from bench.console import listening
+    from bench.doctor import FAULTS, examine
+
+    with listening() as listener:
+        listener.begin("breaking things", len(FAULTS))
+        findings = []
+        for finding in examine():
+            findings.append(finding)
+            listener.advance(len(findings), finding.fault)
+    output.print_findings(findings, as_json)
 
 
 @cli.group()

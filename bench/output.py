@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from bench.doctor import Finding
     from bench.records import Artifact, Run
     from bench.runs import RunDirectory
 
@@ -75,6 +77,21 @@ def print_listing(found: dict[str, dict[str, str]], as_json: bool) -> None:
             click.echo(f"  {name:{width}}  {text}")
         if not entries:
             click.echo("  none yet: bench train NAME makes one")
+
+
+def print_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
+    """Print what each guard said; exit with 1 when one stayed silent."""
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            click.echo(f"{'fired' if finding.fired else 'SILENT':6}  {finding.fault}")
+            click.echo(f"        {finding.said}")
+    silent = [finding.fault for finding in findings if not finding.fired]
+    if silent:
+        raise click.ClickException(f"{len(silent)} guards stayed silent: {'; '.join(silent)}")
+    if not as_json:
+        click.echo(f"all {len(findings)} guards fired")
 
 
 def print_json(value: Any) -> None:

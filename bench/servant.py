@@ -54,15 +54,21 @@ def _answer(request: Callable[..., Any], arguments: list[Any]) -> Any:
 class Servant:
     """The worker's side: it holds the open network and does what the parent asks.
 
-    `stack` closes the network; `clock` returns seconds.
+    `stack` closes the network; `clock` returns seconds; `session` is one that is open already.
     """
 
-    def __init__(self, job: Job, stack: ExitStack, clock: Clock = time.perf_counter) -> None:
+    def __init__(
+        self,
+        job: Job,
+        stack: ExitStack,
+        clock: Clock = time.perf_counter,
+        session: Session | None = None,
+    ) -> None:
         self._job = job
         self._stack = stack
         self._clock = clock
         self._images = np.load(job.images, mmap_mode="r", allow_pickle=False)
-        self._session: Session | None = None
+        self._session = session
         self._logits: Floats | None = None
         self._batches: dict[int, list[tuple[npt.NDArray[np.int64], Floats]]] = {}
 

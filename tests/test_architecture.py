@@ -31,6 +31,12 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.interference": (GROUND, set()),
     "bench.timing": (GROUND | {"bench.backends", "bench.interference"}, set()),
     "bench.speedups": (PLAIN | {"bench.statistics"}, set()),
+    "bench.comparable": (PLAIN, set()),
+    "bench.difference": (
+        PLAIN | {"bench.statistics", "bench.speedups", "bench.comparable"},
+        set(),
+    ),
+    "bench.regressions": (PLAIN | {"bench.difference"}, set()),
     "bench.schedule": (PLAIN | {"bench.statistics", "bench.speedups"}, set()),
     "bench.preprocessing": (PLAIN, set()),
     "bench.datasets": (PLAIN | {"bench.datasets"}, {"torchvision", "sklearn"}),
@@ -44,7 +50,9 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         {"torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir"},
     ),
     "reports": (
-        PLAIN | {"reports", "bench.statistics", "bench.advice", "bench.speedups"},
+        PLAIN
+        | {"reports", "bench.statistics", "bench.advice", "bench.speedups"}
+        | {"bench.comparable", "bench.difference", "bench.regressions"},
         set(),
     ),
 }

@@ -37,7 +37,7 @@ def test_help_names_every_command_and_needs_no_heavy_package() -> None:
         "print('heavy:', sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("train", "export", "compare", "report", "run", "list", "config"):
+    for command in ("train", "export", "compare", "report", "diff", "doctor", "run", "list"):
         assert f"  {command} " in done.stdout
     assert "heavy: []" in done.stdout
 

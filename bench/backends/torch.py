@@ -22,7 +22,7 @@ class TorchSession:
         torch.backends.cudnn.allow_tf32 = False
         self._inference = torch.inference_mode()
         self._target = device
-        self._module = module.eval().to(device)
+        self._module = module.to(device)
         self._x: Tensor | None = None
         self._y: Tensor | None = None
         self.threads = torch.get_num_threads()
@@ -61,7 +61,11 @@ class TorchSession:
                 raise BackendError(f"asked for {self._target}, but {name} is on {tensor.device}")
         training = [name for name, part in self._module.named_modules() if part.training]
         if training:
-            raise BackendError(f"the module is in train mode ({training[0] or 'as a whole'})")
+            where = training[0] or "as a whole"
+            raise BackendError(
+                f"the module is in train mode ({where}), where BatchNorm uses each batch's own "
+                "statistics: call .eval() on it"
+            )
         return str(self._target)
 
     def __enter__(self) -> Self:
