@@ -35,6 +35,9 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except BenchError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{where}{error.strerror or error}") from error
         except KeyboardInterrupt:
             click.echo("Interrupted: the same command goes on where it can.", err=True)
             ctx.exit(130)
@@ -116,13 +119,7 @@ def export(
         overrides = (*overrides, f"export.fold_bn={str(fold_bn).lower()}")
     runs = steps.choose_runs(names, places)
     artifacts = [steps.export(run, with_data(overrides, data), places) for run in runs]
-    if as_json:
-        output.print_json(
-            [output.describe_artifact(*pair) for pair in zip(runs, artifacts, strict=True)]
-        )
-        return
-    for run, artifact in zip(runs, artifacts, strict=True):
-        output.print_artifact(run, artifact)
+    output.print_artifacts(list(zip(runs, artifacts, strict=True)), as_json)
     if not all(artifact.parity.passed for artifact in artifacts):
         raise click.ClickException("an artifact does not compute what its checkpoint does (above)")
 
@@ -163,8 +160,7 @@ def compare(
 ) -> None:
     """Measure accuracy and latency of each RUN on every backend and device.
 
-    Without RUN, the newest run of each config is taken. Exit code 1 when a row could not run on a
-    device that was asked for by name.
+    Without RUN, the newest run of each config is taken. Exit code 1 when a row failed.
     """
     given = {
         "compare.backends": yaml_list(backends),
@@ -287,5 +283,9 @@ def config_schema(as_json: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line; the entry point of `bench`."""
+    """Run the command line; the entry point of `bench`.
+
+    Being told to end (SIGTERM) is an interrupt like any other: workers and temporary files go.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     cli(prog_name="bench")

@@ -6,7 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench.records import Protocol
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Channels = tuple[float, float, float]
 
@@ -92,7 +94,7 @@ class TrainSection(Section):
     channels_last: bool = False
     """Memory layout of images and weights."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Positive | None = None
+    threads: Threads | None = None
     """For one operator on the CPU; all that this process may use by default."""
 
     @model_validator(mode="after")
@@ -111,7 +113,7 @@ class EvaluateSection(Section):
     protocol: Protocol = "clean"
     """homework: test images are flipped and cropped at random, as the notebook's code did.
     clean: they are shown as they are."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the random flips and crops under protocol homework; every contender sees the same ones."""
     batch_size: Positive = 250
 
@@ -158,9 +160,9 @@ class CompareSection(Section):
     """Between two repetitions, seconds."""
     self_checks: bool = True
     """Time the reference against itself, and with one thread, in every round."""
-    threads: Positive | None = None
+    threads: Threads | None = None
     """For one operator, the same for every backend; all that this process may use by default."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the order of contenders."""
 
 
@@ -173,7 +175,7 @@ class Config(Section):
     evaluate: EvaluateSection = EvaluateSection()
     export: ExportSection = ExportSection()
     compare: CompareSection = CompareSection()
-    seed: int = 0
+    seed: Seed = 0
     """Of the weights' initial values, the order of images and their augmentation."""
 
 

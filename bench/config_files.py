@@ -5,6 +5,7 @@ import is touched.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -63,7 +64,10 @@ def load(name: str, overrides: Sequence[str] = ()) -> Loaded:
     """
     path = find(name)
     origins: dict[str, str] = {}
-    merged = _load_merged(path, (), origins)
+    try:
+        merged = _load_merged(path, (), origins)
+    except RecursionError:
+        raise ConfigError(f"{path}: an alias (*name) stands inside what it names") from None
     for text in overrides:
         merged = _merge(merged, _parse_override(text), f"--set {text}", origins)
     return Loaded(path.stem, validate(merged, origins, str(path)))
@@ -83,7 +87,7 @@ def find(name: str) -> Path:
     looks_like_path = name.endswith((".yaml", ".yml")) or "/" in name or "\\" in name
     if looks_like_path:
         path = Path(name)
-        if not path.is_file():
+        if not _is_file(path):
             raise UnknownNameError(
                 f"no configuration file {name!r}: give a path to a YAML file, or one of "
                 f"{', '.join(builtin_names())}"
@@ -108,6 +112,13 @@ def validate(value: Mapping[str, Any], origins: Mapping[str, str], fallback: str
         raise ConfigError(f"{fallback}: {error}: use plain YAML numbers, text and lists") from None
     _check_names(config, origins, fallback)
     return config
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _check_names(config: Config, origins: Mapping[str, str], fallback: str) -> None:
@@ -150,7 +161,7 @@ def _find_parent(name: str, child: Path) -> Path:
     if builtin.is_file():
         return builtin
     known = sorted(
-        {p.stem for p in child.parent.glob("*.yaml")}
+        {p.stem for p in child.parent.glob("*.yaml") if p != child}
         | {p.stem for p in builtin.parent.glob("*.yaml")}
     )
     raise ConfigError(
@@ -166,7 +177,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text: give a YAML file") from error
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
@@ -186,8 +197,9 @@ def _parse_override(text: str) -> dict[str, Any]:
         raise ConfigError(f"--set {text}: write it as key.path=value, such as train.epochs=2")
     try:
         value = YAML(typ="safe", pure=True).load(raw)
-    except YAMLError:
-        raise ConfigError(f"--set {text}: the value {raw!r} is not valid YAML") from None
+    except (YAMLError, ValueError):
+        shown = raw if len(raw) <= 60 else f"{raw[:59]}…"
+        raise ConfigError(f"--set {key}: the value {shown!r} is not valid YAML") from None
     for part in reversed(key.split(".")):
         value = {part: value}
     return dict(value)
@@ -226,14 +238,24 @@ def _explain(error: ValidationError, origins: Mapping[str, str], fallback: str) 
         known = _fields_at(location[:-1])
         near = nearest(str(location[-1]), known)
         return f"{where}: unknown key{near} (allowed: {', '.join(known)})"
+    if fault["type"] == "missing" and isinstance(location[-1], int):
+        above = ".".join(str(part) for part in location[:-1])
+        return f"{where.removesuffix(path)}{above}: found {location[-1]} values; allowed: more"
     if fault["type"] == "missing":
         return f"{where}: is missing: give it in the file or with --set {path}=..."
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "value_error":
         return f"{where}: {message}"
     near = nearest(fault["input"], _literals(fault)) if isinstance(fault["input"], str) else ""
-    allowed = message.removeprefix("Input should be ")
+    allowed = _plain_words(message.removeprefix("Input should be "))
     return f"{where}: found {_shown(fault['input'])}; allowed: {allowed}{near}"
+
+
+def _plain_words(allowed: str) -> str:
+    """Return what is allowed in the words of YAML."""
+    for jargon, word in (("an object", "keys and values"), ("a valid array", "a list")):
+        allowed = allowed.replace(jargon, word)
+    return re.sub(r"^(?:Tuple|List) should have (.*?) after validation.*", r"\1", allowed)
 
 
 def _literals(fault: Any) -> list[str]:

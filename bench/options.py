@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -81,7 +82,7 @@ def with_data(overrides: Sequence[str], data: Path | None) -> tuple[str, ...]:
     """Return `overrides` with the path of the data, made absolute so that it stays true."""
     if data is None:
         return tuple(overrides)
-    return (*overrides, f"data.path={json.dumps(str(data.expanduser().resolve()))}")
+    return (*overrides, f"data.path={json.dumps(os.path.abspath(os.path.expanduser(data)))}")
 
 
 def yaml_list(text: str | None) -> str | None:

@@ -13,17 +13,25 @@ if TYPE_CHECKING:
     from bench.runs import RunDirectory
 
 
-def describe_artifact(run: "RunDirectory", artifact: "Artifact") -> dict[str, Any]:
-    """Return what `bench export --json` says of one artifact."""
-    return {
-        "run": run.name,
-        "path": str(run.path / artifact.path),
-        "artifact": artifact.model_dump(mode="json"),
-    }
+def print_artifacts(made: "Sequence[tuple[RunDirectory, Artifact]]", as_json: bool) -> None:
+    """Print where each artifact is and what was proven about it."""
+    if not as_json:
+        for run, artifact in made:
+            _print_artifact(run, artifact)
+        return
+    print_json(
+        [
+            {
+                "run": run.name,
+                "path": str(run.path / artifact.path),
+                "artifact": artifact.model_dump(mode="json"),
+            }
+            for run, artifact in made
+        ]
+    )
 
 
-def print_artifact(run: "RunDirectory", artifact: "Artifact") -> None:
-    """Print where the artifact is and what was proven about it."""
+def _print_artifact(run: "RunDirectory", artifact: "Artifact") -> None:
     fold, parity = artifact.fold, artifact.parity
     click.echo(f"{run.path / artifact.path}")
     by = " and ".join(artifact.folded_by) or "nobody"

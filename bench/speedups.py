@@ -116,7 +116,8 @@ def _noise_floor(run: Run, reference: Measurement, theirs: Timing) -> float | No
         return None
     ours, clean = clean_pairs(timing.blocks, theirs.blocks)
     ratio = _ratio(run, ours, clean)
-    return abs(ratio.point - 1) if ratio else None
+    point = ratio.point if ratio else floor_ratio(theirs.samples_s(), timing.samples_s())
+    return None if point is None else abs(point - 1)
 
 
 def _repeats(ours: Timing, theirs: Timing) -> tuple[float, ...]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bench.compare import Evaluation
 from bench.config import EvaluateSection
 from bench.datasets import Split
-from bench.errors import DataError
+from bench.errors import DataError, RunError
 
 
 def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split | None]:
@@ -64,7 +64,13 @@ def prepare_evaluation(settings: EvaluateSection, test: Split) -> Iterator[tuple
     digest.update(np.ascontiguousarray(test.labels).data)
     with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
         path = Path(folder) / "images.npy"
-        np.save(path, images, allow_pickle=False)
+        try:
+            np.save(path, images, allow_pickle=False)
+        except OSError as error:
+            raise RunError(
+                f"cannot write the {images.nbytes:,} bytes of test images to {folder}: {error}: "
+                "free space there, or name another place with TMPDIR"
+            ) from error
         yield (
             Evaluation(settings.protocol, path, test.labels, settings.batch_size),
             (digest.hexdigest()),

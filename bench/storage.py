@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.errors import RunError
+from bench.errors import RunError, one_line
 
 
 @contextmanager
@@ -49,9 +49,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_with(path: Path, write: Callable[[Path], Any]) -> None:
-    """Have `write` make the file at a temporary path, then put it at `path` atomically."""
+    """Have `write` make the file at a temporary path, then put it at `path` atomically.
+
+    Libraries report a failed write in errors of their own; all of them become RunError.
+    """
     with replacing(path) as temporary:
-        write(temporary)
+        try:
+            write(temporary)
+        except OSError:
+            raise
+        except Exception as error:
+            raise OSError(one_line(error, 120)) from error
 
 
 def file_sha256(path: Path) -> str:

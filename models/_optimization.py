@@ -1,5 +1,6 @@
 """Optimizers and learning-rate schedules by the names that configurations use."""
 
+import math
 from typing import Any
 
 import torch
@@ -29,8 +30,20 @@ def make_scheduler(
         case "cosine":
             return lr_scheduler.CosineAnnealingLR(optimizer, steps)
         case "one_cycle":
-            return lr_scheduler.OneCycleLR(
-                optimizer, settings.learning_rate, total_steps=steps + 1, pct_start=schedule.warmup
+            return lr_scheduler.LambdaLR(
+                optimizer, lambda step: one_cycle_factor(step, steps, schedule.warmup)
             )
         case _:
             return lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
+def one_cycle_factor(step: int, steps: int, warmup: float) -> float:
+    """Return the factor of the learning rate at `step` of `steps`: up to 1, then down to 0.
+
+    Half a cosine from 1/25 up over the share `warmup` of all steps, and one down over the rest
+    (L. N. Smith, N. Topin, Super-convergence, 2018, in its cosine form).
+    """
+    peak = warmup * steps
+    if step < peak:
+        return 1 - (1 - 1 / 25) * (1 + math.cos(math.pi * step / peak)) / 2
+    return (1 + math.cos(math.pi * min(1.0, (step - peak) / max(steps - peak, 1e-9)))) / 2

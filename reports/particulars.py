@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from bench.records import Run
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
+from reports.provenance import STOPPED
 from reports.tables import HistoryRow, history_rows, latency_rows
 
 Labelled = Sequence[tuple[str, Run]]
@@ -62,18 +63,22 @@ def _history_cells(row: HistoryRow) -> list[str]:
 
 
 def _start_cells(run: Run) -> list[list[str]]:
-    open_s = {m.contender: m.open_s for m in run.measurements}
+    by_name = {m.contender: m for m in run.measurements}
     return [
         [
             row.contender,
             units.count(row.batch_size),
-            units.seconds(open_s[row.contender]),
+            units.seconds(by_name[row.contender].import_s),
+            units.seconds(by_name[row.contender].open_s),
+            units.size(by_name[row.contender].peak_memory_bytes),
             units.milliseconds(row.first_call_s),
-            units.milliseconds(row.median_s) if row.status == "ok" else row.status,
             units.count(row.warmup_calls),
-            units.count(row.rounds),
+            "" if row.steady is None else "yes" if row.steady else "no",
+            units.milliseconds(row.median_s) if row.status == "ok" else row.status,
+            "" if row.rounds is None else f"{row.clean_rounds}/{row.rounds}",
             units.count(row.calls),
             units.count(row.checked_outputs),
+            STOPPED[row.stopped] if row.stopped else "",
         ]
         for row in latency_rows(run)
     ]
@@ -146,17 +151,24 @@ _STARTS: _Kind = (
     (
         left("contender"),
         right("batch"),
+        right("import s"),
         right("open s"),
+        right("peak memory"),
         right("first call ms"),
+        right("untimed calls"),
+        left("steady"),
         right("median ms"),
-        right("warm-up calls"),
-        right("rounds"),
+        right("clean rounds"),
         right("timed calls"),
         right("outputs checked"),
+        left("stopped because"),
     ),
     _start_cells,
-    "Open: loading the file and building the session, in a fresh process. Outputs checked: results "
-    "of timed calls that were compared with those of the accuracy pass.",
+    "Import: loading the library, in a fresh process; open: loading the file and building the "
+    "session after that. Peak memory: largest resident set of the contender's process, library and "
+    "test images included. Untimed calls: warm-up and settling; steady: whether the times had "
+    "settled by then. Clean rounds: in which neither it nor its reference was disturbed, of all. "
+    "Outputs checked: results of timed calls that were compared with those of the accuracy pass.",
 )
 _RUNTIMES: _Kind = (
     "Runtimes",

@@ -4,9 +4,11 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench.records import Run
+from bench.records import Run, StopReason
+from bench.statistics import DIRTY_RUN_DELAY
 from reports import units
 from reports.document import Section, left, tabulated
+from reports.tables import contenders
 
 Labelled = Sequence[tuple[str, Run]]
 
@@ -17,6 +19,13 @@ _PROTOCOL = {
     "homework": "flipped and cropped at random, as the homework's code did (protocol homework)",
     "clean": "shown as they are (protocol clean)",
 }
+
+STOPPED: dict[StopReason, str] = {
+    "rounds": "all clean rounds made",
+    "narrow": "intervals narrow enough",
+    "budget": "budget spent",
+}
+"""Why the rounds ended, in words."""
 
 
 def build_provenance(labelled: Labelled) -> Iterator[Section]:
@@ -51,6 +60,7 @@ def _lines(run: Run) -> dict[str, str]:
         "settings": _settings(run),
         "images": _images(run),
         "method": _method(run),
+        "rounds": _ending(run),
         "record": f"run {run.name} of {run.created}, "
         f"checkpoint {run.checkpoint.sha256[:_SHORT]}, seed {run.checkpoint.seed}",
     }
@@ -89,7 +99,7 @@ def _software(environment: Mapping[str, Any]) -> str:
 
 
 def _settings(run: Run) -> str:
-    ran = [m for m in run.measurements if m.status == "ok"]
+    ran = [m for m in contenders(run) if m.status == "ok"]
     threads = sorted({m.threads for m in ran if m.threads is not None and m.actual_device == "cpu"})
     shown = " or ".join(map(str, threads)) or _labelled(run.environment, "threads")
     return _joined(
@@ -98,8 +108,14 @@ def _settings(run: Run) -> str:
             f"{shown} threads on the CPU" if shown else "",
             _labelled(run.environment, "tf32", before="TF32 "),
             _labelled(run.environment, "load_1min", before="load average ", after=" at the start"),
+            _foreign_load(run),
         ]
     )
+
+
+def _foreign_load(run: Run) -> str:
+    cores = run.foreign_load_cores
+    return "" if cores is None else f"{cores:.2f} cores busy with other programs before the rounds"
 
 
 def _images(run: Run) -> str:
@@ -112,10 +128,34 @@ def _images(run: Run) -> str:
 
 def _method(run: Run) -> str:
     compare = run.config.get("compare") or {}
-    text = f"{run.rounds} rounds, each timing every contender once in random order"
+    text = f"{run.rounds} clean rounds wanted, each timing every contender once in random order"
     calls, block_s = compare.get("calls"), compare.get("block_s")
     if calls is not None and block_s is not None:
         text += f": at least {units.count(calls)} calls and {units.duration(block_s)}"
         if compare.get("settle_s"):
             text += f" after {units.duration(compare['settle_s'])} of untimed ones"
-    return text
+    if compare.get("warm_up_s"):
+        text += f"; before the first round {units.duration(compare['warm_up_s'])} of warm-up or "
+        text += "more, until the times settle"
+    limit = f"{DIRTY_RUN_DELAY * 100:.0f} %"
+    text += f"; a round in which threads waited for a CPU for {limit} of the time or more is kept "
+    text += "in the record, left out here and replaced"
+    if any(m.role == "again" for m in run.measurements):
+        text += "; the reference is timed twice in each round"
+    return f"{text}; each contender in a process of its own, the others asleep"
+
+
+def _ending(run: Run) -> str:
+    """Return how long it might take, and why the rounds of each batch size ended."""
+    repeats = (run.config.get("compare") or {}).get("repeat") or 1
+    reasons: dict[int, set[str]] = {}
+    for m in run.measurements:
+        for timing in m.timings:
+            if timing.stopped:
+                reasons.setdefault(timing.batch_size, set()).add(STOPPED[timing.stopped])
+    parts = [
+        f"repeated as a whole, {repeats} times in all" if repeats > 1 else "",
+        f"budget {units.duration(run.budget_s)}" if run.budget_s else "",
+        *(f"batch {size}: {' or '.join(sorted(why))}" for size, why in reasons.items()),
+    ]
+    return "; ".join(part for part in parts if part)

@@ -7,16 +7,16 @@ from bench.statistics import wilson_interval
 from reports import units
 from reports.document import Column, Document, Section, left, right, tabulated
 from reports.homework import Reference, reference_for
+from reports.latency_sections import build_latency
 from reports.notes import Notes, take_notes
 from reports.particulars import build_particulars
 from reports.provenance import build_provenance
 from reports.tables import (
     AccuracyRow,
     ExportRow,
-    LatencyRow,
     accuracy_rows,
+    contenders,
     export_rows,
-    latency_rows,
 )
 
 Labelled = Sequence[tuple[str, Run]]
@@ -38,7 +38,7 @@ def build(runs: Sequence[Run]) -> Document:
     sections = (
         _accuracy(column, labelled, notes),
         _agreement(column, labelled, notes),
-        _latency(column, labelled, notes),
+        *build_latency(column, labelled, notes),
         _folding(column, labelled, notes),
         _export(column, labelled),
         _not_run(column, labelled),
@@ -168,45 +168,6 @@ def _agreement(column: Column, labelled: Labelled, notes: Notes) -> Section:
     )
 
 
-def _latency(column: Column, labelled: Labelled, notes: Notes) -> Section:
-    def cells(label: str, run: Run) -> list[list[str]]:
-        return [
-            [*_latency_cells(row), notes.of(label, "latency", row.contender, row.batch_size)]
-            for row in latency_rows(run)
-        ]
-
-    columns = (
-        column,
-        left("contender"),
-        right("batch"),
-        right("median ms"),
-        right("p95 ms"),
-        right("images/s"),
-        right("speed-up"),
-        right("95 % interval"),
-        left("notes"),
-    )
-    return Section(
-        "Latency, host array in to host array out",
-        table=tabulated(columns, _rows(labelled, cells)),
-        caption="Median and p95 of all timed calls; images/s is the batch divided by the median. "
-        "Speed-up: how many times faster than unfolded torch on the same device, the median "
-        "of the rounds' ratios; its interval is a bootstrap over rounds.",
-    )
-
-
-def _latency_cells(row: LatencyRow) -> list[str]:
-    return [
-        row.contender,
-        units.count(row.batch_size),
-        units.milliseconds(row.median_s) if row.status == "ok" else row.status,
-        units.milliseconds(row.p95_s),
-        units.rate(row.images_per_s),
-        units.ratio(row.speedup_ratio),
-        units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high)),
-    ]
-
-
 def _folding(column: Column, labelled: Labelled, notes: Notes) -> Section:
     def cells(label: str, run: Run) -> list[list[str]]:
         return [
@@ -287,7 +248,7 @@ def _not_run(column: Column, labelled: Labelled) -> Section:
     def cells(_: str, run: Run) -> list[list[str]]:
         return [
             [m.contender, m.requested_device, m.status, m.reason or "no reason was recorded"]
-            for m in run.measurements
+            for m in contenders(run)
             if m.status != "ok"
         ]
 

@@ -1,11 +1,12 @@
 """Rows of a report as plain data: statistics of a run, unrounded, without words or layout."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 
-from bench.records import Artifact, Measurement, ParityCase, Run, Timing
-from bench.statistics import Ratio, median, median_ratio, percentile, wilson_interval
+from bench.records import Artifact, Measurement, ParityCase, Run, StopReason, Timing
+from bench.speedups import clean_blocks, measure_speedup
+from bench.statistics import Verdict, is_clean, median, percentile, wilson_interval
 from reports.homework import reference_for
 
 
@@ -50,12 +51,20 @@ class LatencyRow:
     reason: str | None
     batch_size: int | None = None
     calls: int | None = None
+    """All that were timed, those of dirty rounds included."""
     rounds: int | None = None
+    clean_rounds: int | None = None
+    """Rounds in which neither it nor its reference was disturbed; of its own without one."""
+    stopped: StopReason | None = None
+    steady: bool | None = None
+    """Whether the times had settled before the first round."""
     warmup_calls: int | None = None
     checked_outputs: int | None = None
     first_call_s: float | None = None
     median_s: float | None = None
+    """Median of the medians of its clean blocks; of all blocks where none is clean."""
     p95_s: float | None = None
+    """Of all calls of the same blocks."""
     images_per_s: float | None = None
     """Batch size divided by the median."""
     speedup_reference: str | None = None
@@ -63,6 +72,13 @@ class LatencyRow:
     speedup_ratio: float | None = None
     speedup_low: float | None = None
     speedup_high: float | None = None
+    speedup_floor_ratio: float | None = None
+    """In place of the ratio on a loaded machine: of the 5 % quantiles of all calls."""
+    verdict: Verdict | None = None
+    noise_floor: float | None = None
+    """How far the reference's speed-up over itself was from 1."""
+    speedup_repeats: tuple[float, ...] = ()
+    """The ratio of each repetition, where there were several."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +123,14 @@ class HistoryRow:
     images_per_s: float
 
 
+def contenders(run: Run) -> tuple[Measurement, ...]:
+    """Return the rows that are compared, without those that check the measurement."""
+    return tuple(m for m in run.measurements if m.role == "contender")
+
+
 def accuracy_rows(run: Run) -> tuple[AccuracyRow, ...]:
-    """Return one row per measurement, the ones that did not run included."""
-    return tuple(_accuracy_row(run, m) for m in run.measurements)
+    """Return one row per contender, the ones that did not run included."""
+    return tuple(_accuracy_row(run, m) for m in contenders(run))
 
 
 def _accuracy_row(run: Run, m: Measurement) -> AccuracyRow:
@@ -151,65 +172,51 @@ def _accuracy_row(run: Run, m: Measurement) -> AccuracyRow:
 
 def latency_rows(run: Run) -> tuple[LatencyRow, ...]:
     """Return one row per contender and batch size; one blank row for a contender without times."""
-    return tuple(row for m in run.measurements for row in _latency_rows(run, m))
+    return tuple(row for m in contenders(run) for row in _latency_rows(run, m))
 
 
 def _latency_rows(run: Run, m: Measurement) -> Iterator[LatencyRow]:
     if m.status != "ok" or not m.timings:
         yield LatencyRow(m.contender, m.status, m.reason)
-        return
-    for timing in m.timings:
-        reference = _speedup_reference(run, m)
-        ratio = _speedup(reference, m, timing) if reference else None
-        typical_s = median(timing.samples_s())
-        yield LatencyRow(
-            contender=m.contender,
-            status=m.status,
-            reason=m.reason,
-            batch_size=timing.batch_size,
-            calls=len(timing.samples_s()),
-            rounds=len({block.round for block in timing.blocks}),
-            warmup_calls=timing.warmup_calls,
-            checked_outputs=timing.checked_outputs,
-            first_call_s=timing.first_call_s,
-            median_s=typical_s,
-            p95_s=percentile(timing.samples_s(), 0.95),
-            images_per_s=timing.batch_size / typical_s if typical_s else None,
-            speedup_reference=reference.contender if reference and ratio else None,
-            speedup_ratio=ratio.point if ratio else None,
-            speedup_low=ratio.low if ratio else None,
-            speedup_high=ratio.high if ratio else None,
-        )
+    else:
+        for timing in m.timings:
+            yield _latency_row(run, m, timing)
 
 
-def _speedup_reference(run: Run, m: Measurement) -> Measurement | None:
-    """Return unfolded torch eager on the device that `m` really ran on; never another device."""
-    return next(
-        (
-            other
-            for other in run.measurements
-            if (other.backend, other.variant, other.status) == ("torch", "unfolded", "ok")
-            and other.actual_device == m.actual_device
-        ),
-        None,
+def _latency_row(run: Run, m: Measurement, timing: Timing) -> LatencyRow:
+    used = [block.samples_s for block in clean_blocks(timing)]
+    typical_s = median([s for s in map(median, used) if s is not None])
+    found = measure_speedup(run, m, timing.batch_size)
+    ratio = found.ratio if found else None
+    return LatencyRow(
+        contender=m.contender,
+        status=m.status,
+        reason=m.reason,
+        batch_size=timing.batch_size,
+        calls=len(timing.samples_s()),
+        rounds=found.rounds if found else len(timing.blocks),
+        clean_rounds=found.clean_rounds if found else _count_clean(timing),
+        stopped=timing.stopped,
+        steady=timing.steady,
+        warmup_calls=timing.warmup_calls,
+        checked_outputs=timing.checked_outputs,
+        first_call_s=timing.first_call_s,
+        median_s=typical_s,
+        p95_s=percentile([s for samples in used for s in samples], 0.95),
+        images_per_s=timing.batch_size / typical_s if typical_s else None,
+        speedup_reference=found.reference if found else None,
+        speedup_ratio=ratio.point if ratio else None,
+        speedup_low=ratio.low if ratio else None,
+        speedup_high=ratio.high if ratio else None,
+        speedup_floor_ratio=found.floor_ratio if found else None,
+        verdict=found.verdict if found else None,
+        noise_floor=found.noise_floor if found else None,
+        speedup_repeats=found.repeats if found else (),
     )
 
 
-def _speedup(reference: Measurement, m: Measurement, timing: Timing) -> Ratio | None:
-    theirs = next((t for t in reference.timings if t.batch_size == timing.batch_size), None)
-    if theirs is None:
-        return None
-    if reference.contender == m.contender:
-        rounds = len({block.round for block in timing.blocks})
-        return Ratio(1.0, None, None, rounds) if rounds else None
-    return median_ratio(_by_round(theirs), _by_round(timing))
-
-
-def _by_round(timing: Timing) -> Mapping[int, tuple[float, ...]]:
-    rounds: dict[int, tuple[float, ...]] = {}
-    for block in timing.blocks:
-        rounds[block.round] = rounds.get(block.round, ()) + block.samples_s
-    return rounds
+def _count_clean(timing: Timing) -> int:
+    return sum(is_clean(block.run_delay_ratio) for block in timing.blocks)
 
 
 def export_rows(run: Run) -> tuple[ExportRow, ...]:

@@ -64,11 +64,21 @@ def _table(table: Table) -> str:
 
 
 def _fit(rows: Sequence[Sequence[str]], wordy: Sequence[bool]) -> list[int]:
-    """Return a width for each column such that all fit, taken from the widest wordy ones first."""
+    """Return a width for each column such that all fit.
+
+    Headings go over several lines first; then room is taken from the widest wordy columns.
+    """
     widths = [max(len(row[i]) for row in rows) for i in range(len(wordy))]
+    unfolded = [
+        max(len(text) for text in (*rows[0][i].split(), *(row[i] for row in rows[1:])))
+        for i in range(len(wordy))
+    ]
     excess = sum(widths) + _GAP * (len(widths) - 1) - WIDTH
     while excess > 0:
-        candidates = [i for i, width in enumerate(widths) if width > _NARROWEST and wordy[i]]
+        candidates = [i for i, width in enumerate(widths) if width > unfolded[i]]
+        candidates = candidates or [
+            i for i, width in enumerate(widths) if width > _NARROWEST and wordy[i]
+        ]
         candidates = candidates or [i for i, width in enumerate(widths) if width > 1]
         widest = max(candidates, key=lambda i: widths[i])
         widths[widest] -= 1

@@ -70,6 +70,11 @@ def ratio(value: float | None) -> str:
     return "1" if value == 1 else _significant(value)
 
 
+def floor_ratio(value: float | None) -> str:
+    """Return a ratio of fastest calls, marked so that nobody takes it for a speed-up."""
+    return f"≈{_significant(value)} (floor)" if _exists(value) else ""
+
+
 def span(low: str, high: str) -> str:
     """Return two rendered numbers as an interval, or blank when either is."""
     return f"{low}–{high}" if low and high else ""

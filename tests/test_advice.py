@@ -27,8 +27,19 @@ def folded_artifact(**changes):
     return {"artifacts": (B.make_artifact("folded", **changes),)}
 
 
-def timed(*block_s, calls=20):
-    return B.make_row("ort", "folded", timings=(B.make_timing(1, block_s, calls),))
+def timed(*block_s, **changes):
+    return B.make_row("ort", "folded", timings=(B.make_timing(1, block_s, **changes),))
+
+
+def reference_timed(rounds, **changes):
+    return B.make_row(
+        "torch", "unfolded", timings=(B.make_timing(1, B.steady(0.002, rounds), **changes),)
+    )
+
+
+MILLISECOND = [0.001] * 10
+JUMPY = [0.001, 0.00104, 0.00102, 0.00101, 0.00103] * 2
+TWO_STATES = [0.001, 0.00106, 0.001, 0.001, 0.00106, 0.001, 0.001, 0.001, 0.00106, 0.001]
 
 
 CAUSES = {
@@ -53,19 +64,79 @@ CAUSES = {
         run_with(B.make_row("ort", "folded", precision="bfloat16")),
         "bfloat16 and float32",
     ),
+    "loaded": (
+        B.make_run(measurements=(reference_timed(14), timed(*[0.001] * 14, dirty=(1, 4, 7, 8)))),
+        "In 4 of 14 rounds threads waited for a CPU, up to 90.0 % of the time, summed over threads "
+        "(limit 5.0 %); they are left out",
+    ),
+    "foreign_load": (
+        run_with(timed(*MILLISECOND), foreign_load_cores=0.85),
+        "Other programs kept 0.850 cores busy just before the rounds (limit 0.200)",
+    ),
+    "stolen": (
+        B.make_run(measurements=(reference_timed(10, seen={"steal_ratio": 0.031}),)),
+        "The hypervisor gave 3.1 % of the time, summed over CPUs, to other machines (limit 1.0 %)",
+    ),
+    "state_changed": (
+        run_with(timed(*TWO_STATES)),
+        "The times of the rounds fall into two groups 6.0 % apart (limit 5.0 %), with nothing else "
+        "running; no interval from one state covers the other. Repeat the whole, a while apart, "
+        "and read the range: --set compare.repeat=3.",
+    ),
+    "reference_differs": (
+        run_with(B.make_self_check("again", 0.0019, 0.064)),
+        "torch/unfolded/cpu again at batch 1: timed a second time in the same rounds, "
+        "torch/unfolded/cpu came out 5.3 % faster than itself.",
+    ),
+    "unobservable": (
+        B.make_run(measurements=(reference_timed(10, seen={"run_delay_ratio": None}),)),
+        "Close other programs, and let the reference be timed against itself: "
+        "--set compare.self_checks=true.",
+    ),
+    "floor_only": (
+        run_with(timed(*[0.001] * 7, calls=30, stopped="budget"), rounds=20, budget_s=60),
+        "no speed-up, which takes 8 rounds in which nothing else ran; 7 of 7 were such. Marked "
+        "(floor) stands the ratio of the fastest twentieth of all calls, which has no interval. "
+        "Give the rounds more time: --budget 180s.",
+    ),
+    "budget_spent": (
+        run_with(timed(*JUMPY, stopped="budget"), rounds=20, budget_s=60),
+        "the budget of 60.0 s was spent after 10 of 20 clean rounds, with the interval at ±1.5 %. "
+        "Give the rounds more time: --budget 120s.",
+    ),
+    "few_rounds": (
+        run_with(timed(*[0.001] * 4, calls=60), rounds=4),
+        "it takes 5 clean rounds, and there were 4. Set compare.rounds to 5 or more.",
+    ),
+    "few_calls": (
+        run_with(timed(*MILLISECOND, calls=6)),
+        "no p95, which needs 200 calls in clean rounds and had 60. Set compare.calls=20.",
+    ),
     "noisy": (
-        run_with(timed(*[0.001, 0.00112] * 6)),
-        "ort/folded/cpu at batch 1: noisy. The middle half of the block medians spans 11.3 %",
+        run_with(
+            timed(*[0.001 * s for s in (1, 1.12, 1.06, 1.04, 1.08, 1.02, 1.1, 1, 1.12, 1.06)])
+        ),
+        "ort/folded/cpu at batch 1: noisy. The middle half of the medians of 10 clean rounds spans "
+        "6.6 % of their median (limit 5.0 %). Close other programs and set compare.rounds above "
+        "10.",
     ),
     "drifting": (
         run_with(timed(*[0.001] * 4, 0.00102, 0.00102, *[0.00104] * 4)),
         "was 4.0 % slower than the first (limit 3.0 %)",
     ),
-    "few_calls": (
-        run_with(timed(*[0.001] * 10, calls=6)),
-        "no p95, which needs 200 timed calls and had 60. Set compare.calls=20",
+    "not_steady": (
+        run_with(timed(*MILLISECOND, steady=False)),
+        "though the warm-up may take six times compare.warm_up_s=0.5. Set compare.warm_up_s=1.",
     ),
-    "few_rounds": (run_with(rounds=4), "it takes 5 rounds, and there were 4"),
+    "long_tail": (
+        run_with(timed(*MILLISECOND, calls=110, slow_calls=3)),
+        "one call in a hundred takes 5.00 ms or more, 5.00 times the median (1.00 ms)",
+    ),
+    "tiny_call": (
+        run_with(timed(*[0.00003] * 10)),
+        "a call takes 30.0 µs, so short that the clock and the way into the library count as well "
+        "(limit 50.0 µs). Compare at a larger batch: --set 'compare.batch_sizes=[4]'.",
+    ),
     "parity_failed": (
         run_with(**folded_artifact(parity=Parity(passed=False, reason="off by 3", cases=()))),
         "folded file: the .onnx file does not compute what the checkpoint computes: off by 3",
@@ -129,3 +200,105 @@ def test_rows_that_did_not_run_are_not_warned_about():
 
 def test_a_cuda_row_may_have_its_own_number_of_threads():
     assert advise(run_with(B.make_row("ort", "folded", requested_device="cuda", threads=1))) == ()
+
+
+def test_a_row_on_cuda_0_is_where_it_was_asked_to_be_when_cuda_was_asked_for():
+    row = B.make_row("ort", "folded", requested_device="cuda", actual_device="cuda:0")
+    assert advise(run_with(row)) == ()
+
+
+def test_dirty_rounds_make_no_row_noisy_nor_drifting():
+    rounds = B.make_run(
+        measurements=(reference_timed(12), timed(*[0.001] * 12, calls=20, dirty=(10, 11)))
+    )
+    assert advise(rounds) == ()
+
+
+def test_a_row_without_a_clean_round_is_called_loaded_and_says_that_there_are_no_others():
+    row = timed(*MILLISECOND, dirty=range(10), stopped="budget")
+    found = {advice.kind: advice for advice in advise(run_with(row))}
+    assert found.keys() == {"loaded", "floor_only"}
+    assert "there are no others to show" in sentence([found["loaded"]])
+    assert "Let other programs end, and give the rounds more time" in sentence(
+        [found["floor_only"]]
+    )
+
+
+def test_two_states_are_seen_in_the_speed_up_by_threads_where_times_hide_them():
+    slow = [0.0034 * s for s in (1, 1.07, 1, 1, 1.07, 1, 1, 1, 1.07, 1)]
+    row = B.make_self_check("one_thread", 1, 1, timings=(B.make_timing(1, slow),))
+    (found,) = advise(run_with(row))
+    assert (found.kind, found.subject, found.batch_size) == ("state_changed", row.contender, 1)
+    assert "The speed-ups by threads of the rounds fall into two groups" in sentence([found])
+
+
+def config_with(**settings):
+    config = B.make_config()
+    return {**config, "compare": {**config["compare"], **settings}}
+
+
+def test_a_run_that_was_repeated_is_not_told_to_repeat_it():
+    (found,) = advise(run_with(timed(*TWO_STATES), config=config_with(repeat=3)))
+    assert found.kind == "state_changed"
+    assert "Read the range over the repetitions" in sentence([found])
+
+
+@pytest.mark.parametrize(
+    ("stopped", "told"),
+    [
+        ("rounds", "set compare.rounds above 10"),
+        ("narrow", "set compare.interval=0, so that all 10 rounds are made"),
+        ("budget", "give the rounds more time: --budget 240s"),
+    ],
+)
+def test_a_noisy_row_is_told_what_was_not_done_already(stopped, told):
+    spread = [0.001 * s for s in (1, 1.12, 1.06, 1.04, 1.08, 1.02, 1.1, 1, 1.12, 1.06)]
+    found = advise(run_with(timed(*spread, stopped=stopped)))
+    (noisy,) = (advice for advice in found if advice.kind == "noisy")
+    assert f"Close other programs and {told}." in sentence([noisy])
+
+
+@pytest.mark.parametrize(
+    ("calls", "told"),
+    [
+        (10, "had 80. Give the rounds more time: --budget 300s."),
+        (6, "had 48. Set compare.calls=10. Give the rounds more time: --budget 300s."),
+    ],
+)
+def test_too_few_calls_for_want_of_time_are_not_blamed_on_the_calls_alone(calls, told):
+    run = run_with(timed(*[0.001] * 8, calls=calls, stopped="budget"), rounds=20)
+    (found,) = (advice for advice in advise(run) if advice.kind == "few_calls")
+    assert sentence([found]).endswith(told)
+
+
+def test_a_spent_budget_is_no_warning_when_the_interval_is_narrow_enough():
+    assert advise(run_with(timed(*MILLISECOND, stopped="budget"), rounds=20)) == ()
+
+
+def test_a_tiny_call_is_sent_to_the_larger_batch_that_was_measured():
+    row = B.make_row(
+        "ort", "folded", timings=(B.make_timing(1, [3e-5] * 10), B.make_timing(64, [1e-3] * 10))
+    )
+    (found,) = advise(run_with(row))
+    assert "Read its row at batch 64 instead." in sentence([found])
+
+
+def test_the_reference_is_told_from_itself_by_its_fastest_calls_where_nothing_was_clean():
+    again = B.make_self_check(
+        "again", 1, 1, timings=(B.make_timing(1, [0.0025] * 10, dirty=range(10)),)
+    )
+    (found,) = advise(run_with(again))
+    assert (found.kind, found.subject) == ("reference_differs", again.contender)
+
+
+def test_self_checks_are_not_warned_about_as_if_they_were_contenders():
+    again = B.make_self_check("again", 0.002, 0.064, precision="bfloat16")
+    one = B.make_self_check("one_thread", 0.0034, 0.12)
+    assert advise(run_with(B.make_row("ort", "folded"), again, one)) == ()
+
+
+def test_an_unobservable_machine_with_self_checks_is_sent_to_them():
+    blind = {"seen": {"run_delay_ratio": None}}
+    again = B.make_self_check("again", 0.002, 0.064)
+    (found,) = advise(B.make_run(measurements=(reference_timed(10, **blind), again)))
+    assert "call nothing faster that differs by less than the self-checks do" in sentence([found])

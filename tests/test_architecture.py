@@ -27,7 +27,22 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.config_files": (PLAIN | {"bench.registry"}, set()),
     "bench.statistics": (GROUND, set()),
     "bench.accuracy": (PLAIN, set()),
-    "bench.advice": (PLAIN | {"bench.statistics", "bench.speedups"}, set()),
+    "bench.advice": (
+        PLAIN
+        | {"bench.statistics", "bench.advice_rule", "bench.advice_latency"}
+        | {"bench.advice_machine", "bench.advice_export"},
+        set(),
+    ),
+    "bench.advice_rule": (PLAIN | {"bench.statistics"}, set()),
+    "bench.advice_latency": (
+        PLAIN | {"bench.statistics", "bench.speedups", "bench.advice_rule"},
+        set(),
+    ),
+    "bench.advice_machine": (
+        PLAIN | {"bench.statistics", "bench.speedups", "bench.advice_rule"},
+        set(),
+    ),
+    "bench.advice_export": (PLAIN | {"bench.advice_rule"}, set()),
     "bench.interference": (GROUND, set()),
     "bench.timing": (GROUND | {"bench.backends", "bench.interference"}, set()),
     "bench.speedups": (PLAIN | {"bench.statistics"}, set()),

@@ -96,18 +96,56 @@ def make_checkpoint(model: str = "bn_cnn", epochs: int = 3, **changes) -> record
     )
 
 
-def make_timing(batch_size: int, block_s, calls: int = 20, wobble: float = 0.001) -> records.Timing:
-    """One block per element of `block_s`, whose median it is; calls spread evenly around it."""
+def make_timing(
+    batch_size: int,
+    block_s,
+    calls: int = 20,
+    wobble: float = 0.001,
+    dirty=(),
+    repeats: int = 1,
+    slow_calls: int = 0,
+    seen=(),
+    **changes,
+) -> records.Timing:
+    """One block per element of `block_s`, whose median it is; calls spread evenly around it.
+
+    In the rounds `dirty` (counted from 0) threads waited 90 % of the time, and calls took thrice as
+    long. The last `slow_calls` of each block took five times as long. `seen` are further fields of
+    the blocks.
+    """
     steps = [(i - (calls - 1) / 2) / calls for i in range(calls)]
+    stretch = [5 if i >= calls - slow_calls else 1 for i in range(calls)]
+
+    def block(number: int, typical_s: float) -> records.Block:
+        slower = 3 if number in dirty else 1
+        samples = (
+            slower * more * typical_s * (1 + wobble * step)
+            for step, more in zip(steps, stretch, strict=True)
+        )
+        watched = {
+            "run_delay_ratio": 0.9 if number in dirty else 0.004,
+            "cpu_ratio": 1.98,
+            "pressure_ratio": 0.002,
+            "steal_ratio": 0.0,
+        }
+        return records.Block(
+            round=number,
+            repeat=1 + number * repeats // len(block_s),
+            samples_s=tuple(samples),
+            **{**watched, **dict(seen)},
+        )
+
     return records.Timing(
-        batch_size=batch_size,
-        first_call_s=9 * block_s[0],
-        warmup_calls=25,
-        blocks=tuple(
-            records.Block(round=r, samples_s=tuple(s * (1 + wobble * step) for step in steps))
-            for r, s in enumerate(block_s)
-        ),
-        checked_outputs=4,
+        **{
+            "batch_size": batch_size,
+            "first_call_s": 9 * block_s[0],
+            "warmup_calls": 25,
+            "blocks": tuple(block(number, s) for number, s in enumerate(block_s)),
+            "checked_outputs": 4,
+            "steady": True,
+            "stopped": "rounds",
+            **changes,
+        }
     )
 
 
@@ -151,10 +189,23 @@ def make_row(backend: str, variant: str, **changes) -> records.Measurement:
             "size_bytes": 247_901,
             "threads": 2,
             "open_s": 0.0123,
+            "import_s": 1.4,
+            "peak_memory_bytes": 402_653_184,
             "accuracy": make_accuracy(),
             "timings": (make_timing(1, steady(0.002)), make_timing(64, steady(0.064))),
             **changes,
         }
+    )
+
+
+def make_self_check(role: str, one_s: float, many_s: float, **changes) -> records.Measurement:
+    """The reference once more: ``again``, or with ``one_thread``."""
+    name = f"torch/unfolded/cpu {'again' if role == 'again' else '1 thread'}"
+    own = {"contender": name, "role": role, "accuracy": None, "size_bytes": None}
+    if role == "one_thread":
+        own["threads"] = 1
+    return make_row(
+        "torch", "unfolded", **{**own, "timings": make_timings(one_s, many_s), **changes}
     )
 
 
@@ -260,6 +311,8 @@ def make_measurements() -> tuple[records.Measurement, ...]:
             "asked for cuda; the session holds CPUExecutionProvider",
         ),
         make_lost_row("torch", "unfolded", "cuda", "skipped", "torch.cuda.is_available() is False"),
+        make_self_check("again", 0.002, 0.064),
+        make_self_check("one_thread", 0.0034, 0.12),
     )
 
 
@@ -278,6 +331,8 @@ def make_run(model: str = "bn_cnn", **changes) -> records.Run:
             "data": checkpoint.data,
             "evaluation_sha256": sha("f"),
             "rounds": 10,
+            "budget_s": 120.0,
+            "foreign_load_cores": 0.03,
             "reference": "torch/unfolded/cpu",
             "measurements": make_measurements(),
             **changes,

@@ -1,6 +1,7 @@
 """From the timing loop to the printed table with a clock whose every move is known."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from bench.backends import fake
 from bench.compare import Evaluation, compare
 from bench.config import CompareSection
 from bench.contenders import Contender, Subject
+from bench.interference import Interference
 from bench.jobs import Job, Opened, TimedBlock
 from bench.progress import Silence
 from bench.records import Run
@@ -19,6 +21,8 @@ from bench.timing import BlockOptions, WarmUp
 from reports.render import render
 
 GOLDEN = Path(__file__).parent / "golden" / "fake_backend.txt"
+QUIET = Interference(run_delay_ratio=0.0, cpu_ratio=1.0, pressure_ratio=0.0, steal_ratio=0.0)
+"""In place of what really ran beside the test."""
 STEP_S = {"unfolded": 0.004, "folded": 0.001}
 
 
@@ -53,7 +57,7 @@ class Local:
         return 100 * 2**20
 
     def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        return self._servant.time(batch_size, options)
+        return replace(self._servant.time(batch_size, options), interference=QUIET)
 
     def close(self) -> None:
         self._stack.close()

@@ -1,0 +1,67 @@
+"""Warnings about the files that were exported."""
+
+from collections.abc import Iterator, Mapping
+
+from bench.advice_rule import Advice, Rule
+from bench.records import Artifact, Run
+
+
+def _folded(run: Run) -> list[Artifact]:
+    return [a for a in run.artifacts if a.variant == "folded"]
+
+
+def _find_parity_failed(run: Run, kind: str) -> Iterator[Advice]:
+    for artifact in run.artifacts:
+        if not artifact.parity.passed:
+            reason = artifact.parity.reason or "no reason was recorded"
+            yield Advice(kind, artifact.variant, None, 0.0, {"reason": reason})
+
+
+def _find_fold_without_effect(run: Run, kind: str) -> Iterator[Advice]:
+    for artifact in _folded(run):
+        if artifact.fold.batchnorms_before == 0:
+            yield Advice(kind, artifact.variant)
+
+
+def _find_folded_by_exporter(run: Run, kind: str) -> Iterator[Advice]:
+    for artifact in run.artifacts:
+        if "exporter" in artifact.folded_by:
+            yield Advice(kind, artifact.variant, None, 0.0, {"exporter": artifact.exporter})
+
+
+def _find_batchnorm_left(run: Run, kind: str) -> Iterator[Advice]:
+    for artifact in _folded(run):
+        left = max(artifact.fold.batchnorms_after, artifact.batchnorm_nodes)
+        if left:
+            skips = (f"{skip.module}: {skip.reason}" for skip in artifact.fold.skipped)
+            reason = next(skips, "no reason was recorded")
+            yield Advice(kind, artifact.variant, None, left, {"left_count": left, "reason": reason})
+
+
+EXPORT_RULES: Mapping[str, Rule] = {
+    "parity_failed": Rule(
+        "export",
+        _find_parity_failed,
+        "{where}: the .onnx file does not compute what the checkpoint computes: {reason}. Do not "
+        "use it, and do not read its speed as the network's.",
+    ),
+    "fold_without_effect": Rule(
+        "export",
+        _find_fold_without_effect,
+        "The network has no BatchNorm, so folding changed nothing: a difference in speed between "
+        "folded and unfolded rows is noise, and shows how much of it there is. "
+        "Read the unfolded rows.",
+    ),
+    "folded_by_exporter": Rule(
+        "export",
+        _find_folded_by_exporter,
+        "{where}: the exporter ({exporter}) folded BatchNorm by itself, so this file does not show "
+        "what foldbench's folding gains. Compare folded with unfolded in torch instead.",
+    ),
+    "batchnorm_left": Rule(
+        "export",
+        _find_batchnorm_left,
+        "{where}: {left_count} BatchNorm left after folding ({reason}). The gain of folding is "
+        "partial: put each BatchNorm right after the only layer that feeds it.",
+    ),
+}

@@ -1,0 +1,59 @@
+"""What a warning is, and the rows that warnings are about."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bench.config import CompareSection
+from bench.records import Measurement, Run, Timing
+from bench.statistics import is_clean, median
+
+Topic = Literal["accuracy", "agreement", "latency", "export"]
+Number = float | int | str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One warning about one row, or about the whole run where `subject` is None."""
+
+    kind: str
+    subject: str | None = None
+    """A contender; for topic ``export`` the variant of an artifact."""
+    batch_size: int | None = None
+    severity: float = 0.0
+    """Orders advice of one kind; the worst one's numbers are shown for all."""
+    numbers: Mapping[str, Number] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One kind of warning: which table it is about, how it is found, and its text."""
+
+    topic: Topic
+    find: Callable[[Run, str], Iterator[Advice]]
+    text: str
+
+
+def contenders(run: Run) -> list[Measurement]:
+    """Return the rows that ran, without those that only check the measurement."""
+    return [m for m in run.measurements if m.status == "ok" and m.role == "contender"]
+
+
+def timed(run: Run) -> Iterator[tuple[Measurement, Timing]]:
+    """Yield each contender with what was timed of it, one batch size after the other."""
+    for measurement in contenders(run):
+        for timing in measurement.timings:
+            yield measurement, timing
+
+
+def clean_medians(timing: Timing) -> list[float]:
+    """Return the median of each clean block, seconds, in the order of the rounds."""
+    blocks = sorted(timing.blocks, key=lambda block: block.round)
+    medians = (median(b.samples_s) for b in blocks if is_clean(b.run_delay_ratio))
+    return [value for value in medians if value is not None]
+
+
+def setting(run: Run, name: str) -> Any:
+    """Return a field of the comparison's configuration; its default in records without it."""
+    found = (run.config.get("compare") or {}).get(name)
+    return CompareSection.model_fields[name].default if found is None else found

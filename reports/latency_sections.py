@@ -1,0 +1,175 @@
+"""The sections about time: latency and speed-ups, their repetitions, the self-checks."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from bench.records import Run
+from bench.statistics import DIRTY_RUN_DELAY, RESOLUTION, Verdict
+from reports import units
+from reports.document import Column, Section, left, right, tabulated
+from reports.notes import Notes
+from reports.self_checks import SelfCheckRow, self_check_rows
+from reports.tables import LatencyRow, latency_rows
+
+Labelled = Sequence[tuple[str, Run]]
+
+_VERDICTS: dict[Verdict | None, str] = {
+    None: "",
+    "faster": "faster",
+    "slower": "slower",
+    "no difference resolved": "not resolved",
+}
+
+
+def build_latency(column: Column, labelled: Labelled, notes: Notes) -> Iterator[Section]:
+    """Yield the sections; `column` heads the names of the runs where there are several."""
+    yield _latency(column, labelled, notes)
+    yield _repeats(column, labelled)
+    yield _self_checks(column, labelled, notes)
+
+
+def _rows(labelled: Labelled, cells: Callable[[str, Run], list[list[str]]]) -> list[list[str]]:
+    many = len(labelled) > 1
+    return [[label if many else "", *row] for label, run in labelled for row in cells(label, run)]
+
+
+def _latency(column: Column, labelled: Labelled, notes: Notes) -> Section:
+    def cells(label: str, run: Run) -> list[list[str]]:
+        return [
+            [*_latency_cells(row), notes.of(label, "latency", row.contender, row.batch_size)]
+            for row in latency_rows(run)
+        ]
+
+    columns = (
+        column,
+        left("contender"),
+        right("batch"),
+        right("median ms"),
+        right("p95 ms"),
+        right("images/s"),
+        right("speed-up"),
+        right("95 % interval"),
+        left("verdict"),
+        left("notes"),
+    )
+    return Section(
+        "Latency, host array in to host array out",
+        table=tabulated(columns, _rows(labelled, cells)),
+        caption=_latency_caption([row for _, run in labelled for row in latency_rows(run)]),
+    )
+
+
+def _latency_cells(row: LatencyRow) -> list[str]:
+    return [
+        row.contender,
+        units.count(row.batch_size),
+        units.milliseconds(row.median_s) if row.status == "ok" else row.status,
+        units.milliseconds(row.p95_s),
+        units.rate(row.images_per_s),
+        units.ratio(row.speedup_ratio) or units.floor_ratio(row.speedup_floor_ratio),
+        units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high)),
+        _VERDICTS[row.verdict],
+    ]
+
+
+def _latency_caption(rows: Sequence[LatencyRow]) -> str:
+    text = (
+        "Only clean rounds count: those in which threads waited for a CPU for "
+        f"{DIRTY_RUN_DELAY * 100:.0f} % of the time or more are left out. Median: of the rounds' "
+        "medians; p95: of all calls; images/s: the batch divided by the median."
+    )
+    if any(row.speedup_ratio is not None for row in rows):
+        text += (
+            " Speed-up: how many times faster than unfolded torch on the same device, the median "
+            "of the rounds' ratios; its interval is a bootstrap over rounds. Verdict: faster or "
+            "slower when the interval leaves out 1 and the difference is above "
+            f"{RESOLUTION * 100:.0f} % and above that of the reference from itself."
+        )
+    if any(row.speedup_floor_ratio is not None for row in rows):
+        text += (
+            " (floor): too few clean rounds for a speed-up; the ratio of the 5 % quantiles of all "
+            "calls, which has no interval and no verdict."
+        )
+    return text
+
+
+def _repeats(column: Column, labelled: Labelled) -> Section:
+    def cells(_: str, run: Run) -> list[list[str]]:
+        return [
+            [
+                row.contender,
+                units.count(row.batch_size),
+                units.span(
+                    units.ratio(min(row.speedup_repeats)), units.ratio(max(row.speedup_repeats))
+                ),
+                ", ".join(map(units.ratio, row.speedup_repeats)),
+            ]
+            for row in latency_rows(run)
+            if row.speedup_ratio and row.speedup_repeats and row.contender != row.speedup_reference
+        ]
+
+    columns = (column, left("contender"), right("batch"), right("min–max"), left("each"))
+    table = tabulated(columns, _rows(labelled, cells))
+    return Section(
+        "Speed-up of each repetition",
+        table=table,
+        caption="The rounds as a whole were made more than once, a while apart. A range wider than "
+        "the interval above shows what the machine's state adds to it."
+        if table
+        else "",
+    )
+
+
+def _self_checks(column: Column, labelled: Labelled, notes: Notes) -> Section:
+    def cells(label: str, run: Run) -> list[list[str]]:
+        return [
+            [*_self_check_cells(row), notes.of(label, "latency", row.contender, row.batch_size)]
+            for row in self_check_rows(run)
+        ]
+
+    columns = (
+        column,
+        left("check"),
+        right("batch"),
+        right("ratio"),
+        right("95 % interval"),
+        right("min–max"),
+        left("verdict"),
+        left("notes"),
+    )
+    table = tabulated(columns, _rows(labelled, cells))
+    return Section(
+        "Self-checks",
+        table=table,
+        caption="Again: the reference's speed-up over itself, timed twice in every round; as far "
+        "as it is from 1, so far other speed-ups mean nothing. 1 thread: how many times faster "
+        "the reference is with all its threads. Min–max: over clean rounds; a wide one shows that "
+        "the machine changed."
+        if table
+        else "",
+        pairs=_failures(labelled),
+    )
+
+
+def _failures(labelled: Labelled) -> tuple[tuple[str, str], ...]:
+    """Return each check that did not run with its reason."""
+    return tuple(
+        (
+            f"{label}: {row.contender}" if len(labelled) > 1 else row.contender,
+            row.reason or "no reason was recorded",
+        )
+        for label, run in labelled
+        for row in self_check_rows(run)
+        if row.status != "ok"
+    )
+
+
+def _self_check_cells(row: SelfCheckRow) -> list[str]:
+    ratio = units.ratio(row.ratio) or units.floor_ratio(row.floor_ratio)
+    return [
+        row.contender,
+        units.count(row.batch_size),
+        ratio if row.status == "ok" else row.status,
+        units.span(units.ratio(row.low), units.ratio(row.high)),
+        units.span(units.ratio(row.least), units.ratio(row.most)),
+        _VERDICTS[row.verdict],
+    ]
