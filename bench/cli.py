@@ -1,6 +1,7 @@
 """The command line. Heavy packages are imported inside the commands, so that help is instant."""
 
 import json
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except BenchError as error:
             raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise click.ClickException(f"{where}{error.strerror or error}") from error
