@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from bench.advice_rule import Advice, Number, Rule, clean_medians, setting, timed
 from bench.records import Block, Measurement, Run
-from bench.speedups import Speedup, clean_pairs, find_reference, measure_speedup, timing_at
+from bench.speedups import Speedup, find_reference, measure_speedup, round_ratios, timing_at
 from bench.statistics import (
     DIRTY_RUN_DELAY,
     RESOLUTION,
@@ -75,9 +75,7 @@ def _watched(run: Run) -> Iterator[tuple[Measurement, int, str, list[float]]]:
         reference = find_reference(run, m)
         for timing in m.timings if reference else ():
             theirs = timing_at(reference, timing.batch_size) if reference else None
-            one, many = clean_pairs(timing.blocks, theirs.blocks if theirs else ())
-            ratios = [(median(one[r]), median(many[r])) for r in one]
-            values = [single / several for single, several in ratios if single and several]
+            values = round_ratios(timing, theirs)
             yield m, timing.batch_size, "speed-ups by threads", values
 
 

@@ -1,5 +1,6 @@
 """Every artifact on every backend and device: the same images, the same clock, in turns."""
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -68,6 +69,11 @@ def compare(
 
         reference = _evaluate(subject, contenders, evaluation, start, listener)
         measure_latency(contenders, settings, listener)
+        for repeat in range(2, settings.repeat + 1):
+            listener.note(f"pausing {settings.pause_s:g} s before repetition {repeat}")
+            time.sleep(settings.pause_s)
+            _restart(contenders, start)
+            measure_latency(contenders, settings, listener, repeat)
         for contender in contenders:
             _take_memory(contender)
     return tuple(_to_measurement(c, evaluation, reference) for c in contenders)
@@ -106,6 +112,18 @@ def _evaluate(
     if reference.logits is None:
         listener.note(f"no agreement can be given: {REFERENCE} did not run ({reference.reason})")
     return reference.logits
+
+
+def _restart(contenders: Sequence[Contender], start: Callable[[Contender], None]) -> None:
+    """Give every contender a new process: how one lies in memory is part of what varies."""
+    for contender in contenders:
+        if contender.status == "ok":
+            contender.close()
+            start(contender)
+            with failures_of(contender):
+                scored = contender.role == "contender"
+                source = contender if scored else original_of(contender, contenders)
+                contender.hired().expect(_logits_of(source))
 
 
 def _logits_of(contender: Contender | None) -> Floats:

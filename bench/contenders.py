@@ -95,7 +95,9 @@ class Contender:
         return self.worker
 
     def fail(self, reason: str) -> None:
-        """Take it out of the comparison, with a reason."""
+        """Take it out of the comparison, with a reason; the first one stays."""
+        if self.status == "failed":
+            return
         self.status, self.reason = "failed", reason
         self.close()
 
@@ -172,7 +174,8 @@ def _of_artifact(subject: Subject, artifact: Artifact, backend: str, device: Dev
     contender = Contender(
         backend, artifact.variant, device, path, artifact.sha256, artifact.size_bytes
     )
-    again = f"bench export {subject.folder.name}"
+    flag = "--fold-bn" if artifact.variant == "folded" else "--no-fold-bn"
+    again = f"bench export {subject.folder.name} {flag}"
     if artifact.checkpoint_sha256 != subject.checkpoint.sha256:
         contender.fail(f"it was exported from other weights than the run's: {again}")
     elif not path.is_file() or file_sha256(path) != artifact.sha256:

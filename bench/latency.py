@@ -3,7 +3,6 @@
 import random
 import time
 from collections.abc import Callable, Sequence
-from itertools import product
 
 from bench.config import CompareSection
 from bench.contenders import Contender, failures_of, original_of
@@ -17,24 +16,22 @@ def measure_latency(
     contenders: Sequence[Contender],
     settings: CompareSection,
     listener: Listener,
+    repeat: int = 1,
     clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Time the contenders that are still in; their `times` and failures are noted in them.
 
-    The budget is shared out over repetitions and batch sizes; what one leaves goes to the next.
+    `repeat` is the number of this repetition, which has its share of the budget. What one batch
+    size leaves of that goes to the next.
     """
-    order = random.Random(settings.seed)
-    left_s = settings.budget_s
-    parts = list(product(range(1, settings.repeat + 1), settings.batch_sizes))
-    for number, (repeat, batch_size) in enumerate(parts):
-        if number and batch_size == settings.batch_sizes[0]:
-            listener.note(f"pausing {settings.pause_s:g} s before repetition {repeat}")
-            sleep(settings.pause_s)
+    order = random.Random(f"{settings.seed}/{repeat}")
+    left_s = settings.budget_s / settings.repeat
+    for number, batch_size in enumerate(settings.batch_sizes):
         for contender in _alive(contenders):
             _warm_up(contender, batch_size, settings)
         started = clock()
-        plan = Plan(settings.rounds, left_s / (len(parts) - number), settings.interval)
+        share_s = left_s / (len(settings.batch_sizes) - number)
+        plan = Plan(settings.rounds, share_s, settings.interval)
         _time_rounds(contenders, batch_size, repeat, plan, settings, order, listener, clock)
         left_s -= clock() - started
 
@@ -52,7 +49,8 @@ def _time_rounds(
     alive = {contender.name: contender for contender in _alive(contenders)}
     options = BlockOptions(settings.calls, settings.block_s, settings.settle_s)
     first = 1 + max((t.last_round(batch_size) for t in (c.times for c in contenders)), default=0)
-    listener.begin(f"latency at batch {batch_size}", plan.rounds)
+    again = f", repetition {repeat}" if settings.repeat > 1 else ""
+    listener.begin(f"latency at batch {batch_size}{again}", plan.rounds)
 
     def time_one(name: str, number: int) -> Block | None:
         listener.advance(min(number - 1, plan.rounds), f"round {number}, {name}")

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from bench.errors import RunError, UnknownNameError, nearest
 from bench.records import SCHEMA_VERSION, Artifact, Checkpoint, Record, Run
-from bench.storage import write_text
+from bench.storage import file_sha256, write_text
 
 R = TypeVar("R", bound=Record)
 
@@ -59,17 +59,34 @@ class RunDirectory:
         """Return whether training has finished."""
         return (self.path / "checkpoint.json").is_file()
 
+    def is_usable(self) -> bool:
+        """Return whether training can go on, or has finished and its weights are still whole."""
+        if not self.is_trained():
+            return True
+        try:
+            checkpoint = self.checkpoint()
+            return file_sha256(self.path / checkpoint.weights) == checkpoint.sha256
+        except (RunError, OSError):
+            return False
+
+    def write_meta(self, meta: dict[str, Any]) -> None:
+        """Write run.json."""
+        self._write("run.json", json.dumps(meta, indent=1))
+
     def is_compared(self) -> bool:
         """Return whether a comparison has finished."""
         return (self.path / "results.json").is_file()
 
     def describe(self) -> str:
         """Return how far the run has come, for `bench list`."""
-        if self.is_compared():
-            return "trained, exported, compared" if self.artifacts() else "trained, compared"
-        if self.is_trained():
-            return "trained, exported" if self.artifacts() else "trained"
-        return "training not finished"
+        if not self.is_trained():
+            return "training not finished"
+        try:
+            exported = ["exported"] if self.artifacts() else []
+        except RunError:
+            exported = ["artifacts.json damaged"]
+        compared = ["compared"] if self.is_compared() else []
+        return ", ".join(["trained", *exported, *compared])
 
     def checkpoint(self) -> Checkpoint:
         """Return the checkpoint's record; raise RunError when training has not finished."""
@@ -98,8 +115,16 @@ class RunDirectory:
         return tuple(_parse_record(Artifact, json.dumps(item), str(path)) for item in items)
 
     def write_artifact(self, artifact: Artifact) -> Path:
-        """Add the artifact's record, in place of one of the same variant; return the path."""
-        kept = [a for a in self.artifacts() if a.variant != artifact.variant]
+        """Add the artifact's record, in place of one of the same variant; return the path.
+
+        A list that cannot be read is kept as artifacts.json.damaged, and a new one begins.
+        """
+        try:
+            kept = [a for a in self.artifacts() if a.variant != artifact.variant]
+        except RunError:
+            kept = []
+            listed = self.path / "artifacts.json"
+            listed.replace(listed.with_suffix(".json.damaged"))
         ordered = sorted([*kept, artifact], key=lambda a: a.variant, reverse=True)
         return self._write(
             "artifacts.json", json.dumps([a.model_dump(mode="json") for a in ordered], indent=1)
@@ -173,7 +198,7 @@ def create_run(root: Path, config_name: str, meta: dict[str, Any]) -> RunDirecto
     except OSError as error:
         raise _cannot_write(root, error) from error
     run = RunDirectory(path)
-    run._write("run.json", json.dumps(meta, indent=1))
+    run.write_meta(meta)
     return run
 
 
@@ -202,7 +227,7 @@ def newest_runs(root: Path, compared: bool = False) -> tuple[RunDirectory, ...]:
 def _find_run(root: Path, name: str) -> RunDirectory:
     for path in (root / name, Path(name)):
         if (path / "run.json").is_file():
-            return RunDirectory(path)
+            return RunDirectory(path if path.name else path.resolve())
     runs = list_runs(root)
     same = [run for run in runs if run.config_name == name]
     if same:

@@ -11,6 +11,7 @@ from bench.statistics import (
     floor_ratio,
     is_clean,
     judge,
+    median,
     median_ratio,
 )
 
@@ -46,6 +47,13 @@ def clean_pairs(
     theirs = {block.round: block for block in reference if is_clean(block.run_delay_ratio)}
     both = sorted(ours.keys() & theirs.keys())
     return {r: ours[r].samples_s for r in both}, {r: theirs[r].samples_s for r in both}
+
+
+def round_ratios(timing: Timing, reference: Timing | None) -> list[float]:
+    """Return how long a call took here for each second there, of every clean round."""
+    ours, theirs = clean_pairs(timing.blocks, reference.blocks if reference else ())
+    medians = [(median(ours[r]), median(theirs[r])) for r in ours]
+    return [here / there for here, there in medians if here and there]
 
 
 def clean_blocks(timing: Timing) -> tuple[Block, ...]:

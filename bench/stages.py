@@ -1,6 +1,7 @@
 """The job step by step: train, export, compare, report. Each step reads and writes one run."""
 
 import datetime
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +9,17 @@ from typing import Any
 
 from bench.compare import compare
 from bench.config import Config
-from bench.config_files import Loaded, from_dict
+from bench.config_files import Loaded
 from bench.contenders import REFERENCE, Subject, list_contenders, list_self_checks
 from bench.datasets import DataOptions, ImageSet
 from bench.environment import describe_environment, has_nvidia_gpu, usable_cores
-from bench.errors import DataError
+from bench.errors import DataError, RunError
 from bench.interference import measure_foreign_load
 from bench.preprocessing import preprocess
 from bench.progress import Listener
 from bench.records import Artifact, Checkpoint, Device, Preprocessing, Run
-from bench.registry import DATASETS
+from bench.registry import DATASETS, MODELS
+from bench.run_settings import settings_of
 from bench.runs import RunDirectory, create_run, list_runs
 from bench.splits import hold_out, prepare_evaluation, spread
 from bench.storage import file_sha256, json_sha256
@@ -33,7 +35,7 @@ class Places:
 
 def load_data(config: Config, places: Places, listener: Listener) -> ImageSet:
     """Read the images that the configuration names; raise DataError when that is impossible."""
-    path = Path(config.data.path).expanduser() if config.data.path else None
+    path = Path(os.path.expanduser(config.data.path)) if config.data.path else None
     if path is not None:
         listener.note(f"reading {path}")
     options = DataOptions(
@@ -61,15 +63,16 @@ def train(loaded: Loaded, places: Places, listener: Listener, fresh: bool = Fals
     config = loaded.config
     data = load_data(config, places, listener)
     key = _training_key(config, data)
+    meta = {"config_name": loaded.name, "training_key": key, "config": loaded.as_dict()}
     run = None if fresh else _find_training(places.runs, loaded.name, key)
     if run is None:
-        meta = {"config_name": loaded.name, "training_key": key, "config": loaded.as_dict()}
         run = create_run(places.runs, loaded.name, meta)
-    if run.is_trained():
-        listener.note(f"{run.path} is trained already with these settings; --fresh trains anew")
-        return run
     with run.locked():
-        _train_into(run, loaded, data, key, listener)
+        run.write_meta(meta)
+        if run.is_trained():
+            listener.note(f"{run.path} is trained already with these settings; --fresh trains anew")
+        else:
+            _train_into(run, loaded, data, key, listener)
     return run
 
 
@@ -84,7 +87,7 @@ def export(
     from models._checkpoint import load_checkpoint
 
     checkpoint = run.checkpoint()
-    config = from_dict(checkpoint.config, overrides, str(run.path / "checkpoint.json"))
+    config = settings_of(run, checkpoint, overrides)
     module = load_checkpoint(checkpoint, run.path)
     data = load_data(config, places, listener)
     _refuse_other_classes(checkpoint, data)
@@ -113,18 +116,18 @@ def compare_run(
     from reports.render import render
 
     checkpoint = run.checkpoint()
-    config = from_dict(checkpoint.config, overrides, str(run.path / "checkpoint.json"))
+    config = settings_of(run, checkpoint, overrides)
     data = load_data(config, places, listener)
     _refuse_other_classes(checkpoint, data)
     settings = config.compare
-    subject = Subject(run.path, checkpoint, run.artifacts())
     threads = settings.threads or usable_cores()
-    contenders = list_contenders(subject, settings.backends, _devices(settings.devices))
-    if settings.self_checks:
-        contenders += list_self_checks(contenders, threads)
     environment = describe_environment()
     foreign_load_cores = measure_foreign_load()
     with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, sha256):
+        subject = Subject(run.path, checkpoint, run.artifacts())
+        contenders = list_contenders(subject, settings.backends, _devices(settings.devices))
+        if settings.self_checks:
+            contenders += list_self_checks(contenders, threads)
         measurements = compare(
             subject,
             contenders,
@@ -150,14 +153,22 @@ def compare_run(
             reference=REFERENCE,
             measurements=measurements,
         )
+    try:
         run.write_results(record)
         run.write_report(render(record, "md"))
+    except RunError:
+        listener.note(render(record, "terminal"))  # what was measured must not be lost with it
+        raise
     return record
 
 
 def _find_artifact(run: RunDirectory, inputs_sha256: str) -> Artifact | None:
     """Return the artifact that was made from the same inputs and is still whole."""
-    for artifact in run.artifacts():
+    try:
+        artifacts = run.artifacts()
+    except RunError:
+        return None  # a damaged list is replaced by the export that follows
+    for artifact in artifacts:
         path = run.path / artifact.path
         same = artifact.inputs_sha256 == inputs_sha256 and path.is_file()
         if same and file_sha256(path) == artifact.sha256:
@@ -239,6 +250,7 @@ def _training_key(config: Config, data: ImageSet) -> str:
             "seed": resolved["seed"],
             "input": {k: resolved["data"][k] for k in ("image_size", "mean", "std")},
             "images": data.info.sha256,
+            "network": file_sha256(Path(str(MODELS.load(config.model.name).__file__))),
         }
     )
 
@@ -248,7 +260,9 @@ def _find_training(root: Path, config_name: str, key: str) -> RunDirectory | Non
     same = [
         run
         for run in list_runs(root)
-        if run.config_name == config_name and run.meta().get("training_key") == key
+        if run.config_name == config_name
+        and run.meta().get("training_key") == key
+        and run.is_usable()
     ]
     return same[-1] if same else None
 

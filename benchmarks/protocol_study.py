@@ -35,7 +35,7 @@ from bench.latency import measure_latency
 from bench.progress import Silence
 from bench.records import Measurement
 from bench.runs import find_runs
-from bench.speedups import Speedup, clean_pairs, measure_speedup
+from bench.speedups import Speedup, measure_speedup, round_ratios
 from bench.statistics import Ratio, largest_gap
 from bench.worker import Worker
 
@@ -151,9 +151,7 @@ def flags(measured: Sequence[Measurement], found: Speedup) -> str:
         said.append("reference differs from itself")
     reference = next(m for m in measured if m.role == "contender" and m.backend == "torch")
     for one in (m for m in measured if m.role == "one_thread"):
-        slow, fast = clean_pairs(one.timings[0].blocks, reference.timings[0].blocks)
-        gains = [statistics.median(slow[r]) / statistics.median(fast[r]) for r in slow]
-        gap = largest_gap(gains)
+        gap = largest_gap(round_ratios(one.timings[0], reference.timings[0]))
         if gap is not None and gap > 0.05:
             said.append("state changed")
     return ", ".join(said)

@@ -87,7 +87,10 @@ def export_checkpoint(
     model = to_onnx(network, example, options)
     model, passes = _apply_passes(model, options.passes)
     _describe(model, checkpoint, options.variant)
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # shape inference raises a kind of its own
+        raise ExportError(f"onnx.checker refuses the exported graph: {one_line(error)}") from error
     parity = check_parity(model.SerializeToString(), module, images)
     path = folder / "artifacts" / f"{checkpoint.config_name}.{options.variant}.onnx"
     write_with(path, lambda temporary: onnx.save(model, temporary))
@@ -185,7 +188,11 @@ def _apply_passes(
 ) -> tuple[onnx.ModelProto, tuple[PassReport, ...]]:
     reports = []
     for name in names:
-        model, report = PASSES.load(name).apply(model)
+        rewrite = PASSES.load(name).apply
+        try:
+            model, report = rewrite(model)
+        except Exception as error:  # whatever a pass trips over, it is that pass
+            raise ExportError(f"export pass {name!r} failed: {one_line(error)}") from error
         reports.append(report)
     return model, tuple(reports)
 

@@ -6,7 +6,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bench.errors import CheckpointError
+from bench.errors import BenchError, CheckpointError
 from bench.records import Checkpoint
 from bench.storage import file_sha256, write_with
 from models._building import build_model
@@ -25,20 +25,24 @@ def load_checkpoint(checkpoint: Checkpoint, folder: Path) -> nn.Module:
     are missing, are not the ones that the record names, or do not fit the network.
     """
     path = folder / checkpoint.weights
+    again = f"bench train {checkpoint.config_name}"
     if not path.is_file():
-        raise CheckpointError(f"{path}: the weights are missing: train the run again")
+        raise CheckpointError(f"{path}: the weights are missing: restore the file or {again}")
     found = file_sha256(path)
     if found != checkpoint.sha256:
         raise CheckpointError(
             f"{path}: the weights are not the ones that were trained (sha256 {found[:12]}…, "
-            f"the record says {checkpoint.sha256[:12]}…): restore the file or train the run again"
+            f"the record says {checkpoint.sha256[:12]}…): restore the file or {again}"
         )
-    model = build_model(
-        checkpoint.model,
-        checkpoint.model_args,
-        len(checkpoint.classes),
-        checkpoint.preprocessing.input_shape,
-    )
+    try:
+        model = build_model(
+            checkpoint.model,
+            checkpoint.model_args,
+            len(checkpoint.classes),
+            checkpoint.preprocessing.input_shape,
+        )
+    except BenchError as error:
+        raise CheckpointError(f"{folder / 'checkpoint.json'}: {error}") from error
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:

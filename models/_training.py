@@ -18,7 +18,7 @@ from torch.optim import lr_scheduler
 
 from bench.config import TrainSection
 from bench.datasets import Split
-from bench.errors import TrainingError
+from bench.errors import TrainingError, one_line
 from bench.progress import Listener
 from bench.records import Epoch, Preprocessing
 from models._augment import flip_and_crop, normalise
@@ -228,12 +228,25 @@ def train_model(
     listener.begin("training", settings.epochs * len(images))
     listener.advance(len(history) * len(images))
     for number in range(len(history) + 1, settings.epochs + 1):
-        history.append(trainer.run_epoch(number))
+        history.append(_run_epoch(trainer, number))
         save_state(resume, parts, history)
         listener.advance(number * len(images))
         listener.note(_epoch_text(history[-1], settings.epochs))
     listener.end()
     return tuple(history)
+
+
+def _run_epoch(trainer: _Trainer, number: int) -> Epoch:
+    """Run one epoch; what torch refuses (sizes that do not fit, memory) becomes TrainingError."""
+    try:
+        return trainer.run_epoch(number)
+    except (ValueError, RuntimeError, MemoryError) as error:
+        shape = tuple(trainer.train.images.shape[1:])
+        raise TrainingError(
+            f"torch could not train {type(trainer.model).__name__} on images of shape {shape} in "
+            f"batches of {trainer.settings.batch_size}: {one_line(error, 160)}: "
+            "change train.batch_size or data.image_size"
+        ) from error
 
 
 def _epoch_text(epoch: Epoch, epochs: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.records import Measurement, Role, Run, Timing
-from bench.speedups import clean_pairs, find_reference, measure_speedup, timing_at
+from bench.speedups import find_reference, measure_speedup, round_ratios, timing_at
 from bench.statistics import Verdict, judge, median
 
 
@@ -59,7 +59,7 @@ def _again(run: Run, m: Measurement, timing: Timing, theirs: Timing | None) -> S
     if found is None:
         return SelfCheckRow(m.contender, m.role, m.status, m.reason, timing.batch_size)
     ratio = found.ratio
-    ratios = [1 / value for value in _round_ratios(timing, theirs)]
+    ratios = [1 / value for value in round_ratios(timing, theirs)]
     return SelfCheckRow(
         contender=m.contender,
         role=m.role,
@@ -82,7 +82,7 @@ def _again(run: Run, m: Measurement, timing: Timing, theirs: Timing | None) -> S
 def _one_thread(
     m: Measurement, timing: Timing, reference: Measurement | None, theirs: Timing | None
 ) -> SelfCheckRow:
-    ratios = _round_ratios(timing, theirs)
+    ratios = round_ratios(timing, theirs)
     others = {block.round for block in theirs.blocks} if theirs else set()
     return SelfCheckRow(
         contender=m.contender,
@@ -97,10 +97,3 @@ def _one_thread(
         least=min(ratios, default=None),
         most=max(ratios, default=None),
     )
-
-
-def _round_ratios(timing: Timing, theirs: Timing | None) -> list[float]:
-    """Return how long a call took here for each second there, of every clean round."""
-    ours, reference = clean_pairs(timing.blocks, theirs.blocks if theirs else ())
-    medians = [(median(ours[r]), median(reference[r])) for r in ours]
-    return [here / there for here, there in medians if here and there]

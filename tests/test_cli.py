@@ -144,6 +144,25 @@ BAD_INPUT = {
     "an override of nothing": (["train", "digits", "--set", "epochs"], "key.path=value"),
     "data that is not there": (["train", "deep_mish", "--data", "no/such"], "no/such"),
     "data for the digits": (["train", "digits", "--data", "."], "digits"),
+    "data of a user that there is not": (["train", "deep_mish", "--data", "~nobody9/x"], "exist"),
+    "a name that no file can have": (["train", "x" * 300 + ".yaml"], "no configuration file"),
+    "a seed that is too large": (["train", "digits", "--set", "seed=1" + 30 * "0"], "seed: found"),
+    "a network fixed by training": (
+        ["compare", "digits-001", "--set", "model.name=mish_cnn"],
+        "model.name: is bn_cnn since run digits-001 was trained",
+    ),
+    "an input fixed by training": (
+        ["export", "digits-001", "--set", "data.image_size=48"],
+        "data.image_size: is 32 since run digits-001 was trained",
+    ),
+    "a batch that BatchNorm cannot train on": (
+        ["train", "digits", "--set", "train.batch_size=1", "--set", "train.epochs=1"],
+        "change train.batch_size or data.image_size",
+    ),
+    "images that are too small": (
+        ["train", "digits", "--set", "model.name=bn_cnn", "--set", "data.image_size=8"],
+        "change train.batch_size or data.image_size",
+    ),
     "a config that is no YAML": (["train", __file__ + ".yaml"], "no configuration file"),
 }
 
@@ -189,6 +208,82 @@ def test_a_corrupted_checkpoint_is_named_and_nothing_is_lost(
     assert "weights.safetensors: the weights are" in result.stderr
     assert not (own_run.path / "artifacts.json").exists()
     assert own_run.checkpoint().run == own_run.name
+
+
+def test_the_weights_of_a_damaged_run_are_trained_anew_into_a_run_of_their_own(
+    bench, own_run: RunDirectory
+) -> None:
+    (own_run.path / "weights.safetensors").write_bytes(b"damaged")
+    result = bench("train", "digits", *SET)
+    assert result.exit_code == 0, result.output
+    assert "digits-002" in result.stdout
+    assert (own_run.path / "weights.safetensors").read_bytes() == b"damaged"
+
+
+def test_a_damaged_list_of_artifacts_is_set_aside_and_export_goes_on(
+    bench, own_run: RunDirectory
+) -> None:
+    (own_run.path / "artifacts.json").write_text("{")
+    assert "artifacts.json damaged" in bench("list").stdout
+    assert "is not JSON" in bench("compare", own_run.name, *SET).stderr
+    assert bench("export", own_run.name, *SET).exit_code == 0
+    assert len(own_run.artifacts()) == 1
+    assert (own_run.path / "artifacts.json.damaged").read_text() == "{"
+
+
+def test_settings_that_changed_since_training_hold_without_training_again(
+    bench, own_run: RunDirectory
+) -> None:
+    changed = [*SET, "--set=compare.batch_sizes=[2]", "--set=export.fold_bn=false"]
+    result = bench("run", "digits", "--set=compare.devices=[cpu]", *changed)
+    assert result.exit_code == 0, result.output
+    assert "is trained already" in result.stderr
+    record = own_run.results()
+    assert [a.variant for a in record.artifacts] == ["unfolded"]
+    assert {t.batch_size for m in record.measurements for t in m.timings} == {2}
+    assert bench("compare", *SET[:-1]).exit_code == 0
+    assert own_run.results().config["export"]["fold_bn"] is False
+
+
+def test_a_disk_that_is_full_while_training_is_one_line(places: Places) -> None:
+    limit = pytest.importorskip("resource")
+    command = [sys.executable, "-m", "bench", "train", "digits", "--runs", str(places.runs)]
+    done = subprocess.run(
+        [*command, "--cache", str(places.cache), *SET],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: limit.setrlimit(limit.RLIMIT_FSIZE, (300_000, 300_000)),
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: cannot write ")
+    assert "Traceback" not in done.stderr
+
+
+def test_being_told_to_end_leaves_neither_processes_nor_files(
+    own_run: RunDirectory, places: Places, tmp_path: Path
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    command = [sys.executable, "-m", "bench", "compare", own_run.name, "--runs", str(places.runs)]
+    settings = [*SET, "--set=compare.rounds=100000", "--cache", str(places.cache)]
+    process = subprocess.Popen(
+        [*command, *settings, "--set=compare.backends=[torch]"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("latency"):
+            break
+    process.terminate()
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 130
+    assert rest.splitlines()[-1] == "Interrupted: the same command goes on where it can."
+    assert "Traceback" not in rest
+    assert not list(scratch.glob("foldbench-*"))
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(own_run: RunDirectory, places: Places) -> None:

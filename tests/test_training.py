@@ -23,6 +23,7 @@ from bench.progress import Silence
 from bench.records import Epoch, Preprocessing
 from bench.stages import Places, train
 from models._augment import flip_and_crop, normalise
+from models._optimization import one_cycle_factor
 from models._resume import Resume
 from models._training import pick_device, seed_epoch, split_batches, train_model
 from tests.conftest import QUICK
@@ -147,6 +148,16 @@ def test_the_step_schedule_of_the_homework_never_changes_the_rate_within_its_epo
 ) -> None:
     history = run_training(tmp_path, small_model(), schedule={"name": "step", "step_size": 3})
     assert [round(e.learning_rate, 6) for e in history] == [0.01, 0.01, 0.001]
+
+
+@given(steps=st.integers(1, 200), warmup=st.floats(0, 0.99))
+def test_one_cycle_goes_up_to_the_peak_and_down_and_never_beyond(steps: int, warmup: float) -> None:
+    factors = [one_cycle_factor(step, steps, warmup) for step in range(steps + 1)]
+    assert all(0 <= factor <= 1 + 1e-12 for factor in factors)
+    top = factors.index(max(factors))
+    assert factors[: top + 1] == sorted(factors[: top + 1])
+    assert factors[top:] == sorted(factors[top:], reverse=True)
+    assert factors[-1] == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"channels_last": True}])

@@ -29,6 +29,8 @@ class OrtSession:
         provider = check_provider(device, session.get_providers())
         self.device = "cpu" if device == "cpu" else "cuda:0"
         self.runtime = f"onnxruntime {onnxruntime.__version__} {provider}, graph optimisation all"
+        if device == "cuda":
+            self.runtime += ", TF32 off, cuDNN search exhaustive"
 
     def bind(self, x: Floats) -> None:
         """Take (N, C, H, W) float32; the runtime copies it to a GPU when it runs."""
@@ -96,7 +98,7 @@ def open(source: Source, *, device: Device, threads: int) -> OrtSession:
     options.log_severity_level = _SILENT
     try:
         session = onnxruntime.InferenceSession(
-            str(source.path), options, providers=_provider_options(device)
+            str(source.path), options, providers=_provider_options(device), enable_fallback=0
         )
     except Exception as error:  # onnxruntime raises bare Exceptions of its own
         raise BackendError(

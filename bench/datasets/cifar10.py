@@ -32,6 +32,11 @@ def load(options: DataOptions) -> ImageSet:
             f"{path} is torchvision's archive, which is read unpacked: run "
             f"'tar xf {path.name}' there and give the folder with --data {path.parent}"
         )
+    if path is not None and not path.exists() and not options.download:
+        raise DataError(
+            f"{path} does not exist: give a folder with torchvision's cifar-10-batches-py, or "
+            "images as train/<class>/* and test/<class>/* in a folder or a .tar[.xz|.gz|.bz2]"
+        )
     if path is not None and _holds_images(path):
         return imagefolder.load(options)
     root = _root(options)
