@@ -200,7 +200,8 @@ def _add_busy_neighbour(patient: _Patient) -> str | None:
 
 
 def _spin() -> None:
-    while True:
+    parent = multiprocessing.parent_process()
+    while parent is not None and parent.is_alive():
         pass
 
 

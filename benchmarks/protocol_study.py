@@ -61,17 +61,19 @@ class Trial:
 
 
 def spin(active) -> None:
-    """Keep a core busy while `active` is set."""
-    while True:
-        active.wait()
-        for _ in range(10_000):
-            pass
+    """Keep a core busy while `active` is set, and end with the process that began it."""
+    parent = multiprocessing.parent_process()
+    while parent is not None and parent.is_alive():
+        if active.wait(1.0):
+            for _ in range(200_000):
+                pass
 
 
 def switch(actives, seed: int, stop) -> None:
     """Let one or two neighbours come and go, for exponentially distributed times."""
     chance = random.Random(seed)
-    while not stop.wait(chance.expovariate(1 / OFF_S)):
+    parent = multiprocessing.parent_process()
+    while parent is not None and parent.is_alive() and not stop.wait(chance.expovariate(1 / OFF_S)):
         chosen = actives[: chance.choice((1, 2))]
         for active in chosen:
             active.set()

@@ -215,3 +215,30 @@ def test_whatever_a_worker_raises_comes_back_as_one_line(job: Job) -> None:
         assert "\n" not in str(caught.value)
     finally:
         worker.close()
+
+
+def test_a_repetition_has_new_processes_and_blocks_of_its_own(
+    own_run: RunDirectory, places: Places
+) -> None:
+    record = compare_run(
+        own_run,
+        [
+            *QUICK,
+            "compare.backends=[torch]",
+            "compare.batch_sizes=[2]",
+            "compare.repeat=2",
+            "compare.pause_s=0",
+            "compare.self_checks=true",
+        ],
+        places,
+        Silence(),
+    )
+    rows = by_name(record.measurements)
+    assert {row.role for row in rows.values()} == {"contender", "again", "one_thread"}
+    for row in rows.values():
+        assert row.status == "ok", row.reason
+        (timing,) = row.timings
+        assert {block.repeat for block in timing.blocks} == {1, 2}
+        assert len({block.round for block in timing.blocks}) >= 4
+    assert rows["torch/unfolded/cpu 1 thread"].threads == 1
+    assert rows["torch/unfolded/cpu again"].accuracy is None

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -68,6 +69,9 @@ def test_the_commands_on_digits_run_one_after_the_other(
     for line in lines:
         arguments = shlex.split(line)[1:]
         takes_settings = arguments[0] in ("train", "export", "compare", "run")
+        if arguments[0] == "diff":
+            copy = places.runs / arguments[2]
+            shutil.copytree(places.runs / arguments[1], copy)
         if arguments[0] == "compare":
             arguments[arguments.index("auto")] = "cpu"
         result = CliRunner().invoke(cli, [*arguments, *(quick if takes_settings else [])])
