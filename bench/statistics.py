@@ -157,12 +157,14 @@ def half_width(ratio: Ratio) -> float | None:
 def judge(ratio: Ratio, floor: float) -> Verdict | None:
     """Return what a speed-up may be called, None without an interval.
 
-    A difference counts when the interval leaves out 1 and the point is further from 1 than both
-    RESOLUTION and `floor`, by which the reference differed from itself.
+    A difference counts when the point is further from 1 than RESOLUTION, and the whole interval
+    lies on one side of 1 and further from it than `floor`, by which the reference differed from
+    itself.
     """
     if ratio.low is None or ratio.high is None:
         return None
-    if ratio.low <= 1 <= ratio.high or abs(ratio.point - 1) <= max(RESOLUTION, floor):
+    distance = max(ratio.low - 1, 1 - ratio.high)  # below 0 where the interval holds 1
+    if distance <= floor or distance < 0 or abs(ratio.point - 1) <= RESOLUTION:
         return "no difference resolved"
     return "faster" if ratio.point > 1 else "slower"
 

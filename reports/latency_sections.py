@@ -81,8 +81,8 @@ def _latency_caption(rows: Sequence[LatencyRow]) -> str:
         text += (
             " Speed-up: how many times faster than unfolded torch on the same device, the median "
             "of the rounds' ratios; its interval is a bootstrap over rounds. Verdict: faster or "
-            "slower when the interval leaves out 1 and the difference is above "
-            f"{RESOLUTION * 100:.0f} % and above that of the reference from itself."
+            f"slower when it differs by more than {RESOLUTION * 100:.0f} % and the whole interval "
+            "lies further from 1 than the reference came out from itself."
         )
     if any(row.speedup_floor_ratio is not None for row in rows):
         text += (

@@ -125,6 +125,10 @@ def test_without_any_clean_block_all_are_used_for_latency() -> None:
         (Ratio(1.02, 1.01, 1.03, 20), 0.0, "no difference resolved"),
         (Ratio(1.2, 0.99, 1.3, 20), 0.0, "no difference resolved"),
         (Ratio(1.2, 1.1, 1.3, 20), 0.25, "no difference resolved"),
+        (Ratio(1.2, 1.13, 1.26, 20), 0.17, "no difference resolved"),
+        (Ratio(1.2, 1.18, 1.26, 20), 0.17, "faster"),
+        (Ratio(0.8, 0.75, 0.9, 20), 0.17, "no difference resolved"),
+        (Ratio(0.8, 0.75, 0.82, 20), 0.17, "slower"),
         (Ratio(1.2, None, None, 3), 0.0, None),
     ],
 )
