@@ -1,5 +1,6 @@
 """The README's commands do what it says."""
 
+import os
 import re
 import shlex
 import shutil
@@ -25,14 +26,17 @@ def commands(start: str) -> list[str]:
     return [line for line in lines if line.startswith(f"{start} ")]
 
 
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make as a user does, also when a make runs these tests."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+
+
 @pytest.mark.parametrize("command", commands("make"))
 def test_every_make_command_is_a_target_that_sets_up_what_it_needs(command: str) -> None:
-    done = subprocess.run(
-        [*shlex.split(command), "--dry-run", "VENV=/nowhere/venv"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = make(*shlex.split(command)[1:], "--dry-run", "VENV=/nowhere/venv")
     assert done.returncode == 0, done.stderr
     assert "-m venv /nowhere/venv" in done.stdout
     assert "pip install" in done.stdout
@@ -43,7 +47,7 @@ def test_every_make_command_is_a_target_that_sets_up_what_it_needs(command: str)
 def test_make_help_names_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    shown = make("help")
     assert re.findall(r"^  make (\w+): ", shown.stdout, re.MULTILINE) == phony.split()
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import onnx
 import pytest
+import safetensors.torch
 import timm
 import torch
 import torch.nn.functional as F
