@@ -145,8 +145,8 @@ class Servant:
         allowed = _TIMED_OUTPUT_TOLERANCE * float(np.abs(expected).max())
         if output.shape != expected.shape or not np.abs(output - expected).max() <= allowed:
             raise BackendError(
-                f"a timed output at batch size {len(indices)} differs from the one of the accuracy "
-                "pass on the same images: its speed means nothing"
+                f"an output at batch size {len(indices)} differs from the one of the accuracy pass "
+                "on the same images: its speed means nothing"
             )
 
     def _batches_of(self, size: int) -> list[tuple[npt.NDArray[np.int64], Floats]]:
