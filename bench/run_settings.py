@@ -1,6 +1,7 @@
 """The configuration that a run is exported and compared with, less what training has fixed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bench.config import Config
 from bench.config_files import from_dict
@@ -8,12 +9,16 @@ from bench.errors import ConfigError
 from bench.records import Checkpoint
 from bench.runs import RunDirectory
 
-_FIXED_BY_TRAINING: dict[str, tuple[str, ...]] = {
-    "model": (),
-    "train": (),
-    "data": ("image_size", "mean", "std"),
-}
-"""Section -> keys that the weights depend on; all of the section's where none is named."""
+
+def fixed_by_training(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return, by key path, the values of a resolved configuration that the weights follow from."""
+    fixed = {
+        f"{section}.{key}": value
+        for section in ("model", "train")
+        for key, value in resolved[section].items()
+    }
+    fixed |= {f"data.{key}": resolved["data"][key] for key in ("image_size", "mean", "std")}
+    return {**fixed, "seed": resolved["seed"]}
 
 
 def settings_of(run: RunDirectory, checkpoint: Checkpoint, overrides: Sequence[str]) -> Config:
@@ -23,13 +28,11 @@ def settings_of(run: RunDirectory, checkpoint: Checkpoint, overrides: Sequence[s
     """
     origin = run.path / "run.json"
     config = from_dict(run.meta().get("config", checkpoint.config), overrides, str(origin))
-    now, then = config.model_dump(mode="json"), checkpoint.config
-    for section, keys in _FIXED_BY_TRAINING.items():
-        for key in keys or now[section]:
-            if now[section][key] != then[section][key]:
-                raise ConfigError(
-                    f"{section}.{key}: is {then[section][key]} since run {run.name} was trained, "
-                    f"and cannot be {now[section][key]} for it: train another run, "
-                    f"bench train {run.config_name} --set {section}.{key}=..."
-                )
+    now = fixed_by_training(config.model_dump(mode="json"))
+    for path, then in fixed_by_training(checkpoint.config).items():
+        if now[path] != then:
+            raise ConfigError(
+                f"{path}: is {then} since run {run.name} was trained, and cannot be {now[path]} "
+                f"for it: train another run, bench train {run.config_name} --set {path}=..."
+            )
     return config

@@ -71,7 +71,5 @@ def prepare_evaluation(settings: EvaluateSection, test: Split) -> Iterator[tuple
                 f"cannot write the {images.nbytes:,} bytes of test images to {folder}: {error}: "
                 "free space there, or name another place with TMPDIR"
             ) from error
-        yield (
-            Evaluation(settings.protocol, path, test.labels, settings.batch_size),
-            (digest.hexdigest()),
-        )
+        evaluation = Evaluation(settings.protocol, path, test.labels, settings.batch_size)
+        yield evaluation, digest.hexdigest()

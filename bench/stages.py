@@ -19,7 +19,7 @@ from bench.preprocessing import preprocess
 from bench.progress import Listener
 from bench.records import Artifact, Checkpoint, Device, Preprocessing, Run
 from bench.registry import DATASETS, MODELS
-from bench.run_settings import settings_of
+from bench.run_settings import fixed_by_training, settings_of
 from bench.runs import RunDirectory, create_run, list_runs
 from bench.splits import hold_out, prepare_evaluation, spread
 from bench.storage import file_sha256, json_sha256
@@ -242,13 +242,9 @@ def _device_name(device: Any) -> str:
 
 def _training_key(config: Config, data: ImageSet) -> str:
     """Return the hash of everything that the trained weights depend on."""
-    resolved = config.model_dump(mode="json")
     return json_sha256(
         {
-            "model": resolved["model"],
-            "train": resolved["train"],
-            "seed": resolved["seed"],
-            "input": {k: resolved["data"][k] for k in ("image_size", "mean", "std")},
+            "settings": fixed_by_training(config.model_dump(mode="json")),
             "images": data.info.sha256,
             "network": file_sha256(Path(str(MODELS.load(config.model.name).__file__))),
         }
@@ -257,14 +253,11 @@ def _training_key(config: Config, data: ImageSet) -> str:
 
 def _find_training(root: Path, config_name: str, key: str) -> RunDirectory | None:
     """Return the newest run of the configuration with the same training key."""
-    same = [
-        run
-        for run in list_runs(root)
-        if run.config_name == config_name
-        and run.meta().get("training_key") == key
-        and run.is_usable()
-    ]
-    return same[-1] if same else None
+    for run in reversed(list_runs(root)):
+        same = run.config_name == config_name and run.meta().get("training_key") == key
+        if same and run.is_usable():
+            return run
+    return None
 
 
 def _refuse_other_classes(checkpoint: Checkpoint, data: ImageSet) -> None:

@@ -155,6 +155,10 @@ BAD_INPUT = {
         ["export", "digits-001", "--set", "data.image_size=48"],
         "data.image_size: is 32 since run digits-001 was trained",
     ),
+    "a seed fixed by training": (
+        ["compare", "digits-001", "--set", "seed=5"],
+        "seed: is 0 since run digits-001 was trained",
+    ),
     "a batch that BatchNorm cannot train on": (
         ["train", "digits", "--set", "train.batch_size=1", "--set", "train.epochs=1"],
         "change train.batch_size or data.image_size",

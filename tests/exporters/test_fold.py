@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import onnx
 import pytest
-import safetensors.torch
 import timm
 import torch
 import torch.nn.functional as F
 import torchvision
+from safetensors.torch import load as from_safetensors
+from safetensors.torch import save as to_safetensors
 from timm.layers import BatchNormAct2d
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -876,7 +877,7 @@ def test_the_folded_network_can_be_copied_saved_and_laid_out_anew() -> None:
     x = image((3, 4, 9, 8))
     assert torch.equal(copy.deepcopy(folded)(x), folded(x))
     twin, _ = fold(made(activation_function_between_two_pairs))
-    twin.load_state_dict(safetensors.torch.load(safetensors.torch.save(folded.state_dict())))
+    twin.load_state_dict(from_safetensors(to_safetensors(folded.state_dict())))
     assert torch.equal(twin(x), folded(x))
     exact = folded(x).double()
     last = folded.to(memory_format=torch.channels_last)
