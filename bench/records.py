@@ -9,7 +9,14 @@ Schema history (`SCHEMA_VERSION` is in every file; others are refused): 1, the f
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from bench.record_base import Record as Record
+from bench.records_timing import Block as Block
+from bench.records_timing import Boundary as Boundary
+from bench.records_timing import Clocks as Clocks
+from bench.records_timing import StopReason as StopReason
+from bench.records_timing import Timing as Timing
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -19,14 +26,7 @@ Device = Literal["cpu", "cuda"]
 Folder = Literal["foldbench", "exporter"]
 Status = Literal["ok", "failed", "skipped"]
 Role = Literal["contender", "again", "one_thread"]
-StopReason = Literal["rounds", "narrow", "budget"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Record(BaseModel):
-    """An immutable record; unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class Preprocessing(Record):
@@ -191,43 +191,6 @@ class Artifact(Record):
     export_s: float
 
 
-class Block(Record):
-    """Consecutive timed calls in one round; shares are of its duration, None where unknown."""
-
-    round: int
-    samples_s: tuple[float, ...]
-    repeat: int = 1
-    """Which whole repetition of the rounds it belongs to."""
-    run_delay_ratio: float | None = None
-    """Time that its threads were ready but had no CPU, summed over threads."""
-    cpu_ratio: float | None = None
-    """CPU time used: the number of busy threads."""
-    pressure_ratio: float | None = None
-    """Time in which anything on the machine waited for a CPU."""
-    steal_ratio: float | None = None
-    """Time that a hypervisor gave to other machines, summed over CPUs."""
-
-
-class Timing(Record):
-    """Latency of one contender at one batch size: host array in, host array out."""
-
-    batch_size: int
-    first_call_s: float | None
-    """The first call at this batch size; None when it was not measured."""
-    warmup_calls: int
-    blocks: tuple[Block, ...]
-    checked_outputs: int = 0
-    """Timed outputs that were compared with the ones of the accuracy pass."""
-    steady: bool | None = None
-    """Whether the times had settled when the first round began."""
-    stopped: StopReason | None = None
-    """Enough clean rounds, intervals narrow enough, or the budget spent."""
-
-    def samples_s(self) -> tuple[float, ...]:
-        """Return the seconds of every timed call, in the order they were made."""
-        return tuple(s for block in self.blocks for s in block.samples_s)
-
-
 class Accuracy(Record):
     """What a contender said about the whole test split."""
 
@@ -267,10 +230,14 @@ class Measurement(Record):
     open_s: float | None = None
     """Seconds to load the file and build the session, in a fresh process."""
     import_s: float | None = None
+    libraries: dict[str, Any] | None = None
+    """Versions, switches and thread pools of what its process had loaded, as read back there."""
     peak_memory_bytes: int | None = None
     """Largest resident set of its process."""
     accuracy: Accuracy | None = None
     timings: tuple[Timing, ...] = ()
+    not_resident: str | None = None
+    """Why it was not timed within the boundary ``device`` although it ran on a GPU."""
 
 
 class Run(Record):

@@ -19,7 +19,9 @@ GROUND = {"bench", "bench.errors"}
 PLAIN = GROUND | {"bench.records", "bench.config", "bench.progress", "bench.storage"}
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.errors": (set(), set()),
-    "bench.records": (GROUND, set()),
+    "bench.record_base": (GROUND, set()),
+    "bench.records_timing": (GROUND | {"bench.record_base"}, set()),
+    "bench.records": (GROUND | {"bench.record_base", "bench.records_timing"}, set()),
     "bench.registry": (GROUND, set()),
     "bench.storage": (GROUND, set()),
     "bench.progress": (GROUND, set()),
