@@ -7,6 +7,7 @@ whose name carries its unit. Numbers are put into words in `reports` alone.
 
 from collections.abc import Iterator, Mapping
 
+from bench.advice_clocks import CLOCK_RULES
 from bench.advice_export import EXPORT_RULES
 from bench.advice_latency import LATENCY_RULES
 from bench.advice_machine import MACHINE_RULES
@@ -115,6 +116,7 @@ RULES: Mapping[str, Rule] = {
         "rows of equal precision, or run the others in float32.",
     ),
     **MACHINE_RULES,
+    **CLOCK_RULES,
     **LATENCY_RULES,
     **EXPORT_RULES,
 }

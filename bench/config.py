@@ -138,6 +138,9 @@ class CompareSection(Section):
     devices: Annotated[tuple[Literal["auto", "cpu", "cuda"], ...], Field(min_length=1)] = ("auto",)
     """auto: the CPU, and CUDA where this machine has it."""
     batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 64)
+    boundaries: Literal["auto", "host"] = "auto"
+    """host: from a host array to a host array alone. auto: on a GPU also device-resident, with
+    input and output in its memory, in rounds of their own."""
     rounds: Positive = 20
     """Clean rounds wanted at each batch size; a round times every contender once, in random order.
     A round in which something else ran is kept in the record, left out and replaced."""

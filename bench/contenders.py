@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.backends import Floats
 from bench.errors import BackendError, BenchError
@@ -11,6 +12,7 @@ from bench.jobs import Opened, Workman
 from bench.records import (
     Artifact,
     Block,
+    Boundary,
     Checkpoint,
     Device,
     Role,
@@ -36,32 +38,43 @@ class Subject:
     artifacts: tuple[Artifact, ...]
 
 
+class Series(NamedTuple):
+    """What one series of rounds times."""
+
+    batch_size: int
+    boundary: Boundary = "host"
+
+    def __str__(self) -> str:
+        """Return it in words, such as ``batch 64, device-resident``."""
+        return f"batch {self.batch_size}{', device-resident' * (self.boundary == 'device')}"
+
+
 @dataclass
 class Times:
-    """What was timed of one contender, by batch size."""
+    """What was timed of one contender, by batch size and boundary."""
 
-    warm_ups: dict[int, WarmUp] = field(default_factory=dict)
-    untimed_calls: dict[int, int] = field(default_factory=dict)
-    blocks: dict[int, list[Block]] = field(default_factory=dict)
-    stopped: dict[int, StopReason] = field(default_factory=dict)
+    warm_ups: dict[Series, WarmUp] = field(default_factory=dict)
+    untimed_calls: dict[Series, int] = field(default_factory=dict)
+    blocks: dict[Series, list[Block]] = field(default_factory=dict)
+    stopped: dict[Series, StopReason] = field(default_factory=dict)
 
-    def begin(self, batch_size: int, warm_up: WarmUp) -> None:
-        """Note a warm-up; the first one of a batch size holds the first call of all."""
-        self.warm_ups.setdefault(batch_size, warm_up)
-        self.count_untimed(batch_size, warm_up.calls)
+    def begin(self, series: Series, warm_up: WarmUp) -> None:
+        """Note a warm-up; the first one of a series holds the first call of all."""
+        self.warm_ups.setdefault(series, warm_up)
+        self.count_untimed(series, warm_up.calls)
 
-    def count_untimed(self, batch_size: int, calls: int) -> None:
+    def count_untimed(self, series: Series, calls: int) -> None:
         """Note calls that were made but not timed."""
-        self.untimed_calls[batch_size] = self.untimed_calls.get(batch_size, 0) + calls
+        self.untimed_calls[series] = self.untimed_calls.get(series, 0) + calls
 
-    def add(self, batch_size: int, blocks: Sequence[Block], stopped: StopReason) -> None:
+    def add(self, series: Series, blocks: Sequence[Block], stopped: StopReason) -> None:
         """Note the blocks of a series of rounds and why it ended."""
-        self.blocks.setdefault(batch_size, []).extend(blocks)
-        self.stopped[batch_size] = stopped
+        self.blocks.setdefault(series, []).extend(blocks)
+        self.stopped[series] = stopped
 
-    def last_round(self, batch_size: int) -> int:
-        """Return the number of the last round at a batch size, 0 before the first."""
-        return max((block.round for block in self.blocks.get(batch_size, ())), default=0)
+    def last_round(self, series: Series) -> int:
+        """Return the number of the last round of a series, 0 before the first."""
+        return max((block.round for block in self.blocks.get(series, ())), default=0)
 
 
 @dataclass
@@ -82,6 +95,8 @@ class Contender:
     times: Times = field(default_factory=Times)
     peak_memory_bytes: int | None = None
     role: Role = "contender"
+    not_resident: str | None = None
+    """Why it is not timed device-resident (any more) although it runs on a GPU."""
 
     @property
     def name(self) -> str:
@@ -93,6 +108,10 @@ class Contender:
         if self.worker is None:
             raise BackendError("no process runs it any more")
         return self.worker
+
+    def is_resident(self) -> bool:
+        """Return whether it can be timed with input and output on the device."""
+        return bool(self.opened and self.opened.resident and self.not_resident is None)
 
     def fail(self, reason: str) -> None:
         """Take it out of the comparison, with a reason; the first one stays."""
@@ -115,12 +134,18 @@ def original_of(contender: Contender, contenders: Sequence[Contender]) -> Conten
 
 
 @contextmanager
-def failures_of(contender: Contender) -> Iterator[None]:
-    """Turn an error of foldbench's own into the contender's reason; it is out from then on."""
+def failures_of(contender: Contender, boundary: Boundary = "host") -> Iterator[None]:
+    """Turn an error of foldbench's own into the contender's reason; it is out from then on.
+
+    One that fails device-resident is out there alone: its figures from host to host stay.
+    """
     try:
         yield
     except BenchError as error:
-        contender.fail(str(error))
+        if boundary == "host":
+            contender.fail(str(error))
+        else:
+            contender.not_resident = str(error)
 
 
 def list_contenders(

@@ -12,12 +12,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.backends import Floats, Session, Source
+from bench.backends import Floats, Resident, Session, Source
+from bench.clocks import ReadClocks, open_reader, read_nothing
 from bench.errors import BackendError, BenchError, one_line
 from bench.jobs import Failure, Job, Opened, TimedBlock
+from bench.libraries import describe_libraries
 from bench.preprocessing import preprocess
+from bench.records import Boundary
 from bench.registry import BACKENDS
-from bench.timing import BlockOptions, Clock, WarmUp, call, time_block, warm_up
+from bench.timing import (
+    BlockOptions,
+    Clock,
+    WarmUp,
+    call,
+    check_synchronized,
+    time_block,
+    warm_up,
+)
 
 _BATCH_MEMORY_BYTES = 256 * 2**20
 _DISTINCT_BATCHES = 32
@@ -73,6 +84,7 @@ class Servant:
         self._clock = clock
         self._images = np.load(job.images, mmap_mode="r", allow_pickle=False)
         self._session = session
+        self._read_clocks: ReadClocks = read_nothing
         self._logits: Floats | None = None
         self._batches: dict[int, list[tuple[npt.NDArray[np.int64], Floats]]] = {}
 
@@ -85,8 +97,15 @@ class Servant:
         session = backend.open(source, device=self._job.device, threads=self._job.threads)
         opened = self._clock()
         self._session = self._stack.enter_context(session)
+        self._read_clocks = open_reader(session.device)
         return Opened(
-            session.device, session.runtime, session.threads, imported - started, opened - imported
+            session.device,
+            session.runtime,
+            session.threads,
+            imported - started,
+            opened - imported,
+            resident=session.device.startswith("cuda") and isinstance(session, Resident),
+            libraries=describe_libraries(),
         )
 
     def evaluate(self) -> Floats:
@@ -106,11 +125,17 @@ class Servant:
         return self._logits
 
     def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        """Time one block; raise BackendError when its last output is not the right one."""
+        """Time one block; raise BackendError when its last output is not the right one.
+
+        Also where the boundary is the device and synchronising it does not wait for it.
+        """
         batches = self._batches_of(batch_size)
-        timed = time_block(self._opened(), [x for _, x in batches], options, self._clock)
+        inputs = [x for _, x in batches]
+        timed = time_block(self._opened(), inputs, options, self._clock, self._read_clocks)
         self._check(batches[timed.batch][0], timed.output)
-        return TimedBlock(timed.settle_calls, timed.samples_s, timed.interference)
+        if options.boundary == "device":
+            check_synchronized(self._opened(), inputs[timed.batch], self._clock)
+        return TimedBlock(timed.settle_calls, timed.samples_s, timed.interference, timed.clocks)
 
     def expect(self, logits: Floats) -> None:
         """Take `logits` (N, classes) as what timed outputs have to be.
@@ -122,11 +147,10 @@ class Servant:
         first = np.arange(min(self._job.batch_size, self._count))
         self._check(first, call(self._opened(), self._inputs(first)))
 
-    def warm_up(self, batch_size: int, least_s: float) -> WarmUp:
+    def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
         """Make untimed calls until the times settle, from the first call at this batch size on."""
-        return warm_up(
-            self._opened(), [x for _, x in self._batches_of(batch_size)], least_s, self._clock
-        )
+        inputs = [x for _, x in self._batches_of(batch_size)]
+        return warm_up(self._opened(), inputs, least_s, self._clock, boundary)
 
     def memory(self) -> int | None:
         """Return the largest resident set of this process so far, bytes; None where unknown."""

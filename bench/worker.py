@@ -11,6 +11,7 @@ from typing import Any
 from bench.backends import Floats
 from bench.errors import BackendError
 from bench.jobs import Failure, Job, Opened, TimedBlock
+from bench.records import Boundary
 from bench.servant import serve
 from bench.timing import BlockOptions, WarmUp
 
@@ -42,9 +43,9 @@ class Worker:
         """Tell it what timed outputs have to be, instead of having it evaluate."""
         self._ask("expect", logits)
 
-    def warm_up(self, batch_size: int, least_s: float) -> WarmUp:
+    def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
         """Have it make untimed calls until the times settle."""
-        return self._ask("warm_up", batch_size, least_s)
+        return self._ask("warm_up", batch_size, least_s, boundary)
 
     def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
         """Have it time one block of calls at `batch_size`."""

@@ -32,7 +32,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.advice": (
         PLAIN
         | {"bench.statistics", "bench.advice_rule", "bench.advice_latency"}
-        | {"bench.advice_machine", "bench.advice_export"},
+        | {"bench.advice_machine", "bench.advice_export", "bench.advice_clocks"},
         set(),
     ),
     "bench.advice_rule": (PLAIN | {"bench.statistics"}, set()),
@@ -44,9 +44,21 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         PLAIN | {"bench.statistics", "bench.speedups", "bench.advice_rule"},
         set(),
     ),
+    "bench.advice_clocks": (
+        PLAIN | {"bench.statistics", "bench.speedups", "bench.advice_rule"},
+        set(),
+    ),
     "bench.advice_export": (PLAIN | {"bench.advice_rule"}, set()),
     "bench.interference": (GROUND, set()),
-    "bench.timing": (GROUND | {"bench.backends", "bench.interference"}, set()),
+    "bench.host": (GROUND, set()),
+    "bench.gpu": (GROUND, set()),
+    "bench.libraries": (GROUND, set()),
+    "bench.environment": (GROUND | {"bench.host", "bench.gpu"}, set()),
+    "bench.clocks": (GROUND | {"bench.host", "bench.gpu", "bench.records"}, set()),
+    "bench.timing": (
+        GROUND | {"bench.backends", "bench.interference", "bench.clocks", "bench.records"},
+        set(),
+    ),
     "bench.speedups": (PLAIN | {"bench.statistics"}, set()),
     "bench.comparable": (PLAIN, set()),
     "bench.difference": (

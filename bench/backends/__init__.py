@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,21 @@ class Session(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+@runtime_checkable
+class Resident(Protocol):
+    """What a session has besides that can keep input and output in the device's memory.
+
+    Where it runs on a GPU, it is then also timed without transfers.
+    """
+
+    def place(self, x: Floats) -> None:
+        """Bring `x`, as for bind(), to the device before returning.
+
+        The steps that follow, until the next bind(), read it there and leave their output there;
+        output() fetches that, and may be asked for it again.
+        """
 
 
 class Backend(Protocol):

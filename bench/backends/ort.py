@@ -24,7 +24,8 @@ class OrtSession:
         self._input = session.get_inputs()[0].name
         self._outputs = [session.get_outputs()[0].name]
         self._x: Floats | None = None
-        self._y: Floats | None = None
+        self._y: Any = None
+        self._placed: Any = None  # the IO binding that keeps input and output on the device
         self.threads = session.get_session_options().intra_op_num_threads
         provider = check_provider(device, session.get_providers())
         self.device = "cpu" if device == "cpu" else "cuda:0"
@@ -34,20 +35,36 @@ class OrtSession:
 
     def bind(self, x: Floats) -> None:
         """Take (N, C, H, W) float32; the runtime copies it to a GPU when it runs."""
-        self._x = x
+        self._x, self._placed, self._y = x, None, None
+
+    def place(self, x: Floats) -> None:
+        """Bring (N, C, H, W) float32 to the device; outputs stay there until they are fetched."""
+        kind = self.device.partition(":")[0]
+        self._placed = self._session.io_binding()
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(x, kind, 0)
+        self._placed.bind_ortvalue_input(self._input, value)
+        self._placed.bind_output(self._outputs[0], kind, 0)
+        self._placed.synchronize_inputs()
+        self._y = None
 
     def step(self) -> None:
-        """Run the session; returns when the output is in host memory."""
-        self._y = self._session.run(self._outputs, {self._input: self._x})[0]
+        """Run the session; unless its input was placed, returns with the output in host memory."""
+        if self._placed is None:
+            self._y = self._session.run(self._outputs, {self._input: self._x})[0]
+        else:
+            self._session.run_with_iobinding(self._placed)
+            self._y = self._placed
 
     def synchronize(self) -> None:
-        """Nothing to wait for: run() returns host arrays."""
+        """Wait for outputs that stay on the device; run() itself returns host arrays."""
+        if self._placed is not None:
+            self._placed.synchronize_outputs()
 
     def output(self) -> Floats:
         """Return the logits of the last step, (N, classes) float32."""
         if self._y is None:
             raise BackendError("output() before step(): run the network first")
-        return self._y
+        return self._y if self._placed is None else self._y.copy_outputs_to_cpu()[0]
 
     def __enter__(self) -> Self:
         return self
@@ -58,7 +75,7 @@ class OrtSession:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._session = self._x = self._y = None
+        self._session = self._placed = self._x = self._y = None
 
 
 def check_provider(device: Device, held: list[str]) -> str:

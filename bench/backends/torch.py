@@ -37,6 +37,11 @@ class TorchSession:
         """Take (N, C, H, W) float32; on the CPU without a copy."""
         self._x = torch.from_numpy(x).to(self._target)
 
+    def place(self, x: Floats) -> None:
+        """Take (N, C, H, W) float32 and wait until it is on the device; outputs stay there."""
+        self.bind(x)
+        self.synchronize()
+
     def step(self) -> None:
         """Run the module's forward on the bound input."""
         if self._x is None:
