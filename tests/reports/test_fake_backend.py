@@ -15,7 +15,7 @@ from bench.contenders import Contender, Subject
 from bench.interference import Interference
 from bench.jobs import Job, Opened, TimedBlock
 from bench.progress import Silence
-from bench.records import Run
+from bench.records import Boundary, Run
 from bench.servant import Servant
 from bench.timing import BlockOptions, WarmUp
 from reports.render import render
@@ -50,14 +50,15 @@ class Local:
     def expect(self, logits: np.ndarray) -> None:
         self._servant.expect(logits)
 
-    def warm_up(self, batch_size: int, least_s: float) -> WarmUp:
-        return self._servant.warm_up(batch_size, least_s)
+    def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
+        return self._servant.warm_up(batch_size, least_s, boundary)
 
     def memory(self) -> int:
         return 100 * 2**20
 
     def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        return replace(self._servant.time(batch_size, options), interference=QUIET)
+        timed = self._servant.time(batch_size, options)
+        return replace(timed, interference=QUIET, clocks=None)
 
     def close(self) -> None:
         self._stack.close()
