@@ -1,6 +1,7 @@
 """From host to host, and on the device alone: a made-up GPU whose transfers take a known time."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,8 @@ from bench.compare import to_timing
 from bench.config import CompareSection
 from bench.contenders import Contender, Series
 from bench.errors import BackendError
-from bench.jobs import Opened
+from bench.interference import Interference
+from bench.jobs import Opened, TimedBlock
 from bench.latency import measure_latency
 from bench.progress import Silence
 from bench.servant import Servant
@@ -24,6 +26,10 @@ from bench.timing import BlockOptions, check_synchronized, time_block, time_resi
 STEP_S, TRANSFER_S, LAUNCH_S = 0.25, 0.0625, 0.03125
 RESIDENT = BlockOptions(calls=5, block_s=0, settle_s=0, boundary="device")
 HOST = BlockOptions(calls=5, block_s=0, settle_s=0)
+
+
+QUIET = Interference(run_delay_ratio=0.0, cpu_ratio=1.0, pressure_ratio=0.0, steal_ratio=0.0)
+"""In place of what really ran beside the test."""
 
 
 class Forgetful(FakeGpuSession):
@@ -117,8 +123,11 @@ class Local:
         job = SimpleNamespace(images=images, checkpoint=checkpoint, batch_size=4)
         self.servant = Servant(job, ExitStack(), clock, session)
         self.servant.evaluate()
-        self.time, self.warm_up = self.servant.time, self.servant.warm_up
+        self.warm_up = self.servant.warm_up
         self.closed = False
+
+    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
+        return replace(self.servant.time(batch_size, options), interference=QUIET)
 
     def close(self) -> None:
         self.closed = True
