@@ -122,3 +122,35 @@ def test_warming_up_ends_even_when_the_times_never_settle() -> None:
     warm = warm_up(FakeSession(lambda size: next(times), clock), batches(1), 0.5, clock)
     assert not warm.steady
     assert clock.now_s >= 3.0
+
+
+def test_a_worker_sets_what_it_has_loaded_apart_from_what_may_be_garbage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise looking for garbage before each block takes longer than the block."""
+    from bench import servant
+
+    calls: list[str] = []
+    requests = iter([("open",), ("memory",)])
+
+    class Connection:
+        def recv(self) -> tuple[str, ...]:
+            try:
+                return next(requests)
+            except StopIteration:
+                raise EOFError from None
+
+        def send(self, answer: object) -> None:
+            calls.append("answer")
+
+    class Servant:
+        def __init__(self, *_: object) -> None:
+            self.open = self.memory = lambda: None
+
+    monkeypatch.setattr(servant, "Servant", Servant)
+    monkeypatch.setattr(servant.os, "dup2", lambda *_: None)
+    monkeypatch.setattr(servant.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(servant.gc, "freeze", lambda: calls.append("freeze"))
+    monkeypatch.setattr(servant.gc, "collect", lambda: calls.append("collect"))
+    servant.serve(Connection(), None)  # type: ignore[arg-type]
+    assert calls == ["collect", "freeze", "answer", "answer"]
