@@ -180,6 +180,7 @@ def _to_measurement(
         reason=contender.reason,
         source_sha256=contender.source_sha256,
         size_bytes=contender.size_bytes,
+        precision=opened.precision if opened else "float32",
         threads=opened.threads if opened else None,
         open_s=opened.open_s if opened else None,
         import_s=opened.import_s if opened else None,

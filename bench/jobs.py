@@ -15,6 +15,7 @@ class Job:
     """What a worker is to open and on which images."""
 
     backend: str
+    """With its options, such as ``ort:micro=16``."""
     device: Device
     threads: int
     variant: Variant
@@ -36,6 +37,8 @@ class Opened:
     device: str
     runtime: str
     threads: int
+    precision: str
+    """What it computes in, such as ``float32``."""
     import_s: float
     """Seconds to import the runtime."""
     open_s: float

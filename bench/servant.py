@@ -16,12 +16,13 @@ from bench.backends import Floats, Session, Source
 from bench.errors import BackendError, BenchError, one_line
 from bench.jobs import Failure, Job, Opened, TimedBlock
 from bench.preprocessing import preprocess
-from bench.registry import BACKENDS
+from bench.specs import load_backend, parse_spec
 from bench.timing import BlockOptions, Clock, WarmUp, call, time_block, warm_up
 
 _BATCH_MEMORY_BYTES = 256 * 2**20
 _DISTINCT_BATCHES = 32
-_TIMED_OUTPUT_TOLERANCE = 1e-3
+_TIMED_OUTPUT_TOLERANCE = {"float32": 1e-3, "tf32": 1e-2, "float16": 1e-2}
+_COARSE_TOLERANCE = 5e-2  # bfloat16 keeps 8 bits of a number, int8 has 8 in all
 """Allowed difference of a timed output from the accuracy pass, relative to the largest logit: wide
 enough for another batch size's kernels, far too narrow for a wrong answer."""
 
@@ -79,14 +80,22 @@ class Servant:
     def open(self) -> Opened:
         """Open the network; raise BackendError when it cannot be had as asked."""
         started = self._clock()
-        backend = BACKENDS.load(self._job.backend)
+        spec = parse_spec(self._job.backend)
+        backend = load_backend(spec)
         imported = self._clock()
         source = Source(path=self._job.path, build_module=lambda: build_module(self._job))
-        session = backend.open(source, device=self._job.device, threads=self._job.threads)
+        session = backend.open(
+            source, device=self._job.device, threads=self._job.threads, options=spec.options
+        )
         opened = self._clock()
         self._session = self._stack.enter_context(session)
         return Opened(
-            session.device, session.runtime, session.threads, imported - started, opened - imported
+            session.device,
+            session.runtime,
+            session.threads,
+            session.precision,
+            imported - started,
+            opened - imported,
         )
 
     def evaluate(self) -> Floats:
@@ -142,7 +151,8 @@ class Servant:
         if self._logits is None:
             raise BackendError("timed before its accuracy was taken")
         expected = self._logits[indices]
-        allowed = _TIMED_OUTPUT_TOLERANCE * float(np.abs(expected).max())
+        share = _TIMED_OUTPUT_TOLERANCE.get(self._opened().precision, _COARSE_TOLERANCE)
+        allowed = share * float(np.abs(expected).max())
         if output.shape != expected.shape or not np.abs(output - expected).max() <= allowed:
             raise BackendError(
                 f"an output at batch size {len(indices)} differs from the one of the accuracy pass "

@@ -24,7 +24,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.storage": (GROUND, set()),
     "bench.progress": (GROUND, set()),
     "bench.config": (PLAIN, set()),
-    "bench.config_files": (PLAIN | {"bench.registry"}, set()),
+    "bench.specs": (GROUND | {"bench.registry"}, set()),
+    "bench.config_files": (PLAIN | {"bench.registry", "bench.specs"}, set()),
     "bench.statistics": (GROUND, set()),
     "bench.accuracy": (PLAIN, set()),
     "bench.advice": (

@@ -5,11 +5,12 @@ from typing import Any, Self
 
 import onnxruntime
 
-from bench.backends import Floats, Format, Source
+from bench.backends import NO_OPTIONS, Floats, Format, Options, Source
 from bench.errors import BackendError, one_line
 from bench.records import Device
 
 FORMAT: Format = "onnx"
+OPTIONS: dict[str, str] = {}
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _HIGH = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -18,6 +19,8 @@ _SILENT = 4  # what the runtime would log on the way is checked and raised here
 
 class OrtSession:
     """An InferenceSession called with host arrays; graph optimisation ALL, spinning as shipped."""
+
+    precision = "float32"
 
     def __init__(self, session: Any, device: Device) -> None:
         self._session: Any = session
@@ -77,7 +80,9 @@ def check_provider(device: Device, held: list[str]) -> str:
     return wanted
 
 
-def open(source: Source, *, device: Device, threads: int) -> OrtSession:
+def open(
+    source: Source, *, device: Device, threads: int, options: Options = NO_OPTIONS
+) -> OrtSession:
     """Open the source's .onnx file on `device`.
 
     Raises BackendError when onnxruntime cannot load it, has no such provider, or fell back.
@@ -90,15 +95,15 @@ def open(source: Source, *, device: Device, threads: int) -> OrtSession:
             f"(it has {', '.join(onnxruntime.get_available_providers())}): "
             "pip install onnxruntime-gpu"
         )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = _HIGH
-    options.log_severity_level = _SILENT
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    settings.graph_optimization_level = _HIGH
+    settings.log_severity_level = _SILENT
     try:
         session = onnxruntime.InferenceSession(
-            str(source.path), options, providers=_provider_options(device), enable_fallback=0
+            str(source.path), settings, providers=_provider_options(device), enable_fallback=0
         )
     except Exception as error:  # onnxruntime raises bare Exceptions of its own
         raise BackendError(

@@ -6,15 +6,18 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from bench.backends import Floats, Format, Source
+from bench.backends import NO_OPTIONS, Floats, Format, Options, Source
 from bench.errors import BackendError
 from bench.records import Device
 
 FORMAT: Format = "module"
+OPTIONS: dict[str, str] = {}
 
 
 class TorchSession:
     """A module in eval mode under inference_mode; TF32 off, so that float32 means float32."""
+
+    precision = "float32"
 
     def __init__(self, module: nn.Module, device: torch.device, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -84,7 +87,9 @@ class TorchSession:
         del self._module
 
 
-def open(source: Source, *, device: Device, threads: int) -> TorchSession:
+def open(
+    source: Source, *, device: Device, threads: int, options: Options = NO_OPTIONS
+) -> TorchSession:
     """Open the source's module on `device`; raise BackendError without a CUDA device."""
     if device == "cuda" and not torch.cuda.is_available():
         build = torch.version.cuda or "none: a CPU build"
