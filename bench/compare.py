@@ -65,7 +65,7 @@ def compare(
             stack.callback(contender.close)
 
         def start(contender: Contender) -> None:
-            _start(contender, hire(_describe_job(subject, contender, evaluation, threads)))
+            _start(contender, hire(describe_job(subject, contender, evaluation, threads)))
 
         reference = _evaluate(subject, contenders, evaluation, start, listener)
         measure_latency(contenders, settings, listener)
@@ -132,9 +132,10 @@ def _logits_of(contender: Contender | None) -> Floats:
     return contender.logits
 
 
-def _describe_job(
+def describe_job(
     subject: Subject, contender: Contender, evaluation: Evaluation, threads: int
 ) -> Job:
+    """Return what the contender's worker is to open, and on which images."""
     if contender.path is None:
         raise ValueError(f"{contender.name} has no file to run")
     return Job(

@@ -7,6 +7,7 @@ from typing import Protocol
 from bench.backends import Floats
 from bench.interference import Interference
 from bench.records import Checkpoint, Device, Variant
+from bench.records_profile import OperatorTime
 from bench.timing import BlockOptions, WarmUp
 
 
@@ -81,6 +82,9 @@ class Workman(Protocol):
 
     def memory(self) -> int | None:
         """Return the largest resident set so far, bytes; None where unknown."""
+
+    def profile(self, batch_size: int, runs: int) -> tuple[OperatorTime, ...]:
+        """Return each operator's time over `runs` runs of the network at `batch_size`."""
 
     def close(self) -> None:
         """Free everything."""

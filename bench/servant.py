@@ -16,6 +16,7 @@ from bench.backends import Floats, Session, Source
 from bench.errors import BackendError, BenchError, one_line
 from bench.jobs import Failure, Job, Opened, TimedBlock
 from bench.preprocessing import preprocess
+from bench.records_profile import OperatorTime
 from bench.specs import load_backend, parse_spec
 from bench.timing import BlockOptions, Clock, WarmUp, call, time_block, warm_up
 
@@ -83,9 +84,8 @@ class Servant:
         spec = parse_spec(self._job.backend)
         backend = load_backend(spec)
         imported = self._clock()
-        source = Source(path=self._job.path, build_module=lambda: build_module(self._job))
         session = backend.open(
-            source, device=self._job.device, threads=self._job.threads, options=spec.options
+            self._source(), device=self._job.device, threads=self._job.threads, options=spec.options
         )
         opened = self._clock()
         self._session = self._stack.enter_context(session)
@@ -145,6 +145,25 @@ class Servant:
             return None
         found = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
         return next((int(kibibytes) * 1024 for kibibytes in found), None)
+
+    def profile(self, batch_size: int, runs: int) -> tuple[OperatorTime, ...]:
+        """Return each operator's time in a session of its own, under the runtime's profiler."""
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's would log each start and stop
+        spec = parse_spec(self._job.backend)
+        backend = load_backend(spec)
+        if not hasattr(backend, "profile"):
+            raise BackendError(f"backend {spec.backend!r} has no profiler of operators")
+        return backend.profile(
+            self._source(),
+            device=self._job.device,
+            threads=self._job.threads,
+            options=spec.options,
+            batches=[x for _, x in self._batches_of(batch_size)],
+            runs=runs,
+        )
+
+    def _source(self) -> Source:
+        return Source(path=self._job.path, build_module=lambda: build_module(self._job))
 
     def _check(self, indices: npt.NDArray[np.int64], output: Floats) -> None:
         """Raise BackendError when a timed output is not what the accuracy pass gave."""

@@ -5,7 +5,9 @@ A plug-in module has
 - ``FORMAT``: ``"module"`` (it runs the torch module itself) or ``"onnx"``,
 - ``OPTIONS``: what else can be asked of it, each name with what it does; a contender is written
   ``backend:option+option=value``,
-- ``open(source, *, device, threads, options={}) -> Session``.
+- ``open(source, *, device, threads, options={}) -> Session``,
+- where its runtime has a profiler, ``profile(source, *, device, threads, options, batches, runs)``,
+  which returns an ``OperatorTime`` for each operator.
 
 A backend never reads a clock and never decides what is compared. It raises BackendError with the
 reason when it cannot give exactly what was asked: a device that is missing or was not really used.

@@ -1,5 +1,6 @@
 """PyTorch eager: the module itself, float32, on the CPU or CUDA."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -7,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.backends import NO_OPTIONS, Floats, Format, Options, Source
+from bench.backends._torch_profile import profile_calls
 from bench.errors import BackendError
 from bench.records import Device
+from bench.records_profile import OperatorTime
 
 FORMAT: Format = "module"
 OPTIONS: dict[str, str] = {}
@@ -99,3 +102,23 @@ def open(
         )
     target = torch.device("cuda:0" if device == "cuda" else "cpu")
     return TorchSession(source.build_module(), target, threads)
+
+
+def profile(
+    source: Source,
+    *,
+    device: Device,
+    threads: int,
+    options: Options,
+    batches: Sequence[Floats],
+    runs: int,
+) -> tuple[OperatorTime, ...]:
+    """Return each operator's time as torch's profiler sees it; raises what `open` raises."""
+    with open(source, device=device, threads=threads, options=options) as session:
+
+        def run(x: Floats) -> None:
+            session.bind(x)
+            session.step()
+            session.synchronize()
+
+        return profile_calls(run, batches, runs, on_cuda=device == "cuda")
