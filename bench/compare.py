@@ -66,7 +66,7 @@ def compare(
             stack.callback(contender.close)
 
         def start(contender: Contender) -> None:
-            _start(contender, hire(_describe_job(subject, contender, evaluation, threads)))
+            _start(contender, hire(describe_job(subject, contender, evaluation, threads)))
 
         reference = _evaluate(subject, contenders, evaluation, start, listener)
         measure_latency(contenders, settings, listener)
@@ -133,9 +133,10 @@ def _logits_of(contender: Contender | None) -> Floats:
     return contender.logits
 
 
-def _describe_job(
+def describe_job(
     subject: Subject, contender: Contender, evaluation: Evaluation, threads: int
 ) -> Job:
+    """Return what the contender's worker is to open, and on which images."""
     if contender.path is None:
         raise ValueError(f"{contender.name} has no file to run")
     return Job(
@@ -183,6 +184,7 @@ def _to_measurement(
         reason=contender.reason,
         source_sha256=contender.source_sha256,
         size_bytes=contender.size_bytes,
+        precision=opened.precision if opened else "float32",
         threads=opened.threads if opened else None,
         open_s=opened.open_s if opened else None,
         import_s=opened.import_s if opened else None,

@@ -20,7 +20,7 @@ from bench.records import (
     StopReason,
     Variant,
 )
-from bench.registry import BACKENDS
+from bench.specs import load_backend, parse_spec
 from bench.storage import file_sha256
 from bench.timing import WarmUp
 
@@ -177,14 +177,17 @@ def list_self_checks(contenders: Sequence[Contender], threads: int) -> list[Cont
 def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Contender]:
     """Yield the rows of one backend on one device."""
     try:
-        needs = BACKENDS.load(backend).FORMAT
+        spec = parse_spec(backend)
+        module = load_backend(spec)
     except BenchError as error:
         yield Contender(backend, "folded", device, reason=str(error), status="failed")
         return
-    if needs == "module":
+    backend = str(spec)
+    if module.FORMAT == "module":
         weights = subject.folder / subject.checkpoint.weights
         sha256, size = subject.checkpoint.sha256, subject.checkpoint.size_bytes
-        yield Contender(backend, "unfolded", device, weights, sha256, size)
+        if str(spec) == "torch":  # the reference; all else is a way of shipping it
+            yield Contender(backend, "unfolded", device, weights, sha256, size)
         yield Contender(backend, "folded", device, weights, sha256)
         return
     if not subject.artifacts:

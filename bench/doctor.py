@@ -233,7 +233,7 @@ def _with_input(module: Any, change: Callable[[Any], Any]) -> Any:
 class _Constant:
     """A session that answers the same whatever it is asked."""
 
-    device, runtime, threads = "cpu", "constant", 1
+    device, runtime, threads, precision = "cpu", "constant", 1, "float32"
 
     def __init__(self, answer: Floats) -> None:
         self._answer = answer

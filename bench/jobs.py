@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from bench.backends import Floats
 from bench.interference import Interference
 from bench.records import Boundary, Checkpoint, Clocks, Device, Variant
+from bench.records_profile import OperatorTime
 from bench.timing import BlockOptions, WarmUp
 
 
@@ -15,6 +16,7 @@ class Job:
     """What a worker is to open and on which images."""
 
     backend: str
+    """With its options, such as ``ort:micro=16``."""
     device: Device
     threads: int
     variant: Variant
@@ -36,6 +38,8 @@ class Opened:
     device: str
     runtime: str
     threads: int
+    precision: str
+    """What it computes in, such as ``float32``."""
     import_s: float
     """Seconds to import the runtime."""
     open_s: float
@@ -83,6 +87,9 @@ class Workman(Protocol):
 
     def memory(self) -> int | None:
         """Return the largest resident set so far, bytes; None where unknown."""
+
+    def profile(self, batch_size: int, runs: int) -> tuple[OperatorTime, ...]:
+        """Return each operator's time over `runs` runs of the network at `batch_size`."""
 
     def close(self) -> None:
         """Free everything."""

@@ -21,7 +21,7 @@ from bench.records_timing import Timing as Timing
 SCHEMA_VERSION: Literal[1] = 1
 
 Protocol = Literal["homework", "clean"]
-Variant = Literal["unfolded", "folded"]
+Variant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$")]
 Device = Literal["cpu", "cuda"]
 Folder = Literal["foldbench", "exporter"]
 Status = Literal["ok", "failed", "skipped"]

@@ -20,7 +20,8 @@ from bench.jobs import Failure, Job, Opened, TimedBlock
 from bench.libraries import describe_libraries
 from bench.preprocessing import preprocess
 from bench.records import Boundary
-from bench.registry import BACKENDS
+from bench.records_profile import OperatorTime
+from bench.specs import load_backend, parse_spec
 from bench.timing import (
     BlockOptions,
     Clock,
@@ -33,7 +34,8 @@ from bench.timing import (
 
 _BATCH_MEMORY_BYTES = 256 * 2**20
 _DISTINCT_BATCHES = 32
-_TIMED_OUTPUT_TOLERANCE = 1e-3
+_TIMED_OUTPUT_TOLERANCE = {"float32": 1e-3, "tf32": 1e-2, "float16": 1e-2}
+_COARSE_TOLERANCE = 5e-2  # bfloat16 keeps 8 bits of a number, int8 has 8 in all
 """Allowed difference of a timed output from the accuracy pass, relative to the largest logit: wide
 enough for another batch size's kernels, far too narrow for a wrong answer."""
 
@@ -95,10 +97,12 @@ class Servant:
     def open(self) -> Opened:
         """Open the network; raise BackendError when it cannot be had as asked."""
         started = self._clock()
-        backend = BACKENDS.load(self._job.backend)
+        spec = parse_spec(self._job.backend)
+        backend = load_backend(spec)
         imported = self._clock()
-        source = Source(path=self._job.path, build_module=lambda: build_module(self._job))
-        session = backend.open(source, device=self._job.device, threads=self._job.threads)
+        session = backend.open(
+            self._source(), device=self._job.device, threads=self._job.threads, options=spec.options
+        )
         opened = self._clock()
         self._session = self._stack.enter_context(session)
         self._read_clocks = open_reader(session.device)
@@ -106,6 +110,7 @@ class Servant:
             session.device,
             session.runtime,
             session.threads,
+            session.precision,
             imported - started,
             opened - imported,
             resident=session.device.startswith("cuda") and isinstance(session, Resident),
@@ -165,12 +170,32 @@ class Servant:
         found = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
         return next((int(kibibytes) * 1024 for kibibytes in found), None)
 
+    def profile(self, batch_size: int, runs: int) -> tuple[OperatorTime, ...]:
+        """Return each operator's time in a session of its own, under the runtime's profiler."""
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's would log each start and stop
+        spec = parse_spec(self._job.backend)
+        backend = load_backend(spec)
+        if not hasattr(backend, "profile"):
+            raise BackendError(f"backend {spec.backend!r} has no profiler of operators")
+        return backend.profile(
+            self._source(),
+            device=self._job.device,
+            threads=self._job.threads,
+            options=spec.options,
+            batches=[x for _, x in self._batches_of(batch_size)],
+            runs=runs,
+        )
+
+    def _source(self) -> Source:
+        return Source(path=self._job.path, build_module=lambda: build_module(self._job))
+
     def _check(self, indices: npt.NDArray[np.int64], output: Floats) -> None:
         """Raise BackendError when a timed output is not what the accuracy pass gave."""
         if self._logits is None:
             raise BackendError("timed before its accuracy was taken")
         expected = self._logits[indices]
-        allowed = _TIMED_OUTPUT_TOLERANCE * float(np.abs(expected).max())
+        share = _TIMED_OUTPUT_TOLERANCE.get(self._opened().precision, _COARSE_TOLERANCE)
+        allowed = share * float(np.abs(expected).max())
         if output.shape != expected.shape or not np.abs(output - expected).max() <= allowed:
             raise BackendError(
                 f"an output at batch size {len(indices)} differs from the one of the accuracy pass "

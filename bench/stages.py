@@ -90,7 +90,7 @@ def export(
     config = settings_of(run, checkpoint, overrides)
     module = load_checkpoint(checkpoint, run.path)
     data = load_data(config, places, listener)
-    _refuse_other_classes(checkpoint, data)
+    refuse_other_classes(checkpoint, data)
     pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
     images = preprocess(pixels, checkpoint.preprocessing)
     options = ExportOptions(config.export.fold_bn, config.export.opset, config.export.passes)
@@ -118,14 +118,14 @@ def compare_run(
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
     data = load_data(config, places, listener)
-    _refuse_other_classes(checkpoint, data)
+    refuse_other_classes(checkpoint, data)
     settings = config.compare
     threads = settings.threads or usable_cores()
     environment = describe_environment()
     foreign_load_cores = measure_foreign_load()
     with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, sha256):
         subject = Subject(run.path, checkpoint, run.artifacts())
-        contenders = list_contenders(subject, settings.backends, _devices(settings.devices))
+        contenders = list_contenders(subject, settings.backends, devices_of(settings.devices))
         if settings.self_checks:
             contenders += list_self_checks(contenders, threads)
         measurements = compare(
@@ -260,7 +260,8 @@ def _find_training(root: Path, config_name: str, key: str) -> RunDirectory | Non
     return None
 
 
-def _refuse_other_classes(checkpoint: Checkpoint, data: ImageSet) -> None:
+def refuse_other_classes(checkpoint: Checkpoint, data: ImageSet) -> None:
+    """Raise DataError when the images have other classes than the network was trained on."""
     if data.info.classes != checkpoint.classes:
         raise DataError(
             f"{data.info.title} has other classes ({', '.join(data.info.classes[:3])}, …) than "
@@ -269,7 +270,7 @@ def _refuse_other_classes(checkpoint: Checkpoint, data: ImageSet) -> None:
         )
 
 
-def _devices(asked: Sequence[str]) -> tuple[Device, ...]:
+def devices_of(asked: Sequence[str]) -> tuple[Device, ...]:
     """Return the devices to use; ``auto`` is the CPU, and CUDA where there is an NVIDIA GPU."""
     devices: list[Device] = []
     for name in asked:

@@ -8,6 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from bench.records import Artifact, Run
+    from bench.records_profile import Profile
     from bench.runs import RunDirectory
     from bench.stages import Places
 
@@ -40,6 +41,15 @@ def compare(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> 
     command = ("bench", *sys.argv[1:])
     with listening() as listener:
         return stages.compare_run(run, overrides, places, listener, command)
+
+
+def profile(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "Profile":
+    """Profile one run."""
+    from bench.console import listening
+    from bench.stages_profile import profile_run
+
+    with listening() as listener:
+        return profile_run(run, overrides, places, listener)
 
 
 def choose_runs(

@@ -12,6 +12,7 @@ from bench.backends import Floats
 from bench.errors import BackendError
 from bench.jobs import Failure, Job, Opened, TimedBlock
 from bench.records import Boundary
+from bench.records_profile import OperatorTime
 from bench.servant import serve
 from bench.timing import BlockOptions, WarmUp
 
@@ -54,6 +55,10 @@ class Worker:
     def memory(self) -> int | None:
         """Return the largest resident set of the process so far, bytes; None where unknown."""
         return self._ask("memory")
+
+    def profile(self, batch_size: int, runs: int) -> tuple[OperatorTime, ...]:
+        """Have it run the network under its runtime's own profiler."""
+        return self._ask("profile", batch_size, runs)
 
     def close(self) -> None:
         """End the process, gently if it still listens."""

@@ -24,6 +24,7 @@ QUICK = (
     "compare.block_s=0",
     "compare.settle_s=0",
     "compare.warm_up_s=0",
+    "compare.budget_s=30",
     "compare.self_checks=false",
 )
 """The digits config, cut down to seconds."""

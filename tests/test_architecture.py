@@ -16,7 +16,8 @@ HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "o
 # For each part: which of ours it may import, and which heavy packages. Lighter third-party packages
 # are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
 GROUND = {"bench", "bench.errors"}
-PLAIN = GROUND | {"bench.records", "bench.config", "bench.progress", "bench.storage"}
+RECORDS = {"bench.records", "bench.records_profile"}
+PLAIN = GROUND | RECORDS | {"bench.config", "bench.progress", "bench.storage"}
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.errors": (set(), set()),
     "bench.record_base": (GROUND, set()),
@@ -26,7 +27,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.storage": (GROUND, set()),
     "bench.progress": (GROUND, set()),
     "bench.config": (PLAIN, set()),
-    "bench.config_files": (PLAIN | {"bench.registry"}, set()),
+    "bench.specs": (GROUND | {"bench.registry"}, set()),
+    "bench.config_files": (PLAIN | {"bench.registry", "bench.specs"}, set()),
     "bench.statistics": (GROUND, set()),
     "bench.accuracy": (PLAIN, set()),
     "bench.advice": (

@@ -147,7 +147,7 @@ def contender(
     row = Contender(backend, "unfolded", device)
     row.worker = Local(session, clock, images)
     resident = isinstance(session, Resident)
-    row.opened = Opened(session.device, "fake", 1, 0.0, 0.0, resident=resident)
+    row.opened = Opened(session.device, "fake", 1, "float32", 0.0, 0.0, resident=resident)
     return row
 
 

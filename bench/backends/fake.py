@@ -6,11 +6,12 @@ from typing import Self
 
 import numpy as np
 
-from bench.backends import Floats, Format, Source
+from bench.backends import NO_OPTIONS, Floats, Format, Options, Source
 from bench.errors import BackendError
 from bench.records import Device
 
 FORMAT: Format = "onnx"
+OPTIONS = {"slow": "each image takes twice the time"}
 
 
 class FakeClock:
@@ -34,6 +35,7 @@ class FakeSession:
     device = "cpu"
     runtime = "fake"
     threads = 1
+    precision = "float32"
 
     def __init__(self, step_s: Callable[[int], float], clock: FakeClock, classes: int = 10) -> None:
         self._step_s = step_s
@@ -124,8 +126,11 @@ class FakeGpuSession(FakeSession):
         self._busy_until_s = max(self._clock.now_s, self._busy_until_s) + seconds
 
 
-def open(source: Source, *, device: Device, threads: int) -> FakeSession:
+def open(
+    source: Source, *, device: Device, threads: int, options: Options = NO_OPTIONS
+) -> FakeSession:
     """Open a session that takes 1 ms for each image of a batch; there is no fake CUDA."""
     if device != "cpu":
         raise BackendError(f"asked for {device}, but the fake backend has only a cpu")
-    return FakeSession(lambda batch_size: 1e-3 * batch_size, FakeClock())
+    image_s = 2e-3 if "slow" in options else 1e-3
+    return FakeSession(lambda batch_size: image_s * batch_size, FakeClock())

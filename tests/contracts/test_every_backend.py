@@ -110,3 +110,12 @@ def test_a_file_that_is_no_network_is_refused(backend, tmp_path: Path) -> None:
     source = Source(path=path, build_module=lambda: None)
     with pytest.raises(BackendError, match="could not open it on cpu"):
         backend.open(source, device="cpu", threads=1)
+
+
+def test_each_option_says_what_it_does(backend) -> None:
+    assert all(name and text for name, text in backend.OPTIONS.items())
+
+
+def test_it_says_what_it_computes_in(backend, source: Source) -> None:
+    with backend.open(source, device="cpu", threads=1) as session:
+        assert session.precision == "float32"
