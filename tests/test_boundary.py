@@ -1,12 +1,15 @@
 """From host to host, and on the device alone: a made-up GPU whose transfers take a known time."""
 
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +24,14 @@ from bench.jobs import Opened, TimedBlock
 from bench.latency import measure_latency
 from bench.progress import Silence
 from bench.servant import Servant
-from bench.timing import BlockOptions, check_synchronized, time_block, time_resident_call, warm_up
+from bench.timing import (
+    BlockOptions,
+    check_synchronized,
+    time_block,
+    time_call,
+    time_resident_call,
+    warm_up,
+)
 
 STEP_S, TRANSFER_S, LAUNCH_S = 0.25, 0.0625, 0.03125
 RESIDENT = BlockOptions(calls=5, block_s=0, settle_s=0, boundary="device")
@@ -238,3 +248,71 @@ def test_a_repetition_goes_on_counting_the_rounds_of_each_boundary(images: Path)
     for boundary in ("host", "device"):
         blocks = to_timing(cuda.times, Series(1, boundary)).blocks
         assert [(b.round, b.repeat) for b in blocks] == [(1, 1), (2, 1), (3, 2), (4, 2)]
+
+
+def test_onnxruntime_keeps_input_and_output_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: what its session is asked for, in which order."""
+    from bench.backends import ort
+
+    asked: list[tuple] = []
+
+    class Binding:
+        def __getattr__(self, name: str):
+            return lambda *arguments: asked.append((name, *arguments)) or ["on the host"]
+
+    node = SimpleNamespace(name="x")
+    session = SimpleNamespace(
+        get_inputs=lambda: [node],
+        get_outputs=lambda: [SimpleNamespace(name="y")],
+        get_session_options=lambda: SimpleNamespace(intra_op_num_threads=1),
+        get_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
+        io_binding=Binding,
+        run_with_iobinding=lambda binding: asked.append(("run_with_iobinding",)),
+    )
+    monkeypatch.setattr(
+        ort.onnxruntime,
+        "OrtValue",
+        SimpleNamespace(
+            ortvalue_from_numpy=lambda x, kind, number: f"{x.shape} on {kind}:{number}"
+        ),
+    )
+    opened = ort.OrtSession(session, "cuda")
+    opened.place(batch(2))
+    opened.step()
+    opened.synchronize()
+    assert opened.output() == "on the host"
+    assert asked == [
+        ("bind_ortvalue_input", "x", "(2, 3, 2, 2) on cuda:0"),
+        ("bind_output", "y", "cuda", 0),
+        ("synchronize_inputs",),
+        ("run_with_iobinding",),
+        ("synchronize_outputs",),
+        ("copy_outputs_to_cpu",),
+    ]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_the_device_boundary_agrees_with_the_events_of_cuda() -> None:
+    """A large product of matrices: the GPU's own clock is the second opinion on ours."""
+    from bench.backends import Source
+    from bench.backends import torch as backend
+
+    network = torch.nn.Sequential(torch.nn.Flatten(), *[torch.nn.Linear(3072, 3072)] * 8).eval()
+    source = Source(path=Path(), build_module=lambda: network)
+    x = np.ones((4096, 3, 32, 32), np.float32)
+    with backend.open(source, device="cuda", threads=1) as session:
+        ours, theirs = [], []
+        for _ in range(10):
+            ours.append(time_resident_call(session, x, time.perf_counter)[0])
+            session.place(x)
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            session.step()
+            end.record()
+            session.synchronize()
+            theirs.append(begin.elapsed_time(end) / 1e3)
+        from_host = [time_call(session, x, time.perf_counter)[0] for _ in range(5)]
+    on_device = median(ours)
+    assert 0.9 * median(theirs) <= on_device <= 1.2 * median(theirs) + 1e-4
+    assert on_device < median(from_host), "50 MB have to go there and come back"
