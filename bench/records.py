@@ -240,6 +240,14 @@ class Measurement(Record):
     """Why it was not timed within the boundary ``device`` although it ran on a GPU."""
 
 
+class LadderStep(Record):
+    """One step on the way from unfolded torch to the file that is shipped."""
+
+    contender: str
+    what: str
+    """What it adds to the step before."""
+
+
 class Run(Record):
     """Everything a report needs, and nothing it has to look up elsewhere."""
 
@@ -265,3 +273,5 @@ class Run(Record):
     reference: str
     """The contender that agreement is measured against."""
     measurements: tuple[Measurement, ...]
+    ladder: tuple[LadderStep, ...] = ()
+    """Where the steps were compared one by one: in order, the first one where it begins."""
