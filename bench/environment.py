@@ -38,7 +38,7 @@ def describe_environment() -> dict[str, Any]:
     """
     facts: dict[str, Any] = {
         "foldbench": bench.__version__,
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores_usable": usable_cores(),
         "machine": platform.machine(),
         "os": f"{platform.system()} {platform.release()}",
@@ -73,7 +73,7 @@ def _cgroup_quota() -> float | None:
         return None
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     names = (line.partition(":")[2].strip() for line in _cpu_lines() if "model name" in line)
     return next(names, platform.processor() or platform.machine())
 
