@@ -15,6 +15,8 @@ from bench.errors import BenchError
 from bench.options import (
     Seconds,
     data_option,
+    export_options,
+    export_overrides,
     run_argument,
     set_option,
     shared_options,
@@ -104,12 +106,15 @@ def train(
     default=None,
     help="Fold BatchNorm into the layer before it, or keep it in the graph.  [default: by config]",
 )
+@export_options
 @data_option
 @set_option
 @shared_options
 def export(
     names: tuple[str, ...],
     fold_bn: bool | None,
+    passes: str | None,
+    target: str | None,
     data: Path | None,
     overrides: tuple[str, ...],
     places: "Places",
@@ -119,8 +124,7 @@ def export(
 
     Without RUN, the newest run of each config is taken.
     """
-    if fold_bn is not None:
-        overrides = (*overrides, f"export.fold_bn={str(fold_bn).lower()}")
+    overrides = (*overrides, *export_overrides(fold_bn, passes, target))
     runs = steps.choose_runs(names, places)
     artifacts = [steps.export(run, with_data(overrides, data), places) for run in runs]
     output.print_artifacts(list(zip(runs, artifacts, strict=True)), as_json)

@@ -84,6 +84,7 @@ def export(
 ) -> Artifact:
     """Export the run's network as its configuration says, overridden by `overrides`."""
     from exporters.export import ExportOptions, export_checkpoint, hash_inputs
+    from exporters.rewriting import choose_passes
     from models._checkpoint import load_checkpoint
 
     checkpoint = run.checkpoint()
@@ -93,7 +94,9 @@ def export(
     refuse_other_classes(checkpoint, data)
     pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
     images = preprocess(pixels, checkpoint.preprocessing)
-    options = ExportOptions(config.export.fold_bn, config.export.opset, config.export.passes)
+    asked = config.export
+    passes = choose_passes(asked.passes, asked.target, asked.fold_bn)
+    options = ExportOptions(asked.fold_bn, asked.opset, passes, asked.target)
     made = _find_artifact(run, hash_inputs(checkpoint, images, options))
     if made is not None:
         listener.note(f"{run.path / made.path} is exported already with these settings")
