@@ -188,6 +188,8 @@ class Artifact(Record):
     folded_by: tuple[Folder, ...]
     fold: FoldReport
     passes: tuple[PassReport, ...]
+    ladder_step: int | None = None
+    """Its place among the steps on the way to what is shipped; None for what is shipped."""
     parity: Parity
     export_s: float
 

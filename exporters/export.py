@@ -51,10 +51,17 @@ class ExportOptions:
     passes: tuple[str, ...]
     """Names, in order, as `exporters.rewriting.choose_passes` returns them."""
     target: Target = "cpu"
+    plain: bool = False
+    """As torch.onnx.export does it by itself: its own optimizer on, whatever `fold_bn` says."""
+    name: str | None = None
+    """What the result is called, where it is a step on the way to another one."""
+    ladder_step: int | None = None
 
     @property
     def variant(self) -> Variant:
         """What the result is called."""
+        if self.name is not None:
+            return self.name
         folded = "folded" if self.fold_bn else "unfolded"
         return folded if self.target == "cpu" else f"{folded}.{self.target}"
 
@@ -115,6 +122,7 @@ def export_checkpoint(
         folded_by=_who_folded(fold, count_batchnorm_nodes(exported), passes),
         fold=fold,
         passes=passes,
+        ladder_step=options.ladder_step,
         parity=parity,
         export_s=time.perf_counter() - started,
     )
@@ -164,7 +172,7 @@ def to_onnx(network: nn.Module, example: Floats, options: ExportOptions) -> onnx
                 input_names=["input"],
                 output_names=["logits"],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
-                optimize=options.fold_bn,
+                optimize=options.fold_bn or options.plain,
                 external_data=False,
                 verbose=False,
             )
