@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from bench.environment import cpu_name
 from bench.errors import BackendError
+from bench.host import describe_cpu
 
 HOST = "foldbench.host"
 """Metadata key: the processor and the onnxruntime that the file is for."""
@@ -65,7 +66,11 @@ def read_metadata(stream: BinaryIO) -> Mapping[str, str]:
 
 
 def _describe(onnxruntime_version: str) -> str:
-    return f"{cpu_name()}, onnxruntime {onnxruntime_version}"
+    """Return what code made for one processor depends on: its model, its vectors, the runtime."""
+    about = describe_cpu()
+    kind = [about["cpu_id"] or "", " ".join(about["cpu_features"] or ())]
+    known = "; ".join(part for part in kind if part)
+    return f"{cpu_name()}{f' ({known})' if known else ''}, onnxruntime {onnxruntime_version}"
 
 
 def _fields(stream: BinaryIO, wanted: tuple[int, ...]) -> Iterator[tuple[int, bytes]]:
