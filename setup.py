@@ -54,6 +54,7 @@ setup(
         "rich>=13.7",
     ],
     extras_require={
+        "loadgen": ["mlcommons-loadgen>=6.0"],
         "test": [
             "pytest>=8.3",
             "hypothesis>=6.120",
@@ -61,6 +62,8 @@ setup(
             "build>=1.2",
             "packaging>=24",
             "setuptools>=77",
+            # There are wheels for Linux on x86-64, for macOS and for Windows.
+            "mlcommons-loadgen>=6.0; platform_machine != 'aarch64'",
         ],
         "lint": ["ruff>=0.9", "mypy>=1.14"],
     },

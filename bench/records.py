@@ -9,7 +9,10 @@ Schema history (`SCHEMA_VERSION` is in every file; others are refused): 1, the f
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from bench.record_base import Record as Record
+from bench.records_scenarios import ScenarioResult as ScenarioResult
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -21,12 +24,6 @@ Status = Literal["ok", "failed", "skipped"]
 Role = Literal["contender", "again", "one_thread"]
 StopReason = Literal["rounds", "narrow", "budget"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Record(BaseModel):
-    """An immutable record; unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class Preprocessing(Record):
@@ -271,6 +268,8 @@ class Measurement(Record):
     """Largest resident set of its process."""
     accuracy: Accuracy | None = None
     timings: tuple[Timing, ...] = ()
+    scenarios: tuple[ScenarioResult, ...] = ()
+    """What LoadGen measured, where it did in place of the rounds."""
 
 
 class Run(Record):

@@ -107,7 +107,7 @@ def time_block(
     rotation = cycle(range(len(batches)))
     settled = _settle(session, batches, rotation, options, clock)
     samples: list[float] = []
-    with _no_garbage_collection():
+    with no_garbage_collection():
         before = read_counters()
         elapsed = 0.0
         while len(samples) < options.calls or elapsed < options.block_s:
@@ -134,7 +134,8 @@ def _settle(
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """Collect now and not again until the block ends."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()
