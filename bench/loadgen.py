@@ -40,23 +40,24 @@ def drive(
     images: "Images",
     options: ScenarioOptions,
     call_s: float,
+    folder: Path,
 ) -> tuple[Driven, list[tuple[Indices, Floats]]]:
     """Run one test; return what is known of it, and a share of the outputs with their images.
 
-    `call_s` is what a call at the largest batch size takes. Raises what the network raised, or
-    BackendError when LoadGen does not end.
+    `call_s` is what a call at the largest batch size takes; LoadGen's files are in `folder` for a
+    while. Raises what the network raised, or BackendError when LoadGen does not end.
     """
     import mlperf_loadgen
 
     system = _System(session, images, options, mlperf_loadgen)
-    with tempfile.TemporaryDirectory(prefix="foldbench-") as folder, no_garbage_collection():
+    with tempfile.TemporaryDirectory(dir=folder) as logs, no_garbage_collection():
         settings = _settings(mlperf_loadgen, options, call_s)
-        test = _Test(mlperf_loadgen, system, settings, folder)
+        test = _Test(mlperf_loadgen, system, settings, logs)
         if options.scenario == "server":
             _serve(system, test, options)
         else:
             test.run(system.answer_all)
-        log = Path(folder, "mlperf_log_detail.txt").read_bytes()
+        log = Path(logs, "mlperf_log_detail.txt").read_bytes()
     return system.account_for(log), system.kept()
 
 

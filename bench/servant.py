@@ -152,7 +152,7 @@ class Servant:
         image_bytes = 4 * int(np.prod(self._images.shape[1:]))
         at_once = max(1, min(self._count, _BATCH_MEMORY_BYTES // image_bytes))
         images = Images(self._count, at_once, self._inputs)
-        driven, outputs = drive(self._opened(), images, options, call_s)
+        driven, outputs = drive(self._opened(), images, options, call_s, self._job.images.parent)
         for indices, output in outputs:
             self._check(indices, output)
         return to_result(options, driven, len(outputs))

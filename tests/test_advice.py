@@ -42,7 +42,22 @@ JUMPY = [0.001, 0.00104, 0.00102, 0.00101, 0.00103] * 2
 TWO_STATES = [0.001, 0.00106, 0.001, 0.001, 0.00106, 0.001, 0.001, 0.001, 0.00106, 0.001]
 
 
+def driven(scenario, **changes):
+    result = B.make_scenario(scenario, **changes)
+    return run_with(B.make_row("ort", "folded", timings=(), scenarios=(result,)))
+
+
 CAUSES = {
+    "scenario_invalid": (
+        driven("server", validity="INVALID", reasons=("Reduce target QPS.", "Early stopping: no")),
+        "ort/folded/cpu in server: INVALID. Reduce target QPS. Let fewer images arrive, --qps "
+        "below 200, or allow more than 0.01 s: --set compare.loadgen.latency_bound_s=0.02.",
+    ),
+    "scenario_loaded": (
+        driven("singlestream", foreign_load_cores=1.25, run_delay_ratio=0.311),
+        "ort/folded/cpu in singlestream: a loaded machine. Other programs kept 1.25 cores busy "
+        "during the test (limit 0.200), and its threads waited for a CPU for 31.1 % of the time",
+    ),
     "no_reference": (
         B.make_run(measurements=(B.make_row("ort", "folded", accuracy=UNCOMPARED),)),
         "torch/unfolded/cpu, which all are held against, gave no outputs",
@@ -302,3 +317,17 @@ def test_an_unobservable_machine_with_self_checks_is_sent_to_them():
     again = B.make_self_check("again", 0.002, 0.064)
     (found,) = advise(B.make_run(measurements=(reference_timed(10, **blind), again)))
     assert "call nothing faster that differs by less than the self-checks do" in sentence([found])
+
+
+def test_a_test_with_too_few_queries_is_told_the_time_that_it_takes():
+    reasons = ("The test exited early, before enough queries were issued.",)
+    run = driven(
+        "multistream", validity="INVALID", reasons=reasons, query_count=331, duration_s=60.0
+    )
+    (advice,) = advise(run)
+    assert sentence([advice]).endswith("Give it more time: --duration 24s.")
+
+
+def test_the_threads_of_server_may_wait_for_one_another():
+    assert advise(driven("server", run_delay_ratio=0.4)) == ()
+    assert [a.kind for a in advise(driven("offline", run_delay_ratio=0.4))] == ["scenario_loaded"]
