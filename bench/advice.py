@@ -12,6 +12,7 @@ from bench.advice_export import EXPORT_RULES
 from bench.advice_latency import LATENCY_RULES
 from bench.advice_machine import MACHINE_RULES
 from bench.advice_rule import Advice, Number, Rule, Topic, contenders
+from bench.advice_scenarios import SCENARIO_RULES
 from bench.records import Run
 from bench.statistics import wilson_interval
 
@@ -118,6 +119,7 @@ RULES: Mapping[str, Rule] = {
     **MACHINE_RULES,
     **CLOCK_RULES,
     **LATENCY_RULES,
+    **SCENARIO_RULES,
     **EXPORT_RULES,
 }
 """Every kind of warning, in the order in which they are shown."""

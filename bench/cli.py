@@ -9,11 +9,11 @@ import click
 
 import bench
 from bench import output, steps
+from bench.cli_compare import compare
 from bench.cli_diff import diff
 from bench.cli_profile import profile
 from bench.errors import BenchError
 from bench.options import (
-    Seconds,
     data_option,
     export_options,
     export_overrides,
@@ -21,14 +21,11 @@ from bench.options import (
     set_option,
     shared_options,
     with_data,
-    yaml_list,
 )
 
 if TYPE_CHECKING:
     from bench.stages import Places
     from reports.render import Format
-
-_COMMA_LIST = "NAME[,NAME]..."
 
 
 class _Group(click.Group):
@@ -132,62 +129,7 @@ def export(
         raise click.ClickException("an artifact does not compute what its checkpoint does (above)")
 
 
-@cli.command()
-@run_argument
-@click.option("--backends", metavar=_COMMA_LIST, help="Such as torch,ort.  [default: by config]")
-@click.option(
-    "--devices",
-    metavar="auto|cpu|cuda[,...]",
-    help="auto is the CPU, and CUDA where there is an NVIDIA GPU.  [default: by config]",
-)
-@click.option("--batch-sizes", metavar="N[,N]...", help="Such as 1,64.  [default: by config]")
-@click.option("--ladder", is_flag=True, help="Also every step on the way: what did each give?")
-@click.option("--rounds", type=click.IntRange(min=1), help="Clean rounds.  [default: by config]")
-@click.option("--budget", type=Seconds(), help="Most time for the rounds, such as 60s or 5m.")
-@click.option("--repeat", type=click.IntRange(min=1), help="Whole repetitions, minutes apart.")
-@click.option(
-    "--protocol",
-    type=click.Choice(["homework", "clean"]),
-    help="How accuracy is taken: on flipped and cropped test images, or as they are.",
-)
-@data_option
-@set_option
-@shared_options
-def compare(
-    names: tuple[str, ...],
-    backends: str | None,
-    devices: str | None,
-    batch_sizes: str | None,
-    rounds: int | None,
-    budget: float | None,
-    repeat: int | None,
-    ladder: bool,
-    protocol: str | None,
-    data: Path | None,
-    overrides: tuple[str, ...],
-    places: "Places",
-    as_json: bool,
-) -> None:
-    """Measure accuracy and latency of each RUN on every backend and device.
-
-    Without RUN, the newest run of each config is taken. Exit code 1 when a row failed.
-    """
-    given = {
-        "compare.backends": yaml_list(backends),
-        "compare.devices": yaml_list(devices),
-        "compare.batch_sizes": yaml_list(batch_sizes),
-        "compare.rounds": rounds,
-        "compare.budget_s": budget,
-        "compare.repeat": repeat,
-        "evaluate.protocol": protocol,
-    }
-    named = tuple(f"{key}={value}" for key, value in given.items() if value is not None)
-    runs = steps.choose_runs(names, places)
-    given_all = with_data((*overrides, *named), data)
-    records = [steps.compare(run, given_all, places, ladder) for run in runs]
-    output.print_report(records, as_json)
-    output.print_written(runs, as_json)
-    output.fail_loudly(records)
+cli.add_command(compare)
 
 
 @cli.command()
@@ -231,6 +173,7 @@ def run_all(
 ) -> None:
     """Train, export, compare and report config NAME, all of it."""
     overrides = with_data(overrides, data)
+    steps.require_packages(name, overrides)
     run = steps.train(name, overrides, fresh, places)
     steps.export(run, overrides, places)
     records = [steps.compare(run, overrides, places)]

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from bench.records import Protocol, Target
+from bench.records_scenarios import Scenario
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
@@ -143,6 +144,28 @@ class ExportSection(Section):
     """Test images on which folding and parity are proven."""
 
 
+class LoadgenSection(Section):
+    """MLPerf Inference scenarios, which MLCommons' LoadGen drives in place of the rounds."""
+
+    scenarios: tuple[Scenario, ...] = ()
+    """singlestream: one image after another. multistream: eight at once, one eight after another.
+    offline: all images in one query. server: images arrive at random times. None: the rounds."""
+    duration_s: Annotated[float, Field(ge=0.1, le=86400)] = 10.0
+    """Least duration of each scenario and contender, seconds; MLPerf itself asks for 600."""
+    qps: Annotated[float, Field(ge=0.1, le=100_000)] | None = None
+    """Images that arrive per second, on average (server alone, which needs it)."""
+    latency_bound_s: Annotated[float, Field(gt=0, le=3600)] = 0.01
+    """What 99 % of the latencies must not exceed (server alone)."""
+    batch_size: Positive | None = None
+    """Largest batch of offline and server; the largest of compare.batch_sizes by default."""
+
+    @model_validator(mode="after")
+    def _server_has_a_rate(self) -> Self:
+        if "server" in self.scenarios and self.qps is None:
+            raise ValueError("scenario server needs qps, the images that arrive per second")
+        return self
+
+
 class CompareSection(Section):
     """What is compared, and how long is measured."""
 
@@ -179,7 +202,8 @@ class CompareSection(Section):
     threads: Threads | None = None
     """For one operator, the same for every backend; all that this process may use by default."""
     seed: Seed = 0
-    """Of the order of contenders."""
+    """Of the order of contenders; of LoadGen's choice of images and arrivals."""
+    loadgen: LoadgenSection = LoadgenSection()
 
 
 class Config(Section):

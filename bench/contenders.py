@@ -16,6 +16,7 @@ from bench.records import (
     Checkpoint,
     Device,
     Role,
+    ScenarioResult,
     Status,
     StopReason,
     Variant,
@@ -95,6 +96,7 @@ class Contender:
     opened: Opened | None = None
     logits: Floats | None = None
     times: Times = field(default_factory=Times)
+    scenarios: list[ScenarioResult] = field(default_factory=list)
     peak_memory_bytes: int | None = None
     role: Role = "contender"
     not_resident: str | None = None
@@ -172,7 +174,7 @@ def list_self_checks(contenders: Sequence[Contender], threads: int) -> list[Cont
         if contender.device == "cpu" and threads > 1:
             roles.append("one_thread")
         for role in roles:
-            checks.append(replace(contender, role=role, times=Times()))
+            checks.append(replace(contender, role=role, times=Times(), scenarios=[]))
     return checks
 
 

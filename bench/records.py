@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bench.record_base import Record as Record
+from bench.records_scenarios import ScenarioResult as ScenarioResult
 from bench.records_timing import Block as Block
 from bench.records_timing import Boundary as Boundary
 from bench.records_timing import Clocks as Clocks
@@ -240,6 +241,8 @@ class Measurement(Record):
     timings: tuple[Timing, ...] = ()
     not_resident: str | None = None
     """Why it was not timed within the boundary ``device`` although it ran on a GPU."""
+    scenarios: tuple[ScenarioResult, ...] = ()
+    """What LoadGen measured, where it did in place of the rounds."""
 
 
 class LadderStep(Record):

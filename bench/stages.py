@@ -21,6 +21,7 @@ from bench.records import Checkpoint, Device, Preprocessing, Run
 from bench.registry import DATASETS, MODELS
 from bench.run_settings import fixed_by_training, settings_of
 from bench.runs import RunDirectory, create_run, list_runs
+from bench.scenarios import require_loadgen
 from bench.splits import hold_out, prepare_evaluation
 from bench.storage import file_sha256, json_sha256
 
@@ -92,20 +93,22 @@ def compare_run(
 
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
+    settings = config.compare
+    if settings.loadgen.scenarios:
+        require_loadgen()
     data = load_data(config, places, listener)
     refuse_other_classes(checkpoint, data)
     if ladder:
         from bench.stages_export import export_ladder
 
         export_ladder(run, overrides, places, listener)
-    settings = config.compare
     threads = settings.threads or usable_cores()
     environment = describe_environment()
     foreign_load_cores = measure_foreign_load()
     with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, sha256):
         subject = Subject(run.path, checkpoint, run.artifacts(), ladder)
         contenders = list_contenders(subject, settings.backends, devices_of(settings.devices))
-        if settings.self_checks:
+        if settings.self_checks and not settings.loadgen.scenarios:
             contenders += list_self_checks(contenders, threads)
         measurements = compare(
             subject,

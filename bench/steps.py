@@ -24,6 +24,15 @@ def train(name: str, overrides: Sequence[str], fresh: bool, places: "Places") ->
         return stages.train(loaded, places, listener, fresh)
 
 
+def require_packages(name: str, overrides: Sequence[str]) -> None:
+    """Raise MissingPackageError for what comparing config `name` needs and is not installed."""
+    from bench.config_files import load
+    from bench.scenarios import require_loadgen
+
+    if load(name, overrides).config.compare.loadgen.scenarios:
+        require_loadgen()
+
+
 def export(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "Artifact":
     """Export one run."""
     from bench import stages_export

@@ -180,7 +180,7 @@ def time_block(
     """Time consecutive calls over rotating `batches`, after untimed ones."""
     rotation, time_one = cycle(range(len(batches))), _TIME_ONE[options.boundary]
     samples: list[float] = []
-    with _no_garbage_collection():
+    with no_garbage_collection():
         settled, clocks = _settle(session, batches, rotation, options, clock, read_clocks)
         before = read_counters()
         elapsed = 0.0
@@ -223,7 +223,8 @@ def _settle(
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """Collect now and not again until the block ends."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -7,6 +7,7 @@ from bench.statistics import DIRTY_RUN_DELAY, RESOLUTION, Verdict
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
 from reports.notes import Notes
+from reports.scenarios import scenarios_of
 from reports.self_checks import SelfCheckRow, self_check_rows
 from reports.tables import LatencyRow, latency_rows
 
@@ -35,9 +36,10 @@ def _rows(labelled: Labelled, cells: Callable[[str, Run], list[list[str]]]) -> l
 
 def _latency(column: Column, labelled: Labelled, notes: Notes, boundary: Boundary) -> Section:
     def cells(label: str, run: Run) -> list[list[str]]:
+        rows = () if scenarios_of(run) else latency_rows(run)
         return [
             [*_latency_cells(row), _notes_of(notes, label, row)]
-            for row in latency_rows(run)
+            for row in rows
             if row.boundary == boundary
         ]
 

@@ -9,6 +9,7 @@ from bench.statistics import DIRTY_RUN_DELAY
 from reports import units
 from reports.chips import describe_clocks, describe_gpu
 from reports.document import Section, left, tabulated
+from reports.scenarios import describe_method, scenarios_of
 from reports.tables import contenders
 
 Labelled = Sequence[tuple[str, Run]]
@@ -62,8 +63,8 @@ def _lines(run: Run) -> dict[str, str]:
         "software": _software(run.environment),
         "settings": _settings(run),
         "images": _images(run),
-        "method": _method(run),
-        "rounds": _ending(run),
+        "method": describe_method(run) if scenarios_of(run) else _method(run),
+        "rounds": "" if scenarios_of(run) else _ending(run),
         "record": f"run {run.name} of {run.created}, "
         f"checkpoint {run.checkpoint.sha256[:_SHORT]}, seed {run.checkpoint.seed}",
     }

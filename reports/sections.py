@@ -12,6 +12,7 @@ from reports.latency_sections import build_latency
 from reports.notes import Notes, take_notes
 from reports.particulars import build_particulars
 from reports.provenance import build_provenance
+from reports.scenarios import build_scenarios
 from reports.tables import (
     AccuracyRow,
     ExportRow,
@@ -41,6 +42,7 @@ def build(runs: Sequence[Run]) -> Document:
         _agreement(column, labelled, notes),
         *build_latency(column, labelled, notes),
         build_ladder(column, labelled),
+        *build_scenarios(column, labelled, notes),
         _folding(column, labelled, notes),
         _export(column, labelled),
         _not_run(column, labelled),

@@ -27,6 +27,7 @@ QUICK = (
     "compare.warm_up_s=0",
     "compare.budget_s=30",
     "compare.self_checks=false",
+    "compare.loadgen.duration_s=0.2",
 )
 """The digits config, cut down to seconds."""
 

@@ -22,11 +22,15 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.errors": (set(), set()),
     "bench.record_base": (GROUND, set()),
     "bench.records_timing": (GROUND | {"bench.record_base"}, set()),
-    "bench.records": (GROUND | {"bench.record_base", "bench.records_timing"}, set()),
+    "bench.records_scenarios": (GROUND | {"bench.record_base"}, set()),
+    "bench.records": (
+        GROUND | {"bench.record_base", "bench.records_timing", "bench.records_scenarios"},
+        set(),
+    ),
     "bench.registry": (GROUND, set()),
     "bench.storage": (GROUND, set()),
     "bench.progress": (GROUND, set()),
-    "bench.config": (PLAIN, set()),
+    "bench.config": (PLAIN | {"bench.records_scenarios"}, set()),
     "bench.specs": (GROUND | {"bench.registry"}, set()),
     "bench.config_files": (PLAIN | {"bench.registry", "bench.specs"}, set()),
     "bench.statistics": (GROUND, set()),
@@ -34,7 +38,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.advice": (
         PLAIN
         | {"bench.statistics", "bench.advice_rule", "bench.advice_latency"}
-        | {"bench.advice_machine", "bench.advice_export", "bench.advice_clocks"},
+        | {"bench.advice_machine", "bench.advice_export", "bench.advice_clocks"}
+        | {"bench.advice_scenarios"},
         set(),
     ),
     "bench.advice_rule": (PLAIN | {"bench.statistics"}, set()),
@@ -51,7 +56,16 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "bench.advice_export": (PLAIN | {"bench.advice_rule"}, set()),
+    "bench.advice_scenarios": (
+        PLAIN | {"bench.statistics", "bench.advice_rule", "bench.scenarios"},
+        set(),
+    ),
     "bench.interference": (GROUND, set()),
+    "bench.scenarios": (PLAIN | {"bench.interference", "bench.records_scenarios"}, set()),
+    "bench.loadgen": (
+        GROUND | {"bench.backends", "bench.interference", "bench.scenarios", "bench.timing"},
+        set(),
+    ),
     "bench.host": (GROUND, set()),
     "bench.gpu": (GROUND, set()),
     "bench.libraries": (GROUND, set()),
@@ -83,7 +97,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "reports": (
         PLAIN
         | {"reports", "bench.statistics", "bench.advice", "bench.speedups"}
-        | {"bench.comparable", "bench.difference", "bench.regressions"},
+        | {"bench.comparable", "bench.difference", "bench.regressions"}
+        | {"bench.scenarios", "bench.records_scenarios", "bench.advice_scenarios"},
         set(),
     ),
 }

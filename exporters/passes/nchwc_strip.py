@@ -21,7 +21,7 @@ from onnx import ModelProto
 
 from bench.host_files import HOST, host_facts
 from bench.records import PassReport
-from exporters.passes._graph import array_of, is_op
+from exporters.passes._graph import array_of
 
 ERROR_BOUND = 0.0
 TARGETS = ("host",)
@@ -202,9 +202,7 @@ def _strip(model: ir.Model, region: _Region) -> int:
     return len(back) + len(region.sources) - len(needed)
 
 
-def _read_reordered(
-    graph: ir.Graph, value: ir.Value, inside: set[ir.Node], like: ir.Node
-) -> None:
+def _read_reordered(graph: ir.Graph, value: ir.Value, inside: set[ir.Node], like: ir.Node) -> None:
     """Let everything but `inside` read `value` through a ReorderOutput of its own."""
     outside = [use for use in value.uses() if use.node not in inside]
     node = ir.Node(_BLOCKED, "ReorderOutput", [value], like.attributes.values())
