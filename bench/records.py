@@ -9,7 +9,10 @@ Schema history (`SCHEMA_VERSION` is in every file; others are refused): 1, the f
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from bench.record_base import Record as Record
+from bench.records_machine import Arithmetic, Tuning
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -21,12 +24,6 @@ Status = Literal["ok", "failed", "skipped"]
 Role = Literal["contender", "again", "one_thread"]
 StopReason = Literal["rounds", "narrow", "budget"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Record(BaseModel):
-    """An immutable record; unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class Preprocessing(Record):
@@ -271,6 +268,7 @@ class Measurement(Record):
     """Largest resident set of its process."""
     accuracy: Accuracy | None = None
     timings: tuple[Timing, ...] = ()
+    tunings: tuple[Tuning, ...] = ()
 
 
 class Run(Record):
@@ -295,6 +293,8 @@ class Run(Record):
     budget_s: float | None = None
     foreign_load_cores: float | None = None
     """Cores that other programs kept busy just before the rounds."""
+    arithmetic: Arithmetic | None = None
+    """What the network computes, and how fast this machine multiplied just before the rounds."""
     reference: str
     """The contender that agreement is measured against."""
     measurements: tuple[Measurement, ...]
