@@ -190,6 +190,7 @@ def _to_measurement(
         timings=tuple(to_timing(contender.times, size) for size in contender.times.blocks)
         if ok
         else (),
+        tunings=tuple(contender.times.tunings) if ok else (),
     )
 
 

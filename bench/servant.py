@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.backends import Floats, Session, Source
+from bench.backends import Floats, Session, Source, Tunable
 from bench.errors import BackendError, BenchError, one_line
 from bench.jobs import Failure, Job, Opened, TimedBlock
 from bench.preprocessing import preprocess
 from bench.records_profile import OperatorTime
 from bench.specs import load_backend, parse_spec
 from bench.timing import BlockOptions, Clock, WarmUp, call, time_block, warm_up
+from bench.tuning import tune
 
 _BATCH_MEMORY_BYTES = 256 * 2**20
 _DISTINCT_BATCHES = 32
@@ -132,10 +134,17 @@ class Servant:
         self._check(first, call(self._opened(), self._inputs(first)))
 
     def warm_up(self, batch_size: int, least_s: float) -> WarmUp:
-        """Make untimed calls until the times settle, from the first call at this batch size on."""
-        return warm_up(
-            self._opened(), [x for _, x in self._batches_of(batch_size)], least_s, self._clock
-        )
+        """Make untimed calls until the times settle, from the first call at this batch size on.
+
+        After them, a session that can run a batch in several ways is made to use the fastest.
+        """
+        inputs = [x for _, x in self._batches_of(batch_size)]
+        session = self._opened()
+        warm = warm_up(session, inputs, least_s, self._clock)
+        if not isinstance(session, Tunable):
+            return warm
+        tuning, calls = tune(session, inputs, self._clock)
+        return replace(warm, calls=warm.calls + calls, tuning=tuning)
 
     def memory(self) -> int | None:
         """Return the largest resident set of this process so far, bytes; None where unknown."""

@@ -12,6 +12,7 @@ from statistics import median
 
 from bench.backends import Floats, Session
 from bench.interference import Interference, measure_between, read_counters
+from bench.records_machine import Tuning
 
 Clock = Callable[[], float]
 """Returns seconds, from any origin."""
@@ -53,6 +54,8 @@ class WarmUp:
     calls: int
     steady: bool
     """Whether the medians of the last three chunks of calls agreed within STEADY_WITHIN."""
+    tuning: Tuning | None = None
+    """What a session that tunes itself chose after them."""
 
 
 STEADY_WITHIN = 0.05
@@ -63,12 +66,13 @@ _PATIENCE = 6
 def warm_up(session: Session, batches: Sequence[Floats], least_s: float, clock: Clock) -> WarmUp:
     """Call over rotating `batches` until the times settle.
 
-    At least `least_s` seconds, at most six times as long. The times have settled when the medians
+    At least `least_s` seconds, at most six times as long, after the first call, which may have to
+    compile or to load what the others then have. The times have settled when the medians
     of three consecutive chunks (ten calls, or fewer when a call takes long) agree within 5 %.
     """
     rotation = cycle(batches)
-    started = clock()
     first_call_s, _ = time_call(session, next(rotation), clock)
+    started = clock()
     samples: list[float] = []
     while True:
         samples.append(time_call(session, next(rotation), clock)[0])

@@ -95,8 +95,8 @@ class Backend(Protocol):
 
 
 @runtime_checkable
-class Tunable(Protocol):
-    """What a session has besides that can run a batch in several ways with the same answers.
+class Tunable(Session, Protocol):
+    """A session that can run a batch in several ways, with the same answers.
 
     Which of them is fastest is found before anything is timed, by `bench.tuning`.
     """

@@ -2,20 +2,20 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Self
-
-# It would send usage data at every import, and write files to the home directory for that. It goes
-# on without the package that does so; what is set here has to be set before it is imported.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-
-import openvino
 
 from bench.backends import NO_OPTIONS, Floats, Format, Options, Source
 from bench.backends._options import check_values
 from bench.errors import BackendError, one_line
 from bench.records import Device
 from bench.records_profile import OperatorTime
+
+# OpenVINO sends usage data when it is imported, and writes files to the home directory for that.
+# Where the package that does it cannot be imported, it goes on without.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+openvino: Any = import_module("openvino")
 
 FORMAT: Format = "onnx"
 OPTIONS: dict[str, str] = {"bf16": "bfloat16, where the CPU computes in it"}
@@ -42,9 +42,10 @@ class OpenVinoSession:
         self._done = False
         self.threads = int(model.get_property("INFERENCE_NUM_THREADS"))
         self.precision = check_precision(asked, read_precisions(model))
+        version = openvino.__version__.partition("-")[0]
         pinned = "pinned" if model.get_property("ENABLE_CPU_PINNING") else "not pinned"
         self.runtime = (
-            f"openvino {openvino.__version__.partition('-')[0]} CPU, bound infer request, latency hint, "
+            f"openvino {version} CPU, bound infer request, latency hint, "
             f"{model.get_property('NUM_STREAMS')} stream, threads {pinned}"
         )
 

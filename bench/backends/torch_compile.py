@@ -58,7 +58,7 @@ class CompiledSession(TorchSession):
         self._compiled: set[int] = set()
 
     def _describe(self) -> list[str]:
-        names = [name for name in ("freeze", "max_autotune", "reduce_overhead")]
+        names = ("freeze", "max_autotune", "reduce_overhead")
         chosen = [name.replace("_", "-") for name in names if name in self._options]
         return ["inductor", *chosen, "one graph per batch size", *super()._describe()]
 
