@@ -26,6 +26,7 @@ QUICK = (
     "compare.warm_up_s=0",
     "compare.budget_s=30",
     "compare.self_checks=false",
+    "compare.arithmetic=false",
 )
 """The digits config, cut down to seconds."""
 

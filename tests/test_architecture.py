@@ -16,11 +16,13 @@ HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "o
 # For each part: which of ours it may import, and which heavy packages. Lighter third-party packages
 # are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
 GROUND = {"bench", "bench.errors"}
-RECORDS = {"bench.records", "bench.records_profile"}
+RECORDS = {"bench.records", "bench.record_base", "bench.records_profile", "bench.records_machine"}
 PLAIN = GROUND | RECORDS | {"bench.config", "bench.progress", "bench.storage"}
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.errors": (set(), set()),
-    "bench.records": (GROUND, set()),
+    "bench.records": (GROUND | {"bench.record_base", "bench.records_machine"}, set()),
+    "bench.record_base": (set(), set()),
+    "bench.records_machine": ({"bench.record_base"}, set()),
     "bench.registry": (GROUND, set()),
     "bench.storage": (GROUND, set()),
     "bench.progress": (GROUND, set()),
@@ -46,7 +48,11 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     "bench.advice_export": (PLAIN | {"bench.advice_rule"}, set()),
     "bench.interference": (GROUND, set()),
-    "bench.timing": (GROUND | {"bench.backends", "bench.interference"}, set()),
+    "bench.timing": (
+        GROUND | {"bench.backends", "bench.interference", "bench.records_machine"},
+        set(),
+    ),
+    "bench.tuning": (PLAIN | {"bench.backends", "bench.statistics", "bench.timing"}, set()),
     "bench.speedups": (PLAIN | {"bench.statistics"}, set()),
     "bench.comparable": (PLAIN, set()),
     "bench.difference": (
