@@ -198,6 +198,7 @@ def _to_measurement(
         else (),
         not_resident=contender.not_resident if ok else None,
         scenarios=tuple(contender.scenarios) if ok else (),
+        tunings=tuple(contender.times.tunings) if ok else (),
     )
 
 

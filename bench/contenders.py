@@ -21,6 +21,7 @@ from bench.records import (
     StopReason,
     Variant,
 )
+from bench.records_machine import Tuning
 from bench.specs import load_backend, parse_spec
 from bench.storage import file_sha256
 from bench.timing import WarmUp
@@ -60,10 +61,12 @@ class Times:
     untimed_calls: dict[Series, int] = field(default_factory=dict)
     blocks: dict[Series, list[Block]] = field(default_factory=dict)
     stopped: dict[Series, StopReason] = field(default_factory=dict)
+    tunings: list[Tuning] = field(default_factory=list)
 
     def begin(self, series: Series, warm_up: WarmUp) -> None:
         """Note a warm-up; the first one of a series holds the first call of all."""
         self.warm_ups.setdefault(series, warm_up)
+        self.tunings += [warm_up.tuning] if warm_up.tuning else []
         self.count_untimed(series, warm_up.calls)
 
     def count_untimed(self, series: Series, calls: int) -> None:
@@ -183,10 +186,15 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
     try:
         spec = parse_spec(backend)
         module = load_backend(spec)
+        refuse = getattr(module, "refuse", None)
+        reason = refuse(spec.options, device) if refuse else None
     except BenchError as error:
         yield Contender(backend, "folded", device, reason=str(error), status="failed")
         return
     backend = str(spec)
+    if reason:
+        yield Contender(backend, "folded", device, reason=reason, status="skipped")
+        return
     if module.FORMAT == "module":
         weights = subject.folder / subject.checkpoint.weights
         sha256, size = subject.checkpoint.sha256, subject.checkpoint.size_bytes

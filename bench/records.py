@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bench.record_base import Record as Record
+from bench.records_machine import Arithmetic as Arithmetic
+from bench.records_machine import Tuning as Tuning
 from bench.records_scenarios import ScenarioResult as ScenarioResult
 from bench.records_timing import Block as Block
 from bench.records_timing import Boundary as Boundary
@@ -243,6 +245,7 @@ class Measurement(Record):
     """Why it was not timed within the boundary ``device`` although it ran on a GPU."""
     scenarios: tuple[ScenarioResult, ...] = ()
     """What LoadGen measured, where it did in place of the rounds."""
+    tunings: tuple[Tuning, ...] = ()
 
 
 class LadderStep(Record):
@@ -275,6 +278,8 @@ class Run(Record):
     budget_s: float | None = None
     foreign_load_cores: float | None = None
     """Cores that other programs kept busy just before the rounds."""
+    arithmetic: Arithmetic | None = None
+    """What the network computes, and how fast this machine multiplied just before the rounds."""
     reference: str
     """The contender that agreement is measured against."""
     measurements: tuple[Measurement, ...]

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.backends import Floats, Resident, Session, Source
+from bench.backends import Floats, Resident, Session, Source, Tunable
 from bench.clocks import ReadClocks, open_reader, read_nothing
 from bench.errors import BackendError, BenchError, one_line
 from bench.jobs import Failure, Job, Opened, TimedBlock
@@ -32,6 +33,7 @@ from bench.timing import (
     time_block,
     warm_up,
 )
+from bench.tuning import tune
 
 _BATCH_MEMORY_BYTES = 256 * 2**20
 _DISTINCT_BATCHES = 32
@@ -158,9 +160,17 @@ class Servant:
         self._check(first, call(self._opened(), self._inputs(first)))
 
     def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
-        """Make untimed calls until the times settle, from the first call at this batch size on."""
+        """Make untimed calls until the times settle, from the first call at this batch size on.
+
+        After them, a session that can run a batch in several ways is made to use the fastest.
+        """
         inputs = [x for _, x in self._batches_of(batch_size)]
-        return warm_up(self._opened(), inputs, least_s, self._clock, boundary)
+        session = self._opened()
+        warm = warm_up(session, inputs, least_s, self._clock, boundary)
+        if not isinstance(session, Tunable):
+            return warm
+        tuning, calls = tune(session, inputs, self._clock)
+        return replace(warm, calls=warm.calls + calls, tuning=tuning)
 
     def run_scenario(self, options: ScenarioOptions) -> ScenarioResult:
         """Have LoadGen drive the network; raise BackendError when a checked output is wrong."""

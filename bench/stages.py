@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.arithmetic import kinds_of, measure_arithmetic
 from bench.compare import compare
 from bench.config import Config
 from bench.config_files import Loaded
@@ -110,6 +111,10 @@ def compare_run(
         contenders = list_contenders(subject, settings.backends, devices_of(settings.devices))
         if settings.self_checks and not settings.loadgen.scenarios:
             contenders += list_self_checks(contenders, threads)
+        arithmetic = None
+        if settings.arithmetic:
+            kinds = kinds_of(contenders)
+            arithmetic = measure_arithmetic(checkpoint, run.path, kinds, threads, listener)
         measurements = compare(
             subject,
             contenders,
@@ -132,6 +137,7 @@ def compare_run(
             rounds=settings.rounds,
             budget_s=settings.budget_s,
             foreign_load_cores=foreign_load_cores,
+            arithmetic=arithmetic,
             reference=REFERENCE,
             measurements=measurements,
             ladder=ladder_of(measurements, subject.artifacts) if ladder else (),

@@ -50,6 +50,16 @@ def rate(value_per_s: float | None) -> str:
     return _significant(value_per_s)
 
 
+def giga(value: float | None) -> str:
+    """Return a number of billions, three significant digits."""
+    return _significant(value / 1e9) if _exists(value) else ""
+
+
+def mega(value: float | None) -> str:
+    """Return a number of millions, three significant digits."""
+    return _significant(value / 1e6) if _exists(value) else ""
+
+
 def percent(share: float | None) -> str:
     """Return a share of 1 as a number of percent, two decimals, without the sign."""
     return f"{share * 100:.2f}" if _exists(share) else ""

@@ -16,15 +16,18 @@ HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "o
 # For each part: which of ours it may import, and which heavy packages. Lighter third-party packages
 # are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
 GROUND = {"bench", "bench.errors"}
-RECORDS = {"bench.records", "bench.records_profile"}
+RECORDS = {"bench.records", "bench.record_base", "bench.records_profile", "bench.records_machine"}
 PLAIN = GROUND | RECORDS | {"bench.config", "bench.progress", "bench.storage"}
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.errors": (set(), set()),
-    "bench.record_base": (GROUND, set()),
+    "bench.record_base": (set(), set()),
     "bench.records_timing": (GROUND | {"bench.record_base"}, set()),
     "bench.records_scenarios": (GROUND | {"bench.record_base"}, set()),
+    "bench.records_machine": ({"bench.record_base"}, set()),
     "bench.records": (
-        GROUND | {"bench.record_base", "bench.records_timing", "bench.records_scenarios"},
+        GROUND
+        | {"bench.record_base", "bench.records_timing", "bench.records_scenarios"}
+        | {"bench.records_machine"},
         set(),
     ),
     "bench.registry": (GROUND, set()),
@@ -72,9 +75,12 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.environment": (GROUND | {"bench.host", "bench.gpu"}, set()),
     "bench.clocks": (GROUND | {"bench.host", "bench.gpu", "bench.records"}, set()),
     "bench.timing": (
-        GROUND | {"bench.backends", "bench.interference", "bench.clocks", "bench.records"},
+        GROUND
+        | {"bench.backends", "bench.interference", "bench.clocks", "bench.records"}
+        | {"bench.records_machine"},
         set(),
     ),
+    "bench.tuning": (PLAIN | {"bench.backends", "bench.statistics", "bench.timing"}, set()),
     "bench.speedups": (PLAIN | {"bench.statistics"}, set()),
     "bench.comparable": (PLAIN, set()),
     "bench.difference": (
