@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from bench.records import Protocol
+from bench.records import Protocol, Resize
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
@@ -47,6 +47,20 @@ class DataSection(Section):
         Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
     ] = (0.5, 0.5, 0.5)
     """Divides each channel after that."""
+    resize: Resize = Resize()
+    """How images of another size are made to fit."""
+    preprocessing: Literal["config", "weights"] = "config"
+    """config: image_size, mean, std and resize as they stand here. weights: as the pretrained
+    weights were evaluated; `bench train` fills them in."""
+    label_pattern: str | None = None
+    """Regular expression for the start of a file's name with one group around the class, for data
+    sets that are named like that (flat, oxford_pets); by default the data set's own."""
+    split: Literal["auto", "random", "stratified"] = "auto"
+    """How flat and oxford_pets are split. auto: the published split, a stratified one where there
+    is none. random and stratified: drawn with split_seed."""
+    test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """Share of the images to test on, of a split that is drawn."""
+    split_seed: Seed = 42
 
 
 class AugmentSection(Section):

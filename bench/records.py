@@ -7,9 +7,13 @@ does not exist is None, never 0. A row that could not run is a Measurement with 
 Schema history (`SCHEMA_VERSION` is in every file; others are refused): 1, the first.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from bench.records_images import DataInfo as DataInfo
+from bench.records_images import Preprocessing as Preprocessing
+from bench.records_images import Record as Record
+from bench.records_images import Resize as Resize
+from bench.records_images import Sha256 as Sha256
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -20,45 +24,6 @@ Folder = Literal["foldbench", "exporter"]
 Status = Literal["ok", "failed", "skipped"]
 Role = Literal["contender", "again", "one_thread"]
 StopReason = Literal["rounds", "narrow", "budget"]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Record(BaseModel):
-    """An immutable record; unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-
-
-class Preprocessing(Record):
-    """How a uint8 image becomes the network's input.
-
-    ``x = (pixels / 255 - mean) / std`` per channel, as (N, C, H, W) float32; C, H, W are
-    `input_shape`. Images of another size are resized so that they cover (H, W), then cut out
-    around the centre.
-    """
-
-    input_shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-class DataInfo(Record):
-    """Which images were used, and what reading them cost."""
-
-    name: str
-    title: str
-    """For people: what the images are, and whether they are a lossy copy."""
-    path: str | None
-    sha256: Sha256
-    """Of the decoded pixels and labels of both splits."""
-    train_count: int
-    test_count: int
-    classes: tuple[str, ...]
-    original: bool
-    """True for the data set's own files; False for a copy of them or for somebody's own images."""
-    decode_s: float
-    """Seconds to decode and cache the images, or to map them when they were cached."""
-    from_cache: bool
 
 
 class Epoch(Record):

@@ -1,7 +1,6 @@
 """The job step by step: train, export, compare, report. Each step reads and writes one run."""
 
 import datetime
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,15 @@ from bench.compare import compare
 from bench.config import Config
 from bench.config_files import Loaded
 from bench.contenders import REFERENCE, Subject, list_contenders, list_self_checks
-from bench.datasets import DataOptions, ImageSet
+from bench.datasets import ImageSet
 from bench.environment import describe_environment, has_nvidia_gpu, usable_cores
 from bench.errors import DataError, RunError
+from bench.image_sets import load_data
 from bench.interference import measure_foreign_load
 from bench.preprocessing import preprocess
 from bench.progress import Listener
 from bench.records import Artifact, Checkpoint, Device, Preprocessing, Run
-from bench.registry import DATASETS, MODELS
+from bench.registry import MODELS
 from bench.run_settings import fixed_by_training, settings_of
 from bench.runs import RunDirectory, create_run, list_runs
 from bench.splits import hold_out, prepare_evaluation, spread
@@ -33,27 +33,6 @@ class Places:
     cache: Path
 
 
-def load_data(config: Config, places: Places, listener: Listener) -> ImageSet:
-    """Read the images that the configuration names; raise DataError when that is impossible."""
-    path = Path(os.path.expanduser(config.data.path)) if config.data.path else None
-    if path is not None:
-        listener.note(f"reading {path}")
-    options = DataOptions(
-        path=path,
-        download=config.data.download,
-        image_size=config.data.image_size,
-        cache=places.cache,
-    )
-    images: ImageSet = DATASETS.load(config.data.name).load(options)
-    info = images.info
-    how = "mapped from the cache" if info.from_cache else "decoded"
-    listener.note(
-        f"{info.title}: {info.train_count:,} training and {info.test_count:,} test images, "
-        f"{len(info.classes)} classes, {how} in {info.decode_s:.1f} s"
-    )
-    return images
-
-
 def train(loaded: Loaded, places: Places, listener: Listener, fresh: bool = False) -> RunDirectory:
     """Train the configuration's network, or go on with a training that was interrupted.
 
@@ -61,7 +40,7 @@ def train(loaded: Loaded, places: Places, listener: Listener, fresh: bool = Fals
     `fresh`. Raises BenchError of the kind at fault; what was finished before stays.
     """
     config = loaded.config
-    data = load_data(config, places, listener)
+    data = load_data(config.data, places.cache, listener)
     key = _training_key(config, data)
     meta = {"config_name": loaded.name, "training_key": key, "config": loaded.as_dict()}
     run = None if fresh else _find_training(places.runs, loaded.name, key)
@@ -89,7 +68,7 @@ def export(
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
     module = load_checkpoint(checkpoint, run.path)
-    data = load_data(config, places, listener)
+    data = load_data(config.data, places.cache, listener)
     _refuse_other_classes(checkpoint, data)
     pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
     images = preprocess(pixels, checkpoint.preprocessing)
@@ -117,7 +96,7 @@ def compare_run(
 
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
-    data = load_data(config, places, listener)
+    data = load_data(config.data, places.cache, listener)
     _refuse_other_classes(checkpoint, data)
     settings = config.compare
     threads = settings.threads or usable_cores()
