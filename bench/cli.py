@@ -10,6 +10,7 @@ import click
 import bench
 from bench import output, steps
 from bench.cli_diff import diff
+from bench.cli_predict import predict
 from bench.errors import BenchError
 from bench.options import (
     Seconds,
@@ -204,6 +205,7 @@ def report(names: tuple[str, ...], form: "Format", places: "Places", as_json: bo
 
 
 cli.add_command(diff)
+cli.add_command(predict)
 
 
 @cli.command("run")

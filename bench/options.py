@@ -78,6 +78,19 @@ data_option = click.option(
 run_argument = click.argument("names", metavar="[RUN]...", nargs=-1)
 
 
+def network_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --weights and --download, for networks of torchvision and timm."""
+    weights = click.option(
+        "--weights",
+        metavar="NAME|FILE",
+        help="default, a name of torchvision's, or a .safetensors file.  [default: default]",
+    )
+    download = click.option(
+        "--download", is_flag=True, help="Let the library fetch weights that are not here."
+    )
+    return weights(download(command))
+
+
 def with_data(overrides: Sequence[str], data: Path | None) -> tuple[str, ...]:
     """Return `overrides` with the path of the data, made absolute so that it stays true."""
     if data is None:

@@ -19,7 +19,8 @@ GROUND = {"bench", "bench.errors"}
 PLAIN = GROUND | {"bench.records", "bench.config", "bench.progress", "bench.storage"}
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.errors": (set(), set()),
-    "bench.records": (GROUND, set()),
+    "bench.records": (GROUND | {"bench.records_images"}, set()),
+    "bench.records_images": (GROUND, set()),
     "bench.registry": (GROUND, set()),
     "bench.storage": (GROUND, set()),
     "bench.progress": (GROUND, set()),
