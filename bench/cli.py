@@ -10,6 +10,7 @@ import click
 import bench
 from bench import output, steps
 from bench.cli_diff import diff
+from bench.cli_errors import errors
 from bench.cli_predict import predict
 from bench.errors import BenchError
 from bench.options import (
@@ -204,8 +205,8 @@ def report(names: tuple[str, ...], form: "Format", places: "Places", as_json: bo
     click.echo(render([run.results() for run in runs], "json" if as_json else form))
 
 
-cli.add_command(diff)
-cli.add_command(predict)
+for command in (diff, predict, errors):
+    cli.add_command(command)
 
 
 @cli.command("run")

@@ -14,6 +14,7 @@ from bench.records_images import Preprocessing as Preprocessing
 from bench.records_images import Record as Record
 from bench.records_images import Resize as Resize
 from bench.records_images import Sha256 as Sha256
+from bench.records_transfer import Transfer as Transfer
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -65,6 +66,11 @@ class Checkpoint(Record):
     device: str
     history: tuple[Epoch, ...]
     environment: dict[str, Any]
+    random_weights: bool = False
+    """True for a network that was not trained at all: its latency means something, its answers do
+    not."""
+    transfer: Transfer | None = None
+    """Where just a linear layer was trained, on the features of a pretrained network."""
 
 
 class Fold(Record):

@@ -19,8 +19,9 @@ GROUND = {"bench", "bench.errors"}
 PLAIN = GROUND | {"bench.records", "bench.config", "bench.progress", "bench.storage"}
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.errors": (set(), set()),
-    "bench.records": (GROUND | {"bench.records_images"}, set()),
+    "bench.records": (GROUND | {"bench.records_images", "bench.records_transfer"}, set()),
     "bench.records_images": (GROUND, set()),
+    "bench.records_transfer": (GROUND | {"bench.records_images"}, set()),
     "bench.registry": (GROUND, set()),
     "bench.storage": (GROUND, set()),
     "bench.progress": (GROUND, set()),
@@ -52,6 +53,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         PLAIN | {"bench.statistics", "bench.speedups", "bench.comparable"},
         set(),
     ),
+    "bench.error_overlap": (PLAIN | {"bench.statistics"}, set()),
     "bench.regressions": (PLAIN | {"bench.difference"}, set()),
     "bench.schedule": (PLAIN | {"bench.statistics", "bench.speedups"}, set()),
     "bench.preprocessing": (PLAIN, set()),
@@ -68,7 +70,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "reports": (
         PLAIN
         | {"reports", "bench.statistics", "bench.advice", "bench.speedups"}
-        | {"bench.comparable", "bench.difference", "bench.regressions"},
+        | {"bench.comparable", "bench.difference", "bench.regressions", "bench.error_overlap"},
         set(),
     ),
 }
