@@ -11,6 +11,7 @@ import bench
 from bench import output, steps
 from bench.cli_diff import diff
 from bench.cli_errors import errors
+from bench.cli_features import features
 from bench.cli_predict import predict
 from bench.errors import BenchError
 from bench.options import (
@@ -205,7 +206,7 @@ def report(names: tuple[str, ...], form: "Format", places: "Places", as_json: bo
     click.echo(render([run.results() for run in runs], "json" if as_json else form))
 
 
-for command in (diff, predict, errors):
+for command in (diff, predict, features, errors):
     cli.add_command(command)
 
 

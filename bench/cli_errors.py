@@ -1,5 +1,6 @@
 """The command `bench errors`: which images two networks get wrong, together and apart."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,4 +91,4 @@ def _write_sheet(
         f"({runs[1].name}) gets wrong"
     )
     picture = draw_contact_sheet(split.images[rows], captions, title)
-    write_with(path, lambda temporary: picture.save(temporary, "PNG"))
+    write_with(path, partial(picture.save, format="PNG"))
