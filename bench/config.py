@@ -121,6 +121,37 @@ class TrainSection(Section):
         return self
 
 
+class TransferSection(Section):
+    """A linear layer on the features of a pretrained network, which stay as they are.
+
+    For model pretrained. The section train says how the linear layer is trained.
+    """
+
+    weights: str = "default"
+    """default, a name of torchvision's such as IMAGENET1K_V1, a path to a .safetensors file, or
+    none: random weights, with which only the latency means something."""
+    download: bool = False
+    """Whether the library may fetch weights that are not in its cache."""
+    classifier: Literal["logistic", "adam"] = "logistic"
+    """logistic: scikit-learn's LogisticRegression, the regularisation chosen on the share
+    train.validation_fraction of the training images. adam: train.epochs of gradient descent; under
+    train.protocol homework always in the same order."""
+    candidates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
+        0.1,
+        1.0,
+        10.0,
+        100.0,
+        1000.0,
+        10000.0,
+    )
+    """Values of scikit-learn's C to choose from: larger is less regularised."""
+    stochastic_depth: bool = False
+    """Take features with random layers left out and dropout, as the homework's code did, which
+    never called eval()."""
+    batch_size: Positive = 32
+    """Images at a time while features are taken."""
+
+
 class EvaluateSection(Section):
     """How accuracy on the test split is taken."""
 
@@ -191,6 +222,26 @@ class Config(Section):
     compare: CompareSection = CompareSection()
     seed: Seed = 0
     """Of the weights' initial values, the order of images and their augmentation."""
+    transfer: TransferSection | None = None
+    """Train just a linear layer on frozen features."""
+
+    @model_validator(mode="after")
+    def _frozen_features_are_taken_once(self) -> Self:
+        if self.transfer is None:
+            if self.data.preprocessing == "weights":
+                raise ValueError("data.preprocessing 'weights' needs a transfer section")
+            return self
+        augment, schedule = self.train.augment, self.train.schedule.name
+        if self.model.name != "pretrained":
+            raise ValueError(f"transfer is for model pretrained, not {self.model.name!r}")
+        if augment.flip or augment.crop_padding:
+            raise ValueError(
+                "features are taken once of each image as it is: with transfer, set train.augment "
+                "to {flip: false, crop_padding: 0}"
+            )
+        if schedule != "constant":
+            raise ValueError(f"transfer trains at a constant rate; schedule.name is {schedule!r}")
+        return self
 
 
 def schema() -> dict[str, Any]:

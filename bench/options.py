@@ -98,6 +98,23 @@ def with_data(overrides: Sequence[str], data: Path | None) -> tuple[str, ...]:
     return (*overrides, f"data.path={json.dumps(os.path.abspath(os.path.expanduser(data)))}")
 
 
+def with_weights(
+    overrides: Sequence[str], data: Path | None, weights: str | None, download: bool
+) -> tuple[str, ...]:
+    """Return `overrides` with the path of the data and with the pretrained weights that are given.
+
+    A weights file's path is made absolute so that it stays true.
+    """
+    given = list(with_data(overrides, data))
+    if weights is not None:
+        is_file = weights.endswith(".safetensors") or os.sep in weights
+        named = os.path.abspath(os.path.expanduser(weights)) if is_file else weights
+        given.append(f"transfer.weights={json.dumps(named)}")
+    if download:
+        given.append("transfer.download=true")
+    return tuple(given)
+
+
 def yaml_list(text: str | None) -> str | None:
     """Return ``a,b`` as the YAML list ``[a,b]``, None where nothing was given."""
     return None if text is None else f"[{text}]"

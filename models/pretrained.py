@@ -4,15 +4,16 @@ The weights are no part of the arguments: `bench train` loads those that ``trans
 and a finished run holds its own.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from models._backbone import count_features, cut_classifier, fix_padding, normalise_each_image
-from models._zoo import Network, Source, create, find_network
+from models._zoo import Network, Source, Weights, create, fill, find_network
 
 BatchNorm = Literal["running", "per_image"]
+_ARCH = "resnet18"
 
 
 class FeatureClassifier(nn.Module):
@@ -43,7 +44,7 @@ def build(
     classes: int,
     input_shape: tuple[int, int, int],
     source: Source | None = None,
-    arch: str = "resnet18",
+    arch: str = _ARCH,
     pooled: bool = True,
     l2_normalise: bool = True,
     batchnorm: BatchNorm = "running",
@@ -55,10 +56,9 @@ def build(
     uses those of the pretraining. Raises UnknownNameError for an unknown network, ConfigError for
     one that cannot be used so.
     """
-    network = find_network(f"{source}:{arch}" if source else arch)
-    backbone = create(network)
-    return attach(
-        backbone,
+    network = choose_network(source, arch)
+    return _attach(
+        create(network),
         network,
         classes=classes,
         input_shape=input_shape,
@@ -68,15 +68,42 @@ def build(
     )
 
 
-def attach(
+def build_filled(
+    *,
+    weights: str,
+    download: bool,
+    classes: int,
+    input_shape: tuple[int, int, int],
+    source: Source | None = None,
+    arch: str = _ARCH,
+    **args: Any,
+) -> tuple[FeatureClassifier, Network, Weights]:
+    """Return what `build` returns, with pretrained `weights`; its architecture; which weights.
+
+    Raises CheckpointError for weights that are not there, may not be fetched, or do not belong to
+    the network, and whatever `build` raises.
+    """
+    network = choose_network(source, arch)
+    backbone = create(network)
+    filled = fill(backbone, network, weights, download)
+    module = _attach(backbone, network, classes=classes, input_shape=input_shape, **args)
+    return module, network, filled
+
+
+def choose_network(source: Source | None = None, arch: str = _ARCH) -> Network:
+    """Return the network that these arguments name; raise UnknownNameError when there is none."""
+    return find_network(f"{source}:{arch}" if source else arch)
+
+
+def _attach(
     backbone: nn.Module,
     network: Network,
     *,
     classes: int,
     input_shape: tuple[int, int, int],
-    pooled: bool,
-    l2_normalise: bool,
-    batchnorm: BatchNorm,
+    pooled: bool = True,
+    l2_normalise: bool = True,
+    batchnorm: BatchNorm = "running",
 ) -> FeatureClassifier:
     """Return `backbone`, the whole `network` with its weights, with a new linear layer.
 
