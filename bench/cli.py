@@ -11,7 +11,12 @@ import bench
 from bench import output, steps
 from bench.cli_compare import compare
 from bench.cli_diff import diff
+from bench.cli_errors import errors
+from bench.cli_features import features
+from bench.cli_predict import predict
+from bench.cli_probe import probe
 from bench.cli_profile import profile
+from bench.cli_train import run_all, train
 from bench.errors import BenchError
 from bench.options import (
     data_option,
@@ -60,40 +65,6 @@ def cli() -> None:
     bench export --fold-bn               fold BatchNorm, write and check the .onnx file
     bench compare --backends torch,ort   accuracy and latency, side by side
     """
-
-
-@cli.command()
-@click.argument("name")
-@data_option
-@set_option
-@click.option("--fresh", is_flag=True, help="Train anew even if it has been done.")
-@shared_options
-def train(
-    name: str,
-    data: Path | None,
-    overrides: tuple[str, ...],
-    fresh: bool,
-    places: "Places",
-    as_json: bool,
-) -> None:
-    """Train the network of config NAME.
-
-    NAME is a config from `bench list` or a path to a YAML file. Killed and started again, it goes
-    on after the last finished epoch.
-    """
-    run = steps.train(name, with_data(overrides, data), fresh, places)
-    checkpoint = run.checkpoint()
-    if as_json:
-        output.print_json(
-            {
-                "run": run.name,
-                "path": str(run.path),
-                "checkpoint": checkpoint.model_dump(mode="json"),
-            }
-        )
-        return
-    click.echo(f"weights: {run.path / checkpoint.weights} (sha256 {checkpoint.sha256[:12]}…)")
-    click.echo(f"record:  {run.path / 'checkpoint.json'}")
 
 
 @cli.command()
@@ -153,33 +124,8 @@ def report(names: tuple[str, ...], form: "Format", places: "Places", as_json: bo
     click.echo(render([run.results() for run in runs], "json" if as_json else form))
 
 
-cli.add_command(diff)
-cli.add_command(profile)
-
-
-@cli.command("run")
-@click.argument("name")
-@data_option
-@set_option
-@click.option("--fresh", is_flag=True, help="Train anew even if it has been done.")
-@shared_options
-def run_all(
-    name: str,
-    data: Path | None,
-    overrides: tuple[str, ...],
-    fresh: bool,
-    places: "Places",
-    as_json: bool,
-) -> None:
-    """Train, export, compare and report config NAME, all of it."""
-    overrides = with_data(overrides, data)
-    steps.require_packages(name, overrides)
-    run = steps.train(name, overrides, fresh, places)
-    steps.export(run, overrides, places)
-    records = [steps.compare(run, overrides, places)]
-    output.print_report(records, as_json)
-    output.print_written([run], as_json)
-    output.fail_loudly(records)
+for command in (train, run_all, diff, predict, features, errors, probe, profile):
+    cli.add_command(command)
 
 
 @cli.command("list")

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from bench.records import Protocol, Target
+from bench.records import Protocol, Resize, Target
 from bench.records_scenarios import Scenario
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -48,6 +48,20 @@ class DataSection(Section):
         Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
     ] = (0.5, 0.5, 0.5)
     """Divides each channel after that."""
+    resize: Resize = Resize()
+    """How images of another size are made to fit."""
+    preprocessing: Literal["config", "weights"] = "config"
+    """config: image_size, mean, std and resize as they stand here. weights: as the pretrained
+    weights were evaluated; `bench train` fills them in."""
+    label_pattern: str | None = None
+    """Regular expression for the start of a file's name with one group around the class, for data
+    sets that are named like that (flat, oxford_pets); by default the data set's own."""
+    split: Literal["auto", "random", "stratified"] = "auto"
+    """How flat and oxford_pets are split. auto: the published split, a stratified one where there
+    is none. random and stratified: drawn with split_seed."""
+    test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """Share of the images to test on, of a split that is drawn."""
+    split_seed: Seed = 42
 
 
 class AugmentSection(Section):
@@ -106,6 +120,37 @@ class TrainSection(Section):
                 "training image: set protocol to 'clean' to hold images out"
             )
         return self
+
+
+class TransferSection(Section):
+    """A linear layer on the features of a pretrained network, which stay as they are.
+
+    For model pretrained. The section train says how the linear layer is trained.
+    """
+
+    weights: str = "default"
+    """default, a name of torchvision's such as IMAGENET1K_V1, a path to a .safetensors file, or
+    none: random weights, with which only the latency means something."""
+    download: bool = False
+    """Whether the library may fetch weights that are not in its cache."""
+    classifier: Literal["logistic", "adam"] = "logistic"
+    """logistic: scikit-learn's LogisticRegression, the regularisation chosen on the share
+    train.validation_fraction of the training images. adam: train.epochs of gradient descent; under
+    train.protocol homework always in the same order."""
+    candidates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
+        0.1,
+        1.0,
+        10.0,
+        100.0,
+        1000.0,
+        10000.0,
+    )
+    """Values of scikit-learn's C to choose from: larger is less regularised."""
+    stochastic_depth: bool = False
+    """Take features with random layers left out and dropout, as the homework's code did, which
+    never called eval()."""
+    batch_size: Positive = 32
+    """Images at a time while features are taken."""
 
 
 class EvaluateSection(Section):
@@ -219,6 +264,26 @@ class Config(Section):
     compare: CompareSection = CompareSection()
     seed: Seed = 0
     """Of the weights' initial values, the order of images and their augmentation."""
+    transfer: TransferSection | None = None
+    """Train just a linear layer on frozen features."""
+
+    @model_validator(mode="after")
+    def _frozen_features_are_taken_once(self) -> Self:
+        if self.transfer is None:
+            if self.data.preprocessing == "weights":
+                raise ValueError("data.preprocessing 'weights' needs a transfer section")
+            return self
+        augment, schedule = self.train.augment, self.train.schedule.name
+        if self.model.name != "pretrained":
+            raise ValueError(f"transfer is for model pretrained, not {self.model.name!r}")
+        if augment.flip or augment.crop_padding:
+            raise ValueError(
+                "features are taken once of each image as it is: with transfer, set train.augment "
+                "to {flip: false, crop_padding: 0}"
+            )
+        if schedule != "constant":
+            raise ValueError(f"transfer trains at a constant rate; schedule.name is {schedule!r}")
+        return self
 
 
 def schema() -> dict[str, Any]:

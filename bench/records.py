@@ -11,6 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bench.record_base import Record as Record
+from bench.records_images import DataInfo as DataInfo
+from bench.records_images import Preprocessing as Preprocessing
+from bench.records_images import Resize as Resize
+from bench.records_images import Sha256 as Sha256
 from bench.records_machine import Arithmetic as Arithmetic
 from bench.records_machine import Tuning as Tuning
 from bench.records_scenarios import ScenarioResult as ScenarioResult
@@ -19,6 +23,7 @@ from bench.records_timing import Boundary as Boundary
 from bench.records_timing import Clocks as Clocks
 from bench.records_timing import StopReason as StopReason
 from bench.records_timing import Timing as Timing
+from bench.records_transfer import Transfer as Transfer
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -29,38 +34,6 @@ Target = Literal["cpu", "cuda", "tensorrt", "host"]
 Folder = Literal["foldbench", "exporter"]
 Status = Literal["ok", "failed", "skipped"]
 Role = Literal["contender", "again", "one_thread"]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Preprocessing(Record):
-    """How a uint8 image becomes the network's input.
-
-    ``x = (pixels / 255 - mean) / std`` per channel, as (N, C, H, W) float32; C, H, W are
-    `input_shape`. Images of another size are resized to cover (H, W), then their centre is taken.
-    """
-
-    input_shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-class DataInfo(Record):
-    """Which images were used, and what reading them cost."""
-
-    name: str
-    title: str
-    """For people: what the images are, and whether they are a lossy copy."""
-    path: str | None
-    sha256: Sha256
-    """Of the decoded pixels and labels of both splits."""
-    train_count: int
-    test_count: int
-    classes: tuple[str, ...]
-    original: bool
-    """True for the data set's own files; False for a copy of them or for somebody's own images."""
-    decode_s: float
-    """Seconds to decode and cache the images, or to map them when they were cached."""
-    from_cache: bool
 
 
 class Epoch(Record):
@@ -102,6 +75,11 @@ class Checkpoint(Record):
     device: str
     history: tuple[Epoch, ...]
     environment: dict[str, Any]
+    random_weights: bool = False
+    """True for a network that was not trained at all: its latency means something, its answers do
+    not."""
+    transfer: Transfer | None = None
+    """Where just a linear layer was trained, on the features of a pretrained network."""
 
 
 class Fold(Record):

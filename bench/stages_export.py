@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.errors import RunError
+from bench.image_sets import load_data
 from bench.ladder import plan_ladder
 from bench.preprocessing import preprocess
 from bench.progress import Listener
@@ -12,7 +13,7 @@ from bench.records import Artifact, Checkpoint
 from bench.run_settings import settings_of
 from bench.runs import RunDirectory
 from bench.splits import spread
-from bench.stages import Places, load_data, refuse_other_classes
+from bench.stages import Places, refuse_other_classes
 from bench.storage import file_sha256
 
 
@@ -52,7 +53,7 @@ def prepare_export(
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
     module = load_checkpoint(checkpoint, run.path)
-    data = load_data(config, places, listener)
+    data = load_data(config.data, places.cache, listener)
     refuse_other_classes(checkpoint, data)
     pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
     images = preprocess(pixels, checkpoint.preprocessing)

@@ -97,6 +97,15 @@ def error(value: float | None) -> str:
     return "0" if value == 0 else f"{value:.2e}"
 
 
+def probability(value: float | None) -> str:
+    """Return a probability, three significant digits, scientific below a thousandth."""
+    if not _exists(value):
+        return ""
+    if value < 1e-3:
+        return "below 1e-300" if value < 1e-300 else f"{value:.2e}"
+    return _significant(value)
+
+
 def loss(value: float | None) -> str:
     """Return a training loss, four decimals as the homework prints it."""
     return f"{value:.4f}" if _exists(value) else ""

@@ -24,10 +24,12 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.records_timing": (GROUND | {"bench.record_base"}, set()),
     "bench.records_scenarios": (GROUND | {"bench.record_base"}, set()),
     "bench.records_machine": ({"bench.record_base"}, set()),
+    "bench.records_images": (GROUND | {"bench.record_base"}, set()),
+    "bench.records_transfer": (GROUND | {"bench.record_base", "bench.records_images"}, set()),
     "bench.records": (
         GROUND
         | {"bench.record_base", "bench.records_timing", "bench.records_scenarios"}
-        | {"bench.records_machine"},
+        | {"bench.records_machine", "bench.records_images", "bench.records_transfer"},
         set(),
     ),
     "bench.registry": (GROUND, set()),
@@ -87,6 +89,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         PLAIN | {"bench.statistics", "bench.speedups", "bench.comparable"},
         set(),
     ),
+    "bench.error_overlap": (PLAIN | {"bench.statistics"}, set()),
     "bench.regressions": (PLAIN | {"bench.difference"}, set()),
     "bench.schedule": (PLAIN | {"bench.statistics", "bench.speedups"}, set()),
     "bench.preprocessing": (PLAIN, set()),
@@ -103,7 +106,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "reports": (
         PLAIN
         | {"reports", "bench.statistics", "bench.advice", "bench.speedups"}
-        | {"bench.comparable", "bench.difference", "bench.regressions"}
+        | {"bench.comparable", "bench.difference", "bench.regressions", "bench.error_overlap"}
         | {"bench.scenarios", "bench.records_scenarios", "bench.advice_scenarios"},
         set(),
     ),
