@@ -15,6 +15,8 @@ from bench.errors import BenchError
 from bench.options import (
     Seconds,
     data_option,
+    export_options,
+    export_overrides,
     run_argument,
     set_option,
     shared_options,
@@ -104,12 +106,15 @@ def train(
     default=None,
     help="Fold BatchNorm into the layer before it, or keep it in the graph.  [default: by config]",
 )
+@export_options
 @data_option
 @set_option
 @shared_options
 def export(
     names: tuple[str, ...],
     fold_bn: bool | None,
+    passes: str | None,
+    target: str | None,
     data: Path | None,
     overrides: tuple[str, ...],
     places: "Places",
@@ -119,8 +124,7 @@ def export(
 
     Without RUN, the newest run of each config is taken.
     """
-    if fold_bn is not None:
-        overrides = (*overrides, f"export.fold_bn={str(fold_bn).lower()}")
+    overrides = (*overrides, *export_overrides(fold_bn, passes, target))
     runs = steps.choose_runs(names, places)
     artifacts = [steps.export(run, with_data(overrides, data), places) for run in runs]
     output.print_artifacts(list(zip(runs, artifacts, strict=True)), as_json)
@@ -137,6 +141,7 @@ def export(
     help="auto is the CPU, and CUDA where there is an NVIDIA GPU.  [default: by config]",
 )
 @click.option("--batch-sizes", metavar="N[,N]...", help="Such as 1,64.  [default: by config]")
+@click.option("--ladder", is_flag=True, help="Also every step on the way: what did each give?")
 @click.option("--rounds", type=click.IntRange(min=1), help="Clean rounds.  [default: by config]")
 @click.option("--budget", type=Seconds(), help="Most time for the rounds, such as 60s or 5m.")
 @click.option("--repeat", type=click.IntRange(min=1), help="Whole repetitions, minutes apart.")
@@ -156,6 +161,7 @@ def compare(
     rounds: int | None,
     budget: float | None,
     repeat: int | None,
+    ladder: bool,
     protocol: str | None,
     data: Path | None,
     overrides: tuple[str, ...],
@@ -177,7 +183,8 @@ def compare(
     }
     named = tuple(f"{key}={value}" for key, value in given.items() if value is not None)
     runs = steps.choose_runs(names, places)
-    records = [steps.compare(run, with_data((*overrides, *named), data), places) for run in runs]
+    given_all = with_data((*overrides, *named), data)
+    records = [steps.compare(run, given_all, places, ladder) for run in runs]
     output.print_report(records, as_json)
     output.print_written(runs, as_json)
     output.fail_loudly(records)

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from bench.records import Protocol
+from bench.records import Protocol, Target
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
@@ -118,14 +118,27 @@ class EvaluateSection(Section):
     batch_size: Positive = 250
 
 
+def _one_or_more(names: Any) -> Any:
+    """Return one name, or a list of names, as a tuple; leave other things to be refused."""
+    if isinstance(names, str):
+        return (names,)
+    return tuple(names) if isinstance(names, list) else names
+
+
 class ExportSection(Section):
     """How the network becomes an .onnx file."""
 
     fold_bn: bool = True
     """Fold BatchNorm into the layer before it. When false, the graph keeps its BatchNorm."""
     opset: Annotated[int, Field(ge=18, le=24)] = 20
-    passes: tuple[str, ...] = ("strip_metadata",)
-    """Passes over the ONNX graph, in order, see `bench list`."""
+    target: Target = "cpu"
+    """What the file is to run on, which decides the passes that are on by default. host: the CPU of
+    this machine alone, with this onnxruntime."""
+    passes: Annotated[
+        tuple[str, ...], BeforeValidator(_one_or_more, json_schema_input_type=str | tuple[str, ...])
+    ] = ("default",)
+    """Passes over the ONNX graph, in order, see `bench list`; default: those that are on for the
+    target, none: only notes are removed from the file, as always."""
     images: Annotated[int, Field(ge=1)] = 1000
     """Test images on which folding and parity are proven."""
 

@@ -36,6 +36,8 @@ class Subject:
     folder: Path
     checkpoint: Checkpoint
     artifacts: tuple[Artifact, ...]
+    ladder: bool = False
+    """Whether the steps on the way to what is shipped are compared too."""
 
 
 class Series(NamedTuple):
@@ -190,11 +192,18 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
             yield Contender(backend, "unfolded", device, weights, sha256, size)
         yield Contender(backend, "folded", device, weights, sha256)
         return
-    if not subject.artifacts:
+    if not _exported(subject):
         reason = f"nothing is exported: bench export {subject.folder.name}"
         yield Contender(backend, "folded", device, reason=reason, status="skipped")
-    for artifact in subject.artifacts:
+    for artifact in _exported(subject):
         yield _of_artifact(subject, artifact, backend, device)
+
+
+def _exported(subject: Subject) -> list[Artifact]:
+    """Return the artifacts to compare; steps of a ladder first, in their order."""
+    steps = [a for a in subject.artifacts if a.ladder_step is not None and subject.ladder]
+    shipped = [a for a in subject.artifacts if a.ladder_step is None]
+    return sorted(steps, key=lambda a: a.ladder_step or 0) + shipped
 
 
 def _of_artifact(subject: Subject, artifact: Artifact, backend: str, device: Device) -> Contender:

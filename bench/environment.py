@@ -41,7 +41,7 @@ def describe_environment(root: Path = ROOT) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "foldbench": bench.__version__,
         **cpu,
-        "cpu": cpu["cpu"] or platform.processor() or platform.machine(),
+        "cpu": cpu_name(root),
         "cores_usable": usable_cores(root),
         "machine": platform.machine(),
         "os": f"{platform.system()} {platform.release()}",
@@ -58,6 +58,11 @@ def describe_environment(root: Path = ROOT) -> dict[str, Any]:
     facts |= describe_gpus(*open_nvml())
     facts["environment_variables"] = describe_variables(os.environ) or None
     return {key: value for key, value in facts.items() if value is not None}
+
+
+def cpu_name(root: Path = ROOT) -> str:
+    """Return the processor's own name, or its kind where it has none."""
+    return describe_cpu(root)["cpu"] or platform.processor() or platform.machine()
 
 
 def describe_variables(environment: Mapping[str, str]) -> dict[str, str]:

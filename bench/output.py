@@ -42,6 +42,8 @@ def _print_artifact(run: "RunDirectory", artifact: "Artifact") -> None:
     )
     for skip in fold.skipped:
         click.echo(f"  left as it is: {skip.module or 'the network'}: {skip.reason}")
+    for done in artifact.passes:
+        click.echo(f"  pass {done.name}: {done.detail}")
     if fold.agreement:
         a = fold.agreement
         click.echo(

@@ -3,7 +3,6 @@
 Checkpoint -> Artifact -> Measurement -> Run. Seconds, bytes and images are stored raw and
 unrounded; statistics are functions over them, and rounding happens in `reports` alone. A value that
 does not exist is None, never 0. A row that could not run is a Measurement with a reason.
-
 Schema history (`SCHEMA_VERSION` is in every file; others are refused): 1, the first.
 """
 
@@ -23,6 +22,7 @@ SCHEMA_VERSION: Literal[1] = 1
 Protocol = Literal["homework", "clean"]
 Variant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$")]
 Device = Literal["cpu", "cuda"]
+Target = Literal["cpu", "cuda", "tensorrt", "host"]
 Folder = Literal["foldbench", "exporter"]
 Status = Literal["ok", "failed", "skipped"]
 Role = Literal["contender", "again", "one_thread"]
@@ -33,8 +33,7 @@ class Preprocessing(Record):
     """How a uint8 image becomes the network's input.
 
     ``x = (pixels / 255 - mean) / std`` per channel, as (N, C, H, W) float32; C, H, W are
-    `input_shape`. Images of another size are resized so that they cover (H, W), then cut out
-    around the centre.
+    `input_shape`. Images of another size are resized to cover (H, W), then their centre is taken.
     """
 
     input_shape: tuple[int, int, int]
@@ -175,6 +174,8 @@ class Artifact(Record):
     inputs_sha256: Sha256
     """Of everything that the export depended on: checkpoint, options, images, versions."""
     variant: Variant
+    target: Target = "cpu"
+    """What it was exported to run on; ``host``: the CPU of the machine that exported it, alone."""
     path: str
     """Relative to the run directory."""
     sha256: Sha256
@@ -187,6 +188,8 @@ class Artifact(Record):
     folded_by: tuple[Folder, ...]
     fold: FoldReport
     passes: tuple[PassReport, ...]
+    ladder_step: int | None = None
+    """Its place among the steps on the way to what is shipped; None for what is shipped."""
     parity: Parity
     export_s: float
 
@@ -221,7 +224,6 @@ class Measurement(Record):
     reason: str | None = None
     """Why it failed or was skipped; None when it is ok."""
     source_sha256: Sha256 | None = None
-    """Of the file that was run."""
     size_bytes: int | None = None
     """None where no file holds just this network."""
     precision: str = "float32"
@@ -238,6 +240,14 @@ class Measurement(Record):
     timings: tuple[Timing, ...] = ()
     not_resident: str | None = None
     """Why it was not timed within the boundary ``device`` although it ran on a GPU."""
+
+
+class LadderStep(Record):
+    """One step on the way from unfolded torch to the file that is shipped."""
+
+    contender: str
+    what: str
+    """What it adds to the step before."""
 
 
 class Run(Record):
@@ -265,3 +275,5 @@ class Run(Record):
     reference: str
     """The contender that agreement is measured against."""
     measurements: tuple[Measurement, ...]
+    ladder: tuple[LadderStep, ...] = ()
+    """Where the steps were compared one by one: in order, the first one where it begins."""

@@ -151,3 +151,17 @@ def _repeats(ours: Timing, theirs: Timing) -> tuple[float, ...]:
         if ratio is not None:
             ratios.append(ratio.point)
     return tuple(ratios)
+
+
+def measure_step(
+    run: Run, before: Measurement, after: Measurement, batch_size: int
+) -> Ratio | None:
+    """Return how many times faster `after` is than `before`, over rounds in which both were clean.
+
+    None where either was not timed at the batch size, or too few rounds were clean.
+    """
+    theirs, ours = timing_at(before, batch_size), timing_at(after, batch_size)
+    if theirs is None or ours is None:
+        return None
+    mine, clean = clean_pairs(ours.blocks, theirs.blocks)
+    return _ratio(run, mine, clean)

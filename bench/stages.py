@@ -15,13 +15,13 @@ from bench.datasets import DataOptions, ImageSet
 from bench.environment import describe_environment, has_nvidia_gpu, usable_cores
 from bench.errors import DataError, RunError
 from bench.interference import measure_foreign_load
-from bench.preprocessing import preprocess
+from bench.ladder import ladder_of
 from bench.progress import Listener
-from bench.records import Artifact, Checkpoint, Device, Preprocessing, Run
+from bench.records import Checkpoint, Device, Preprocessing, Run
 from bench.registry import DATASETS, MODELS
 from bench.run_settings import fixed_by_training, settings_of
 from bench.runs import RunDirectory, create_run, list_runs
-from bench.splits import hold_out, prepare_evaluation, spread
+from bench.splits import hold_out, prepare_evaluation
 from bench.storage import file_sha256, json_sha256
 
 
@@ -76,55 +76,34 @@ def train(loaded: Loaded, places: Places, listener: Listener, fresh: bool = Fals
     return run
 
 
-def export(
-    run: RunDirectory,
-    overrides: Sequence[str],
-    places: Places,
-    listener: Listener,
-) -> Artifact:
-    """Export the run's network as its configuration says, overridden by `overrides`."""
-    from exporters.export import ExportOptions, export_checkpoint, hash_inputs
-    from models._checkpoint import load_checkpoint
-
-    checkpoint = run.checkpoint()
-    config = settings_of(run, checkpoint, overrides)
-    module = load_checkpoint(checkpoint, run.path)
-    data = load_data(config, places, listener)
-    refuse_other_classes(checkpoint, data)
-    pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
-    images = preprocess(pixels, checkpoint.preprocessing)
-    options = ExportOptions(config.export.fold_bn, config.export.opset, config.export.passes)
-    made = _find_artifact(run, hash_inputs(checkpoint, images, options))
-    if made is not None:
-        listener.note(f"{run.path / made.path} is exported already with these settings")
-        return made
-    listener.note(f"exporting {run.name} ({options.variant})")
-    with run.locked():
-        artifact = export_checkpoint(module, checkpoint, run.path, images, options)
-        run.write_artifact(artifact)
-    return artifact
-
-
 def compare_run(
     run: RunDirectory,
     overrides: Sequence[str],
     places: Places,
     listener: Listener,
     command: Sequence[str] = (),
+    ladder: bool = False,
 ) -> Run:
-    """Measure the run's contenders and store the record and the report in the run."""
+    """Measure the run's contenders and store the record and the report in the run.
+
+    With `ladder`, the steps on the way to what is shipped are exported and compared too.
+    """
     from reports.render import render
 
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
     data = load_data(config, places, listener)
     refuse_other_classes(checkpoint, data)
+    if ladder:
+        from bench.stages_export import export_ladder
+
+        export_ladder(run, overrides, places, listener)
     settings = config.compare
     threads = settings.threads or usable_cores()
     environment = describe_environment()
     foreign_load_cores = measure_foreign_load()
     with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, sha256):
-        subject = Subject(run.path, checkpoint, run.artifacts())
+        subject = Subject(run.path, checkpoint, run.artifacts(), ladder)
         contenders = list_contenders(subject, settings.backends, devices_of(settings.devices))
         if settings.self_checks:
             contenders += list_self_checks(contenders, threads)
@@ -152,6 +131,7 @@ def compare_run(
             foreign_load_cores=foreign_load_cores,
             reference=REFERENCE,
             measurements=measurements,
+            ladder=ladder_of(measurements, subject.artifacts) if ladder else (),
         )
     try:
         run.write_results(record)
@@ -160,20 +140,6 @@ def compare_run(
         listener.note(render(record, "terminal"))  # what was measured must not be lost with it
         raise
     return record
-
-
-def _find_artifact(run: RunDirectory, inputs_sha256: str) -> Artifact | None:
-    """Return the artifact that was made from the same inputs and is still whole."""
-    try:
-        artifacts = run.artifacts()
-    except RunError:
-        return None  # a damaged list is replaced by the export that follows
-    for artifact in artifacts:
-        path = run.path / artifact.path
-        same = artifact.inputs_sha256 == inputs_sha256 and path.is_file()
-        if same and file_sha256(path) == artifact.sha256:
-            return artifact
-    return None
 
 
 def _train_into(

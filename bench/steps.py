@@ -26,21 +26,23 @@ def train(name: str, overrides: Sequence[str], fresh: bool, places: "Places") ->
 
 def export(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "Artifact":
     """Export one run."""
-    from bench import stages
+    from bench import stages_export
     from bench.console import listening
 
     with listening() as listener:
-        return stages.export(run, overrides, places, listener)
+        return stages_export.export(run, overrides, places, listener)
 
 
-def compare(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "Run":
+def compare(
+    run: "RunDirectory", overrides: Sequence[str], places: "Places", ladder: bool = False
+) -> "Run":
     """Compare one run; its record holds the command line as it was given."""
     from bench import stages
     from bench.console import listening
 
     command = ("bench", *sys.argv[1:])
     with listening() as listener:
-        return stages.compare_run(run, overrides, places, listener, command)
+        return stages.compare_run(run, overrides, places, listener, command, ladder)
 
 
 def profile(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "Profile":

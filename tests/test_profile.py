@@ -12,7 +12,8 @@ from bench.errors import BackendError
 from bench.progress import Silence
 from bench.records_profile import ContenderProfile, OperatorTime, Profile
 from bench.runs import RunDirectory
-from bench.stages import Places, export
+from bench.stages import Places
+from bench.stages_export import export
 from reports.profile import build_profile, summed
 from reports.terminal import render_terminal
 
