@@ -106,7 +106,7 @@ CLOCK_RULES: Mapping[str, Rule] = {
     "foreign_gpu": Rule(
         "latency",
         _find_foreign_gpu,
-        "{where}: {processes_count} processes of others held the same GPU. What they compute is in "
+        "{where}: others held the same GPU (processes: {processes_count}). What they compute is in "
         "these times: end them, or choose another GPU with CUDA_VISIBLE_DEVICES.",
     ),
     "not_resident": Rule(

@@ -132,7 +132,7 @@ CAUSES = {
     ),
     "foreign_gpu": (
         clocked(Clocks(gpu_foreign_processes=0), Clocks(gpu_foreign_processes=2)),
-        "2 processes of others held the same GPU. What they compute is in these times",
+        "others held the same GPU (processes: 2). What they compute is in these times",
     ),
     "not_resident": (
         run_with(B.make_row("ort", "folded", not_resident="the device went on working")),
