@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -26,13 +27,16 @@ from bench.scenarios import MOST_QUERIES, Driven, ScenarioOptions
 from bench.timing import call, no_garbage_collection
 
 Indices = npt.NDArray[np.int64]
-Sample = tuple[int, int]
-"""LoadGen's name for a sample of a query, and the index of its image."""
+Sample = Any
+"""LoadGen's QuerySample: its `id`, and the `index` of the image that it is about."""
+Issue = Callable[[list[Sample]], None]
 
 _KEPT_OUTPUTS = 32
+"""Outputs that are kept at least, where there are as many; twice as many at the most."""
 _SPARE = 1.2
 """How many more samples than expected offline is given, lest it ends before its time."""
 _LINGER_S = 60.0
+"""How long LoadGen may keep silent beyond the time of a whole test."""
 
 
 def drive(
@@ -52,13 +56,13 @@ def drive(
     system = _System(session, images, options, mlperf_loadgen)
     with tempfile.TemporaryDirectory(dir=folder) as logs, no_garbage_collection():
         settings = _settings(mlperf_loadgen, options, call_s)
-        test = _Test(mlperf_loadgen, system, settings, logs)
+        test = partial(_test, mlperf_loadgen, system, settings, Path(logs))
         if options.scenario == "server":
             _serve(system, test, options)
         else:
-            test.run(system.answer_all)
-        log = Path(logs, "mlperf_log_detail.txt").read_bytes()
-    return system.account_for(log), system.kept()
+            test(system.answer_all)
+        driven = system.account_for(Path(logs, "mlperf_log_detail.txt"))
+    return driven, system.kept()
 
 
 class Images:
@@ -117,9 +121,14 @@ class _System:
         self._before = read_counters()
         self._deadline_s = time.monotonic() + self._options.give_up_s
 
-    def unload(self, indices: Sequence[int]) -> None:
-        """Hear that all queries are answered."""
+    def flush(self) -> None:
+        """Hear that no more queries come; but for server's, all of them are answered."""
         self._after = read_counters()
+
+    def unload(self, indices: Sequence[int]) -> None:
+        """Hear that all queries are answered, and LoadGen's figures made."""
+        if self._options.scenario == "server":
+            self._after = read_counters()
 
     def answer_all(self, samples: Sequence[Sample]) -> None:
         """Answer the samples of a query in batches of the largest size."""
@@ -133,10 +142,10 @@ class _System:
         After a failure, or when the time is over, they are given back uncomputed, so that LoadGen
         comes to its end.
         """
-        indices = [index for _, index in samples]
+        indices = [sample.index for sample in samples]
         output = self._compute(indices)
         response = self._loadgen.QuerySampleResponse
-        self._loadgen.QuerySamplesComplete([response(name, 0, 0) for name, _ in samples])
+        self._loadgen.QuerySamplesComplete([response(sample.id, 0, 0) for sample in samples])
         if output is None:
             self._unanswered += len(samples)
         else:  # by now the answer has its time
@@ -167,13 +176,13 @@ class _System:
         last = {self._calls - 1: self._last} if self._last else {}
         return list({**self._kept, **last}.values())
 
-    def account_for(self, log: bytes) -> Driven:
-        """Return the account of the test; raise what went wrong in it."""
+    def account_for(self, path: Path) -> Driven:
+        """Return the account of the test whose log is at `path`; raise what went wrong in it."""
         if self.failure is not None:
             raise self.failure
-        if self._before is None or self._after is None:
+        if self._before is None or self._after is None or not path.is_file():
             raise BackendError("LoadGen ended without a test")
-        before, after = self._before, self._after
+        before, after, log = self._before, self._after, path.read_bytes()
         return Driven(
             log=log.decode(errors="replace"),
             log_sha256=hashlib.sha256(log).hexdigest(),
@@ -186,38 +195,26 @@ class _System:
         )
 
 
-class _Test:
-    """One test of LoadGen's."""
-
-    def __init__(self, loadgen: Any, system: _System, settings: Any, folder: str) -> None:
-        self._loadgen = loadgen
-        self._system = system
-        self._settings = settings
-        self._folder = folder
-
-    def run(self, issue: Callable[[list[Sample]], None]) -> None:
-        """Run it; `issue` hears the samples of each query, in this thread."""
-        loadgen, system = self._loadgen, self._system
-        logs = loadgen.LogSettings()
-        output = logs.log_output
-        output.outdir = self._folder
-        logs.log_output = output
-        logs.enable_trace = False
-        sut = loadgen.ConstructSUT(
-            lambda query: issue([(sample.id, sample.index) for sample in query]), lambda: None
-        )
-        images = system.images
-        qsl = loadgen.ConstructQSL(images.total, images.at_once, system.load, system.unload)
-        try:
-            # Without a name of its own, a file audit.config in the current folder would change it.
-            audit = str(Path(self._folder, "audit.config"))
-            loadgen.StartTestWithLogSettings(sut, qsl, self._settings, logs, audit)
-        finally:
-            loadgen.DestroyQSL(qsl)
-            loadgen.DestroySUT(sut)
+def _test(loadgen: Any, system: _System, settings: Any, folder: Path, issue: Issue) -> None:
+    """Run one test of LoadGen's; `issue` hears the samples of each query, in this thread."""
+    logs = loadgen.LogSettings()
+    output = logs.log_output
+    output.outdir = str(folder)
+    logs.log_output = output
+    logs.enable_trace = False
+    images = system.images
+    sut = loadgen.ConstructSUT(issue, system.flush)
+    qsl = loadgen.ConstructQSL(images.total, images.at_once, system.load, system.unload)
+    try:
+        # Without a name of its own, a file audit.config in the current folder would change it.
+        audit = str(folder / "audit.config")
+        loadgen.StartTestWithLogSettings(sut, qsl, settings, logs, audit)
+    finally:
+        loadgen.DestroyQSL(qsl)
+        loadgen.DestroySUT(sut)
 
 
-def _serve(system: _System, test: _Test, options: ScenarioOptions) -> None:
+def _serve(system: _System, test: Callable[[Issue], None], options: ScenarioOptions) -> None:
     """Answer what arrives: as many samples at once as have queued, up to the largest batch."""
     inbox: queue.SimpleQueue[Sample | None] = queue.SimpleQueue()
 
@@ -227,7 +224,7 @@ def _serve(system: _System, test: _Test, options: ScenarioOptions) -> None:
 
     def generate() -> None:
         try:
-            test.run(put)
+            test(put)
         except Exception as error:
             system.failure = system.failure or error
         finally:

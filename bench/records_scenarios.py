@@ -69,7 +69,7 @@ class ScenarioResult(Record):
     checked_outputs: int
     """Outputs of those calls that were compared with the ones of the accuracy pass."""
     duration_s: float
-    """From the samples' being in memory until the last query was answered."""
+    """From the images' being in memory until the last answer; LoadGen makes its queries first."""
     latencies: Latencies | None = None
     """None for offline, where a sample's latency is how long it waited for its turn."""
     early_stopping_s: float | None = None

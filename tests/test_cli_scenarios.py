@@ -3,7 +3,6 @@
 import json
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -78,23 +77,34 @@ def test_without_loadgen_nothing_is_opened_or_trained(
     assert not own_run.is_compared()
 
 
-def test_scenarios_are_reported_in_every_form_and_can_be_compared(
+def test_torch_and_onnxruntime_are_driven_and_reported_in_place_of_the_rounds(
     bench, own_run: RunDirectory, places: Places
 ) -> None:
     pytest.importorskip("mlperf_loadgen", reason="LoadGen has no build for this platform")
-    scenarios = ("--scenario", "singlestream,server", "--qps", "2000", "--duration", "0.2s")
-    backends = ("--backends", "torch")
-    compared = bench("compare", own_run.name, *backends, *scenarios, "--json", *SET)
+    assert bench("export", *SET).exit_code == 0
+    scenarios = ("--scenario", "singlestream,offline,server", "--qps", "2000")
+    settings = (*SET, "--set=compare.self_checks=true", "--duration", "0.3s")
+    compared = bench("compare", own_run.name, *scenarios, "--json", *settings)
     assert compared.exit_code == 0, compared.output
     (summary,) = json.loads(compared.stdout)["runs"]
-    found = [(row["contender"], row["scenario"]) for row in summary["scenarios"]]
-    names = ("torch/unfolded/cpu", "torch/folded/cpu")
-    assert sorted(found) == sorted((n, s) for n in names for s in ("singlestream", "server"))
-    assert all(row["settings"]["min_duration_s"] == 0.2 for row in summary["scenarios"])
+    measured = {m.contender: m for m in own_run.results().measurements}
+    assert set(measured) == {"torch/unfolded/cpu", "torch/folded/cpu", "ort/folded/cpu"}
+    assert len(summary["scenarios"]) == 9
+    for m in measured.values():
+        assert (m.status, m.reason, m.timings) == ("ok", None, ())
+        assert m.accuracy is not None
+        assert m.accuracy.agreement is not None
+        single, offline, server = m.scenarios
+        assert [r.scenario for r in m.scenarios] == ["singlestream", "offline", "server"]
+        assert (offline.batch_sizes, server.batch_sizes) == ((3,), (1, 2, 3))
+        assert (single.settings.min_duration_s, server.settings.target_qps) == (0.3, 2000)
+        assert all(r.checked_outputs and r.settings.loaded_samples == 359 for r in m.scenarios)
     for form in ("terminal", "md"):
-        assert "MLPerf Inference scenarios" in bench("report", "--format", form).stdout
+        text = bench("report", "--format", form).stdout
+        assert "MLPerf Inference scenarios (LoadGen)" in text
+        assert "Not an official MLPerf result" in text
+        assert "Latency, host array" not in text
     other = places.runs / "digits-002"
     shutil.copytree(own_run.path, other)
     differed = bench("diff", own_run.name, other.name, "--fail-on", "5%")
     assert differed.exit_code == 0, differed.output
-    assert list(Path(own_run.path).glob("mlperf_log*")) == []

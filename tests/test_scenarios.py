@@ -1,4 +1,4 @@
-"""MLPerf scenarios through LoadGen itself: on a network with known times and answers, and for real.
+"""MLPerf scenarios through LoadGen itself, on a network with known times and answers.
 
 Times of this machine are never asserted, only what holds on any: a pause lasts at least as long as
 it was asked to, and what cannot keep up is found to be.
@@ -28,7 +28,7 @@ from bench.jobs import Job
 from bench.loadgen import Images, drive
 from bench.measure_scenarios import measure_scenarios
 from bench.progress import Silence
-from bench.records import Measurement, Preprocessing, Run, ScenarioResult
+from bench.records import Preprocessing, ScenarioResult
 from bench.runs import RunDirectory
 from bench.scenarios import (
     MOST_QUERIES,
@@ -38,9 +38,7 @@ from bench.scenarios import (
     to_result,
 )
 from bench.servant import Servant
-from bench.stages import Places, compare_run, export
 from bench.worker import Worker
-from tests.conftest import QUICK
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen has no build for this platform")
 
@@ -306,53 +304,6 @@ def test_early_stopping_takes_as_many_queries_as_leave_two_beyond_the_percentile
 
 def test_early_stopping_takes_what_loadgen_says_it_takes() -> None:
     assert (queries_needed(0.9), queries_needed(0.99)) == (64, 662)
-
-
-def export_all(run: RunDirectory, places: Places) -> None:
-    export(run, ["export.fold_bn=true"], places, Silence())
-
-
-def compare_quickly(run: RunDirectory, places: Places, *settings: str) -> Run:
-    asked = [*QUICK, "compare.devices=[cpu]", "compare.loadgen.duration_s=0.2", *settings]
-    return compare_run(run, asked, places, Silence(), ("bench", "compare"))
-
-
-def by_scenario(measurement: Measurement) -> dict[str, ScenarioResult]:
-    return {result.scenario: result for result in measurement.scenarios}
-
-
-def test_torch_and_onnxruntime_are_driven_in_place_of_the_rounds(
-    own_run: RunDirectory, places: Places
-) -> None:
-    export_all(own_run, places)
-    record = compare_quickly(
-        own_run,
-        places,
-        "compare.loadgen.scenarios=[singlestream, offline, server]",
-        "compare.loadgen.qps=1500",
-        "compare.self_checks=true",
-    )
-    assert {m.contender for m in record.measurements} == {
-        "torch/unfolded/cpu",
-        "torch/folded/cpu",
-        "ort/folded/cpu",
-    }
-    for m in record.measurements:
-        assert (m.status, m.reason, m.timings) == ("ok", None, ())
-        assert m.accuracy is not None
-        assert m.accuracy.agreement is not None
-        results = by_scenario(m)
-        assert list(results) == ["singlestream", "offline", "server"]
-        assert results["offline"].batch_sizes == (3,)
-        assert results["server"].batch_sizes == (1, 2, 3)
-        for result in results.values():
-            assert result.checked_outputs > 0
-            assert result.settings.loaded_samples == 359
-    assert own_run.results() == record
-    report = (own_run.path / "report.md").read_text(encoding="utf-8")
-    assert "## MLPerf Inference scenarios (LoadGen)" in report
-    assert "Not an official MLPerf result" in report
-    assert "## Latency" not in report
 
 
 class Stub:
