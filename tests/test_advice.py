@@ -89,7 +89,7 @@ CAUSES = {
     "unequal_threads": (run_with(B.make_row("ort", "folded", threads=8)), "2 and 8 threads"),
     "unequal_precision": (
         run_with(B.make_row("ort", "folded", precision="bfloat16")),
-        "bfloat16 and float32",
+        "Computed in bfloat16, not in float32",
     ),
     "loaded": (
         B.make_run(measurements=(reference_timed(14), timed(*[0.001] * 14, dirty=(1, 4, 7, 8)))),
