@@ -52,8 +52,11 @@ setup(
         "platformdirs>=4",
         "filelock>=3.15",
         "rich>=13.7",
+        "threadpoolctl>=3.1",
+        "nvidia-ml-py>=12.535",
     ],
     extras_require={
+        "loadgen": ["mlcommons-loadgen>=6.0"],
         "test": [
             "pytest>=8.3",
             "hypothesis>=6.120",
@@ -61,6 +64,8 @@ setup(
             "build>=1.2",
             "packaging>=24",
             "setuptools>=77",
+            # There are wheels for Linux on x86-64, for macOS and for Windows.
+            "mlcommons-loadgen>=6.0; platform_machine != 'aarch64'",
         ],
         "lint": ["ruff>=0.9", "mypy>=1.14"],
     },

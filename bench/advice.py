@@ -7,10 +7,12 @@ whose name carries its unit. Numbers are put into words in `reports` alone.
 
 from collections.abc import Iterator, Mapping
 
+from bench.advice_clocks import CLOCK_RULES
 from bench.advice_export import EXPORT_RULES
 from bench.advice_latency import LATENCY_RULES
 from bench.advice_machine import MACHINE_RULES
 from bench.advice_rule import Advice, Number, Rule, Topic, contenders
+from bench.advice_scenarios import SCENARIO_RULES
 from bench.records import Run
 from bench.statistics import wilson_interval
 
@@ -115,7 +117,9 @@ RULES: Mapping[str, Rule] = {
         "rows of equal precision, or run the others in float32.",
     ),
     **MACHINE_RULES,
+    **CLOCK_RULES,
     **LATENCY_RULES,
+    **SCENARIO_RULES,
     **EXPORT_RULES,
 }
 """Every kind of warning, in the order in which they are shown."""

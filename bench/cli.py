@@ -9,28 +9,28 @@ import click
 
 import bench
 from bench import output, steps
+from bench.cli_compare import compare
 from bench.cli_diff import diff
 from bench.cli_errors import errors
 from bench.cli_features import features
 from bench.cli_predict import predict
 from bench.cli_probe import probe
+from bench.cli_profile import profile
 from bench.cli_train import run_all, train
 from bench.errors import BenchError
 from bench.options import (
-    Seconds,
     data_option,
+    export_options,
+    export_overrides,
     run_argument,
     set_option,
     shared_options,
     with_data,
-    yaml_list,
 )
 
 if TYPE_CHECKING:
     from bench.stages import Places
     from reports.render import Format
-
-_COMMA_LIST = "NAME[,NAME]..."
 
 
 class _Group(click.Group):
@@ -74,12 +74,15 @@ def cli() -> None:
     default=None,
     help="Fold BatchNorm into the layer before it, or keep it in the graph.  [default: by config]",
 )
+@export_options
 @data_option
 @set_option
 @shared_options
 def export(
     names: tuple[str, ...],
     fold_bn: bool | None,
+    passes: str | None,
+    target: str | None,
     data: Path | None,
     overrides: tuple[str, ...],
     places: "Places",
@@ -89,68 +92,12 @@ def export(
 
     Without RUN, the newest run of each config is taken.
     """
-    if fold_bn is not None:
-        overrides = (*overrides, f"export.fold_bn={str(fold_bn).lower()}")
+    overrides = (*overrides, *export_overrides(fold_bn, passes, target))
     runs = steps.choose_runs(names, places)
     artifacts = [steps.export(run, with_data(overrides, data), places) for run in runs]
     output.print_artifacts(list(zip(runs, artifacts, strict=True)), as_json)
     if not all(artifact.parity.passed for artifact in artifacts):
         raise click.ClickException("an artifact does not compute what its checkpoint does (above)")
-
-
-@cli.command()
-@run_argument
-@click.option("--backends", metavar=_COMMA_LIST, help="Such as torch,ort.  [default: by config]")
-@click.option(
-    "--devices",
-    metavar="auto|cpu|cuda[,...]",
-    help="auto is the CPU, and CUDA where there is an NVIDIA GPU.  [default: by config]",
-)
-@click.option("--batch-sizes", metavar="N[,N]...", help="Such as 1,64.  [default: by config]")
-@click.option("--rounds", type=click.IntRange(min=1), help="Clean rounds.  [default: by config]")
-@click.option("--budget", type=Seconds(), help="Most time for the rounds, such as 60s or 5m.")
-@click.option("--repeat", type=click.IntRange(min=1), help="Whole repetitions, minutes apart.")
-@click.option(
-    "--protocol",
-    type=click.Choice(["homework", "clean"]),
-    help="How accuracy is taken: on flipped and cropped test images, or as they are.",
-)
-@data_option
-@set_option
-@shared_options
-def compare(
-    names: tuple[str, ...],
-    backends: str | None,
-    devices: str | None,
-    batch_sizes: str | None,
-    rounds: int | None,
-    budget: float | None,
-    repeat: int | None,
-    protocol: str | None,
-    data: Path | None,
-    overrides: tuple[str, ...],
-    places: "Places",
-    as_json: bool,
-) -> None:
-    """Measure accuracy and latency of each RUN on every backend and device.
-
-    Without RUN, the newest run of each config is taken. Exit code 1 when a row failed.
-    """
-    given = {
-        "compare.backends": yaml_list(backends),
-        "compare.devices": yaml_list(devices),
-        "compare.batch_sizes": yaml_list(batch_sizes),
-        "compare.rounds": rounds,
-        "compare.budget_s": budget,
-        "compare.repeat": repeat,
-        "evaluate.protocol": protocol,
-    }
-    named = tuple(f"{key}={value}" for key, value in given.items() if value is not None)
-    runs = steps.choose_runs(names, places)
-    records = [steps.compare(run, with_data((*overrides, *named), data), places) for run in runs]
-    output.print_report(records, as_json)
-    output.print_written(runs, as_json)
-    output.fail_loudly(records)
 
 
 @cli.command()
@@ -174,7 +121,7 @@ def report(names: tuple[str, ...], form: "Format", places: "Places", as_json: bo
     click.echo(render([run.results() for run in runs], "json" if as_json else form))
 
 
-for command in (train, run_all, diff, predict, features, errors, probe):
+for command in (train, run_all, compare, diff, predict, features, errors, probe, profile):
     cli.add_command(command)
 
 

@@ -71,6 +71,7 @@ def run_all(
 ) -> None:
     """Train, export, compare and report config NAME, all of it."""
     given = with_weights(overrides, data, weights, download)
+    steps.require_packages(name, given)
     run = steps.train(name, given, fresh, places)
     # What the weights were is part of the run by now.
     given = with_weights(overrides, data, None, False)

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from bench.records import Protocol, Resize
+from bench.records import Protocol, Resize, Target
+from bench.records_scenarios import Scenario
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
@@ -163,16 +164,51 @@ class EvaluateSection(Section):
     batch_size: Positive = 250
 
 
+def _one_or_more(names: Any) -> Any:
+    """Return one name, or a list of names, as a tuple; leave other things to be refused."""
+    if isinstance(names, str):
+        return (names,)
+    return tuple(names) if isinstance(names, list) else names
+
+
 class ExportSection(Section):
     """How the network becomes an .onnx file."""
 
     fold_bn: bool = True
     """Fold BatchNorm into the layer before it. When false, the graph keeps its BatchNorm."""
     opset: Annotated[int, Field(ge=18, le=24)] = 20
-    passes: tuple[str, ...] = ("strip_metadata",)
-    """Passes over the ONNX graph, in order, see `bench list`."""
+    target: Target = "cpu"
+    """What the file is to run on, which decides the passes that are on by default. host: the CPU of
+    this machine alone, with this onnxruntime."""
+    passes: Annotated[
+        tuple[str, ...], BeforeValidator(_one_or_more, json_schema_input_type=str | tuple[str, ...])
+    ] = ("default",)
+    """Passes over the ONNX graph, in order, see `bench list`; default: those that are on for the
+    target, none: only notes are removed from the file, as always."""
     images: Annotated[int, Field(ge=1)] = 1000
     """Test images on which folding and parity are proven."""
+
+
+class LoadgenSection(Section):
+    """MLPerf Inference scenarios, which MLCommons' LoadGen drives in place of the rounds."""
+
+    scenarios: tuple[Scenario, ...] = ()
+    """singlestream: one image after another. multistream: eight at once, one eight after another.
+    offline: all images in one query. server: images arrive at random times. None: the rounds."""
+    duration_s: Annotated[float, Field(ge=0.1, le=86400)] = 10.0
+    """Least duration of each scenario and contender, seconds; MLPerf itself asks for 600."""
+    qps: Annotated[float, Field(ge=0.1, le=100_000)] | None = None
+    """Images that arrive per second, on average (server alone, which needs it)."""
+    latency_bound_s: Annotated[float, Field(gt=0, le=3600)] = 0.01
+    """What 99 % of the latencies must not exceed (server alone)."""
+    batch_size: Positive | None = None
+    """Largest batch of offline and server; the largest of compare.batch_sizes by default."""
+
+    @model_validator(mode="after")
+    def _server_has_a_rate(self) -> Self:
+        if "server" in self.scenarios and self.qps is None:
+            raise ValueError("scenario server needs qps, the images that arrive per second")
+        return self
 
 
 class CompareSection(Section):
@@ -183,6 +219,9 @@ class CompareSection(Section):
     devices: Annotated[tuple[Literal["auto", "cpu", "cuda"], ...], Field(min_length=1)] = ("auto",)
     """auto: the CPU, and CUDA where this machine has it."""
     batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 64)
+    boundaries: Literal["auto", "host"] = "auto"
+    """host: from a host array to a host array alone. auto: on a GPU also device-resident, with
+    input and output in its memory, in rounds of their own."""
     rounds: Positive = 20
     """Clean rounds wanted at each batch size; a round times every contender once, in random order.
     A round in which something else ran is kept in the record, left out and replaced."""
@@ -208,7 +247,8 @@ class CompareSection(Section):
     threads: Threads | None = None
     """For one operator, the same for every backend; all that this process may use by default."""
     seed: Seed = 0
-    """Of the order of contenders."""
+    """Of the order of contenders; of LoadGen's choice of images and arrivals."""
+    loadgen: LoadgenSection = LoadgenSection()
 
 
 class Config(Section):

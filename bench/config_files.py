@@ -6,7 +6,7 @@ import is touched.
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from io import StringIO
@@ -19,7 +19,8 @@ from ruamel.yaml.error import YAMLError
 
 from bench.config import Config
 from bench.errors import ConfigError, UnknownNameError, nearest
-from bench.registry import BACKENDS, DATASETS, MODELS, PASSES, Registry
+from bench.registry import DATASETS, MODELS, PASSES
+from bench.specs import parse_spec
 
 
 @dataclass(frozen=True)
@@ -122,18 +123,23 @@ def _is_file(path: Path) -> bool:
 
 
 def _check_names(config: Config, origins: Mapping[str, str], fallback: str) -> None:
-    named: tuple[tuple[str, Registry, Iterable[str]], ...] = (
-        ("model.name", MODELS, (config.model.name,)),
-        ("data.name", DATASETS, (config.data.name,)),
-        ("export.passes", PASSES, config.export.passes),
-        ("compare.backends", BACKENDS, config.compare.backends),
+    named: tuple[tuple[str, Callable[[str], object], Iterable[str]], ...] = (
+        ("model.name", MODELS.check, (config.model.name,)),
+        ("data.name", DATASETS.check, (config.data.name,)),
+        ("export.passes", _check_pass, config.export.passes),
+        ("compare.backends", parse_spec, config.compare.backends),
     )
-    for path, registry, names in named:
+    for path, check, names in named:
         for name in names:
             try:
-                registry.check(name)
-            except UnknownNameError as error:
+                check(name)
+            except (UnknownNameError, ConfigError) as error:
                 raise ConfigError(f"{_origin(path, origins, fallback)}: {path}: {error}") from None
+
+
+def _check_pass(name: str) -> None:
+    if name not in ("default", "none"):
+        PASSES.check(name)
 
 
 def _load_merged(path: Path, above: tuple[Path, ...], origins: dict[str, str]) -> dict[str, Any]:

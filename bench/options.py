@@ -91,6 +91,33 @@ def network_options(command: Callable[..., None]) -> Callable[..., None]:
     return weights(download(command))
 
 
+def export_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --passes and --target."""
+    passes = click.option(
+        "--passes",
+        metavar="default|none|NAME[,NAME]...",
+        help="Rewriting passes over the graph (bench list).  [default: by config]",
+    )
+    target = click.option(
+        "--target",
+        type=click.Choice(["cpu", "cuda", "tensorrt", "host"]),
+        help="What the file is to run on; host: this machine's CPU alone.  [default: by config]",
+    )
+    return passes(target(command))
+
+
+def export_overrides(
+    fold_bn: bool | None, passes: str | None, target: str | None
+) -> tuple[str, ...]:
+    """Return the options of an export that were given, as overrides of the configuration."""
+    given = {
+        "export.fold_bn": None if fold_bn is None else str(fold_bn).lower(),
+        "export.passes": yaml_list(passes),
+        "export.target": target,
+    }
+    return tuple(f"{key}={value}" for key, value in given.items() if value is not None)
+
+
 def with_data(overrides: Sequence[str], data: Path | None) -> tuple[str, ...]:
     """Return `overrides` with the path of the data, made absolute so that it stays true."""
     if data is None:

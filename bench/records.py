@@ -3,28 +3,35 @@
 Checkpoint -> Artifact -> Measurement -> Run. Seconds, bytes and images are stored raw and
 unrounded; statistics are functions over them, and rounding happens in `reports` alone. A value that
 does not exist is None, never 0. A row that could not run is a Measurement with a reason.
-
 Schema history (`SCHEMA_VERSION` is in every file; others are refused): 1, the first.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
+
+from bench.record_base import Record as Record
 from bench.records_images import DataInfo as DataInfo
 from bench.records_images import Preprocessing as Preprocessing
-from bench.records_images import Record as Record
 from bench.records_images import Resize as Resize
 from bench.records_images import Sha256 as Sha256
+from bench.records_scenarios import ScenarioResult as ScenarioResult
+from bench.records_timing import Block as Block
+from bench.records_timing import Boundary as Boundary
+from bench.records_timing import Clocks as Clocks
+from bench.records_timing import StopReason as StopReason
+from bench.records_timing import Timing as Timing
 from bench.records_transfer import Transfer as Transfer
 
 SCHEMA_VERSION: Literal[1] = 1
 
 Protocol = Literal["homework", "clean"]
-Variant = Literal["unfolded", "folded"]
+Variant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$")]
 Device = Literal["cpu", "cuda"]
+Target = Literal["cpu", "cuda", "tensorrt", "host"]
 Folder = Literal["foldbench", "exporter"]
 Status = Literal["ok", "failed", "skipped"]
 Role = Literal["contender", "again", "one_thread"]
-StopReason = Literal["rounds", "narrow", "budget"]
 
 
 class Epoch(Record):
@@ -146,6 +153,8 @@ class Artifact(Record):
     inputs_sha256: Sha256
     """Of everything that the export depended on: checkpoint, options, images, versions."""
     variant: Variant
+    target: Target = "cpu"
+    """What it was exported to run on; ``host``: the CPU of the machine that exported it, alone."""
     path: str
     """Relative to the run directory."""
     sha256: Sha256
@@ -158,45 +167,10 @@ class Artifact(Record):
     folded_by: tuple[Folder, ...]
     fold: FoldReport
     passes: tuple[PassReport, ...]
+    ladder_step: int | None = None
+    """Its place among the steps on the way to what is shipped; None for what is shipped."""
     parity: Parity
     export_s: float
-
-
-class Block(Record):
-    """Consecutive timed calls in one round; shares are of its duration, None where unknown."""
-
-    round: int
-    samples_s: tuple[float, ...]
-    repeat: int = 1
-    """Which whole repetition of the rounds it belongs to."""
-    run_delay_ratio: float | None = None
-    """Time that its threads were ready but had no CPU, summed over threads."""
-    cpu_ratio: float | None = None
-    """CPU time used: the number of busy threads."""
-    pressure_ratio: float | None = None
-    """Time in which anything on the machine waited for a CPU."""
-    steal_ratio: float | None = None
-    """Time that a hypervisor gave to other machines, summed over CPUs."""
-
-
-class Timing(Record):
-    """Latency of one contender at one batch size: host array in, host array out."""
-
-    batch_size: int
-    first_call_s: float | None
-    """The first call at this batch size; None when it was not measured."""
-    warmup_calls: int
-    blocks: tuple[Block, ...]
-    checked_outputs: int = 0
-    """Timed outputs that were compared with the ones of the accuracy pass."""
-    steady: bool | None = None
-    """Whether the times had settled when the first round began."""
-    stopped: StopReason | None = None
-    """Enough clean rounds, intervals narrow enough, or the budget spent."""
-
-    def samples_s(self) -> tuple[float, ...]:
-        """Return the seconds of every timed call, in the order they were made."""
-        return tuple(s for block in self.blocks for s in block.samples_s)
 
 
 class Accuracy(Record):
@@ -229,7 +203,6 @@ class Measurement(Record):
     reason: str | None = None
     """Why it failed or was skipped; None when it is ok."""
     source_sha256: Sha256 | None = None
-    """Of the file that was run."""
     size_bytes: int | None = None
     """None where no file holds just this network."""
     precision: str = "float32"
@@ -238,10 +211,24 @@ class Measurement(Record):
     open_s: float | None = None
     """Seconds to load the file and build the session, in a fresh process."""
     import_s: float | None = None
+    libraries: dict[str, Any] | None = None
+    """Versions, switches and thread pools of what its process had loaded, as read back there."""
     peak_memory_bytes: int | None = None
     """Largest resident set of its process."""
     accuracy: Accuracy | None = None
     timings: tuple[Timing, ...] = ()
+    not_resident: str | None = None
+    """Why it was not timed within the boundary ``device`` although it ran on a GPU."""
+    scenarios: tuple[ScenarioResult, ...] = ()
+    """What LoadGen measured, where it did in place of the rounds."""
+
+
+class LadderStep(Record):
+    """One step on the way from unfolded torch to the file that is shipped."""
+
+    contender: str
+    what: str
+    """What it adds to the step before."""
 
 
 class Run(Record):
@@ -269,3 +256,5 @@ class Run(Record):
     reference: str
     """The contender that agreement is measured against."""
     measurements: tuple[Measurement, ...]
+    ladder: tuple[LadderStep, ...] = ()
+    """Where the steps were compared one by one: in order, the first one where it begins."""

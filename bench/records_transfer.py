@@ -1,6 +1,7 @@
 """What came of classifying a frozen network's features."""
 
-from bench.records_images import Record, Sha256
+from bench.record_base import Record
+from bench.records_images import Sha256
 
 
 class Candidate(Record):

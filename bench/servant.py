@@ -1,5 +1,6 @@
 """One process for one contender, from its own side: it opens the network, answers and is timed."""
 
+import gc
 import os
 import signal
 import time
@@ -12,16 +13,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.backends import Floats, Session, Source
+from bench.backends import Floats, Resident, Session, Source
+from bench.clocks import ReadClocks, open_reader, read_nothing
 from bench.errors import BackendError, BenchError, one_line
 from bench.jobs import Failure, Job, Opened, TimedBlock
+from bench.libraries import describe_libraries
 from bench.preprocessing import preprocess
-from bench.registry import BACKENDS
-from bench.timing import BlockOptions, Clock, WarmUp, call, time_block, warm_up
+from bench.records import Boundary, ScenarioResult
+from bench.records_profile import OperatorTime
+from bench.scenarios import ScenarioOptions, to_result
+from bench.specs import load_backend, parse_spec
+from bench.timing import (
+    BlockOptions,
+    Clock,
+    WarmUp,
+    call,
+    check_synchronized,
+    time_block,
+    warm_up,
+)
 
 _BATCH_MEMORY_BYTES = 256 * 2**20
 _DISTINCT_BATCHES = 32
-_TIMED_OUTPUT_TOLERANCE = 1e-3
+_TIMED_OUTPUT_TOLERANCE = {"float32": 1e-3, "tf32": 1e-2, "float16": 1e-2}
+_COARSE_TOLERANCE = 5e-2  # bfloat16 keeps 8 bits of a number, int8 has 8 in all
 """Allowed difference of a timed output from the accuracy pass, relative to the largest logit: wide
 enough for another batch size's kernels, far too narrow for a wrong answer."""
 
@@ -38,6 +53,9 @@ def serve(connection: Connection, job: Job) -> None:
             except EOFError:
                 return
             answer = _answer(getattr(requests, name), arguments)
+            if name == "open":  # what a runtime consists of is never garbage: look past it
+                gc.collect()
+                gc.freeze()
             try:
                 connection.send(answer)
             except OSError:
@@ -73,20 +91,31 @@ class Servant:
         self._clock = clock
         self._images = np.load(job.images, mmap_mode="r", allow_pickle=False)
         self._session = session
+        self._read_clocks: ReadClocks = read_nothing
         self._logits: Floats | None = None
         self._batches: dict[int, list[tuple[npt.NDArray[np.int64], Floats]]] = {}
 
     def open(self) -> Opened:
         """Open the network; raise BackendError when it cannot be had as asked."""
         started = self._clock()
-        backend = BACKENDS.load(self._job.backend)
+        spec = parse_spec(self._job.backend)
+        backend = load_backend(spec)
         imported = self._clock()
-        source = Source(path=self._job.path, build_module=lambda: build_module(self._job))
-        session = backend.open(source, device=self._job.device, threads=self._job.threads)
+        session = backend.open(
+            self._source(), device=self._job.device, threads=self._job.threads, options=spec.options
+        )
         opened = self._clock()
         self._session = self._stack.enter_context(session)
+        self._read_clocks = open_reader(session.device)
         return Opened(
-            session.device, session.runtime, session.threads, imported - started, opened - imported
+            session.device,
+            session.runtime,
+            session.threads,
+            session.precision,
+            imported - started,
+            opened - imported,
+            resident=session.device.startswith("cuda") and isinstance(session, Resident),
+            libraries=describe_libraries(),
         )
 
     def evaluate(self) -> Floats:
@@ -106,11 +135,17 @@ class Servant:
         return self._logits
 
     def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        """Time one block; raise BackendError when its last output is not the right one."""
+        """Time one block; raise BackendError when its last output is not the right one.
+
+        Also where the boundary is the device and synchronising it does not wait for it.
+        """
         batches = self._batches_of(batch_size)
-        timed = time_block(self._opened(), [x for _, x in batches], options, self._clock)
+        inputs = [x for _, x in batches]
+        timed = time_block(self._opened(), inputs, options, self._clock, self._read_clocks)
         self._check(batches[timed.batch][0], timed.output)
-        return TimedBlock(timed.settle_calls, timed.samples_s, timed.interference)
+        if options.boundary == "device":
+            check_synchronized(self._opened(), inputs[timed.batch], self._clock)
+        return TimedBlock(timed.settle_calls, timed.samples_s, timed.interference, timed.clocks)
 
     def expect(self, logits: Floats) -> None:
         """Take `logits` (N, classes) as what timed outputs have to be.
@@ -122,11 +157,28 @@ class Servant:
         first = np.arange(min(self._job.batch_size, self._count))
         self._check(first, call(self._opened(), self._inputs(first)))
 
-    def warm_up(self, batch_size: int, least_s: float) -> WarmUp:
+    def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
         """Make untimed calls until the times settle, from the first call at this batch size on."""
-        return warm_up(
-            self._opened(), [x for _, x in self._batches_of(batch_size)], least_s, self._clock
-        )
+        inputs = [x for _, x in self._batches_of(batch_size)]
+        return warm_up(self._opened(), inputs, least_s, self._clock, boundary)
+
+    def run_scenario(self, options: ScenarioOptions) -> ScenarioResult:
+        """Have LoadGen drive the network; raise BackendError when a checked output is wrong."""
+        from bench.loadgen import Images, drive
+
+        call_s = 0.0
+        timed_s = 0.0 if options.scenario == "server" else options.warm_up_s
+        for size in options.batch_sizes:  # each is warmed up; the last one's times count
+            block = BlockOptions(calls=3, block_s=timed_s, settle_s=options.warm_up_s)
+            call_s = min(self.time(size, block).samples_s)
+        self._batches = {}  # the images that LoadGen asks for take their place
+        image_bytes = 4 * int(np.prod(self._images.shape[1:]))
+        at_once = max(1, min(self._count, _BATCH_MEMORY_BYTES // image_bytes))
+        images = Images(self._count, at_once, self._inputs)
+        driven, outputs = drive(self._opened(), images, options, call_s, self._job.images.parent)
+        for indices, output in outputs:
+            self._check(indices, output)
+        return to_result(options, driven, len(outputs))
 
     def memory(self) -> int | None:
         """Return the largest resident set of this process so far, bytes; None where unknown."""
@@ -137,12 +189,32 @@ class Servant:
         found = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
         return next((int(kibibytes) * 1024 for kibibytes in found), None)
 
+    def profile(self, batch_size: int, runs: int) -> tuple[OperatorTime, ...]:
+        """Return each operator's time in a session of its own, under the runtime's profiler."""
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's would log each start and stop
+        spec = parse_spec(self._job.backend)
+        backend = load_backend(spec)
+        if not hasattr(backend, "profile"):
+            raise BackendError(f"backend {spec.backend!r} has no profiler of operators")
+        return backend.profile(
+            self._source(),
+            device=self._job.device,
+            threads=self._job.threads,
+            options=spec.options,
+            batches=[x for _, x in self._batches_of(batch_size)],
+            runs=runs,
+        )
+
+    def _source(self) -> Source:
+        return Source(path=self._job.path, build_module=lambda: build_module(self._job))
+
     def _check(self, indices: npt.NDArray[np.int64], output: Floats) -> None:
         """Raise BackendError when a timed output is not what the accuracy pass gave."""
         if self._logits is None:
             raise BackendError("timed before its accuracy was taken")
         expected = self._logits[indices]
-        allowed = _TIMED_OUTPUT_TOLERANCE * float(np.abs(expected).max())
+        share = _TIMED_OUTPUT_TOLERANCE.get(self._opened().precision, _COARSE_TOLERANCE)
+        allowed = share * float(np.abs(expected).max())
         if output.shape != expected.shape or not np.abs(output - expected).max() <= allowed:
             raise BackendError(
                 f"an output at batch size {len(indices)} differs from the one of the accuracy pass "

@@ -15,13 +15,14 @@ from bench.environment import describe_environment, has_nvidia_gpu, usable_cores
 from bench.errors import DataError, RunError
 from bench.image_sets import load_data
 from bench.interference import measure_foreign_load
-from bench.preprocessing import preprocess
+from bench.ladder import ladder_of
 from bench.progress import Listener
-from bench.records import Artifact, Checkpoint, Device, Run
+from bench.records import Checkpoint, Device, Run
 from bench.registry import MODELS
 from bench.run_settings import settings_of, training_settings
 from bench.runs import RunDirectory, create_run, list_runs
-from bench.splits import hold_out, prepare_evaluation, spread
+from bench.scenarios import require_loadgen
+from bench.splits import hold_out, prepare_evaluation
 from bench.storage import file_sha256, json_sha256
 from bench.transfer import Trained, fit_transfer, preprocessing_of, with_preprocessing
 
@@ -62,57 +63,38 @@ def train(loaded: Loaded, places: Places, listener: Listener, fresh: bool = Fals
     return run
 
 
-def export(
-    run: RunDirectory,
-    overrides: Sequence[str],
-    places: Places,
-    listener: Listener,
-) -> Artifact:
-    """Export the run's network as its configuration says, overridden by `overrides`."""
-    from exporters.export import ExportOptions, export_checkpoint, hash_inputs
-    from models._checkpoint import load_checkpoint
-
-    checkpoint = run.checkpoint()
-    config = settings_of(run, checkpoint, overrides)
-    module = load_checkpoint(checkpoint, run.path)
-    data = load_data(config.data, places.cache, listener)
-    _refuse_other_classes(checkpoint, data)
-    pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
-    images = preprocess(pixels, checkpoint.preprocessing)
-    options = ExportOptions(config.export.fold_bn, config.export.opset, config.export.passes)
-    made = _find_artifact(run, hash_inputs(checkpoint, images, options))
-    if made is not None:
-        listener.note(f"{run.path / made.path} is exported already with these settings")
-        return made
-    listener.note(f"exporting {run.name} ({options.variant})")
-    with run.locked():
-        artifact = export_checkpoint(module, checkpoint, run.path, images, options)
-        run.write_artifact(artifact)
-    return artifact
-
-
 def compare_run(
     run: RunDirectory,
     overrides: Sequence[str],
     places: Places,
     listener: Listener,
     command: Sequence[str] = (),
+    ladder: bool = False,
 ) -> Run:
-    """Measure the run's contenders and store the record and the report in the run."""
+    """Measure the run's contenders and store the record and the report in the run.
+
+    With `ladder`, the steps on the way to what is shipped are exported and compared too.
+    """
     from reports.render import render
 
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
-    data = load_data(config.data, places.cache, listener)
-    _refuse_other_classes(checkpoint, data)
     settings = config.compare
+    if settings.loadgen.scenarios:
+        require_loadgen()
+    data = load_data(config.data, places.cache, listener)
+    refuse_other_classes(checkpoint, data)
+    if ladder:
+        from bench.stages_export import export_ladder
+
+        export_ladder(run, overrides, places, listener)
     threads = settings.threads or usable_cores()
     environment = describe_environment()
     foreign_load_cores = measure_foreign_load()
     with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, sha256):
-        subject = Subject(run.path, checkpoint, run.artifacts())
-        contenders = list_contenders(subject, settings.backends, _devices(settings.devices))
-        if settings.self_checks:
+        subject = Subject(run.path, checkpoint, run.artifacts(), ladder)
+        contenders = list_contenders(subject, settings.backends, devices_of(settings.devices))
+        if settings.self_checks and not settings.loadgen.scenarios:
             contenders += list_self_checks(contenders, threads)
         measurements = compare(
             subject,
@@ -138,6 +120,7 @@ def compare_run(
             foreign_load_cores=foreign_load_cores,
             reference=REFERENCE,
             measurements=measurements,
+            ladder=ladder_of(measurements, subject.artifacts) if ladder else (),
         )
     try:
         run.write_results(record)
@@ -146,20 +129,6 @@ def compare_run(
         listener.note(render(record, "terminal"))  # what was measured must not be lost with it
         raise
     return record
-
-
-def _find_artifact(run: RunDirectory, inputs_sha256: str) -> Artifact | None:
-    """Return the artifact that was made from the same inputs and is still whole."""
-    try:
-        artifacts = run.artifacts()
-    except RunError:
-        return None  # a damaged list is replaced by the export that follows
-    for artifact in artifacts:
-        path = run.path / artifact.path
-        same = artifact.inputs_sha256 == inputs_sha256 and path.is_file()
-        if same and file_sha256(path) == artifact.sha256:
-            return artifact
-    return None
 
 
 def _train_into(
@@ -267,7 +236,8 @@ def _find_training(root: Path, config_name: str, key: str) -> RunDirectory | Non
     return None
 
 
-def _refuse_other_classes(checkpoint: Checkpoint, data: ImageSet) -> None:
+def refuse_other_classes(checkpoint: Checkpoint, data: ImageSet) -> None:
+    """Raise DataError when the images have other classes than the network was trained on."""
     if data.info.classes != checkpoint.classes:
         raise DataError(
             f"{data.info.title} has other classes ({', '.join(data.info.classes[:3])}, …) than "
@@ -276,7 +246,7 @@ def _refuse_other_classes(checkpoint: Checkpoint, data: ImageSet) -> None:
         )
 
 
-def _devices(asked: Sequence[str]) -> tuple[Device, ...]:
+def devices_of(asked: Sequence[str]) -> tuple[Device, ...]:
     """Return the devices to use; ``auto`` is the CPU, and CUDA where there is an NVIDIA GPU."""
     devices: list[Device] = []
     for name in asked:

@@ -91,6 +91,14 @@ def relative_spread(samples: Sequence[float]) -> float | None:
     return float((high - low) / middle) if middle > 0 else None
 
 
+def relative_range(samples: Sequence[float]) -> float | None:
+    """Return (largest - smallest) / median; None for fewer than two samples."""
+    if len(samples) < 2:
+        return None
+    middle = float(np.median(samples))
+    return (max(samples) - min(samples)) / middle if middle > 0 else None
+
+
 def relative_drift(samples: Sequence[float]) -> float | None:
     """Return median(last third) / median(first third) - 1; None for fewer than six samples."""
     third = len(samples) // 3

@@ -68,6 +68,7 @@ def _start_cells(run: Run) -> list[list[str]]:
         [
             row.contender,
             units.count(row.batch_size),
+            units.boundary(row.boundary),
             units.seconds(by_name[row.contender].import_s),
             units.seconds(by_name[row.contender].open_s),
             units.size(by_name[row.contender].peak_memory_bytes),
@@ -151,6 +152,7 @@ _STARTS: _Kind = (
     (
         left("contender"),
         right("batch"),
+        left("boundary"),
         right("import s"),
         right("open s"),
         right("peak memory"),

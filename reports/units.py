@@ -145,6 +145,11 @@ def plain(value: object) -> str:
     return "none" if value is None else str(value)
 
 
+def boundary(value: str) -> str:
+    """Return a boundary for a column that is blank from host to host, the usual one."""
+    return "" if value == "host" else value
+
+
 def by_name(name: str, value: float | int | str) -> str:
     """Return a number in the unit its name carries: ``_ratio`` as percent, ``_s``, ``_count``."""
     if isinstance(value, str):

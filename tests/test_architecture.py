@@ -16,23 +16,34 @@ HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "o
 # For each part: which of ours it may import, and which heavy packages. Lighter third-party packages
 # are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
 GROUND = {"bench", "bench.errors"}
-PLAIN = GROUND | {"bench.records", "bench.config", "bench.progress", "bench.storage"}
+RECORDS = {"bench.records", "bench.records_profile"}
+PLAIN = GROUND | RECORDS | {"bench.config", "bench.progress", "bench.storage"}
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.errors": (set(), set()),
-    "bench.records": (GROUND | {"bench.records_images", "bench.records_transfer"}, set()),
-    "bench.records_images": (GROUND, set()),
-    "bench.records_transfer": (GROUND | {"bench.records_images"}, set()),
+    "bench.record_base": (GROUND, set()),
+    "bench.records_timing": (GROUND | {"bench.record_base"}, set()),
+    "bench.records_scenarios": (GROUND | {"bench.record_base"}, set()),
+    "bench.records_images": (GROUND | {"bench.record_base"}, set()),
+    "bench.records_transfer": (GROUND | {"bench.record_base", "bench.records_images"}, set()),
+    "bench.records": (
+        GROUND
+        | {"bench.record_base", "bench.records_timing", "bench.records_scenarios"}
+        | {"bench.records_images", "bench.records_transfer"},
+        set(),
+    ),
     "bench.registry": (GROUND, set()),
     "bench.storage": (GROUND, set()),
     "bench.progress": (GROUND, set()),
-    "bench.config": (PLAIN, set()),
-    "bench.config_files": (PLAIN | {"bench.registry"}, set()),
+    "bench.config": (PLAIN | {"bench.records_scenarios"}, set()),
+    "bench.specs": (GROUND | {"bench.registry"}, set()),
+    "bench.config_files": (PLAIN | {"bench.registry", "bench.specs"}, set()),
     "bench.statistics": (GROUND, set()),
     "bench.accuracy": (PLAIN, set()),
     "bench.advice": (
         PLAIN
         | {"bench.statistics", "bench.advice_rule", "bench.advice_latency"}
-        | {"bench.advice_machine", "bench.advice_export"},
+        | {"bench.advice_machine", "bench.advice_export", "bench.advice_clocks"}
+        | {"bench.advice_scenarios"},
         set(),
     ),
     "bench.advice_rule": (PLAIN | {"bench.statistics"}, set()),
@@ -44,9 +55,30 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         PLAIN | {"bench.statistics", "bench.speedups", "bench.advice_rule"},
         set(),
     ),
+    "bench.advice_clocks": (
+        PLAIN | {"bench.statistics", "bench.speedups", "bench.advice_rule"},
+        set(),
+    ),
     "bench.advice_export": (PLAIN | {"bench.advice_rule"}, set()),
+    "bench.advice_scenarios": (
+        PLAIN | {"bench.statistics", "bench.advice_rule", "bench.scenarios"},
+        set(),
+    ),
     "bench.interference": (GROUND, set()),
-    "bench.timing": (GROUND | {"bench.backends", "bench.interference"}, set()),
+    "bench.scenarios": (PLAIN | {"bench.interference", "bench.records_scenarios"}, set()),
+    "bench.loadgen": (
+        GROUND | {"bench.backends", "bench.interference", "bench.scenarios", "bench.timing"},
+        set(),
+    ),
+    "bench.host": (GROUND, set()),
+    "bench.gpu": (GROUND, set()),
+    "bench.libraries": (GROUND, set()),
+    "bench.environment": (GROUND | {"bench.host", "bench.gpu"}, set()),
+    "bench.clocks": (GROUND | {"bench.host", "bench.gpu", "bench.records"}, set()),
+    "bench.timing": (
+        GROUND | {"bench.backends", "bench.interference", "bench.clocks", "bench.records"},
+        set(),
+    ),
     "bench.speedups": (PLAIN | {"bench.statistics"}, set()),
     "bench.comparable": (PLAIN, set()),
     "bench.difference": (
@@ -70,7 +102,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "reports": (
         PLAIN
         | {"reports", "bench.statistics", "bench.advice", "bench.speedups"}
-        | {"bench.comparable", "bench.difference", "bench.regressions", "bench.error_overlap"},
+        | {"bench.comparable", "bench.difference", "bench.regressions", "bench.error_overlap"}
+        | {"bench.scenarios", "bench.records_scenarios", "bench.advice_scenarios", "bench.probe"},
         set(),
     ),
 }

@@ -3,17 +3,21 @@
 A plug-in module has
 
 - ``FORMAT``: ``"module"`` (it runs the torch module itself) or ``"onnx"``,
-- ``open(source, *, device, threads) -> Session``.
+- ``OPTIONS``: what else can be asked of it, each name with what it does; a contender is written
+  ``backend:option+option=value``,
+- ``open(source, *, device, threads, options={}) -> Session``,
+- where its runtime has a profiler, ``profile(source, *, device, threads, options, batches, runs)``,
+  which returns an ``OperatorTime`` for each operator.
 
 A backend never reads a clock and never decides what is compared. It raises BackendError with the
 reason when it cannot give exactly what was asked: a device that is missing or was not really used.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +26,10 @@ from bench.records import Device
 
 Format = Literal["module", "onnx"]
 Floats = npt.NDArray[np.float32]
+Options = Mapping[str, str]
+"""Option -> value; one that is only switched on has the value ``""``."""
+
+NO_OPTIONS: Options = {}
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class Session(Protocol):
     """Library, version and the settings that matter to speed."""
     threads: int
     """Threads for one operator, as read back from the runtime."""
+    precision: str
+    """What it computes in: ``float32``, ``tf32``, ``bfloat16``, ``float16`` or ``int8``."""
 
     def bind(self, x: Floats) -> None:
         """Take the next input, (N, C, H, W) float32, C-contiguous, and bring it to the device."""
@@ -66,13 +76,32 @@ class Session(Protocol):
     ) -> None: ...
 
 
+@runtime_checkable
+class Resident(Protocol):
+    """What a session has besides that can keep input and output in the device's memory.
+
+    Where it runs on a GPU, it is then also timed without transfers.
+    """
+
+    def place(self, x: Floats) -> None:
+        """Bring `x`, as for bind(), to the device before returning.
+
+        The steps that follow, until the next bind(), read it there and leave their output there;
+        output() fetches that, and may be asked for it again.
+        """
+
+
 class Backend(Protocol):
     """What a backend's module offers."""
 
     FORMAT: Format
+    OPTIONS: Mapping[str, str]
 
-    def open(self, source: Source, *, device: Device, threads: int) -> Session:
+    def open(
+        self, source: Source, *, device: Device, threads: int, options: Options = NO_OPTIONS
+    ) -> Session:
         """Open `source` on `device` with `threads` threads for one operator.
 
-        Raises BackendError when the device is missing or was not really used.
+        `options` holds names from `OPTIONS` alone. Raises BackendError when the device is missing
+        or was not really used, or when an option cannot be had.
         """

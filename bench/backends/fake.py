@@ -6,11 +6,12 @@ from typing import Self
 
 import numpy as np
 
-from bench.backends import Floats, Format, Source
+from bench.backends import NO_OPTIONS, Floats, Format, Options, Source
 from bench.errors import BackendError
 from bench.records import Device
 
 FORMAT: Format = "onnx"
+OPTIONS = {"slow": "each image takes twice the time"}
 
 
 class FakeClock:
@@ -34,6 +35,7 @@ class FakeSession:
     device = "cpu"
     runtime = "fake"
     threads = 1
+    precision = "float32"
 
     def __init__(self, step_s: Callable[[int], float], clock: FakeClock, classes: int = 10) -> None:
         self._step_s = step_s
@@ -50,7 +52,7 @@ class FakeSession:
         """Let the time for this batch size pass and make the answers."""
         if self._x is None:
             raise BackendError("step() before bind(): give the session an input first")
-        self._clock.advance(self._step_s(len(self._x)))
+        self._work(self._step_s(len(self._x)))
         names = np.rint(self._x[:, 0, 0, 0]).astype(np.int64) % self._classes
         self._y = np.eye(self._classes, dtype=np.float32)[names]
 
@@ -62,6 +64,9 @@ class FakeSession:
         if self._y is None:
             raise BackendError("output() before step(): run the network first")
         return self._y
+
+    def _work(self, seconds: float) -> None:
+        self._clock.advance(seconds)
 
     def __enter__(self) -> Self:
         return self
@@ -75,8 +80,57 @@ class FakeSession:
         self._x = self._y = None
 
 
-def open(source: Source, *, device: Device, threads: int) -> FakeSession:
+class FakeGpuSession(FakeSession):
+    """The same on a GPU that works by itself: steps are only begun, and transfers take their time.
+
+    ``transfer_s`` is what bringing a batch there takes, and fetching its answers as well;
+    ``launch_s`` is what beginning a step takes of the caller's time.
+    """
+
+    device = "cuda:0"
+
+    def __init__(
+        self,
+        step_s: Callable[[int], float],
+        clock: FakeClock,
+        transfer_s: float,
+        launch_s: float = 0.0,
+    ) -> None:
+        super().__init__(step_s, clock)
+        self._transfer_s = transfer_s
+        self._launch_s = launch_s
+        self._busy_until_s = 0.0
+
+    def bind(self, x: Floats) -> None:
+        """Take (N, C, H, W) float32; returns when it is on the device."""
+        super().bind(x)
+        self._clock.advance(self._transfer_s)
+
+    def place(self, x: Floats) -> None:
+        """Do as bind(): every answer stays on this device until it is fetched."""
+        self.bind(x)
+
+    def synchronize(self) -> None:
+        """Wait until all work is done."""
+        self._clock.now_s = max(self._clock.now_s, self._busy_until_s)
+
+    def output(self) -> Floats:
+        """Wait for the answers and fetch them: one-hot logits (N, classes) float32."""
+        answers = super().output()
+        FakeGpuSession.synchronize(self)  # one that forgets to synchronise waits here at last
+        self._clock.advance(self._transfer_s)
+        return answers
+
+    def _work(self, seconds: float) -> None:
+        self._clock.advance(self._launch_s)
+        self._busy_until_s = max(self._clock.now_s, self._busy_until_s) + seconds
+
+
+def open(
+    source: Source, *, device: Device, threads: int, options: Options = NO_OPTIONS
+) -> FakeSession:
     """Open a session that takes 1 ms for each image of a batch; there is no fake CUDA."""
     if device != "cpu":
         raise BackendError(f"asked for {device}, but the fake backend has only a cpu")
-    return FakeSession(lambda batch_size: 1e-3 * batch_size, FakeClock())
+    image_s = 2e-3 if "slow" in options else 1e-3
+    return FakeSession(lambda batch_size: image_s * batch_size, FakeClock())

@@ -1,20 +1,26 @@
 """PyTorch eager: the module itself, float32, on the CPU or CUDA."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from bench.backends import Floats, Format, Source
+from bench.backends import NO_OPTIONS, Floats, Format, Options, Source
+from bench.backends._torch_profile import profile_calls
 from bench.errors import BackendError
 from bench.records import Device
+from bench.records_profile import OperatorTime
 
 FORMAT: Format = "module"
+OPTIONS: dict[str, str] = {}
 
 
 class TorchSession:
     """A module in eval mode under inference_mode; TF32 off, so that float32 means float32."""
+
+    precision = "float32"
 
     def __init__(self, module: nn.Module, device: torch.device, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -36,6 +42,11 @@ class TorchSession:
     def bind(self, x: Floats) -> None:
         """Take (N, C, H, W) float32; on the CPU without a copy."""
         self._x = torch.from_numpy(x).to(self._target)
+
+    def place(self, x: Floats) -> None:
+        """Take (N, C, H, W) float32 and wait until it is on the device; outputs stay there."""
+        self.bind(x)
+        self.synchronize()
 
     def step(self) -> None:
         """Run the module's forward on the bound input."""
@@ -84,7 +95,9 @@ class TorchSession:
         del self._module
 
 
-def open(source: Source, *, device: Device, threads: int) -> TorchSession:
+def open(
+    source: Source, *, device: Device, threads: int, options: Options = NO_OPTIONS
+) -> TorchSession:
     """Open the source's module on `device`; raise BackendError without a CUDA device."""
     if device == "cuda" and not torch.cuda.is_available():
         build = torch.version.cuda or "none: a CPU build"
@@ -94,3 +107,23 @@ def open(source: Source, *, device: Device, threads: int) -> TorchSession:
         )
     target = torch.device("cuda:0" if device == "cuda" else "cpu")
     return TorchSession(source.build_module(), target, threads)
+
+
+def profile(
+    source: Source,
+    *,
+    device: Device,
+    threads: int,
+    options: Options,
+    batches: Sequence[Floats],
+    runs: int,
+) -> tuple[OperatorTime, ...]:
+    """Return each operator's time as torch's profiler sees it; raises what `open` raises."""
+    with open(source, device=device, threads=threads, options=options) as session:
+
+        def run(x: Floats) -> None:
+            session.bind(x)
+            session.step()
+            session.synchronize()
+
+        return profile_calls(run, batches, runs, on_cuda=device == "cuda")

@@ -1,0 +1,37 @@
+"""How a contender's backend is written, and what becomes of what it does not have."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.errors import BenchError
+from bench.specs import Spec, load_backend, parse_spec
+
+WORD = st.from_regex(r"[a-z][a-z0-9_-]{0,8}", fullmatch=True)
+
+
+@given(st.dictionaries(WORD, st.one_of(st.just(""), WORD), max_size=4))
+def test_what_is_written_is_read_back(options: dict[str, str]) -> None:
+    spec = Spec("ort", options)
+    assert parse_spec(str(spec)) == spec
+
+
+def test_a_hyphen_in_the_name_of_a_backend_is_an_underscore(monkeypatch) -> None:
+    monkeypatch.setattr("bench.registry.Registry.names", lambda self: ("a_b",))
+    assert parse_spec("a-b:x").backend == "a_b"
+
+
+@pytest.mark.parametrize("text", ["ort:", "ort:+", "ort:a+a", "ort:a=", "ort:=b", "ort:a++b"])
+def test_an_option_that_is_none_is_refused_with_the_form(text: str) -> None:
+    with pytest.raises(BenchError, match="each option once"):
+        parse_spec(text)
+
+
+def test_an_unknown_backend_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(BenchError, match="did you mean 'ort'"):
+        parse_spec("ort2:x")
+
+
+def test_an_unknown_option_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(BenchError, match="no option 'slwo'; did you mean 'slow'"):
+        load_backend(parse_spec("fake:slwo"))
