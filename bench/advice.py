@@ -33,7 +33,7 @@ def _find_no_reference(run: Run, kind: str) -> Iterator[Advice]:
 def _find_at_chance(run: Run, kind: str) -> Iterator[Advice]:
     chance = 1 / max(len(run.checkpoint.classes), 1)
     for m in contenders(run):
-        if m.accuracy is None or m.accuracy.total == 0:
+        if m.accuracy is None or m.accuracy.total == 0 or run.checkpoint.random_weights:
             continue
         low, _ = wilson_interval(m.accuracy.correct, m.accuracy.total)
         share = m.accuracy.correct / m.accuracy.total

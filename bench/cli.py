@@ -13,6 +13,7 @@ from bench.cli_compare import compare
 from bench.cli_diff import diff
 from bench.cli_errors import errors
 from bench.cli_features import features
+from bench.cli_homework import homework
 from bench.cli_predict import predict
 from bench.cli_probe import probe
 from bench.cli_profile import profile
@@ -100,9 +101,6 @@ def export(
         raise click.ClickException("an artifact does not compute what its checkpoint does (above)")
 
 
-cli.add_command(compare)
-
-
 @cli.command()
 @run_argument
 @click.option(
@@ -124,7 +122,9 @@ def report(names: tuple[str, ...], form: "Format", places: "Places", as_json: bo
     click.echo(render([run.results() for run in runs], "json" if as_json else form))
 
 
-for command in (train, run_all, diff, predict, features, errors, probe, profile):
+for command in (train, run_all, compare, diff, profile):
+    cli.add_command(command)
+for command in (predict, features, probe, errors, homework):
     cli.add_command(command)
 
 

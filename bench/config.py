@@ -295,5 +295,7 @@ def schema() -> dict[str, Any]:
         "description": "Configuration(s) that this one builds on: names or paths beside this file.",
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
     }
-    result.pop("required", None)  # a part to build on need not name a model
+    # A part to build on need not name a model.
+    result.pop("required", None)
+    result["$defs"]["ModelSection"].pop("required", None)
     return result

@@ -78,6 +78,19 @@ data_option = click.option(
 run_argument = click.argument("names", metavar="[RUN]...", nargs=-1)
 
 
+def network_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --weights and --download, for networks of torchvision and timm."""
+    weights = click.option(
+        "--weights",
+        metavar="NAME|FILE",
+        help="default, a name of torchvision's, or a .safetensors file.  [default: default]",
+    )
+    download = click.option(
+        "--download", is_flag=True, help="Let the library fetch weights that are not here."
+    )
+    return weights(download(command))
+
+
 def export_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add --passes and --target."""
     passes = click.option(
@@ -103,19 +116,6 @@ def export_overrides(
         "export.target": target,
     }
     return tuple(f"{key}={value}" for key, value in given.items() if value is not None)
-
-
-def network_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --weights and --download, for networks of torchvision and timm."""
-    weights = click.option(
-        "--weights",
-        metavar="NAME|FILE",
-        help="default, a name of torchvision's, or a .safetensors file.  [default: default]",
-    )
-    download = click.option(
-        "--download", is_flag=True, help="Let the library fetch weights that are not here."
-    )
-    return weights(download(command))
 
 
 def with_data(overrides: Sequence[str], data: Path | None) -> tuple[str, ...]:

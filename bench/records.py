@@ -81,6 +81,11 @@ class Checkpoint(Record):
     transfer: Transfer | None = None
     """Where just a linear layer was trained, on the features of a pretrained network."""
 
+    @property
+    def network(self) -> str:
+        """What to call the network: which one of torchvision's or timm's it is, or the model."""
+        return str(self.model_args.get("arch", self.model))
+
 
 class Fold(Record):
     """One BatchNorm that became part of the layer before it."""

@@ -18,10 +18,13 @@ _CLASSES = 40
 def render_errors(a: Run, b: Run, overlap: ErrorOverlap) -> str:
     """Return the tables for the terminal, ending in a newline."""
     sections = (_totals(overlap), _counts(overlap), _classes(overlap), _confusions(overlap))
+    named = [
+        f"{letter}, {run.name} ({run.checkpoint.network}, {contender})"
+        for letter, run, contender in (("A", a, overlap.contender_a), ("B", b, overlap.contender_b))
+    ]
     title = (
-        f"Errors of A, {a.name} ({a.checkpoint.model}, {overlap.contender_a}), and of B, {b.name} "
-        f"({b.checkpoint.model}, {overlap.contender_b}), on the same {units.count(overlap.images)} "
-        f"test images of {a.data.title}"
+        f"Errors of {named[0]}, and of {named[1]}, on the same {units.count(overlap.images)} test "
+        f"images of {a.data.title}"
     )
     return render_terminal(Document(title, sections))
 

@@ -70,6 +70,13 @@ def reference_for(checkpoint: Checkpoint) -> Reference | None:
 def reason_for_blank(checkpoint: Checkpoint) -> str | None:
     """Return why no homework figure stands next to `checkpoint`, or None when one does."""
     known = references().get(checkpoint.model)
+    if checkpoint.random_weights:
+        return f"{checkpoint.network} has random weights: no accuracy is given."
+    if checkpoint.model == "pretrained":
+        return (
+            f"No homework figure next to {checkpoint.network} here: those of problems 3 and 5, for "
+            "networks trained on ImageNet, are in the table of bench homework."
+        )
     if known is None:
         names = ", ".join(references())
         return (

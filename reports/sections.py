@@ -32,7 +32,7 @@ def build(runs: Sequence[Run]) -> Document:
     """
     if not runs:
         raise ValueError("a report needs at least one run")
-    models = [run.checkpoint.model for run in runs]
+    models = [run.checkpoint.network for run in runs]
     header = "model" if len(set(models)) == len(models) else "run"
     names = models if header == "model" else [run.name for run in runs]
     labelled = tuple(zip(_unique(names), runs, strict=True))
@@ -112,11 +112,17 @@ def _accuracy_cells(row: AccuracyRow) -> list[str]:
     return [
         row.contender,
         row.actual_device or "",
-        units.percent(row.accuracy) if row.status == "ok" else row.status,
+        _accuracy_text(row),
         units.span(units.percent(row.low), units.percent(row.high)),
         units.percent(row.homework_accuracy),
         units.points(row.homework_difference),
     ]
+
+
+def _accuracy_text(row: AccuracyRow) -> str:
+    if row.status != "ok":
+        return row.status
+    return "random weights" if row.random_weights else units.percent(row.accuracy)
 
 
 def _accuracy_caption(labelled: Labelled) -> str:

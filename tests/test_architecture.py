@@ -107,7 +107,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         PLAIN
         | {"reports", "bench.statistics", "bench.advice", "bench.speedups"}
         | {"bench.comparable", "bench.difference", "bench.regressions", "bench.error_overlap"}
-        | {"bench.scenarios", "bench.records_scenarios", "bench.advice_scenarios"},
+        | {"bench.scenarios", "bench.records_scenarios", "bench.advice_scenarios", "bench.probe"},
         set(),
     ),
 }

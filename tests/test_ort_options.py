@@ -1,7 +1,6 @@
 """What onnxruntime is asked for, and whether it really does it."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -171,9 +170,7 @@ def test_the_runtime_text_says_how_the_session_was_opened(source: Source) -> Non
 
 def test_a_tuned_session_is_not_profiled_under_its_own_name(source: Source) -> None:
     with pytest.raises(BackendError, match="profile ort"):
-        ort.profile(
-            source, device="cpu", threads=1, options={"tuned": ""}, batches=[], runs=1
-        )
+        ort.profile(source, device="cpu", threads=1, options={"tuned": ""}, batches=[], runs=1)
 
 
 def on_cuda(source: Source, images: np.ndarray, **options: str) -> Iterator[np.ndarray]:
