@@ -13,6 +13,7 @@ from bench.cli_compare import compare
 from bench.cli_diff import diff
 from bench.cli_errors import errors
 from bench.cli_features import features
+from bench.cli_plot import plot
 from bench.cli_predict import predict
 from bench.cli_probe import probe
 from bench.cli_profile import profile
@@ -124,7 +125,7 @@ def report(names: tuple[str, ...], form: "Format", places: "Places", as_json: bo
     click.echo(render([run.results() for run in runs], "json" if as_json else form))
 
 
-for command in (train, run_all, diff, predict, features, errors, probe, profile):
+for command in (train, run_all, diff, predict, features, errors, plot, probe, profile):
     cli.add_command(command)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from bench.config_base import Positive, Section, Seed, Share, Threads
+from bench.config_base import Positive, Section, Seed, Threads
 from bench.config_training import TrainSection
 from bench.records import Protocol, Resize, Target
 from bench.records_scenarios import Scenario
@@ -17,7 +17,7 @@ class ModelSection(Section):
 
     name: str
     """File name in models/, see `bench list`."""
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default={})
     """Arguments of the model's build function besides the classes and the input shape."""
 
 

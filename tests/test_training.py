@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
-from bench.config_training import TrainSection
 from bench.config_files import load
+from bench.config_training import TrainSection
 from bench.datasets import Split
 from bench.errors import RunError, TrainingError
 from bench.progress import Silence

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bench.config_training import TrainSection
 from bench.config_files import load
+from bench.config_training import TrainSection
 from bench.datasets import Split
 from bench.errors import ConfigError, DataError
 from bench.progress import Silence
