@@ -217,6 +217,15 @@ class Config(Section):
             )
         if schedule != "constant":
             raise ValueError(f"transfer trains at a constant rate; schedule.name is {schedule!r}")
+        without_meaning = {
+            "data.subset": self.data.subset is not None,
+            "train.augment.cutout": augment.cutout > 0,
+            "train.ema_decay": self.train.ema_decay > 0,
+            "train.initial_weights": self.train.initial_weights != "default",
+        }
+        if any(without_meaning.values()):
+            named = ", ".join(path for path, given in without_meaning.items() if given)
+            raise ValueError(f"{named} has no meaning with transfer: leave it at its default")
         return self
 
 

@@ -246,6 +246,12 @@ def test_decoupled_rates_are_refused_for_other_optimizers() -> None:
         load("digits", ["train.decoupled=true"])
 
 
+@pytest.mark.parametrize("setting", ["train.ema_decay=0.9", "data.subset=10"])
+def test_what_means_nothing_for_a_linear_layer_on_features_is_refused(setting: str) -> None:
+    with pytest.raises(ConfigError, match="has no meaning with transfer"):
+        load("resnet50_pets", [setting])
+
+
 @pytest.mark.parametrize(("channels", "filters"), [(3, 8), (8, 8), (8, 3)])
 def test_convolutions_can_begin_by_passing_on_what_they_are_given(
     channels: int, filters: int
