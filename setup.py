@@ -54,6 +54,7 @@ setup(
         "rich>=13.7",
         "threadpoolctl>=3.1",
         "nvidia-ml-py>=12.535",
+        "matplotlib>=3.9",
     ],
     extras_require={
         "loadgen": ["mlcommons-loadgen>=6.0"],

@@ -14,6 +14,7 @@ from bench.cli_diff import diff
 from bench.cli_errors import errors
 from bench.cli_features import features
 from bench.cli_homework import homework
+from bench.cli_plot import plot
 from bench.cli_predict import predict
 from bench.cli_probe import probe
 from bench.cli_profile import profile
@@ -122,7 +123,7 @@ def report(names: tuple[str, ...], form: "Format", places: "Places", as_json: bo
     click.echo(render([run.results() for run in runs], "json" if as_json else form))
 
 
-for command in (train, run_all, compare, diff, profile):
+for command in (train, run_all, compare, diff, profile, plot):
     cli.add_command(command)
 for command in (predict, features, probe, errors, homework):
     cli.add_command(command)

@@ -47,6 +47,22 @@ def draw_held_out(
     return kept, held
 
 
+def draw_subset(split: Split, count: int | None, seed: int) -> Split:
+    """Return `count` images drawn at random without replacement; all of them for None.
+
+    Raises DataError when there are fewer.
+    """
+    if count is None:
+        return split
+    if count > len(split.labels):
+        raise DataError(
+            f"data.subset is {count:,}, but there are {len(split.labels):,} images to train on: "
+            "give a smaller number, or leave it out to train on all of them"
+        )
+    chosen = np.random.default_rng(seed).permutation(len(split.labels))[:count]
+    return Split(split.images[chosen], split.labels[chosen])
+
+
 def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
     """Return at most `wanted` indices spread evenly over `count` images, so over all classes."""
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))

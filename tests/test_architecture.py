@@ -17,7 +17,8 @@ HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "o
 # are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
 GROUND = {"bench", "bench.errors"}
 RECORDS = {"bench.records", "bench.record_base", "bench.records_profile", "bench.records_machine"}
-PLAIN = GROUND | RECORDS | {"bench.config", "bench.progress", "bench.storage"}
+CONFIG = {"bench.config", "bench.config_base", "bench.config_training"}
+PLAIN = GROUND | RECORDS | CONFIG | {"bench.progress", "bench.storage"}
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.errors": (set(), set()),
     "bench.record_base": (set(), set()),
@@ -35,6 +36,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.registry": (GROUND, set()),
     "bench.storage": (GROUND, set()),
     "bench.progress": (GROUND, set()),
+    "bench.config_base": (set(), set()),
+    "bench.config_training": (GROUND | {"bench.config_base", "bench.records"}, set()),
     "bench.config": (PLAIN | {"bench.records_scenarios"}, set()),
     "bench.specs": (GROUND | {"bench.registry"}, set()),
     "bench.config_files": (PLAIN | {"bench.registry", "bench.specs"}, set()),
