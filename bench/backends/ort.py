@@ -11,19 +11,26 @@ import onnxruntime
 from bench.backends import NO_OPTIONS, Floats, Format, Options, Source
 from bench.backends._ort_profile import read_profile
 from bench.errors import BackendError, one_line
+from bench.host_files import is_ready_made
 from bench.records import Device
 from bench.records_profile import OperatorTime
 
 FORMAT: Format = "onnx"
 OPTIONS: dict[str, str] = {}
+RUNS_HOST_FILES = True
+"""Whether it runs files that onnxruntime has optimised for this machine alone."""
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _HIGH = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+_NONE = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 _SILENT = 4  # what the runtime would log on the way is checked and raised here
 
 
 class OrtSession:
-    """An InferenceSession called with host arrays; graph optimisation ALL, spinning as shipped."""
+    """An InferenceSession called with host arrays; graph optimisation ALL, spinning as shipped.
+
+    A file that is optimised for this machine already is run as it is.
+    """
 
     precision = "float32"
 
@@ -34,10 +41,12 @@ class OrtSession:
         self._x: Floats | None = None
         self._y: Any = None
         self._placed: Any = None  # the IO binding that keeps input and output on the device
-        self.threads = session.get_session_options().intra_op_num_threads
+        settings = session.get_session_options()
+        self.threads = settings.intra_op_num_threads
+        level = "as in the file" if settings.graph_optimization_level == _NONE else "all"
         provider = check_provider(device, session.get_providers())
         self.device = "cpu" if device == "cpu" else "cuda:0"
-        self.runtime = f"onnxruntime {onnxruntime.__version__} {provider}, graph optimisation all"
+        self.runtime = f"onnxruntime {onnxruntime.__version__} {provider}, graph optimisation {level}"
         if device == "cuda":
             self.runtime += ", TF32 off, cuDNN search exhaustive"
 
@@ -148,7 +157,10 @@ def _open_session(
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    settings.graph_optimization_level = _HIGH
+    ready_made = is_ready_made(source.path, onnxruntime.__version__)
+    if ready_made and device != "cpu":
+        raise BackendError(f"the file is for this machine's CPU alone, not for {device}")
+    settings.graph_optimization_level = _NONE if ready_made else _HIGH
     settings.log_severity_level = _SILENT
     if profile_prefix is not None:
         settings.enable_profiling = True

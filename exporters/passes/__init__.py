@@ -17,7 +17,7 @@ class Pass(Protocol):
     """What a pass's module offers."""
 
     ERROR_BOUND: float
-    """Largest change of an output y, as a share of max(1, |y|); 0 means bit for bit."""
+    """Largest error of one rewritten place, as a share of max(1, |y|); 0 means bit for bit."""
     TARGETS: tuple[Target, ...]
     """Targets of an export for which it is on by default."""
     HOST_SPECIFIC: bool
