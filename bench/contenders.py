@@ -24,6 +24,7 @@ from bench.records import (
 from bench.records_machine import Tuning
 from bench.specs import load_backend, parse_spec
 from bench.storage import file_sha256
+from bench.targets import files_for
 from bench.timing import WarmUp
 
 REFERENCE = "torch/unfolded/cpu"
@@ -205,8 +206,10 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
     if not _exported(subject):
         reason = f"nothing is exported: bench export {subject.folder.name}"
         yield Contender(backend, "folded", device, reason=reason, status="skipped")
-    for artifact in _exported(subject):
-        yield _of_artifact(subject, artifact, backend, device)
+    target = getattr(module, "TARGET", device)
+    runs_host_files = getattr(module, "RUNS_HOST_FILES", False)
+    for artifact, variant in files_for(_exported(subject), target, runs_host_files):
+        yield _of_artifact(subject, artifact, Contender(backend, variant, device))
 
 
 def _exported(subject: Subject) -> list[Artifact]:
@@ -216,13 +219,12 @@ def _exported(subject: Subject) -> list[Artifact]:
     return sorted(steps, key=lambda a: a.ladder_step or 0) + shipped
 
 
-def _of_artifact(subject: Subject, artifact: Artifact, backend: str, device: Device) -> Contender:
+def _of_artifact(subject: Subject, artifact: Artifact, contender: Contender) -> Contender:
     path = subject.folder / artifact.path
-    contender = Contender(
-        backend, artifact.variant, device, path, artifact.sha256, artifact.size_bytes
-    )
-    flag = "--fold-bn" if artifact.variant == "folded" else "--no-fold-bn"
-    again = f"bench export {subject.folder.name} {flag}"
+    contender.path, contender.source_sha256 = path, artifact.sha256
+    contender.size_bytes = artifact.size_bytes
+    flag = "--no-fold-bn" if artifact.variant.startswith("unfolded") else "--fold-bn"
+    again = f"bench export {subject.folder.name} {flag} --target {artifact.target}"
     if artifact.checkpoint_sha256 != subject.checkpoint.sha256:
         contender.fail(f"it was exported from other weights than the run's: {again}")
     elif not path.is_file() or file_sha256(path) != artifact.sha256:

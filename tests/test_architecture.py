@@ -77,6 +77,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.host": (GROUND, set()),
     "bench.gpu": (GROUND, set()),
     "bench.libraries": (GROUND, set()),
+    "bench.host_files": (GROUND | {"bench.host", "bench.environment"}, set()),
+    "bench.targets": (GROUND | RECORDS, set()),
     "bench.environment": (GROUND | {"bench.host", "bench.gpu"}, set()),
     "bench.clocks": (GROUND | {"bench.host", "bench.gpu", "bench.records"}, set()),
     "bench.timing": (
@@ -97,13 +99,13 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.schedule": (PLAIN | {"bench.statistics", "bench.speedups"}, set()),
     "bench.preprocessing": (PLAIN, set()),
     "bench.datasets": (PLAIN | {"bench.datasets"}, {"torchvision", "sklearn"}),
-    "bench.backends": (PLAIN | {"bench.backends"}, {"torch", "onnxruntime"}),
+    "bench.backends": (PLAIN | {"bench.backends", "bench.host_files"}, {"torch", "onnxruntime"}),
     "models": (
         PLAIN | {"models", "bench.registry", "bench.datasets"},
         {"torch", "torchvision", "timm"},
     ),
     "exporters": (
-        PLAIN | {"exporters", "bench.registry", "bench.accuracy"},
+        PLAIN | {"exporters", "bench.registry", "bench.accuracy", "bench.host_files"},
         {"torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir"},
     ),
     "reports": (

@@ -3,6 +3,7 @@
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -70,7 +71,7 @@ def test_a_comparison_records_both_and_the_report_shows_the_share(
 
 def test_when_it_cannot_be_measured_a_note_says_why(own_run: RunDirectory) -> None:
     class Notes(Silence):
-        said: list[str] = []
+        said: ClassVar[list[str]] = []
 
         def note(self, text: str) -> None:
             self.said.append(text)

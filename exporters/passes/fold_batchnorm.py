@@ -3,8 +3,8 @@
     y = (Wx + c - mean) * s + shift,  s = scale / sqrt(variance + epsilon)
       = (W s) x + (c - mean) s + shift
 
-in float64, for Conv, ConvTranspose, Gemm, and MatMul with or without an Add. It holds only if nothing
-else reads what is between the two, and if every number in it is a constant. PyTorch's TorchScript
+in float64, for Conv, ConvTranspose, Gemm, and MatMul with or without an Add. It holds only if
+nothing else reads what is between the two, and if every number in it is a constant. PyTorch's TorchScript
 exporter leaves BatchNorm after linear layers; onnxruntime then keeps it, too. Fewer operators with
 fewer numbers cannot cost anything on any target; measured on a CPU alone.
 """
@@ -138,12 +138,16 @@ def _fuse_gemm(node: ir.Node, affine: _Affine) -> _Layer:
 
 def _fuse_matmul(node: ir.Node, affine: _Affine) -> _Layer:
     """Fuse MatMul, or an Add of a constant to one; only of matrices: there columns are channels."""
-    bias, also, product = np.zeros(1), (), node
+    bias: Doubles = np.zeros(1)
+    also: tuple[ir.Node, ...] = ()
+    product = node
     if is_op(node, "Add"):
         first, second = (made_by(value, "MatMul") for value in node.inputs)
         if first is None and second is None:
             raise RefusedError("it follows Add")
-        product, other = (first, node.inputs[1]) if first else (second, node.inputs[0])
+        found, other = (first, node.inputs[1]) if first else (second, node.inputs[0])
+        assert found is not None  # one of the two is
+        product = found
         if is_used_outside(product.outputs[0], (node,)):
             raise RefusedError("the MatMul before its Add is used elsewhere too")
         bias, also = _constant(other), (node,)

@@ -1,14 +1,14 @@
 """Write Mish, however it is spelled, in the form that onnxruntime computes fastest on a CPU.
 
-onnxruntime 1.31 has no kernel for Mish on the CPU: it runs Softplus, Tanh and Mul, of which Softplus
-alone takes longer than all six operators of the form used here,
+onnxruntime 1.31 has no kernel for Mish on the CPU: it runs Softplus, Tanh and Mul, of which
+Softplus alone takes longer than all six operators of the form used here,
 
     mish(x) = x tanh(ln(1 + e^x)) = x / (1 + 2 / (e^x (e^x + 2))),
 
 which follows from tanh(ln u) = (u^2 - 1) / (u^2 + 1). It needs no clipping: where e^x overflows the
 quotient is 0 and the result x, where it underflows the quotient is infinite and the result 0. Its
-relative error stays within 4 units in the last place for x < 0, where forms that compute 1 - 2 / (...)
-lose all of it.
+relative error stays within 4 units in the last place for x < 0, where forms that compute
+1 - 2 / (...) lose all of it.
 
 Found are the operator Mish and x * tanh(softplus(x)) in either order, with softplus as an operator,
 as ln(1 + e^x), or as PyTorch writes it (x itself above a threshold). Not measured on a GPU, so not
