@@ -4,9 +4,9 @@
       = (W s) x + (c - mean) s + shift
 
 in float64, for Conv, ConvTranspose, Gemm, and MatMul with or without an Add. It holds only if
-nothing else reads what is between the two, and if every number in it is a constant. PyTorch's TorchScript
-exporter leaves BatchNorm after linear layers; onnxruntime then keeps it, too. Fewer operators with
-fewer numbers cannot cost anything on any target; measured on a CPU alone.
+nothing else reads what is between the two, and if every number in it is a constant. PyTorch's
+TorchScript exporter leaves BatchNorm after linear layers; onnxruntime then keeps it, too. Fewer
+operators with fewer numbers cannot cost anything on any target; measured on a CPU alone.
 """
 
 from dataclasses import dataclass
