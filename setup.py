@@ -52,6 +52,8 @@ setup(
         "platformdirs>=4",
         "filelock>=3.15",
         "rich>=13.7",
+        "threadpoolctl>=3.1",
+        "nvidia-ml-py>=12.535",
     ],
     extras_require={
         "loadgen": ["mlcommons-loadgen>=6.0"],

@@ -25,7 +25,7 @@ def _find_fold_without_effect(run: Run, kind: str) -> Iterator[Advice]:
 
 def _find_folded_by_exporter(run: Run, kind: str) -> Iterator[Advice]:
     for artifact in run.artifacts:
-        if "exporter" in artifact.folded_by:
+        if "exporter" in artifact.folded_by and artifact.ladder_step is None:
             yield Advice(kind, artifact.variant, None, 0.0, {"exporter": artifact.exporter})
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from math import ceil
 
-from bench.advice_rule import Advice, Number, Rule, clean_medians, contenders, setting, timed
+from bench.advice_rule import Advice, Number, Rule, about, clean_medians, setting, timed
 from bench.records import Measurement, Run, Timing
 from bench.speedups import clean_blocks, measure_speedup
 from bench.statistics import (
@@ -56,7 +56,7 @@ def _find_noisy(run: Run, kind: str) -> Iterator[Advice]:
                 "rounds_count": len(medians),
                 "remedy": _more_rounds(run, timing, len(medians)),
             }
-            yield Advice(kind, m.contender, timing.batch_size, spread, numbers)
+            yield about(kind, m, timing, spread, numbers)
 
 
 def _find_drifting(run: Run, kind: str) -> Iterator[Advice]:
@@ -68,7 +68,7 @@ def _find_drifting(run: Run, kind: str) -> Iterator[Advice]:
                 "direction": "slower" if drift > 0 else "faster",
                 "limit_ratio": DRIFT_LIMIT,
             }
-            yield Advice(kind, m.contender, timing.batch_size, abs(drift), numbers)
+            yield about(kind, m, timing, abs(drift), numbers)
 
 
 def _find_not_steady(run: Run, kind: str) -> Iterator[Advice]:
@@ -79,7 +79,7 @@ def _find_not_steady(run: Run, kind: str) -> Iterator[Advice]:
     }
     for m, timing in timed(run):
         if timing.steady is False:
-            yield Advice(kind, m.contender, timing.batch_size, 0.0, numbers)
+            yield about(kind, m, timing, 0.0, numbers)
 
 
 def _find_few_calls(run: Run, kind: str) -> Iterator[Advice]:
@@ -93,7 +93,7 @@ def _find_few_calls(run: Run, kind: str) -> Iterator[Advice]:
                 "needed_count": needed,
                 "remedy": _more_calls(run, timing, needed),
             }
-            yield Advice(kind, m.contender, timing.batch_size, needed - calls, numbers)
+            yield about(kind, m, timing, needed - calls, numbers)
 
 
 def _more_calls(run: Run, timing: Timing, needed: int) -> str:
@@ -114,7 +114,7 @@ def _find_few_rounds(run: Run, kind: str) -> Iterator[Advice]:
         (
             found.clean_rounds
             for m, timing in timed(run)
-            if (found := measure_speedup(run, m, timing.batch_size))
+            if (found := measure_speedup(run, m, timing.batch_size, timing.boundary))
             and found.ratio
             and found.reference != m.contender
         ),
@@ -127,7 +127,7 @@ def _find_few_rounds(run: Run, kind: str) -> Iterator[Advice]:
 
 def _find_floor_only(run: Run, kind: str) -> Iterator[Advice]:
     for m, timing in timed(run):
-        found = measure_speedup(run, m, timing.batch_size)
+        found = measure_speedup(run, m, timing.batch_size, timing.boundary)
         if found and found.ratio is None and found.floor_ratio is not None:
             quiet = found.clean_rounds == found.rounds
             numbers: dict[str, Number] = {
@@ -137,13 +137,13 @@ def _find_floor_only(run: Run, kind: str) -> Iterator[Advice]:
                 "remedy": "Give" if quiet else "Let other programs end, and give",
                 "longer": _more_time(run, timing, found.clean_rounds),
             }
-            yield Advice(kind, m.contender, timing.batch_size, -found.clean_rounds, numbers)
+            yield about(kind, m, timing, -found.clean_rounds, numbers)
 
 
 def _find_budget_spent(run: Run, kind: str) -> Iterator[Advice]:
     wanted = setting(run, "interval")
     for m, timing in timed(run):
-        found = measure_speedup(run, m, timing.batch_size)
+        found = measure_speedup(run, m, timing.batch_size, timing.boundary)
         width = half_width(found.ratio) if found and found.ratio else None
         if timing.stopped == "budget" and found and width is not None and width > wanted:
             rounds = run.rounds * max(block.repeat for block in timing.blocks)
@@ -155,7 +155,7 @@ def _find_budget_spent(run: Run, kind: str) -> Iterator[Advice]:
                 "wanted_ratio": wanted,
                 "longer": _more_time(run, timing, found.clean_rounds),
             }
-            yield Advice(kind, m.contender, timing.batch_size, width, numbers)
+            yield about(kind, m, timing, width, numbers)
 
 
 def _find_long_tail(run: Run, kind: str) -> Iterator[Advice]:
@@ -165,30 +165,27 @@ def _find_long_tail(run: Run, kind: str) -> Iterator[Advice]:
         if typical_s and p99_s is not None and p99_s > TAIL_LIMIT * typical_s:
             times = p99_s / typical_s
             numbers = {"p99_s": p99_s, "median_s": typical_s, "times": times}
-            yield Advice(kind, m.contender, timing.batch_size, times, numbers)
+            yield about(kind, m, timing, times, numbers)
 
 
 def _find_tiny_call(run: Run, kind: str) -> Iterator[Advice]:
-    for m in contenders(run):
-        typical = {t.batch_size: median(clean_medians(t)) for t in m.timings}
-        for batch_size, median_s in typical.items():
-            if median_s and median_s < TINY_CALL_S:
-                remedy = _larger_batch(m, typical, batch_size, median_s)
-                numbers: dict[str, Number] = {
-                    "median_s": median_s,
-                    "limit_s": TINY_CALL_S,
-                    "remedy": remedy,
-                }
-                yield Advice(kind, m.contender, batch_size, -median_s, numbers)
+    for m, timing in timed(run):
+        median_s = median(clean_medians(timing))
+        if median_s and median_s < TINY_CALL_S:
+            numbers: dict[str, Number] = {
+                "median_s": median_s,
+                "limit_s": TINY_CALL_S,
+                "remedy": _larger_batch(m, timing, median_s),
+            }
+            yield about(kind, m, timing, -median_s, numbers)
 
 
-def _larger_batch(
-    m: Measurement, typical: Mapping[int, float | None], batch_size: int, median_s: float
-) -> str:
-    long_enough = [size for size, value in typical.items() if value and value >= TINY_CALL_S]
+def _larger_batch(m: Measurement, timing: Timing, median_s: float) -> str:
+    others = (t for t in m.timings if t.boundary == timing.boundary)
+    long_enough = [t.batch_size for t in others if (median(clean_medians(t)) or 0) >= TINY_CALL_S]
     if long_enough:
         return f"Read its row at batch {min(long_enough)} instead"
-    larger = batch_size * ceil(2 * TINY_CALL_S / median_s)
+    larger = timing.batch_size * ceil(2 * TINY_CALL_S / median_s)
     return f"Compare at a larger batch: --set 'compare.batch_sizes=[{larger}]'"
 
 

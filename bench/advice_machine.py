@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from bench.advice_rule import Advice, Number, Rule, clean_medians, setting, timed
-from bench.records import Block, Measurement, Run
+from bench.advice_rule import Advice, Number, Rule, about, clean_medians, setting, timed
+from bench.records import Block, Measurement, Run, Timing
 from bench.speedups import Speedup, find_reference, measure_speedup, round_ratios, timing_at
 from bench.statistics import (
     DIRTY_RUN_DELAY,
@@ -46,7 +46,7 @@ def _find_loaded(run: Run, kind: str) -> Iterator[Advice]:
                 "use": "there are no others to show" if all_dirty else "they are left out",
             }
             share = len(dirty) / len(timing.blocks)
-            yield Advice(kind, m.contender, timing.batch_size, share, numbers)
+            yield about(kind, m, timing, share, numbers)
 
 
 def _find_state_changed(run: Run, kind: str) -> Iterator[Advice]:
@@ -55,7 +55,7 @@ def _find_state_changed(run: Run, kind: str) -> Iterator[Advice]:
     if repeats < _REPEATS_WANTED:
         again = f"--set compare.repeat={_REPEATS_WANTED}"
         remedy = f"Repeat the whole, a while apart, and read the range: {again}"
-    for m, batch_size, what, values in _watched(run):
+    for m, timing, what, values in _watched(run):
         gap = largest_gap(values)
         if gap is not None and gap > GAP_LIMIT:
             numbers: dict[str, Number] = {
@@ -64,25 +64,27 @@ def _find_state_changed(run: Run, kind: str) -> Iterator[Advice]:
                 "what": what,
                 "remedy": remedy,
             }
-            yield Advice(kind, m.contender, batch_size, gap, numbers)
+            yield about(kind, m, timing, gap, numbers)
 
 
-def _watched(run: Run) -> Iterator[tuple[Measurement, int, str, list[float]]]:
+def _watched(run: Run) -> Iterator[tuple[Measurement, Timing, str, list[float]]]:
     """Yield what has one value per clean round and should be the same in all of them."""
     for m, timing in timed(run):
-        yield m, timing.batch_size, "times", clean_medians(timing)
+        yield m, timing, "times", clean_medians(timing)
     for m in _checks(run, "one_thread"):
         reference = find_reference(run, m)
         for timing in m.timings if reference else ():
-            theirs = timing_at(reference, timing.batch_size) if reference else None
+            theirs = None
+            if reference:
+                theirs = timing_at(reference, timing.batch_size, timing.boundary)
             values = round_ratios(timing, theirs)
-            yield m, timing.batch_size, "speed-ups by threads", values
+            yield m, timing, "speed-ups by threads", values
 
 
 def _find_reference_differs(run: Run, kind: str) -> Iterator[Advice]:
     for m in _checks(run, "again"):
         for timing in m.timings:
-            found = measure_speedup(run, m, timing.batch_size)
+            found = measure_speedup(run, m, timing.batch_size, timing.boundary)
             off = _distance(found) if found else 0.0
             if found and off:
                 numbers: dict[str, Number] = {
@@ -90,7 +92,7 @@ def _find_reference_differs(run: Run, kind: str) -> Iterator[Advice]:
                     "direction": "faster" if off > 0 else "slower",
                     "reference": found.reference,
                 }
-                yield Advice(kind, m.contender, timing.batch_size, abs(off), numbers)
+                yield about(kind, m, timing, abs(off), numbers)
 
 
 def _distance(found: Speedup) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bench.config import CompareSection
-from bench.records import Measurement, Run, Timing
+from bench.records import Boundary, Measurement, Run, Timing
 from bench.statistics import is_clean, median
 
 Topic = Literal["accuracy", "agreement", "latency", "scenario", "export"]
@@ -23,6 +23,8 @@ class Advice:
     severity: float = 0.0
     """Orders advice of one kind; the worst one's numbers are shown for all."""
     numbers: Mapping[str, Number] = field(default_factory=dict)
+    boundary: Boundary = "host"
+    """Within which the row was timed; says nothing without a batch size."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,13 @@ def timed(run: Run) -> Iterator[tuple[Measurement, Timing]]:
     for measurement in contenders(run):
         for timing in measurement.timings:
             yield measurement, timing
+
+
+def about(
+    kind: str, m: Measurement, timing: Timing, severity: float, numbers: Mapping[str, Number]
+) -> Advice:
+    """Return a warning about one contender's times at one batch size."""
+    return Advice(kind, m.contender, timing.batch_size, severity, numbers, timing.boundary)
 
 
 def clean_medians(timing: Timing) -> list[float]:

@@ -11,8 +11,22 @@ import bench
 from bench import output, steps
 from bench.cli_compare import compare
 from bench.cli_diff import diff
+from bench.cli_errors import errors
+from bench.cli_features import features
+from bench.cli_predict import predict
+from bench.cli_probe import probe
+from bench.cli_profile import profile
+from bench.cli_train import run_all, train
 from bench.errors import BenchError
-from bench.options import data_option, run_argument, set_option, shared_options, with_data
+from bench.options import (
+    data_option,
+    export_options,
+    export_overrides,
+    run_argument,
+    set_option,
+    shared_options,
+    with_data,
+)
 
 if TYPE_CHECKING:
     from bench.stages import Places
@@ -54,52 +68,21 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("name")
-@data_option
-@set_option
-@click.option("--fresh", is_flag=True, help="Train anew even if it has been done.")
-@shared_options
-def train(
-    name: str,
-    data: Path | None,
-    overrides: tuple[str, ...],
-    fresh: bool,
-    places: "Places",
-    as_json: bool,
-) -> None:
-    """Train the network of config NAME.
-
-    NAME is a config from `bench list` or a path to a YAML file. Killed and started again, it goes
-    on after the last finished epoch.
-    """
-    run = steps.train(name, with_data(overrides, data), fresh, places)
-    checkpoint = run.checkpoint()
-    if as_json:
-        output.print_json(
-            {
-                "run": run.name,
-                "path": str(run.path),
-                "checkpoint": checkpoint.model_dump(mode="json"),
-            }
-        )
-        return
-    click.echo(f"weights: {run.path / checkpoint.weights} (sha256 {checkpoint.sha256[:12]}…)")
-    click.echo(f"record:  {run.path / 'checkpoint.json'}")
-
-
-@cli.command()
 @run_argument
 @click.option(
     "--fold-bn/--no-fold-bn",
     default=None,
     help="Fold BatchNorm into the layer before it, or keep it in the graph.  [default: by config]",
 )
+@export_options
 @data_option
 @set_option
 @shared_options
 def export(
     names: tuple[str, ...],
     fold_bn: bool | None,
+    passes: str | None,
+    target: str | None,
     data: Path | None,
     overrides: tuple[str, ...],
     places: "Places",
@@ -109,8 +92,7 @@ def export(
 
     Without RUN, the newest run of each config is taken.
     """
-    if fold_bn is not None:
-        overrides = (*overrides, f"export.fold_bn={str(fold_bn).lower()}")
+    overrides = (*overrides, *export_overrides(fold_bn, passes, target))
     runs = steps.choose_runs(names, places)
     artifacts = [steps.export(run, with_data(overrides, data), places) for run in runs]
     output.print_artifacts(list(zip(runs, artifacts, strict=True)), as_json)
@@ -142,32 +124,8 @@ def report(names: tuple[str, ...], form: "Format", places: "Places", as_json: bo
     click.echo(render([run.results() for run in runs], "json" if as_json else form))
 
 
-cli.add_command(diff)
-
-
-@cli.command("run")
-@click.argument("name")
-@data_option
-@set_option
-@click.option("--fresh", is_flag=True, help="Train anew even if it has been done.")
-@shared_options
-def run_all(
-    name: str,
-    data: Path | None,
-    overrides: tuple[str, ...],
-    fresh: bool,
-    places: "Places",
-    as_json: bool,
-) -> None:
-    """Train, export, compare and report config NAME, all of it."""
-    overrides = with_data(overrides, data)
-    steps.require_packages(name, overrides)
-    run = steps.train(name, overrides, fresh, places)
-    steps.export(run, overrides, places)
-    records = [steps.compare(run, overrides, places)]
-    output.print_report(records, as_json)
-    output.print_written([run], as_json)
-    output.fail_loudly(records)
+for command in (train, run_all, diff, predict, features, errors, probe, profile):
+    cli.add_command(command)
 
 
 @cli.command("list")

@@ -31,6 +31,7 @@ _COMMA_LIST = "NAME[,NAME]..."
     help="auto is the CPU, and CUDA where there is an NVIDIA GPU.  [default: by config]",
 )
 @click.option("--batch-sizes", metavar="N[,N]...", help="Such as 1,64.  [default: by config]")
+@click.option("--ladder", is_flag=True, help="Also every step on the way: what did each give?")
 @click.option("--rounds", type=click.IntRange(min=1), help="Clean rounds.  [default: by config]")
 @click.option("--budget", type=Seconds(), help="Most time for the rounds, such as 60s or 5m.")
 @click.option("--repeat", type=click.IntRange(min=1), help="Whole repetitions, minutes apart.")
@@ -58,6 +59,7 @@ def compare(
     rounds: int | None,
     budget: float | None,
     repeat: int | None,
+    ladder: bool,
     scenario: str | None,
     qps: float | None,
     duration: float | None,
@@ -86,7 +88,8 @@ def compare(
     }
     named = tuple(f"{key}={value}" for key, value in given.items() if value is not None)
     runs = steps.choose_runs(names, places)
-    records = [steps.compare(run, with_data((*overrides, *named), data), places) for run in runs]
+    given_all = with_data((*overrides, *named), data)
+    records = [steps.compare(run, given_all, places, ladder) for run in runs]
     output.print_report(records, as_json)
     output.print_written(runs, as_json)
     output.fail_loudly(records)

@@ -7,6 +7,7 @@ another foldbench are what a difference is taken for: they are mentioned and spo
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from bench.errors import RunError
@@ -14,11 +15,13 @@ from bench.records import Measurement, Run
 
 Figure = Literal["latency", "accuracy"]
 
-_MACHINE = ("cpu", "machine", "cores_usable", "governor")
-_GPU = ("gpu", "driver", "cuda", "cudnn", "tf32")
+_MACHINE = ("cpu", "machine", "cores_usable", "governor", "boost", "smt", "cpu_mhz_max")
+_GPU = ("gpu", "gpus", "driver")
 """They count where a row ran on the GPU in either run."""
+_GPU_LIBRARIES = ("cuda", "cudnn", "tf32_matmul", "tf32_convolution")
+"""What a row that ran on the GPU found loaded, under any library's name."""
 _LIBRARIES = ("torch", "onnxruntime")
-_ALWAYS_DIFFERENT = ("load_1min",)
+_ALWAYS_DIFFERENT = ("load_1min", "cpu_mhz_now", "memory_available_bytes", "gpus_now")
 _ABSENT_IS_A_VALUE = ("gpu", "driver", "environment_variables")
 """Facts that are left out of a record where there is none of the kind."""
 _SHORT = 12
@@ -106,6 +109,16 @@ def _of_rows(a: Run, b: Run) -> Iterator[Contrast]:
     yield from _of_field("threads", a, b, lambda m: m.threads)
     yield from _of_field("precision", a, b, lambda m: m.precision)
     yield from _of_field("device", a, b, lambda m: m.actual_device)
+    for name in _GPU_LIBRARIES:
+        yield from _of_field(name, a, b, partial(_on_gpu, name))
+
+
+def _on_gpu(name: str, m: Measurement) -> str | None:
+    """Return what the libraries of a row that ran on a GPU say of `name`, None where nothing."""
+    if not m.actual_device or not m.actual_device.startswith("cuda"):
+        return None
+    facts = [library for library in (m.libraries or {}).values() if isinstance(library, Mapping)]
+    return ", ".join(_text(library[name]) for library in facts if name in library) or None
 
 
 def _of_field(
@@ -125,16 +138,25 @@ def _of_environment(a: Run, b: Run) -> Iterator[Contrast]:
     spoiling = _spoiling_keys(a, b)
     keys = dict.fromkeys([*spoiling, *a.environment, *b.environment])
     for key in keys:
-        ours, theirs = a.environment.get(key), b.environment.get(key)
+        ours, theirs = _fact(a, key), _fact(b, key)
         unknown = None in (ours, theirs) and key not in _ABSENT_IS_A_VALUE
         if unknown or key in _ALWAYS_DIFFERENT:
             continue
         yield from _contrast(key, ours, theirs, *(("latency",) if key in spoiling else ()))
 
 
+def _fact(run: Run, key: str) -> Any:
+    """Return a fact of the environment; of GPUs without what tells two of one kind apart."""
+    value = run.environment.get(key)
+    if key != "gpus" or not isinstance(value, list):
+        return value
+    return [{name: part for name, part in gpu.items() if name != "uuid"} for gpu in value]
+
+
 def _spoiling_keys(a: Run, b: Run) -> Sequence[str]:
     devices = {m.actual_device for run in (a, b) for m in run.measurements if m.status == "ok"}
-    return (*_MACHINE, *(_GPU if "cuda" in devices else ()), *_LIBRARIES)
+    on_gpu = any(device and device.startswith("cuda") for device in devices)
+    return (*_MACHINE, *(_GPU if on_gpu else ()), *_LIBRARIES)
 
 
 def _mentioned(a: Run, b: Run) -> Iterator[Contrast]:

@@ -15,6 +15,7 @@ from bench.config import CompareSection
 from bench.contenders import (
     REFERENCE,
     Contender,
+    Series,
     Subject,
     Times,
     contenders_of,
@@ -66,7 +67,7 @@ def compare(
             stack.callback(contender.close)
 
         def start(contender: Contender) -> None:
-            _start(contender, hire(_describe_job(subject, contender, evaluation, threads)))
+            _start(contender, hire(describe_job(subject, contender, evaluation, threads)))
 
         reference = _evaluate(subject, contenders, evaluation, start, listener)
         measure = measure_scenarios if settings.loadgen.scenarios else measure_latency
@@ -134,9 +135,10 @@ def _logits_of(contender: Contender | None) -> Floats:
     return contender.logits
 
 
-def _describe_job(
+def describe_job(
     subject: Subject, contender: Contender, evaluation: Evaluation, threads: int
 ) -> Job:
+    """Return what the contender's worker is to open, and on which images."""
     if contender.path is None:
         raise ValueError(f"{contender.name} has no file to run")
     return Job(
@@ -157,6 +159,8 @@ def _start(contender: Contender, worker: Workman) -> None:
     contender.worker = worker
     with failures_of(contender):
         contender.opened = worker.open()
+        if contender.opened.device.startswith("cuda") and not contender.opened.resident:
+            contender.not_resident = "its backend cannot keep input and output on the device"
 
 
 def _take_memory(contender: Contender) -> None:
@@ -186,12 +190,15 @@ def _to_measurement(
         threads=opened.threads if opened else None,
         open_s=opened.open_s if opened else None,
         import_s=opened.import_s if opened else None,
+        libraries=opened.libraries if opened else None,
         peak_memory_bytes=contender.peak_memory_bytes,
         accuracy=_to_accuracy(contender, evaluation, reference),
-        timings=tuple(to_timing(contender.times, size) for size in contender.times.blocks)
+        timings=tuple(to_timing(contender.times, series) for series in contender.times.blocks)
         if ok
         else (),
+        not_resident=contender.not_resident if ok else None,
         scenarios=tuple(contender.scenarios) if ok else (),
+        tunings=tuple(contender.times.tunings) if ok else (),
     )
 
 
@@ -211,16 +218,17 @@ def _to_accuracy(
     )
 
 
-def to_timing(times: Times, batch_size: int) -> Timing:
-    """Return the record of what was timed at one batch size."""
-    blocks = tuple(times.blocks[batch_size])
-    warm_up = times.warm_ups[batch_size]
+def to_timing(times: Times, series: Series) -> Timing:
+    """Return the record of what one series of rounds timed."""
+    blocks = tuple(times.blocks[series])
+    warm_up = times.warm_ups[series]
     return Timing(
-        batch_size=batch_size,
+        batch_size=series.batch_size,
+        boundary=series.boundary,
         first_call_s=warm_up.first_call_s,
-        warmup_calls=times.untimed_calls[batch_size],
+        warmup_calls=times.untimed_calls[series],
         steady=warm_up.steady,
         blocks=blocks,
         checked_outputs=len(blocks),
-        stopped=times.stopped[batch_size],
+        stopped=times.stopped[series],
     )

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from bench.records import Protocol
+from bench.records import Protocol, Resize, Target
 from bench.records_scenarios import Scenario
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -48,6 +48,20 @@ class DataSection(Section):
         Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
     ] = (0.5, 0.5, 0.5)
     """Divides each channel after that."""
+    resize: Resize = Resize()
+    """How images of another size are made to fit."""
+    preprocessing: Literal["config", "weights"] = "config"
+    """config: image_size, mean, std and resize as they stand here. weights: as the pretrained
+    weights were evaluated; `bench train` fills them in."""
+    label_pattern: str | None = None
+    """Regular expression for the start of a file's name with one group around the class, for data
+    sets that are named like that (flat, oxford_pets); by default the data set's own."""
+    split: Literal["auto", "random", "stratified"] = "auto"
+    """How flat and oxford_pets are split. auto: the published split, a stratified one where there
+    is none. random and stratified: drawn with split_seed."""
+    test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """Share of the images to test on, of a split that is drawn."""
+    split_seed: Seed = 42
 
 
 class AugmentSection(Section):
@@ -108,6 +122,37 @@ class TrainSection(Section):
         return self
 
 
+class TransferSection(Section):
+    """A linear layer on the features of a pretrained network, which stay as they are.
+
+    For model pretrained. The section train says how the linear layer is trained.
+    """
+
+    weights: str = "default"
+    """default, a name of torchvision's such as IMAGENET1K_V1, a path to a .safetensors file, or
+    none: random weights, with which only the latency means something."""
+    download: bool = False
+    """Whether the library may fetch weights that are not in its cache."""
+    classifier: Literal["logistic", "adam"] = "logistic"
+    """logistic: scikit-learn's LogisticRegression, the regularisation chosen on the share
+    train.validation_fraction of the training images. adam: train.epochs of gradient descent; under
+    train.protocol homework always in the same order."""
+    candidates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
+        0.1,
+        1.0,
+        10.0,
+        100.0,
+        1000.0,
+        10000.0,
+    )
+    """Values of scikit-learn's C to choose from: larger is less regularised."""
+    stochastic_depth: bool = False
+    """Take features with random layers left out and dropout, as the homework's code did, which
+    never called eval()."""
+    batch_size: Positive = 32
+    """Images at a time while features are taken."""
+
+
 class EvaluateSection(Section):
     """How accuracy on the test split is taken."""
 
@@ -119,14 +164,27 @@ class EvaluateSection(Section):
     batch_size: Positive = 250
 
 
+def _one_or_more(names: Any) -> Any:
+    """Return one name, or a list of names, as a tuple; leave other things to be refused."""
+    if isinstance(names, str):
+        return (names,)
+    return tuple(names) if isinstance(names, list) else names
+
+
 class ExportSection(Section):
     """How the network becomes an .onnx file."""
 
     fold_bn: bool = True
     """Fold BatchNorm into the layer before it. When false, the graph keeps its BatchNorm."""
     opset: Annotated[int, Field(ge=18, le=24)] = 20
-    passes: tuple[str, ...] = ("strip_metadata",)
-    """Passes over the ONNX graph, in order, see `bench list`."""
+    target: Target = "cpu"
+    """What the file is to run on, which decides the passes that are on by default. host: the CPU of
+    this machine alone, with this onnxruntime."""
+    passes: Annotated[
+        tuple[str, ...], BeforeValidator(_one_or_more, json_schema_input_type=str | tuple[str, ...])
+    ] = ("default",)
+    """Passes over the ONNX graph, in order, see `bench list`; default: those that are on for the
+    target, none: only notes are removed from the file, as always."""
     images: Annotated[int, Field(ge=1)] = 1000
     """Test images on which folding and parity are proven."""
 
@@ -161,6 +219,9 @@ class CompareSection(Section):
     devices: Annotated[tuple[Literal["auto", "cpu", "cuda"], ...], Field(min_length=1)] = ("auto",)
     """auto: the CPU, and CUDA where this machine has it."""
     batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 64)
+    boundaries: Literal["auto", "host"] = "auto"
+    """host: from a host array to a host array alone. auto: on a GPU also device-resident, with
+    input and output in its memory, in rounds of their own."""
     rounds: Positive = 20
     """Clean rounds wanted at each batch size; a round times every contender once, in random order.
     A round in which something else ran is kept in the record, left out and replaced."""
@@ -183,6 +244,8 @@ class CompareSection(Section):
     """Between two repetitions, seconds."""
     self_checks: bool = True
     """Time the reference against itself, and with one thread, in every round."""
+    arithmetic: bool = True
+    """Measure, before the rounds, how fast this machine multiplies matrices."""
     threads: Threads | None = None
     """For one operator, the same for every backend; all that this process may use by default."""
     seed: Seed = 0
@@ -201,6 +264,26 @@ class Config(Section):
     compare: CompareSection = CompareSection()
     seed: Seed = 0
     """Of the weights' initial values, the order of images and their augmentation."""
+    transfer: TransferSection | None = None
+    """Train just a linear layer on frozen features."""
+
+    @model_validator(mode="after")
+    def _frozen_features_are_taken_once(self) -> Self:
+        if self.transfer is None:
+            if self.data.preprocessing == "weights":
+                raise ValueError("data.preprocessing 'weights' needs a transfer section")
+            return self
+        augment, schedule = self.train.augment, self.train.schedule.name
+        if self.model.name != "pretrained":
+            raise ValueError(f"transfer is for model pretrained, not {self.model.name!r}")
+        if augment.flip or augment.crop_padding:
+            raise ValueError(
+                "features are taken once of each image as it is: with transfer, set train.augment "
+                "to {flip: false, crop_padding: 0}"
+            )
+        if schedule != "constant":
+            raise ValueError(f"transfer trains at a constant rate; schedule.name is {schedule!r}")
+        return self
 
 
 def schema() -> dict[str, Any]:

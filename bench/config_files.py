@@ -126,7 +126,7 @@ def _check_names(config: Config, origins: Mapping[str, str], fallback: str) -> N
     named: tuple[tuple[str, Callable[[str], object], Iterable[str]], ...] = (
         ("model.name", MODELS.check, (config.model.name,)),
         ("data.name", DATASETS.check, (config.data.name,)),
-        ("export.passes", PASSES.check, config.export.passes),
+        ("export.passes", _check_pass, config.export.passes),
         ("compare.backends", parse_spec, config.compare.backends),
     )
     for path, check, names in named:
@@ -135,6 +135,11 @@ def _check_names(config: Config, origins: Mapping[str, str], fallback: str) -> N
                 check(name)
             except (UnknownNameError, ConfigError) as error:
                 raise ConfigError(f"{_origin(path, origins, fallback)}: {path}: {error}") from None
+
+
+def _check_pass(name: str) -> None:
+    if name not in ("default", "none"):
+        PASSES.check(name)
 
 
 def _load_merged(path: Path, above: tuple[Path, ...], origins: dict[str, str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.backends import Floats
 from bench.errors import BackendError, BenchError
@@ -11,6 +12,7 @@ from bench.jobs import Opened, Workman
 from bench.records import (
     Artifact,
     Block,
+    Boundary,
     Checkpoint,
     Device,
     Role,
@@ -19,6 +21,7 @@ from bench.records import (
     StopReason,
     Variant,
 )
+from bench.records_machine import Tuning
 from bench.specs import load_backend, parse_spec
 from bench.storage import file_sha256
 from bench.timing import WarmUp
@@ -35,34 +38,49 @@ class Subject:
     folder: Path
     checkpoint: Checkpoint
     artifacts: tuple[Artifact, ...]
+    ladder: bool = False
+    """Whether the steps on the way to what is shipped are compared too."""
+
+
+class Series(NamedTuple):
+    """What one series of rounds times."""
+
+    batch_size: int
+    boundary: Boundary = "host"
+
+    def __str__(self) -> str:
+        """Return it in words, such as ``batch 64, device-resident``."""
+        return f"batch {self.batch_size}{', device-resident' * (self.boundary == 'device')}"
 
 
 @dataclass
 class Times:
-    """What was timed of one contender, by batch size."""
+    """What was timed of one contender, by batch size and boundary."""
 
-    warm_ups: dict[int, WarmUp] = field(default_factory=dict)
-    untimed_calls: dict[int, int] = field(default_factory=dict)
-    blocks: dict[int, list[Block]] = field(default_factory=dict)
-    stopped: dict[int, StopReason] = field(default_factory=dict)
+    warm_ups: dict[Series, WarmUp] = field(default_factory=dict)
+    untimed_calls: dict[Series, int] = field(default_factory=dict)
+    blocks: dict[Series, list[Block]] = field(default_factory=dict)
+    stopped: dict[Series, StopReason] = field(default_factory=dict)
+    tunings: list[Tuning] = field(default_factory=list)
 
-    def begin(self, batch_size: int, warm_up: WarmUp) -> None:
-        """Note a warm-up; the first one of a batch size holds the first call of all."""
-        self.warm_ups.setdefault(batch_size, warm_up)
-        self.count_untimed(batch_size, warm_up.calls)
+    def begin(self, series: Series, warm_up: WarmUp) -> None:
+        """Note a warm-up; the first one of a series holds the first call of all."""
+        self.warm_ups.setdefault(series, warm_up)
+        self.tunings += [warm_up.tuning] if warm_up.tuning else []
+        self.count_untimed(series, warm_up.calls)
 
-    def count_untimed(self, batch_size: int, calls: int) -> None:
+    def count_untimed(self, series: Series, calls: int) -> None:
         """Note calls that were made but not timed."""
-        self.untimed_calls[batch_size] = self.untimed_calls.get(batch_size, 0) + calls
+        self.untimed_calls[series] = self.untimed_calls.get(series, 0) + calls
 
-    def add(self, batch_size: int, blocks: Sequence[Block], stopped: StopReason) -> None:
+    def add(self, series: Series, blocks: Sequence[Block], stopped: StopReason) -> None:
         """Note the blocks of a series of rounds and why it ended."""
-        self.blocks.setdefault(batch_size, []).extend(blocks)
-        self.stopped[batch_size] = stopped
+        self.blocks.setdefault(series, []).extend(blocks)
+        self.stopped[series] = stopped
 
-    def last_round(self, batch_size: int) -> int:
-        """Return the number of the last round at a batch size, 0 before the first."""
-        return max((block.round for block in self.blocks.get(batch_size, ())), default=0)
+    def last_round(self, series: Series) -> int:
+        """Return the number of the last round of a series, 0 before the first."""
+        return max((block.round for block in self.blocks.get(series, ())), default=0)
 
 
 @dataclass
@@ -84,6 +102,8 @@ class Contender:
     scenarios: list[ScenarioResult] = field(default_factory=list)
     peak_memory_bytes: int | None = None
     role: Role = "contender"
+    not_resident: str | None = None
+    """Why it is not timed device-resident (any more) although it runs on a GPU."""
 
     @property
     def name(self) -> str:
@@ -95,6 +115,10 @@ class Contender:
         if self.worker is None:
             raise BackendError("no process runs it any more")
         return self.worker
+
+    def is_resident(self) -> bool:
+        """Return whether it can be timed with input and output on the device."""
+        return bool(self.opened and self.opened.resident and self.not_resident is None)
 
     def fail(self, reason: str) -> None:
         """Take it out of the comparison, with a reason; the first one stays."""
@@ -117,12 +141,18 @@ def original_of(contender: Contender, contenders: Sequence[Contender]) -> Conten
 
 
 @contextmanager
-def failures_of(contender: Contender) -> Iterator[None]:
-    """Turn an error of foldbench's own into the contender's reason; it is out from then on."""
+def failures_of(contender: Contender, boundary: Boundary = "host") -> Iterator[None]:
+    """Turn an error of foldbench's own into the contender's reason; it is out from then on.
+
+    One that fails device-resident is out there alone: its figures from host to host stay.
+    """
     try:
         yield
     except BenchError as error:
-        contender.fail(str(error))
+        if boundary == "host":
+            contender.fail(str(error))
+        else:
+            contender.not_resident = str(error)
 
 
 def list_contenders(
@@ -156,10 +186,15 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
     try:
         spec = parse_spec(backend)
         module = load_backend(spec)
+        refuse = getattr(module, "refuse", None)
+        reason = refuse(spec.options, device) if refuse else None
     except BenchError as error:
         yield Contender(backend, "folded", device, reason=str(error), status="failed")
         return
     backend = str(spec)
+    if reason:
+        yield Contender(backend, "folded", device, reason=reason, status="skipped")
+        return
     if module.FORMAT == "module":
         weights = subject.folder / subject.checkpoint.weights
         sha256, size = subject.checkpoint.sha256, subject.checkpoint.size_bytes
@@ -167,11 +202,18 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
             yield Contender(backend, "unfolded", device, weights, sha256, size)
         yield Contender(backend, "folded", device, weights, sha256)
         return
-    if not subject.artifacts:
+    if not _exported(subject):
         reason = f"nothing is exported: bench export {subject.folder.name}"
         yield Contender(backend, "folded", device, reason=reason, status="skipped")
-    for artifact in subject.artifacts:
+    for artifact in _exported(subject):
         yield _of_artifact(subject, artifact, backend, device)
+
+
+def _exported(subject: Subject) -> list[Artifact]:
+    """Return the artifacts to compare; steps of a ladder first, in their order."""
+    steps = [a for a in subject.artifacts if a.ladder_step is not None and subject.ladder]
+    shipped = [a for a in subject.artifacts if a.ladder_step is None]
+    return sorted(steps, key=lambda a: a.ladder_step or 0) + shipped
 
 
 def _of_artifact(subject: Subject, artifact: Artifact, backend: str, device: Device) -> Contender:

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from bench.comparable import Contrast, contenders, contrasts
-from bench.records import Accuracy, Measurement, Run, Timing
+from bench.records import Accuracy, Boundary, Measurement, Run, Timing
 from bench.speedups import clean_blocks, measure_speedup, timing_at
 from bench.statistics import (
     MIN_CLEAN_ROUNDS,
@@ -55,6 +55,7 @@ class LatencyChange:
     verdict: Verdict | None
     same_work: bool
     """Whether both runs ran the same file in the same runtime with the same settings."""
+    boundary: Boundary = "host"
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Unmatched:
     b: Presence
     reason: str | None
     """Why it did not run, as B's record says, or else A's."""
+    boundary: Boundary = "host"
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def _latency_changes(
     a: Run, b: Run, ours: Measurement, theirs: Measurement
 ) -> Iterator[LatencyChange]:
     for before in ours.timings:
-        after = timing_at(theirs, before.batch_size)
+        after = timing_at(theirs, before.batch_size, before.boundary)
         if after is None:
             continue
         a_clean, b_clean = _count_clean(before), _count_clean(after)
@@ -195,6 +197,7 @@ def _latency_changes(
             noise_floor=noise_floor,
             verdict=judge(ratio, noise_floor or 0.0) if ratio else None,
             same_work=_work(ours) == _work(theirs) and ours.source_sha256 is not None,
+            boundary=before.boundary,
         )
 
 
@@ -208,7 +211,7 @@ def _block_medians(timing: Timing) -> list[float]:
 
 
 def _noise_floor(run: Run, measurement: Measurement, timing: Timing) -> float | None:
-    speedup = measure_speedup(run, measurement, timing.batch_size)
+    speedup = measure_speedup(run, measurement, timing.batch_size, timing.boundary)
     return speedup.noise_floor if speedup else None
 
 
@@ -257,7 +260,7 @@ def _unmatched(a: Run, b: Run) -> Iterator[Unmatched]:
             reason = (after.reason if after else None) or (before.reason if before else None)
             yield Unmatched(name, None, statuses[0], statuses[1], reason)
             continue
-        sizes = [{t.batch_size for t in m.timings} for m in (before, after)]
-        for size in sorted(sizes[0] ^ sizes[1]):
-            timed: list[Presence] = ["ok" if size in side else "not timed" for side in sizes]
-            yield Unmatched(name, size, timed[0], timed[1], None)
+        series = [{(t.batch_size, t.boundary) for t in m.timings} for m in (before, after)]
+        for one in sorted(series[0] ^ series[1]):
+            timed: list[Presence] = ["ok" if one in side else "not timed" for side in series]
+            yield Unmatched(name, one[0], timed[0], timed[1], None, one[1])

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from bench.backends import Floats, Source
+from bench.backends.fake import FakeClock, FakeGpuSession
 from bench.errors import BenchError
 from bench.interference import measure_between, read_counters
 from bench.records import Preprocessing
 from bench.servant import Servant
 from bench.statistics import DIRTY_RUN_DELAY, is_clean
-from bench.timing import BlockOptions, warm_up
+from bench.timing import BlockOptions, Clock, warm_up
 
 SHAPE = (3, 16, 16)
 CLASSES = 10
@@ -92,11 +93,11 @@ class _Patient:
         """Return the network as a backend is given it."""
         return Source(path=self.path, build_module=lambda: self.module)
 
-    def servant(self, session: Any, stack: ExitStack) -> Servant:
+    def servant(self, session: Any, stack: ExitStack, clock: Clock = time.perf_counter) -> Servant:
         """Return a worker's inside that runs `session`."""
         checkpoint = SimpleNamespace(classes=tuple("0123456789"), preprocessing=self.preprocessing)
         job: Any = SimpleNamespace(images=self.pixels_path, checkpoint=checkpoint, batch_size=8)
-        return Servant(job, stack, session=session)
+        return Servant(job, stack, clock, session)
 
 
 def _force_cpu_provider(patient: _Patient) -> None:
@@ -113,6 +114,15 @@ def _drop_synchronisation(patient: _Patient) -> None:
         servant = patient.servant(_Late(patient), stack)
         servant.evaluate()
         servant.time(4, BlockOptions(calls=3, block_s=0, settle_s=0))
+
+
+def _stop_the_clock_early(patient: _Patient) -> None:
+    clock = FakeClock()
+    session = _Hasty(lambda size: 1e-3 * size, clock, transfer_s=1e-4)
+    with ExitStack() as stack:
+        servant = patient.servant(session, stack, clock)
+        servant.evaluate()
+        servant.time(4, BlockOptions(calls=3, block_s=0, settle_s=0, boundary="device"))
 
 
 def _leave_in_train_mode(patient: _Patient) -> None:
@@ -223,7 +233,7 @@ def _with_input(module: Any, change: Callable[[Any], Any]) -> Any:
 class _Constant:
     """A session that answers the same whatever it is asked."""
 
-    device, runtime, threads = "cpu", "constant", 1
+    device, runtime, threads, precision = "cpu", "constant", 1, "float32"
 
     def __init__(self, answer: Floats) -> None:
         self._answer = answer
@@ -263,9 +273,17 @@ class _Late(_Constant):
         self._answer = self._pending if waited or ready is None else ready
 
 
+class _Hasty(FakeGpuSession):
+    """A GPU whose synchronisation was forgotten: its answers are right, its times are not."""
+
+    def synchronize(self) -> None:
+        """Return at once."""
+
+
 FAULTS: dict[str, Callable[[_Patient], str | None]] = {
     "asked for cuda, the session fell back to the CPU": _force_cpu_provider,
     "outputs read without synchronising": _drop_synchronisation,
+    "a (simulated) GPU still at work when the clock stops": _stop_the_clock_early,
     "BatchNorm left in train mode": _leave_in_train_mode,
     "colour channels swapped in the exported file": _swap_channels,
     "another normalisation in the exported file": _normalise_wrongly,

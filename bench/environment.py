@@ -3,89 +3,87 @@
 import math
 import os
 import platform
-import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import bench
+from bench.gpu import count_gpus, describe_gpus, open_nvml
+from bench.host import ROOT, cgroup_cores, describe_cpu, describe_memory, usable_cpus
 
 _PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxscript", "numpy")
-_THREAD_VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "ORT_", "TORCH", "CUDA_", "MALLOC_")
+_VARIABLES = (
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ORT_", "TORCH", "PYTORCH_"),
+    *("CUDA_", "CUDNN_", "CUBLAS_", "NVIDIA_", "MALLOC_", "LD_PRELOAD"),
+)
+"""Beginnings of the names of environment variables that a library or the loader obeys."""
 
 
-def usable_cores() -> int:
+def usable_cores(root: Path = ROOT) -> int:
     """Return how many cores this process may use: affinity mask and cgroup quota."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    quota = _cgroup_quota()
+    cores, quota = len(usable_cpus()), cgroup_cores(root)
     return max(1, min(cores, math.floor(quota))) if quota else cores
 
 
 def has_nvidia_gpu() -> bool:
-    """Return whether this machine shows an NVIDIA driver, whether or not torch can use it."""
-    return bool(_nvidia_smi("--list-gpus"))
+    """Return whether this machine shows an NVIDIA GPU, whether or not torch can use it."""
+    return count_gpus(open_nvml()[0]) > 0
 
 
-def describe_environment() -> dict[str, Any]:
+def describe_environment(root: Path = ROOT) -> dict[str, Any]:
     """Return the facts to store beside every measurement, as JSON types.
 
-    They hold no user name, host name or path.
+    What cannot be read is left out. They hold no user name, host name or path.
     """
+    cpu = describe_cpu(root)
     facts: dict[str, Any] = {
         "foldbench": bench.__version__,
-        "cpu": _cpu_name(),
-        "cores_usable": usable_cores(),
+        **cpu,
+        "cpu": cpu_name(root),
+        "cores_usable": usable_cores(root),
         "machine": platform.machine(),
         "os": f"{platform.system()} {platform.release()}",
+        "libc": " ".join(platform.libc_ver()).strip() or None,
         "python": platform.python_version(),
         "memory_bytes": _memory_bytes(),
+        **{key: value for key, value in describe_memory(root).items() if value is not None},
         "git_revision": _git_revision(),
     }
     facts |= {name: _version(name) for name in _PACKAGES}
     facts["onnxruntime"] = _version("onnxruntime-gpu", "onnxruntime")
     if hasattr(os, "getloadavg"):
         facts["load_1min"] = round(os.getloadavg()[0], 2)
-    query = _nvidia_smi("--query-gpu=name,driver_version", "--format=csv,noheader")
-    if query:
-        name, _, driver = query.splitlines()[0].partition(",")
-        facts |= {"gpu": name.strip(), "driver": driver.strip()}
-    thread_settings = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(_THREAD_VARIABLES) and "/" not in value
-    }
-    if thread_settings:
-        facts["environment_variables"] = thread_settings
+    facts |= describe_gpus(*open_nvml())
+    facts["environment_variables"] = describe_variables(os.environ) or None
     return {key: value for key, value in facts.items() if value is not None}
 
 
-def _cgroup_quota() -> float | None:
-    """Return the CPU quota in cores that cgroup v2 sets, None for no limit."""
-    try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
-        return None
+def cpu_name(root: Path = ROOT) -> str:
+    """Return the processor's own name, or its kind where it has none."""
+    return describe_cpu(root)["cpu"] or platform.processor() or platform.machine()
 
 
-def _cpu_name() -> str:
-    names = (line.partition(":")[2].strip() for line in _cpu_lines() if "model name" in line)
-    return next(names, platform.processor() or platform.machine())
+def describe_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that matter to speed, by name; of paths no more than is needed.
 
-
-def _cpu_lines() -> Iterator[str]:
-    try:
-        yield from Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
+    LD_PRELOAD keeps the names of the files. Another value with a path in it is only mentioned.
+    """
+    found = {}
+    for name in sorted(environment):
+        if name.startswith(_VARIABLES):
+            value = environment[name]
+            if name == "LD_PRELOAD":
+                files = value.replace(":", " ").split()
+                found[name] = " ".join(file.rpartition("/")[2] for file in files)
+            else:
+                found[name] = "a path" if "/" in value or "\\" in value else value
+    return found
 
 
 def _memory_bytes() -> int | None:
+    """Return the size of the memory where there is no /proc to tell it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -109,10 +107,6 @@ def _git_revision() -> str | None:
     revision = _output("git", "-C", str(home), "rev-parse", "--short=12", "HEAD")
     changed = _output("git", "-C", str(home), "status", "--porcelain", "--untracked-files=no")
     return f"{revision}+" if revision and changed else revision or None
-
-
-def _nvidia_smi(*arguments: str) -> str:
-    return _output("nvidia-smi", *arguments) if shutil.which("nvidia-smi") else ""
 
 
 def _output(*command: str) -> str:

@@ -1,12 +1,13 @@
 """What a comparison asks of whoever runs a contender, and what it gets back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from bench.backends import Floats
 from bench.interference import Interference
-from bench.records import Checkpoint, Device, ScenarioResult, Variant
+from bench.records import Boundary, Checkpoint, Clocks, Device, ScenarioResult, Variant
+from bench.records_profile import OperatorTime
 from bench.scenarios import ScenarioOptions
 from bench.timing import BlockOptions, WarmUp
 
@@ -44,6 +45,10 @@ class Opened:
     """Seconds to import the runtime."""
     open_s: float
     """Seconds to load the file and build the session."""
+    resident: bool = False
+    """Whether it runs on a GPU and can keep its input and output there."""
+    libraries: dict[str, Any] = field(default_factory=dict)
+    """What its process has loaded, see `bench.libraries`."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class TimedBlock:
     settle_calls: int
     samples_s: tuple[float, ...]
     interference: Interference
+    clocks: Clocks | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Workman(Protocol):
     def expect(self, logits: Floats) -> None:
         """Take the logits (N, classes) of all images as what timed outputs have to be."""
 
-    def warm_up(self, batch_size: int, least_s: float) -> WarmUp:
+    def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
         """Make untimed calls at `batch_size` for `least_s` seconds or more."""
 
     def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
@@ -85,6 +91,9 @@ class Workman(Protocol):
 
     def memory(self) -> int | None:
         """Return the largest resident set so far, bytes; None where unknown."""
+
+    def profile(self, batch_size: int, runs: int) -> tuple[OperatorTime, ...]:
+        """Return each operator's time over `runs` runs of the network at `batch_size`."""
 
     def close(self) -> None:
         """Free everything."""

@@ -1,13 +1,16 @@
-"""The rounds of a comparison: every contender in turn, at every batch size, until it is known."""
+"""The rounds of a comparison: every contender in turn, at every batch size, until it is known.
+
+Those that run on a GPU have rounds of their own within the boundary ``device``.
+"""
 
 import random
 import time
 from collections.abc import Callable, Sequence
 
 from bench.config import CompareSection
-from bench.contenders import Contender, failures_of, original_of
+from bench.contenders import Contender, Series, failures_of, original_of
 from bench.progress import Listener
-from bench.records import Block
+from bench.records import Block, Boundary
 from bench.schedule import Plan, run_rounds
 from bench.timing import BlockOptions
 
@@ -21,24 +24,32 @@ def measure_latency(
 ) -> None:
     """Time the contenders that are still in; their `times` and failures are noted in them.
 
-    `repeat` is the number of this repetition, which has its share of the budget. What one batch
-    size leaves of that goes to the next.
+    `repeat` is the number of this repetition, which has its share of the budget. What one series of
+    rounds leaves of that goes to the next.
     """
     order = random.Random(f"{settings.seed}/{repeat}")
     left_s = settings.budget_s / settings.repeat
-    for number, batch_size in enumerate(settings.batch_sizes):
-        for contender in _alive(contenders):
-            _warm_up(contender, batch_size, settings)
+    all_series = _list_series(contenders, settings)
+    for number, series in enumerate(all_series):
+        for contender in _takers(contenders, series.boundary):
+            _warm_up(contender, series, settings)
         started = clock()
-        share_s = left_s / (len(settings.batch_sizes) - number)
+        share_s = left_s / (len(all_series) - number)
         plan = Plan(settings.rounds, share_s, settings.interval)
-        _time_rounds(contenders, batch_size, repeat, plan, settings, order, listener, clock)
+        _time_rounds(contenders, series, repeat, plan, settings, order, listener, clock)
         left_s -= clock() - started
+
+
+def _list_series(contenders: Sequence[Contender], settings: CompareSection) -> list[Series]:
+    boundaries: list[Boundary] = ["host"]
+    if settings.boundaries == "auto" and _takers(contenders, "device"):
+        boundaries.append("device")
+    return [Series(size, boundary) for size in settings.batch_sizes for boundary in boundaries]
 
 
 def _time_rounds(
     contenders: Sequence[Contender],
-    batch_size: int,
+    series: Series,
     repeat: int,
     plan: Plan,
     settings: CompareSection,
@@ -46,15 +57,15 @@ def _time_rounds(
     listener: Listener,
     clock: Callable[[], float],
 ) -> None:
-    alive = {contender.name: contender for contender in _alive(contenders)}
-    options = BlockOptions(settings.calls, settings.block_s, settings.settle_s)
-    first = 1 + max((t.last_round(batch_size) for t in (c.times for c in contenders)), default=0)
+    alive = {contender.name: contender for contender in _takers(contenders, series.boundary)}
+    options = BlockOptions(settings.calls, settings.block_s, settings.settle_s, series.boundary)
+    first = 1 + max((t.last_round(series) for t in (c.times for c in contenders)), default=0)
     again = f", repetition {repeat}" if settings.repeat > 1 else ""
-    listener.begin(f"latency at batch {batch_size}{again}", plan.rounds)
+    listener.begin(f"latency at {series}{again}", plan.rounds)
 
     def time_one(name: str, number: int) -> Block | None:
         listener.advance(min(number - 1, plan.rounds), f"round {number}, {name}")
-        return _time_block(alive[name], batch_size, options, first + number - 1, repeat)
+        return _time_block(alive[name], series, options, first + number - 1, repeat)
 
     rounds = run_rounds(
         list(alive),
@@ -66,16 +77,16 @@ def _time_rounds(
     )
     listener.end()
     for name, blocks in rounds.blocks.items():
-        alive[name].times.add(batch_size, blocks, rounds.stopped)
+        alive[name].times.add(series, blocks, rounds.stopped)
 
 
 def _time_block(
-    contender: Contender, batch_size: int, options: BlockOptions, number: int, repeat: int
+    contender: Contender, series: Series, options: BlockOptions, number: int, repeat: int
 ) -> Block | None:
     """Return one block, or None when the contender failed and is out."""
-    with failures_of(contender):
-        timed = contender.hired().time(batch_size, options)
-        contender.times.count_untimed(batch_size, timed.settle_calls)
+    with failures_of(contender, series.boundary):
+        timed = contender.hired().time(series.batch_size, options)
+        contender.times.count_untimed(series, timed.settle_calls)
         seen = timed.interference
         return Block(
             round=number,
@@ -85,19 +96,23 @@ def _time_block(
             cpu_ratio=seen.cpu_ratio,
             pressure_ratio=seen.pressure_ratio,
             steal_ratio=seen.steal_ratio,
+            clocks=timed.clocks,
         )
     return None
 
 
-def _warm_up(contender: Contender, batch_size: int, settings: CompareSection) -> None:
-    with failures_of(contender):
-        warm = contender.hired().warm_up(batch_size, settings.warm_up_s)
-        contender.times.begin(batch_size, warm)
+def _warm_up(contender: Contender, series: Series, settings: CompareSection) -> None:
+    with failures_of(contender, series.boundary):
+        worker = contender.hired()
+        warm = worker.warm_up(series.batch_size, settings.warm_up_s, series.boundary)
+        contender.times.begin(series, warm)
 
 
 def _name_of(contender: Contender | None) -> str | None:
     return contender.name if contender else None
 
 
-def _alive(contenders: Sequence[Contender]) -> list[Contender]:
-    return [contender for contender in contenders if contender.status == "ok"]
+def _takers(contenders: Sequence[Contender], boundary: Boundary) -> list[Contender]:
+    """Return the contenders that are still in and can be timed within the boundary."""
+    alive = [contender for contender in contenders if contender.status == "ok"]
+    return alive if boundary == "host" else [c for c in alive if c.is_resident()]

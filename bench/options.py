@@ -78,11 +78,68 @@ data_option = click.option(
 run_argument = click.argument("names", metavar="[RUN]...", nargs=-1)
 
 
+def export_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --passes and --target."""
+    passes = click.option(
+        "--passes",
+        metavar="default|none|NAME[,NAME]...",
+        help="Rewriting passes over the graph (bench list).  [default: by config]",
+    )
+    target = click.option(
+        "--target",
+        type=click.Choice(["cpu", "cuda", "tensorrt", "host"]),
+        help="What the file is to run on; host: this machine's CPU alone.  [default: by config]",
+    )
+    return passes(target(command))
+
+
+def export_overrides(
+    fold_bn: bool | None, passes: str | None, target: str | None
+) -> tuple[str, ...]:
+    """Return the options of an export that were given, as overrides of the configuration."""
+    given = {
+        "export.fold_bn": None if fold_bn is None else str(fold_bn).lower(),
+        "export.passes": yaml_list(passes),
+        "export.target": target,
+    }
+    return tuple(f"{key}={value}" for key, value in given.items() if value is not None)
+
+
+def network_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --weights and --download, for networks of torchvision and timm."""
+    weights = click.option(
+        "--weights",
+        metavar="NAME|FILE",
+        help="default, a name of torchvision's, or a .safetensors file.  [default: default]",
+    )
+    download = click.option(
+        "--download", is_flag=True, help="Let the library fetch weights that are not here."
+    )
+    return weights(download(command))
+
+
 def with_data(overrides: Sequence[str], data: Path | None) -> tuple[str, ...]:
     """Return `overrides` with the path of the data, made absolute so that it stays true."""
     if data is None:
         return tuple(overrides)
     return (*overrides, f"data.path={json.dumps(os.path.abspath(os.path.expanduser(data)))}")
+
+
+def with_weights(
+    overrides: Sequence[str], data: Path | None, weights: str | None, download: bool
+) -> tuple[str, ...]:
+    """Return `overrides` with the path of the data and with the pretrained weights that are given.
+
+    A weights file's path is made absolute so that it stays true.
+    """
+    given = list(with_data(overrides, data))
+    if weights is not None:
+        is_file = weights.endswith(".safetensors") or os.sep in weights
+        named = os.path.abspath(os.path.expanduser(weights)) if is_file else weights
+        given.append(f"transfer.weights={json.dumps(named)}")
+    if download:
+        given.append("transfer.download=true")
+    return tuple(given)
 
 
 def yaml_list(text: str | None) -> str | None:

@@ -9,7 +9,8 @@ import click
 
 if TYPE_CHECKING:
     from bench.doctor import Finding
-    from bench.records import Artifact, Run
+    from bench.records import Artifact, Measurement, Run
+    from bench.records_profile import ContenderProfile
     from bench.runs import RunDirectory
 
 
@@ -41,6 +42,8 @@ def _print_artifact(run: "RunDirectory", artifact: "Artifact") -> None:
     )
     for skip in fold.skipped:
         click.echo(f"  left as it is: {skip.module or 'the network'}: {skip.reason}")
+    for done in artifact.passes:
+        click.echo(f"  pass {done.name}: {done.detail}")
     if fold.agreement:
         a = fold.agreement
         click.echo(
@@ -67,9 +70,14 @@ def print_written(runs: "Sequence[RunDirectory]", as_json: bool) -> None:
 
 def fail_loudly(records: "Sequence[Run]") -> None:
     """Exit with 1 when a contender failed; its reason is in the report."""
-    failed = [m for record in records for m in record.measurements if m.status == "failed"]
+    fail_on([m for record in records for m in record.measurements])
+
+
+def fail_on(rows: "Sequence[Measurement | ContenderProfile]") -> None:
+    """Exit with 1 when a row failed; its reason is in the report."""
+    failed = list(dict.fromkeys(row.contender for row in rows if row.status == "failed"))
     if failed:
-        names = ", ".join(m.contender for m in failed)
+        names = ", ".join(failed)
         raise click.ClickException(f"{len(failed)} did not run: {names} (reasons above)")
 
 

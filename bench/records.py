@@ -3,7 +3,6 @@
 Checkpoint -> Artifact -> Measurement -> Run. Seconds, bytes and images are stored raw and
 unrounded; statistics are functions over them, and rounding happens in `reports` alone. A value that
 does not exist is None, never 0. A row that could not run is a Measurement with a reason.
-
 Schema history (`SCHEMA_VERSION` is in every file; others are refused): 1, the first.
 """
 
@@ -12,50 +11,29 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bench.record_base import Record as Record
+from bench.records_images import DataInfo as DataInfo
+from bench.records_images import Preprocessing as Preprocessing
+from bench.records_images import Resize as Resize
+from bench.records_images import Sha256 as Sha256
+from bench.records_machine import Arithmetic as Arithmetic
+from bench.records_machine import Tuning as Tuning
 from bench.records_scenarios import ScenarioResult as ScenarioResult
+from bench.records_timing import Block as Block
+from bench.records_timing import Boundary as Boundary
+from bench.records_timing import Clocks as Clocks
+from bench.records_timing import StopReason as StopReason
+from bench.records_timing import Timing as Timing
+from bench.records_transfer import Transfer as Transfer
 
 SCHEMA_VERSION: Literal[1] = 1
 
 Protocol = Literal["homework", "clean"]
 Variant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$")]
 Device = Literal["cpu", "cuda"]
+Target = Literal["cpu", "cuda", "tensorrt", "host"]
 Folder = Literal["foldbench", "exporter"]
 Status = Literal["ok", "failed", "skipped"]
 Role = Literal["contender", "again", "one_thread"]
-StopReason = Literal["rounds", "narrow", "budget"]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Preprocessing(Record):
-    """How a uint8 image becomes the network's input.
-
-    ``x = (pixels / 255 - mean) / std`` per channel, as (N, C, H, W) float32; C, H, W are
-    `input_shape`. Images of another size are resized so that they cover (H, W), then cut out
-    around the centre.
-    """
-
-    input_shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-class DataInfo(Record):
-    """Which images were used, and what reading them cost."""
-
-    name: str
-    title: str
-    """For people: what the images are, and whether they are a lossy copy."""
-    path: str | None
-    sha256: Sha256
-    """Of the decoded pixels and labels of both splits."""
-    train_count: int
-    test_count: int
-    classes: tuple[str, ...]
-    original: bool
-    """True for the data set's own files; False for a copy of them or for somebody's own images."""
-    decode_s: float
-    """Seconds to decode and cache the images, or to map them when they were cached."""
-    from_cache: bool
 
 
 class Epoch(Record):
@@ -97,6 +75,11 @@ class Checkpoint(Record):
     device: str
     history: tuple[Epoch, ...]
     environment: dict[str, Any]
+    random_weights: bool = False
+    """True for a network that was not trained at all: its latency means something, its answers do
+    not."""
+    transfer: Transfer | None = None
+    """Where just a linear layer was trained, on the features of a pretrained network."""
 
 
 class Fold(Record):
@@ -172,6 +155,8 @@ class Artifact(Record):
     inputs_sha256: Sha256
     """Of everything that the export depended on: checkpoint, options, images, versions."""
     variant: Variant
+    target: Target = "cpu"
+    """What it was exported to run on; ``host``: the CPU of the machine that exported it, alone."""
     path: str
     """Relative to the run directory."""
     sha256: Sha256
@@ -184,45 +169,10 @@ class Artifact(Record):
     folded_by: tuple[Folder, ...]
     fold: FoldReport
     passes: tuple[PassReport, ...]
+    ladder_step: int | None = None
+    """Its place among the steps on the way to what is shipped; None for what is shipped."""
     parity: Parity
     export_s: float
-
-
-class Block(Record):
-    """Consecutive timed calls in one round; shares are of its duration, None where unknown."""
-
-    round: int
-    samples_s: tuple[float, ...]
-    repeat: int = 1
-    """Which whole repetition of the rounds it belongs to."""
-    run_delay_ratio: float | None = None
-    """Time that its threads were ready but had no CPU, summed over threads."""
-    cpu_ratio: float | None = None
-    """CPU time used: the number of busy threads."""
-    pressure_ratio: float | None = None
-    """Time in which anything on the machine waited for a CPU."""
-    steal_ratio: float | None = None
-    """Time that a hypervisor gave to other machines, summed over CPUs."""
-
-
-class Timing(Record):
-    """Latency of one contender at one batch size: host array in, host array out."""
-
-    batch_size: int
-    first_call_s: float | None
-    """The first call at this batch size; None when it was not measured."""
-    warmup_calls: int
-    blocks: tuple[Block, ...]
-    checked_outputs: int = 0
-    """Timed outputs that were compared with the ones of the accuracy pass."""
-    steady: bool | None = None
-    """Whether the times had settled when the first round began."""
-    stopped: StopReason | None = None
-    """Enough clean rounds, intervals narrow enough, or the budget spent."""
-
-    def samples_s(self) -> tuple[float, ...]:
-        """Return the seconds of every timed call, in the order they were made."""
-        return tuple(s for block in self.blocks for s in block.samples_s)
 
 
 class Accuracy(Record):
@@ -255,7 +205,6 @@ class Measurement(Record):
     reason: str | None = None
     """Why it failed or was skipped; None when it is ok."""
     source_sha256: Sha256 | None = None
-    """Of the file that was run."""
     size_bytes: int | None = None
     """None where no file holds just this network."""
     precision: str = "float32"
@@ -264,12 +213,25 @@ class Measurement(Record):
     open_s: float | None = None
     """Seconds to load the file and build the session, in a fresh process."""
     import_s: float | None = None
+    libraries: dict[str, Any] | None = None
+    """Versions, switches and thread pools of what its process had loaded, as read back there."""
     peak_memory_bytes: int | None = None
     """Largest resident set of its process."""
     accuracy: Accuracy | None = None
     timings: tuple[Timing, ...] = ()
+    not_resident: str | None = None
+    """Why it was not timed within the boundary ``device`` although it ran on a GPU."""
     scenarios: tuple[ScenarioResult, ...] = ()
     """What LoadGen measured, where it did in place of the rounds."""
+    tunings: tuple[Tuning, ...] = ()
+
+
+class LadderStep(Record):
+    """One step on the way from unfolded torch to the file that is shipped."""
+
+    contender: str
+    what: str
+    """What it adds to the step before."""
 
 
 class Run(Record):
@@ -294,6 +256,10 @@ class Run(Record):
     budget_s: float | None = None
     foreign_load_cores: float | None = None
     """Cores that other programs kept busy just before the rounds."""
+    arithmetic: Arithmetic | None = None
+    """What the network computes, and how fast this machine multiplied just before the rounds."""
     reference: str
     """The contender that agreement is measured against."""
     measurements: tuple[Measurement, ...]
+    ladder: tuple[LadderStep, ...] = ()
+    """Where the steps were compared one by one: in order, the first one where it begins."""

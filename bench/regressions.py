@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.difference import Difference, Presence
+from bench.records import Boundary
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Regression:
     """Share by which the latency rose, or share of 1 by which the accuracy fell."""
     status: Presence | None = None
     reason: str | None = None
+    boundary: Boundary = "host"
 
 
 def find_regressions(difference: Difference, limit: float) -> tuple[Regression, ...]:
@@ -27,7 +29,13 @@ def find_regressions(difference: Difference, limit: float) -> tuple[Regression, 
     (0.05 is five percentage points). Lost: it ran in A and failed or was skipped in B.
     """
     slower = [
-        Regression("slower", row.contender, row.batch_size, 1 / row.ratio.point - 1)
+        Regression(
+            "slower",
+            row.contender,
+            row.batch_size,
+            1 / row.ratio.point - 1,
+            boundary=row.boundary,
+        )
         for row in difference.latency
         if row.verdict == "slower" and row.ratio and 1 / row.ratio.point - 1 > limit
     ]

@@ -130,6 +130,10 @@ class RunDirectory:
             "artifacts.json", json.dumps([a.model_dump(mode="json") for a in ordered], indent=1)
         )
 
+    def write_profile(self, profile: Record) -> Path:
+        """Write profile.json: where the time of the run's contenders goes."""
+        return self._write("profile.json", profile.model_dump_json(indent=1))
+
     def results(self) -> Run:
         """Return the record of the last comparison; raise RunError when there is none."""
         path = self.path / "results.json"

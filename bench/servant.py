@@ -1,10 +1,12 @@
 """One process for one contender, from its own side: it opens the network, answers and is timed."""
 
+import gc
 import os
 import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.backends import Floats, Session, Source
+from bench.backends import Floats, Resident, Session, Source, Tunable
+from bench.clocks import ReadClocks, open_reader, read_nothing
 from bench.errors import BackendError, BenchError, one_line
 from bench.jobs import Failure, Job, Opened, TimedBlock
+from bench.libraries import describe_libraries
 from bench.preprocessing import preprocess
-from bench.records import ScenarioResult
+from bench.records import Boundary, ScenarioResult
+from bench.records_profile import OperatorTime
 from bench.scenarios import ScenarioOptions, to_result
 from bench.specs import load_backend, parse_spec
-from bench.timing import BlockOptions, Clock, WarmUp, call, time_block, warm_up
+from bench.timing import (
+    BlockOptions,
+    Clock,
+    WarmUp,
+    call,
+    check_synchronized,
+    time_block,
+    warm_up,
+)
+from bench.tuning import tune
 
 _BATCH_MEMORY_BYTES = 256 * 2**20
 _DISTINCT_BATCHES = 32
@@ -41,6 +55,9 @@ def serve(connection: Connection, job: Job) -> None:
             except EOFError:
                 return
             answer = _answer(getattr(requests, name), arguments)
+            if name == "open":  # what a runtime consists of is never garbage: look past it
+                gc.collect()
+                gc.freeze()
             try:
                 connection.send(answer)
             except OSError:
@@ -76,6 +93,7 @@ class Servant:
         self._clock = clock
         self._images = np.load(job.images, mmap_mode="r", allow_pickle=False)
         self._session = session
+        self._read_clocks: ReadClocks = read_nothing
         self._logits: Floats | None = None
         self._batches: dict[int, list[tuple[npt.NDArray[np.int64], Floats]]] = {}
 
@@ -85,12 +103,12 @@ class Servant:
         spec = parse_spec(self._job.backend)
         backend = load_backend(spec)
         imported = self._clock()
-        source = Source(path=self._job.path, build_module=lambda: build_module(self._job))
         session = backend.open(
-            source, device=self._job.device, threads=self._job.threads, options=spec.options
+            self._source(), device=self._job.device, threads=self._job.threads, options=spec.options
         )
         opened = self._clock()
         self._session = self._stack.enter_context(session)
+        self._read_clocks = open_reader(session.device)
         return Opened(
             session.device,
             session.runtime,
@@ -98,6 +116,8 @@ class Servant:
             session.precision,
             imported - started,
             opened - imported,
+            resident=session.device.startswith("cuda") and isinstance(session, Resident),
+            libraries=describe_libraries(),
         )
 
     def evaluate(self) -> Floats:
@@ -117,11 +137,17 @@ class Servant:
         return self._logits
 
     def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        """Time one block; raise BackendError when its last output is not the right one."""
+        """Time one block; raise BackendError when its last output is not the right one.
+
+        Also where the boundary is the device and synchronising it does not wait for it.
+        """
         batches = self._batches_of(batch_size)
-        timed = time_block(self._opened(), [x for _, x in batches], options, self._clock)
+        inputs = [x for _, x in batches]
+        timed = time_block(self._opened(), inputs, options, self._clock, self._read_clocks)
         self._check(batches[timed.batch][0], timed.output)
-        return TimedBlock(timed.settle_calls, timed.samples_s, timed.interference)
+        if options.boundary == "device":
+            check_synchronized(self._opened(), inputs[timed.batch], self._clock)
+        return TimedBlock(timed.settle_calls, timed.samples_s, timed.interference, timed.clocks)
 
     def expect(self, logits: Floats) -> None:
         """Take `logits` (N, classes) as what timed outputs have to be.
@@ -133,11 +159,18 @@ class Servant:
         first = np.arange(min(self._job.batch_size, self._count))
         self._check(first, call(self._opened(), self._inputs(first)))
 
-    def warm_up(self, batch_size: int, least_s: float) -> WarmUp:
-        """Make untimed calls until the times settle, from the first call at this batch size on."""
-        return warm_up(
-            self._opened(), [x for _, x in self._batches_of(batch_size)], least_s, self._clock
-        )
+    def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
+        """Make untimed calls until the times settle, from the first call at this batch size on.
+
+        After them, a session that can run a batch in several ways is made to use the fastest.
+        """
+        inputs = [x for _, x in self._batches_of(batch_size)]
+        session = self._opened()
+        warm = warm_up(session, inputs, least_s, self._clock, boundary)
+        if not isinstance(session, Tunable):
+            return warm
+        tuning, calls = tune(session, inputs, self._clock)
+        return replace(warm, calls=warm.calls + calls, tuning=tuning)
 
     def run_scenario(self, options: ScenarioOptions) -> ScenarioResult:
         """Have LoadGen drive the network; raise BackendError when a checked output is wrong."""
@@ -165,6 +198,25 @@ class Servant:
             return None
         found = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
         return next((int(kibibytes) * 1024 for kibibytes in found), None)
+
+    def profile(self, batch_size: int, runs: int) -> tuple[OperatorTime, ...]:
+        """Return each operator's time in a session of its own, under the runtime's profiler."""
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's would log each start and stop
+        spec = parse_spec(self._job.backend)
+        backend = load_backend(spec)
+        if not hasattr(backend, "profile"):
+            raise BackendError(f"backend {spec.backend!r} has no profiler of operators")
+        return backend.profile(
+            self._source(),
+            device=self._job.device,
+            threads=self._job.threads,
+            options=spec.options,
+            batches=[x for _, x in self._batches_of(batch_size)],
+            runs=runs,
+        )
+
+    def _source(self) -> Source:
+        return Source(path=self._job.path, build_module=lambda: build_module(self._job))
 
     def _check(self, indices: npt.NDArray[np.int64], output: Floats) -> None:
         """Raise BackendError when a timed output is not what the accuracy pass gave."""

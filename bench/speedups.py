@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.records import Block, Measurement, Run, Timing
+from bench.records import Block, Boundary, Measurement, Run, Timing
 from bench.statistics import (
     MIN_CLEAN_ROUNDS,
     Ratio,
@@ -72,17 +72,26 @@ def find_reference(run: Run, measurement: Measurement) -> Measurement | None:
     return None
 
 
-def timing_at(measurement: Measurement, batch_size: int) -> Timing | None:
-    """Return what was timed at a batch size, None when nothing was."""
-    return next((t for t in measurement.timings if t.batch_size == batch_size), None)
+def timing_at(
+    measurement: Measurement, batch_size: int, boundary: Boundary = "host"
+) -> Timing | None:
+    """Return what was timed at a batch size within a boundary, None when nothing was."""
+    wanted = batch_size, boundary
+    return next((t for t in measurement.timings if (t.batch_size, t.boundary) == wanted), None)
 
 
-def measure_speedup(run: Run, measurement: Measurement, batch_size: int) -> Speedup | None:
-    """Return the speed-up at a batch size, None without a reference or without times."""
+def measure_speedup(
+    run: Run, measurement: Measurement, batch_size: int, boundary: Boundary = "host"
+) -> Speedup | None:
+    """Return the speed-up at a batch size, None without a reference or without times.
+
+    Both sides are within the same boundary.
+    """
     reference = find_reference(run, measurement)
     if reference is None:
         return None
-    theirs, ours = timing_at(reference, batch_size), timing_at(measurement, batch_size)
+    theirs = timing_at(reference, batch_size, boundary)
+    ours = timing_at(measurement, batch_size, boundary)
     if theirs is None or ours is None:
         return None
     noise_floor = _noise_floor(run, reference, theirs)
@@ -119,7 +128,7 @@ def _noise_floor(run: Run, reference: Measurement, theirs: Timing) -> float | No
         ),
         None,
     )
-    timing = timing_at(again, theirs.batch_size) if again else None
+    timing = timing_at(again, theirs.batch_size, theirs.boundary) if again else None
     if timing is None:
         return None
     ours, clean = clean_pairs(timing.blocks, theirs.blocks)
@@ -142,3 +151,17 @@ def _repeats(ours: Timing, theirs: Timing) -> tuple[float, ...]:
         if ratio is not None:
             ratios.append(ratio.point)
     return tuple(ratios)
+
+
+def measure_step(
+    run: Run, before: Measurement, after: Measurement, batch_size: int
+) -> Ratio | None:
+    """Return how many times faster `after` is than `before`, over rounds in which both were clean.
+
+    None where either was not timed at the batch size, or too few rounds were clean.
+    """
+    theirs, ours = timing_at(before, batch_size), timing_at(after, batch_size)
+    if theirs is None or ours is None:
+        return None
+    mine, clean = clean_pairs(ours.blocks, theirs.blocks)
+    return _ratio(run, mine, clean)

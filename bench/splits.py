@@ -19,24 +19,32 @@ def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split | N
     """Split the training images by class; nothing is held out when `fraction` is 0."""
     if fraction == 0:
         return split, None
-    from sklearn.model_selection import train_test_split
-
-    try:
-        kept, held = train_test_split(
-            np.arange(len(split.labels)),
-            test_size=fraction,
-            stratify=split.labels,
-            random_state=seed,
-        )
-    except ValueError as error:
-        raise DataError(
-            f"cannot hold out {fraction:g} of {len(split.labels)} training images: {error}: "
-            "set train.validation_fraction to 0 or give more images"
-        ) from error
+    kept, held = draw_held_out(split.labels, fraction, seed)
     return (
         Split(split.images[kept], split.labels[kept]),
         Split(split.images[held], split.labels[held]),
     )
+
+
+def draw_held_out(
+    labels: npt.NDArray[np.int64], fraction: float, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the rows to train on and the rows held out, `fraction` of each class.
+
+    Raises DataError when there are too few images for that.
+    """
+    from sklearn.model_selection import train_test_split
+
+    try:
+        kept, held = train_test_split(
+            np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=seed
+        )
+    except ValueError as error:
+        raise DataError(
+            f"cannot hold out {fraction:g} of {len(labels)} training images: {error}: "
+            "set train.validation_fraction to 0 or give more images"
+        ) from error
+    return kept, held
 
 
 def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:

@@ -8,6 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from bench.records import Artifact, Run
+    from bench.records_profile import Profile
     from bench.runs import RunDirectory
     from bench.stages import Places
 
@@ -34,21 +35,32 @@ def require_packages(name: str, overrides: Sequence[str]) -> None:
 
 def export(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "Artifact":
     """Export one run."""
-    from bench import stages
+    from bench import stages_export
     from bench.console import listening
 
     with listening() as listener:
-        return stages.export(run, overrides, places, listener)
+        return stages_export.export(run, overrides, places, listener)
 
 
-def compare(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "Run":
+def compare(
+    run: "RunDirectory", overrides: Sequence[str], places: "Places", ladder: bool = False
+) -> "Run":
     """Compare one run; its record holds the command line as it was given."""
     from bench import stages
     from bench.console import listening
 
     command = ("bench", *sys.argv[1:])
     with listening() as listener:
-        return stages.compare_run(run, overrides, places, listener, command)
+        return stages.compare_run(run, overrides, places, listener, command, ladder)
+
+
+def profile(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "Profile":
+    """Profile one run."""
+    from bench.console import listening
+    from bench.stages_profile import profile_run
+
+    with listening() as listener:
+        return profile_run(run, overrides, places, listener)
 
 
 def choose_runs(

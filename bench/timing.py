@@ -1,17 +1,23 @@
-"""The one timing loop: host array in, host array out, the same for every backend.
+"""The one timing loop, the same for every backend, within one of two boundaries.
 
-The clock is handed in, so that the loop can be tested with one whose every move is known.
+``host``: host array in, host array out. ``device``: the network alone, on an input that lies in the
+memory of the device and with an output that stays there. The clock is handed in, so that the loop
+can be tested with one whose every move is known.
 """
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from statistics import median
 
-from bench.backends import Floats, Session
+from bench.backends import Floats, Resident, Session
+from bench.clocks import ClockReading, ReadClocks, clocks_between, read_nothing
+from bench.errors import BackendError
 from bench.interference import Interference, measure_between, read_counters
+from bench.records import Boundary, Clocks
+from bench.records_machine import Tuning
 
 Clock = Callable[[], float]
 """Returns seconds, from any origin."""
@@ -27,6 +33,7 @@ class BlockOptions:
     """Least duration of the timed calls, seconds."""
     settle_s: float
     """Untimed calls before them, seconds; at least three are made."""
+    boundary: Boundary = "host"
 
 
 def call(session: Session, x: Floats) -> Floats:
@@ -45,6 +52,62 @@ def time_call(session: Session, x: Floats, clock: Clock) -> tuple[float, Floats]
     return clock() - started, output
 
 
+def time_resident_call(session: Session, x: Floats, clock: Clock) -> tuple[float, Floats]:
+    """Return the seconds of one step on an input that is on the device, and its logits.
+
+    Bringing `x` there, before, and the logits back, after, are not in the time.
+    """
+    _place(session, x)
+    session.synchronize()
+    started = clock()
+    session.step()
+    session.synchronize()
+    seconds = clock() - started
+    return seconds, session.output()
+
+
+def _place(session: Session, x: Floats) -> None:
+    if not isinstance(session, Resident):
+        raise BackendError("it has no way to keep its input and output on the device")
+    session.place(x)
+
+
+_TIME_ONE: Mapping[Boundary, Callable[[Session, Floats, Clock], tuple[float, Floats]]] = {
+    "host": time_call,
+    "device": time_resident_call,
+}
+
+_LEFT_OVER_RATIO = 0.2
+_LEFT_OVER_S = 20e-6
+_PROBES = 3
+
+
+def check_synchronized(session: Session, x: Floats, clock: Clock) -> None:
+    """Raise BackendError when the device works on after synchronize() has returned.
+
+    Then fetching the output has to wait for it, and takes longer than fetching it once more. What
+    is left over must be under 20 % of the time that was measured, or under 20 µs, in the best of
+    three tries. Within the boundary ``host`` that cannot go wrong: the output itself is waited for.
+    """
+    tries = []
+    for _ in range(_PROBES):
+        _place(session, x)
+        session.synchronize()
+        moments = [clock()]
+        for act in (session.step, session.synchronize, session.output, session.output):
+            act()
+            moments.append(clock())
+        started, _, synchronized, fetched, fetched_again = moments
+        left_s = (fetched - synchronized) - (fetched_again - fetched)
+        tries.append((left_s, synchronized - started))
+    left_s, measured_s = min(tries)
+    if left_s > max(_LEFT_OVER_RATIO * measured_s, _LEFT_OVER_S):
+        raise BackendError(
+            f"the device went on working for {left_s * 1e6:.0f} µs after synchronize() had "
+            f"returned: the {measured_s * 1e6:.0f} µs until then are not its time"
+        )
+
+
 @dataclass(frozen=True)
 class WarmUp:
     """The untimed calls before the first round."""
@@ -53,6 +116,8 @@ class WarmUp:
     calls: int
     steady: bool
     """Whether the medians of the last three chunks of calls agreed within STEADY_WITHIN."""
+    tuning: Tuning | None = None
+    """What a session that tunes itself chose after them."""
 
 
 STEADY_WITHIN = 0.05
@@ -60,18 +125,25 @@ _SLOW_CALL_S = 0.02
 _PATIENCE = 6
 
 
-def warm_up(session: Session, batches: Sequence[Floats], least_s: float, clock: Clock) -> WarmUp:
+def warm_up(
+    session: Session,
+    batches: Sequence[Floats],
+    least_s: float,
+    clock: Clock,
+    boundary: Boundary = "host",
+) -> WarmUp:
     """Call over rotating `batches` until the times settle.
 
-    At least `least_s` seconds, at most six times as long. The times have settled when the medians
+    At least `least_s` seconds, at most six times as long, after the first call, which may have to
+    compile or to load what the others then have. The times have settled when the medians
     of three consecutive chunks (ten calls, or fewer when a call takes long) agree within 5 %.
     """
-    rotation = cycle(batches)
+    rotation, time_one = cycle(batches), _TIME_ONE[boundary]
+    first_call_s, _ = time_one(session, next(rotation), clock)
     started = clock()
-    first_call_s, _ = time_call(session, next(rotation), clock)
     samples: list[float] = []
     while True:
-        samples.append(time_call(session, next(rotation), clock)[0])
+        samples.append(time_one(session, next(rotation), clock)[0])
         elapsed_s = clock() - started
         steady = _is_steady(samples)
         if (elapsed_s >= least_s and steady) or elapsed_s >= _PATIENCE * least_s:
@@ -98,25 +170,39 @@ class TimedCalls:
     """Index of the batch of the last timed call."""
     output: Floats
     """Logits of that call, so that the caller can check what was really computed."""
+    clocks: Clocks | None = None
+    """How fast the chips were clocked just before and after."""
 
 
 def time_block(
-    session: Session, batches: Sequence[Floats], options: BlockOptions, clock: Clock
+    session: Session,
+    batches: Sequence[Floats],
+    options: BlockOptions,
+    clock: Clock,
+    read_clocks: ReadClocks = read_nothing,
 ) -> TimedCalls:
     """Time consecutive calls over rotating `batches`, after untimed ones."""
-    rotation = cycle(range(len(batches)))
-    settled = _settle(session, batches, rotation, options, clock)
+    rotation, time_one = cycle(range(len(batches))), _TIME_ONE[options.boundary]
     samples: list[float] = []
     with no_garbage_collection():
+        settled, clocks = _settle(session, batches, rotation, options, clock, read_clocks)
         before = read_counters()
         elapsed = 0.0
         while len(samples) < options.calls or elapsed < options.block_s:
             index = next(rotation)
-            seconds, output = time_call(session, batches[index], clock)
+            seconds, output = time_one(session, batches[index], clock)
             samples.append(seconds)
             elapsed += seconds
         after = read_counters()
-    return TimedCalls(settled, tuple(samples), measure_between(before, after), index, output)
+        seen = clocks_between(clocks, read_clocks())
+    return TimedCalls(
+        settle_calls=settled,
+        samples_s=tuple(samples),
+        interference=measure_between(before, after),
+        batch=index,
+        output=output,
+        clocks=seen,
+    )
 
 
 def _settle(
@@ -125,12 +211,19 @@ def _settle(
     rotation: Iterator[int],
     options: BlockOptions,
     clock: Clock,
-) -> int:
-    started, calls = clock(), 0
-    while calls < 3 or clock() - started < options.settle_s:
-        call(session, batches[next(rotation)])
+    read_clocks: ReadClocks,
+) -> tuple[int, ClockReading]:
+    """Make the untimed calls; return their number, and the clocks before the last of them.
+
+    That last one comes after the reading, which lets a processor rest for a moment.
+    """
+    time_one, started, calls = _TIME_ONE[options.boundary], clock(), 0
+    while calls < 2 or clock() - started < options.settle_s:
+        time_one(session, batches[next(rotation)], clock)
         calls += 1
-    return calls
+    clocks = read_clocks()
+    time_one(session, batches[next(rotation)], clock)
+    return calls + 1, clocks
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from typing import Any
 from bench.backends import Floats
 from bench.errors import BackendError
 from bench.jobs import Failure, Job, Opened, TimedBlock
-from bench.records import ScenarioResult
+from bench.records import Boundary, ScenarioResult
+from bench.records_profile import OperatorTime
 from bench.scenarios import ScenarioOptions
 from bench.servant import serve
 from bench.timing import BlockOptions, WarmUp
@@ -44,9 +45,9 @@ class Worker:
         """Tell it what timed outputs have to be, instead of having it evaluate."""
         self._ask("expect", logits)
 
-    def warm_up(self, batch_size: int, least_s: float) -> WarmUp:
+    def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
         """Have it make untimed calls until the times settle."""
-        return self._ask("warm_up", batch_size, least_s)
+        return self._ask("warm_up", batch_size, least_s, boundary)
 
     def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
         """Have it time one block of calls at `batch_size`."""
@@ -59,6 +60,10 @@ class Worker:
     def memory(self) -> int | None:
         """Return the largest resident set of the process so far, bytes; None where unknown."""
         return self._ask("memory")
+
+    def profile(self, batch_size: int, runs: int) -> tuple[OperatorTime, ...]:
+        """Have it run the network under its runtime's own profiler."""
+        return self._ask("profile", batch_size, runs)
 
     def close(self) -> None:
         """End the process, gently if it still listens."""

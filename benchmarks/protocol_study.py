@@ -28,7 +28,7 @@ from tabulate import tabulate
 
 from bench.compare import to_timing
 from bench.config import CompareSection
-from bench.contenders import Contender, Subject, Times, contenders_of, list_self_checks
+from bench.contenders import Contender, Series, Subject, Times, contenders_of, list_self_checks
 from bench.environment import describe_environment, usable_cores
 from bench.jobs import Job
 from bench.latency import measure_latency
@@ -140,7 +140,7 @@ def to_row(contender: Contender) -> Measurement:
         requested_device=contender.device,
         actual_device=contender.device,
         status=contender.status,
-        timings=(to_timing(contender.times, BATCH_SIZE),),
+        timings=(to_timing(contender.times, Series(BATCH_SIZE)),),
     )
 
 

@@ -6,7 +6,7 @@ import logging
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,18 +21,20 @@ from torch import nn
 import bench
 from bench.accuracy import measure_agreement
 from bench.errors import ExportError, one_line
+from bench.host_files import HOST, OPTIMIZATION
 from bench.records import (
     Artifact,
     Checkpoint,
     Folder,
     FoldReport,
     PassReport,
+    Target,
     Variant,
 )
-from bench.registry import PASSES
 from bench.storage import file_sha256, json_sha256, write_with
 from exporters.fold import count_batchnorms, fold_batchnorm
-from exporters.parity import check_parity, run_module
+from exporters.parity import ask, judge, run_module
+from exporters.rewriting import apply_passes
 
 Floats = npt.NDArray[np.float32]
 
@@ -47,11 +49,21 @@ class ExportOptions:
     fold_bn: bool
     opset: int
     passes: tuple[str, ...]
+    """Names, in order, as `exporters.rewriting.choose_passes` returns them."""
+    target: Target = "cpu"
+    plain: bool = False
+    """As torch.onnx.export does it by itself: its own optimizer on, whatever `fold_bn` says."""
+    name: str | None = None
+    """What the result is called, where it is a step on the way to another one."""
+    ladder_step: int | None = None
 
     @property
     def variant(self) -> Variant:
         """What the result is called."""
-        return "folded" if self.fold_bn else "unfolded"
+        if self.name is not None:
+            return self.name
+        folded = "folded" if self.fold_bn else "unfolded"
+        return folded if self.target == "cpu" else f"{folded}.{self.target}"
 
 
 def hash_inputs(checkpoint: Checkpoint, images: Floats, options: ExportOptions) -> str:
@@ -84,31 +96,33 @@ def export_checkpoint(
     if len(example) < _TRACED_BATCH:
         example = np.repeat(example, _TRACED_BATCH, axis=0)
     network, fold = _fold(module, images, example, options.fold_bn)
-    model = to_onnx(network, example, options)
-    model, passes = _apply_passes(model, options.passes)
+    exported = to_onnx(network, example, options)
+    questions = ask(module, images)
+    model, passes = apply_passes(exported, options.passes, lambda file: judge(file, questions))
     _describe(model, checkpoint, options.variant)
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # shape inference raises a kind of its own
         raise ExportError(f"onnx.checker refuses the exported graph: {one_line(error)}") from error
-    parity = check_parity(model.SerializeToString(), module, images)
+    parity = judge(model.SerializeToString(), questions)
     path = folder / "artifacts" / f"{checkpoint.config_name}.{options.variant}.onnx"
     write_with(path, lambda temporary: onnx.save(model, temporary))
-    batchnorm_nodes = count_batchnorm_nodes(model)
     return Artifact(
         checkpoint_sha256=checkpoint.sha256,
         inputs_sha256=hash_inputs(checkpoint, images, options),
         variant=options.variant,
+        target=options.target,
         path=path.relative_to(folder).as_posix(),
         sha256=file_sha256(path),
         size_bytes=path.stat().st_size,
         opset=next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")),
         exporter=EXPORTER,
         node_count=len(model.graph.node),
-        batchnorm_nodes=batchnorm_nodes,
-        folded_by=_who_folded(fold, batchnorm_nodes),
+        batchnorm_nodes=count_batchnorm_nodes(model),
+        folded_by=_who_folded(fold, count_batchnorm_nodes(exported), passes),
         fold=fold,
         passes=passes,
+        ladder_step=options.ladder_step,
         parity=parity,
         export_s=time.perf_counter() - started,
     )
@@ -132,11 +146,13 @@ def _fold(
     return folded, report.model_copy(update={"agreement": agreement})
 
 
-def _who_folded(fold: FoldReport, nodes: int) -> tuple[Folder, ...]:
+def _who_folded(
+    fold: FoldReport, exported_nodes: int, passes: tuple[PassReport, ...]
+) -> tuple[Folder, ...]:
     who: list[Folder] = []
-    if fold.folded:
+    if fold.folded or any(p.changed for p in passes if p.name == "fold_batchnorm"):
         who.append("foldbench")
-    if nodes < fold.batchnorms_after:
+    if exported_nodes < fold.batchnorms_after:
         who.append("exporter")
     return tuple(who)
 
@@ -156,7 +172,7 @@ def to_onnx(network: nn.Module, example: Floats, options: ExportOptions) -> onnx
                 input_names=["input"],
                 output_names=["logits"],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
-                optimize=options.fold_bn,
+                optimize=options.fold_bn or options.plain,
                 external_data=False,
                 verbose=False,
             )
@@ -183,27 +199,17 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _apply_passes(
-    model: onnx.ModelProto, names: Sequence[str]
-) -> tuple[onnx.ModelProto, tuple[PassReport, ...]]:
-    reports = []
-    for name in names:
-        rewrite = PASSES.load(name).apply
-        try:
-            model, report = rewrite(model)
-        except Exception as error:  # whatever a pass trips over, it is that pass
-            raise ExportError(f"export pass {name!r} failed: {one_line(error)}") from error
-        reports.append(report)
-    return model, tuple(reports)
-
-
 def _versions() -> dict[str, str]:
     return {"torch": torch.__version__, "onnx": onnx.__version__, "foldbench": bench.__version__}
 
 
 def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration without where the data lay on the machine that trained."""
-    return {**config, "data": {k: v for k, v in config.get("data", {}).items() if k != "path"}}
+    """Return the configuration without where data and weights lay on the machine that trained."""
+    data = {k: v for k, v in config.get("data", {}).items() if k != "path"}
+    transfer = config.get("transfer")
+    if transfer is not None:
+        transfer = {**transfer, "weights": Path(transfer["weights"]).name}
+    return {**config, "data": data, "transfer": transfer}
 
 
 def _describe(model: onnx.ModelProto, checkpoint: Checkpoint, variant: Variant) -> None:
@@ -220,6 +226,9 @@ def _describe(model: onnx.ModelProto, checkpoint: Checkpoint, variant: Variant) 
         "classes": json.dumps(checkpoint.classes),
         "preprocessing": checkpoint.preprocessing.model_dump_json(),
     }
+    kept = {p.key: p.value for p in model.metadata_props if p.key in (HOST, OPTIMIZATION)}
     del model.metadata_props[:]
+    for key, value in kept.items():
+        model.metadata_props.add(key=key, value=value)
     for key, value in facts.items():
         model.metadata_props.add(key=f"foldbench.{key}", value=value)

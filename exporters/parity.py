@@ -4,16 +4,18 @@ Both the artifact and float32 torch are held against the same network run in flo
 artifact is only blamed for error that float32 arithmetic does not have anyway.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from bench.errors import one_line
+from bench.errors import ExportError, one_line
+from bench.host_files import is_ready_made
 from bench.records import Parity, ParityCase
 
 Floats = npt.NDArray[np.float32]
@@ -23,6 +25,7 @@ RELATIVE_FLOOR = 1e-5
 """Error allowed in any case: of the order of float32 rounding summed over a deep network."""
 TORCH_ERROR_FACTOR = 10.0
 """How many times the error of float32 torch an artifact may have."""
+_SILENT = 4  # what onnxruntime would log on the way is raised, or seen in the answers
 
 
 def run_module(module: nn.Module, images: Floats, batch_size: int = 100) -> Floats:
@@ -35,6 +38,19 @@ def run_module(module: nn.Module, images: Floats, batch_size: int = 100) -> Floa
     return np.concatenate(parts)
 
 
+@dataclass(frozen=True)
+class Question:
+    """An input and what there is to expect of it."""
+
+    kind: Kind
+    x: Floats
+    """(N, C, H, W) float32."""
+    truth: npt.NDArray[np.float64]
+    """(N, classes): what the network gives in float64."""
+    ours: Floats
+    """(N, classes): what it gives in float32 in torch."""
+
+
 def check_parity(onnx_bytes: bytes, module: nn.Module, images: Floats, seed: int = 0) -> Parity:
     """Run the artifact in onnxruntime and `module` in torch on the same inputs, on the CPU.
 
@@ -42,24 +58,61 @@ def check_parity(onnx_bytes: bytes, module: nn.Module, images: Floats, seed: int
     test images (N, C, H, W) float32. Batch sizes 1, 3 and up to 32 differ from the traced one.
     An artifact that cannot even be loaded or run fails with the runtime's words as the reason.
     """
-    import onnxruntime
+    return judge(onnx_bytes, ask(module, images, seed))
 
-    cases: list[ParityCase] = []
-    exact = deepcopy(module).double()
+
+def ask(module: nn.Module, images: Floats, seed: int = 0) -> tuple[Question, ...]:
+    """Return inputs of every kind with the answers of `module`, as in `check_parity`.
+
+    Raises ExportError when the network does not run in float64.
+    """
     try:
-        session = onnxruntime.InferenceSession(onnx_bytes, providers=["CPUExecutionProvider"])
+        exact = deepcopy(module).double()
+        with torch.inference_mode():
+            return tuple(
+                Question(
+                    kind=kind,
+                    x=x,
+                    truth=exact(torch.from_numpy(x).double()).numpy(),
+                    ours=run_module(module, x),
+                )
+                for kind, x in _inputs(images, seed)
+            )
+    except Exception as error:  # whatever the network's own code raises
+        raise ExportError(
+            f"the network does not run in float64, which exports are held against: "
+            f"{one_line(error)}: let it make no tensors of a dtype of its own"
+        ) from error
+
+
+def judge(onnx_bytes: bytes, questions: Sequence[Question]) -> Parity:
+    """Return whether the artifact gives the right answers in onnxruntime, on the CPU."""
+    cases: list[ParityCase] = []
+    try:
+        session = open_session(onnx_bytes)
         (name,) = (value.name for value in session.get_inputs())
-        for kind, x in _inputs(images, seed):
-            found = session.run(None, {name: x})[0]
-            with torch.inference_mode():
-                truth = exact(torch.from_numpy(x).double()).numpy()
-            cases.append(_judge(kind, truth, run_module(module, x), found))
+        for question in questions:
+            cases.append(_judge(question, session.run(None, {name: question.x})[0]))
     except Exception as error:  # onnxruntime raises bare Exceptions of its own
         reason = f"onnxruntime could not run it: {one_line(error)}"
         return Parity(passed=False, reason=reason, cases=tuple(cases))
     return Parity(
         passed=all(case.passed for case in cases), reason=_reason(cases), cases=tuple(cases)
     )
+
+
+def open_session(onnx_bytes: bytes) -> Any:
+    """Return an onnxruntime session on the CPU, as the file says that it is to be run.
+
+    Raises whatever onnxruntime raises, and BackendError for a file that is for another machine.
+    """
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = _SILENT
+    if is_ready_made(onnx_bytes, onnxruntime.__version__):
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(onnx_bytes, settings, providers=["CPUExecutionProvider"])
 
 
 def _inputs(images: Floats, seed: int) -> Iterator[tuple[Kind, Floats]]:
@@ -75,8 +128,9 @@ def _inputs(images: Floats, seed: int) -> Iterator[tuple[Kind, Floats]]:
     yield "extreme", random * np.float32(100)
 
 
-def _judge(kind: Kind, truth: npt.NDArray, ours: Floats, found: Floats) -> ParityCase:
+def _judge(question: Question, found: Floats) -> ParityCase:
     """Return the verdict on `found`; outside real images, what torch overflows on is no fault."""
+    kind, truth, ours = question.kind, question.truth, question.ours
     comparable = np.isfinite(truth) & np.isfinite(ours)
     if kind == "images":
         comparable = np.ones_like(comparable)

@@ -18,10 +18,20 @@ def build_model(
     `input_shape` is (C, H, W). Raises UnknownNameError for an unknown network, ConfigError for
     arguments it does not take or cannot be built with.
     """
-    build = MODELS.load(name).build
-    allowed = [
-        p for p in inspect.signature(build).parameters if p not in ("classes", "input_shape")
-    ]
+    check_arguments(name, args)
+    try:
+        return MODELS.load(name).build(classes=classes, input_shape=input_shape, **args)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"model {name!r} cannot be built for {classes} classes and input shape "
+            f"{input_shape} with {dict(args)}: {error}"
+        ) from error
+
+
+def check_arguments(name: str, args: Mapping[str, Any]) -> None:
+    """Raise ConfigError for an argument that the network `name` does not take."""
+    parameters = inspect.signature(MODELS.load(name).build).parameters
+    allowed = [p for p in parameters if p not in ("classes", "input_shape")]
     for key in args:
         if key not in allowed:
             known = f"allowed: {', '.join(allowed)}" if allowed else "it takes none"
@@ -29,10 +39,3 @@ def build_model(
                 f"model.args.{key}: model {name!r} has no such argument"
                 f"{nearest(key, allowed)} ({known})"
             )
-    try:
-        return build(classes=classes, input_shape=input_shape, **args)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"model {name!r} cannot be built for {classes} classes and input shape "
-            f"{input_shape} with {dict(args)}: {error}"
-        ) from error

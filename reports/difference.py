@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.comparable import describe
 from bench.difference import AccuracyChange, Difference, LatencyChange, Unmatched
-from bench.records import Run
+from bench.records import Boundary, Run
 from bench.regressions import Regression
 from reports import units
 from reports.document import Document, Section, left, right, tabulated
@@ -21,7 +21,8 @@ def render_difference(a: Run, b: Run, difference: Difference) -> str:
             "Warning: these runs are not comparable",
             notes=tuple(describe(c) for c in difference.contrasts if c.spoils),
         ),
-        _latency(difference.latency),
+        _latency(difference.latency, "host"),
+        _latency(difference.latency, "device"),
         _accuracy(difference.accuracy),
         _unmatched(difference.unmatched),
         _mentioned(difference),
@@ -47,7 +48,7 @@ def difference_json(
 
 def describe_regression(regression: Regression) -> str:
     """Return one line: which row, what happened to it, and by how much."""
-    where = _where(regression.contender, regression.batch_size)
+    where = _where(regression.contender, regression.batch_size, regression.boundary)
     if regression.kind == "lost":
         reason = f": {regression.reason}" if regression.reason else ""
         return f"{where}: ok in A, {regression.status} in B{reason}"
@@ -77,7 +78,7 @@ def _identity(run: Run) -> dict[str, str]:
     }
 
 
-def _latency(rows: Sequence[LatencyChange]) -> Section:
+def _latency(rows: Sequence[LatencyChange], boundary: Boundary) -> Section:
     columns = (
         left("contender"),
         right("batch"),
@@ -88,9 +89,12 @@ def _latency(rows: Sequence[LatencyChange]) -> Section:
         left("B is"),
         right("clean A, B"),
     )
+    title = "Latency, host array in to host array out"
+    if boundary == "device":
+        title = "Latency on the device, without transfers"
     return Section(
-        "Latency, host array in to host array out",
-        table=tabulated(columns, [_latency_cells(row) for row in rows]),
+        title,
+        table=tabulated(columns, [_latency_cells(r) for r in rows if r.boundary == boundary]),
         caption="Medians over clean blocks; A / B above 1: B is faster. The interval is a "
         "bootstrap over each run's clean blocks: it knows the scatter within the runs, not what "
         "the machine did between them. No difference is called one that is within 3 %, or within "
@@ -164,7 +168,8 @@ def _accuracy_cells(row: AccuracyChange) -> list[str]:
 def _unmatched(rows: Sequence[Unmatched]) -> Section:
     columns = (left("contender"), left("in A"), left("in B"), left("reason"))
     cells = [
-        [_where(row.contender, row.batch_size), row.a, row.b, row.reason or ""] for row in rows
+        [_where(row.contender, row.batch_size, row.boundary), row.a, row.b, row.reason or ""]
+        for row in rows
     ]
     return Section("Not measured in both", table=tabulated(columns, cells))
 
@@ -206,9 +211,12 @@ def _notes(difference: Difference) -> list[str]:
     return notes
 
 
-def _where(contender: str, batch_size: int | None) -> str:
-    return contender if batch_size is None else f"{contender} at batch {batch_size}"
+def _where(contender: str, batch_size: int | None, boundary: Boundary = "host") -> str:
+    if batch_size is None:
+        return contender
+    resident = ", device-resident" if boundary == "device" else ""
+    return f"{contender} at batch {batch_size}{resident}"
 
 
 def _listed(rows: Sequence[LatencyChange]) -> str:
-    return ", ".join(_where(row.contender, row.batch_size) for row in rows)
+    return ", ".join(_where(row.contender, row.batch_size, row.boundary) for row in rows)

@@ -75,6 +75,14 @@ def tabulated(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Table
 
 
 OPTIONAL = frozenset(
-    {"model", "run", "notes", "homework loss", "ours − homework", "validation accuracy %"}
+    {
+        "model",
+        "run",
+        "boundary",
+        "notes",
+        "homework loss",
+        "ours − homework",
+        "validation accuracy %",
+    }
 )
 """Headings of columns that say something only where a cell is filled."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from bench.records import Run
+from bench.records import Boundary, Run
 from bench.statistics import DIRTY_RUN_DELAY, RESOLUTION, Verdict
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
@@ -23,7 +23,8 @@ _VERDICTS: dict[Verdict | None, str] = {
 
 def build_latency(column: Column, labelled: Labelled, notes: Notes) -> Iterator[Section]:
     """Yield the sections; `column` heads the names of the runs where there are several."""
-    yield _latency(column, labelled, notes)
+    yield _latency(column, labelled, notes, "host")
+    yield _latency(column, labelled, notes, "device")
     yield _repeats(column, labelled)
     yield _self_checks(column, labelled, notes)
 
@@ -33,12 +34,13 @@ def _rows(labelled: Labelled, cells: Callable[[str, Run], list[list[str]]]) -> l
     return [[label if many else "", *row] for label, run in labelled for row in cells(label, run)]
 
 
-def _latency(column: Column, labelled: Labelled, notes: Notes) -> Section:
+def _latency(column: Column, labelled: Labelled, notes: Notes, boundary: Boundary) -> Section:
     def cells(label: str, run: Run) -> list[list[str]]:
         rows = () if scenarios_of(run) else latency_rows(run)
         return [
-            [*_latency_cells(row), notes.of(label, "latency", row.contender, row.batch_size)]
+            [*_latency_cells(row), _notes_of(notes, label, row)]
             for row in rows
+            if row.boundary == boundary
         ]
 
     columns = (
@@ -53,11 +55,29 @@ def _latency(column: Column, labelled: Labelled, notes: Notes) -> Section:
         left("verdict"),
         left("notes"),
     )
+    table = tabulated(columns, _rows(labelled, cells))
+    if boundary == "device":
+        return Section(
+            "Latency on the device, without transfers",
+            table=table,
+            caption=_RESIDENT if table else "",
+        )
     return Section(
         "Latency, host array in to host array out",
-        table=tabulated(columns, _rows(labelled, cells)),
+        table=table,
         caption=_latency_caption([row for _, run in labelled for row in latency_rows(run)]),
     )
+
+
+def _notes_of(notes: Notes, label: str, row: LatencyRow | SelfCheckRow) -> str:
+    return notes.of(label, "latency", row.contender, row.batch_size, row.boundary)
+
+
+_RESIDENT = (
+    "The same contenders and statistics in rounds of their own, for what runs on a GPU: the input "
+    "lies in its memory before the clock starts, the output stays there, and the clock stops when "
+    "the GPU is done. What a call takes longer from host to host is the way there and back."
+)
 
 
 def _latency_cells(row: LatencyRow) -> list[str]:
@@ -100,6 +120,7 @@ def _repeats(column: Column, labelled: Labelled) -> Section:
             [
                 row.contender,
                 units.count(row.batch_size),
+                units.boundary(row.boundary),
                 units.span(
                     units.ratio(min(row.speedup_repeats)), units.ratio(max(row.speedup_repeats))
                 ),
@@ -109,7 +130,14 @@ def _repeats(column: Column, labelled: Labelled) -> Section:
             if row.speedup_ratio and row.speedup_repeats and row.contender != row.speedup_reference
         ]
 
-    columns = (column, left("contender"), right("batch"), right("min–max"), left("each"))
+    columns = (
+        column,
+        left("contender"),
+        right("batch"),
+        left("boundary"),
+        right("min–max"),
+        left("each"),
+    )
     table = tabulated(columns, _rows(labelled, cells))
     return Section(
         "Speed-up of each repetition",
@@ -124,14 +152,14 @@ def _repeats(column: Column, labelled: Labelled) -> Section:
 def _self_checks(column: Column, labelled: Labelled, notes: Notes) -> Section:
     def cells(label: str, run: Run) -> list[list[str]]:
         return [
-            [*_self_check_cells(row), notes.of(label, "latency", row.contender, row.batch_size)]
-            for row in self_check_rows(run)
+            [*_self_check_cells(row), _notes_of(notes, label, row)] for row in self_check_rows(run)
         ]
 
     columns = (
         column,
         left("check"),
         right("batch"),
+        left("boundary"),
         right("ratio"),
         right("95 % interval"),
         right("min–max"),
@@ -170,6 +198,7 @@ def _self_check_cells(row: SelfCheckRow) -> list[str]:
     return [
         row.contender,
         units.count(row.batch_size),
+        units.boundary(row.boundary),
         ratio if row.status == "ok" else row.status,
         units.span(units.ratio(row.low), units.ratio(row.high)),
         units.span(units.ratio(row.least), units.ratio(row.most)),

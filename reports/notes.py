@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from bench.advice import RULES, Advice, Topic, advise
-from bench.records import Run
+from bench.records import Boundary, Run
 from reports.homework import deviations, reason_for_blank
 from reports.units import by_name
 
@@ -14,7 +14,7 @@ class Notes:
 
     def __init__(self) -> None:
         self._texts: list[str] = []
-        self._marks: dict[tuple[str, str, str | None, int | None], list[int]] = {}
+        self._marks: dict[tuple[str, str, str | None, int | None, Boundary], list[int]] = {}
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -28,18 +28,30 @@ class Notes:
         return self._texts.index(text) + 1
 
     def mark(
-        self, number: int, label: str, topic: str, subject: str | None, batch_size: int | None
+        self,
+        number: int,
+        label: str,
+        topic: str,
+        subject: str | None,
+        batch_size: int | None,
+        boundary: Boundary = "host",
     ) -> None:
         """Make the row of a run's table about `topic` refer to a note."""
-        numbers = self._marks.setdefault((label, topic, subject, batch_size), [])
+        row = label, topic, subject, batch_size, boundary
+        numbers = self._marks.setdefault(row, [])
         if number not in numbers:
             numbers.append(number)
 
     def of(
-        self, label: str, topic: Topic, subject: str | None, batch_size: int | None = None
+        self,
+        label: str,
+        topic: Topic,
+        subject: str | None,
+        batch_size: int | None = None,
+        boundary: Boundary = "host",
     ) -> str:
         """Return the numbers that a row refers to, such as ``1–4, 6``."""
-        numbers = self._marks.get((label, topic, subject, batch_size), [])
+        numbers = self._marks.get((label, topic, subject, batch_size, boundary), [])
         return ", ".join(_ranges(sorted(numbers)))
 
 
@@ -60,7 +72,8 @@ def take_notes(runs: Sequence[tuple[str, Run]]) -> Notes:
             number = notes.add(f"{label}: {text}" if len(runs) > 1 else text)
             for advice in found:
                 topic = RULES[kind].topic
-                notes.mark(number, label, topic, advice.subject, advice.batch_size)
+                row = advice.subject, advice.batch_size, advice.boundary
+                notes.mark(number, label, topic, *row)
     return notes
 
 
@@ -78,7 +91,10 @@ def _row(advice: Advice) -> str:
     subject = advice.subject or "the run"
     if RULES[advice.kind].topic == "export":
         return f"{subject} file"
-    return subject if advice.batch_size is None else f"{subject} at batch {advice.batch_size}"
+    if advice.batch_size is None:
+        return subject
+    resident = ", device-resident" if advice.boundary == "device" else ""
+    return f"{subject} at batch {advice.batch_size}{resident}"
 
 
 def _ranges(numbers: Sequence[int]) -> list[str]:

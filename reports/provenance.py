@@ -7,6 +7,7 @@ from typing import Any
 from bench.records import Run, StopReason
 from bench.statistics import DIRTY_RUN_DELAY
 from reports import units
+from reports.chips import describe_clocks, describe_gpu
 from reports.document import Section, left, tabulated
 from reports.scenarios import describe_method, scenarios_of
 from reports.tables import contenders
@@ -57,6 +58,8 @@ def _digest(labelled: Labelled) -> tuple[tuple[str, str], ...]:
 def _lines(run: Run) -> dict[str, str]:
     return {
         "machine": _machine(run.environment),
+        "clocks": describe_clocks(run),
+        "GPU": describe_gpu(run) if run.environment.get("gpu") else "",
         "software": _software(run.environment),
         "settings": _settings(run),
         "images": _images(run),
@@ -84,8 +87,7 @@ def _machine(environment: Mapping[str, Any]) -> str:
             units.size(environment.get("memory_bytes")),
             _labelled(environment, "machine"),
             _labelled(environment, "os"),
-            _labelled(environment, "gpu"),
-            _labelled(environment, "driver", before="driver "),
+            "virtual machine" if environment.get("virtual_machine") else "",
         ]
     )
 
@@ -107,7 +109,6 @@ def _settings(run: Run) -> str:
         [
             " or ".join(sorted({m.precision for m in ran})),
             f"{shown} threads on the CPU" if shown else "",
-            _labelled(run.environment, "tf32", before="TF32 "),
             _labelled(run.environment, "load_1min", before="load average ", after=" at the start"),
             _foreign_load(run),
         ]
@@ -143,20 +144,24 @@ def _method(run: Run) -> str:
     text += "in the record, left out here and replaced"
     if any(m.role == "again" for m in run.measurements):
         text += "; the reference is timed twice in each round"
+    if any(timing.boundary == "device" for m in run.measurements for timing in m.timings):
+        text += "; what runs on a GPU is also timed in rounds without transfers"
     return f"{text}; each contender in a process of its own, the others asleep"
 
 
 def _ending(run: Run) -> str:
     """Return how long it might take, and why the rounds of each batch size ended."""
     repeats = (run.config.get("compare") or {}).get("repeat") or 1
-    reasons: dict[int, set[str]] = {}
+    reasons: dict[str, set[str]] = {}
     for m in run.measurements:
         for timing in m.timings:
             if timing.stopped:
-                reasons.setdefault(timing.batch_size, set()).add(STOPPED[timing.stopped])
+                resident = ", device-resident" if timing.boundary == "device" else ""
+                where = f"batch {timing.batch_size}{resident}"
+                reasons.setdefault(where, set()).add(STOPPED[timing.stopped])
     parts = [
         f"repeated as a whole, {repeats} times in all" if repeats > 1 else "",
         f"budget {units.duration(run.budget_s)}" if run.budget_s else "",
-        *(f"batch {size}: {' or '.join(sorted(why))}" for size, why in reasons.items()),
+        *(f"{where}: {' or '.join(sorted(why))}" for where, why in reasons.items()),
     ]
     return "; ".join(part for part in parts if part)

@@ -7,7 +7,9 @@ from bench.statistics import wilson_interval
 from reports import units
 from reports.document import Column, Document, Section, left, right, tabulated
 from reports.homework import Reference, reference_for
+from reports.ladder import build_ladder
 from reports.latency_sections import build_latency
+from reports.matmul_share import build_shares
 from reports.notes import Notes, take_notes
 from reports.particulars import build_particulars
 from reports.provenance import build_provenance
@@ -40,7 +42,9 @@ def build(runs: Sequence[Run]) -> Document:
         _accuracy(column, labelled, notes),
         _agreement(column, labelled, notes),
         *build_latency(column, labelled, notes),
+        build_ladder(column, labelled),
         *build_scenarios(column, labelled, notes),
+        build_shares(column, labelled),
         _folding(column, labelled, notes),
         _export(column, labelled),
         _not_run(column, labelled),

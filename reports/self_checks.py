@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.records import Measurement, Role, Run, Timing
+from bench.records import Boundary, Measurement, Role, Run, Timing
 from bench.speedups import find_reference, measure_speedup, round_ratios, timing_at
 from bench.statistics import Verdict, judge, median
 
@@ -33,6 +33,7 @@ class SelfCheckRow:
     most: float | None = None
     verdict: Verdict | None = None
     """Of ``again``, which has to be ``no difference resolved``."""
+    boundary: Boundary = "host"
 
 
 def self_check_rows(run: Run) -> tuple[SelfCheckRow, ...]:
@@ -47,7 +48,9 @@ def _rows(run: Run, m: Measurement) -> Iterator[SelfCheckRow]:
         return
     reference = find_reference(run, m)
     for timing in m.timings:
-        theirs = timing_at(reference, timing.batch_size) if reference else None
+        theirs = None
+        if reference:
+            theirs = timing_at(reference, timing.batch_size, timing.boundary)
         if m.role == "again":
             yield _again(run, m, timing, theirs)
         else:
@@ -55,7 +58,7 @@ def _rows(run: Run, m: Measurement) -> Iterator[SelfCheckRow]:
 
 
 def _again(run: Run, m: Measurement, timing: Timing, theirs: Timing | None) -> SelfCheckRow:
-    found = measure_speedup(run, m, timing.batch_size)
+    found = measure_speedup(run, m, timing.batch_size, timing.boundary)
     if found is None:
         return SelfCheckRow(m.contender, m.role, m.status, m.reason, timing.batch_size)
     ratio = found.ratio
@@ -76,6 +79,7 @@ def _again(run: Run, m: Measurement, timing: Timing, theirs: Timing | None) -> S
         least=min(ratios, default=None),
         most=max(ratios, default=None),
         verdict=judge(ratio, 0.0) if ratio else None,
+        boundary=timing.boundary,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 
-from bench.records import Artifact, Measurement, ParityCase, Run, StopReason, Timing
+from bench.records import Artifact, Boundary, Measurement, ParityCase, Run, StopReason, Timing
 from bench.speedups import clean_blocks, measure_speedup
 from bench.statistics import Verdict, is_clean, median, percentile, wilson_interval
 from reports.homework import reference_for
@@ -79,6 +79,7 @@ class LatencyRow:
     """How far the reference's speed-up over itself was from 1."""
     speedup_repeats: tuple[float, ...] = ()
     """The ratio of each repetition, where there were several."""
+    boundary: Boundary = "host"
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def _accuracy_row(run: Run, m: Measurement) -> AccuracyRow:
 
 
 def latency_rows(run: Run) -> tuple[LatencyRow, ...]:
-    """Return one row per contender and batch size; one blank row for a contender without times."""
+    """Return one row per contender, batch size and boundary; a blank one for one without times."""
     return tuple(row for m in contenders(run) for row in _latency_rows(run, m))
 
 
@@ -186,7 +187,7 @@ def _latency_rows(run: Run, m: Measurement) -> Iterator[LatencyRow]:
 def _latency_row(run: Run, m: Measurement, timing: Timing) -> LatencyRow:
     used = [block.samples_s for block in clean_blocks(timing)]
     typical_s = median([s for s in map(median, used) if s is not None])
-    found = measure_speedup(run, m, timing.batch_size)
+    found = measure_speedup(run, m, timing.batch_size, timing.boundary)
     ratio = found.ratio if found else None
     return LatencyRow(
         contender=m.contender,
@@ -212,6 +213,7 @@ def _latency_row(run: Run, m: Measurement, timing: Timing) -> LatencyRow:
         verdict=found.verdict if found else None,
         noise_floor=found.noise_floor if found else None,
         speedup_repeats=found.repeats if found else (),
+        boundary=timing.boundary,
     )
 
 

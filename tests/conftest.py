@@ -1,5 +1,6 @@
 """Fixtures that many tests share: a small network, images to feed it and a run that holds it."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ QUICK = (
     "compare.budget_s=30",
     "compare.self_checks=false",
     "compare.loadgen.duration_s=0.2",
+    "compare.arithmetic=false",
 )
 """The digits config, cut down to seconds."""
 
@@ -35,6 +37,15 @@ QUICK = (
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FOLDBENCH_RUNS", raising=False)
     monkeypatch.delenv("FOLDBENCH_CACHE", raising=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _what_is_loaded_is_no_garbage() -> Iterator[None]:
+    """As a worker does: each timed block looks for garbage first, through all that torch holds."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.advice import RULES, advise
-from bench.records import Parity, Skip
+from bench.records import Clocks, Parity, Skip
 from reports.notes import sentence
 
 _SPEC = importlib.util.spec_from_file_location(
@@ -40,6 +40,18 @@ def reference_timed(rounds, **changes):
 MILLISECOND = [0.001] * 10
 JUMPY = [0.001, 0.00104, 0.00102, 0.00101, 0.00103] * 2
 TWO_STATES = [0.001, 0.00106, 0.001, 0.001, 0.00106, 0.001, 0.001, 0.001, 0.00106, 0.001]
+
+
+def clocked(*clocks, device="cuda"):
+    """A row on the GPU (or the reference on the CPU) whose blocks had these clocks in turn."""
+    blocks = B.make_timing(1, B.steady(0.001, 10)).blocks
+    seen = tuple(
+        block.model_copy(update={"clocks": clocks[n % len(clocks)]})
+        for n, block in enumerate(blocks)
+    )
+    timings = (B.make_timing(1, MILLISECOND, blocks=seen),)
+    on = {"requested_device": device, "actual_device": "cuda:0" if device == "cuda" else "cpu"}
+    return B.make_run(measurements=(B.make_row("torch", "unfolded", timings=timings, **on),))
 
 
 def driven(scenario, **changes):
@@ -77,7 +89,7 @@ CAUSES = {
     "unequal_threads": (run_with(B.make_row("ort", "folded", threads=8)), "2 and 8 threads"),
     "unequal_precision": (
         run_with(B.make_row("ort", "folded", precision="bfloat16")),
-        "bfloat16 and float32",
+        "Computed in bfloat16, not in float32",
     ),
     "loaded": (
         B.make_run(measurements=(reference_timed(14), timed(*[0.001] * 14, dirty=(1, 4, 7, 8)))),
@@ -107,6 +119,25 @@ CAUSES = {
         B.make_run(measurements=(reference_timed(10, seen={"run_delay_ratio": None}),)),
         "Close other programs, and let the reference be timed against itself: "
         "--set compare.self_checks=true.",
+    ),
+    "throttled": (
+        clocked(Clocks(gpu_throttled=("sw_power_cap",)), Clocks(gpu_throttled=())),
+        "torch/unfolded/cuda at batch 1: the GPU was slowed down by its power limit in 5 of 10 "
+        "blocks, so its times are those of a slower chip. Ask who runs the machine to raise",
+    ),
+    "clock_moved": (
+        clocked(Clocks(gpu_mhz=(1980, 1980)), Clocks(gpu_mhz=(1900, 1860))),
+        "the clock of the GPU moved by 5.2 % between blocks, from 1880 to 1980 MHz (limit 3.0 %), "
+        "and the times with it. Let the clock be locked to one that it can hold",
+    ),
+    "foreign_gpu": (
+        clocked(Clocks(gpu_foreign_processes=0), Clocks(gpu_foreign_processes=2)),
+        "others held the same GPU (processes: 2). What they compute is in these times",
+    ),
+    "not_resident": (
+        run_with(B.make_row("ort", "folded", not_resident="the device went on working")),
+        "ort/folded/cpu: not timed on the device without transfers: the device went on working. "
+        "Its figures from host to host stand",
     ),
     "floor_only": (
         run_with(timed(*[0.001] * 7, calls=30, stopped="budget"), rounds=20, budget_s=60),
@@ -317,6 +348,29 @@ def test_an_unobservable_machine_with_self_checks_is_sent_to_them():
     again = B.make_self_check("again", 0.002, 0.064)
     (found,) = advise(B.make_run(measurements=(reference_timed(10, **blind), again)))
     assert "call nothing faster that differs by less than the self-checks do" in sentence([found])
+
+
+def test_a_hot_cpu_is_told_to_cool_and_a_moving_one_to_hold_its_clock():
+    hot = clocked(Clocks(cpu_throttled=2), Clocks(cpu_throttled=0), device="cpu")
+    (found,) = advise(hot)
+    assert "a CPU was slowed down by its heat in 5 of 10 blocks" in sentence([found])
+    assert "Let it cool down" in sentence([found])
+    moving = clocked(Clocks(cpu_mhz=(3700, 3700)), Clocks(cpu_mhz=(3500, 3500)), device="cpu")
+    (found,) = advise(moving)
+    assert "the clock of the CPU moved by 5.6 % between blocks" in sentence([found])
+    assert "cpupower frequency-set -g performance" in sentence([found])
+
+
+def test_clocks_that_hold_still_or_belong_to_the_other_chip_are_no_warning():
+    still = Clocks(cpu_mhz=(3700, 3650), cpu_throttled=0, gpu_throttled=())
+    assert advise(clocked(still, Clocks(cpu_mhz=(3600, 3650)), device="cpu")) == ()
+    idle = clocked(Clocks(cpu_mhz=(3700, 3700)), Clocks(cpu_mhz=(1400, 1400)), device="cuda")
+    assert advise(idle) == ()
+
+
+def test_without_the_second_boundary_nobody_misses_it():
+    row = B.make_row("ort", "folded", not_resident="its backend cannot")
+    assert advise(run_with(row, config=config_with(boundaries="host"))) == ()
 
 
 def test_a_test_with_too_few_queries_is_told_the_time_that_it_takes():

@@ -16,12 +16,22 @@ HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "o
 # For each part: which of ours it may import, and which heavy packages. Lighter third-party packages
 # are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
 GROUND = {"bench", "bench.errors"}
-PLAIN = GROUND | {"bench.records", "bench.config", "bench.progress", "bench.storage"}
+RECORDS = {"bench.records", "bench.record_base", "bench.records_profile", "bench.records_machine"}
+PLAIN = GROUND | RECORDS | {"bench.config", "bench.progress", "bench.storage"}
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.errors": (set(), set()),
-    "bench.record_base": (GROUND, set()),
+    "bench.record_base": (set(), set()),
+    "bench.records_timing": (GROUND | {"bench.record_base"}, set()),
     "bench.records_scenarios": (GROUND | {"bench.record_base"}, set()),
-    "bench.records": (GROUND | {"bench.record_base", "bench.records_scenarios"}, set()),
+    "bench.records_machine": ({"bench.record_base"}, set()),
+    "bench.records_images": (GROUND | {"bench.record_base"}, set()),
+    "bench.records_transfer": (GROUND | {"bench.record_base", "bench.records_images"}, set()),
+    "bench.records": (
+        GROUND
+        | {"bench.record_base", "bench.records_timing", "bench.records_scenarios"}
+        | {"bench.records_machine", "bench.records_images", "bench.records_transfer"},
+        set(),
+    ),
     "bench.registry": (GROUND, set()),
     "bench.storage": (GROUND, set()),
     "bench.progress": (GROUND, set()),
@@ -33,7 +43,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.advice": (
         PLAIN
         | {"bench.statistics", "bench.advice_rule", "bench.advice_latency"}
-        | {"bench.advice_machine", "bench.advice_export", "bench.advice_scenarios"},
+        | {"bench.advice_machine", "bench.advice_export", "bench.advice_clocks"}
+        | {"bench.advice_scenarios"},
         set(),
     ),
     "bench.advice_rule": (PLAIN | {"bench.statistics"}, set()),
@@ -42,6 +53,10 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "bench.advice_machine": (
+        PLAIN | {"bench.statistics", "bench.speedups", "bench.advice_rule"},
+        set(),
+    ),
+    "bench.advice_clocks": (
         PLAIN | {"bench.statistics", "bench.speedups", "bench.advice_rule"},
         set(),
     ),
@@ -56,13 +71,25 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         GROUND | {"bench.backends", "bench.interference", "bench.scenarios", "bench.timing"},
         set(),
     ),
-    "bench.timing": (GROUND | {"bench.backends", "bench.interference"}, set()),
+    "bench.host": (GROUND, set()),
+    "bench.gpu": (GROUND, set()),
+    "bench.libraries": (GROUND, set()),
+    "bench.environment": (GROUND | {"bench.host", "bench.gpu"}, set()),
+    "bench.clocks": (GROUND | {"bench.host", "bench.gpu", "bench.records"}, set()),
+    "bench.timing": (
+        GROUND
+        | {"bench.backends", "bench.interference", "bench.clocks", "bench.records"}
+        | {"bench.records_machine"},
+        set(),
+    ),
+    "bench.tuning": (PLAIN | {"bench.backends", "bench.statistics", "bench.timing"}, set()),
     "bench.speedups": (PLAIN | {"bench.statistics"}, set()),
     "bench.comparable": (PLAIN, set()),
     "bench.difference": (
         PLAIN | {"bench.statistics", "bench.speedups", "bench.comparable"},
         set(),
     ),
+    "bench.error_overlap": (PLAIN | {"bench.statistics"}, set()),
     "bench.regressions": (PLAIN | {"bench.difference"}, set()),
     "bench.schedule": (PLAIN | {"bench.statistics", "bench.speedups"}, set()),
     "bench.preprocessing": (PLAIN, set()),
@@ -79,7 +106,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "reports": (
         PLAIN
         | {"reports", "bench.statistics", "bench.advice", "bench.speedups"}
-        | {"bench.comparable", "bench.difference", "bench.regressions"}
+        | {"bench.comparable", "bench.difference", "bench.regressions", "bench.error_overlap"}
         | {"bench.scenarios", "bench.records_scenarios", "bench.advice_scenarios"},
         set(),
     ),

@@ -13,7 +13,8 @@ from bench.jobs import Job
 from bench.progress import Silence
 from bench.records import Measurement
 from bench.runs import RunDirectory
-from bench.stages import Places, compare_run, export
+from bench.stages import Places, compare_run
+from bench.stages_export import export
 from bench.timing import BlockOptions
 from bench.worker import Worker
 from tests.conftest import QUICK

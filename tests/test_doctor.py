@@ -26,6 +26,10 @@ def test_the_guard_against_it_fires(fault: str, findings: dict[str, doctor.Findi
     [
         ("asked for cuda, the session fell back to the CPU", "holds CPUExecutionProvider"),
         ("outputs read without synchronising", "differs from the one of the accuracy pass"),
+        (
+            "a (simulated) GPU still at work when the clock stops",
+            "went on working for 4000 µs after synchronize() had returned",
+        ),
         ("BatchNorm left in train mode", "is in train mode"),
         ("colour channels swapped in the exported file", "outputs are off by"),
         ("empty outputs", "shape (0, 10)"),

@@ -3,9 +3,13 @@
 A plug-in module has
 
 - ``FORMAT``: ``"module"`` (it runs the torch module itself) or ``"onnx"``,
-- ``OPTIONS``: what else can be asked of it, each name with what it does; a contender is written
-  ``backend:option+option=value``,
-- ``open(source, *, device, threads, options={}) -> Session``.
+- ``OPTIONS``: what else can be asked of it, each name with what it does, as a literal that can be
+  read without importing the module; a contender is written ``backend:option+option=value``,
+- where some options or devices do not go together, ``refuse(options, device)``, which returns the
+  reason or None: such a contender is a row that is skipped,
+- ``open(source, *, device, threads, options={}) -> Session``,
+- where its runtime has a profiler, ``profile(source, *, device, threads, options, batches, runs)``,
+  which returns an ``OperatorTime`` for each operator.
 
 A backend never reads a clock and never decides what is compared. It raises BackendError with the
 reason when it cannot give exactly what was asked: a device that is missing or was not really used.
@@ -15,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +78,21 @@ class Session(Protocol):
     ) -> None: ...
 
 
+@runtime_checkable
+class Resident(Protocol):
+    """What a session has besides that can keep input and output in the device's memory.
+
+    Where it runs on a GPU, it is then also timed without transfers.
+    """
+
+    def place(self, x: Floats) -> None:
+        """Bring `x`, as for bind(), to the device before returning.
+
+        The steps that follow, until the next bind(), read it there and leave their output there;
+        output() fetches that, and may be asked for it again.
+        """
+
+
 class Backend(Protocol):
     """What a backend's module offers."""
 
@@ -88,3 +107,17 @@ class Backend(Protocol):
         `options` holds names from `OPTIONS` alone. Raises BackendError when the device is missing
         or was not really used, or when an option cannot be had.
         """
+
+
+@runtime_checkable
+class Tunable(Session, Protocol):
+    """A session that can run a batch in several ways, with the same answers.
+
+    Which of them is fastest is found before anything is timed, by `bench.tuning`.
+    """
+
+    def ways(self, batch_size: int) -> tuple[str, ...]:
+        """Return the names of the ways, the plain one first."""
+
+    def choose(self, batch_size: int, way: str) -> None:
+        """Run batches of that size in that way from now on."""

@@ -2,20 +2,26 @@
 
 A plug-in has a function ``apply(model: onnx.ModelProto) -> tuple[onnx.ModelProto, PassReport]``. It
 leaves its input as it was, changes nothing when it is applied again, and keeps the outputs within
-the ``ERROR_BOUND`` that it states (largest relative change of a logit; 0 means bit for bit).
+the ``ERROR_BOUND`` that it states. It says for which targets it is on by default, which it should be
+only where it was measured to help or cannot hurt. An export undoes a pass that breaks parity.
 """
 
 from typing import Protocol
 
 from onnx import ModelProto
 
-from bench.records import PassReport
+from bench.records import PassReport, Target
 
 
 class Pass(Protocol):
     """What a pass's module offers."""
 
     ERROR_BOUND: float
+    """Largest change of an output y, as a share of max(1, |y|); 0 means bit for bit."""
+    TARGETS: tuple[Target, ...]
+    """Targets of an export for which it is on by default."""
+    HOST_SPECIFIC: bool
+    """Whether its result runs on this kind of processor and this version of a runtime alone."""
 
     def apply(self, model: ModelProto) -> tuple[ModelProto, PassReport]:
         """Return a rewritten copy of `model` and what was done."""

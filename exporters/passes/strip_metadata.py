@@ -9,6 +9,8 @@ from bench.records import PassReport
 
 ERROR_BOUND = 0.0
 """Notes have no part in the computation."""
+TARGETS = ("cpu", "cuda", "tensorrt", "host")
+HOST_SPECIFIC = False
 
 
 def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:

@@ -1,5 +1,6 @@
 """What every registered backend keeps to: what it opens, where, and what it says of that."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench.backends import Source
+from bench.backends import Resident, Source
 from bench.errors import BackendError
 from bench.registry import BACKENDS
+from bench.timing import check_synchronized
 from exporters.export import ExportOptions, to_onnx
 
 NO_GPU = not torch.cuda.is_available()
@@ -75,9 +77,45 @@ def test_it_says_where_it_runs_on_what_and_with_how_many_threads(backend, source
         assert session.runtime
 
 
+def test_an_input_that_is_placed_gives_the_answer_of_one_that_is_bound(
+    backend, source: Source, network: nn.Module, images: np.ndarray
+) -> None:
+    expected = answers(backend, network)
+    with backend.open(source, device="cpu", threads=1) as session:
+        if not isinstance(session, Resident):
+            pytest.skip("keeps nothing on a device")
+        check_placing(session, images, expected, 1e-4, 1e-5)
+
+
+def check_placing(session, images: np.ndarray, expected, rtol: float, atol: float) -> None:
+    """Place, bind and place again at changing batch sizes; outputs may be fetched repeatedly."""
+    for size in (5, 1, 12):
+        for give in (session.place, session.bind):
+            give(images[:size])
+            session.step()
+            session.synchronize()
+            for _ in range(2):
+                output = session.output()
+                assert output.dtype == np.float32
+                np.testing.assert_allclose(
+                    output, expected(images[:size]), rtol=rtol, atol=atol, strict=True
+                )
+
+
 def test_an_answer_before_a_step_is_refused(backend, source: Source) -> None:
     with backend.open(source, device="cpu", threads=1) as session, pytest.raises(BackendError):
         session.output()
+
+
+def test_an_answer_of_a_placed_input_before_a_step_is_refused(
+    backend, source: Source, images: np.ndarray
+) -> None:
+    with backend.open(source, device="cpu", threads=1) as session:
+        if not isinstance(session, Resident):
+            pytest.skip("keeps nothing on a device")
+        session.place(images[:1])
+        with pytest.raises(BackendError):
+            session.output()
 
 
 @pytest.mark.skipif(not NO_GPU, reason="this machine has a CUDA device")
@@ -100,6 +138,21 @@ def test_on_cuda_it_answers_the_same(
         session.step()
         session.synchronize()
         np.testing.assert_allclose(session.output(), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
+def test_on_cuda_a_placed_input_gives_the_same_answer_and_the_device_is_waited_for(
+    backend, source: Source, network: nn.Module, images: np.ndarray
+) -> None:
+    if backend.__name__.endswith("fake"):
+        pytest.skip("the fake backend has only a cpu")
+    expected = answers(backend, network.cpu())
+    with backend.open(source, device="cuda", threads=1) as session:
+        if not isinstance(session, Resident):
+            pytest.skip("keeps nothing on a device")
+        check_placing(session, images, expected, 1e-3, 1e-4)
+        check_synchronized(session, images, time.perf_counter)
 
 
 def test_a_file_that_is_no_network_is_refused(backend, tmp_path: Path) -> None:

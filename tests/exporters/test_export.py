@@ -13,7 +13,8 @@ from torch import nn
 from bench.errors import ExportError
 from bench.progress import Silence
 from bench.runs import RunDirectory
-from bench.stages import Places, export
+from bench.stages import Places
+from bench.stages_export import export
 from exporters.export import ExportOptions, count_batchnorm_nodes, export_checkpoint, to_onnx
 from exporters.parity import check_parity
 from models._checkpoint import load_checkpoint

@@ -1,5 +1,7 @@
 """From the timing loop to the printed table with a clock whose every move is known."""
 
+import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from bench.contenders import Contender, Subject
 from bench.interference import Interference
 from bench.jobs import Job, Opened, TimedBlock
 from bench.progress import Silence
-from bench.records import Run
+from bench.records import Boundary, Run
 from bench.servant import Servant
 from bench.timing import BlockOptions, WarmUp
 from reports.render import render
@@ -26,6 +28,13 @@ QUIET = Interference(run_delay_ratio=0.0, cpu_ratio=1.0, pressure_ratio=0.0, ste
 STEP_S = {"unfolded": 0.004, "folded": 0.001}
 
 
+def on_gpu(step_s: Callable[[int], float], clock: fake.FakeClock) -> fake.FakeGpuSession:
+    return fake.FakeGpuSession(step_s, clock, transfer_s=0.003)
+
+
+SESSIONS = {"cpu": fake.FakeSession, "cuda": on_gpu}
+
+
 class Local:
     """A worker without a process: the fake backend and its clock, one for each contender."""
 
@@ -33,7 +42,7 @@ class Local:
         clock = fake.FakeClock()
         self._stack = ExitStack()
         self._servant = Servant(job, self._stack, clock)
-        self._session = fake.FakeSession(
+        self._session = SESSIONS[job.device](
             lambda size: STEP_S[job.variant] * (0.5 + 0.5 * size), clock
         )
 
@@ -50,14 +59,15 @@ class Local:
     def expect(self, logits: np.ndarray) -> None:
         self._servant.expect(logits)
 
-    def warm_up(self, batch_size: int, least_s: float) -> WarmUp:
-        return self._servant.warm_up(batch_size, least_s)
+    def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
+        return self._servant.warm_up(batch_size, least_s, boundary)
 
     def memory(self) -> int:
         return 100 * 2**20
 
     def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        return replace(self._servant.time(batch_size, options), interference=QUIET)
+        timed = self._servant.time(batch_size, options)
+        return replace(timed, interference=QUIET, clocks=None)
 
     def close(self) -> None:
         self._stack.close()
@@ -65,6 +75,22 @@ class Local:
 
 @pytest.fixture
 def record(build: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """What ran on a CPU; the GPU is missing."""
+    path = tmp_path / "network.onnx"
+    contenders = [
+        Contender("fake", "unfolded", "cpu", path, build.sha("b"), 245_000),
+        Contender("fake", "folded", "cpu", path, build.sha("e"), 244_000),
+        Contender("fake", "folded", "cuda", reason="there is no fake CUDA", status="failed"),
+    ]
+    return compare_all(contenders, build, tmp_path, monkeypatch)
+
+
+def compare_all(
+    contenders: list[Contender],
+    build: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Run:
     """100 images, the first pixel of image k is grey value k; the fake network names it mod 10."""
     monkeypatch.setattr("bench.compare.REFERENCE", "fake/unfolded/cpu")
     images = np.zeros((100, 3, 4, 4), np.uint8)
@@ -77,12 +103,6 @@ def record(build: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
     labels = np.arange(100) % 10
     labels[:5] = 9
-    path = tmp_path / "network.onnx"
-    contenders = [
-        Contender("fake", "unfolded", "cpu", path, build.sha("b"), 245_000),
-        Contender("fake", "folded", "cpu", path, build.sha("e"), 244_000),
-        Contender("fake", "folded", "cuda", reason="there is no fake CUDA", status="failed"),
-    ]
     settings = CompareSection(
         batch_sizes=(1, 8), rounds=10, calls=25, block_s=0, settle_s=0, warm_up_s=0
     )
@@ -126,3 +146,42 @@ def test_the_report_of_the_fake_backend_is_the_golden_one(record: Run) -> None:
     if os.environ.get("FOLDBENCH_WRITE_GOLDEN"):
         GOLDEN.write_text(text + "\n", encoding="utf-8")
     assert text + "\n" == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_a_made_up_gpu_is_recorded_and_reported_within_both_boundaries(
+    build: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "network.onnx"
+    contenders = [
+        Contender("fake", "unfolded", "cpu", path, build.sha("b"), 245_000),
+        Contender("fake", "folded", "cuda", path, build.sha("e"), 244_000),
+    ]
+    run = compare_all(contenders, build, tmp_path, monkeypatch)
+    cpu, gpu = run.measurements
+    assert [(t.batch_size, t.boundary) for t in cpu.timings] == [(1, "host"), (8, "host")]
+    expected = {(1, "host"): 7, (1, "device"): 1, (8, "host"): 10.5, (8, "device"): 4.5}
+    for timing in gpu.timings:
+        wanted_ms = expected.pop((timing.batch_size, timing.boundary))
+        assert timing.samples_s() == pytest.approx([wanted_ms / 1e3] * 200)
+    assert expected == {}
+    assert (gpu.actual_device, gpu.not_resident) == ("cuda:0", None)
+    assert "thread_pools" in gpu.libraries
+    assert Run.model_validate_json(run.model_dump_json()) == run
+    host, device = render(run, "terminal").split("Latency on the device, without transfers")
+    assert "7.00" in host
+    assert "fake/folded/cuda      1       1.00" in device
+
+
+def test_records_from_before_there_were_boundaries_are_read_as_they_were_meant(
+    record: Run,
+) -> None:
+    old = json.loads(record.model_dump_json())
+    for row in old["measurements"]:
+        del row["libraries"], row["not_resident"]
+        for timing in row["timings"]:
+            del timing["boundary"]
+            for block in timing["blocks"]:
+                del block["clocks"]
+    read = Run.model_validate_json(json.dumps(old))
+    assert {t.boundary for m in read.measurements for t in m.timings} == {"host"}
+    assert render(read, "terminal") == render(record, "terminal")

@@ -1,0 +1,76 @@
+"""The steps from unfolded torch to the file that is shipped, each one a contender of its own.
+
+Unfolded torch, folded torch, what torch.onnx.export gives by itself, the folded network exported
+without passes, then one more pass after the other, and quantization where it was made. Passes that
+change nothing in the graph at hand are no steps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bench.errors import ExportError
+from bench.records import Artifact, LadderStep, Measurement
+
+if TYPE_CHECKING:
+    from exporters.export import ExportOptions
+
+_PLAIN = "plain"
+_BARE = "bare"
+_TEXTS = {
+    "unfolded": "torch, as trained",
+    "folded": "BatchNorm folded",
+    _PLAIN: "torch.onnx.export by itself",
+    _BARE: "folded, then exported",
+}
+
+
+def plan_ladder(shipped: Artifact, options: "ExportOptions") -> tuple["ExportOptions", ...]:
+    """Return how to export the steps before `shipped`, which was exported with `options`.
+
+    Raises ExportError when that did not fold BatchNorm: there is nothing to climb to.
+    """
+    if not options.fold_bn:
+        raise ExportError(
+            "a ladder leads to the folded network, and export.fold_bn is false: leave "
+            "--no-fold-bn out, or set export.fold_bn to true"
+        )
+    always = options.passes[:1]
+    effective = tuple(p.name for p in shipped.passes if p.changed and p.name not in always)
+    names = [_PLAIN, *(_name(effective[:count]) for count in range(len(effective)))]
+    return tuple(
+        replace(
+            options,
+            fold_bn=name != _PLAIN,
+            plain=name == _PLAIN,
+            passes=always + (effective[: number - 1] if number else ()),
+            name=name,
+            ladder_step=number,
+        )
+        for number, name in enumerate(names)
+    )
+
+
+def _name(passes: Sequence[str]) -> str:
+    return "+".join((_BARE, *passes))
+
+
+def ladder_of(
+    measurements: Sequence[Measurement], artifacts: Sequence[Artifact]
+) -> tuple[LadderStep, ...]:
+    """Return the steps among `measurements`, in order: torch, then the artifacts in onnxruntime."""
+    passes = {a.variant: a.passes for a in artifacts}
+    steps = []
+    for m in measurements:
+        if m.role == "contender" and m.backend in ("torch", "ort"):
+            made = [p.name for p in passes.get(m.variant, ()) if p.changed][1:]
+            steps.append(LadderStep(contender=m.contender, what=_describe(m, made)))
+    return tuple(steps)
+
+
+def _describe(m: Measurement, passes: Sequence[str]) -> str:
+    if m.backend == "torch" or m.variant in (_PLAIN, _BARE):
+        return _TEXTS[m.variant]
+    if m.precision != "float32":
+        return f"in {m.precision}"
+    return f"+ pass {passes[-1]}" if passes else _TEXTS[_BARE]

@@ -1,0 +1,103 @@
+"""The step that makes .onnx files: what is shipped, and the steps on the way there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.errors import RunError
+from bench.image_sets import load_data
+from bench.ladder import plan_ladder
+from bench.preprocessing import preprocess
+from bench.progress import Listener
+from bench.records import Artifact, Checkpoint
+from bench.run_settings import settings_of
+from bench.runs import RunDirectory
+from bench.splits import spread
+from bench.stages import Places, refuse_other_classes
+from bench.storage import file_sha256
+
+
+def export(
+    run: RunDirectory,
+    overrides: Sequence[str],
+    places: Places,
+    listener: Listener,
+) -> Artifact:
+    """Export the run's network as its configuration says, overridden by `overrides`."""
+    prepared = prepare_export(run, overrides, places, listener)
+    return export_with(prepared, prepared.options, listener)
+
+
+@dataclass(frozen=True)
+class Exporting:
+    """What the exports of one run have in common."""
+
+    run: RunDirectory
+    checkpoint: Checkpoint
+    module: Any
+    """The torch module, in eval mode."""
+    images: Any
+    """Preprocessed test images (n, C, H, W) float32, on which everything is proven."""
+    options: Any
+    """exporters.export.ExportOptions, as the configuration has them."""
+
+
+def prepare_export(
+    run: RunDirectory, overrides: Sequence[str], places: Places, listener: Listener
+) -> Exporting:
+    """Load what an export needs."""
+    from exporters.export import ExportOptions
+    from exporters.rewriting import choose_passes
+    from models._checkpoint import load_checkpoint
+
+    checkpoint = run.checkpoint()
+    config = settings_of(run, checkpoint, overrides)
+    module = load_checkpoint(checkpoint, run.path)
+    data = load_data(config.data, places.cache, listener)
+    refuse_other_classes(checkpoint, data)
+    pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
+    images = preprocess(pixels, checkpoint.preprocessing)
+    asked = config.export
+    passes = choose_passes(asked.passes, asked.target, asked.fold_bn)
+    options = ExportOptions(asked.fold_bn, asked.opset, passes, asked.target)
+    return Exporting(run, checkpoint, module, images, options)
+
+
+def export_with(prepared: Exporting, options: Any, listener: Listener) -> Artifact:
+    """Export with `options`, unless that has been done already."""
+    from exporters.export import export_checkpoint, hash_inputs
+
+    run, checkpoint, images = prepared.run, prepared.checkpoint, prepared.images
+    made = _find_artifact(run, hash_inputs(checkpoint, images, options))
+    if made is not None:
+        listener.note(f"{run.path / made.path} is exported already with these settings")
+        return made
+    listener.note(f"exporting {run.name} ({options.variant})")
+    with run.locked():
+        artifact = export_checkpoint(prepared.module, checkpoint, run.path, images, options)
+        run.write_artifact(artifact)
+    return artifact
+
+
+def export_ladder(
+    run: RunDirectory, overrides: Sequence[str], places: Places, listener: Listener
+) -> None:
+    """Export what is shipped, and every step on the way there."""
+    prepared = prepare_export(run, overrides, places, listener)
+    shipped = export_with(prepared, prepared.options, listener)
+    for options in plan_ladder(shipped, prepared.options):
+        export_with(prepared, options, listener)
+
+
+def _find_artifact(run: RunDirectory, inputs_sha256: str) -> Artifact | None:
+    """Return the artifact that was made from the same inputs and is still whole."""
+    try:
+        artifacts = run.artifacts()
+    except RunError:
+        return None  # a damaged list is replaced by the export that follows
+    for artifact in artifacts:
+        path = run.path / artifact.path
+        same = artifact.inputs_sha256 == inputs_sha256 and path.is_file()
+        if same and file_sha256(path) == artifact.sha256:
+            return artifact
+    return None

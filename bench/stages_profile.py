@@ -1,0 +1,39 @@
+"""The step beside the others: where the time of a run's contenders goes."""
+
+from collections.abc import Sequence
+
+from bench.compare import describe_job
+from bench.contenders import Subject, list_contenders
+from bench.environment import usable_cores
+from bench.image_sets import load_data
+from bench.profiling import profile_contenders
+from bench.progress import Listener
+from bench.records_profile import Profile
+from bench.run_settings import settings_of
+from bench.runs import RunDirectory
+from bench.splits import prepare_evaluation
+from bench.stages import Places, devices_of, refuse_other_classes
+
+
+def profile_run(
+    run: RunDirectory, overrides: Sequence[str], places: Places, listener: Listener
+) -> Profile:
+    """Profile the contenders that the run's configuration names; store the record in the run."""
+    checkpoint = run.checkpoint()
+    config = settings_of(run, checkpoint, overrides)
+    data = load_data(config.data, places.cache, listener)
+    refuse_other_classes(checkpoint, data)
+    threads = config.compare.threads or usable_cores()
+    with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, _):
+        subject = Subject(run.path, checkpoint, run.artifacts())
+        devices = devices_of(config.compare.devices)
+        found = profile_contenders(
+            run.name,
+            list_contenders(subject, config.compare.backends, devices),
+            lambda contender: describe_job(subject, contender, evaluation, threads),
+            config.compare.batch_sizes,
+            threads,
+            listener,
+        )
+        run.write_profile(found)
+    return found

@@ -1,0 +1,108 @@
+"""What passes that rewrite a graph share: reading constants and users, and telling what was done."""
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+import numpy.typing as npt
+import onnx_ir as ir
+from onnx import ModelProto
+from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
+
+from bench.records import PassReport
+
+_STANDARD = ("", "ai.onnx")
+
+
+class RefusedError(Exception):
+    """Something that looks like what a pass rewrites, and why it is left as it is."""
+
+
+@dataclass
+class Log:
+    """What a pass did: places rewritten, and reasons with the places that were left for them."""
+
+    done: int = 0
+    left: Counter[str] = field(default_factory=Counter)
+
+    def describe(self, what: str, how: str) -> str:
+        """Return it in words; `what` is looked for (plural), `how` is what became of it."""
+        said = [f"{self.done} {how}"] if self.done else []
+        said += [f"{count} left as before: {reason}" for reason, count in self.left.items()]
+        return "; ".join(said) or f"no {what} found"
+
+
+def rewrite(
+    model: ModelProto, name: str, what: str, how: str, edit: Callable[[ir.Model, Log], None]
+) -> tuple[ModelProto, PassReport]:
+    """Return a copy of `model` that `edit` has rewritten, with types and shapes inferred for it.
+
+    Where `edit` notes nothing as done, the copy is exact.
+    """
+    working = ir.from_proto(model)
+    ShapeInferencePass(strict_mode=False, data_prop=False)(working)
+    log = Log()
+    edit(working, log)
+    report = PassReport(name=name, changed=log.done, detail=log.describe(what, how))
+    if log.done:
+        RemoveUnusedNodesPass()(working)
+        return ir.to_proto(working), report
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return copy, report
+
+
+def opset_of(model: ir.Model) -> int:
+    """Return the version of ONNX's own operators in `model`; 1 where it names none."""
+    return max((model.opset_imports.get(domain, 1) for domain in _STANDARD), default=1)
+
+
+def is_op(node: ir.Node | None, *op_types: str) -> bool:
+    """Return whether `node` is one of ONNX's own operators `op_types`."""
+    return node is not None and node.domain in _STANDARD and node.op_type in op_types
+
+
+def made_by(value: ir.Value | None, *op_types: str) -> ir.Node | None:
+    """Return the node that makes `value`, if it is one of `op_types`."""
+    node = value.producer() if value is not None else None
+    return node if is_op(node, *op_types) else None
+
+
+def array_of(value: ir.Value | None) -> npt.NDArray | None:
+    """Return what `value` always holds; None when that can differ from one call to the next.
+
+    An initializer that is also an input of the graph can be given another value.
+    """
+    if value is None or value.is_graph_input():
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def scalar_of(value: ir.Value | None) -> float | None:
+    """Return the one number that `value` always holds, seen through casts; None without."""
+    cast = made_by(value, "Cast", "CastLike", "Identity")
+    array = array_of(cast.inputs[0] if cast else value)
+    if array is None or array.size != 1 or array.dtype.kind not in "fiu":
+        return None
+    return float(array.reshape(()))
+
+
+def is_used_outside(value: ir.Value, nodes: Collection[ir.Node]) -> bool:
+    """Return whether anything but `nodes` reads `value`, the graph's own output included."""
+    return value.is_graph_output() or any(use.node not in nodes for use in value.uses())
+
+
+def add_constant(graph: ir.Graph, name: str, array: npt.NDArray) -> ir.Value:
+    """Add an initializer to `graph`, called `name` or the next free name like it."""
+    taken = set(graph.initializers) | {value.name for value in graph.inputs}
+    taken |= {value.name for node in graph.all_nodes() for value in node.outputs}
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    value = ir.Value(name=free, const_value=ir.tensor(array, name=free))
+    value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
+    value.shape = ir.Shape(array.shape)
+    graph.register_initializer(value)
+    return value

@@ -1,0 +1,220 @@
+"""Keep activations in the blocked layout of onnxruntime's convolutions; for this machine alone.
+
+onnxruntime's convolutions on a CPU work on channels in blocks as wide as a vector register (NCHWc).
+Around operators that it knows in the usual layout alone it reorders: ReorderOutput, the operators,
+ReorderInput. An operator that treats every number alike does not mind the order they are in, so both
+reorderings can go; what it gives is the same bit for bit.
+
+This works on the graph that onnxruntime itself has optimised, whose weights lie in this processor's
+layout and whose operators belong to this onnxruntime. The file says so in its metadata, has to be run
+without further optimisation, and is refused elsewhere; hence it is on for the target ``host`` alone.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx_ir as ir
+import onnxruntime
+from onnx import ModelProto
+
+from bench.host_files import HOST, host_facts
+from bench.records import PassReport
+from exporters.passes._graph import array_of
+
+ERROR_BOUND = 0.0
+TARGETS = ("host",)
+HOST_SPECIFIC = True
+
+_BLOCKED = "com.microsoft.nchwc"
+_MICROSOFT = "com.microsoft"
+_SILENT = 4  # it would warn that the file is for this machine, which the file says itself
+_ELEMENTWISE = {
+    "": (
+        *("Abs", "Add", "Ceil", "Celu", "Clip", "Cos", "Div", "Elu", "Erf", "Exp", "Floor"),
+        *("Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Max", "Min"),
+        *("Mul", "Neg", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin"),
+        *("Softplus", "Softsign", "Sqrt", "Sub", "Swish", "Tanh", "ThresholdedRelu"),
+    ),
+    _MICROSOFT: ("FastGelu", "Gelu", "QuickGelu"),
+}
+_RANK = 4
+"""Of what is reordered: (N, C, H, W)."""
+_KEEPS_CHANNELS = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "Upsample")
+
+_Key = tuple[str | int, ...]
+"""Equal for values of equal shape."""
+
+
+def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
+    """Return `model` as onnxruntime optimises it for this machine, without needless reordering.
+
+    The copy is exact where there is nothing to take out. Raises what onnxruntime raises on a model
+    that it cannot load.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    if any(entry.key == HOST for entry in model.metadata_props):
+        return copy, _report(0, "the file is for one machine already")
+    optimised = _optimise(model)
+    removed = sum(_strip(optimised, region) for region in _find_regions(optimised))
+    if not removed:
+        return copy, _report(0, "no reordering that could be left out")
+    optimised.metadata_props.update(host_facts(onnxruntime.__version__))
+    left = sum(node.op_type.startswith("Reorder") for node in optimised.graph)
+    return ir.to_proto(optimised), _report(
+        removed, f"{removed} reorderings left out, {left} kept; for this machine alone"
+    )
+
+
+def _report(changed: int, detail: str) -> PassReport:
+    return PassReport(name="nchwc_strip", changed=changed, detail=detail)
+
+
+def _optimise(model: ModelProto) -> ir.Model:
+    """Return the graph that onnxruntime makes of `model` for this processor."""
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = _SILENT
+    with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
+        path = Path(folder) / "optimised.onnx"
+        settings.optimized_model_filepath = str(path)
+        onnxruntime.InferenceSession(
+            model.SerializeToString(), settings, providers=["CPUExecutionProvider"]
+        )
+        optimised = ir.from_proto(ModelProto.FromString(path.read_bytes()))
+    used = {node.domain for node in optimised.graph.all_nodes()} | {""}
+    for domain in set(optimised.opset_imports) - used:
+        del optimised.opset_imports[domain]
+    return optimised
+
+
+@dataclass
+class _Region:
+    """Elementwise operators between reorderings, and the values that they read and make."""
+
+    sources: list[ir.Node] = field(default_factory=list)
+    """ReorderOutput nodes."""
+    nodes: set[ir.Node] = field(default_factory=set)
+
+    def values(self) -> Iterator[ir.Value]:
+        """Yield every value in the usual layout that would be blocked instead."""
+        for node in (*self.sources, *self.nodes):
+            yield from node.outputs
+
+    def back(self) -> list[ir.Node]:
+        """Return the ReorderInput nodes that would not be needed any more."""
+        readers = (use.node for value in self.values() for use in value.uses())
+        return list(dict.fromkeys(node for node in readers if _is_blocked(node, "ReorderInput")))
+
+    def needed(self) -> list[ir.Value]:
+        """Return the values that something outside needs in the usual layout."""
+        inside = self.nodes | set(self.back())
+        return [
+            value
+            for value in self.values()
+            if value.is_graph_output() or any(use.node not in inside for use in value.uses())
+        ]
+
+
+def _find_regions(model: ir.Model) -> list[_Region]:
+    """Return the regions whose reorderings are more than those that would have to be added."""
+    keys: dict[ir.Value, _Key] = {}
+    home: dict[ir.Value, _Region] = {}
+    for node in model.graph:
+        if _is_blocked(node, "ReorderOutput") and _is_unpadded(node):
+            keys[node.outputs[0]] = _key_of(node.outputs[0])
+            home[node.outputs[0]] = _Region(sources=[node])
+        elif _is_elementwise(node):
+            read = [value for value in node.inputs if value is not None and not _is_scalar(value)]
+            if not read or len({keys.get(value) for value in read}) > 1 or read[0] not in keys:
+                continue
+            region = _merge([home[value] for value in read], home)
+            region.nodes.add(node)
+            keys[node.outputs[0]], home[node.outputs[0]] = keys[read[0]], region
+    regions = {id(region): region for region in home.values()}.values()
+    return [r for r in regions if len(r.sources) + len(r.back()) > len(r.needed())]
+
+
+def _merge(regions: list[_Region], home: dict[ir.Value, _Region]) -> _Region:
+    """Return one region in place of all of `regions`."""
+    first, *others = {id(region): region for region in regions}.values()
+    for other in others:
+        first.sources += other.sources
+        first.nodes |= other.nodes
+        home.update(dict.fromkeys(other.values(), first))
+    return first
+
+
+def _key_of(value: ir.Value) -> _Key:
+    """Return a key that equals another value's only if their shapes are known to be equal."""
+    dims = [d if isinstance(d, int) else d.value for d in value.shape or ()]
+    if not dims or None in dims:
+        return ("the shape of", str(value.name))
+    return tuple(d for d in dims if d is not None)
+
+
+def _is_blocked(node: ir.Node, op_type: str) -> bool:
+    """Return whether `node` is this operator on blocks, or between them and NCHW (not NHWC)."""
+    same = node.domain == _BLOCKED and node.op_type == op_type
+    return same and not node.attributes.get_int("channels_last", 0)
+
+
+def _is_elementwise(node: ir.Node) -> bool:
+    known = node.op_type in _ELEMENTWISE.get(node.domain, ())
+    return known and len(node.outputs) == 1
+
+
+def _is_scalar(value: ir.Value) -> bool:
+    array = array_of(value)
+    return array is not None and array.size == 1 and array.ndim <= _RANK
+
+
+def _is_unpadded(node: ir.Node) -> bool:
+    """Return whether the channels that ReorderOutput `node` gives are whole blocks.
+
+    The weights say so: those of the convolution before have as many rows as blocks have channels.
+    """
+    channels = node.attributes.get_int("channels", 0)
+    value = node.inputs[0]
+    while value is not None and (before := value.producer()) is not None:
+        if _is_blocked(before, "Conv"):
+            weight = array_of(before.inputs[1])
+            return weight is not None and len(weight) == channels
+        keeps = before.domain == _BLOCKED and before.op_type in _KEEPS_CHANNELS
+        if not keeps and not _is_elementwise(before):
+            return False
+        value = before.inputs[0]
+    return False
+
+
+def _strip(model: ir.Model, region: _Region) -> int:
+    """Let a region work on blocks; return how many reorderings fewer there are."""
+    back, needed = region.back(), region.needed()
+    inside = region.nodes | set(back)
+    for value in needed:
+        _read_reordered(model.graph, value, inside, region.sources[0])
+    for node in (*back, *region.sources):
+        node.outputs[0].replace_all_uses_with(node.inputs[0])
+    for value in region.values():
+        value.shape = None  # no longer that of the numbers in their order
+    model.graph.remove([*back, *region.sources], safe=True)
+    return len(back) + len(region.sources) - len(needed)
+
+
+def _read_reordered(graph: ir.Graph, value: ir.Value, inside: set[ir.Node], like: ir.Node) -> None:
+    """Let everything but `inside` read `value` through a ReorderOutput of its own."""
+    outside = [use for use in value.uses() if use.node not in inside]
+    node = ir.Node(_BLOCKED, "ReorderOutput", [value], like.attributes.values())
+    before = value.producer()
+    assert before is not None  # a region's values are made by its nodes
+    graph.insert_after(before, node)
+    reordered = node.outputs[0]
+    reordered.type, reordered.shape = value.type, value.shape
+    for use in outside:
+        use.node.replace_input_with(use.idx, reordered)
+    if value.is_graph_output():
+        reordered.name, value.name = value.name, f"{value.name}_blocked"
+        places = [n for n, output in enumerate(graph.outputs) if output is value]
+        for place in places:
+            graph.outputs[place] = reordered

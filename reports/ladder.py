@@ -1,0 +1,131 @@
+"""What each step from unfolded torch to the shipped file gave: accuracy, agreement, time."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.records import Measurement, Run
+from bench.speedups import measure_step
+from bench.statistics import Ratio, Verdict, judge
+from reports import units
+from reports.document import Column, Section, left, right, tabulated
+from reports.self_checks import self_check_rows
+from reports.tables import AccuracyRow, LatencyRow, accuracy_rows, latency_rows
+
+Labelled = Sequence[tuple[str, Run]]
+
+_SIGNS: dict[Verdict | None, str] = {
+    None: "",
+    "faster": "faster",
+    "slower": "slower",
+    "no difference resolved": "not resolved",
+}
+
+
+@dataclass(frozen=True)
+class LadderRow:
+    """One step at one batch size."""
+
+    step: int
+    """0 is where the ladder begins."""
+    contender: str
+    what: str
+    """What the step adds to the one before."""
+    batch_size: int
+    accuracy: AccuracyRow
+    latency: LatencyRow
+    before: Ratio | None
+    """How many times faster than the step before."""
+    verdict: Verdict | None
+    """On `before`."""
+    start: Ratio | None
+    """How many times faster than the first step."""
+
+
+def ladder_rows(run: Run) -> tuple[LadderRow, ...]:
+    """Return the steps of the run's ladder at each batch size, none for a run without one."""
+    return tuple(_rows(run))
+
+
+def _rows(run: Run) -> Iterator[LadderRow]:
+    named = {m.contender: m for m in run.measurements}
+    steps = [(one.what, named[one.contender]) for one in run.ladder if one.contender in named]
+    accuracies = {row.contender: row for row in accuracy_rows(run)}
+    latencies = {(row.contender, row.batch_size): row for row in latency_rows(run)}
+    sizes = sorted({t.batch_size for _, m in steps for t in m.timings})
+    for batch_size in sizes:
+        before: Measurement | None = None
+        for number, (what, m) in enumerate(steps):
+            latency = latencies.get((m.contender, batch_size))
+            ratio = measure_step(run, before, m, batch_size) if before else None
+            yield LadderRow(
+                step=number,
+                contender=m.contender,
+                what=what,
+                batch_size=batch_size,
+                accuracy=accuracies[m.contender],
+                latency=latency or LatencyRow(m.contender, m.status, m.reason),
+                before=ratio,
+                verdict=judge(ratio, _noise_floor(run, batch_size)) if ratio else None,
+                start=measure_step(run, steps[0][1], m, batch_size) if before else None,
+            )
+            if m.status == "ok":
+                before = m
+
+
+def _noise_floor(run: Run, batch_size: int) -> float:
+    """Return by how much the reference differed from itself; 0 where that was not timed."""
+    found = [
+        abs(row.ratio - 1)
+        for row in self_check_rows(run)
+        if row.role == "again" and row.batch_size == batch_size and row.ratio is not None
+    ]
+    return max(found, default=0.0)
+
+
+def build_ladder(column: Column, labelled: Labelled) -> Section:
+    """Return the section; it is empty for runs without a ladder."""
+    many = len(labelled) > 1
+    rows = [
+        [label if many else "", *_cells(row)] for label, run in labelled for row in ladder_rows(run)
+    ]
+    columns = (
+        column,
+        right("batch"),
+        left("step"),
+        left("contender"),
+        right("accuracy %"),
+        right("other class"),
+        right("median ms"),
+        right("× before"),
+        right("95 % interval"),
+        left("verdict"),
+        right("× first"),
+    )
+    return Section(
+        "Ladder: what each step gave",
+        table=tabulated(columns, rows),
+        caption="× before: how many times faster than the step before, × first: than the first "
+        "one, both on the same device, in the same clean rounds, with a bootstrap over rounds. "
+        "Other class: test images that get another class than from unfolded torch."
+        if rows
+        else "",
+    )
+
+
+def _cells(row: LadderRow) -> list[str]:
+    images, same = row.accuracy.agreement_images, row.accuracy.agreement_top1_equal
+    before = row.before
+    return [
+        units.count(row.batch_size),
+        row.what,
+        row.contender,
+        units.percent(row.accuracy.accuracy) if row.accuracy.status == "ok" else "",
+        units.count(images - same) if images is not None and same is not None else "",
+        units.milliseconds(row.latency.median_s)
+        if row.latency.status == "ok"
+        else row.latency.status,
+        units.ratio(before.point) if before else "",
+        units.span(units.ratio(before.low), units.ratio(before.high)) if before else "",
+        _SIGNS[row.verdict],
+        units.ratio(row.start.point) if row.start else "",
+    ]

@@ -1,0 +1,89 @@
+"""Where the time goes, as text: the top operators of each contender side by side."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+
+from bench.records_profile import ContenderProfile, OperatorTime, Profile
+from reports import units
+from reports.document import Document, Section, left, tabulated
+
+_CONTENDERS_A_TABLE = 3
+_CAPTION = (
+    "Each cell: its share of the time of all operators, ms in one run of the network, how often it "
+    "ran if not once. Each runtime's own profiler tells, and slows the network down in its own "
+    "way: compare shares within a column. Which contender is faster, bench compare says."
+)
+
+
+def build_profile(profile: Profile, top: int, nodes: bool) -> Document:
+    """Return the `top` operators of each contender, by place in the graph where `nodes`."""
+    ran = [one for one in profile.profiles if one.status == "ok"]
+    sections = []
+    for batch_size, group in groupby(sorted(ran, key=_batch_size), key=_batch_size):
+        found = list(group)
+        for start in range(0, len(found), _CONTENDERS_A_TABLE):
+            part = found[start : start + _CONTENDERS_A_TABLE]
+            sections.append(_section(part, batch_size, top, nodes))
+    if sections:
+        sections[-1] = Section(sections[-1].title, sections[-1].table, caption=_CAPTION)
+    sections += list(_failures(profile.profiles))
+    return Document(
+        f"Time by {'node' if nodes else 'operator'}: {profile.name}, "
+        f"{units.count(profile.threads)} threads",
+        tuple(sections),
+    )
+
+
+def _batch_size(profile: ContenderProfile) -> int:
+    return profile.batch_size
+
+
+def _section(
+    profiles: Sequence[ContenderProfile], batch_size: int, top: int, nodes: bool
+) -> Section:
+    cells = [list(_cells(profile, top, nodes)) for profile in profiles]
+    depth = max(len(column) for column in cells)
+    rows = [[column[i] if i < len(column) else "" for column in cells] for i in range(depth)]
+    columns = [left(profile.contender) for profile in profiles]
+    return Section(f"Batch {units.count(batch_size)}", table=tabulated(columns, rows))
+
+
+def _cells(profile: ContenderProfile, top: int, nodes: bool) -> Iterator[str]:
+    shares = summed(profile, _by_node if nodes else _by_operator)
+    for name, time_s, calls in shares[:top]:
+        times = f" ×{calls:g}" if calls != 1 else ""
+        share = 100 * time_s / profile.total_s if profile.total_s else 0.0
+        yield f"{share:4.1f} % {units.milliseconds(time_s)} {name}{times}"
+    rest = shares[top:]
+    if rest:
+        share = 100 * sum(time_s for _, time_s, _ in rest) / profile.total_s
+        yield f"{share:4.1f} % {len(rest)} more"
+    yield f"all: {units.milliseconds(profile.total_s)} ms"
+
+
+def _by_operator(one: OperatorTime) -> str:
+    return one.operator.removeprefix("aten::")
+
+
+def _by_node(one: OperatorTime) -> str:
+    return f"{_by_operator(one)} {one.node}" if one.node else _by_operator(one)
+
+
+def summed(
+    profile: ContenderProfile, key: Callable[[OperatorTime], str]
+) -> list[tuple[str, float, float]]:
+    """Return (name, seconds and calls in one run) for each value of `key`, the longest first."""
+    times: dict[str, float] = {}
+    calls: dict[str, float] = {}
+    for one in profile.operators:
+        name = key(one)
+        times[name] = times.get(name, 0.0) + one.time_s
+        calls[name] = calls.get(name, 0.0) + one.calls
+    return sorted(((n, times[n], calls[n]) for n in times), key=lambda found: -found[1])
+
+
+def _failures(profiles: Sequence[ContenderProfile]) -> Iterator[Section]:
+    reasons = {one.contender: one.reason for one in profiles if one.status != "ok"}
+    if reasons:
+        rows = [[name, reason or ""] for name, reason in reasons.items()]
+        yield Section("Not profiled", table=tabulated((left("contender"), left("reason")), rows))

@@ -1,0 +1,92 @@
+"""The ladder: every step from unfolded torch to the shipped file is exported, compared and told."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.contenders import Subject, contenders_of
+from bench.errors import ExportError
+from bench.ladder import plan_ladder
+from bench.progress import Silence
+from bench.records import Run
+from bench.runs import RunDirectory
+from bench.stages import Places, compare_run
+from bench.stages_export import export
+from exporters.export import ExportOptions
+from reports.ladder import ladder_rows
+from reports.render import render
+
+
+@pytest.fixture(scope="module")
+def climbed(
+    trained_run: RunDirectory, trained_places: Places, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunDirectory, Run]:
+    """A copy of the trained run, compared step by step."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("ladder") / trained_run.name
+    shutil.copytree(trained_run.path, folder)
+    run = RunDirectory(folder)
+    settings = ["export.passes=[default]", "compare.devices=[cpu]", "compare.batch_sizes=[2]"]
+    return run, compare_run(run, settings, trained_places, Silence(), ladder=True)
+
+
+def test_every_step_is_a_contender_in_order(climbed: tuple[RunDirectory, Run]) -> None:
+    _, record = climbed
+    assert [(step.contender, step.what) for step in record.ladder] == [
+        ("torch/unfolded/cpu", "torch, as trained"),
+        ("torch/folded/cpu", "BatchNorm folded"),
+        ("ort/plain/cpu", "torch.onnx.export by itself"),
+        ("ort/bare/cpu", "folded, then exported"),
+        ("ort/folded/cpu", "+ pass mish"),
+    ]
+    assert all(m.status == "ok" for m in record.measurements), record.measurements
+
+
+def test_the_steps_are_told_with_what_each_gave(climbed: tuple[RunDirectory, Run]) -> None:
+    _, record = climbed
+    rows = ladder_rows(record)
+    assert [row.step for row in rows] == [0, 1, 2, 3, 4]
+    assert rows[0].before is None
+    assert all(row.latency.median_s for row in rows)
+    assert len({row.accuracy.correct for row in rows}) == 1
+    text = render(record, "md")
+    assert "Ladder: what each step gave" in text
+    assert "+ pass mish" in text
+
+
+def test_only_the_shipped_file_has_the_rewritten_graph(climbed: tuple[RunDirectory, Run]) -> None:
+    run, _ = climbed
+    made = {a.variant: a for a in run.artifacts()}
+    assert made["plain"].batchnorm_nodes == 0
+    assert made["plain"].fold.batchnorms_after == made["plain"].fold.batchnorms_before
+    assert made["bare"].node_count < made["folded"].node_count
+    assert made["folded"].ladder_step is None
+    assert Path(run.path / made["bare"].path).name.endswith(".bare.onnx")
+
+
+def test_steps_are_left_out_of_other_comparisons(climbed: tuple[RunDirectory, Run]) -> None:
+    run, _ = climbed
+    subject = Subject(run.path, run.checkpoint(), run.artifacts())
+    assert [c.variant for c in contenders_of(subject, "ort", "cpu")] == ["folded"]
+
+
+def test_steps_are_not_exported_again(
+    climbed: tuple[RunDirectory, Run], trained_places: Places
+) -> None:
+    run, _ = climbed
+    before = {a.variant: a.inputs_sha256 for a in run.artifacts()}
+    export(run, ["export.passes=[default]"], trained_places, Silence())
+    assert {a.variant: a.inputs_sha256 for a in run.artifacts()} == before
+
+
+def test_without_folding_there_is_no_ladder(climbed: tuple[RunDirectory, Run]) -> None:
+    run, _ = climbed
+    (shipped,) = (a for a in run.artifacts() if a.ladder_step is None)
+    with pytest.raises(ExportError, match="leave --no-fold-bn out"):
+        plan_ladder(shipped, ExportOptions(False, 20, ("strip_metadata",)))
+
+
+def test_a_run_without_a_ladder_has_no_such_section(climbed: tuple[RunDirectory, Run]) -> None:
+    _, record = climbed
+    assert "Ladder" not in render(record.model_copy(update={"ladder": ()}), "md")
