@@ -208,7 +208,8 @@ def test_each_option_for_the_cpu_gives_the_same_answers_at_changing_batch_sizes(
     try:
         session = backend.open(source, device="cpu", threads=1, options=options)
     except BackendError as error:
-        assert "pip install" in str(error)
+        if "pip install" not in str(error):
+            raise
         pytest.skip(str(error))
     expected = answers(backend, network)(images)
     with session:
