@@ -58,6 +58,7 @@ setup(
     ],
     extras_require={
         "loadgen": ["mlcommons-loadgen>=6.0"],
+        "openvino": ["openvino>=2025.2"],
         "test": [
             "pytest>=8.3",
             "hypothesis>=6.120",
@@ -65,6 +66,7 @@ setup(
             "build>=1.2",
             "packaging>=24",
             "setuptools>=77",
+            "openvino>=2025.2",
             # There are wheels for Linux on x86-64, for macOS and for Windows.
             "mlcommons-loadgen>=6.0; platform_machine != 'aarch64'",
         ],

@@ -12,6 +12,7 @@ FILES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py")
 LINES_AT_MOST = 300
 
 HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "sklearn"}
+HEAVY |= {"openvino"}
 
 # For each part: which of ours it may import, and which heavy packages. Lighter third-party packages
 # are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
@@ -99,7 +100,10 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.schedule": (PLAIN | {"bench.statistics", "bench.speedups"}, set()),
     "bench.preprocessing": (PLAIN, set()),
     "bench.datasets": (PLAIN | {"bench.datasets"}, {"torchvision", "sklearn"}),
-    "bench.backends": (PLAIN | {"bench.backends", "bench.host_files"}, {"torch", "onnxruntime"}),
+    "bench.backends": (
+        PLAIN | {"bench.backends", "bench.host_files"},
+        {"torch", "onnxruntime", "openvino"},
+    ),
     "models": (
         PLAIN | {"models", "bench.registry", "bench.datasets"},
         {"torch", "torchvision", "timm"},
