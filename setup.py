@@ -57,6 +57,7 @@ setup(
         "matplotlib>=3.9",
     ],
     extras_require={
+        "tune": ["optuna>=4.2"],
         "loadgen": ["mlcommons-loadgen>=6.0"],
         "test": [
             "pytest>=8.3",
@@ -64,6 +65,7 @@ setup(
             "jsonschema>=4.23",
             "build>=1.2",
             "packaging>=24",
+            "optuna>=4.2",
             "setuptools>=77",
             # There are wheels for Linux on x86-64, for macOS and for Windows.
             "mlcommons-loadgen>=6.0; platform_machine != 'aarch64'",
