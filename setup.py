@@ -57,6 +57,7 @@ setup(
         "matplotlib>=3.9",
     ],
     extras_require={
+        "tune": ["optuna>=4.2"],
         "loadgen": ["mlcommons-loadgen>=6.0"],
         "openvino": ["openvino>=2025.2"],
         "test": [
@@ -65,6 +66,7 @@ setup(
             "jsonschema>=4.23",
             "build>=1.2",
             "packaging>=24",
+            "optuna>=4.2",
             "setuptools>=77",
             "openvino>=2025.2",
             # There are wheels for Linux on x86-64, for macOS and for Windows.

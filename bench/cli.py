@@ -19,6 +19,7 @@ from bench.cli_predict import predict
 from bench.cli_probe import probe
 from bench.cli_profile import profile
 from bench.cli_train import run_all, train
+from bench.cli_tune import tune
 from bench.errors import BenchError
 from bench.options import (
     data_option,
@@ -123,7 +124,7 @@ def report(names: tuple[str, ...], form: "Format", places: "Places", as_json: bo
     click.echo(render([run.results() for run in runs], "json" if as_json else form))
 
 
-for command in (train, run_all, compare, diff, profile, plot):
+for command in (train, tune, run_all, compare, diff, profile, plot):
     cli.add_command(command)
 for command in (predict, features, probe, errors, homework):
     cli.add_command(command)

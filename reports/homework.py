@@ -16,6 +16,19 @@ from reports.units import percent, plain
 
 
 @dataclass(frozen=True)
+class TuningRow:
+    """One line of the homework's tuning: a training on a part of the images, and its last loss."""
+
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    loss: float
+    """Mean training loss of the last epoch."""
+    printed: bool
+    """Whether a cell of the notebook printed it; otherwise its prose has it in a table."""
+
+
+@dataclass(frozen=True)
 class Reference:
     """What the homework reports of one network."""
 
@@ -31,6 +44,9 @@ class Reference:
     """Configuration key path -> value with which the code ran."""
     losses: tuple[float, ...]
     """Mean training loss of each epoch, from the first."""
+    tuning_images: int
+    """Training images that its tuning used."""
+    tuning: tuple[TuningRow, ...]
 
 
 @dataclass(frozen=True)
@@ -48,10 +64,21 @@ def _read() -> dict[str, Any]:
 @cache
 def references() -> Mapping[str, Reference]:
     """Return the reported figures of problem 4 by model name."""
-    return {
-        name: Reference(model=name, **{**entry, "losses": tuple(entry["losses"])})
-        for name, entry in _read()["models"].items()
-    }
+    return {name: _reference(name, entry) for name, entry in _read()["models"].items()}
+
+
+def _reference(name: str, entry: Mapping[str, Any]) -> Reference:
+    tuning = entry["tuning"]
+    rows = tuple(
+        TuningRow(rate, size, epochs, loss, kind == "printed")
+        for kind in ("table", "printed")
+        for rate, size, epochs, loss in tuning[kind]
+    )
+    return Reference(
+        model=name,
+        tuning_images=tuning["images"],
+        **{**entry, "losses": tuple(entry["losses"]), "tuning": rows},
+    )
 
 
 def other_figures() -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ HEAVY |= {"openvino"}
 # are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
 GROUND = {"bench", "bench.errors"}
 RECORDS = {"bench.records", "bench.record_base", "bench.records_profile", "bench.records_machine"}
+RECORDS |= {"bench.records_search"}
 CONFIG = {"bench.config", "bench.config_base", "bench.config_training"}
 PLAIN = GROUND | RECORDS | CONFIG | {"bench.progress", "bench.storage"}
 RULES: dict[str, tuple[set[str], set[str]]] = {
@@ -26,6 +27,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.records_timing": (GROUND | {"bench.record_base"}, set()),
     "bench.records_scenarios": (GROUND | {"bench.record_base"}, set()),
     "bench.records_machine": ({"bench.record_base"}, set()),
+    "bench.records_search": ({"bench.record_base"}, set()),
+    "bench.search": (GROUND | {"bench.records_search"}, set()),
     "bench.records_images": (GROUND | {"bench.record_base"}, set()),
     "bench.records_transfer": (GROUND | {"bench.record_base", "bench.records_images"}, set()),
     "bench.records": (
