@@ -32,7 +32,7 @@ setup(
         "models",
         "reports",
     ],
-    package_data={"configs": ["*.yaml"], "reports": ["homework.json"]},
+    package_data={"configs": ["*.yaml"], "reports": ["homework.json", "templates/*"]},
     install_requires=[
         "torch>=2.11",
         "torchvision>=0.26",
@@ -45,6 +45,8 @@ setup(
         "scikit-learn>=1.5",
         "click>=8.1",
         "tabulate>=0.9",
+        "jinja2>=3.1",
+        "markupsafe>=2.1",
         "pydantic>=2.10",
         "ruamel.yaml>=0.18",
         "safetensors>=0.5",
@@ -72,6 +74,7 @@ setup(
             # There are wheels for Linux on x86-64, for macOS and for Windows.
             "mlcommons-loadgen>=6.0; platform_machine != 'aarch64'",
         ],
+        "browser": ["playwright>=1.50"],  # drives a Chromium that is there already
         "lint": ["ruff>=0.9", "mypy>=1.14"],
     },
     entry_points={"console_scripts": ["bench = bench.cli:main"]},

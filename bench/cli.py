@@ -18,6 +18,7 @@ from bench.cli_plot import plot
 from bench.cli_predict import predict
 from bench.cli_probe import probe
 from bench.cli_profile import profile
+from bench.cli_report import history, report
 from bench.cli_train import run_all, train
 from bench.cli_tune import tune
 from bench.errors import BenchError
@@ -33,7 +34,6 @@ from bench.options import (
 
 if TYPE_CHECKING:
     from bench.stages import Places
-    from reports.render import Format
 
 
 class _Group(click.Group):
@@ -103,28 +103,7 @@ def export(
         raise click.ClickException("an artifact does not compute what its checkpoint does (above)")
 
 
-@cli.command()
-@run_argument
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["terminal", "md", "json"]),
-    default="terminal",
-    show_default=True,
-)
-@shared_options
-def report(names: tuple[str, ...], form: "Format", places: "Places", as_json: bool) -> None:
-    """Print the report of each RUN from its stored records.
-
-    Without RUN, the newest compared run of each config is taken.
-    """
-    from reports.render import render
-
-    runs = steps.choose_runs(names, places, compared=not names)
-    click.echo(render([run.results() for run in runs], "json" if as_json else form))
-
-
-for command in (train, tune, run_all, compare, diff, profile, plot):
+for command in (train, tune, run_all, compare, report, history, diff, profile, plot):
     cli.add_command(command)
 for command in (predict, features, probe, errors, homework):
     cli.add_command(command)

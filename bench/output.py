@@ -1,6 +1,8 @@
 """What the commands print on stdout: for people, or as JSON for machines."""
 
 import json
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -59,13 +61,25 @@ def print_report(records: "Sequence[Run]", as_json: bool) -> None:
     """Print the report of all records as one."""
     from reports.render import render
 
-    click.echo(render(records, "json" if as_json else "terminal"))
+    if as_json:
+        click.echo(render(records, "json"))
+    else:
+        click.echo(render(records, "terminal", colour=wants_colour()))
+
+
+def wants_colour() -> bool:
+    """Return whether stdout is a terminal whose user did not ask for plain text.
+
+    Source: no-color.org.
+    """
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def print_written(runs: "Sequence[RunDirectory]", as_json: bool) -> None:
-    """Say where results and report are; on stderr when stdout holds JSON."""
+    """Say where results and reports are, the page last; on stderr when stdout holds JSON."""
     for run in runs:
-        click.echo(f"written: {run.path / 'results.json'}, {run.path / 'report.md'}", err=as_json)
+        kept = f"{run.path / 'results.json'}, {run.path / 'report.md'}"
+        click.echo(f"written: {kept}, {run.path / 'report.html'}", err=as_json)
 
 
 def fail_loudly(records: "Sequence[Run]") -> None:

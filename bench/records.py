@@ -256,6 +256,7 @@ class Run(Record):
     evaluation_protocol: Protocol
     evaluation_sha256: Sha256
     """Of the uint8 images and labels that every contender was given."""
+    labels: tuple[int, ...] | None = None  # the true class index of each of those images
     rounds: int
     """Clean rounds wanted at each batch size."""
     budget_s: float | None = None

@@ -2,7 +2,8 @@
 
 ``runs/deep_mish-003/`` holds ``run.json`` (what it is), ``resume.pt`` (while training),
 ``weights.safetensors`` and ``checkpoint.json``, ``artifacts/*.onnx`` and ``artifacts.json``,
-``results.json`` and ``report.md``. Every file is whole or not there.
+``results.json``, ``profile.json``, ``report.md`` and ``report.html``. Every file is whole
+or not there.
 """
 
 import json
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 
 from bench.errors import RunError, UnknownNameError, nearest
 from bench.records import SCHEMA_VERSION, Artifact, Checkpoint, Record, Run
+from bench.records_profile import Profile
 from bench.storage import file_sha256, write_text
 
 R = TypeVar("R", bound=Record)
@@ -144,9 +146,16 @@ class RunDirectory:
         """Write the record of a comparison; return its path."""
         return self._write("results.json", run.model_dump_json())
 
-    def write_report(self, markdown: str) -> Path:
-        """Write the Markdown report; return its path."""
-        return self._write("report.md", markdown)
+    def profile(self) -> Profile | None:
+        """Return where the time goes; None when that was not recorded."""
+        path = self.path / "profile.json"
+        if not path.is_file():
+            return None
+        return _parse_record(Profile, self._read(path, "has no profile"), str(path))
+
+    def write_report(self, markdown: str, page: str) -> tuple[Path, Path]:
+        """Write the report as Markdown and as an HTML page; return their paths."""
+        return self._write("report.md", markdown), self._write("report.html", page)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -226,6 +235,24 @@ def newest_runs(root: Path, compared: bool = False) -> tuple[RunDirectory, ...]:
     if not newest:
         raise RunError(f"no trained run in {root}: train one with bench train NAME (bench list)")
     return tuple(newest.values())
+
+
+def compared_runs(root: Path, configs: Sequence[str] = ()) -> tuple[RunDirectory, ...]:
+    """Return every compared run in `root`, of the configurations `configs` where any are named.
+
+    Raises RunError when there is none, UnknownNameError for a configuration without one.
+    """
+    found = [run for run in list_runs(root) if run.is_compared()]
+    known = list(dict.fromkeys(run.config_name for run in found))
+    if not known:
+        raise RunError(f"no compared run in {root}: measure one with bench compare")
+    for name in configs:
+        if name not in known:
+            raise UnknownNameError(
+                f"no compared run of config {name!r} in {root}{nearest(name, known)} "
+                f"(configs: {', '.join(known)})"
+            )
+    return tuple(run for run in found if not configs or run.config_name in configs)
 
 
 def _find_run(root: Path, name: str) -> RunDirectory:

@@ -120,6 +120,7 @@ def compare_run(
             data=data.info,
             evaluation_protocol=evaluation.protocol,
             evaluation_sha256=sha256,
+            labels=tuple(evaluation.labels.tolist()),
             rounds=settings.rounds,
             budget_s=settings.budget_s,
             foreign_load_cores=foreign_load_cores,
@@ -130,7 +131,7 @@ def compare_run(
         )
     try:
         run.write_results(record)
-        run.write_report(render(record, "md"))
+        run.write_report(render(record, "md"), render(record, "html"))
     except RunError:
         listener.note(render(record, "terminal"))  # what was measured must not be lost with it
         raise

@@ -45,6 +45,7 @@ def _history(title: str, run: Run) -> Section:
         caption="Mean training loss of each epoch; training accuracy is of augmented images, "
         "counted while the weights change.",
         detail=True,
+        key="training",
     )
 
 
