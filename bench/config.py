@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from bench.records import Protocol, Target
+from bench.records_quantization import Quantize
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
@@ -141,6 +142,17 @@ class ExportSection(Section):
     target, none: only notes are removed from the file, as always."""
     images: Annotated[int, Field(ge=1)] = 1000
     """Test images on which folding and parity are proven."""
+    quantize: Quantize = "none"
+    """Lower precision of a second file, made from the one in float32. int8: convolutions and matrix
+    products in int8; int8_tables: the same, and what lies between them as tables, which onnxruntime
+    computes faster on a CPU and other runtimes may not; float16: everything, for a GPU."""
+    max_drop_points: Annotated[float, Field(ge=0, le=100)] = 0.5
+    """Percentage points of accuracy that a lower precision may cost. As many nodes are in int8 as
+    that allows on training images; a file that costs more is not benchmarked."""
+    calibration_images: Positive = 512
+    """Training images from which the ranges of tensors follow; at most half of all."""
+    judged_images: Positive = 2000
+    """Other training images, on which the drop is measured and nodes are chosen."""
 
 
 class CompareSection(Section):

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bench.record_base import Record as Record
+from bench.records_quantization import QuantizationReport
 from bench.records_timing import Block as Block
 from bench.records_timing import Boundary as Boundary
 from bench.records_timing import Clocks as Clocks
@@ -189,6 +190,10 @@ class Artifact(Record):
     fold: FoldReport
     passes: tuple[PassReport, ...]
     parity: Parity
+    """Of a file in lower precision: of the float32 file that it was made from."""
+    precision: str = "float32"
+    quantization: QuantizationReport | None = None
+    """None for a file in float32."""
     export_s: float
 
 

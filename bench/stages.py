@@ -17,6 +17,7 @@ from bench.errors import DataError, RunError
 from bench.interference import measure_foreign_load
 from bench.preprocessing import preprocess
 from bench.progress import Listener
+from bench.quantizing import quantize
 from bench.records import Artifact, Checkpoint, Device, Preprocessing, Run
 from bench.registry import DATASETS, MODELS
 from bench.run_settings import fixed_by_training, settings_of
@@ -82,7 +83,10 @@ def export(
     places: Places,
     listener: Listener,
 ) -> Artifact:
-    """Export the run's network as its configuration says, overridden by `overrides`."""
+    """Export the run's network as its configuration says, overridden by `overrides`.
+
+    Returns the artifact in the precision asked for; one in float32 is always made, too.
+    """
     from exporters.export import ExportOptions, export_checkpoint, hash_inputs
     from exporters.rewriting import choose_passes
     from models._checkpoint import load_checkpoint
@@ -97,14 +101,16 @@ def export(
     asked = config.export
     passes = choose_passes(asked.passes, asked.target, asked.fold_bn)
     options = ExportOptions(asked.fold_bn, asked.opset, passes, asked.target)
-    made = _find_artifact(run, hash_inputs(checkpoint, images, options))
-    if made is not None:
-        listener.note(f"{run.path / made.path} is exported already with these settings")
-        return made
-    listener.note(f"exporting {run.name} ({options.variant})")
     with run.locked():
-        artifact = export_checkpoint(module, checkpoint, run.path, images, options)
-        run.write_artifact(artifact)
+        artifact = run.find_artifact(hash_inputs(checkpoint, images, options))
+        if artifact is not None:
+            listener.note(f"{run.path / artifact.path} is exported already with these settings")
+        else:
+            listener.note(f"exporting {run.name} ({options.variant})")
+            artifact = export_checkpoint(module, checkpoint, run.path, images, options)
+            run.write_artifact(artifact)
+        if asked.quantize != "none":
+            artifact = quantize(run, checkpoint, config, data, artifact, listener)
     return artifact
 
 
@@ -163,20 +169,6 @@ def compare_run(
         listener.note(render(record, "terminal"))  # what was measured must not be lost with it
         raise
     return record
-
-
-def _find_artifact(run: RunDirectory, inputs_sha256: str) -> Artifact | None:
-    """Return the artifact that was made from the same inputs and is still whole."""
-    try:
-        artifacts = run.artifacts()
-    except RunError:
-        return None  # a damaged list is replaced by the export that follows
-    for artifact in artifacts:
-        path = run.path / artifact.path
-        same = artifact.inputs_sha256 == inputs_sha256 and path.is_file()
-        if same and file_sha256(path) == artifact.sha256:
-            return artifact
-    return None
 
 
 def _train_into(

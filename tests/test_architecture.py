@@ -16,13 +16,17 @@ HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "o
 # For each part: which of ours it may import, and which heavy packages. Lighter third-party packages
 # are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
 GROUND = {"bench", "bench.errors"}
-RECORDS = {"bench.records", "bench.records_profile"}
+RECORDS = {"bench.records", "bench.records_profile", "bench.records_quantization"}
 PLAIN = GROUND | RECORDS | {"bench.config", "bench.progress", "bench.storage"}
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.errors": (set(), set()),
     "bench.record_base": (GROUND, set()),
     "bench.records_timing": (GROUND | {"bench.record_base"}, set()),
-    "bench.records": (GROUND | {"bench.record_base", "bench.records_timing"}, set()),
+    "bench.records_quantization": (GROUND | {"bench.record_base"}, set()),
+    "bench.records": (
+        GROUND | {"bench.record_base", "bench.records_timing", "bench.records_quantization"},
+        set(),
+    ),
     "bench.registry": (GROUND, set()),
     "bench.storage": (GROUND, set()),
     "bench.progress": (GROUND, set()),

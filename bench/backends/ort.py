@@ -13,6 +13,7 @@ from bench.backends._ort_profile import read_profile
 from bench.errors import BackendError, one_line
 from bench.records import Device
 from bench.records_profile import OperatorTime
+from bench.records_quantization import PRECISION
 
 FORMAT: Format = "onnx"
 OPTIONS: dict[str, str] = {}
@@ -25,8 +26,6 @@ _SILENT = 4  # what the runtime would log on the way is checked and raised here
 class OrtSession:
     """An InferenceSession called with host arrays; graph optimisation ALL, spinning as shipped."""
 
-    precision = "float32"
-
     def __init__(self, session: Any, device: Device) -> None:
         self._session: Any = session
         self._input = session.get_inputs()[0].name
@@ -34,6 +33,7 @@ class OrtSession:
         self._x: Floats | None = None
         self._y: Any = None
         self._placed: Any = None  # the IO binding that keeps input and output on the device
+        self.precision = session.get_modelmeta().custom_metadata_map.get(PRECISION, "float32")
         self.threads = session.get_session_options().intra_op_num_threads
         provider = check_provider(device, session.get_providers())
         self.device = "cpu" if device == "cpu" else "cuda:0"
