@@ -18,13 +18,14 @@ HEAVY |= {"openvino"}
 # are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
 GROUND = {"bench", "bench.errors"}
 RECORDS = {"bench.records", "bench.record_base", "bench.records_profile", "bench.records_machine"}
-RECORDS |= {"bench.records_search"}
+RECORDS |= {"bench.records_search", "bench.records_quantization"}
 CONFIG = {"bench.config", "bench.config_base", "bench.config_training"}
 PLAIN = GROUND | RECORDS | CONFIG | {"bench.progress", "bench.storage"}
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.errors": (set(), set()),
     "bench.record_base": (set(), set()),
     "bench.records_timing": (GROUND | {"bench.record_base"}, set()),
+    "bench.records_quantization": (GROUND | {"bench.record_base"}, set()),
     "bench.records_scenarios": (GROUND | {"bench.record_base"}, set()),
     "bench.records_machine": ({"bench.record_base"}, set()),
     "bench.records_search": ({"bench.record_base"}, set()),
@@ -34,7 +35,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.records": (
         GROUND
         | {"bench.record_base", "bench.records_timing", "bench.records_scenarios"}
-        | {"bench.records_machine", "bench.records_images", "bench.records_transfer"},
+        | {"bench.records_machine", "bench.records_images", "bench.records_transfer"}
+        | {"bench.records_quantization"},
         set(),
     ),
     "bench.registry": (GROUND, set()),
