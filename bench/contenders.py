@@ -203,12 +203,14 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
             yield Contender(backend, "unfolded", device, weights, sha256, size)
         yield Contender(backend, "folded", device, weights, sha256)
         return
-    if not _exported(subject):
-        reason = f"nothing is exported: bench export {subject.folder.name}"
-        yield Contender(backend, "folded", device, reason=reason, status="skipped")
     target = getattr(module, "TARGET", device)
     runs_host_files = getattr(module, "RUNS_HOST_FILES", False)
-    for artifact, variant in files_for(_exported(subject), target, runs_host_files):
+    files = list(files_for(_exported(subject), target, runs_host_files))
+    if not files:
+        what = f" for {target}" if _exported(subject) else ""
+        reason = f"nothing is exported{what}: bench export {subject.folder.name}"
+        yield Contender(backend, "folded", device, reason=reason, status="skipped")
+    for artifact, variant in files:
         yield _of_artifact(subject, artifact, Contender(backend, variant, device))
 
 
