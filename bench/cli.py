@@ -76,6 +76,12 @@ def cli() -> None:
     help="Fold BatchNorm into the layer before it, or keep it in the graph.  [default: by config]",
 )
 @export_options
+@click.option(
+    "--with-preprocess",
+    "with_preprocess",
+    is_flag=True,
+    help="Also write a file that takes a uint8 image of any size and gives probabilities.",
+)
 @data_option
 @set_option
 @shared_options
@@ -84,6 +90,7 @@ def export(
     fold_bn: bool | None,
     passes: str | None,
     target: str | None,
+    with_preprocess: bool,
     data: Path | None,
     overrides: tuple[str, ...],
     places: "Places",
@@ -93,12 +100,16 @@ def export(
 
     Without RUN, the newest run of each config is taken.
     """
-    overrides = (*overrides, *export_overrides(fold_bn, passes, target))
+    given = with_data((*overrides, *export_overrides(fold_bn, passes, target)), data)
     runs = steps.choose_runs(names, places)
-    artifacts = [steps.export(run, with_data(overrides, data), places) for run in runs]
-    output.print_artifacts(list(zip(runs, artifacts, strict=True)), as_json)
+    artifacts = [steps.export(run, given, places) for run in runs]
+    made = list(zip(runs, artifacts, strict=True))
+    output.print_artifacts(made, as_json)
     if not all(artifact.parity.passed for artifact in artifacts):
         raise click.ClickException("an artifact does not compute what its checkpoint does (above)")
+    for run, artifact in made if with_preprocess else ():
+        model = steps.put_preprocessing_inside(run, artifact, given, places)
+        output.print_image_model(run, model, as_json)
 
 
 @cli.command()

@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from bench.doctor import Finding
+    from bench.image_model import ImageModel
     from bench.records import Artifact, Measurement, Run
     from bench.records_profile import ContenderProfile
     from bench.runs import RunDirectory
@@ -53,6 +54,17 @@ def _print_artifact(run: "RunDirectory", artifact: "Artifact") -> None:
         )
     verdict = "passed" if parity.passed else f"FAILED: {parity.reason}"
     click.echo(f"  parity with torch: {verdict} ({len(parity.cases)} kinds of input)")
+
+
+def print_image_model(run: "RunDirectory", model: "ImageModel", as_json: bool) -> None:
+    """Say where the file with preprocessing inside is; on stderr when stdout holds JSON."""
+    click.echo(
+        f"{run.path / model.path}\n"
+        f"  uint8 image in, probabilities out; against preprocessing outside, on {model.images:,} "
+        f"images: same class on {model.top1_equal:,}, largest difference of a probability "
+        f"{model.max_difference:.1e}",
+        err=as_json,
+    )
 
 
 def print_report(records: "Sequence[Run]", as_json: bool) -> None:
