@@ -78,12 +78,19 @@ def cli() -> None:
     help="Fold BatchNorm into the layer before it, or keep it in the graph.  [default: by config]",
 )
 @export_options
+@click.option(
+    "--with-preprocess",
+    "with_preprocess",
+    is_flag=True,
+    help="Also write a file that takes a uint8 image of any size and gives probabilities.",
+)
 @data_option
 @set_option
 @shared_options
 def export(
     names: tuple[str, ...],
     fold_bn: bool | None,
+    with_preprocess: bool,
     data: Path | None,
     overrides: tuple[str, ...],
     places: "Places",
@@ -94,11 +101,15 @@ def export(
 
     Without RUN, the newest run of each config is taken.
     """
-    overrides = (*overrides, *export_overrides(fold_bn, **asked))
+    given = with_data((*overrides, *export_overrides(fold_bn, **asked)), data)
     runs = steps.choose_runs(names, places)
-    artifacts = [steps.export(run, with_data(overrides, data), places) for run in runs]
-    output.print_artifacts(list(zip(runs, artifacts, strict=True)), as_json)
+    artifacts = [steps.export(run, given, places) for run in runs]
+    made = list(zip(runs, artifacts, strict=True))
+    output.print_artifacts(made, as_json)
     output.fail_on_artifacts(artifacts)
+    for run, artifact in made if with_preprocess else ():
+        model = steps.put_preprocessing_inside(run, artifact, given, places)
+        output.print_image_model(run, model, as_json)
 
 
 for command in (train, tune, run_all, compare, report, history, diff, profile, plot):

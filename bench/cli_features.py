@@ -57,13 +57,13 @@ def features(
     quarters of the network's stages: layer1, layer2 and layer3 of ResNet-50, as in the homework.
     """
     from bench.feature_maps import collect_maps
-    from bench.networks import open_network, read_picture
+    from bench.networks import fit_picture, open_network, open_picture
     from bench.preprocessing import preprocess
     from bench.storage import write_with
     from reports.feature_maps import draw_feature_maps
 
     network = open_network(model, weights, download, places.runs)
-    pixels = read_picture(image, network.preprocessing)
+    pixels = fit_picture(open_picture(image), network.preprocessing)
     x = preprocess(pixels, network.preprocessing)
     asked = [layer.strip() for layer in layers.split(",")]
     written = []

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from bench.datasets._pixels import read
+from bench.datasets._pixels import fit, open_rgb, refuse_thin
 from bench.datasets._sources import check_size, unreadable
 from bench.errors import CheckpointError, UnknownNameError, nearest
 from bench.records import Preprocessing
@@ -92,8 +92,8 @@ def _pretrained(name: str, weights: str, download: bool, runs: Path) -> Network:
     )
 
 
-def read_picture(path: Path, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Return the image file as (1, 3, H, W) uint8, made to fit as the network was evaluated.
+def open_picture(path: Path) -> Image.Image:
+    """Return the image file as RGB, upright, at its own size.
 
     Raises DataError for a file that is missing, huge, damaged or no image.
     """
@@ -102,9 +102,18 @@ def read_picture(path: Path, preprocessing: Preprocessing) -> npt.NDArray[np.uin
         data = path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
-    size = preprocessing.input_shape[-1]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        pixels, _ = read(data, size, str(path), preprocessing.resize)
-    return pixels[None]
+        picture, _ = open_rgb(data, str(path))
+    return picture
+
+
+def fit_picture(picture: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+    """Return a picture as (1, 3, H, W) uint8, made to fit as the network was evaluated.
+
+    Raises DataError for one that is too long and thin for that.
+    """
+    refuse_thin(picture.size, preprocessing.resize, "the image")
+    square = fit(picture, preprocessing.input_shape[-1], preprocessing.resize)
+    return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))[None]

@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from bench.doctor import Finding
+    from bench.image_model import ImageModel
     from bench.records import Artifact, Measurement, Run
     from bench.records_profile import ContenderProfile
     from bench.records_quantization import QuantizationReport
@@ -92,6 +93,17 @@ def fail_on_artifacts(artifacts: "Sequence[Artifact]") -> None:
         report = artifact.quantization
         if report and not report.within_budget:
             raise click.ClickException(f"{artifact.path} exceeds its budget: {report.reason}")
+
+
+def print_image_model(run: "RunDirectory", model: "ImageModel", as_json: bool) -> None:
+    """Say where the file with preprocessing inside is; on stderr when stdout holds JSON."""
+    click.echo(
+        f"{run.path / model.path}\n"
+        f"  uint8 image in, probabilities out; against preprocessing outside, on {model.images:,} "
+        f"images: same class on {model.top1_equal:,}, largest difference of a probability "
+        f"{model.max_difference:.1e}",
+        err=as_json,
+    )
 
 
 def print_report(records: "Sequence[Run]", as_json: bool) -> None:

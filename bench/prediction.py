@@ -1,20 +1,44 @@
 """What a network says about single images: torch, and onnxruntime where the run was exported."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.backends import Floats, Session, Source
 from bench.environment import usable_cores
 from bench.errors import BackendError, BenchError
-from bench.networks import Network, read_picture
+from bench.image_model import (
+    ImageModel,
+    ask_image_model,
+    find_image_model,
+    open_image_model,
+)
+from bench.networks import Network, fit_picture, open_picture
 from bench.preprocessing import preprocess
-from bench.records import Artifact
+from bench.probabilities import softmax
+from bench.records import Artifact, Preprocessing
 from bench.registry import BACKENDS
+from bench.runs import RunDirectory
 from bench.storage import file_sha256
+from bench.timing import call
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One image as networks are shown it."""
+
+    picture: npt.NDArray[np.uint8]
+    """(H, W, 3) uint8, upright RGB, as large as it is."""
+    x: Floats
+    """(1, 3, H, W) float32, preprocessed."""
+
+
+Voice = Callable[[Sight], Floats]
+"""Says how likely each class is: (classes,) float32."""
 
 
 @dataclass(frozen=True)
@@ -55,66 +79,82 @@ def predict(network: Network, images: Sequence[Path], top: int) -> Iterator[Answ
     An image that cannot be read, and an artifact that does not run, become reasons.
     """
     with ExitStack() as stack:
-        sessions = {"torch": _open_torch(network, stack), **_open_artifacts(network, stack)}
+        voices = {"torch": _open_torch(network, stack), **_open_artifacts(network, stack)}
         for image in images:
             try:
-                pixels = read_picture(image, network.preprocessing)
+                sight = _look_at(image, network.preprocessing)
             except BenchError as error:
                 yield Answer(image, (), str(error))
                 continue
-            yield _answer(network, sessions, image, preprocess(pixels, network.preprocessing), top)
-
-
-def softmax(logits: Floats) -> Floats:
-    """Return probabilities (N, classes) float32 for `logits` of the same shape."""
-    raised = np.exp((logits - logits.max(1, keepdims=True)).astype(np.float64))
-    shares: Floats = (raised / raised.sum(1, keepdims=True)).astype(np.float32)
-    return shares
+            yield _answer(network, voices, image, sight, top)
 
 
 def _answer(
-    network: Network, sessions: dict[str, Session | str], image: Path, x: Floats, top: int
+    network: Network, voices: dict[str, Voice | str], path: Path, sight: Sight, top: int
 ) -> Answer:
     predictions: list[Prediction] = []
     found: dict[str, Floats] = {}
-    for name, session in sessions.items():
-        if isinstance(session, str):
-            predictions.append(Prediction(name, (), session))
+    for name, voice in voices.items():
+        if isinstance(voice, str):
+            predictions.append(Prediction(name, (), voice))
             continue
-        session.bind(x)
-        session.step()
-        session.synchronize()
-        found[name] = softmax(session.output())[0]
+        found[name] = voice(sight)
         likeliest = np.argsort(-found[name], kind="stable")[:top]
         guesses = tuple(Guess(network.classes[i], float(found[name][i])) for i in likeliest)
         predictions.append(Prediction(name, guesses))
     others = [p for name, p in found.items() if name != "torch"]
     gap = max((float(np.abs(p - found["torch"]).max()) for p in others), default=None)
-    return Answer(image, tuple(predictions), max_difference=gap)
+    return Answer(path, tuple(predictions), max_difference=gap)
 
 
-def _open_torch(network: Network, stack: ExitStack) -> Session:
+def _look_at(path: Path, preprocessing: Preprocessing) -> Sight:
+    picture = open_picture(path)
+    return Sight(
+        np.asarray(picture), preprocess(fit_picture(picture, preprocessing), preprocessing)
+    )
+
+
+def _open_torch(network: Network, stack: ExitStack) -> Voice:
     source = Source(path=Path(), build_module=lambda: network.module)
     session: Session = BACKENDS.load("torch").open(source, device="cpu", threads=usable_cores())
-    return stack.enter_context(session)
+    opened = stack.enter_context(session)
+    return lambda sight: softmax(call(opened, sight.x))[0]
 
 
-def _open_artifacts(network: Network, stack: ExitStack) -> dict[str, Session | str]:
-    """Return a session, or the reason why there is none, for each artifact of the run."""
+def _open_artifacts(network: Network, stack: ExitStack) -> dict[str, Voice | str]:
+    """Return a voice, or the reason why there is none, for each exported file of the run."""
     if network.run is None:
         return {}
-    checkpoint = network.run.checkpoint()
-    opened: dict[str, Session | str] = {}
-    for artifact in network.run.artifacts():
+    run, checkpoint = network.run, network.run.checkpoint()
+    opened: dict[str, Voice | str] = {}
+    for artifact in run.artifacts():
         name = f"ort/{artifact.variant}"
         try:
-            source = _source(network.run.path, artifact, checkpoint.sha256)
-            backend = BACKENDS.load("ort")
-            session: Session = backend.open(source, device="cpu", threads=usable_cores())
-            opened[name] = stack.enter_context(session)
+            opened[name] = _open_artifact(run.path, artifact, checkpoint.sha256, stack)
         except BenchError as error:
             opened[name] = str(error)
+    try:
+        model = find_image_model(run)
+        if model is not None:
+            name = f"ort/{model.variant}, preprocessing inside"
+            opened[name] = _open_image_model(run, model, stack)
+    except BenchError as error:
+        opened["ort, preprocessing inside"] = str(error)
     return opened
+
+
+def _open_artifact(
+    folder: Path, artifact: Artifact, checkpoint_sha256: str, stack: ExitStack
+) -> Voice:
+    source = _source(folder, artifact, checkpoint_sha256)
+    session: Session = BACKENDS.load("ort").open(source, device="cpu", threads=usable_cores())
+    opened = stack.enter_context(session)
+    return lambda sight: softmax(call(opened, sight.x))[0]
+
+
+def _open_image_model(run: RunDirectory, model: ImageModel, stack: ExitStack) -> Voice:
+    opened = stack.enter_context(open_image_model(run, model))
+    return lambda sight: ask_image_model(opened, sight.picture)
 
 
 def _source(folder: Path, artifact: Artifact, checkpoint_sha256: str) -> Source:

@@ -6,6 +6,7 @@ from typing import Any
 
 from bench.config import Config
 from bench.datasets import ImageSet
+from bench.image_model import ImageModel, export_image_model
 from bench.image_sets import load_data
 from bench.ladder import plan_ladder
 from bench.preprocessing import preprocess
@@ -89,6 +90,22 @@ def export_with(prepared: Exporting, options: Any, listener: Listener) -> Artifa
         artifact = export_checkpoint(prepared.module, checkpoint, run.path, images, options)
         run.write_artifact(artifact)
     return artifact
+
+
+def put_preprocessing_inside(
+    run: RunDirectory,
+    artifact: Artifact,
+    overrides: Sequence[str],
+    places: Places,
+    listener: Listener,
+) -> ImageModel:
+    """Write the exported network once more, with its preprocessing inside the file."""
+    checkpoint = run.checkpoint()
+    config = settings_of(run, checkpoint, overrides)
+    data = load_data(config.data, places.cache, listener)
+    pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
+    with run.locked():
+        return export_image_model(run, checkpoint, artifact, pixels)
 
 
 def export_ladder(

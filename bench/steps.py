@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from bench.image_model import ImageModel
     from bench.records import Artifact, Run
     from bench.records_profile import Profile
     from bench.runs import RunDirectory
@@ -40,6 +41,17 @@ def export(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "
 
     with listening() as listener:
         return stages_export.export(run, overrides, places, listener)
+
+
+def put_preprocessing_inside(
+    run: "RunDirectory", artifact: "Artifact", overrides: Sequence[str], places: "Places"
+) -> "ImageModel":
+    """Write one exported network with its preprocessing inside the file."""
+    from bench import stages_export
+    from bench.console import listening
+
+    with listening() as listener:
+        return stages_export.put_preprocessing_inside(run, artifact, overrides, places, listener)
 
 
 def compare(

@@ -35,21 +35,31 @@ _FILTERS = {
 def read(data: bytes, size: int, origin: str, resize: Resize = COVER) -> tuple[Pixels, str]:
     """Return the image in `data` as (3, size, size) uint8 RGB, and its file format.
 
-    EXIF rotation is applied, 16-bit grey keeps its upper 8 bits, what is transparent becomes white,
-    and `resize` says how it is made to fit. Raises DataError that names `origin` when the image is
-    damaged, huge or of another kind.
+    It is what `open_rgb` gives, made to fit as `resize` says. Raises DataError that names `origin`
+    when the image is damaged, huge or of another kind.
+    """
+    rgb, kind = open_rgb(data, origin)
+    refuse_thin(rgb.size, resize, origin)
+    return _channels_first(fit(rgb, size, resize)), kind
+
+
+def open_rgb(data: bytes, origin: str) -> tuple[Image.Image, str]:
+    """Return the image in `data` as upright RGB at its own size, and its file format.
+
+    EXIF rotation is applied, 16-bit grey keeps its upper 8 bits, what is transparent becomes white.
+    Raises DataError that names `origin` when the image is damaged, huge or of another kind.
     """
     image = _opened(data, origin)
     kind = image.format or "unknown"
     try:
         upright = ImageOps.exif_transpose(image)
         rgb = _rgb(upright, origin)
+        rgb.load()
     except DataError:
         raise
     except Exception as error:  # decoders raise all kinds of errors for a damaged file
         raise _damaged(origin, error) from error
-    _refuse_thin(rgb.size, resize, origin)
-    return _channels_first(fit(rgb, size, resize)), kind
+    return rgb, kind
 
 
 def fit(image: Image.Image, size: int, resize: Resize = COVER) -> Image.Image:
@@ -162,7 +172,7 @@ def _channels_first(image: Image.Image) -> Pixels:
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def _refuse_thin(size: tuple[int, int], resize: Resize, origin: str) -> None:
+def refuse_thin(size: tuple[int, int], resize: Resize, origin: str) -> None:
     """Raise DataError for an image that would take too much memory once its shorter side fits."""
     if resize.shorter_side is None or Image.MAX_IMAGE_PIXELS is None:
         return
