@@ -74,7 +74,7 @@ def history(
     Each machine stands for itself: no figure is set against another machine's. Without CONFIG, all
     that were compared are taken.
     """
-    from bench.runs import compared_runs
+    from bench.run_finding import compared_runs
     from reports.history_page import render_history
 
     records = [run.results() for run in compared_runs(places.runs, configs)]
