@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.errors import UnknownNameError, nearest
+from bench.errors import RunError, UnknownNameError, nearest
 from bench.runs import RunDirectory, list_runs
 
 
