@@ -83,23 +83,21 @@ def cli() -> None:
 def export(
     names: tuple[str, ...],
     fold_bn: bool | None,
-    passes: str | None,
-    target: str | None,
     data: Path | None,
     overrides: tuple[str, ...],
     places: "Places",
     as_json: bool,
+    **asked: Any,
 ) -> None:
-    """Export each RUN as one checked .onnx file.
+    """Export each RUN as one checked .onnx file, and as one in lower precision with --quantize.
 
     Without RUN, the newest run of each config is taken.
     """
-    overrides = (*overrides, *export_overrides(fold_bn, passes, target))
+    overrides = (*overrides, *export_overrides(fold_bn, **asked))
     runs = steps.choose_runs(names, places)
     artifacts = [steps.export(run, with_data(overrides, data), places) for run in runs]
     output.print_artifacts(list(zip(runs, artifacts, strict=True)), as_json)
-    if not all(artifact.parity.passed for artifact in artifacts):
-        raise click.ClickException("an artifact does not compute what its checkpoint does (above)")
+    output.fail_on_artifacts(artifacts)
 
 
 @cli.command()

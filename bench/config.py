@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from bench.config_base import Positive, Section, Seed, Threads
 from bench.config_training import TrainSection
 from bench.records import Protocol, Resize, Target
+from bench.records_quantization import Quantize
 from bench.records_scenarios import Scenario
 
 Channels = tuple[float, float, float]
@@ -121,6 +122,17 @@ class ExportSection(Section):
     target, none: only notes are removed from the file, as always."""
     images: Annotated[int, Field(ge=1)] = 1000
     """Test images on which folding and parity are proven."""
+    quantize: Quantize = "none"
+    """Lower precision of a second file, made from the one in float32. int8: convolutions and matrix
+    products in int8; int8_tables: the same, and what lies between them as tables, which onnxruntime
+    computes faster on a CPU and other runtimes may not; float16: everything, for a GPU."""
+    max_drop_points: Annotated[float, Field(ge=0, le=100)] = 0.5
+    """Percentage points of accuracy that a lower precision may cost. As many nodes are in int8 as
+    that allows on training images; a file that costs more is not benchmarked."""
+    calibration_images: Positive = 512
+    """Training images from which the ranges of tensors follow; at most half of all."""
+    judged_images: Positive = 2000
+    """Other training images, on which the drop is measured and nodes are chosen."""
 
 
 class LoadgenSection(Section):

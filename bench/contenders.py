@@ -223,12 +223,22 @@ def _of_artifact(subject: Subject, artifact: Artifact, contender: Contender) -> 
     path = subject.folder / artifact.path
     contender.path, contender.source_sha256 = path, artifact.sha256
     contender.size_bytes = artifact.size_bytes
-    flag = "--no-fold-bn" if artifact.variant.startswith("unfolded") else "--fold-bn"
-    again = f"bench export {subject.folder.name} {flag} --target {artifact.target}"
+    again = f"bench export {subject.folder.name} {_how_to_export(artifact)}"
     if artifact.checkpoint_sha256 != subject.checkpoint.sha256:
         contender.fail(f"it was exported from other weights than the run's: {again}")
     elif not path.is_file() or file_sha256(path) != artifact.sha256:
         contender.fail(f"{artifact.path} is missing or is not the file that was exported: {again}")
     elif not artifact.parity.passed:
         contender.fail(f"it does not compute what the checkpoint does: {artifact.parity.reason}")
+    elif artifact.quantization and not artifact.quantization.within_budget:
+        contender.fail(f"it exceeds its budget of accuracy: {artifact.quantization.reason}")
     return contender
+
+
+def _how_to_export(artifact: Artifact) -> str:
+    """Return the options with which an artifact is made again."""
+    if artifact.quantization is not None:
+        said = f"--quantize {artifact.variant.partition('.')[0]}"
+    else:
+        said = "--no-fold-bn" if artifact.variant.startswith("unfolded") else "--fold-bn"
+    return said if artifact.target == "cpu" else f"{said} --target {artifact.target}"

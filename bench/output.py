@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from bench.doctor import Finding
     from bench.records import Artifact, Measurement, Run
     from bench.records_profile import ContenderProfile
+    from bench.records_quantization import QuantizationReport
     from bench.runs import RunDirectory
 
 
@@ -52,7 +53,43 @@ def _print_artifact(run: "RunDirectory", artifact: "Artifact") -> None:
             f"same class on {a.top1_equal:,} of {a.images:,} images"
         )
     verdict = "passed" if parity.passed else f"FAILED: {parity.reason}"
-    click.echo(f"  parity with torch: {verdict} ({len(parity.cases)} kinds of input)")
+    of = "" if artifact.quantization is None else " of the float32 file"
+    click.echo(f"  parity{of} with torch: {verdict} ({len(parity.cases)} kinds of input)")
+    if artifact.quantization is not None:
+        _print_quantization(artifact.precision, artifact.quantization)
+
+
+def _print_quantization(precision: str, report: "QuantizationReport") -> None:
+    c = report.closeness
+    for trial in report.trials:
+        t = trial.closeness
+        click.echo(
+            f"  ranges by {trial.method}: accuracy {-t.drop_points():+.2f} points, KL "
+            f"{t.kl_nats:.1e}{' (taken)' if trial.method == report.method else ''}"
+        )
+    for node in report.nodes:
+        where = precision if node.quantized else "float32"
+        click.echo(f"  {node.node}: {where} (alone KL {node.alone.kl_nats:.1e}; {node.reason})")
+    if report.tables:
+        click.echo(f"  {report.tables} chains of element-wise operators written as tables")
+    click.echo(
+        f"  {precision} against float32: {c.correct_after:,} instead of {c.correct_before:,} right "
+        f"of {c.images:,} training images ({report.untrained_images:,} of them held out while "
+        f"training), same class on {c.top1_equal:,}, largest difference "
+        f"{c.max_rel_difference:.2e} of the largest logit"
+    )
+    verdict = "kept" if report.within_budget else f"EXCEEDED: {report.reason}"
+    click.echo(f"  budget of {report.max_drop_points:g} percentage points: {verdict}")
+
+
+def fail_on_artifacts(artifacts: "Sequence[Artifact]") -> None:
+    """Exit with 1 when a file is not what it should be; why is printed above."""
+    if not all(artifact.parity.passed for artifact in artifacts):
+        raise click.ClickException("an artifact does not compute what its checkpoint does (above)")
+    for artifact in artifacts:
+        report = artifact.quantization
+        if report and not report.within_budget:
+            raise click.ClickException(f"{artifact.path} exceeds its budget: {report.reason}")
 
 
 def print_report(records: "Sequence[Run]", as_json: bool) -> None:

@@ -114,6 +114,19 @@ class RunDirectory:
             raise RunError(f"{path}: is not a list of artifacts: export the run again")
         return tuple(_parse_record(Artifact, json.dumps(item), str(path)) for item in items)
 
+    def find_artifact(self, inputs_sha256: str) -> Artifact | None:
+        """Return the artifact that was made from the same inputs and is still whole."""
+        try:
+            artifacts = self.artifacts()
+        except RunError:
+            return None  # a damaged list is replaced by the export that follows
+        for artifact in artifacts:
+            path = self.path / artifact.path
+            same = artifact.inputs_sha256 == inputs_sha256 and path.is_file()
+            if same and file_sha256(path) == artifact.sha256:
+                return artifact
+        return None
+
     def write_artifact(self, artifact: Artifact) -> Path:
         """Add the artifact's record, in place of one of the same variant; return the path.
 

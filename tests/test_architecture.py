@@ -17,6 +17,7 @@ HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "o
 # are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
 GROUND = {"bench", "bench.errors"}
 RECORDS = {"bench.records", "bench.record_base", "bench.records_profile", "bench.records_machine"}
+RECORDS |= {"bench.records_quantization"}
 CONFIG = {"bench.config", "bench.config_base", "bench.config_training"}
 PLAIN = GROUND | RECORDS | CONFIG | {"bench.progress", "bench.storage"}
 RULES: dict[str, tuple[set[str], set[str]]] = {
@@ -27,10 +28,12 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.records_machine": ({"bench.record_base"}, set()),
     "bench.records_images": (GROUND | {"bench.record_base"}, set()),
     "bench.records_transfer": (GROUND | {"bench.record_base", "bench.records_images"}, set()),
+    "bench.records_quantization": (GROUND | {"bench.record_base"}, set()),
     "bench.records": (
         GROUND
         | {"bench.record_base", "bench.records_timing", "bench.records_scenarios"}
-        | {"bench.records_machine", "bench.records_images", "bench.records_transfer"},
+        | {"bench.records_machine", "bench.records_images", "bench.records_transfer"}
+        | {"bench.records_quantization"},
         set(),
     ),
     "bench.registry": (GROUND, set()),

@@ -21,6 +21,7 @@ from bench.errors import BackendError, one_line
 from bench.host_files import is_ready_made
 from bench.records import Device
 from bench.records_profile import OperatorTime
+from bench.records_quantization import PRECISION
 
 FORMAT: Format = "onnx"
 OPTIONS: dict[str, str] = {
@@ -59,7 +60,8 @@ class OrtSession:
         self.threads = session.get_session_options().intra_op_num_threads
         settings = settings or OrtSettings(_PROVIDERS[device])
         check_provider(device, session.get_providers(), settings.provider)
-        self.precision = settings.precision
+        stored = session.get_modelmeta().custom_metadata_map
+        self.precision = stored.get(PRECISION, settings.precision)
         self.device = "cpu" if device == "cpu" else "cuda:0"
         self.runtime = describe(session, settings)
 
