@@ -64,7 +64,7 @@ def _print_quantization(precision: str, report: "QuantizationReport") -> None:
     for trial in report.trials:
         t = trial.closeness
         click.echo(
-            f"  ranges by {trial.method}: accuracy {-t.drop_points():+.2f} points, KL "
+            f"  ranges by {trial.method}: accuracy {t.gain_points():+.2f} points, KL "
             f"{t.kl_nats:.1e}{' (taken)' if trial.method == report.method else ''}"
         )
     for node in report.nodes:

@@ -136,7 +136,7 @@ class Chooser:
 
     def _tell(self, what: str, closeness: Closeness) -> None:
         self._done += 1
-        change = f"accuracy {-closeness.drop_points():+.2f} points"
+        change = f"accuracy {closeness.gain_points():+.2f} points"
         self._listener.advance(self._done, f"{what}: {change}, KL {closeness.kl_nats:.1e}")
 
 
