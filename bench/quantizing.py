@@ -4,6 +4,7 @@ Ranges are found and nodes are chosen on training images alone, shown as they ar
 says afterwards, in a comparison, what that was worth.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def quantize(
 ) -> Artifact:
     """Return the artifact that `export.quantize` asks for, made from `source`, which is in float32.
 
-    What was made from the same inputs before is not made again. The caller holds the run's lock.
+    What was made from the same inputs before is not made again.
     Raises ConfigError for settings that exclude it, DataError without enough training images and
     ExportError where the graph cannot be had in that precision.
     """
@@ -131,20 +132,22 @@ def _make_once(
     run: RunDirectory, quantizer: "Quantizer", source: Artifact, options: "QuantizeOptions"
 ) -> Artifact:
     """Return the artifact, made now or before."""
-    from dataclasses import replace
-
     from exporters.quantize import hash_quantization
 
     found = run.find_artifact(hash_quantization(source, quantizer.material, options))
     if found is not None:
         quantizer.listener.note(f"{run.path / found.path} is exported already with these settings")
         return found
+    int8 = None
     if options.quantize == "int8_tables":
         int8 = _make_once(run, quantizer, source, replace(options, quantize="int8"))
-        made = quantizer.to_tables(source, int8, options)
-    elif options.quantize == "float16":
-        made = quantizer.to_float16(source, options)
-    else:
-        made = quantizer.to_int8(source, options)
-    run.write_artifact(made)
+    quantizer.listener.note(f"making {options.quantize} of {run.path / source.path}")
+    with run.locked():
+        if int8 is not None:
+            made = quantizer.to_tables(source, int8, options)
+        elif options.quantize == "float16":
+            made = quantizer.to_float16(source, options)
+        else:
+            made = quantizer.to_int8(source, options)
+        run.write_artifact(made)
     return made

@@ -33,10 +33,7 @@ def export(
     artifact = export_with(prepared, prepared.options, listener)
     if prepared.config.export.quantize == "none":
         return artifact
-    with run.locked():
-        return quantize(
-            run, prepared.checkpoint, prepared.config, prepared.data, artifact, listener
-        )
+    return quantize(run, prepared.checkpoint, prepared.config, prepared.data, artifact, listener)
 
 
 @dataclass(frozen=True)

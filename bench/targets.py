@@ -21,6 +21,8 @@ def files_for(
                 yield artifact, artifact.variant
         elif artifact.target == target:
             yield artifact, _base(artifact)
+        elif artifact.precision == "int8":
+            continue  # its operators in int8 are those of onnxruntime and OpenVINO on a CPU
         elif artifact.target == "cpu" and _base(artifact) not in exact:
             yield artifact, artifact.variant
 
