@@ -19,9 +19,7 @@ def target_of(backend: ModuleType, options: Mapping[str, str], device: Device) -
     return getattr(backend, "TARGET", device)
 
 
-def files_for(
-    artifacts: Sequence[Artifact], target: Target
-) -> Iterator[tuple[Artifact, Variant]]:
+def files_for(artifacts: Sequence[Artifact], target: Target) -> Iterator[tuple[Artifact, Variant]]:
     """Yield the artifacts for `target`, each with the name of its row.
 
     Where there is none for it, the one for the CPU takes its place: it holds ONNX's own operators

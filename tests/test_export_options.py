@@ -95,9 +95,7 @@ def test_a_device_without_any_file_for_it_is_a_row_with_the_reason(
         (("--set", "export.target=cud"), "did you mean 'cuda'?"),
     ],
 )
-def test_what_cannot_be_is_one_line(
-    arguments: tuple[str, ...], said: str, export: Export
-) -> None:
+def test_what_cannot_be_is_one_line(arguments: tuple[str, ...], said: str, export: Export) -> None:
     done = export(*arguments)
     assert (done.exit_code, done.stdout) == (1, "")
     assert said in done.stderr.splitlines()[-1]

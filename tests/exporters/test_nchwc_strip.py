@@ -135,9 +135,7 @@ def test_the_file_says_where_it_runs_and_is_run_as_it_is(host_file: Path) -> Non
 @pytest.mark.parametrize(
     ("was", "now"), [("onnxruntime ", "onnxruntime 0."), ("", "Another processor; ")]
 )
-def test_another_processor_or_onnxruntime_refuses_it(
-    host_file: Path, was: str, now: str
-) -> None:
+def test_another_processor_or_onnxruntime_refuses_it(host_file: Path, was: str, now: str) -> None:
     model = onnx.load(host_file)
     (entry,) = (p for p in model.metadata_props if p.key == HOST)
     entry.value = entry.value.replace(was, now, 1)
@@ -147,9 +145,7 @@ def test_another_processor_or_onnxruntime_refuses_it(
     assert "\n" not in str(caught.value)
 
 
-def test_it_is_for_the_cpu_alone(
-    host_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_for_the_cpu_alone(host_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(ort.onnxruntime, "get_available_providers", lambda: providers)
     with pytest.raises(BackendError, match="for this machine's CPU alone, not for CUDA"):
