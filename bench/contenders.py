@@ -24,7 +24,7 @@ from bench.records import (
 from bench.records_machine import Tuning
 from bench.specs import load_backend, parse_spec
 from bench.storage import file_sha256
-from bench.targets import files_for
+from bench.targets import files_for, target_of
 from bench.timing import WarmUp
 
 REFERENCE = "torch/unfolded/cpu"
@@ -203,11 +203,10 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
             yield Contender(backend, "unfolded", device, weights, sha256, size)
         yield Contender(backend, "folded", device, weights, sha256)
         return
-    target = getattr(module, "TARGET", device)
-    runs_host_files = getattr(module, "RUNS_HOST_FILES", False)
-    files = list(files_for(_exported(subject), target, runs_host_files))
+    target = target_of(module, spec.options, device)
+    files = list(files_for(_exported(subject), target))
     if not files:
-        what = f" for {target}" if _exported(subject) else ""
+        what = f" for {device}" if _exported(subject) else ""
         reason = f"nothing is exported{what}: bench export {subject.folder.name}"
         yield Contender(backend, "folded", device, reason=reason, status="skipped")
     for artifact, variant in files:

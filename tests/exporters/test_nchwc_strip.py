@@ -126,7 +126,7 @@ def test_the_file_says_where_it_runs_and_is_run_as_it_is(host_file: Path) -> Non
     assert facts[OPTIMIZATION] == "disabled"
     assert facts[HOST].endswith(f"onnxruntime {ort.onnxruntime.__version__}")
     with ort.open(source(host_file), device="cpu", threads=1) as session:
-        assert session.runtime.endswith("graph optimisation as in the file")
+        assert "graph optimisation as in the file" in session.runtime
         session.bind(X)
         session.step()
         assert session.output().shape == (3, 32, 12, 12)
@@ -148,7 +148,7 @@ def test_another_processor_or_onnxruntime_refuses_it(host_file: Path, was: str, 
 def test_it_is_for_the_cpu_alone(host_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(ort.onnxruntime, "get_available_providers", lambda: providers)
-    with pytest.raises(BackendError, match="for this machine's CPU alone, not for cuda"):
+    with pytest.raises(BackendError, match="for this machine's CPU alone, not for CUDA"):
         ort.open(source(host_file), device="cuda", threads=1)
 
 
@@ -157,4 +157,4 @@ def test_other_files_are_optimised_by_the_runtime(tmp_path: Path) -> None:
     onnx.save(exported(STRIPPED["one after the other"][0]), path)
     assert not is_ready_made(path, ort.onnxruntime.__version__)
     with ort.open(source(path), device="cpu", threads=1) as session:
-        assert session.runtime.endswith("graph optimisation all")
+        assert "graph optimisation all" in session.runtime

@@ -26,6 +26,12 @@ NETWORKS = {
 SLOW = ("torchvision resnet50", "timm swin_tiny_patch4_window7_224")
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Threads that wait for each other take ten times as long beside a busy neighbour."""
+    torch.set_num_threads(1)
+
+
 def eventful(network: nn.Module) -> nn.Module:
     """Give every BatchNorm statistics and weights that folding must not ignore."""
     generator = torch.Generator().manual_seed(0)
