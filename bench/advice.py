@@ -12,6 +12,7 @@ from bench.advice_export import EXPORT_RULES
 from bench.advice_latency import LATENCY_RULES
 from bench.advice_machine import MACHINE_RULES
 from bench.advice_rule import Advice, Number, Rule, Topic, contenders
+from bench.advice_scenarios import SCENARIO_RULES
 from bench.records import Run
 from bench.statistics import wilson_interval
 
@@ -32,7 +33,7 @@ def _find_no_reference(run: Run, kind: str) -> Iterator[Advice]:
 def _find_at_chance(run: Run, kind: str) -> Iterator[Advice]:
     chance = 1 / max(len(run.checkpoint.classes), 1)
     for m in contenders(run):
-        if m.accuracy is None or m.accuracy.total == 0:
+        if m.accuracy is None or m.accuracy.total == 0 or run.checkpoint.random_weights:
             continue
         low, _ = wilson_interval(m.accuracy.correct, m.accuracy.total)
         share = m.accuracy.correct / m.accuracy.total
@@ -72,9 +73,11 @@ def _find_unequal_threads(run: Run, kind: str) -> Iterator[Advice]:
 
 
 def _find_unequal_precision(run: Run, kind: str) -> Iterator[Advice]:
-    found = sorted({m.precision for m in contenders(run)})
-    if len(found) > 1:
-        yield Advice(kind, numbers={"found": " and ".join(found)})
+    others = [m for m in contenders(run) if m.precision != "float32"]
+    if len(others) < len(contenders(run)):
+        found = " and ".join(sorted({m.precision for m in others}))
+        for m in others:
+            yield Advice(kind, m.contender, numbers={"found": found})
 
 
 RULES: Mapping[str, Rule] = {
@@ -112,12 +115,13 @@ RULES: Mapping[str, Rule] = {
     "unequal_precision": Rule(
         "agreement",
         _find_unequal_precision,
-        "Contenders computed in {found}, so their speed-ups compare precisions too. Compare only "
-        "rows of equal precision, or run the others in float32.",
+        "Computed in {found}, not in float32 as the other rows: the speed-up over those is the "
+        "precision's as well. What it cost is in this table and in the accuracy.",
     ),
     **MACHINE_RULES,
     **CLOCK_RULES,
     **LATENCY_RULES,
+    **SCENARIO_RULES,
     **EXPORT_RULES,
 }
 """Every kind of warning, in the order in which they are shown."""

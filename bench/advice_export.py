@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
-from bench.advice_rule import Advice, Rule
+from bench.advice_rule import Advice, Rule, contenders
 from bench.records import Artifact, Run
 
 
 def _folded(run: Run) -> list[Artifact]:
-    return [a for a in run.artifacts if a.variant == "folded"]
+    return [a for a in run.artifacts if a.variant.startswith("folded")]
 
 
 def _find_parity_failed(run: Run, kind: str) -> Iterator[Advice]:
@@ -38,6 +38,14 @@ def _find_batchnorm_left(run: Run, kind: str) -> Iterator[Advice]:
             yield Advice(kind, artifact.variant, None, left, {"left_count": left, "reason": reason})
 
 
+def _find_made_for_cpu(run: Run, kind: str) -> Iterator[Advice]:
+    made_for = {artifact.sha256: artifact.target for artifact in run.artifacts}
+    for m in contenders(run):
+        target = made_for.get(m.source_sha256 or "")
+        if target == "cpu" and m.requested_device != "cpu":
+            yield Advice(kind, m.contender, None, 0.0, {"device": m.requested_device})
+
+
 EXPORT_RULES: Mapping[str, Rule] = {
     "parity_failed": Rule(
         "export",
@@ -63,5 +71,11 @@ EXPORT_RULES: Mapping[str, Rule] = {
         _find_batchnorm_left,
         "{where}: {left_count} BatchNorm left after folding ({reason}). The gain of folding is "
         "partial: put each BatchNorm right after the only layer that feeds it.",
+    ),
+    "made_for_cpu": Rule(
+        "agreement",
+        _find_made_for_cpu,
+        "{where}: its file was exported for the CPU, and what is faster there may be slower on "
+        "{device}. Export one for it: bench export --target {device}.",
     ),
 }

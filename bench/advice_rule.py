@@ -8,7 +8,7 @@ from bench.config import CompareSection
 from bench.records import Boundary, Measurement, Run, Timing
 from bench.statistics import is_clean, median
 
-Topic = Literal["accuracy", "agreement", "latency", "export"]
+Topic = Literal["accuracy", "agreement", "latency", "scenario", "export"]
 Number = float | int | str
 
 
@@ -18,7 +18,7 @@ class Advice:
 
     kind: str
     subject: str | None = None
-    """A contender; for topic ``export`` the variant of an artifact."""
+    """A contender; for topic ``export`` the variant of an artifact, for ``scenario`` a test."""
     batch_size: int | None = None
     severity: float = 0.0
     """Orders advice of one kind; the worst one's numbers are shown for all."""

@@ -9,11 +9,20 @@ import click
 
 import bench
 from bench import output, steps
+from bench.cli_compare import compare
 from bench.cli_diff import diff
+from bench.cli_errors import errors
+from bench.cli_features import features
+from bench.cli_homework import homework
+from bench.cli_plot import plot
+from bench.cli_predict import predict
+from bench.cli_probe import probe
 from bench.cli_profile import profile
+from bench.cli_report import history, report
+from bench.cli_train import run_all, train
+from bench.cli_tune import tune
 from bench.errors import BenchError
 from bench.options import (
-    Seconds,
     data_option,
     export_options,
     export_overrides,
@@ -21,14 +30,10 @@ from bench.options import (
     set_option,
     shared_options,
     with_data,
-    yaml_list,
 )
 
 if TYPE_CHECKING:
     from bench.stages import Places
-    from reports.render import Format
-
-_COMMA_LIST = "NAME[,NAME]..."
 
 
 class _Group(click.Group):
@@ -66,40 +71,6 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("name")
-@data_option
-@set_option
-@click.option("--fresh", is_flag=True, help="Train anew even if it has been done.")
-@shared_options
-def train(
-    name: str,
-    data: Path | None,
-    overrides: tuple[str, ...],
-    fresh: bool,
-    places: "Places",
-    as_json: bool,
-) -> None:
-    """Train the network of config NAME.
-
-    NAME is a config from `bench list` or a path to a YAML file. Killed and started again, it goes
-    on after the last finished epoch.
-    """
-    run = steps.train(name, with_data(overrides, data), fresh, places)
-    checkpoint = run.checkpoint()
-    if as_json:
-        output.print_json(
-            {
-                "run": run.name,
-                "path": str(run.path),
-                "checkpoint": checkpoint.model_dump(mode="json"),
-            }
-        )
-        return
-    click.echo(f"weights: {run.path / checkpoint.weights} (sha256 {checkpoint.sha256[:12]}…)")
-    click.echo(f"record:  {run.path / 'checkpoint.json'}")
-
-
-@cli.command()
 @run_argument
 @click.option(
     "--fold-bn/--no-fold-bn",
@@ -107,136 +78,44 @@ def train(
     help="Fold BatchNorm into the layer before it, or keep it in the graph.  [default: by config]",
 )
 @export_options
+@click.option(
+    "--with-preprocess",
+    "with_preprocess",
+    is_flag=True,
+    help="Also write a file that takes a uint8 image of any size and gives probabilities.",
+)
 @data_option
 @set_option
 @shared_options
 def export(
     names: tuple[str, ...],
     fold_bn: bool | None,
-    passes: str | None,
-    target: str | None,
+    with_preprocess: bool,
     data: Path | None,
     overrides: tuple[str, ...],
     places: "Places",
     as_json: bool,
+    **asked: Any,
 ) -> None:
-    """Export each RUN as one checked .onnx file.
+    """Export each RUN as one checked .onnx file, and as one in lower precision with --quantize.
 
     Without RUN, the newest run of each config is taken.
     """
-    overrides = (*overrides, *export_overrides(fold_bn, passes, target))
+    given = with_data((*overrides, *export_overrides(fold_bn, **asked)), data)
     runs = steps.choose_runs(names, places)
-    artifacts = [steps.export(run, with_data(overrides, data), places) for run in runs]
-    output.print_artifacts(list(zip(runs, artifacts, strict=True)), as_json)
-    if not all(artifact.parity.passed for artifact in artifacts):
-        raise click.ClickException("an artifact does not compute what its checkpoint does (above)")
+    artifacts = [steps.export(run, given, places) for run in runs]
+    made = list(zip(runs, artifacts, strict=True))
+    output.print_artifacts(made, as_json)
+    output.fail_on_artifacts(artifacts)
+    for run, artifact in made if with_preprocess else ():
+        model = steps.put_preprocessing_inside(run, artifact, given, places)
+        output.print_image_model(run, model, as_json)
 
 
-@cli.command()
-@run_argument
-@click.option("--backends", metavar=_COMMA_LIST, help="Such as torch,ort.  [default: by config]")
-@click.option(
-    "--devices",
-    metavar="auto|cpu|cuda[,...]",
-    help="auto is the CPU, and CUDA where there is an NVIDIA GPU.  [default: by config]",
-)
-@click.option("--batch-sizes", metavar="N[,N]...", help="Such as 1,64.  [default: by config]")
-@click.option("--ladder", is_flag=True, help="Also every step on the way: what did each give?")
-@click.option("--rounds", type=click.IntRange(min=1), help="Clean rounds.  [default: by config]")
-@click.option("--budget", type=Seconds(), help="Most time for the rounds, such as 60s or 5m.")
-@click.option("--repeat", type=click.IntRange(min=1), help="Whole repetitions, minutes apart.")
-@click.option(
-    "--protocol",
-    type=click.Choice(["homework", "clean"]),
-    help="How accuracy is taken: on flipped and cropped test images, or as they are.",
-)
-@data_option
-@set_option
-@shared_options
-def compare(
-    names: tuple[str, ...],
-    backends: str | None,
-    devices: str | None,
-    batch_sizes: str | None,
-    rounds: int | None,
-    budget: float | None,
-    repeat: int | None,
-    ladder: bool,
-    protocol: str | None,
-    data: Path | None,
-    overrides: tuple[str, ...],
-    places: "Places",
-    as_json: bool,
-) -> None:
-    """Measure accuracy and latency of each RUN on every backend and device.
-
-    Without RUN, the newest run of each config is taken. Exit code 1 when a row failed.
-    """
-    given = {
-        "compare.backends": yaml_list(backends),
-        "compare.devices": yaml_list(devices),
-        "compare.batch_sizes": yaml_list(batch_sizes),
-        "compare.rounds": rounds,
-        "compare.budget_s": budget,
-        "compare.repeat": repeat,
-        "evaluate.protocol": protocol,
-    }
-    named = tuple(f"{key}={value}" for key, value in given.items() if value is not None)
-    runs = steps.choose_runs(names, places)
-    given_all = with_data((*overrides, *named), data)
-    records = [steps.compare(run, given_all, places, ladder) for run in runs]
-    output.print_report(records, as_json)
-    output.print_written(runs, as_json)
-    output.fail_loudly(records)
-
-
-@cli.command()
-@run_argument
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["terminal", "md", "json"]),
-    default="terminal",
-    show_default=True,
-)
-@shared_options
-def report(names: tuple[str, ...], form: "Format", places: "Places", as_json: bool) -> None:
-    """Print the report of each RUN from its stored records.
-
-    Without RUN, the newest compared run of each config is taken.
-    """
-    from reports.render import render
-
-    runs = steps.choose_runs(names, places, compared=not names)
-    click.echo(render([run.results() for run in runs], "json" if as_json else form))
-
-
-cli.add_command(diff)
-cli.add_command(profile)
-
-
-@cli.command("run")
-@click.argument("name")
-@data_option
-@set_option
-@click.option("--fresh", is_flag=True, help="Train anew even if it has been done.")
-@shared_options
-def run_all(
-    name: str,
-    data: Path | None,
-    overrides: tuple[str, ...],
-    fresh: bool,
-    places: "Places",
-    as_json: bool,
-) -> None:
-    """Train, export, compare and report config NAME, all of it."""
-    overrides = with_data(overrides, data)
-    run = steps.train(name, overrides, fresh, places)
-    steps.export(run, overrides, places)
-    records = [steps.compare(run, overrides, places)]
-    output.print_report(records, as_json)
-    output.print_written([run], as_json)
-    output.fail_loudly(records)
+for command in (train, tune, run_all, compare, report, history, diff, profile, plot):
+    cli.add_command(command)
+for command in (predict, features, probe, errors, homework):
+    cli.add_command(command)
 
 
 @cli.command("list")

@@ -25,6 +25,7 @@ from bench.contenders import (
 from bench.errors import BackendError
 from bench.jobs import Job, Workman
 from bench.latency import measure_latency
+from bench.measure_scenarios import measure_scenarios
 from bench.progress import Listener
 from bench.records import (
     Accuracy,
@@ -69,12 +70,13 @@ def compare(
             _start(contender, hire(describe_job(subject, contender, evaluation, threads)))
 
         reference = _evaluate(subject, contenders, evaluation, start, listener)
-        measure_latency(contenders, settings, listener)
+        measure = measure_scenarios if settings.loadgen.scenarios else measure_latency
+        measure(contenders, settings, listener)
         for repeat in range(2, settings.repeat + 1):
             listener.note(f"pausing {settings.pause_s:g} s before repetition {repeat}")
             time.sleep(settings.pause_s)
             _restart(contenders, start)
-            measure_latency(contenders, settings, listener, repeat)
+            measure(contenders, settings, listener, repeat)
         for contender in contenders:
             _take_memory(contender)
     return tuple(_to_measurement(c, evaluation, reference) for c in contenders)
@@ -195,6 +197,8 @@ def _to_measurement(
         if ok
         else (),
         not_resident=contender.not_resident if ok else None,
+        scenarios=tuple(contender.scenarios) if ok else (),
+        tunings=tuple(contender.times.tunings) if ok else (),
     )
 
 

@@ -2,23 +2,15 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from bench.records import Protocol, Target
+from bench.config_base import Positive, Section, Seed, Threads
+from bench.config_training import TrainSection
+from bench.records import Protocol, Resize, Target
+from bench.records_quantization import Quantize
+from bench.records_scenarios import Scenario
 
-Positive = Annotated[int, Field(ge=1, le=1_000_000)]
-Threads = Annotated[int, Field(ge=1, le=1024)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Channels = tuple[float, float, float]
-
-
-class Section(BaseModel):
-    """A part of a configuration; unknown keys are refused, numbers are not read from text."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
-    )
 
 
 class ModelSection(Section):
@@ -26,7 +18,7 @@ class ModelSection(Section):
 
     name: str
     """File name in models/, see `bench list`."""
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default={})
     """Arguments of the model's build function besides the classes and the input shape."""
 
 
@@ -47,64 +39,53 @@ class DataSection(Section):
         Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
     ] = (0.5, 0.5, 0.5)
     """Divides each channel after that."""
+    resize: Resize = Resize()
+    """How images of another size are made to fit."""
+    preprocessing: Literal["config", "weights"] = "config"
+    """config: image_size, mean, std and resize as they stand here. weights: as the pretrained
+    weights were evaluated; `bench train` fills them in."""
+    label_pattern: str | None = None
+    """Regular expression for the start of a file's name with one group around the class, for data
+    sets that are named like that (flat, oxford_pets); by default the data set's own."""
+    split: Literal["auto", "random", "stratified"] = "auto"
+    """How flat and oxford_pets are split. auto: the published split, a stratified one where there
+    is none. random and stratified: drawn with split_seed."""
+    test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """Share of the images to test on, of a split that is drawn."""
+    split_seed: Seed = 42
+    subset: Positive | None = None
+    """How many training images to train on, drawn at random with the seed; all by default."""
 
 
-class AugmentSection(Section):
-    """Random changes to training images."""
+class TransferSection(Section):
+    """A linear layer on the features of a pretrained network, which stay as they are.
 
-    flip: bool = True
-    """Mirror left to right with probability one half."""
-    crop_padding: Annotated[int, Field(ge=0, le=64)] = 4
-    """Black pixels added on each side before a crop of the original size at a random place."""
+    For model pretrained. The section train says how the linear layer is trained.
+    """
 
-
-class ScheduleSection(Section):
-    """How the learning rate changes."""
-
-    name: Literal["constant", "step", "cosine", "one_cycle"] = "step"
-    """constant; step (per epoch); cosine to zero (per step); one_cycle up then down (per step)."""
-    step_size: Positive = 30
-    """Epochs between two steps (step alone)."""
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Factor at each step (step alone)."""
-    warmup: Share = 0.25
-    """Share of all steps spent going up (one_cycle alone)."""
-
-
-class TrainSection(Section):
-    """How the network is trained."""
-
-    protocol: Protocol = "clean"
-    """homework: all training images, epoch loss as the mean of batch means, as the notebook's code
-    has it. clean: epoch loss over images; a share may be held out to validate on."""
-    epochs: Positive = 30
-    batch_size: Positive = 128
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0)] = 0.001
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    momentum: Share = 0.9
-    """For sgd alone (with Nesterov's correction)."""
-    label_smoothing: Share = 0.0
-    schedule: ScheduleSection = ScheduleSection()
-    augment: AugmentSection = AugmentSection()
-    validation_fraction: Share = 0.0
-    """Share of the training images held out; validated on after each epoch (clean alone)."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: autocast; weights and optimizer state stay float32."""
-    channels_last: bool = False
-    """Memory layout of images and weights."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Threads | None = None
-    """For one operator on the CPU; all that this process may use by default."""
-
-    @model_validator(mode="after")
-    def _homework_trains_on_everything(self) -> Self:
-        if self.protocol == "homework" and self.validation_fraction > 0:
-            raise ValueError(
-                "validation_fraction must be 0 under protocol 'homework', which trains on every "
-                "training image: set protocol to 'clean' to hold images out"
-            )
-        return self
+    weights: str = "default"
+    """default, a name of torchvision's such as IMAGENET1K_V1, a path to a .safetensors file, or
+    none: random weights, with which only the latency means something."""
+    download: bool = False
+    """Whether the library may fetch weights that are not in its cache."""
+    classifier: Literal["logistic", "adam"] = "logistic"
+    """logistic: scikit-learn's LogisticRegression, the regularisation chosen on the share
+    train.validation_fraction of the training images. adam: train.epochs of gradient descent; under
+    train.protocol homework always in the same order."""
+    candidates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
+        0.1,
+        1.0,
+        10.0,
+        100.0,
+        1000.0,
+        10000.0,
+    )
+    """Values of scikit-learn's C to choose from: larger is less regularised."""
+    stochastic_depth: bool = False
+    """Take features with random layers left out and dropout, as the homework's code did, which
+    never called eval()."""
+    batch_size: Positive = 32
+    """Images at a time while features are taken."""
 
 
 class EvaluateSection(Section):
@@ -141,6 +122,39 @@ class ExportSection(Section):
     target, none: only notes are removed from the file, as always."""
     images: Annotated[int, Field(ge=1)] = 1000
     """Test images on which folding and parity are proven."""
+    quantize: Quantize = "none"
+    """Lower precision of a second file, made from the one in float32. int8: convolutions and matrix
+    products in int8; int8_tables: the same, and what lies between them as tables, which onnxruntime
+    computes faster on a CPU and other runtimes may not; float16: everything, for a GPU."""
+    max_drop_points: Annotated[float, Field(ge=0, le=100)] = 0.5
+    """Percentage points of accuracy that a lower precision may cost. As many nodes are in int8 as
+    that allows on training images; a file that costs more is not benchmarked."""
+    calibration_images: Positive = 512
+    """Training images from which the ranges of tensors follow; at most half of all."""
+    judged_images: Positive = 2000
+    """Other training images, on which the drop is measured and nodes are chosen."""
+
+
+class LoadgenSection(Section):
+    """MLPerf Inference scenarios, which MLCommons' LoadGen drives in place of the rounds."""
+
+    scenarios: tuple[Scenario, ...] = ()
+    """singlestream: one image after another. multistream: eight at once, one eight after another.
+    offline: all images in one query. server: images arrive at random times. None: the rounds."""
+    duration_s: Annotated[float, Field(ge=0.1, le=86400)] = 10.0
+    """Least duration of each scenario and contender, seconds; MLPerf itself asks for 600."""
+    qps: Annotated[float, Field(ge=0.1, le=100_000)] | None = None
+    """Images that arrive per second, on average (server alone, which needs it)."""
+    latency_bound_s: Annotated[float, Field(gt=0, le=3600)] = 0.01
+    """What 99 % of the latencies must not exceed (server alone)."""
+    batch_size: Positive | None = None
+    """Largest batch of offline and server; the largest of compare.batch_sizes by default."""
+
+    @model_validator(mode="after")
+    def _server_has_a_rate(self) -> Self:
+        if "server" in self.scenarios and self.qps is None:
+            raise ValueError("scenario server needs qps, the images that arrive per second")
+        return self
 
 
 class CompareSection(Section):
@@ -176,10 +190,13 @@ class CompareSection(Section):
     """Between two repetitions, seconds."""
     self_checks: bool = True
     """Time the reference against itself, and with one thread, in every round."""
+    arithmetic: bool = True
+    """Measure, before the rounds, how fast this machine multiplies matrices."""
     threads: Threads | None = None
     """For one operator, the same for every backend; all that this process may use by default."""
     seed: Seed = 0
-    """Of the order of contenders."""
+    """Of the order of contenders; of LoadGen's choice of images and arrivals."""
+    loadgen: LoadgenSection = LoadgenSection()
 
 
 class Config(Section):
@@ -193,6 +210,35 @@ class Config(Section):
     compare: CompareSection = CompareSection()
     seed: Seed = 0
     """Of the weights' initial values, the order of images and their augmentation."""
+    transfer: TransferSection | None = None
+    """Train just a linear layer on frozen features."""
+
+    @model_validator(mode="after")
+    def _frozen_features_are_taken_once(self) -> Self:
+        if self.transfer is None:
+            if self.data.preprocessing == "weights":
+                raise ValueError("data.preprocessing 'weights' needs a transfer section")
+            return self
+        augment, schedule = self.train.augment, self.train.schedule.name
+        if self.model.name != "pretrained":
+            raise ValueError(f"transfer is for model pretrained, not {self.model.name!r}")
+        if augment.flip or augment.crop_padding:
+            raise ValueError(
+                "features are taken once of each image as it is: with transfer, set train.augment "
+                "to {flip: false, crop_padding: 0}"
+            )
+        if schedule != "constant":
+            raise ValueError(f"transfer trains at a constant rate; schedule.name is {schedule!r}")
+        without_meaning = {
+            "data.subset": self.data.subset is not None,
+            "train.augment.cutout": augment.cutout > 0,
+            "train.ema_decay": self.train.ema_decay > 0,
+            "train.initial_weights": self.train.initial_weights != "default",
+        }
+        if any(without_meaning.values()):
+            named = ", ".join(path for path, given in without_meaning.items() if given)
+            raise ValueError(f"{named} has no meaning with transfer: leave it at its default")
+        return self
 
 
 def schema() -> dict[str, Any]:
@@ -204,5 +250,7 @@ def schema() -> dict[str, Any]:
         "description": "Configuration(s) that this one builds on: names or paths beside this file.",
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
     }
-    result.pop("required", None)  # a part to build on need not name a model
+    # A part to build on need not name a model.
+    result.pop("required", None)
+    result["$defs"]["ModelSection"].pop("required", None)
     return result

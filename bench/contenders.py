@@ -16,12 +16,15 @@ from bench.records import (
     Checkpoint,
     Device,
     Role,
+    ScenarioResult,
     Status,
     StopReason,
     Variant,
 )
+from bench.records_machine import Tuning
 from bench.specs import load_backend, parse_spec
 from bench.storage import file_sha256
+from bench.targets import files_for
 from bench.timing import WarmUp
 
 REFERENCE = "torch/unfolded/cpu"
@@ -59,10 +62,12 @@ class Times:
     untimed_calls: dict[Series, int] = field(default_factory=dict)
     blocks: dict[Series, list[Block]] = field(default_factory=dict)
     stopped: dict[Series, StopReason] = field(default_factory=dict)
+    tunings: list[Tuning] = field(default_factory=list)
 
     def begin(self, series: Series, warm_up: WarmUp) -> None:
         """Note a warm-up; the first one of a series holds the first call of all."""
         self.warm_ups.setdefault(series, warm_up)
+        self.tunings += [warm_up.tuning] if warm_up.tuning else []
         self.count_untimed(series, warm_up.calls)
 
     def count_untimed(self, series: Series, calls: int) -> None:
@@ -95,6 +100,7 @@ class Contender:
     opened: Opened | None = None
     logits: Floats | None = None
     times: Times = field(default_factory=Times)
+    scenarios: list[ScenarioResult] = field(default_factory=list)
     peak_memory_bytes: int | None = None
     role: Role = "contender"
     not_resident: str | None = None
@@ -172,7 +178,7 @@ def list_self_checks(contenders: Sequence[Contender], threads: int) -> list[Cont
         if contender.device == "cpu" and threads > 1:
             roles.append("one_thread")
         for role in roles:
-            checks.append(replace(contender, role=role, times=Times()))
+            checks.append(replace(contender, role=role, times=Times(), scenarios=[]))
     return checks
 
 
@@ -181,10 +187,15 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
     try:
         spec = parse_spec(backend)
         module = load_backend(spec)
+        refuse = getattr(module, "refuse", None)
+        reason = refuse(spec.options, device) if refuse else None
     except BenchError as error:
         yield Contender(backend, "folded", device, reason=str(error), status="failed")
         return
     backend = str(spec)
+    if reason:
+        yield Contender(backend, "folded", device, reason=reason, status="skipped")
+        return
     if module.FORMAT == "module":
         weights = subject.folder / subject.checkpoint.weights
         sha256, size = subject.checkpoint.sha256, subject.checkpoint.size_bytes
@@ -192,11 +203,15 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
             yield Contender(backend, "unfolded", device, weights, sha256, size)
         yield Contender(backend, "folded", device, weights, sha256)
         return
-    if not _exported(subject):
-        reason = f"nothing is exported: bench export {subject.folder.name}"
+    target = getattr(module, "TARGET", device)
+    runs_host_files = getattr(module, "RUNS_HOST_FILES", False)
+    files = list(files_for(_exported(subject), target, runs_host_files))
+    if not files:
+        what = f" for {target}" if _exported(subject) else ""
+        reason = f"nothing is exported{what}: bench export {subject.folder.name}"
         yield Contender(backend, "folded", device, reason=reason, status="skipped")
-    for artifact in _exported(subject):
-        yield _of_artifact(subject, artifact, backend, device)
+    for artifact, variant in files:
+        yield _of_artifact(subject, artifact, Contender(backend, variant, device))
 
 
 def _exported(subject: Subject) -> list[Artifact]:
@@ -206,17 +221,26 @@ def _exported(subject: Subject) -> list[Artifact]:
     return sorted(steps, key=lambda a: a.ladder_step or 0) + shipped
 
 
-def _of_artifact(subject: Subject, artifact: Artifact, backend: str, device: Device) -> Contender:
+def _of_artifact(subject: Subject, artifact: Artifact, contender: Contender) -> Contender:
     path = subject.folder / artifact.path
-    contender = Contender(
-        backend, artifact.variant, device, path, artifact.sha256, artifact.size_bytes
-    )
-    flag = "--fold-bn" if artifact.variant == "folded" else "--no-fold-bn"
-    again = f"bench export {subject.folder.name} {flag}"
+    contender.path, contender.source_sha256 = path, artifact.sha256
+    contender.size_bytes = artifact.size_bytes
+    again = f"bench export {subject.folder.name} {_how_to_export(artifact)}"
     if artifact.checkpoint_sha256 != subject.checkpoint.sha256:
         contender.fail(f"it was exported from other weights than the run's: {again}")
     elif not path.is_file() or file_sha256(path) != artifact.sha256:
         contender.fail(f"{artifact.path} is missing or is not the file that was exported: {again}")
     elif not artifact.parity.passed:
         contender.fail(f"it does not compute what the checkpoint does: {artifact.parity.reason}")
+    elif artifact.quantization and not artifact.quantization.within_budget:
+        contender.fail(f"it exceeds its budget of accuracy: {artifact.quantization.reason}")
     return contender
+
+
+def _how_to_export(artifact: Artifact) -> str:
+    """Return the options with which an artifact is made again."""
+    if artifact.quantization is not None:
+        said = f"--quantize {artifact.variant.partition('.')[0]}"
+    else:
+        said = "--no-fold-bn" if artifact.variant.startswith("unfolded") else "--fold-bn"
+    return said if artifact.target == "cpu" else f"{said} --target {artifact.target}"

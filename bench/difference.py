@@ -107,10 +107,11 @@ def compare_runs(a: Run, b: Run) -> Difference:
     ours, theirs = contenders(a), contenders(b)
     both = [n for n in ours if n in theirs and {ours[n].status, theirs[n].status} == {"ok"}]
     same_images = a.evaluation_sha256 == b.evaluation_sha256
+    trained = not (a.checkpoint.random_weights or b.checkpoint.random_weights)
     latency, accuracy = [], []
     for name in both:
         latency += list(_latency_changes(a, b, ours[name], theirs[name]))
-        change = _accuracy_change(ours[name], theirs[name], same_images)
+        change = _accuracy_change(ours[name], theirs[name], same_images) if trained else None
         accuracy += [change] if change else []
     return Difference(contrasts(a, b), tuple(latency), tuple(accuracy), tuple(_unmatched(a, b)))
 

@@ -28,6 +28,8 @@ class Counters:
     """Time in which anything on the machine was ready but not running (PSI)."""
     steal_s: float | None
     """Time that a hypervisor gave to other machines, summed over CPUs."""
+    busy_s: float | None = None
+    """CPU time that all programs on the machine used, this one included."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def read_counters() -> Counters:
         run_delay_s=_read_run_delay_s(),
         pressure_s=_read_pressure_s(),
         steal_s=_read_steal_s(),
+        busy_s=_read_busy_s(),
     )
 
 
@@ -66,6 +69,14 @@ def measure_between(before: Counters, after: Counters) -> Interference:
         pressure_ratio=share(before.pressure_s, after.pressure_s),
         steal_ratio=share(before.steal_s, after.steal_s),
     )
+
+
+def measure_foreign_between(before: Counters, after: Counters) -> float | None:
+    """Return how many cores others kept busy between two moments; None where unknown."""
+    if before.busy_s is None or after.busy_s is None:
+        return None
+    foreign_s = (after.busy_s - before.busy_s) - (after.cpu_s - before.cpu_s)
+    return max(0.0, foreign_s) / max(after.wall_s - before.wall_s, 1e-9)
 
 
 def measure_foreign_load(duration_s: float = 0.5) -> float | None:

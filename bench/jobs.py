@@ -6,8 +6,9 @@ from typing import Any, Protocol
 
 from bench.backends import Floats
 from bench.interference import Interference
-from bench.records import Boundary, Checkpoint, Clocks, Device, Variant
+from bench.records import Boundary, Checkpoint, Clocks, Device, ScenarioResult, Variant
 from bench.records_profile import OperatorTime
+from bench.scenarios import ScenarioOptions
 from bench.timing import BlockOptions, WarmUp
 
 
@@ -84,6 +85,9 @@ class Workman(Protocol):
 
     def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
         """Time one block of calls at `batch_size`."""
+
+    def run_scenario(self, options: ScenarioOptions) -> ScenarioResult:
+        """Have LoadGen drive it; raise BackendError when an output is wrong or nothing ends."""
 
     def memory(self) -> int | None:
         """Return the largest resident set so far, bytes; None where unknown."""

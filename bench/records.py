@@ -11,11 +11,20 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bench.record_base import Record as Record
+from bench.records_images import DataInfo as DataInfo
+from bench.records_images import Preprocessing as Preprocessing
+from bench.records_images import Resize as Resize
+from bench.records_images import Sha256 as Sha256
+from bench.records_machine import Arithmetic as Arithmetic
+from bench.records_machine import Tuning as Tuning
+from bench.records_quantization import QuantizationReport
+from bench.records_scenarios import ScenarioResult as ScenarioResult
 from bench.records_timing import Block as Block
 from bench.records_timing import Boundary as Boundary
 from bench.records_timing import Clocks as Clocks
 from bench.records_timing import StopReason as StopReason
 from bench.records_timing import Timing as Timing
+from bench.records_transfer import Transfer as Transfer
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -26,38 +35,6 @@ Target = Literal["cpu", "cuda", "tensorrt", "host"]
 Folder = Literal["foldbench", "exporter"]
 Status = Literal["ok", "failed", "skipped"]
 Role = Literal["contender", "again", "one_thread"]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Preprocessing(Record):
-    """How a uint8 image becomes the network's input.
-
-    ``x = (pixels / 255 - mean) / std`` per channel, as (N, C, H, W) float32; C, H, W are
-    `input_shape`. Images of another size are resized to cover (H, W), then their centre is taken.
-    """
-
-    input_shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-class DataInfo(Record):
-    """Which images were used, and what reading them cost."""
-
-    name: str
-    title: str
-    """For people: what the images are, and whether they are a lossy copy."""
-    path: str | None
-    sha256: Sha256
-    """Of the decoded pixels and labels of both splits."""
-    train_count: int
-    test_count: int
-    classes: tuple[str, ...]
-    original: bool
-    """True for the data set's own files; False for a copy of them or for somebody's own images."""
-    decode_s: float
-    """Seconds to decode and cache the images, or to map them when they were cached."""
-    from_cache: bool
 
 
 class Epoch(Record):
@@ -99,6 +76,16 @@ class Checkpoint(Record):
     device: str
     history: tuple[Epoch, ...]
     environment: dict[str, Any]
+    random_weights: bool = False
+    """True for a network that was not trained at all: its latency means something, its answers do
+    not."""
+    transfer: Transfer | None = None
+    """Where just a linear layer was trained, on the features of a pretrained network."""
+
+    @property
+    def network(self) -> str:
+        """What to call the network: which one of torchvision's or timm's it is, or the model."""
+        return str(self.model_args.get("arch", self.model))
 
 
 class Fold(Record):
@@ -191,6 +178,10 @@ class Artifact(Record):
     ladder_step: int | None = None
     """Its place among the steps on the way to what is shipped; None for what is shipped."""
     parity: Parity
+    """Of a file in lower precision: of the float32 file that it was made from."""
+    precision: str = "float32"
+    quantization: QuantizationReport | None = None
+    """None for a file in float32."""
     export_s: float
 
 
@@ -240,6 +231,9 @@ class Measurement(Record):
     timings: tuple[Timing, ...] = ()
     not_resident: str | None = None
     """Why it was not timed within the boundary ``device`` although it ran on a GPU."""
+    scenarios: tuple[ScenarioResult, ...] = ()
+    """What LoadGen measured, where it did in place of the rounds."""
+    tunings: tuple[Tuning, ...] = ()
 
 
 class LadderStep(Record):
@@ -267,11 +261,14 @@ class Run(Record):
     evaluation_protocol: Protocol
     evaluation_sha256: Sha256
     """Of the uint8 images and labels that every contender was given."""
+    labels: tuple[int, ...] | None = None  # the true class index of each of those images
     rounds: int
     """Clean rounds wanted at each batch size."""
     budget_s: float | None = None
     foreign_load_cores: float | None = None
     """Cores that other programs kept busy just before the rounds."""
+    arithmetic: Arithmetic | None = None
+    """What the network computes, and how fast this machine multiplied just before the rounds."""
     reference: str
     """The contender that agreement is measured against."""
     measurements: tuple[Measurement, ...]

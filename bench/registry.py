@@ -5,7 +5,7 @@ is listed without importing anything, so `bench list` and `bench --help` need no
 Files that begin with an underscore belong to the package itself and are no plug-ins.
 """
 
-from ast import get_docstring, parse
+from ast import AnnAssign, Assign, Module, get_docstring, literal_eval, parse, unparse
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -19,6 +19,7 @@ _DISTRIBUTIONS = {
     "onnxruntime": "onnxruntime-gpu (macOS: onnxruntime)",
     "sklearn": "scikit-learn",
     "PIL": "pillow",
+    "openvino": "'foldbench[openvino]'",
 }
 
 
@@ -37,9 +38,16 @@ class Registry:
 
     def summary(self, name: str) -> str:
         """Return the first line of the plug-in's docstring, without importing it."""
-        self.check(name)
-        source = (self._folder() / f"{name}.py").read_text(encoding="utf-8")
-        return (get_docstring(parse(source)) or "").partition("\n")[0]
+        return (get_docstring(self._parse(name)) or "").partition("\n")[0]
+
+    def options(self, name: str) -> dict[str, str]:
+        """Return what the plug-in's literal OPTIONS holds, without importing it; {} without one."""
+        for statement in self._parse(name).body:
+            assigned = isinstance(statement, Assign | AnnAssign) and statement.value
+            if assigned and unparse(statement).partition(" ")[0].rstrip(":") == "OPTIONS":
+                found: dict[str, str] = literal_eval(assigned)
+                return found
+        return {}
 
     def check(self, name: str) -> str:
         """Return `name`; raise UnknownNameError with the nearest spelling if there is no such."""
@@ -66,6 +74,10 @@ class Registry:
                 f"{self.kind} {name!r} needs the package {missing!r}, which is not installed: "
                 f"pip install {_DISTRIBUTIONS.get(missing, missing)}"
             ) from error
+
+    def _parse(self, name: str) -> Module:
+        self.check(name)
+        return parse((self._folder() / f"{name}.py").read_text(encoding="utf-8"))
 
     def _folder(self) -> Path:
         spec = find_spec(self.package)

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.backends import Floats, Resident, Session, Source
+from bench.backends import Floats, Resident, Session, Source, Tunable
 from bench.clocks import ReadClocks, open_reader, read_nothing
 from bench.errors import BackendError, BenchError, one_line
 from bench.jobs import Failure, Job, Opened, TimedBlock
 from bench.libraries import describe_libraries
 from bench.preprocessing import preprocess
-from bench.records import Boundary
+from bench.records import Boundary, ScenarioResult
 from bench.records_profile import OperatorTime
+from bench.scenarios import ScenarioOptions, to_result
 from bench.specs import load_backend, parse_spec
 from bench.timing import (
     BlockOptions,
@@ -31,6 +33,7 @@ from bench.timing import (
     time_block,
     warm_up,
 )
+from bench.tuning import tune
 
 _BATCH_MEMORY_BYTES = 256 * 2**20
 _DISTINCT_BATCHES = 32
@@ -157,9 +160,38 @@ class Servant:
         self._check(first, call(self._opened(), self._inputs(first)))
 
     def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
-        """Make untimed calls until the times settle, from the first call at this batch size on."""
+        """Make untimed calls until the times settle, from the first call at this batch size on.
+
+        After them, a session that can run a batch in several ways is made to use the fastest.
+        """
         inputs = [x for _, x in self._batches_of(batch_size)]
-        return warm_up(self._opened(), inputs, least_s, self._clock, boundary)
+        session = self._opened()
+        warm = warm_up(session, inputs, least_s, self._clock, boundary)
+        if not isinstance(session, Tunable):
+            return warm
+        tuning, calls = tune(session, inputs, self._clock)
+        return replace(warm, calls=warm.calls + calls, tuning=tuning)
+
+    def run_scenario(self, options: ScenarioOptions) -> ScenarioResult:
+        """Have LoadGen drive the network; raise BackendError when a checked output is wrong."""
+        from bench.loadgen import Images, drive
+
+        call_s = 0.0
+        timed_s = 0.0 if options.scenario == "server" else options.warm_up_s
+        for size in options.batch_sizes:  # each is warmed up; the last one's times count
+            block = BlockOptions(calls=3, block_s=timed_s, settle_s=options.warm_up_s)
+            session = self._opened()
+            if isinstance(session, Tunable):
+                tune(session, [x for _, x in self._batches_of(size)], self._clock)
+            call_s = min(self.time(size, block).samples_s)
+        self._batches = {}  # the images that LoadGen asks for take their place
+        image_bytes = 4 * int(np.prod(self._images.shape[1:]))
+        at_once = max(1, min(self._count, _BATCH_MEMORY_BYTES // image_bytes))
+        images = Images(self._count, at_once, self._inputs)
+        driven, outputs = drive(self._opened(), images, options, call_s, self._job.images.parent)
+        for indices, output in outputs:
+            self._check(indices, output)
+        return to_result(options, driven, len(outputs))
 
     def memory(self) -> int | None:
         """Return the largest resident set of this process so far, bytes; None where unknown."""

@@ -1,28 +1,31 @@
 """The job step by step: train, export, compare, report. Each step reads and writes one run."""
 
 import datetime
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.arithmetic import kinds_of, measure_arithmetic
 from bench.compare import compare
 from bench.config import Config
 from bench.config_files import Loaded
 from bench.contenders import REFERENCE, Subject, list_contenders, list_self_checks
-from bench.datasets import DataOptions, ImageSet
+from bench.datasets import ImageSet
 from bench.environment import describe_environment, has_nvidia_gpu, usable_cores
 from bench.errors import DataError, RunError
+from bench.image_sets import load_data
 from bench.interference import measure_foreign_load
 from bench.ladder import ladder_of
 from bench.progress import Listener
-from bench.records import Checkpoint, Device, Preprocessing, Run
-from bench.registry import DATASETS, MODELS
-from bench.run_settings import fixed_by_training, settings_of
+from bench.records import Checkpoint, Device, Run
+from bench.registry import MODELS
+from bench.run_settings import settings_of, training_settings
 from bench.runs import RunDirectory, create_run, list_runs
-from bench.splits import hold_out, prepare_evaluation
+from bench.scenarios import require_loadgen
+from bench.splits import draw_subset, hold_out, prepare_evaluation
 from bench.storage import file_sha256, json_sha256
+from bench.transfer import Trained, fit_transfer, preprocessing_of, with_preprocessing
 
 
 @dataclass(frozen=True)
@@ -33,35 +36,15 @@ class Places:
     cache: Path
 
 
-def load_data(config: Config, places: Places, listener: Listener) -> ImageSet:
-    """Read the images that the configuration names; raise DataError when that is impossible."""
-    path = Path(os.path.expanduser(config.data.path)) if config.data.path else None
-    if path is not None:
-        listener.note(f"reading {path}")
-    options = DataOptions(
-        path=path,
-        download=config.data.download,
-        image_size=config.data.image_size,
-        cache=places.cache,
-    )
-    images: ImageSet = DATASETS.load(config.data.name).load(options)
-    info = images.info
-    how = "mapped from the cache" if info.from_cache else "decoded"
-    listener.note(
-        f"{info.title}: {info.train_count:,} training and {info.test_count:,} test images, "
-        f"{len(info.classes)} classes, {how} in {info.decode_s:.1f} s"
-    )
-    return images
-
-
 def train(loaded: Loaded, places: Places, listener: Listener, fresh: bool = False) -> RunDirectory:
     """Train the configuration's network, or go on with a training that was interrupted.
 
     A finished training of the same configuration on the same images is not done again unless
     `fresh`. Raises BenchError of the kind at fault; what was finished before stays.
     """
+    loaded = with_preprocessing(loaded)
     config = loaded.config
-    data = load_data(config, places, listener)
+    data = load_data(config.data, places.cache, listener)
     key = _training_key(config, data)
     meta = {"config_name": loaded.name, "training_key": key, "config": loaded.as_dict()}
     run = None if fresh else _find_training(places.runs, loaded.name, key)
@@ -72,7 +55,12 @@ def train(loaded: Loaded, places: Places, listener: Listener, fresh: bool = Fals
         if run.is_trained():
             listener.note(f"{run.path} is trained already with these settings; --fresh trains anew")
         else:
-            _train_into(run, loaded, data, key, listener)
+            trained = (
+                _train_into(run, loaded, data, key, listener)
+                if config.transfer is None
+                else _transfer_into(run, loaded, data, places, listener)
+            )
+            _write_checkpoint(run, loaded, data, trained)
     return run
 
 
@@ -92,21 +80,27 @@ def compare_run(
 
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
-    data = load_data(config, places, listener)
+    settings = config.compare
+    if settings.loadgen.scenarios:
+        require_loadgen()
+    data = load_data(config.data, places.cache, listener)
     refuse_other_classes(checkpoint, data)
     if ladder:
         from bench.stages_export import export_ladder
 
         export_ladder(run, overrides, places, listener)
-    settings = config.compare
     threads = settings.threads or usable_cores()
     environment = describe_environment()
     foreign_load_cores = measure_foreign_load()
     with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, sha256):
         subject = Subject(run.path, checkpoint, run.artifacts(), ladder)
         contenders = list_contenders(subject, settings.backends, devices_of(settings.devices))
-        if settings.self_checks:
+        if settings.self_checks and not settings.loadgen.scenarios:
             contenders += list_self_checks(contenders, threads)
+        arithmetic = None
+        if settings.arithmetic:
+            kinds = kinds_of(contenders)
+            arithmetic = measure_arithmetic(checkpoint, run.path, kinds, threads, listener)
         measurements = compare(
             subject,
             contenders,
@@ -126,16 +120,18 @@ def compare_run(
             data=data.info,
             evaluation_protocol=evaluation.protocol,
             evaluation_sha256=sha256,
+            labels=tuple(evaluation.labels.tolist()),
             rounds=settings.rounds,
             budget_s=settings.budget_s,
             foreign_load_cores=foreign_load_cores,
+            arithmetic=arithmetic,
             reference=REFERENCE,
             measurements=measurements,
             ladder=ladder_of(measurements, subject.artifacts) if ladder else (),
         )
     try:
         run.write_results(record)
-        run.write_report(render(record, "md"))
+        run.write_report(render(record, "md"), render(record, "html"))
     except RunError:
         listener.note(render(record, "terminal"))  # what was measured must not be lost with it
         raise
@@ -144,24 +140,25 @@ def compare_run(
 
 def _train_into(
     run: RunDirectory, loaded: Loaded, data: ImageSet, key: str, listener: Listener
-) -> None:
+) -> Trained:
     import torch
 
     from models._building import build_model
-    from models._checkpoint import save_weights
     from models._resume import Resume
-    from models._training import pick_device, train_model
+    from models._trainer import pick_device
+    from models._training import train_model
 
-    config = loaded.config
+    config, preprocessing = loaded.config, preprocessing_of(loaded.config)
     torch.set_num_threads(config.train.threads or usable_cores())
     torch.manual_seed(config.seed)
-    size = config.data.image_size
-    preprocessing = Preprocessing(
-        input_shape=(3, size, size), mean=config.data.mean, std=config.data.std
+    model = build_model(
+        config.model.name,
+        config.model.args,
+        len(data.info.classes),
+        preprocessing.input_shape,
     )
-    classes = data.info.classes
-    model = build_model(config.model.name, config.model.args, len(classes), (3, size, size))
-    train_split, held_out = hold_out(data.train, config.train.validation_fraction, config.seed)
+    kept, held_out = hold_out(data.train, config.train.validation_fraction, config.seed)
+    train_split = draw_subset(kept, config.data.subset, config.seed)
     device = pick_device(config.train.device)
     listener.note(f"training {run.name} on {device.type} ({config.train.precision}) in {run.path}")
     history = train_model(
@@ -174,6 +171,26 @@ def _train_into(
         resume=Resume(run.resume, key),
         listener=listener,
     )
+    return Trained(model, history)
+
+
+def _transfer_into(
+    run: RunDirectory, loaded: Loaded, data: ImageSet, places: Places, listener: Listener
+) -> Trained:
+    import torch
+
+    config = loaded.config
+    torch.set_num_threads(config.train.threads or usable_cores())
+    torch.manual_seed(config.seed)
+    listener.note(f"training {run.name} in {run.path}")
+    return fit_transfer(config, data, places.cache, listener)
+
+
+def _write_checkpoint(run: RunDirectory, loaded: Loaded, data: ImageSet, trained: Trained) -> None:
+    from models._checkpoint import save_weights
+    from models._trainer import pick_device
+
+    config, model = loaded.config, trained.module
     weights = run.path / "weights.safetensors"
     save_weights(model, weights)
     run.write_checkpoint(
@@ -188,13 +205,15 @@ def _train_into(
             weights=weights.name,
             sha256=file_sha256(weights),
             size_bytes=weights.stat().st_size,
-            preprocessing=preprocessing,
-            classes=classes,
+            preprocessing=preprocessing_of(config),
+            classes=data.info.classes,
             data=data.info,
             seed=config.seed,
-            device=_device_name(device),
-            history=history,
+            device=_device_name(pick_device(config.train.device)),
+            history=trained.history,
             environment=describe_environment(),
+            random_weights=config.transfer is not None and trained.record is None,
+            transfer=trained.record,
         )
     )
     run.resume.unlink(missing_ok=True)
@@ -210,7 +229,7 @@ def _training_key(config: Config, data: ImageSet) -> str:
     """Return the hash of everything that the trained weights depend on."""
     return json_sha256(
         {
-            "settings": fixed_by_training(config.model_dump(mode="json")),
+            "settings": training_settings(config),
             "images": data.info.sha256,
             "network": file_sha256(Path(str(MODELS.load(config.model.name).__file__))),
         }

@@ -189,3 +189,21 @@ def largest_gap(samples: Sequence[float], share: float = 0.2) -> float | None:
     edge = ceil(share * len(ordered))
     inner = ordered[edge - 1 : len(ordered) - edge + 1]
     return float((np.diff(inner) / inner[:-1]).max())
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Return the p-value of McNemar's exact test, two-sided: 0..1.
+
+    Of the items that just one of two classifiers gets wrong, `only_a` and `only_b`, either is as
+    likely to be it if they are equally good; so the smaller count is binomial with one half
+    (Q. McNemar, Psychometrika 12, 1947; in its exact form). 1.0 where they never disagree. Raises
+    ValueError for a negative count.
+    """
+    if min(only_a, only_b) < 0:
+        raise ValueError(f"counts below 0: {only_a}, {only_b}")
+    total, smaller = only_a + only_b, min(only_a, only_b)
+    tail, ways = 0, 1  # sums of binomial coefficients outgrow a float, not an int
+    for k in range(smaller + 1):
+        tail += ways
+        ways = ways * (total - k) // (k + 1)
+    return min(1.0, 2 * tail / 2**total)

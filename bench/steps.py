@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from bench.image_model import ImageModel
     from bench.records import Artifact, Run
     from bench.records_profile import Profile
     from bench.runs import RunDirectory
@@ -24,6 +25,15 @@ def train(name: str, overrides: Sequence[str], fresh: bool, places: "Places") ->
         return stages.train(loaded, places, listener, fresh)
 
 
+def require_packages(name: str, overrides: Sequence[str]) -> None:
+    """Raise MissingPackageError for what comparing config `name` needs and is not installed."""
+    from bench.config_files import load
+    from bench.scenarios import require_loadgen
+
+    if load(name, overrides).config.compare.loadgen.scenarios:
+        require_loadgen()
+
+
 def export(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "Artifact":
     """Export one run."""
     from bench import stages_export
@@ -31,6 +41,17 @@ def export(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "
 
     with listening() as listener:
         return stages_export.export(run, overrides, places, listener)
+
+
+def put_preprocessing_inside(
+    run: "RunDirectory", artifact: "Artifact", overrides: Sequence[str], places: "Places"
+) -> "ImageModel":
+    """Write one exported network with its preprocessing inside the file."""
+    from bench import stages_export
+    from bench.console import listening
+
+    with listening() as listener:
+        return stages_export.put_preprocessing_inside(run, artifact, overrides, places, listener)
 
 
 def compare(
@@ -58,7 +79,7 @@ def choose_runs(
     names: Sequence[str], places: "Places", compared: bool = False
 ) -> tuple["RunDirectory", ...]:
     """Return the runs to work on; say which ones when they were not named."""
-    from bench.runs import find_runs, newest_runs
+    from bench.run_finding import find_runs, newest_runs
 
     runs = find_runs(places.runs, names) if names else newest_runs(places.runs, compared)
     if not names:

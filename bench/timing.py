@@ -17,6 +17,7 @@ from bench.clocks import ClockReading, ReadClocks, clocks_between, read_nothing
 from bench.errors import BackendError
 from bench.interference import Interference, measure_between, read_counters
 from bench.records import Boundary, Clocks
+from bench.records_machine import Tuning
 
 Clock = Callable[[], float]
 """Returns seconds, from any origin."""
@@ -115,6 +116,8 @@ class WarmUp:
     calls: int
     steady: bool
     """Whether the medians of the last three chunks of calls agreed within STEADY_WITHIN."""
+    tuning: Tuning | None = None
+    """What a session that tunes itself chose after them."""
 
 
 STEADY_WITHIN = 0.05
@@ -131,12 +134,13 @@ def warm_up(
 ) -> WarmUp:
     """Call over rotating `batches` until the times settle.
 
-    At least `least_s` seconds, at most six times as long. The times have settled when the medians
+    At least `least_s` seconds, at most six times as long, after the first call, which may have to
+    compile or to load what the others then have. The times have settled when the medians
     of three consecutive chunks (ten calls, or fewer when a call takes long) agree within 5 %.
     """
     rotation, time_one = cycle(batches), _TIME_ONE[boundary]
-    started = clock()
     first_call_s, _ = time_one(session, next(rotation), clock)
+    started = clock()
     samples: list[float] = []
     while True:
         samples.append(time_one(session, next(rotation), clock)[0])
@@ -180,7 +184,7 @@ def time_block(
     """Time consecutive calls over rotating `batches`, after untimed ones."""
     rotation, time_one = cycle(range(len(batches))), _TIME_ONE[options.boundary]
     samples: list[float] = []
-    with _no_garbage_collection():
+    with no_garbage_collection():
         settled, clocks = _settle(session, batches, rotation, options, clock, read_clocks)
         before = read_counters()
         elapsed = 0.0
@@ -223,7 +227,8 @@ def _settle(
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """Collect now and not again until the block ends."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -11,8 +11,9 @@ from typing import Any
 from bench.backends import Floats
 from bench.errors import BackendError
 from bench.jobs import Failure, Job, Opened, TimedBlock
-from bench.records import Boundary
+from bench.records import Boundary, ScenarioResult
 from bench.records_profile import OperatorTime
+from bench.scenarios import ScenarioOptions
 from bench.servant import serve
 from bench.timing import BlockOptions, WarmUp
 
@@ -52,6 +53,10 @@ class Worker:
         """Have it time one block of calls at `batch_size`."""
         return self._ask("time", batch_size, options)
 
+    def run_scenario(self, options: ScenarioOptions) -> ScenarioResult:
+        """Have LoadGen drive it; whatever hangs is killed and becomes a BackendError."""
+        return self._ask("run_scenario", options, timeout_s=options.timeout_s)
+
     def memory(self) -> int | None:
         """Return the largest resident set of the process so far, bytes; None where unknown."""
         return self._ask("memory")
@@ -68,9 +73,12 @@ class Worker:
             self._process.kill()
             self._process.join()
 
-    def _ask(self, request: str, *arguments: Any) -> Any:
+    def _ask(self, request: str, *arguments: Any, timeout_s: float | None = None) -> Any:
         try:
             self._connection.send((request, *arguments))
+            if timeout_s is not None and not self._connection.poll(timeout_s):
+                self._process.kill()
+                raise BackendError(f"did not end within {timeout_s:g} s: its process was killed")
             answer = self._connection.recv()
         except (EOFError, OSError):
             raise BackendError(self._cause_of_death()) from None

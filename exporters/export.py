@@ -204,8 +204,12 @@ def _versions() -> dict[str, str]:
 
 
 def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration without where the data lay on the machine that trained."""
-    return {**config, "data": {k: v for k, v in config.get("data", {}).items() if k != "path"}}
+    """Return the configuration without where data and weights lay on the machine that trained."""
+    data = {k: v for k, v in config.get("data", {}).items() if k != "path"}
+    transfer = config.get("transfer")
+    if transfer is not None:
+        transfer = {**transfer, "weights": Path(transfer["weights"]).name}
+    return {**config, "data": data, "transfer": transfer}
 
 
 def _describe(model: onnx.ModelProto, checkpoint: Checkpoint, variant: Variant) -> None:

@@ -7,17 +7,19 @@ from bench.statistics import DIRTY_RUN_DELAY, RESOLUTION, Verdict
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
 from reports.notes import Notes
+from reports.scenarios import scenarios_of
 from reports.self_checks import SelfCheckRow, self_check_rows
 from reports.tables import LatencyRow, latency_rows
 
 Labelled = Sequence[tuple[str, Run]]
 
-_VERDICTS: dict[Verdict | None, str] = {
+VERDICTS: dict[Verdict | None, str] = {
     None: "",
     "faster": "faster",
     "slower": "slower",
     "no difference resolved": "not resolved",
 }
+"""Verdicts as tables show them."""
 
 
 def build_latency(column: Column, labelled: Labelled, notes: Notes) -> Iterator[Section]:
@@ -35,9 +37,10 @@ def _rows(labelled: Labelled, cells: Callable[[str, Run], list[list[str]]]) -> l
 
 def _latency(column: Column, labelled: Labelled, notes: Notes, boundary: Boundary) -> Section:
     def cells(label: str, run: Run) -> list[list[str]]:
+        rows = () if scenarios_of(run) else latency_rows(run)
         return [
             [*_latency_cells(row), _notes_of(notes, label, row)]
-            for row in latency_rows(run)
+            for row in rows
             if row.boundary == boundary
         ]
 
@@ -64,6 +67,7 @@ def _latency(column: Column, labelled: Labelled, notes: Notes, boundary: Boundar
         "Latency, host array in to host array out",
         table=table,
         caption=_latency_caption([row for _, run in labelled for row in latency_rows(run)]),
+        key="latency",
     )
 
 
@@ -87,7 +91,7 @@ def _latency_cells(row: LatencyRow) -> list[str]:
         units.rate(row.images_per_s),
         units.ratio(row.speedup_ratio) or units.floor_ratio(row.speedup_floor_ratio),
         units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high)),
-        _VERDICTS[row.verdict],
+        VERDICTS[row.verdict],
     ]
 
 
@@ -175,6 +179,7 @@ def _self_checks(column: Column, labelled: Labelled, notes: Notes) -> Section:
         if table
         else "",
         pairs=_failures(labelled),
+        key="self-checks",
     )
 
 
@@ -200,5 +205,5 @@ def _self_check_cells(row: SelfCheckRow) -> list[str]:
         ratio if row.status == "ok" else row.status,
         units.span(units.ratio(row.low), units.ratio(row.high)),
         units.span(units.ratio(row.least), units.ratio(row.most)),
-        _VERDICTS[row.verdict],
+        VERDICTS[row.verdict],
     ]

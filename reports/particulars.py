@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from bench.records import Run
+from bench.statistics import RESOLUTION, median
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
 from reports.provenance import STOPPED
@@ -16,7 +17,7 @@ def build_particulars(column: Column, labelled: Labelled) -> Iterator[Section]:
     many = len(labelled) > 1
     for label, run in labelled:
         yield _history(f"Training of {label}" if many else "Training", run)
-    for title, columns, cells, caption in (_STARTS, _RUNTIMES, _PARITY, _LAYERS, _PASSES, _FILES):
+    for title, columns, cells, caption in _KINDS:
         rows = [
             [label if len(labelled) > 1 else "", *row]
             for label, run in labelled
@@ -44,6 +45,7 @@ def _history(title: str, run: Run) -> Section:
         caption="Mean training loss of each epoch; training accuracy is of augmented images, "
         "counted while the weights change.",
         detail=True,
+        key="training",
     )
 
 
@@ -96,6 +98,22 @@ def _runtime_cells(run: Run) -> list[list[str]]:
             m.source_sha256 or "",
         ]
         for m in run.measurements
+    ]
+
+
+def _tuning_cells(run: Run) -> list[list[str]]:
+    return [
+        [
+            m.contender,
+            units.count(tuning.batch_size),
+            way.name,
+            units.milliseconds(median(way.medians_s)),
+            units.milliseconds(min(way.medians_s, default=None)),
+            "chosen" if way.name == tuning.chosen else "",
+        ]
+        for m in run.measurements
+        for tuning in m.tunings
+        for way in tuning.ways
     ]
 
 
@@ -185,6 +203,21 @@ _RUNTIMES: _Kind = (
     _runtime_cells,
     "",
 )
+_TUNINGS: _Kind = (
+    "Tuned contenders",
+    (
+        left("contender"),
+        right("batch"),
+        left("way to run a batch"),
+        right("median ms"),
+        right("fastest ms"),
+        left("choice"),
+    ),
+    _tuning_cells,
+    "Tried in turns before the rounds, untimed there: the median and the fastest of the blocks' "
+    "medians. The first way is kept unless another is more than "
+    f"{RESOLUTION * 100:.0f} % faster by both.",
+)
 _PARITY: _Kind = (
     "Parity cases",
     (
@@ -213,3 +246,4 @@ _PASSES: _Kind = (
     "",
 )
 _FILES: _Kind = ("Files", (left("file"), right("size"), left("sha256")), _file_cells, "")
+_KINDS = (_STARTS, _RUNTIMES, _TUNINGS, _PARITY, _LAYERS, _PASSES, _FILES)

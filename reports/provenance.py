@@ -9,6 +9,7 @@ from bench.statistics import DIRTY_RUN_DELAY
 from reports import units
 from reports.chips import describe_clocks, describe_gpu
 from reports.document import Section, left, tabulated
+from reports.scenarios import describe_method, scenarios_of
 from reports.tables import contenders
 
 Labelled = Sequence[tuple[str, Run]]
@@ -31,14 +32,14 @@ STOPPED: dict[StopReason, str] = {
 
 def build_provenance(labelled: Labelled) -> Iterator[Section]:
     """Yield the digest of the environment, the whole of it, and the commands."""
-    yield Section("How this was measured", pairs=_digest(labelled))
+    yield Section("How this was measured", pairs=_digest(labelled), key="provenance")
     for label, run in labelled:
         title = f"Environment of {label}" if len(labelled) > 1 else "Environment"
         rows = [[str(key), units.plain(value)] for key, value in sorted(run.environment.items())]
         table = tabulated((left("what"), left("value")), rows)
         yield Section(title, table=table, detail=True)
     commands = tuple(dict.fromkeys(shlex.join(run.command) for _, run in labelled if run.command))
-    yield Section("To repeat", commands=commands)
+    yield Section("To repeat", commands=commands, key="repeat")
 
 
 def _digest(labelled: Labelled) -> tuple[tuple[str, str], ...]:
@@ -62,8 +63,8 @@ def _lines(run: Run) -> dict[str, str]:
         "software": _software(run.environment),
         "settings": _settings(run),
         "images": _images(run),
-        "method": _method(run),
-        "rounds": _ending(run),
+        "method": describe_method(run) if scenarios_of(run) else _method(run),
+        "rounds": "" if scenarios_of(run) else _ending(run),
         "record": f"run {run.name} of {run.created}, "
         f"checkpoint {run.checkpoint.sha256[:_SHORT]}, seed {run.checkpoint.seed}",
     }

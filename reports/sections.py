@@ -3,15 +3,21 @@
 from collections.abc import Callable, Sequence
 
 from bench.records import Run
+from bench.records_profile import Profile
 from bench.statistics import wilson_interval
 from reports import units
+from reports.answer import build_answer
+from reports.confusion import build_confusion
 from reports.document import Column, Document, Section, left, right, tabulated
 from reports.homework import Reference, reference_for
 from reports.ladder import build_ladder
 from reports.latency_sections import build_latency
+from reports.matmul_share import build_shares
 from reports.notes import Notes, take_notes
 from reports.particulars import build_particulars
+from reports.profile import operator_sections
 from reports.provenance import build_provenance
+from reports.scenarios import build_scenarios
 from reports.tables import (
     AccuracyRow,
     ExportRow,
@@ -23,32 +29,51 @@ from reports.tables import (
 Labelled = Sequence[tuple[str, Run]]
 
 
-def build(runs: Sequence[Run]) -> Document:
+def build(runs: Sequence[Run], profiles: Sequence[Profile] = ()) -> Document:
     """Return the report of `runs`, each of which has a model (or, where those repeat, a run) name.
 
-    Raises ValueError when there are none.
+    `profiles` say where the time of the runs that they name goes. Raises ValueError when there are
+    no runs.
     """
-    if not runs:
-        raise ValueError("a report needs at least one run")
-    models = [run.checkpoint.model for run in runs]
-    header = "model" if len(set(models)) == len(models) else "run"
-    names = models if header == "model" else [run.name for run in runs]
-    labelled = tuple(zip(_unique(names), runs, strict=True))
-    notes = take_notes(labelled)
-    column = left(header)
+    column, labelled = label_runs(runs)
+    return compose(column, labelled, take_notes(labelled), profiles)
+
+
+def compose(
+    column: Column, labelled: Labelled, notes: Notes, profiles: Sequence[Profile] = ()
+) -> Document:
+    """Return the report of runs that have their names and notes."""
     sections = (
         _accuracy(column, labelled, notes),
         _agreement(column, labelled, notes),
         *build_latency(column, labelled, notes),
         build_ladder(column, labelled),
+        *build_scenarios(column, labelled, notes),
+        build_shares(column, labelled),
         _folding(column, labelled, notes),
         _export(column, labelled),
         _not_run(column, labelled),
-        Section("Notes", notes=notes.texts),
+        Section("Notes", notes=notes.texts, key="notes"),
+        *build_confusion(column, labelled),
         *build_particulars(column, labelled),
+        *operator_sections(labelled, profiles),
         *build_provenance(labelled),
     )
-    return Document(_title(labelled), tuple(s for s in sections if _has_content(s)))
+    shown = tuple(s for s in sections if _has_content(s))
+    return Document(_title(labelled), shown, build_answer(labelled))
+
+
+def label_runs(runs: Sequence[Run]) -> tuple[Column, Labelled]:
+    """Return the heading of the runs' names, and each run behind a name of its own.
+
+    Raises ValueError when there are none.
+    """
+    if not runs:
+        raise ValueError("a report needs at least one run")
+    models = [run.checkpoint.network for run in runs]
+    header = "model" if len(set(models)) == len(models) else "run"
+    names = models if header == "model" else [run.name for run in runs]
+    return left(header), tuple(zip(_unique(names), runs, strict=True))
 
 
 def _unique(names: Sequence[str]) -> list[str]:
@@ -101,6 +126,7 @@ def _accuracy(column: Column, labelled: Labelled, notes: Notes) -> Section:
         "Accuracy",
         table=tabulated(columns, _rows(labelled, cells)),
         caption=_accuracy_caption(labelled),
+        key="accuracy",
     )
 
 
@@ -108,11 +134,17 @@ def _accuracy_cells(row: AccuracyRow) -> list[str]:
     return [
         row.contender,
         row.actual_device or "",
-        units.percent(row.accuracy) if row.status == "ok" else row.status,
+        _accuracy_text(row),
         units.span(units.percent(row.low), units.percent(row.high)),
         units.percent(row.homework_accuracy),
         units.points(row.homework_difference),
     ]
+
+
+def _accuracy_text(row: AccuracyRow) -> str:
+    if row.status != "ok":
+        return row.status
+    return "random weights" if row.random_weights else units.percent(row.accuracy)
 
 
 def _accuracy_caption(labelled: Labelled) -> str:
@@ -167,6 +199,7 @@ def _agreement(column: Column, labelled: Labelled, notes: Notes) -> Section:
         table=tabulated(columns, _rows(labelled, cells)),
         caption="Same class: test images that get the same class. Relative: the largest difference "
         "of two logits, divided by the largest logit of the reference.",
+        key="agreement",
     )
 
 

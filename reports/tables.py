@@ -40,6 +40,8 @@ class AccuracyRow:
     agreement_top1_equal: int | None = None
     max_abs_difference: float | None = None
     max_rel_difference: float | None = None
+    random_weights: bool = False
+    """The network was not trained: it has an agreement and no accuracy."""
 
 
 @dataclass(frozen=True)
@@ -138,17 +140,18 @@ def _accuracy_row(run: Run, m: Measurement) -> AccuracyRow:
     reference = reference_for(run.checkpoint)
     numbers: dict[str, float | int | None] = {}
     if m.status == "ok" and m.accuracy is not None and m.accuracy.total > 0:
-        share = m.accuracy.correct / m.accuracy.total
-        low, high = wilson_interval(m.accuracy.correct, m.accuracy.total)
-        numbers = {
-            "correct": m.accuracy.correct,
-            "total": m.accuracy.total,
-            "accuracy": share,
-            "low": low,
-            "high": high,
-            "homework_accuracy": reference.accuracy if reference else None,
-            "homework_difference": share - reference.accuracy if reference else None,
-        }
+        if not run.checkpoint.random_weights:
+            share = m.accuracy.correct / m.accuracy.total
+            low, high = wilson_interval(m.accuracy.correct, m.accuracy.total)
+            numbers = {
+                "correct": m.accuracy.correct,
+                "total": m.accuracy.total,
+                "accuracy": share,
+                "low": low,
+                "high": high,
+                "homework_accuracy": reference.accuracy if reference else None,
+                "homework_difference": share - reference.accuracy if reference else None,
+            }
         if m.accuracy.agreement is not None:
             numbers |= {
                 "agreement_images": m.accuracy.agreement.images,
@@ -167,6 +170,7 @@ def _accuracy_row(run: Run, m: Measurement) -> AccuracyRow:
         threads=m.threads,
         size_bytes=m.size_bytes,
         open_s=m.open_s,
+        random_weights=run.checkpoint.random_weights,
         **numbers,  # type: ignore[arg-type]
     )
 

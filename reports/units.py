@@ -50,6 +50,16 @@ def rate(value_per_s: float | None) -> str:
     return _significant(value_per_s)
 
 
+def giga(value: float | None) -> str:
+    """Return a number of billions, three significant digits."""
+    return _significant(value / 1e9) if _exists(value) else ""
+
+
+def mega(value: float | None) -> str:
+    """Return a number of millions, three significant digits."""
+    return _significant(value / 1e6) if _exists(value) else ""
+
+
 def percent(share: float | None) -> str:
     """Return a share of 1 as a number of percent, two decimals, without the sign."""
     return f"{share * 100:.2f}" if _exists(share) else ""
@@ -85,6 +95,15 @@ def error(value: float | None) -> str:
     if not _exists(value):
         return ""
     return "0" if value == 0 else f"{value:.2e}"
+
+
+def probability(value: float | None) -> str:
+    """Return a probability, three significant digits, scientific below a thousandth."""
+    if not _exists(value):
+        return ""
+    if value < 1e-3:
+        return "below 1e-300" if value < 1e-300 else f"{value:.2e}"
+    return _significant(value)
 
 
 def loss(value: float | None) -> str:

@@ -27,6 +27,8 @@ QUICK = (
     "compare.warm_up_s=0",
     "compare.budget_s=30",
     "compare.self_checks=false",
+    "compare.loadgen.duration_s=0.2",
+    "compare.arithmetic=false",
 )
 """The digits config, cut down to seconds."""
 

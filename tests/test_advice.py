@@ -54,7 +54,22 @@ def clocked(*clocks, device="cuda"):
     return B.make_run(measurements=(B.make_row("torch", "unfolded", timings=timings, **on),))
 
 
+def driven(scenario, **changes):
+    result = B.make_scenario(scenario, **changes)
+    return run_with(B.make_row("ort", "folded", timings=(), scenarios=(result,)))
+
+
 CAUSES = {
+    "scenario_invalid": (
+        driven("server", validity="INVALID", reasons=("Reduce target QPS.", "Early stopping: no")),
+        "ort/folded/cpu in server: INVALID. Reduce target QPS. Let fewer images arrive, --qps "
+        "below 200, or allow more than 0.01 s: --set compare.loadgen.latency_bound_s=0.02.",
+    ),
+    "scenario_loaded": (
+        driven("singlestream", foreign_load_cores=1.25, run_delay_ratio=0.311),
+        "ort/folded/cpu in singlestream: a loaded machine. Other programs kept 1.25 cores busy "
+        "during the test (limit 0.200), and its threads waited for a CPU for 31.1 % of the time",
+    ),
     "no_reference": (
         B.make_run(measurements=(B.make_row("ort", "folded", accuracy=UNCOMPARED),)),
         "torch/unfolded/cpu, which all are held against, gave no outputs",
@@ -74,7 +89,7 @@ CAUSES = {
     "unequal_threads": (run_with(B.make_row("ort", "folded", threads=8)), "2 and 8 threads"),
     "unequal_precision": (
         run_with(B.make_row("ort", "folded", precision="bfloat16")),
-        "bfloat16 and float32",
+        "Computed in bfloat16, not in float32",
     ),
     "loaded": (
         B.make_run(measurements=(reference_timed(14), timed(*[0.001] * 14, dirty=(1, 4, 7, 8)))),
@@ -356,3 +371,17 @@ def test_clocks_that_hold_still_or_belong_to_the_other_chip_are_no_warning():
 def test_without_the_second_boundary_nobody_misses_it():
     row = B.make_row("ort", "folded", not_resident="its backend cannot")
     assert advise(run_with(row, config=config_with(boundaries="host"))) == ()
+
+
+def test_a_test_with_too_few_queries_is_told_the_time_that_it_takes():
+    reasons = ("The test exited early, before enough queries were issued.",)
+    run = driven(
+        "multistream", validity="INVALID", reasons=reasons, query_count=331, duration_s=60.0
+    )
+    (advice,) = advise(run)
+    assert sentence([advice]).endswith("Give it more time: --duration 24s.")
+
+
+def test_the_threads_of_server_may_wait_for_one_another():
+    assert advise(driven("server", run_delay_ratio=0.4)) == ()
+    assert [a.kind for a in advise(driven("offline", run_delay_ratio=0.4))] == ["scenario_loaded"]

@@ -3,8 +3,10 @@
 A plug-in module has
 
 - ``FORMAT``: ``"module"`` (it runs the torch module itself) or ``"onnx"``,
-- ``OPTIONS``: what else can be asked of it, each name with what it does; a contender is written
-  ``backend:option+option=value``,
+- ``OPTIONS``: what else can be asked of it, each name with what it does, as a literal that can be
+  read without importing the module; a contender is written ``backend:option+option=value``,
+- where some options or devices do not go together, ``refuse(options, device)``, which returns the
+  reason or None: such a contender is a row that is skipped,
 - ``open(source, *, device, threads, options={}) -> Session``,
 - where its runtime has a profiler, ``profile(source, *, device, threads, options, batches, runs)``,
   which returns an ``OperatorTime`` for each operator.
@@ -105,3 +107,17 @@ class Backend(Protocol):
         `options` holds names from `OPTIONS` alone. Raises BackendError when the device is missing
         or was not really used, or when an option cannot be had.
         """
+
+
+@runtime_checkable
+class Tunable(Session, Protocol):
+    """A session that can run a batch in several ways, with the same answers.
+
+    Which of them is fastest is found before anything is timed, by `bench.tuning`.
+    """
+
+    def ways(self, batch_size: int) -> tuple[str, ...]:
+        """Return the names of the ways, the plain one first."""
+
+    def choose(self, batch_size: int, way: str) -> None:
+        """Run batches of that size in that way from now on."""

@@ -1,6 +1,8 @@
 """ONNX Runtime: the exported file on the CPU or CUDA execution provider."""
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -8,26 +10,47 @@ from typing import Any, Self
 
 import onnxruntime
 
-from bench.backends import NO_OPTIONS, Floats, Format, Options, Source
+from bench.backends import NO_OPTIONS, Floats, Format, Options, Session, Source
+from bench.backends._ort_graph import CudaGraphSession
+from bench.backends._ort_options import OrtSettings, how_to_install, read_settings
+from bench.backends._ort_options import refuse as refuse
+from bench.backends._ort_placement import RECORD_PLACEMENT, check_nodes
 from bench.backends._ort_profile import read_profile
+from bench.backends._ort_ways import MicroSession, TunedSession
 from bench.errors import BackendError, one_line
+from bench.host_files import is_ready_made
 from bench.records import Device
 from bench.records_profile import OperatorTime
+from bench.records_quantization import PRECISION
 
 FORMAT: Format = "onnx"
-OPTIONS: dict[str, str] = {}
+OPTIONS: dict[str, str] = {
+    "micro": "batches larger than N in pieces of N images: micro=16 (cpu)",
+    "tuned": "pieces and spinning threads as they suit this machine, chosen before timing (cpu)",
+    "openvino": "OpenVINO's execution provider, of the package onnxruntime-openvino (cpu)",
+    "tensorrt": "TensorRT's execution provider (cuda)",
+    "tf32": "TF32 matrix products and convolutions (cuda)",
+    "cuda_graph": "record the GPU's work once for each batch size and replay it (cuda)",
+    "nhwc": "convolutions in NHWC where there are kernels for it (cuda)",
+    "search": "how cuDNN's algorithms are found: search=exhaustive, heuristic or default (cuda)",
+}
+RUNS_HOST_FILES = True
+"""Whether it runs files that onnxruntime has optimised for this machine alone."""
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _HIGH = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+_NONE = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+_SEQUENTIAL = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
 _SILENT = 4  # what the runtime would log on the way is checked and raised here
 
 
 class OrtSession:
-    """An InferenceSession called with host arrays; graph optimisation ALL, spinning as shipped."""
+    """An InferenceSession called with host arrays; graph optimisation ALL, arena as shipped.
 
-    precision = "float32"
+    A file that is optimised for this machine already is run as it is.
+    """
 
-    def __init__(self, session: Any, device: Device) -> None:
+    def __init__(self, session: Any, device: Device, settings: OrtSettings | None = None) -> None:
         self._session: Any = session
         self._input = session.get_inputs()[0].name
         self._outputs = [session.get_outputs()[0].name]
@@ -35,11 +58,12 @@ class OrtSession:
         self._y: Any = None
         self._placed: Any = None  # the IO binding that keeps input and output on the device
         self.threads = session.get_session_options().intra_op_num_threads
-        provider = check_provider(device, session.get_providers())
+        settings = settings or OrtSettings(_PROVIDERS[device])
+        check_provider(device, session.get_providers(), settings.provider)
+        facts = session.get_modelmeta().custom_metadata_map
+        self.precision = facts.get(PRECISION, settings.precision)
         self.device = "cpu" if device == "cpu" else "cuda:0"
-        self.runtime = f"onnxruntime {onnxruntime.__version__} {provider}, graph optimisation all"
-        if device == "cuda":
-            self.runtime += ", TF32 off, cuDNN search exhaustive"
+        self.runtime = describe(session, settings)
 
     def bind(self, x: Floats) -> None:
         """Take (N, C, H, W) float32; the runtime copies it to a GPU when it runs."""
@@ -86,13 +110,32 @@ class OrtSession:
         self._session = self._placed = self._x = self._y = None
 
 
-def check_provider(device: Device, held: list[str]) -> str:
+def describe(session: Any, settings: OrtSettings) -> str:
+    """Return library, provider and the settings that matter to speed, as the session has them."""
+    used = session.get_session_options()
+    level = "as in the file" if used.graph_optimization_level == _NONE else "all"
+    said = [
+        f"onnxruntime {onnxruntime.__version__} {settings.provider}",
+        f"graph optimisation {level}",
+        "sequential" if used.execution_mode == _SEQUENTIAL else "parallel",
+        f"arena {'on' if used.enable_cpu_mem_arena else 'off'}",
+        *settings.said,
+    ]
+    if settings.provider != _PROVIDERS["cpu"]:
+        said.append(check_nodes(session, settings.provider))
+    else:
+        said.append(f"spinning {'on' if settings.spinning else 'off'}")
+    return ", ".join(said)
+
+
+def check_provider(device: Device, held: list[str], wanted: str | None = None) -> str:
     """Return the provider that stands for `device`; raise BackendError when it is not held.
 
     `held` is what the session itself says it uses, most preferred first. A session that fell back
-    holds CPUExecutionProvider alone, whatever was asked for.
+    holds CPUExecutionProvider alone, whatever was asked for. `wanted` is another provider than the
+    device's usual one.
     """
-    wanted = _PROVIDERS[device]
+    wanted = wanted or _PROVIDERS[device]
     if not held or held[0] != wanted:
         raise BackendError(
             f"asked for {device} ({wanted}), but the session holds {', '.join(held) or 'none'}: "
@@ -102,14 +145,25 @@ def check_provider(device: Device, held: list[str]) -> str:
     return wanted
 
 
-def open(
-    source: Source, *, device: Device, threads: int, options: Options = NO_OPTIONS
-) -> OrtSession:
+def open(source: Source, *, device: Device, threads: int, options: Options = NO_OPTIONS) -> Session:
     """Open the source's .onnx file on `device`.
 
     Raises BackendError when onnxruntime cannot load it, has no such provider, or fell back.
     """
-    return OrtSession(_open_session(source, device, threads), device)
+    settings = read_settings(options, device, threads)
+    session = _open_session(source, settings, device, threads)
+    plain = OrtSession(session, device, settings)
+    if settings.cuda_graph:
+        return CudaGraphSession(session, plain.runtime, plain.precision)
+    if settings.micro is not None:
+        return MicroSession(plain, settings.micro)
+    if settings.tuned:
+        asleep = replace(settings, spinning=False)
+        return TunedSession(
+            plain,
+            lambda: OrtSession(_open_session(source, asleep, device, threads), device, asleep),
+        )
+    return plain
 
 
 def profile(
@@ -125,8 +179,12 @@ def profile(
 
     As many runs are made before, and left out.
     """
+    settings = read_settings(options, device, threads)
+    if settings.micro or settings.tuned or settings.cuda_graph:
+        raise BackendError("its operators are those of ort without that option: profile ort")
     with TemporaryDirectory() as folder:
-        session = _open_session(source, device, threads, str(Path(folder) / "profile"))
+        prefix = str(Path(folder) / "profile")
+        session = _open_session(source, settings, device, threads, prefix)
         name = session.get_inputs()[0].name
         for index in range(2 * runs):
             session.run(None, {name: batches[index % len(batches)]})
@@ -134,41 +192,55 @@ def profile(
 
 
 def _open_session(
-    source: Source, device: Device, threads: int, profile_prefix: str | None = None
+    source: Source,
+    wanted: OrtSettings,
+    device: Device,
+    threads: int,
+    profile_prefix: str | None = None,
 ) -> Any:
     onnxruntime.set_default_logger_severity(_SILENT)
-    wanted = _PROVIDERS[device]
-    if wanted not in onnxruntime.get_available_providers():
+    if wanted.provider not in onnxruntime.get_available_providers():
         raise BackendError(
-            f"asked for {device}, but this onnxruntime {onnxruntime.__version__} has no {wanted} "
-            f"(it has {', '.join(onnxruntime.get_available_providers())}): "
-            "pip install onnxruntime-gpu"
+            f"asked for {device}, but this onnxruntime {onnxruntime.__version__} has no "
+            f"{wanted.provider} (it has {', '.join(onnxruntime.get_available_providers())}): "
+            f"{how_to_install(wanted.provider)}"
         )
+    _prepare_cuda(wanted, device)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
-    settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    settings.graph_optimization_level = _HIGH
+    settings.execution_mode = _SEQUENTIAL
+    ready_made = is_ready_made(source.path, onnxruntime.__version__)
+    if ready_made and wanted.provider != _PROVIDERS["cpu"]:
+        raise BackendError(
+            f"the file is for this machine's CPU alone, not for {wanted.provider}: "
+            "export it for that (bench export --target)"
+        )
+    settings.graph_optimization_level = _NONE if ready_made else _HIGH
     settings.log_severity_level = _SILENT
+    settings.add_session_config_entry(*RECORD_PLACEMENT)
+    if not wanted.spinning:
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if profile_prefix is not None:
         settings.enable_profiling = True
         settings.profile_file_prefix = profile_prefix
     try:
-        session = onnxruntime.InferenceSession(
-            str(source.path), settings, providers=_provider_options(device), enable_fallback=0
+        return onnxruntime.InferenceSession(
+            str(source.path), settings, providers=wanted.providers, enable_fallback=0
         )
     except Exception as error:  # onnxruntime raises bare Exceptions of its own
+        hint = how_to_install(wanted.provider) if "install" in str(error) else ""
         raise BackendError(
             f"onnxruntime could not open it on {device}: {one_line(error)}"
+            f"{f' ({hint})' if hint else ''}"
         ) from None
-    return session
 
 
-def _provider_options(device: Device) -> list[Any]:
-    if device == "cpu":
-        return [_PROVIDERS["cpu"]]
+def _prepare_cuda(wanted: OrtSettings, device: Device) -> None:
+    """Set what has to be there before a CUDA library is loaded."""
+    if device != "cuda":
+        return
+    if wanted.provider == "TensorrtExecutionProvider" and wanted.precision == "float32":
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # TensorRT's own default is TF32
     if hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
-    # TF32 off as in torch; the search for convolution algorithms is stated, not left to a default.
-    settings = {"use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE"}
-    return [(_PROVIDERS["cuda"], settings)]

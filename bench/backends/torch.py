@@ -1,6 +1,8 @@
 """PyTorch eager: the module itself, float32, on the CPU or CUDA."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -8,40 +10,84 @@ import torch
 from torch import Tensor, nn
 
 from bench.backends import NO_OPTIONS, Floats, Format, Options, Source
+from bench.backends._options import check_exclusive, check_values, refuse_elsewhere
 from bench.backends._torch_profile import profile_calls
 from bench.errors import BackendError
 from bench.records import Device
 from bench.records_profile import OperatorTime
 
 FORMAT: Format = "module"
-OPTIONS: dict[str, str] = {}
+OPTIONS: dict[str, str] = {
+    "channels_last": "images and weights in memory channel by channel of each pixel (NHWC)",
+    "bf16": "autocast to bfloat16",
+    "fp16": "autocast to float16 (cuda)",
+    "tf32": "float32 with TF32 matrix products and convolutions (cuda)",
+}
+_ONLY_ON: dict[str, Device] = {"fp16": "cuda", "tf32": "cuda"}
+_PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "tf32": "tf32"}
+_AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class TorchSettings:
+    """How the module is run."""
+
+    channels_last: bool = False
+    precision: str = "float32"
+
+
+PLAIN = TorchSettings()
 
 
 class TorchSession:
-    """A module in eval mode under inference_mode; TF32 off, so that float32 means float32."""
+    """A module in eval mode under inference_mode; TF32 is off unless it is asked for.
 
-    precision = "float32"
+    Under autocast the weights are cast once, not in every call.
+    """
 
-    def __init__(self, module: nn.Module, device: torch.device, threads: int) -> None:
+    mode = "eager"
+
+    def __init__(
+        self,
+        module: nn.Module,
+        device: torch.device,
+        threads: int,
+        settings: TorchSettings = PLAIN,
+    ) -> None:
         torch.set_num_threads(threads)
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = settings.precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = settings.precision == "tf32"
         torch.backends.cudnn.benchmark = True  # search for the fastest convolution, as ort does
-        self._inference = torch.inference_mode()
+        self.precision = settings.precision
+        self._settings = settings
+        self._contexts = ExitStack()
         self._target = device
         self._module = module.to(device)
+        self._format = torch.preserve_format
+        if settings.channels_last:
+            self._format = torch.channels_last
+            self._module = self._module.to(memory_format=torch.channels_last)
+        self._forward: Callable[[Tensor], Tensor] = self._module
         self._x: Tensor | None = None
         self._y: Tensor | None = None
         self.threads = torch.get_num_threads()
         self.device = self._check_placement()
-        self.runtime = f"torch {torch.__version__} eager"
-        if device.type == "cuda":
-            name, cudnn = torch.cuda.get_device_name(device), torch.backends.cudnn.version()
-            self.runtime += f" on {name}, cuDNN {cudnn}, TF32 off, cuDNN search on"
+        self.runtime = ", ".join((f"torch {torch.__version__} {self.mode}", *self._describe()))
+
+    def _describe(self) -> list[str]:
+        """Return the settings that matter to speed, in words."""
+        said = ["channels_last"] if self._settings.channels_last else []
+        if self.precision in _AUTOCAST:
+            said.append(f"autocast {self.precision}")
+        if self._target.type == "cuda":
+            name, cudnn = torch.cuda.get_device_name(self._target), torch.backends.cudnn.version()
+            tf32 = "on" if self.precision == "tf32" else "off"
+            said += [f"on {name}", f"cuDNN {cudnn}", f"TF32 {tf32}", "cuDNN search on"]
+        return said
 
     def bind(self, x: Floats) -> None:
-        """Take (N, C, H, W) float32; on the CPU without a copy."""
-        self._x = torch.from_numpy(x).to(self._target)
+        """Take (N, C, H, W) float32; on the CPU without a copy unless the layout changes."""
+        self._x = torch.from_numpy(x).to(self._target, memory_format=self._format)
 
     def place(self, x: Floats) -> None:
         """Take (N, C, H, W) float32 and wait until it is on the device; outputs stay there."""
@@ -52,7 +98,7 @@ class TorchSession:
         """Run the module's forward on the bound input."""
         if self._x is None:
             raise BackendError("step() before bind(): give the session an input first")
-        self._y = self._module(self._x)
+        self._y = self._forward(self._x)
 
     def synchronize(self) -> None:
         """Wait for the GPU; nothing to wait for on the CPU."""
@@ -63,7 +109,7 @@ class TorchSession:
         """Return the logits of the last step, (N, classes) float32."""
         if self._y is None:
             raise BackendError("output() before step(): run the network first")
-        return self._y.cpu().numpy()
+        return self._y.float().cpu().numpy()
 
     def _check_placement(self) -> str:
         """Return where every parameter and buffer is; raise BackendError for any stray one."""
@@ -81,7 +127,11 @@ class TorchSession:
         return str(self._target)
 
     def __enter__(self) -> Self:
-        self._inference.__enter__()
+        self._contexts.enter_context(torch.inference_mode())
+        if self.precision in _AUTOCAST:
+            self._contexts.enter_context(
+                torch.autocast(self._target.type, dtype=_AUTOCAST[self.precision])
+            )
         return self
 
     def __exit__(
@@ -90,23 +140,44 @@ class TorchSession:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._inference.__exit__(kind, error, trace)
+        self._contexts.__exit__(kind, error, trace)
         self._x = self._y = None
-        del self._module
+        del self._module, self._forward
+
+
+def refuse(options: Options, device: Device) -> str | None:
+    """Return why `options` make no sense on `device`; raise BackendError for impossible ones."""
+    check_values("torch", options)
+    check_exclusive("torch", options, _PRECISIONS)
+    return refuse_elsewhere("torch", options, _ONLY_ON, device)
 
 
 def open(
     source: Source, *, device: Device, threads: int, options: Options = NO_OPTIONS
 ) -> TorchSession:
     """Open the source's module on `device`; raise BackendError without a CUDA device."""
+    reason = refuse(options, device)
+    if reason:
+        raise BackendError(reason)
+    target = find_device(device)
+    settings = TorchSettings("channels_last" in options, read_precision(options))
+    return TorchSession(source.build_module(), target, threads, settings)
+
+
+def read_precision(options: Options) -> str:
+    """Return what the network is to compute in."""
+    return next((_PRECISIONS[name] for name in options if name in _PRECISIONS), "float32")
+
+
+def find_device(device: Device) -> torch.device:
+    """Return the torch device; raise BackendError without a CUDA device that torch can use."""
     if device == "cuda" and not torch.cuda.is_available():
         build = torch.version.cuda or "none: a CPU build"
         raise BackendError(
             f"asked for cuda, but torch {torch.__version__} sees no CUDA device "
             f"(built for CUDA {build}): check the driver with nvidia-smi"
         )
-    target = torch.device("cuda:0" if device == "cuda" else "cpu")
-    return TorchSession(source.build_module(), target, threads)
+    return torch.device("cuda:0" if device == "cuda" else "cpu")
 
 
 def profile(

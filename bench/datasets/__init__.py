@@ -6,11 +6,17 @@ them from the cache, and never downloads unless `options.download` says so.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from bench.records import DataInfo
+from bench.records import DataInfo, Resize
+
+COVER = Resize()
+"""Scale to cover the square, cut at the centre."""
+
+SplitRule = Literal["auto", "random", "stratified"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,16 @@ class DataOptions:
     """Height and width of the images to return, pixels."""
     cache: Path
     """Folder for decoded images."""
+    resize: Resize = COVER
+    """How images of another size are made to fit."""
+    label_pattern: str | None = None
+    """Regular expression whose group is the class in a file's name; None for the data set's own."""
+    split: SplitRule = "auto"
+    """auto: the data set's own split, a stratified one where it has none."""
+    test_fraction: float = 0.2
+    """Share of all images that a random or stratified split tests on."""
+    split_seed: int = 42
+    """Of a random or stratified split."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ stands for the same bytes, so processes that write one entry at the same time do
 import logging
 import os
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -41,6 +42,25 @@ class Entry(Record):
     """Of the decoded pixels and labels of both splits."""
     sizes_bytes: dict[str, int]
     """Of each array file."""
+    test_files_sha256: Sha256 | None = None
+    """Of names and classes of the test images; None in entries from before it was kept."""
+
+
+def fetch(
+    folder: Path, key: str, image_size: int, path: Path, decode: Callable[[], Decoded]
+) -> tuple[Entry, Split, Split, bool]:
+    """Return the entry with both splits, and whether it was there; else decode `path` into it.
+
+    Raises what `decode` raises, and DataError when `folder` cannot be written.
+    """
+    cached = load(folder, key)
+    if cached is not None:
+        return *cached, True
+    prepare(folder.parent)
+    _log.info("decoding the images of %s (once: they are cached in %s)", path, folder)
+    decoded = decode()
+    entry = save(folder, key, image_size, decoded)
+    return *(load(folder, key) or (entry, decoded.train, decoded.test)), False
 
 
 def load(folder: Path, key: str) -> tuple[Entry, Split, Split] | None:
@@ -96,6 +116,7 @@ def save(folder: Path, key: str, image_size: int, decoded: Decoded) -> Entry:
             test_count=len(decoded.test.labels),
             sha256=content_sha256(decoded.train, decoded.test),
             sizes_bytes={name: os.path.getsize(folder / name) for name in arrays},
+            test_files_sha256=decoded.test_files_sha256,
         )
         write_text(folder / _RECORD, entry.model_dump_json(indent=1))
     except (OSError, RunError) as error:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from bench.datasets import Split
+from bench.datasets import COVER, Split
 from bench.datasets._pixels import Pixels, read, worker_count
 from bench.datasets._sources import ImageFile
+from bench.records import Resize
+from bench.storage import json_sha256
 
 # What one task decodes: enough small files to be worth a task, few enough bytes to wait in memory.
 _TASK_FILES = 128
@@ -28,39 +30,52 @@ class Decoded:
     """Names of the class folders, sorted."""
     formats: tuple[str, ...]
     """File formats that were met, sorted, such as ``JPEG``."""
+    test_files_sha256: str
+    """Of names and classes of the test images, in order."""
 
 
-def decode(files: Iterable[ImageFile], size: int) -> Decoded:
+def decode(files: Iterable[ImageFile], size: int, resize: Resize = COVER) -> Decoded:
     """Return all images at size x size pixels, sorted by class and then by file name.
 
-    The test split is what lies in ``test``, or in ``val`` where there is no ``test``. Raises
-    DataError for a damaged image and whatever `files` raises.
+    `resize` says how others are made to fit. The test split is what lies in ``test``, or in ``val``
+    where there is no ``test``. Raises DataError for a damaged image and whatever `files` raises.
     """
     splits: dict[str, dict[tuple[str, str], Pixels]] = {}
     formats: set[str] = set()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for file, pixels, kind in _decoded(files, size):
-            splits.setdefault(file.split, {})[file.class_name, file.name] = pixels
-            formats.add(kind)
+    for file, pixels, kind in decoded(files, size, resize):
+        splits.setdefault(file.split, {})[file.class_name, file.name] = pixels
+        formats.add(kind)
     train, test = splits["train"], splits["test" if "test" in splits else "val"]
     classes = sorted({class_name for class_name, _ in train})
+    tested = json_sha256([[name, class_name] for class_name, name in sorted(test)])
     return Decoded(
         _split(train, classes, size),
         _split(test, classes, size),
         tuple(classes),
         tuple(sorted(formats)),
+        tested,
     )
 
 
-def _decoded(files: Iterable[ImageFile], size: int) -> Iterator[tuple[ImageFile, Pixels, str]]:
+def decoded(
+    files: Iterable[ImageFile], size: int, resize: Resize = COVER
+) -> Iterator[tuple[ImageFile, Pixels, str]]:
+    """Yield each file with its pixels (3, size, size) and its format, in the files' order."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield from _decoded(files, size, resize)
+
+
+def _decoded(
+    files: Iterable[ImageFile], size: int, resize: Resize
+) -> Iterator[tuple[ImageFile, Pixels, str]]:
     workers = worker_count()
     waiting: deque[Future[list[tuple[ImageFile, Pixels, str]]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:
         for task in _tasks(files):
-            waiting.append(pool.submit(_decode_task, task, size))
+            waiting.append(pool.submit(_decode_task, task, size, resize))
             if len(waiting) > 2 * workers:
                 yield from waiting.popleft().result()
         while waiting:
@@ -82,8 +97,10 @@ def _tasks(files: Iterable[ImageFile]) -> Iterator[list[ImageFile]]:
         yield task
 
 
-def _decode_task(task: list[ImageFile], size: int) -> list[tuple[ImageFile, Pixels, str]]:
-    return [(file, *read(file.read(), size, file.origin)) for file in task]
+def _decode_task(
+    task: list[ImageFile], size: int, resize: Resize
+) -> list[tuple[ImageFile, Pixels, str]]:
+    return [(file, *read(file.read(), size, file.origin, resize)) for file in task]
 
 
 def _split(found: dict[tuple[str, str], Pixels], classes: list[str], size: int) -> Split:

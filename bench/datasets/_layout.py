@@ -16,6 +16,8 @@ FORM = (
 class Layout:
     """Counts images by split and class, and judges the result."""
 
+    form = FORM
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.splits: dict[str, dict[str, int]] = {}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from tarfile import HeaderError, ReadError
-from typing import IO, Any, Self
+from typing import IO, Any, Protocol, Self
 
 from bench.datasets._layout import FORM, SPLITS, Layout, is_hidden, is_image_name
 from bench.errors import DataError, one_line
@@ -53,7 +53,20 @@ class ImageFile:
         try:
             return self.content.read_bytes()
         except OSError as error:
-            raise _unreadable(self.content, error) from error
+            raise unreadable(self.content, error) from error
+
+
+class Judge(Protocol):
+    """Says which images belong to a data set, and whether what was there makes one."""
+
+    form: str
+    """What is allowed, for messages."""
+
+    def place(self, parts: tuple[str, ...], is_folder: bool) -> tuple[str, str, str] | None:
+        """Return split, class and name of the image at this path, None for anything else."""
+
+    def check(self) -> None:
+        """Raise DataError when what was seen is no data set."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +88,13 @@ def open_source(path: Path) -> Source:
         if path.is_dir():
             return _folder(path)
         if path.is_file():
-            return Source(file_sha256(path), partial(_stream, path))
+            return Source(file_sha256(path), partial(stream, path))
         if not path.exists():
             raise DataError(
                 f"{path} does not exist; {FORM}: correct --data (data.path in the configuration)"
             )
     except OSError as error:
-        raise _unreadable(Path(error.filename or path), error) from error
+        raise unreadable(Path(error.filename or path), error) from error
     raise DataError(f"{path} is neither a file nor a folder; {FORM}")
 
 
@@ -94,7 +107,7 @@ def _folder(root: Path) -> Source:
         if place is None or status is None:
             continue
         origin = str(path)
-        _check_size(origin, status.st_size)
+        check_size(origin, status.st_size)
         facts.append((origin, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
         files.append(ImageFile(*place, origin, path, status.st_size))
     layout.check()
@@ -117,10 +130,12 @@ def _walk(root: Path) -> Iterator[tuple[Path, os.stat_result | None]]:
                 folder = root / split / name
                 if folder.is_dir():
                     yield folder, None
-                    yield from _image_files(folder)
+                    yield from image_files(folder)
 
 
-def _image_files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def image_files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield every image below `folder` in order, with its status; raise OSError where denied."""
+
     def refuse(error: OSError) -> None:
         raise error
 
@@ -151,12 +166,16 @@ class _Member(tarfile.TarInfo):
             raise ReadError(str(error)) from error
 
 
-def _stream(path: Path) -> Iterator[ImageFile]:
-    layout = Layout(path)
+def stream(path: Path, judge: Callable[[Path], Judge] = Layout) -> Iterator[ImageFile]:
+    """Yield the images of the tar archive `path` that `judge` finds a place for, in its order.
+
+    Raises DataError for a damaged archive, or at the end when the judge is not content.
+    """
+    layout = judge(path)
     is_tar = False
     try:
         with (
-            _uncompressed(path) as stream,
+            _uncompressed(path, layout.form) as stream,
             tarfile.open(fileobj=stream, mode="r|", bufsize=2**18, tarinfo=_Member) as archive,
         ):
             is_tar = True
@@ -169,7 +188,9 @@ def _stream(path: Path) -> Iterator[ImageFile]:
                 pass
     except _FAULTS as error:
         if isinstance(error, ReadError) and not is_tar:
-            raise DataError(f"{path} is not a tar archive ({one_line(error)}); {FORM}") from error
+            raise DataError(
+                f"{path} is not a tar archive ({one_line(error)}); {layout.form}"
+            ) from error
         raise DataError(
             f"{path} is truncated or damaged ({one_line(error)}); fetch or pack it again"
         ) from error
@@ -177,7 +198,7 @@ def _stream(path: Path) -> Iterator[ImageFile]:
 
 
 def _from_member(
-    path: Path, layout: Layout, archive: tarfile.TarFile, member: tarfile.TarInfo
+    path: Path, layout: Judge, archive: tarfile.TarFile, member: tarfile.TarInfo
 ) -> ImageFile | None:
     if not (member.isdir() or member.isreg()):
         return None
@@ -185,7 +206,7 @@ def _from_member(
     if place is None:
         return None
     origin = f"{path}: {member.name}"
-    _check_size(origin, member.size)
+    check_size(origin, member.size)
     stream = archive.extractfile(member)
     if stream is None:
         return None
@@ -196,12 +217,12 @@ def _parts(name: str) -> tuple[str, ...]:
     return tuple(part for part in PurePosixPath(name).parts if part != "/")
 
 
-def _uncompressed(path: Path) -> IO[bytes]:
+def _uncompressed(path: Path, form: str) -> IO[bytes]:
     opener: Callable[..., Any] = open
     with path.open("rb") as stream:
         start = stream.read(8)
     if start.startswith(b"PK"):
-        raise DataError(f"{path} is a zip file; {FORM}: unpack it and give the folder")
+        raise DataError(f"{path} is a zip file; {form}: unpack it and give the folder")
     for magic, decompressor in _COMPRESSIONS:
         if start.startswith(magic):
             opener = decompressor
@@ -209,7 +230,8 @@ def _uncompressed(path: Path) -> IO[bytes]:
     return stream_of_tar
 
 
-def _check_size(origin: str, size_bytes: int) -> None:
+def check_size(origin: str, size_bytes: int) -> None:
+    """Raise DataError when a file is larger than any image."""
     if size_bytes > LARGEST_FILE_BYTES:
         raise DataError(
             f"{origin} is too large for an image: {size_bytes / 2**20:,.0f} MiB, "
@@ -217,7 +239,8 @@ def _check_size(origin: str, size_bytes: int) -> None:
         )
 
 
-def _unreadable(path: Path, error: OSError) -> DataError:
+def unreadable(path: Path, error: OSError) -> DataError:
+    """Return the error that says why `path` cannot be read."""
     return DataError(
         f"{path} cannot be read: {error.strerror or error}; check that it is there and that you "
         "may read it"

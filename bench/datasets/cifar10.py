@@ -43,7 +43,7 @@ def load(options: DataOptions) -> ImageSet:
     # The first one downloads; it also holds the test images.
     test_files = _open(root, False, options.download)
     train_files = _open(root, True, False)
-    train, test = (_split(files, options.image_size) for files in (train_files, test_files))
+    train, test = (_split(files, options) for files in (train_files, test_files))
     info = DataInfo(
         name="cifar10",
         title="CIFAR-10",
@@ -71,9 +71,10 @@ def _root(options: DataOptions) -> Path:
     return path.parent if path.name == CIFAR10.base_folder else path
 
 
-def _split(files: CIFAR10, size: int) -> Split:
+def _split(files: CIFAR10, options: DataOptions) -> Split:
     images = np.ascontiguousarray(files.data.transpose(0, 3, 1, 2))
-    return Split(fit_all(images, size), np.asarray(files.targets, np.int64))
+    fitted = fit_all(images, options.image_size, options.resize)
+    return Split(fitted, np.asarray(files.targets, np.int64))
 
 
 def _open(root: Path, train: bool, download: bool) -> CIFAR10:

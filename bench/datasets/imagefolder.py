@@ -9,9 +9,9 @@ Archives are read in one pass and never unpacked. The images are decoded once an
 so that later loads only map them.
 """
 
-import logging
 from collections.abc import Iterable
 from time import perf_counter
+from typing import Any
 
 from bench.datasets import DataOptions, ImageSet, _cache
 from bench.datasets._decode import decode
@@ -19,7 +19,7 @@ from bench.datasets._layout import FORM
 from bench.datasets._pixels import VERSION
 from bench.datasets._sources import open_source
 from bench.errors import DataError
-from bench.records import DataInfo
+from bench.records import DataInfo, Resize
 from bench.storage import json_sha256
 
 CIFAR10_CLASSES = (
@@ -27,8 +27,6 @@ CIFAR10_CLASSES = (
     *("dog", "frog", "horse", "ship", "truck"),
 )
 CIFAR10_COUNTS = (50_000, 10_000)
-
-_log = logging.getLogger("foldbench")
 
 
 def load(options: DataOptions) -> ImageSet:
@@ -42,17 +40,15 @@ def load(options: DataOptions) -> ImageSet:
     if path is None:
         raise DataError(f"imagefolder needs a place to read from; {FORM}: give it with --data PATH")
     source = open_source(path)
-    key = json_sha256([source.fingerprint, options.image_size, VERSION])
+    key = json_sha256([source.fingerprint, options.image_size, VERSION, *changes(options.resize)])
     folder = options.cache / "imagefolder" / key[:24]
-    cached = _cache.load(folder, key)
-    from_cache = cached is not None
-    if cached is None:
-        _cache.prepare(folder.parent)
-        _log.info("decoding the images of %s (once: they are cached in %s)", path, folder)
-        decoded = decode(source.files(), options.image_size)
-        entry = _cache.save(folder, key, options.image_size, decoded)
-        cached = _cache.load(folder, key) or (entry, decoded.train, decoded.test)
-    entry, train, test = cached
+    entry, train, test, from_cache = _cache.fetch(
+        folder,
+        key,
+        options.image_size,
+        path,
+        lambda: decode(source.files(), options.image_size, options.resize),
+    )
     return ImageSet(
         train,
         test,
@@ -69,8 +65,15 @@ def load(options: DataOptions) -> ImageSet:
             original=False,
             decode_s=perf_counter() - started,
             from_cache=from_cache,
+            test_files_sha256=entry.test_files_sha256,
         ),
     )
+
+
+def changes(resize: Resize) -> list[Any]:
+    """Return what is not by default: images cached before it could be chosen stay known."""
+    changed = resize.model_dump(exclude_defaults=True)
+    return [changed] if changed else []
 
 
 def title(

@@ -2,12 +2,13 @@
 
 onnxruntime's convolutions on a CPU work on channels in blocks as wide as a vector register (NCHWc).
 Around operators that it knows in the usual layout alone it reorders: ReorderOutput, the operators,
-ReorderInput. An operator that treats every number alike does not mind the order they are in, so both
-reorderings can go; what it gives is the same bit for bit.
+ReorderInput. An operator that treats every number alike does not mind the order they are in, so
+both reorderings can go; what it gives is the same bit for bit.
 
-This works on the graph that onnxruntime itself has optimised, whose weights lie in this processor's
-layout and whose operators belong to this onnxruntime. The file says so in its metadata, has to be run
-without further optimisation, and is refused elsewhere; hence it is on for the target ``host`` alone.
+This works on the graph that onnxruntime itself has optimised, whose weights lie in this
+processor's layout and whose operators belong to this onnxruntime. The file says so in its metadata,
+has to be run without further optimisation, and is refused elsewhere; hence it is on for the target
+``host`` alone.
 """
 
 import tempfile
@@ -21,7 +22,7 @@ from onnx import ModelProto
 
 from bench.host_files import HOST, host_facts
 from bench.records import PassReport
-from exporters.passes._graph import array_of, is_op
+from exporters.passes._graph import array_of
 
 ERROR_BOUND = 0.0
 TARGETS = ("host",)
@@ -202,9 +203,7 @@ def _strip(model: ir.Model, region: _Region) -> int:
     return len(back) + len(region.sources) - len(needed)
 
 
-def _read_reordered(
-    graph: ir.Graph, value: ir.Value, inside: set[ir.Node], like: ir.Node
-) -> None:
+def _read_reordered(graph: ir.Graph, value: ir.Value, inside: set[ir.Node], like: ir.Node) -> None:
     """Let everything but `inside` read `value` through a ReorderOutput of its own."""
     outside = [use for use in value.uses() if use.node not in inside]
     node = ir.Node(_BLOCKED, "ReorderOutput", [value], like.attributes.values())

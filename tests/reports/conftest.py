@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench import records
+from bench import records, records_scenarios
 from bench.config import Config
 
 HOMEWORK = json.loads((files("reports") / "homework.json").read_text(encoding="utf-8"))
@@ -313,6 +313,55 @@ def make_measurements() -> tuple[records.Measurement, ...]:
         make_lost_row("torch", "unfolded", "cuda", "skipped", "torch.cuda.is_available() is False"),
         make_self_check("again", 0.002, 0.064),
         make_self_check("one_thread", 0.0034, 0.12),
+    )
+
+
+def make_scenario(scenario: str = "singlestream", **changes) -> records_scenarios.ScenarioResult:
+    """A test of 10 s that went well: 1 ms a query, or 1000 samples a second."""
+    percentile = 0.9 if scenario == "singlestream" else 0.99
+    settings = {
+        "target_qps": 200.0,
+        "target_percentile": percentile,
+        "latency_bound_s": 0.01 if scenario == "server" else None,
+        "samples_per_query": {"multistream": 8, "offline": 12_000}.get(scenario, 1),
+        "min_duration_s": 10.0,
+        "max_duration_s": 60.0,
+        "min_query_count": {"singlestream": 64, "offline": 1}.get(scenario, 662),
+        "loaded_samples": 10_000,
+        "qsl_seed": 0,
+        "sample_seed": 0,
+        "schedule_seed": 0,
+        **changes.pop("settings", {}),
+    }
+    shares = ("p50_s", "p90_s", "p95_s", "p97_s", "p99_s", "p99_9_s")
+    figures = {
+        "offline": {"samples_per_s": 1000.0},
+        "server": {"scheduled_qps": 199.0, "completed_qps": 198.0, "over_latency_count": 3},
+    }.get(scenario, {"early_stopping_s": 0.0013})
+    if scenario != "offline":
+        figures["latencies"] = records_scenarios.Latencies(
+            **{name: 0.001 * (1 + 0.1 * i) for i, name in enumerate(shares)}
+        )
+    return records_scenarios.ScenarioResult(
+        **{
+            "scenario": scenario,
+            "validity": "VALID",
+            "reasons": (),
+            "settings": records_scenarios.ScenarioSettings(**settings),
+            "loadgen_version": "6.0.17 @ d6147c7eb7",
+            "log_sha256": sha("9"),
+            "batch_sizes": {"server": (1, 2, 4), "multistream": (8,)}.get(scenario, (1,)),
+            "query_count": 1 if scenario == "offline" else 2000,
+            "sample_count": 12_000 if scenario == "offline" else 2000,
+            "call_count": 2000,
+            "checked_outputs": 40,
+            "duration_s": 10.5,
+            "run_delay_ratio": 0.004,
+            "cpu_ratio": 1.9,
+            "foreign_load_cores": 0.02,
+            **figures,
+            **changes,
+        }
     )
 
 

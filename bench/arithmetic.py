@@ -1,0 +1,153 @@
+"""What the network has to compute, and how fast this machine computes its like.
+
+A network is mostly matrix products. How fast the machine multiplies large matrices of the same kind
+of numbers, with the same threads and just before the rounds, is a mark that a latency can be held
+against on any machine, whatever the code that the latency is of.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from bench.contenders import Contender
+from bench.errors import BenchError, one_line
+from bench.interference import measure_between, read_counters
+from bench.progress import Listener
+from bench.records import Checkpoint, Device
+from bench.records_machine import Arithmetic, MatmulRate
+from bench.specs import parse_spec
+from bench.statistics import is_clean
+
+Kind = tuple[Device, str]
+"""A device and the precision of the products."""
+
+_SIZE: dict[Device, int] = {"cpu": 2048, "cuda": 8192}
+_SAMPLES = 7
+"""Clean blocks wanted of each kind."""
+_TRIES = 4
+"""Blocks made for each that is wanted, at the most, while something else runs."""
+_SAMPLE_S = 0.05
+_PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "tf32": "tf32"}
+
+
+def kinds_of(contenders: Iterable[Contender]) -> tuple[Kind, ...]:
+    """Return the kinds of products to measure: float32, and what options ask for besides."""
+    kinds: dict[Kind, None] = {}
+    for contender in contenders:
+        if contender.status == "ok":
+            kinds[contender.device, "float32"] = None
+            for option in parse_spec(contender.backend).options:
+                if option in _PRECISIONS:
+                    kinds[contender.device, _PRECISIONS[option]] = None
+    return tuple(kinds)
+
+
+def measure_arithmetic(
+    checkpoint: Checkpoint, folder: Path, kinds: Sequence[Kind], threads: int, listener: Listener
+) -> Arithmetic | None:
+    """Measure in a process of its own that is gone afterwards; None, with a note, on failure."""
+    listener.note("measuring how fast this machine multiplies matrices")
+    context = get_context("spawn")
+    ignore_interrupts = (signal.SIGINT, signal.SIG_IGN)  # the parent decides what one means
+    try:
+        with ProcessPoolExecutor(1, context, signal.signal, ignore_interrupts) as pool:
+            return pool.submit(_measure, checkpoint, folder, tuple(kinds), threads).result()
+    except (BenchError, RuntimeError, MemoryError) as error:
+        listener.note(f"the matrix-product rate is left out: {one_line(error)}")
+        return None
+
+
+def _measure(
+    checkpoint: Checkpoint, folder: Path, kinds: Sequence[Kind], threads: int
+) -> Arithmetic:
+    import torch
+
+    from models._checkpoint import load_checkpoint
+
+    torch.set_num_threads(threads)
+    module = load_checkpoint(checkpoint, folder)
+    flops = count_flops(module, checkpoint.preprocessing.input_shape)
+    present = [kind for kind in kinds if kind[0] == "cpu" or torch.cuda.is_available()]
+    return Arithmetic(
+        flops_per_image=flops, matmul_rates=measure_rates(present, threads, time.perf_counter)
+    )
+
+
+def count_flops(module: Any, input_shape: Sequence[int]) -> int:
+    """Return the operations for one image (C, H, W): those of convolutions and matrix products."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(torch.zeros(1, *input_shape))
+    return int(counter.get_total_flops())
+
+
+def measure_rates(
+    kinds: Sequence[Kind],
+    threads: int,
+    clock: Callable[[], float],
+    size: int | None = None,
+) -> tuple[MatmulRate, ...]:
+    """Time products of each kind in turns; `size` is that of the matrices where it is given.
+
+    It goes on while something else runs, four times as long at the most.
+    """
+    products = {kind: _make_product(kind, size or _SIZE[kind[0]]) for kind in kinds}
+    samples: dict[Kind, list[float]] = {kind: [] for kind in kinds}
+    clean: dict[Kind, list[bool]] = {kind: [] for kind in kinds}
+    for multiply in products.values():
+        multiply()
+    for _ in range(_SAMPLES * _TRIES):
+        for kind, multiply in products.items():
+            if sum(clean[kind]) < _SAMPLES:
+                before = read_counters()
+                samples[kind].append(_time(multiply, clock))
+                seen = measure_between(before, read_counters())
+                clean[kind].append(is_clean(seen.run_delay_ratio))
+    return tuple(
+        MatmulRate(
+            device=kind[0],
+            precision=kind[1],
+            threads=threads,
+            size=size or _SIZE[kind[0]],
+            samples_s=tuple(found),
+            clean=tuple(clean[kind]),
+        )
+        for kind, found in samples.items()
+    )
+
+
+def _make_product(kind: Kind, size: int) -> Callable[[], None]:
+    """Return a function that multiplies two matrices of that kind, and waits until it is done."""
+    import torch
+
+    device, precision = kind
+    types = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+    generator = torch.Generator(device).manual_seed(0)
+    left, right = (
+        torch.randn(size, size, device=device, generator=generator).to(types.get(precision))
+        for _ in range(2)
+    )
+    result = torch.empty_like(left)
+
+    def multiply() -> None:
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.mm(left, right, out=result)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return multiply
+
+
+def _time(multiply: Callable[[], None], clock: Callable[[], float]) -> float:
+    """Return the mean seconds of consecutive products."""
+    started, calls = clock(), 0
+    while not calls or clock() - started < _SAMPLE_S:
+        multiply()
+        calls += 1
+    return (clock() - started) / calls

@@ -1,0 +1,36 @@
+"""The command `bench homework`: the homework's figures beside what was measured here."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from bench import output
+from bench.options import shared_options
+
+if TYPE_CHECKING:
+    from bench.stages import Places
+
+
+@click.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["terminal", "md"]),
+    default="terminal",
+    show_default=True,
+)
+@shared_options
+def homework(form: str, places: "Places", as_json: bool) -> None:
+    """Show the homework's figures, each beside the newest run that measured the same.
+
+    Where none did, the command that would is shown instead.
+    """
+    from bench.runs import list_runs
+    from reports import homework_table as text
+
+    runs = [run.results() for run in list_runs(places.runs) if run.is_compared()]
+    rows = text.homework_rows(runs)
+    if as_json:
+        output.print_json(text.homework_json(rows))
+    else:
+        click.echo(text.render_homework(rows, markdown=form == "md"), nl=False)

@@ -1,0 +1,96 @@
+"""The commands `bench report` and `bench history`: what stored records say, in several forms."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench import output, steps
+from bench.options import run_argument, shared_options
+
+if TYPE_CHECKING:
+    from bench.stages import Places
+    from reports.render import Format
+
+
+def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    form = click.option(
+        "--format",
+        "form",
+        type=click.Choice(["terminal", "md", "html", "json", "csv"]),
+        default="terminal",
+        show_default=True,
+    )
+    target = click.option(
+        "--output",
+        "target",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Write there instead of to stdout.",
+    )
+    return form(target(command))
+
+
+@click.command()
+@run_argument
+@_form_options
+@shared_options
+def report(
+    names: tuple[str, ...],
+    form: "Format",
+    target: Path | None,
+    places: "Places",
+    as_json: bool,
+) -> None:
+    """Show the report of each RUN, made from its stored records.
+
+    Several runs become one report, side by side. Without RUN, the newest compared run of each
+    config is taken. html is one page that holds everything and loads nothing; csv has one row per
+    contender and batch size.
+    """
+    from reports.render import render
+
+    runs = steps.choose_runs(names, places, compared=not names)
+    found = [profile for run in runs if (profile := run.profile())]
+    records = [run.results() for run in runs]
+    colour = _colour(target)
+    _give(render(records, "json" if as_json else form, found, colour), target)
+
+
+@click.command()
+@click.argument("configs", metavar="[CONFIG]...", nargs=-1)
+@_form_options
+@shared_options
+def history(
+    configs: tuple[str, ...],
+    form: "Format",
+    target: Path | None,
+    places: "Places",
+    as_json: bool,
+) -> None:
+    """Show how speed-up and accuracy moved over the compared runs of each CONFIG.
+
+    Each machine stands for itself: no figure is set against another machine's. Without CONFIG, all
+    that were compared are taken.
+    """
+    from bench.run_finding import compared_runs
+    from reports.history_page import render_history
+
+    records = [run.results() for run in compared_runs(places.runs, configs)]
+    _give(render_history(records, "json" if as_json else form, _colour(target)), target)
+
+
+def _colour(target: Path | None) -> bool:
+    return target is None and output.wants_colour()
+
+
+def _give(text: str, target: Path | None) -> None:
+    """Print the report, or write it whole to the file and say so on stderr."""
+    if target is None:
+        click.echo(text, nl=False)
+        return
+    from bench.storage import write_text
+
+    write_text(target, text)
+    click.echo(f"written: {target}", err=True)

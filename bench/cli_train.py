@@ -1,0 +1,82 @@
+"""The commands `bench train` and `bench run`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench import output, steps
+from bench.options import data_option, network_options, set_option, shared_options, with_weights
+
+if TYPE_CHECKING:
+    from bench.stages import Places
+
+_fresh_option = click.option("--fresh", is_flag=True, help="Train anew even if it has been done.")
+
+
+@click.command()
+@click.argument("name")
+@data_option
+@network_options
+@set_option
+@_fresh_option
+@shared_options
+def train(
+    name: str,
+    data: Path | None,
+    weights: str | None,
+    download: bool,
+    overrides: tuple[str, ...],
+    fresh: bool,
+    places: "Places",
+    as_json: bool,
+) -> None:
+    """Train the network of config NAME.
+
+    NAME is a config from `bench list` or a path to a YAML file. Killed and started again, it goes
+    on after the last finished epoch.
+    """
+    given = with_weights(overrides, data, weights, download)
+    run = steps.train(name, given, fresh, places)
+    checkpoint = run.checkpoint()
+    if as_json:
+        output.print_json(
+            {
+                "run": run.name,
+                "path": str(run.path),
+                "checkpoint": checkpoint.model_dump(mode="json"),
+            }
+        )
+        return
+    click.echo(f"weights: {run.path / checkpoint.weights} (sha256 {checkpoint.sha256[:12]}…)")
+    click.echo(f"record:  {run.path / 'checkpoint.json'}")
+
+
+@click.command("run")
+@click.argument("name")
+@data_option
+@network_options
+@set_option
+@_fresh_option
+@shared_options
+def run_all(
+    name: str,
+    data: Path | None,
+    weights: str | None,
+    download: bool,
+    overrides: tuple[str, ...],
+    fresh: bool,
+    places: "Places",
+    as_json: bool,
+) -> None:
+    """Train, export, compare and report config NAME, all of it."""
+    given = with_weights(overrides, data, weights, download)
+    steps.require_packages(name, given)
+    run = steps.train(name, given, fresh, places)
+    # What the weights were is part of the run by now.
+    given = with_weights(overrides, data, None, False)
+    steps.export(run, given, places)
+    records = [steps.compare(run, given, places)]
+    output.print_report(records, as_json)
+    output.print_written([run], as_json)
+    output.fail_loudly(records)

@@ -1,0 +1,46 @@
+"""MLPerf Inference scenarios of a comparison: one contender after the other, driven by LoadGen."""
+
+from collections.abc import Sequence
+
+from bench.config import CompareSection
+from bench.contenders import Contender, failures_of
+from bench.progress import Listener
+from bench.records_scenarios import Scenario
+from bench.scenarios import ScenarioOptions
+
+
+def measure_scenarios(
+    contenders: Sequence[Contender],
+    settings: CompareSection,
+    listener: Listener,
+    repeat: int = 1,
+) -> None:
+    """Have LoadGen drive the contenders that are still in, one at a time.
+
+    Their `scenarios` and failures are noted in them; `repeat` is the number of this repetition.
+    """
+    for scenario in dict.fromkeys(settings.loadgen.scenarios):
+        options = _options(scenario, settings)
+        alive = [contender for contender in contenders if contender.status == "ok"]
+        again = f", repetition {repeat}" if settings.repeat > 1 else ""
+        listener.begin(f"{scenario} for {options.duration_s:g} s or more{again}", len(alive))
+        for number, contender in enumerate(alive):
+            listener.advance(number, contender.name)
+            with failures_of(contender):
+                result = contender.hired().run_scenario(options)
+                contender.scenarios.append(result.model_copy(update={"repeat": repeat}))
+        listener.end()
+
+
+def _options(scenario: Scenario, settings: CompareSection) -> ScenarioOptions:
+    loadgen = settings.loadgen
+    server = scenario == "server"
+    return ScenarioOptions(
+        scenario=scenario,
+        duration_s=loadgen.duration_s,
+        batch_size=loadgen.batch_size or max(settings.batch_sizes),
+        warm_up_s=settings.warm_up_s,
+        seed=settings.seed,
+        qps=loadgen.qps if server else None,
+        latency_bound_s=loadgen.latency_bound_s if server else None,
+    )

@@ -1,0 +1,170 @@
+"""What a network says about single images: torch, and onnxruntime where the run was exported."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.backends import Floats, Session, Source
+from bench.environment import usable_cores
+from bench.errors import BackendError, BenchError
+from bench.image_model import (
+    ImageModel,
+    ask_image_model,
+    find_image_model,
+    open_image_model,
+)
+from bench.networks import Network, fit_picture, open_picture
+from bench.preprocessing import preprocess
+from bench.probabilities import softmax
+from bench.records import Artifact, Preprocessing
+from bench.registry import BACKENDS
+from bench.runs import RunDirectory
+from bench.storage import file_sha256
+from bench.timing import call
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One image as networks are shown it."""
+
+    picture: npt.NDArray[np.uint8]
+    """(H, W, 3) uint8, upright RGB, as large as it is."""
+    x: Floats
+    """(1, 3, H, W) float32, preprocessed."""
+
+
+Voice = Callable[[Sight], Floats]
+"""Says how likely each class is: (classes,) float32."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One class and how likely the network finds it, 0..1."""
+
+    class_name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one backend says about one image."""
+
+    backend: str
+    """Such as ``torch`` or ``ort/folded``."""
+    guesses: tuple[Guess, ...]
+    """The likeliest first."""
+    reason: str | None = None
+    """Why there are none."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What every backend says about one image."""
+
+    image: Path
+    predictions: tuple[Prediction, ...]
+    reason: str | None = None
+    """Why the image could not be read."""
+    max_difference: float | None = None
+    """Largest difference of a class's probability between torch and another backend."""
+
+
+def predict(network: Network, images: Sequence[Path], top: int) -> Iterator[Answer]:
+    """Yield the `top` likeliest classes of each image by torch and every artifact of its run.
+
+    An image that cannot be read, and an artifact that does not run, become reasons.
+    """
+    with ExitStack() as stack:
+        voices = {"torch": _open_torch(network, stack), **_open_artifacts(network, stack)}
+        for image in images:
+            try:
+                sight = _look_at(image, network.preprocessing)
+            except BenchError as error:
+                yield Answer(image, (), str(error))
+                continue
+            yield _answer(network, voices, image, sight, top)
+
+
+def _answer(
+    network: Network, voices: dict[str, Voice | str], path: Path, sight: Sight, top: int
+) -> Answer:
+    predictions: list[Prediction] = []
+    found: dict[str, Floats] = {}
+    for name, voice in voices.items():
+        if isinstance(voice, str):
+            predictions.append(Prediction(name, (), voice))
+            continue
+        found[name] = voice(sight)
+        likeliest = np.argsort(-found[name], kind="stable")[:top]
+        guesses = tuple(Guess(network.classes[i], float(found[name][i])) for i in likeliest)
+        predictions.append(Prediction(name, guesses))
+    others = [p for name, p in found.items() if name != "torch"]
+    gap = max((float(np.abs(p - found["torch"]).max()) for p in others), default=None)
+    return Answer(path, tuple(predictions), max_difference=gap)
+
+
+def _look_at(path: Path, preprocessing: Preprocessing) -> Sight:
+    picture = open_picture(path)
+    return Sight(
+        np.asarray(picture), preprocess(fit_picture(picture, preprocessing), preprocessing)
+    )
+
+
+def _open_torch(network: Network, stack: ExitStack) -> Voice:
+    source = Source(path=Path(), build_module=lambda: network.module)
+    session: Session = BACKENDS.load("torch").open(source, device="cpu", threads=usable_cores())
+    opened = stack.enter_context(session)
+    return lambda sight: softmax(call(opened, sight.x))[0]
+
+
+def _open_artifacts(network: Network, stack: ExitStack) -> dict[str, Voice | str]:
+    """Return a voice, or the reason why there is none, for each exported file of the run."""
+    if network.run is None:
+        return {}
+    run, checkpoint = network.run, network.run.checkpoint()
+    opened: dict[str, Voice | str] = {}
+    for artifact in run.artifacts():
+        name = f"ort/{artifact.variant}"
+        try:
+            opened[name] = _open_artifact(run.path, artifact, checkpoint.sha256, stack)
+        except BenchError as error:
+            opened[name] = str(error)
+    try:
+        model = find_image_model(run)
+        if model is not None:
+            name = f"ort/{model.variant}, preprocessing inside"
+            opened[name] = _open_image_model(run, model, stack)
+    except BenchError as error:
+        opened["ort, preprocessing inside"] = str(error)
+    return opened
+
+
+def _open_artifact(
+    folder: Path, artifact: Artifact, checkpoint_sha256: str, stack: ExitStack
+) -> Voice:
+    source = _source(folder, artifact, checkpoint_sha256)
+    session: Session = BACKENDS.load("ort").open(source, device="cpu", threads=usable_cores())
+    opened = stack.enter_context(session)
+    return lambda sight: softmax(call(opened, sight.x))[0]
+
+
+def _open_image_model(run: RunDirectory, model: ImageModel, stack: ExitStack) -> Voice:
+    opened = stack.enter_context(open_image_model(run, model))
+    return lambda sight: ask_image_model(opened, sight.picture)
+
+
+def _source(folder: Path, artifact: Artifact, checkpoint_sha256: str) -> Source:
+    path = folder / artifact.path
+    if artifact.checkpoint_sha256 != checkpoint_sha256:
+        raise BackendError("exported from other weights than the run's: export the run again")
+    if not path.is_file() or file_sha256(path) != artifact.sha256:
+        raise BackendError(f"{artifact.path} is missing or was changed: export the run again")
+    if not artifact.parity.passed:
+        raise BackendError(
+            f"it does not compute what the checkpoint does: {artifact.parity.reason}"
+        )
+    return Source(path=path, build_module=lambda: None)

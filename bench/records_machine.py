@@ -1,0 +1,48 @@
+"""What was measured of this machine before the rounds: how fast it multiplies, what suits it."""
+
+from typing import Literal
+
+from bench.record_base import Record
+
+
+class MatmulRate(Record):
+    """How long square matrix products took, through ``torch.mm``."""
+
+    device: Literal["cpu", "cuda"]
+    precision: str
+    """What the products were computed in, such as ``float32``."""
+    threads: int
+    """For one product on the CPU."""
+    size: int
+    """Rows and columns of each matrix."""
+    samples_s: tuple[float, ...]
+    """Seconds for one product: the mean of each block of consecutive ones."""
+    clean: tuple[bool, ...]
+    """Of each block, whether its threads were left alone."""
+
+
+class Arithmetic(Record):
+    """What the network has to compute, and how fast this machine computes its like."""
+
+    flops_per_image: int
+    """Floating-point operations of the network's convolutions and matrix products, a multiply-add
+    counted as two; elementwise operations are not counted."""
+    matmul_rates: tuple[MatmulRate, ...]
+
+
+class Way(Record):
+    """One way to run a batch, and how long it took."""
+
+    name: str
+    medians_s: tuple[float, ...]
+    """Median call of each block, seconds, one block a round, in the order of the rounds."""
+
+
+class Tuning(Record):
+    """What a contender that tunes itself chose for a batch size, before it was timed."""
+
+    batch_size: int
+    chosen: str
+    """Name of the way that is used from then on."""
+    ways: tuple[Way, ...]
+    """All that were tried, the plain one first."""

@@ -1,0 +1,66 @@
+"""Which of several ways to run a batch suits this machine: found before anything is timed.
+
+The ways give the same answers. The plain one stays unless another is clearly faster: in the median
+of rounds that time every way in turn, and in the fastest block of each as well.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from bench.backends import Floats, Tunable
+from bench.records_machine import Tuning, Way
+from bench.statistics import RESOLUTION, is_clean
+from bench.timing import BlockOptions, Clock, time_block
+
+ROUNDS = 5
+"""Blocks of each way; with at least three clean ones, the others are left out."""
+_CLEAN_ENOUGH = 3
+_BLOCK = BlockOptions(calls=3, block_s=0.1, settle_s=0.06)
+"""An idle session keeps its threads busy for some 35 ms after its last call: the untimed calls of
+the next one outlast that."""
+
+
+def tune(
+    session: Tunable, batches: Sequence[Floats], clock: Clock, block: BlockOptions = _BLOCK
+) -> tuple[Tuning, int]:
+    """Choose how `session` runs batches of this size; return what was found, and the calls made.
+
+    `batches` are of one size, (N, C, H, W) float32.
+    """
+    size = len(batches[0])
+    names = session.ways(size)
+    medians_s: dict[str, list[float]] = {name: [] for name in names}
+    clean: dict[str, list[bool]] = {name: [] for name in names}
+    calls = 0
+    for number in range(ROUNDS if len(names) > 1 else 0):
+        for name in (*names[number % len(names) :], *names[: number % len(names)]):
+            session.choose(size, name)
+            timed = time_block(session, batches, block, clock)
+            calls += timed.settle_calls + len(timed.samples_s)
+            medians_s[name].append(median(timed.samples_s))
+            clean[name].append(is_clean(timed.interference.run_delay_ratio))
+    chosen = choose_way(medians_s, clean)
+    session.choose(size, chosen)
+    ways = tuple(Way(name=name, medians_s=tuple(found)) for name, found in medians_s.items())
+    return Tuning(batch_size=size, chosen=chosen, ways=ways), calls
+
+
+def choose_way(
+    medians_s: Mapping[str, Sequence[float]], clean: Mapping[str, Sequence[bool]]
+) -> str:
+    """Return the fastest way that is faster than the first by more than RESOLUTION, else the first.
+
+    `medians_s` holds the seconds of each round for each way, `clean` whether nothing else ran.
+    """
+    plain, *others = medians_s
+    best, best_ratio = plain, 1 - RESOLUTION
+    for name in others:
+        rounds = [n for n in range(len(clean[name])) if clean[name][n] and clean[plain][n]]
+        if len(rounds) < _CLEAN_ENOUGH:
+            rounds = list(range(len(clean[name])))
+        ours, theirs = ([medians_s[way][n] for n in rounds] for way in (name, plain))
+        typical = median([a / b for a, b in zip(ours, theirs, strict=True)])
+        ratio = max(typical, min(ours) / min(theirs))
+        if ratio < best_ratio:
+            best, best_ratio = name, ratio
+    return best

@@ -1,0 +1,134 @@
+"""Preprocessing as part of the graph: an image of any size goes in, probabilities come out.
+
+    uint8 (N, H, W, 3), RGB -> resize -> cut -> (pixels / 255 - mean) / std -> network -> softmax
+
+Resizing runs on uint8, with the filter, the anti-aliasing and the rounding of Pillow, so hardly a
+pixel differs from what the network was evaluated on. Whoever uses the file has only to decode the
+image and to turn it upright.
+"""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from bench.errors import ExportError
+from bench.records import Preprocessing, Resize
+
+INPUT, OUTPUT = "image", "probabilities"
+_PREFIX = "preprocessing/"
+_MODES: dict[str, dict[str, Any]] = {
+    "bilinear": {"mode": "linear"},
+    "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.5},  # the coefficient that Pillow has
+}
+
+
+def add_preprocessing(model: onnx.ModelProto, preprocessing: Preprocessing) -> onnx.ModelProto:
+    """Return `model` with `preprocessing` before it and softmax behind it.
+
+    `model` takes (N, 3, H, W) float32 and gives logits (N, classes) float32; it is not changed. All
+    images of a batch have one size. Raises ExportError for an interpolation that ONNX has not.
+    """
+    if preprocessing.resize.interpolation not in _MODES:
+        raise ExportError(
+            f"ONNX has no {preprocessing.resize.interpolation} interpolation: "
+            f"allowed: {', '.join(_MODES)}: export without --with-preprocess"
+        )
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    (source,), (logits,) = graph.input, graph.output
+    builder = _Builder()
+    pixels = builder.add("Transpose", [INPUT], perm=[0, 3, 1, 2])
+    square = _resize(builder, pixels, preprocessing.input_shape[-1], preprocessing.resize)
+    _normalise(builder, square, preprocessing, source.name)
+    after = helper.make_node("Softmax", [logits.name], [OUTPUT], name=f"{_PREFIX}softmax", axis=-1)
+    nodes = [*builder.nodes, *graph.node, after]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(builder.constants)
+    batch = source.type.tensor_type.shape.dim[0].dim_param or "batch"
+    classes = logits.type.tensor_type.shape.dim[-1].dim_value
+    image = [batch, "height", "width", 3]
+    del graph.input[:], graph.output[:]
+    graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.UINT8, image))
+    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [batch, classes]))
+    result.metadata_props.add(key="foldbench.input", value="uint8 RGB image (N, H, W, 3), upright")
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+class _Builder:
+    """Nodes one after the other, with names that the network's own cannot clash with."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def add(
+        self, kind: str, inputs: list[str], output: str | None = None, **attributes: Any
+    ) -> str:
+        """Add a node with one output; return the output's name."""
+        name = f"{_PREFIX}{kind}_{len(self.nodes)}"
+        output = output or name
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
+        return output
+
+    def constant(self, value: np.ndarray) -> str:
+        name = f"{_PREFIX}constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(value, name))
+        return name
+
+    def integers(self, *values: int) -> str:
+        return self.constant(np.array(values, np.int64))
+
+
+def _resize(builder: _Builder, pixels: str, size: int, resize: Resize) -> str:
+    """Return the name of the square (N, 3, size, size) uint8."""
+    square = builder.integers(size, size)
+    if resize.stretch:
+        return _scale(builder, pixels, square, resize)
+    sides = builder.add("Shape", [pixels], start=2)
+    shorter = builder.add("ReduceMin", [sides], keepdims=1)
+    if resize.shorter_side is None:
+        # Half a pixel, where the sides differ by an odd number, cannot be cut off here.
+        side = builder.add("Concat", [shorter, shorter], axis=0)
+        return _scale(builder, _cut_centre(builder, pixels, sides, side), square, resize)
+    length = builder.integers(resize.shorter_side)
+    scaled_sides = builder.add("Div", [builder.add("Mul", [sides, length]), shorter])
+    scaled = _scale(builder, pixels, scaled_sides, resize)
+    return _cut_centre(builder, scaled, scaled_sides, square)
+
+
+def _scale(builder: _Builder, pixels: str, sides: str, resize: Resize) -> str:
+    before = builder.add("Shape", [pixels], start=0, end=2)
+    sizes = builder.add("Concat", [before, sides], axis=0)
+    return builder.add(
+        "Resize",
+        [pixels, "", "", sizes],
+        antialias=1,
+        coordinate_transformation_mode="half_pixel",
+        exclude_outside=1,
+        **_MODES[resize.interpolation],
+    )
+
+
+def _cut_centre(builder: _Builder, pixels: str, sides: str, wanted: str) -> str:
+    """Cut `wanted` (height, width) out of the centre; half a pixel is rounded to the even one."""
+    two = builder.integers(2)
+    spare = builder.add("Sub", [sides, wanted])
+    half = builder.add("Div", [spare, two])
+    odd = builder.add("Mul", [builder.add("Mod", [spare, two]), builder.add("Mod", [half, two])])
+    start = builder.add("Add", [half, odd])
+    end = builder.add("Add", [start, wanted])
+    return builder.add("Slice", [pixels, start, end, builder.integers(2, 3)])
+
+
+def _normalise(builder: _Builder, square: str, preprocessing: Preprocessing, output: str) -> None:
+    mean = np.array(preprocessing.mean, np.float32)[:, None, None]
+    std = np.array(preprocessing.std, np.float32)[:, None, None]
+    floats = builder.add("Cast", [square], to=TensorProto.FLOAT)
+    shares = builder.add("Div", [floats, builder.constant(np.array([255], np.float32))])
+    centred = builder.add("Sub", [shares, builder.constant(mean)])
+    builder.add("Div", [centred, builder.constant(std)], output)

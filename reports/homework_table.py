@@ -1,0 +1,219 @@
+"""All that the homework reports of networks, beside what runs here gave, or how to get it.
+
+A figure stands here only where a run measured it. Each problem has two rows: its code as it ran
+(protocol homework), and the same done cleanly.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.records import Run
+from reports import units
+from reports.document import Document, Section, left, right, tabulated
+from reports.homework import deviations, other_figures, reference_for, references
+from reports.markdown import render_markdown
+from reports.tables import AccuracyRow, accuracy_rows
+from reports.terminal import render_terminal
+
+_PROTOCOLS = ("homework", "clean")
+_PETS_IMAGES = 7349
+"""In the published lists of Oxford-IIIT Pet; its folder has a few more."""
+_PETS_CLASSES = {"homework": 35, "clean": 37}
+
+
+@dataclass(frozen=True)
+class HomeworkRow:
+    """One figure of the homework, and ours."""
+
+    problem: str
+    system: str
+    protocol: str | None
+    homework_accuracy: float | None = None
+    """As reported, once; only beside the protocol that it was measured with."""
+    accuracy: float | None = None
+    low: float | None = None
+    high: float | None = None
+    run: str | None = None
+    remark: str = ""
+    """How the run differs, or what to do where there is none."""
+
+
+def homework_rows(runs: Sequence[Run]) -> tuple[HomeworkRow, ...]:
+    """Return every row of the homework, filled from the newest of `runs` that measured it.
+
+    Runs of other pretrained networks or on a sample of the pets come after the problem they stand
+    for, without a figure of the homework beside them.
+    """
+    newest = sorted(runs, key=lambda run: run.created, reverse=True)
+    rows = [_photograph(), *_transfer_rows("3", newest)]
+    rows += [row for model in references() for row in _cifar_rows(model, newest)]
+    return (*rows, *_transfer_rows("5", newest), _overlap(), *_stand_ins(newest))
+
+
+def render_homework(rows: Sequence[HomeworkRow], markdown: bool = False) -> str:
+    """Return the table, ending in a newline."""
+    columns = (
+        left("problem"),
+        left("system"),
+        left("protocol"),
+        right("homework %"),
+        right("here %"),
+        right("95 % interval"),
+        left("run"),
+        right("note"),
+    )
+    remarks = list(dict.fromkeys(row.remark for row in rows if row.remark))
+    cells = [
+        [
+            row.problem,
+            row.system,
+            row.protocol or "",
+            units.percent(row.homework_accuracy),
+            units.percent(row.accuracy),
+            units.span(units.percent(row.low), units.percent(row.high)),
+            row.run or "",
+            str(remarks.index(row.remark) + 1) if row.remark else "",
+        ]
+        for row in rows
+    ]
+    section = Section(
+        "Accuracy",
+        table=tabulated(columns, cells),
+        caption="homework: as its code ran, quirks included; clean: done as it should be. An empty "
+        "figure was not measured here.",
+    )
+    sections = (section, Section("Notes", notes=tuple(remarks)))
+    document = Document("The homework's figures, and what was measured here", sections)
+    return render_markdown(document) if markdown else render_terminal(document)
+
+
+def homework_json(rows: Sequence[HomeworkRow]) -> list[dict[str, Any]]:
+    """Return the rows as JSON types, unrounded."""
+    return [asdict(row) for row in rows]
+
+
+def _photograph() -> HomeworkRow:
+    known = other_figures()["2.1"]
+    name, probability = known["top3"][0]
+    return HomeworkRow(
+        "2.1",
+        f"ResNet-50 on {known['data']}",
+        None,
+        remark=f"{name} {probability:.4f} in the homework. Needs ImageNet weights: bench predict "
+        "resnet50 IMAGE --weights IMAGENET1K_V1 --download",
+    )
+
+
+def _cifar_rows(model: str, runs: Sequence[Run]) -> Iterator[HomeworkRow]:
+    known = references()[model]
+    for protocol in _PROTOCOLS:
+        found = next(
+            (
+                run
+                for run in runs
+                if run.checkpoint.model == model
+                and run.evaluation_protocol == protocol
+                and reference_for(run.checkpoint) is not None
+                and _measured(run) is not None
+            ),
+            None,
+        )
+        theirs = known.accuracy if protocol == "homework" else None
+        row = HomeworkRow(known.problem, known.title, protocol, theirs)
+        if found is None:
+            command = f"bench run {model} --set evaluate.protocol={protocol}"
+            yield _with(row, remark=f"Not measured yet: {command}")
+            continue
+        count = len(deviations(found))
+        differs = f"{count} deviations: bench report {found.name}" if count else ""
+        yield _filled(row, found, differs)
+
+
+def _transfer_rows(problem: str, runs: Sequence[Run]) -> Iterator[HomeworkRow]:
+    known = other_figures()[problem]
+    for protocol in _PROTOCOLS:
+        theirs = known["accuracy"] if protocol == "homework" else None
+        row = HomeworkRow(problem, f"{known['title']}, {known['data']}", protocol, theirs)
+        found = next((run for run in runs if _is_of(run, known, protocol)), None)
+        if found is None:
+            config = known["config"] + ("_homework" if protocol == "homework" else "")
+            need = f"Needs ImageNet weights: bench run {config} --download --set data.download=true"
+            yield _with(row, remark=need)
+        else:
+            yield _filled(row, found, "files in order of name, not of the folder")
+
+
+def _overlap() -> HomeworkRow:
+    known, base = other_figures()["5"], other_figures()["3"]
+    counts = (known["only_transformer_wrong"], known["only_cnn_wrong"], known["both_wrong"])
+    return HomeworkRow(
+        "5",
+        f"errors of both on {units.count(known['test_images'])} images",
+        "homework",
+        remark="in the homework {} images that only the transformer gets wrong, {} only the CNN, "
+        "{} both. Needs both runs: bench errors {}_homework {}_homework".format(
+            *counts, known["config"], base["config"]
+        ),
+    )
+
+
+def _stand_ins(runs: Sequence[Run]) -> Iterator[HomeworkRow]:
+    """Yield the newest run of each configuration that is no problem's own but of its kind."""
+    seen = set()
+    own = [other_figures()[problem] for problem in ("3", "5")]
+    for run in runs:
+        transfer = run.checkpoint.transfer
+        if transfer is None or _measured(run) is None or run.checkpoint.config_name in seen:
+            continue
+        if any(_is_of(run, known, protocol) for known in own for protocol in _PROTOCOLS):
+            continue
+        seen.add(run.checkpoint.config_name)
+        data = run.checkpoint.data
+        images = f"{len(data.classes)} classes, {data.train_count:,} + {data.test_count:,} images"
+        row = HomeworkRow("like 3", f"{run.checkpoint.network}, {images}", _protocol_of(run))
+        yield _filled(
+            row, run, f"{data.title}: other images or another network, no figure beside it"
+        )
+
+
+def _is_of(run: Run, known: Mapping[str, Any], protocol: str) -> bool:
+    """Return whether `run` is the problem's network on all of the pets, by this protocol."""
+    data = run.checkpoint.data
+    return (
+        run.checkpoint.transfer is not None
+        and run.checkpoint.network == known["arch"]
+        and _protocol_of(run) == protocol
+        and len(data.classes) == _PETS_CLASSES[protocol]
+        and data.train_count + data.test_count >= _PETS_IMAGES
+        and _measured(run) is not None
+    )
+
+
+def _protocol_of(run: Run) -> str:
+    return str(run.checkpoint.config.get("train", {}).get("protocol", "clean"))
+
+
+def _measured(run: Run) -> AccuracyRow | None:
+    """Return the row of the reference, or of the first contender with an accuracy."""
+    rows = [row for row in accuracy_rows(run) if row.accuracy is not None]
+    rows.sort(key=lambda row: row.contender != run.reference)
+    return rows[0] if rows else None
+
+
+def _filled(row: HomeworkRow, run: Run, remark: str) -> HomeworkRow:
+    found = _measured(run)
+    if found is None:
+        return row
+    return _with(
+        row,
+        accuracy=found.accuracy,
+        low=found.low,
+        high=found.high,
+        run=run.name,
+        remark=remark,
+    )
+
+
+def _with(row: HomeworkRow, **changes: Any) -> HomeworkRow:
+    return HomeworkRow(**{**asdict(row), **changes})

@@ -1,0 +1,89 @@
+"""The operations of a network, and the machine's own rate of matrix products."""
+
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from bench.arithmetic import count_flops, kinds_of, measure_arithmetic, measure_rates
+from bench.progress import Listener, Silence
+from bench.runs import RunDirectory
+from bench.stages import Places, compare_run
+from bench.stages_export import export
+from tests.conftest import QUICK
+
+
+def test_operations_are_those_of_convolutions_and_matrix_products() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Mish(), nn.Flatten())
+    network.append(nn.Linear(4 * 6 * 6, 10)).eval()
+    convolution, product = 2 * (3 * 3 * 3) * 4 * 36, 2 * (4 * 36) * 10
+    assert count_flops(network, (3, 8, 8)) == convolution + product
+
+
+def test_grouped_convolutions_have_only_the_operations_of_their_group() -> None:
+    assert count_flops(nn.Conv2d(4, 4, 3, groups=4), (4, 8, 8)) == 2 * 9 * 4 * 36
+
+
+def contender(backend: str, device: str = "cpu", status: str = "ok") -> SimpleNamespace:
+    return SimpleNamespace(backend=backend, device=device, status=status)
+
+
+def test_products_are_measured_in_the_precisions_that_contenders_are_to_compute_in() -> None:
+    rows = [contender("torch"), contender("torch:bf16+channels_last"), contender("ort", "cuda")]
+    rows += [contender("ort:tf32", "cuda"), contender("torch:fp16", "cuda", status="skipped")]
+    assert kinds_of(rows) == (
+        ("cpu", "float32"),
+        ("cpu", "bfloat16"),
+        ("cuda", "float32"),
+        ("cuda", "tf32"),
+    )
+
+
+def test_each_kind_is_timed_in_every_turn() -> None:
+    ticks = count(step=0.03)
+    rates = measure_rates([("cpu", "float32"), ("cpu", "bfloat16")], 1, lambda: next(ticks), 8)
+    assert [(rate.precision, rate.size, rate.threads) for rate in rates] == [
+        ("float32", 8, 1),
+        ("bfloat16", 8, 1),
+    ]
+    for rate in rates:
+        # began at 0, looked after one product at 0.03, after two at 0.06, and noted 0.09
+        assert rate.samples_s == (pytest.approx(0.09 / 2),) * 7
+
+
+def test_a_comparison_records_both_and_the_report_shows_the_share(
+    own_run: RunDirectory, trained_places: Places
+) -> None:
+    export(own_run, ["export.images=16"], trained_places, Silence())
+    overrides = [*QUICK, "compare.arithmetic=true", "compare.backends=[torch]"]
+    record = compare_run(own_run, [*overrides, "compare.budget_s=2"], trained_places, Silence())
+    assert record.arithmetic is not None
+    assert record.arithmetic.flops_per_image > 1e6
+    (rate,) = record.arithmetic.matmul_rates
+    assert (rate.device, rate.precision) == ("cpu", "float32")
+    assert all(seconds > 0 for seconds in rate.samples_s)
+    text = (own_run.path / "report.md").read_text(encoding="utf-8")
+    assert "Fraction of the matrix-product rate" in text
+
+
+def test_when_it_cannot_be_measured_a_note_says_why(own_run: RunDirectory) -> None:
+    said: list[str] = []
+
+    class Notes(Silence):
+        def note(self, text: str) -> None:
+            said.append(text)
+
+    listener: Listener = Notes()
+    checkpoint = own_run.checkpoint()
+    found = measure_arithmetic(checkpoint, Path("/nowhere"), [("cpu", "float32")], 1, listener)
+    assert found is None
+    assert "the matrix-product rate is left out" in said[-1]
+
+
+def test_the_threads_of_this_process_stay_as_they_were(own_run: RunDirectory) -> None:
+    before = torch.get_num_threads()
+    measure_arithmetic(own_run.checkpoint(), own_run.path, [], before + 1, Silence())
+    assert torch.get_num_threads() == before
