@@ -17,6 +17,7 @@ from reports.notes import Notes, take_notes
 from reports.particulars import build_particulars
 from reports.profile import operator_sections
 from reports.provenance import build_provenance
+from reports.quantization import build_quantization
 from reports.scenarios import build_scenarios
 from reports.tables import (
     AccuracyRow,
@@ -52,6 +53,7 @@ def compose(
         build_shares(column, labelled),
         _folding(column, labelled, notes),
         _export(column, labelled),
+        build_quantization(column, labelled, notes),
         _not_run(column, labelled),
         Section("Notes", notes=notes.texts, key="notes"),
         *build_confusion(column, labelled),
@@ -208,6 +210,7 @@ def _folding(column: Column, labelled: Labelled, notes: Notes) -> Section:
         return [
             [*_folding_cells(row), notes.of(label, "export", row.variant)]
             for row in export_rows(run)
+            if row.precision == "float32"
         ]
 
     columns = (
@@ -248,9 +251,7 @@ def _export(column: Column, labelled: Labelled) -> Section:
                 row.variant,
                 units.count(row.node_count),
                 units.size(row.size_bytes),
-                "passed" if row.parity_passed else "failed",
-                units.error(row.parity_error),
-                units.error(row.parity_tolerance),
+                *_parity_cells(row),
                 units.seconds(row.export_s),
             ]
             for row in export_rows(run)
@@ -272,6 +273,13 @@ def _export(column: Column, labelled: Labelled) -> Section:
         caption=f"Written by {_exporters(labelled)}. Parity: the file against float64 torch "
         "on test images, random and extreme inputs; the error is relative to the largest logit.",
     )
+
+
+def _parity_cells(row: ExportRow) -> list[str]:
+    if row.precision != "float32":
+        return ["", "", ""]
+    passed = "passed" if row.parity_passed else "failed"
+    return [passed, units.error(row.parity_error), units.error(row.parity_tolerance)]
 
 
 def _exporters(labelled: Labelled) -> str:

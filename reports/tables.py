@@ -89,6 +89,7 @@ class ExportRow:
     """What folding and exporting did to one artifact."""
 
     variant: str
+    precision: str
     path: str
     sha256: str
     size_bytes: int
@@ -235,6 +236,7 @@ def _export_row(artifact: Artifact) -> ExportRow:
     worst = max(artifact.parity.cases, key=_share_of_tolerance, default=None)
     return ExportRow(
         variant=artifact.variant,
+        precision=artifact.precision,
         path=artifact.path,
         sha256=artifact.sha256,
         size_bytes=artifact.size_bytes,
