@@ -1,6 +1,6 @@
 """The commands `bench report` and `bench history`: what stored records say, in several forms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,9 @@ from bench import output, steps
 from bench.options import run_argument, shared_options
 
 if TYPE_CHECKING:
+    from bench.runs import RunDirectory
     from bench.stages import Places
+    from reports.figures import Photograph
     from reports.render import Format
 
 
@@ -55,7 +57,19 @@ def report(
     found = [profile for run in runs if (profile := run.profile())]
     records = [run.results() for run in runs]
     colour = _colour(target)
-    _give(render(records, "json" if as_json else form, found, colour), target)
+    pictures = [picture for run in runs for picture in _pictures(run)]
+    text = render(records, "json" if as_json else form, found, pictures, colour)
+    _give(text, target)
+
+
+def _pictures(run: "RunDirectory") -> "Iterator[Photograph]":
+    """Yield what `bench plot` drew of the run's network; its losses a report draws itself."""
+    from reports.figures import Photograph
+
+    path = run.path / "filters.png"
+    if path.is_file():
+        words = "A grid of small colour pictures, one for each filter of the first layer."
+        yield Photograph(f"First-layer filters of {run.name}", words, path.read_bytes())
 
 
 @click.command()

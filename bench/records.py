@@ -261,7 +261,8 @@ class Run(Record):
     evaluation_protocol: Protocol
     evaluation_sha256: Sha256
     """Of the uint8 images and labels that every contender was given."""
-    labels: tuple[int, ...] | None = None  # the true class index of each of those images
+    labels: tuple[int, ...] | None = None
+    """The true class index of each of those images; None in records from before it was kept."""
     rounds: int
     """Clean rounds wanted at each batch size."""
     budget_s: float | None = None

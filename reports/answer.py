@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from bench.records import Run
 from reports import units
-from reports.tables import AccuracyRow, LatencyRow, accuracy_rows, contenders, latency_rows
+from reports.scenarios import scenarios_of
+from reports.tables import AccuracyRow, LatencyRow, accuracy_rows, contenders, host_rows
 
 Labelled = Sequence[tuple[str, Run]]
 
@@ -34,11 +35,12 @@ def build_answer(labelled: Labelled) -> tuple[str, ...]:
     groups = [[p for p in places if (p.batch_size, p.reference) == key] for key in keys]
     groups.sort(key=lambda group: not any(place.fastest() for place in group))
     speed = [line for group in groups for line in _told(group, len(labelled) > 1)]
-    return (*speed, *_unreferenced(labelled), *_accuracy(labelled), *_lost(labelled))
+    without = (*_unreferenced(labelled), *_driven(labelled))
+    return (*speed, *without, *_accuracy(labelled), *_lost(labelled))
 
 
 def _places(label: str, run: Run) -> Iterator[_Place]:
-    rows = [row for row in latency_rows(run) if row.batch_size is not None]
+    rows = [row for row in host_rows(run) if row.batch_size is not None]
     for key in dict.fromkeys((row.speedup_reference, row.batch_size) for row in rows):
         reference, batch_size = key
         if reference is not None and batch_size is not None:
@@ -62,8 +64,11 @@ def _told(group: Sequence[_Place], many: bool) -> Iterator[str]:
             f"{_same_classes(best)}."
         )
         return
+    labels: dict[str, list[str]] = {}
     for place in group:
-        yield f"{where}, {f'{place.label}: ' if many else ''}{_finding(place)}."
+        labels.setdefault(_finding(place), []).append(place.label)
+    for finding, named in labels.items():
+        yield f"{where}, {f'{_listed(named)}: ' if many else ''}{finding}."
 
 
 def _finding(place: _Place) -> str:
@@ -137,7 +142,7 @@ def _unreferenced(labelled: Labelled) -> Iterator[str]:
     for label, run in labelled:
         alone = [
             row
-            for row in latency_rows(run)
+            for row in host_rows(run)
             if row.median_s is not None and row.speedup_reference is None
         ]
         if alone:
@@ -151,6 +156,18 @@ def _unreferenced(labelled: Labelled) -> Iterator[str]:
 
 def _median(row: LatencyRow) -> str:
     return f"{units.milliseconds(row.median_s)} ms at batch {units.count(row.batch_size)}"
+
+
+def _driven(labelled: Labelled) -> Iterator[str]:
+    """Yield which runs were measured by scenarios, which have no speed-up."""
+    for label, run in labelled:
+        scenarios = scenarios_of(run)
+        if scenarios:
+            of = f"{label}: " if len(labelled) > 1 else ""
+            yield (
+                f"{of}LoadGen's scenarios ({', '.join(scenarios)}) were measured in place of "
+                "rounds: what each contender reached is below, and there is no speed-up."
+            )
 
 
 def _accuracy(labelled: Labelled) -> Iterator[str]:

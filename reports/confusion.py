@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.records import Run
+from bench.statistics import mcnemar
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
 from reports.tables import contenders
@@ -32,6 +33,11 @@ class Overlap:
     both_wrong: int
 
     @property
+    def p_value(self) -> float:
+        """McNemar's exact test: how likely they are so far apart by chance if equally good."""
+        return mcnemar(self.only_a_right, self.only_b_right)
+
+    @property
     def images(self) -> int:
         """All of them."""
         return self.both_right + self.only_a_right + self.only_b_right + self.both_wrong
@@ -39,7 +45,7 @@ class Overlap:
 
 def predictions(run: Run) -> dict[str, npt.NDArray[np.int64]]:
     """Return the predicted classes (images,) by contender, of those that have one per label."""
-    if not run.labels or not _are_classes(run, run.labels):
+    if not run.labels or run.checkpoint.random_weights or not _are_classes(run, run.labels):
         return {}
     return {
         m.contender: np.asarray(m.accuracy.top1, np.int64)
@@ -88,10 +94,16 @@ def overlaps(labelled: Labelled) -> Iterator[Overlap]:
     for i, (label, run) in enumerate(labelled):
         for other_label, other in labelled[i + 1 :]:
             ours, theirs = confused_contender(run), confused_contender(other)
-            same = run.evaluation_sha256 == other.evaluation_sha256
-            if same and ours is not None and theirs is not None:
+            if _same_images(run, other) and ours is not None and theirs is not None:
                 pair = predictions(run)[ours], predictions(other)[theirs]
                 yield _overlap(run, label, pair[0], other_label, pair[1])
+
+
+def _same_images(a: Run, b: Run) -> bool:
+    """Return whether two runs were scored on the same images, however prepared, in one order."""
+    files = a.data.test_files_sha256, b.data.test_files_sha256
+    same = a.evaluation_sha256 == b.evaluation_sha256 or (files[0] == files[1] is not None)
+    return same and a.labels == b.labels and a.checkpoint.classes == b.checkpoint.classes
 
 
 def _overlap(
@@ -153,6 +165,7 @@ def _overlap_section(found: Sequence[Overlap]) -> Section:
         right("only A right"),
         right("only B right"),
         right("both wrong"),
+        right("p"),
     )
     rows = [
         [
@@ -162,13 +175,17 @@ def _overlap_section(found: Sequence[Overlap]) -> Section:
             units.count(pair.only_a_right),
             units.count(pair.only_b_right),
             units.count(pair.both_wrong),
+            units.probability(pair.p_value),
         ]
         for pair in found
     ]
     return Section(
         "Which images are wrong",
         table=tabulated(columns, rows),
-        caption="Test images by who gets them right." if rows else "",
+        caption="Test images by who gets them right; p: McNemar's exact test, how likely a "
+        "difference this large is if both are equally good."
+        if rows
+        else "",
         detail=True,
         key="overlap",
     )

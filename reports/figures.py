@@ -1,5 +1,6 @@
-"""A picture of a report before it is put in a page: panels, a legend, the numbers in a table."""
+"""What is drawn in a report, before it is put in a page."""
 
+import base64
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -10,7 +11,7 @@ from reports.svg_marks import Series
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels that belong together; nothing is shown in them alone."""
+    """Panels that belong together, a legend and a table; nothing is shown in the panels alone."""
 
     identity: str
     """Unique in the page; anchors are made of it."""
@@ -23,3 +24,18 @@ class Figure:
     raw: tuple[tuple[str, str], ...] = ()
     """Identity and name of the embedded data that it was drawn from; none where the table is all
     of it."""
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A picture that was made elsewhere, such as the filters of a run's first layer."""
+
+    title: str
+    alternative: str
+    """What is in it, for those who cannot see it."""
+    png: bytes
+
+    @property
+    def address(self) -> str:
+        """The whole picture as an address, so that nothing has to be loaded."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"

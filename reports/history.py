@@ -15,7 +15,7 @@ from bench.statistics import Verdict
 from reports import units
 from reports.document import Document, Section, left, right, tabulated
 from reports.machines import machine_of, machines_of
-from reports.tables import accuracy_rows, latency_rows
+from reports.tables import accuracy_rows, host_rows
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CHANGES = 6
@@ -91,7 +91,7 @@ def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
 
 def _points(run: Run, machine: str) -> Iterator[Point]:
     scored = {row.contender: row for row in accuracy_rows(run)}
-    for row in latency_rows(run):
+    for row in host_rows(run):
         if row.batch_size is not None:
             share = scored[row.contender]
             yield Point(

@@ -22,7 +22,7 @@ from bench.records_profile import Profile
 from reports import units
 from reports.document import Document, Section
 from reports.escaping import visible
-from reports.figures import Figure
+from reports.figures import Figure, Photograph
 from reports.notes import take_notes
 from reports.raw_samples import STATISTICS, RawData, raw_blocks, samples_id
 from reports.results_table import Results, build_results
@@ -59,6 +59,7 @@ class Page:
     kicker: str
     parts: tuple[Part, ...]
     raw: tuple[RawData, ...]
+    pictures: tuple[Photograph, ...] = ()
     answer: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     results: Results | None = None
@@ -74,7 +75,9 @@ class Page:
         return tuple(part for part in self.parts if part.figures or not part.folded)
 
 
-def render_page(runs: Sequence[Run], profiles: Sequence[Profile] = ()) -> str:
+def render_page(
+    runs: Sequence[Run], profiles: Sequence[Profile] = (), pictures: Sequence[Photograph] = ()
+) -> str:
     """Return the report of `runs` as one HTML document; raise ValueError when there are none."""
     column, labelled = label_runs(runs)
     notes = take_notes(labelled)
@@ -88,6 +91,7 @@ def render_page(runs: Sequence[Run], profiles: Sequence[Profile] = ()) -> str:
         notes=notes.texts,
         parts=tuple(_parts(document, _figures(labelled))),
         raw=tuple(raw_blocks(labelled)),
+        pictures=tuple(pictures),
     )
     return fill(page)
 

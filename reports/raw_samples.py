@@ -89,6 +89,7 @@ def _samples(run: Run) -> dict[str, Any]:
                 "contender": m.contender,
                 "role": m.role,
                 "batch_size": timing.batch_size,
+                "boundary": timing.boundary,
                 "blocks": [_block(block) for block in timing.blocks],
             }
             for m in run.measurements

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from bench.errors import UnknownNameError, nearest
 from bench.records import Run
 from bench.records_profile import Profile
+from reports.figures import Photograph
 from reports.machine import summary
 from reports.markdown import render_markdown
 from reports.page import render_page
@@ -20,13 +21,17 @@ Profiles = Sequence[Profile]
 
 
 def render(
-    run: Run | Runs, format: Format = "terminal", profiles: Profiles = (), colour: bool = False
+    run: Run | Runs,
+    format: Format = "terminal",
+    profiles: Profiles = (),
+    pictures: Sequence[Photograph] = (),
+    colour: bool = False,
 ) -> str:
     """Return the report of one run, or of several side by side, ending in a newline.
 
-    ``json`` is one object with the list ``runs``, whatever their number; `profiles` add where the
-    time goes to ``md`` and ``html``; `colour` is for ``terminal`` alone. Raises UnknownNameError
-    for another format, ValueError when there are no runs.
+    ``json`` is one object with the list ``runs``, whatever their number. `profiles` add where the
+    time goes to ``md`` and ``html``; `pictures` are for ``html`` and `colour` for ``terminal``
+    alone. Raises UnknownNameError for another format, ValueError when there are no runs.
     """
     runs = [run] if isinstance(run, Run) else list(run)
     if format not in _RENDERERS:
@@ -36,6 +41,8 @@ def render(
         )
     if format == "terminal" and colour:
         return render_terminal(build(runs), colour=True)
+    if format == "html":
+        return render_page(runs, profiles, pictures)
     return _RENDERERS[format](runs, profiles)
 
 

@@ -54,6 +54,7 @@ def build_results(column: Column, labelled: Labelled, notes: Notes) -> Results:
         left("machine"),
         left("contender"),
         right("batch"),
+        left("boundary"),
         right("accuracy %"),
         right("homework %"),
         right("same class"),
@@ -88,6 +89,7 @@ def _rows(label: str, run: Run, notes: Notes, rulers: Scale) -> Iterator[tuple[C
             Cell(machine),
             Cell(row.contender),
             Cell(units.count(row.batch_size), value=row.batch_size),
+            Cell(units.boundary(row.boundary)),
             *_accuracy(scored[row.contender]),
             *_latency(row, rulers),
             Cell(
@@ -140,4 +142,4 @@ def _latency(row: LatencyRow, rulers: Scale) -> tuple[Cell, ...]:
 
 def _marks(label: str, row: LatencyRow, notes: Notes) -> str:
     """Return the notes on any figure of the row."""
-    return notes.of_row(label, row.contender, row.batch_size)
+    return notes.of_row(label, row.contender, row.batch_size, row.boundary)

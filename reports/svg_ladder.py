@@ -20,16 +20,14 @@ _ROW = 42
 def ladder_figure(
     labelled: Labelled, series: Mapping[str, Series], raw: tuple[tuple[str, str], ...]
 ) -> Figure | None:
-    """Return a panel for each run and batch size, None where no run is a ladder."""
+    """Return a panel for each run and batch size, None where no run has a ladder."""
     panels: list[Markup] = []
     for label, run in labelled:
-        steps = ladder_rows(run)
-        for size in dict.fromkeys(step.batch_size for step in steps):
-            here = [step for step in steps if step.batch_size == size]
-            heading = f"Batch {units.count(size)}"
-            heading = (
-                f"{label}, {heading[0].lower()}{heading[1:]}" if len(labelled) > 1 else heading
-            )
+        rows = ladder_rows(run)
+        for size in dict.fromkeys(row.batch_size for row in rows):
+            here = [row for row in rows if row.batch_size == size]
+            heading = f"{label}, batch" if len(labelled) > 1 else "Batch"
+            heading = f"{heading} {units.count(size)}"
             panels.append(_panel(f"ladder-{len(panels)}", heading, here, series))
     if not panels:
         return None
@@ -37,34 +35,36 @@ def ladder_figure(
         identity="ladder",
         title="What each step gave",
         panels=tuple(panels),
-        caption="A bar is the median latency of a step; the figure above it is how many times "
-        "faster it is than the step before.",
+        caption="A bar is the median latency of a step, from the first at the top. × is how many "
+        "times faster it is than the step before, with its 95 % interval.",
         table=None,
         raw=raw,
     )
 
 
 def _panel(
-    identity: str, heading: str, steps: Sequence[LadderRow], series: Mapping[str, Series]
+    identity: str, heading: str, rows: Sequence[LadderRow], series: Mapping[str, Series]
 ) -> Markup:
-    longest_s = max(step.latency.median_s or 0.0 for step in steps) or 1.0
+    longest_s = max(row.latency.median_s or 0.0 for row in rows) or 1.0
     marks, top = [text(short(heading, 60), 0, 14, "heading")], 24
-    for i, step in enumerate(steps):
+    for i, row in enumerate(rows):
         y = top + i * _ROW
-        width = (_WIDTH - 20) * (step.latency.median_s or 0.0) / longest_s
-        bar = element("rect", x=8, y=y + 20, width=width, height=12, class_="bar")
-        marks.append(text(short(step.what, 34), 0, y + 14, "label"))
-        marks.append(text(_said(step), _WIDTH - 12, y + 14, "note", "end"))
-        marks.append(group(bar, class_=series[step.contender].style))
-    bottom = top + _ROW * len(steps)
-    marks.append(line(8, top + 16, 8, bottom, "one"))
-    told = "; ".join(f"{step.what}: {_said(step)}" for step in steps)
+        width = (_WIDTH - 4) * (row.latency.median_s or 0.0) / longest_s
+        bar = element("rect", x=0, y=y + 20, width=width, height=12, class_="bar")
+        marks.append(text(short(row.what, 36), 0, y + 14, "label"))
+        marks.append(text(_said(row), _WIDTH - 4, y + 14, "note", "end"))
+        marks.append(group(bar, class_=series[row.contender].style))
+    bottom = top + _ROW * len(rows)
+    marks.append(line(0, top + 16, 0, bottom, "one"))
+    told = "; ".join(f"{row.what} ({row.contender}): {_said(row)}" for row in rows)
     return drawing(identity, _WIDTH, bottom + 6, f"The ladder, {heading}", f"{told}.", *marks)
 
 
-def _said(step: LadderRow) -> str:
-    said = f"{units.milliseconds(step.latency.median_s)} ms"
-    if step.before is None:
+def _said(row: LadderRow) -> str:
+    if row.latency.status != "ok":
+        return row.latency.status
+    said = f"{units.milliseconds(row.latency.median_s)} ms"
+    if row.before is None:
         return said
-    span = units.span(units.ratio(step.before.low), units.ratio(step.before.high))
-    return f"×{units.ratio(step.before.point)}{f' ({span})' if span else ''}, {said}"
+    span = units.span(units.ratio(row.before.low), units.ratio(row.before.high))
+    return f"×{units.ratio(row.before.point)}{f' ({span})' if span else ''}, {said}"

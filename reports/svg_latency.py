@@ -24,6 +24,8 @@ _STRIP = 54
 _HEAD = 20
 _SHOWN = 0.995
 """Quantile of clean calls up to which the axis reaches; calls beyond it are at its end."""
+_FEW = 400
+"""Calls below which dots are larger."""
 _GRID = 2
 """Dots in one half of a unit are one dot."""
 
@@ -44,10 +46,12 @@ def latency_figure(
     cells: list[list[str]] = []
     for label, run in labelled:
         rows = [row for row in latency_rows(run) if row.batch_size is not None]
-        for size in sorted({row.batch_size for row in rows if row.batch_size is not None}):
-            strips = [_strip(run, row) for row in rows if row.batch_size == size]
+        for size, boundary in dict.fromkeys((row.batch_size, row.boundary) for row in rows):
+            here = [r for r in rows if (r.batch_size, r.boundary) == (size, boundary)]
+            strips = [_strip(run, row) for row in here]
             heading = f"{label}, batch" if len(labelled) > 1 else "Batch"
             heading = f"{heading} {units.count(size)}"
+            heading += ", device-resident" if boundary == "device" else ""
             panels.append(_panel(f"latency-{len(panels)}", heading, strips, series))
         named = label if len(labelled) > 1 else ""
         cells += [[named, *_cells(run, row)] for row in rows]
@@ -57,6 +61,7 @@ def latency_figure(
         left("model"),
         left("contender"),
         right("batch"),
+        left("boundary"),
         right("clean rounds"),
         right("timed calls"),
         right("shortest ms"),
@@ -80,7 +85,8 @@ def latency_figure(
 
 def _timing(run: Run, row: LatencyRow) -> Timing:
     found = (m for m in contenders(run) if m.contender == row.contender)
-    return next(t for m in found for t in m.timings if t.batch_size == row.batch_size)
+    wanted = row.batch_size, row.boundary
+    return next(t for m in found for t in m.timings if (t.batch_size, t.boundary) == wanted)
 
 
 def _cells(run: Run, row: LatencyRow) -> list[str]:
@@ -88,6 +94,7 @@ def _cells(run: Run, row: LatencyRow) -> list[str]:
     return [
         row.contender,
         units.count(row.batch_size),
+        units.boundary(row.boundary),
         f"{row.clean_rounds}/{row.rounds}",
         units.count(row.calls),
         units.milliseconds(min(samples, default=None)),
@@ -147,16 +154,18 @@ def _panel(
 def _draw(strip: _Strip, scale: Scale, top: float, series: Series) -> Markup:
     row = strip.row
     upper, lower = top + _HEAD, top + _HEAD + _STRIP - 6
+    few = len(strip.clean_s) + len(strip.dirty_s) < _FEW
+    style = "dots few" if few else "dots"
     marks = [
         text(short(row.contender, 36), 0, top + 13, "label"),
         text(_numbers(row), _WIDTH - 4, top + 13, "note", "end"),
-        element("path", d=_dots(strip.dirty_s, scale, upper, lower), class_="dots dirty"),
-        element("path", d=_dots(strip.clean_s, scale, upper, lower), class_="dots"),
+        element("path", d=_dots(strip.dirty_s, scale, upper, lower), class_=f"{style} dirty"),
+        element("path", d=_dots(strip.clean_s, scale, upper, lower), class_=style),
     ]
-    for value_s, style in ((row.median_s, "median"), (row.p95_s, "percentile")):
+    for value_s, kind in ((row.median_s, "median"), (row.p95_s, "percentile")):
         if value_s is not None:
             x = scale(value_s * 1e3)
-            marks.append(line(x, upper - 3, x, lower + 3, style))
+            marks.append(line(x, upper - 3, x, lower + 3, kind))
     marks += _beyond(strip, scale, lower)
     return group(*marks, class_=series.style)
 

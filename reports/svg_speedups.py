@@ -74,6 +74,7 @@ def speedup_figure(
         left("model"),
         left("contender"),
         right("batch"),
+        left("boundary"),
         right("speed-up"),
         right("95 % interval"),
         right("reference from itself"),
@@ -98,6 +99,7 @@ def _cells(row: LatencyRow) -> list[str]:
     return [
         row.contender,
         units.count(row.batch_size),
+        units.boundary(row.boundary),
         units.ratio(row.speedup_ratio),
         units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high)),
         "" if floor is None else units.by_name("_ratio", floor),
@@ -136,7 +138,8 @@ def _draw(row: LatencyRow, scale: Scale, top: float, series: Series) -> Markup:
     left_end, right_end = scale(max(1 - floor, scale.low)), scale(1 + floor)
     said = f"{units.ratio(row.speedup_ratio)}"
     said += f" ({units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high))})"
-    named = f"{row.contender}, batch {units.count(row.batch_size)}"
+    resident = ", device-resident" if row.boundary == "device" else ""
+    named = f"{row.contender}, batch {units.count(row.batch_size)}{resident}"
     return group(
         element(
             "rect",

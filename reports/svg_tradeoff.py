@@ -13,7 +13,7 @@ from reports.machines import machine_of, machines_of
 from reports.svg_axes import Scale, horizontal_axis, padded, padded_ratio, vertical_axis
 from reports.svg_elements import drawing, element, group, line, number, short, text
 from reports.svg_marks import Series
-from reports.tables import accuracy_rows, latency_rows
+from reports.tables import accuracy_rows, host_rows
 
 Labelled = Sequence[tuple[str, Run]]
 
@@ -33,6 +33,8 @@ class Point:
     accuracy: float
     low: float
     high: float
+    undisturbed: bool = True
+    """Whether any round was clean; the median of a loaded machine says little."""
 
 
 def find_points(labelled: Labelled) -> list[Point]:
@@ -40,13 +42,14 @@ def find_points(labelled: Labelled) -> list[Point]:
     found = []
     for label, run in labelled:
         scored = {row.contender: row for row in accuracy_rows(run) if row.accuracy is not None}
-        for row in latency_rows(run):
+        for row in host_rows(run):
             at = scored.get(row.contender)
             if at is None or row.median_s is None or row.batch_size is None:
                 continue
             numbers = (row.median_s, at.accuracy or 0.0, at.low or 0.0, at.high or 0.0)
             where = machine_of(run)
-            found.append(Point(label, row.contender, row.batch_size, where, *numbers))
+            clean = bool(row.clean_rounds)
+            found.append(Point(label, row.contender, row.batch_size, where, *numbers, clean))
     return found
 
 
@@ -106,7 +109,8 @@ def tradeoff_figure(
         panels=tuple(panels),
         caption="Up and to the left is better. Whiskers: 95 % interval of the accuracy. Ringed: "
         "what no other contender equals or beats in both figures (the Pareto front), as measured; "
-        "neighbours closer than their intervals may change places.",
+        "neighbours closer than their intervals may change places. Hollow: no round of it was "
+        "left undisturbed.",
         table=tabulated(columns, rows),
         legend=tuple((series[name], name) for name in dict.fromkeys(p.contender for p in points)),
         raw=raw,
@@ -148,7 +152,7 @@ def _panel(
         style = series[point.contender]
         whisker = line(at, y(100 * point.low), at, y(100 * point.high), "whisker")
         marks.append(group(whisker, class_=style.style))
-        marks.append(style.marker(at, y(100 * point.accuracy)))
+        marks.append(style.marker(at, y(100 * point.accuracy), not point.undisturbed))
         if point in front:
             ring = {"cx": at, "cy": y(100 * point.accuracy), "r": 8}
             marks.append(element("circle", **ring, class_="ring"))

@@ -181,6 +181,11 @@ def latency_rows(run: Run) -> tuple[LatencyRow, ...]:
     return tuple(row for m in contenders(run) for row in _latency_rows(run, m))
 
 
+def host_rows(run: Run) -> tuple[LatencyRow, ...]:
+    """Return the rows from host array to host array, the boundary that every contender has."""
+    return tuple(row for row in latency_rows(run) if row.boundary == "host")
+
+
 def _latency_rows(run: Run, m: Measurement) -> Iterator[LatencyRow]:
     if m.status != "ok" or not m.timings:
         yield LatencyRow(m.contender, m.status, m.reason)

@@ -42,7 +42,7 @@ def test_every_form_shows_it(ladder):
         assert "Ladder: what each step gave" in render(ladder, form)
     page = render(ladder, "html")
     assert 'id="figure-ladder"' in page
-    assert "step bare+mish: ×2.00" in page
+    assert "step bare+mish (ort/bare+mish/cpu): ×2.00" in page
 
 
 def test_a_comparison_that_is_no_ladder_has_none(build):

@@ -10,6 +10,7 @@ from importlib.resources import files
 
 import pytest
 
+from reports.figures import Photograph
 from reports.render import render
 from reports.sections import build as build_document
 
@@ -141,12 +142,21 @@ def test_the_joined_table_shows_what_the_single_tables_do(build):
 def test_nothing_is_loaded_from_elsewhere(build):
     page = parsed(build.run(), build.run("deep_mish"))
     for tag, attributes in page.elements:
-        assert tag not in ("img", "link", "iframe", "object", "embed", "base", "form")
-        assert not {name for name in attributes if name.startswith("on") or name == "src"}
+        assert tag not in ("link", "iframe", "object", "embed", "base", "form")
+        assert not {name for name in attributes if name.startswith("on")}
+        assert attributes.get("src", "data:").startswith("data:")
         assert attributes.get("href", "#").startswith("#")
     style = page.text[page.text.index("<style>") : page.text.index("</style>")]
     assert "url(" not in style
     assert "@import" not in style
+
+
+def test_a_picture_from_elsewhere_is_held_by_the_page_itself(build):
+    picture = Photograph(f"Filters of {HOSTILE}", 'Eight "small" pictures', b"\x89PNG")
+    page = Page(render(build.run(), "html", pictures=[picture]))
+    (shown,) = page.all("img")
+    assert shown["src"] == "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
+    assert shown["alt"] == 'Eight "small" pictures'
 
 
 def test_only_the_pages_own_script_may_run(build):

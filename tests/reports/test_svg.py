@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.records import LadderStep
 from reports.svg_axes import Scale, padded, padded_ratio
 from reports.svg_elements import drawing, element, short, text
+from reports.svg_ladder import ladder_figure
 from reports.svg_latency import latency_figure
 from reports.svg_marks import assign
 from reports.svg_tradeoff import Point, pareto_front
@@ -103,7 +105,7 @@ def drawn(build, timing):
 def test_every_call_is_a_dot_and_time_goes_down(build):
     timing = build.timing(1, [0.001, 0.002, 0.003, 0.004], calls=3, wobble=0.5)
     panel, figure = drawn(build, timing)
-    places = dots(panel, "dots")
+    places = dots(panel, "dots few")
     assert len(places) == 12
     by_time = [x for x, _ in sorted(places, key=lambda place: place[1])]
     assert by_time[0] < by_time[4] < by_time[8]
@@ -113,9 +115,26 @@ def test_every_call_is_a_dot_and_time_goes_down(build):
 def test_calls_of_disturbed_rounds_are_drawn_apart(build):
     timing = build.timing(1, build.steady(0.002, 4), calls=5, wobble=0.2, dirty=(1,))
     panel, _ = drawn(build, timing)
-    assert len(dots(panel, "dots")) == 15
-    assert len(dots(panel, "dots dirty")) >= 1  # three times as slow, at the end of the axis
+    assert len(dots(panel, "dots few")) == 15
+    assert len(dots(panel, "dots few dirty")) >= 1  # three times as slow, at the end of the axis
     assert "5 beyond, to " in panel
+
+
+def test_the_ladder_is_drawn_step_by_step(build):
+    steps = {"torch/unfolded/cpu": 0.004, "ort/plain/cpu": 0.002, "ort/folded/cpu": 0.001}
+    rows = [
+        build.row(*name.split("/")[:2], timings=(build.timing(1, build.steady(s, period=2 + i)),))
+        for i, (name, s) in enumerate(steps.items())
+    ]
+    ladder = tuple(LadderStep(contender=name, what=f"step <{name}>") for name in steps)
+    run = build.run(measurements=tuple(rows), ladder=ladder)
+    figure = ladder_figure((("mine", run),), assign(list(steps)), ())
+    (panel,) = map(str, figure.panels)
+    widths = [float(w) for w in re.findall(r'width="([\d.]+)"', panel)]
+    assert widths == pytest.approx([436, 218, 109], abs=1)
+    assert "step &lt;ort/plain/cpu&gt;" in panel
+    assert re.search(r">×(2\.0\d|1\.99) \(1\.99–2\.0\d\), (1\.00|0\.99\d) ms<", panel)
+    assert ladder_figure((("mine", build.run()),), assign(list(steps)), ()) is None
 
 
 def test_a_run_without_times_has_no_picture_of_them(build):
