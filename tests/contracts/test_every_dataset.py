@@ -13,7 +13,8 @@ from PIL import Image
 from bench.datasets import DataOptions, ImageSet
 from bench.registry import DATASETS
 
-CACHING = {"imagefolder"}
+CACHING = {"imagefolder", "flat", "oxford_pets"}
+OPTIONS = {"flat": {"label_pattern": r"(.+)_\d+"}}
 SIZES = (8, 20)
 
 
@@ -56,6 +57,16 @@ def make_cifar10(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def make_flat(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    random = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for class_name in ("great_cat", "dog"):
+        for index in range(10):
+            pixels = random.integers(0, 256, (20, 20, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{class_name}_{index}.png")
+    return folder
+
+
 def make_digits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     return None
 
@@ -63,7 +74,9 @@ def make_digits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 SOURCES: dict[str, Callable[[Path, pytest.MonkeyPatch], Path | None]] = {
     "cifar10": make_cifar10,
     "digits": make_digits,
+    "flat": make_flat,
     "imagefolder": make_imagefolder,
+    "oxford_pets": make_flat,
 }
 Load = Callable[[int], ImageSet]
 
@@ -75,8 +88,8 @@ def load(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     if name not in SOURCES:
         pytest.fail(f"add a tiny source for {name!r} to SOURCES in {Path(__file__).name}")
     path = SOURCES[name](tmp_path / "source", monkeypatch)
-    module = DATASETS.load(name)
-    return lambda size: module.load(DataOptions(path, False, size, tmp_path / "cache"))
+    module, options = DATASETS.load(name), OPTIONS.get(name, {})
+    return lambda size: module.load(DataOptions(path, False, size, tmp_path / "cache", **options))
 
 
 def test_every_registered_dataset_has_a_source_here_and_no_other() -> None:

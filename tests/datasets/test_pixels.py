@@ -11,6 +11,7 @@ from PIL import Image
 
 from bench.datasets._pixels import fit, fit_all, read
 from bench.errors import DataError
+from bench.records import Resize
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -160,3 +161,42 @@ def test_a_huge_image_is_refused_before_it_is_decoded(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(DataError, match=r"^x is too large to decode safely: .*scale it down"):
         read(encoded(corners()), 8, "x")
+
+
+NOISE = [
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8))
+    for seed, (height, width) in enumerate([(40, 61), (61, 40), (24, 24), (33, 90), (32, 45)])
+]
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("image", NOISE, ids=lambda image: "x".join(map(str, image.size)))
+def test_a_shorter_side_and_a_stretch_are_what_torchvision_does(
+    image: Image.Image, interpolation: str
+) -> None:
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode
+    from torchvision.transforms import Resize as TorchvisionResize
+
+    mode = InterpolationMode(interpolation)
+    expected = Compose([TorchvisionResize(32, mode), CenterCrop(24)])(image)
+    found = fit(image, 24, Resize(shorter_side=32, interpolation=interpolation))
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+    expected = TorchvisionResize((24, 24), mode)(image)
+    found = fit(image, 24, Resize(stretch=True, interpolation=interpolation))
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+
+
+def test_an_image_too_thin_for_its_shorter_side_is_refused_before_it_takes_the_memory() -> None:
+    data = encoded(Image.new("RGB", (60_000, 1)))
+    with pytest.raises(DataError, match="60000 x 1 pixels would become 15360000 x 256"):
+        read(data, 224, "thin.png", Resize(shorter_side=256))
+
+
+def test_a_resize_is_one_or_the_other() -> None:
+    with pytest.raises(ValueError, match="not both"):
+        Resize(shorter_side=256, stretch=True)
+
+
+def test_an_array_that_fits_is_resized_nevertheless_when_its_shorter_side_is_to_be_longer() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 9, 9), np.uint8)
+    assert not np.array_equal(fit_all(images, 9, Resize(shorter_side=12)), images)
