@@ -72,8 +72,19 @@ def label_runs(runs: Sequence[Run]) -> tuple[Column, Labelled]:
         raise ValueError("a report needs at least one run")
     models = [run.checkpoint.network for run in runs]
     header = "model" if len(set(models)) == len(models) else "run"
-    names = models if header == "model" else [run.name for run in runs]
+    names = models if header == "model" else _names(runs)
     return left(header), tuple(zip(_unique(names), runs, strict=True))
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Return the runs' names, with the protocol where one was compared under both."""
+    protocols = {
+        run.name: {r.evaluation_protocol for r in runs if r.name == run.name} for run in runs
+    }
+    return [
+        f"{run.name}, {run.evaluation_protocol}" if len(protocols[run.name]) > 1 else run.name
+        for run in runs
+    ]
 
 
 def _unique(names: Sequence[str]) -> list[str]:
