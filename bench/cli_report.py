@@ -37,11 +37,13 @@ def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @run_argument
 @_form_options
+@click.option("--both-protocols", is_flag=True, help="The last comparison under each protocol.")
 @shared_options
 def report(
     names: tuple[str, ...],
     form: "Format",
     target: Path | None,
+    both_protocols: bool,
     places: "Places",
     as_json: bool,
 ) -> None:
@@ -49,13 +51,15 @@ def report(
 
     Several runs become one report, side by side. Without RUN, the newest compared run of each
     config is taken. html is one page that holds everything and loads nothing; csv has one row per
-    contender and batch size.
+    contender and batch size. A run is shown as it was compared last, or with --both-protocols as it
+    was under homework and under clean, side by side.
     """
     from reports.render import render
 
     runs = steps.choose_runs(names, places, compared=not names)
     found = [profile for run in runs if (profile := run.profile())]
-    records = [run.results() for run in runs]
+    kept = [run.results_by_protocol() if both_protocols else (run.results(),) for run in runs]
+    records = [record for of_run in kept for record in of_run]
     colour = _colour(target)
     pictures = [picture for run in runs for picture in _pictures(run)]
     text = render(records, "json" if as_json else form, found, pictures, colour)

@@ -2,8 +2,9 @@
 
 ``runs/deep_mish-003/`` holds ``run.json`` (what it is), ``resume.pt`` (while training),
 ``weights.safetensors`` and ``checkpoint.json``, ``artifacts/*.onnx`` and ``artifacts.json``,
-``results.json``, ``profile.json``, ``report.md`` and ``report.html``. Every file is whole
-or not there.
+``results.json`` (the last comparison), ``results-homework.json`` and ``results-clean.json`` (the
+last one under each protocol), ``profile.json``, ``report.md`` and ``report.html``. Every file is
+whole or not there.
 """
 
 import json
@@ -12,13 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from bench.errors import RunError
-from bench.records import SCHEMA_VERSION, Artifact, Checkpoint, Record, Run
+from bench.records import SCHEMA_VERSION, Artifact, Checkpoint, Protocol, Record, Run
 from bench.records_profile import Profile
 from bench.storage import file_sha256, write_text
 
@@ -155,9 +156,21 @@ class RunDirectory:
         text = self._read(path, f"has not been compared: bench compare {self.name}")
         return _parse_record(Run, text, str(path))
 
+    def results_by_protocol(self) -> tuple[Run, ...]:
+        """Return the record of the last comparison under each protocol that there is one for.
+
+        Raises RunError when there is none at all.
+        """
+        paths = [self.path / f"results-{protocol}.json" for protocol in get_args(Protocol)]
+        kept = [(path, self._read(path, "")) for path in paths if path.is_file()]
+        found = tuple(_parse_record(Run, text, str(path)) for path, text in kept)
+        return found or (self.results(),)
+
     def write_results(self, run: Run) -> Path:
-        """Write the record of a comparison; return its path."""
-        return self._write("results.json", run.model_dump_json())
+        """Write the record of a comparison, also as the last one of its protocol."""
+        text = run.model_dump_json()
+        self._write(f"results-{run.evaluation_protocol}.json", text)
+        return self._write("results.json", text)
 
     def profile(self) -> Profile | None:
         """Return where the time goes; None when that was not recorded."""

@@ -23,10 +23,11 @@ from reports import units
 from reports.document import Document, Section
 from reports.escaping import visible
 from reports.figures import Figure, Photograph
+from reports.labels import label_runs
 from reports.notes import take_notes
 from reports.raw_samples import STATISTICS, RawData, raw_blocks, samples_id
 from reports.results_table import Results, build_results
-from reports.sections import compose, label_runs
+from reports.sections import compose
 from reports.svg_confusion import confusion_figure, overlap_figure
 from reports.svg_elements import safe
 from reports.svg_ladder import ladder_figure

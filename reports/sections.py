@@ -10,6 +10,7 @@ from reports.answer import build_answer
 from reports.confusion import build_confusion
 from reports.document import Column, Document, Section, left, right, tabulated
 from reports.homework import Reference, reference_for
+from reports.labels import Labelled, label_runs
 from reports.ladder import build_ladder
 from reports.latency_sections import build_latency
 from reports.matmul_share import build_shares
@@ -26,8 +27,6 @@ from reports.tables import (
     contenders,
     export_rows,
 )
-
-Labelled = Sequence[tuple[str, Run]]
 
 
 def build(runs: Sequence[Run], profiles: Sequence[Profile] = ()) -> Document:
@@ -63,27 +62,6 @@ def compose(
     )
     shown = tuple(s for s in sections if _has_content(s))
     return Document(_title(labelled), shown, build_answer(labelled))
-
-
-def label_runs(runs: Sequence[Run]) -> tuple[Column, Labelled]:
-    """Return the heading of the runs' names, and each run behind a name of its own.
-
-    Raises ValueError when there are none.
-    """
-    if not runs:
-        raise ValueError("a report needs at least one run")
-    models = [run.checkpoint.network for run in runs]
-    header = "model" if len(set(models)) == len(models) else "run"
-    names = models if header == "model" else [run.name for run in runs]
-    return left(header), tuple(zip(_unique(names), runs, strict=True))
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    """Return `names` with the second and later of equal ones numbered."""
-    return [
-        name if names.index(name) == i else f"{name} ({names[:i].count(name) + 1})"
-        for i, name in enumerate(names)
-    ]
 
 
 def _has_content(section: Section) -> bool:
