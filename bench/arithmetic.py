@@ -8,8 +8,8 @@ against on any machine, whatever the code that the latency is of.
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +52,37 @@ def measure_arithmetic(
     """Measure in a process of its own that is gone afterwards; None, with a note, on failure."""
     listener.note("measuring how fast this machine multiplies matrices")
     context = get_context("spawn")
-    ignore_interrupts = (signal.SIGINT, signal.SIG_IGN)  # the parent decides what one means
+    ours, theirs = context.Pipe(duplex=False)
+    arguments = (theirs, checkpoint, folder, tuple(kinds), threads)
+    process = context.Process(target=_answer, args=arguments, daemon=True)
+    process.start()
+    theirs.close()
     try:
-        with ProcessPoolExecutor(1, context, signal.signal, ignore_interrupts) as pool:
-            return pool.submit(_measure, checkpoint, folder, tuple(kinds), threads).result()
-    except (BenchError, RuntimeError, MemoryError) as error:
-        listener.note(f"the matrix-product rate is left out: {one_line(error)}")
+        answer: Arithmetic | str = ours.recv()
+    except EOFError:
+        answer = "the process that measures it has died"
+    finally:
+        ours.close()
+        process.join()
+    if isinstance(answer, str):
+        listener.note(f"the matrix-product rate is left out: {answer}")
         return None
+    return answer
+
+
+def _answer(
+    connection: Connection,
+    checkpoint: Checkpoint,
+    folder: Path,
+    kinds: Sequence[Kind],
+    threads: int,
+) -> None:
+    """Measure in a process of its own, and send what was found, or why it was not."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    try:
+        connection.send(_measure(checkpoint, folder, kinds, threads))
+    except (BenchError, RuntimeError, MemoryError) as error:
+        connection.send(one_line(error))
 
 
 def _measure(
