@@ -125,7 +125,7 @@ CAUSES = {
     ),
     "budget_exceeded": (
         run_with(artifacts=(quantized(correct_after=1900, within_budget=False),)),
-        "int8: accuracy fell. It is not benchmarked. Allow more (--max-drop)",
+        "int8 file: accuracy fell. It is not benchmarked. Allow more (--max-drop)",
     ),
     "drop_on_test": (
         run_with(
