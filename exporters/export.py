@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
 import torch
 from torch import nn
 
 import bench
 from bench.accuracy import measure_agreement
 from bench.errors import ExportError, one_line
-from bench.host_files import HOST, OPTIMIZATION
+from bench.host_files import HOST, OPTIMIZATION, host_facts
 from bench.records import (
     Artifact,
     Checkpoint,
@@ -31,6 +32,7 @@ from bench.records import (
     Target,
     Variant,
 )
+from bench.registry import PASSES
 from bench.storage import file_sha256, json_sha256, write_with
 from exporters.fold import count_batchnorms, fold_batchnorm
 from exporters.parity import ask, judge, run_module
@@ -73,7 +75,9 @@ def hash_inputs(checkpoint: Checkpoint, images: Floats, options: ExportOptions) 
             "checkpoint": checkpoint.sha256,
             "images": hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(),
             "options": asdict(options),
+            "passes": {n: file_sha256(Path(str(PASSES.load(n).__file__))) for n in options.passes},
             "versions": _versions(),
+            "host": host_facts(onnxruntime.__version__) if options.target == "host" else None,
         }
     )
 
