@@ -32,7 +32,7 @@ setup(
         "models",
         "reports",
     ],
-    package_data={"configs": ["*.yaml"], "reports": ["homework.json"]},
+    package_data={"configs": ["*.yaml"], "reports": ["homework.json", "templates/*"]},
     install_requires=[
         "torch>=2.11",
         "torchvision>=0.26",
@@ -45,6 +45,8 @@ setup(
         "scikit-learn>=1.5",
         "click>=8.1",
         "tabulate>=0.9",
+        "jinja2>=3.1",
+        "markupsafe>=2.1",
         "pydantic>=2.10",
         "ruamel.yaml>=0.18",
         "safetensors>=0.5",
@@ -54,19 +56,25 @@ setup(
         "rich>=13.7",
         "threadpoolctl>=3.1",
         "nvidia-ml-py>=12.535",
+        "matplotlib>=3.9",
     ],
     extras_require={
+        "tune": ["optuna>=4.2"],
         "loadgen": ["mlcommons-loadgen>=6.0"],
+        "openvino": ["openvino>=2025.2"],
         "test": [
             "pytest>=8.3",
             "hypothesis>=6.120",
             "jsonschema>=4.23",
             "build>=1.2",
             "packaging>=24",
+            "optuna>=4.2",
             "setuptools>=77",
+            "openvino>=2025.2",
             # There are wheels for Linux on x86-64, for macOS and for Windows.
             "mlcommons-loadgen>=6.0; platform_machine != 'aarch64'",
         ],
+        "browser": ["playwright>=1.50"],  # drives a Chromium that is there already
         "lint": ["ruff>=0.9", "mypy>=1.14"],
     },
     entry_points={"console_scripts": ["bench = bench.cli:main"]},

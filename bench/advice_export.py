@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
-from bench.advice_rule import Advice, Rule
-from bench.records import Artifact, Run
+from bench.advice_rule import Advice, Number, Rule, contenders
+from bench.records import Artifact, Measurement, Run
 
 
 def _folded(run: Run) -> list[Artifact]:
-    return [a for a in run.artifacts if a.variant == "folded"]
+    return [a for a in run.artifacts if a.variant.startswith("folded")]
 
 
 def _find_parity_failed(run: Run, kind: str) -> Iterator[Advice]:
@@ -38,6 +38,59 @@ def _find_batchnorm_left(run: Run, kind: str) -> Iterator[Advice]:
             yield Advice(kind, artifact.variant, None, left, {"left_count": left, "reason": reason})
 
 
+def _find_made_for_cpu(run: Run, kind: str) -> Iterator[Advice]:
+    made_for = {artifact.sha256: artifact.target for artifact in run.artifacts}
+    for m in contenders(run):
+        target = made_for.get(m.source_sha256 or "")
+        if target == "cpu" and m.requested_device != "cpu":
+            yield Advice(kind, m.contender, None, 0.0, {"device": m.requested_device})
+
+
+def _find_budget_exceeded(run: Run, kind: str) -> Iterator[Advice]:
+    for artifact in run.artifacts:
+        report = artifact.quantization
+        if report and not report.within_budget:
+            numbers = {"reason": report.reason or "no reason was recorded"}
+            yield Advice(kind, artifact.variant, None, report.closeness.drop_points(), numbers)
+
+
+def _find_drop_on_test(run: Run, kind: str) -> Iterator[Advice]:
+    by_sha256 = {artifact.sha256: artifact for artifact in run.artifacts}
+    for m in contenders(run):
+        artifact = by_sha256.get(m.source_sha256 or "")
+        before = _in_float32(run, m, artifact, by_sha256) if artifact else None
+        if not (artifact and artifact.quantization and before and before.accuracy and m.accuracy):
+            continue
+        allowed_ratio = artifact.quantization.max_drop_points / 100
+        drop_ratio = (before.accuracy.correct - m.accuracy.correct) / m.accuracy.total
+        if drop_ratio > allowed_ratio:
+            numbers: dict[str, Number] = {
+                "drop_ratio": drop_ratio,
+                "allowed_ratio": allowed_ratio,
+                "training_ratio": artifact.quantization.closeness.drop_points() / 100,
+                "before": before.contender,
+            }
+            yield Advice(kind, m.contender, None, drop_ratio, numbers)
+
+
+def _in_float32(
+    run: Run, m: Measurement, artifact: Artifact, by_sha256: Mapping[str, Artifact]
+) -> Measurement | None:
+    """Return the row of the float32 file that an artifact was made from; else the reference."""
+    source: Artifact | None = artifact
+    while source is not None and source.quantization is not None:
+        source = by_sha256.get(source.quantization.source_sha256)
+    same = (
+        other
+        for other in contenders(run)
+        if source is not None
+        and other.source_sha256 == source.sha256
+        and (other.backend, other.requested_device) == (m.backend, m.requested_device)
+    )
+    reference = (other for other in contenders(run) if other.contender == run.reference)
+    return next(same, None) or next(reference, None)
+
+
 EXPORT_RULES: Mapping[str, Rule] = {
     "parity_failed": Rule(
         "export",
@@ -63,5 +116,25 @@ EXPORT_RULES: Mapping[str, Rule] = {
         _find_batchnorm_left,
         "{where}: {left_count} BatchNorm left after folding ({reason}). The gain of folding is "
         "partial: put each BatchNorm right after the only layer that feeds it.",
+    ),
+    "made_for_cpu": Rule(
+        "agreement",
+        _find_made_for_cpu,
+        "{where}: its file was exported for the CPU, and what is faster there may be slower on "
+        "{device}. Export one for it: bench export --target {device}.",
+    ),
+    "budget_exceeded": Rule(
+        "export",
+        _find_budget_exceeded,
+        "{where}: {reason}. It is not benchmarked. Allow more (--max-drop), find ranges with more "
+        "images (--calibration-images), or stay with float32.",
+    ),
+    "drop_on_test": Rule(
+        "accuracy",
+        _find_drop_on_test,
+        "{where}: {drop_ratio} of the test images fewer are right than in {before}, while "
+        "{allowed_ratio} is allowed; of the training images it was {training_ratio}. A network "
+        "knows its training images too well to tell: hold some out (train.validation_fraction), or "
+        "export with a smaller --max-drop.",
     ),
 }

@@ -8,23 +8,28 @@ against on any machine, whatever the code that the latency is of.
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from bench.contenders import Contender
 from bench.errors import BenchError, one_line
+from bench.interference import measure_between, read_counters
 from bench.progress import Listener
 from bench.records import Checkpoint, Device
 from bench.records_machine import Arithmetic, MatmulRate
 from bench.specs import parse_spec
+from bench.statistics import is_clean
 
 Kind = tuple[Device, str]
 """A device and the precision of the products."""
 
 _SIZE: dict[Device, int] = {"cpu": 2048, "cuda": 8192}
 _SAMPLES = 7
+"""Clean blocks wanted of each kind."""
+_TRIES = 4
+"""Blocks made for each that is wanted, at the most, while something else runs."""
 _SAMPLE_S = 0.05
 _PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "tf32": "tf32"}
 
@@ -47,13 +52,37 @@ def measure_arithmetic(
     """Measure in a process of its own that is gone afterwards; None, with a note, on failure."""
     listener.note("measuring how fast this machine multiplies matrices")
     context = get_context("spawn")
-    ignore_interrupts = (signal.SIGINT, signal.SIG_IGN)  # the parent decides what one means
+    ours, theirs = context.Pipe(duplex=False)
+    arguments = (theirs, checkpoint, folder, tuple(kinds), threads)
+    process = context.Process(target=_answer, args=arguments, daemon=True)
+    process.start()
+    theirs.close()
     try:
-        with ProcessPoolExecutor(1, context, signal.signal, ignore_interrupts) as pool:
-            return pool.submit(_measure, checkpoint, folder, tuple(kinds), threads).result()
-    except (BenchError, RuntimeError, MemoryError) as error:
-        listener.note(f"the matrix-product rate is left out: {one_line(error)}")
+        answer: Arithmetic | str = ours.recv()
+    except EOFError:
+        answer = "the process that measures it has died"
+    finally:
+        ours.close()
+        process.join()
+    if isinstance(answer, str):
+        listener.note(f"the matrix-product rate is left out: {answer}")
         return None
+    return answer
+
+
+def _answer(
+    connection: Connection,
+    checkpoint: Checkpoint,
+    folder: Path,
+    kinds: Sequence[Kind],
+    threads: int,
+) -> None:
+    """Measure in a process of its own, and send what was found, or why it was not."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    try:
+        connection.send(_measure(checkpoint, folder, kinds, threads))
+    except (BenchError, RuntimeError, MemoryError) as error:
+        connection.send(one_line(error))
 
 
 def _measure(
@@ -88,14 +117,22 @@ def measure_rates(
     clock: Callable[[], float],
     size: int | None = None,
 ) -> tuple[MatmulRate, ...]:
-    """Time products of each kind in turns; `size` is that of the matrices where it is given."""
+    """Time products of each kind in turns; `size` is that of the matrices where it is given.
+
+    It goes on while something else runs, four times as long at the most.
+    """
     products = {kind: _make_product(kind, size or _SIZE[kind[0]]) for kind in kinds}
     samples: dict[Kind, list[float]] = {kind: [] for kind in kinds}
+    clean: dict[Kind, list[bool]] = {kind: [] for kind in kinds}
     for multiply in products.values():
         multiply()
-    for _ in range(_SAMPLES):
+    for _ in range(_SAMPLES * _TRIES):
         for kind, multiply in products.items():
-            samples[kind].append(_time(multiply, clock))
+            if sum(clean[kind]) < _SAMPLES:
+                before = read_counters()
+                samples[kind].append(_time(multiply, clock))
+                seen = measure_between(before, read_counters())
+                clean[kind].append(is_clean(seen.run_delay_ratio))
     return tuple(
         MatmulRate(
             device=kind[0],
@@ -103,6 +140,7 @@ def measure_rates(
             threads=threads,
             size=size or _SIZE[kind[0]],
             samples_s=tuple(found),
+            clean=tuple(clean[kind]),
         )
         for kind, found in samples.items()
     )

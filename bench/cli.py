@@ -14,10 +14,13 @@ from bench.cli_diff import diff
 from bench.cli_errors import errors
 from bench.cli_features import features
 from bench.cli_homework import homework
+from bench.cli_plot import plot
 from bench.cli_predict import predict
 from bench.cli_probe import probe
 from bench.cli_profile import profile
+from bench.cli_report import history, report
 from bench.cli_train import run_all, train
+from bench.cli_tune import tune
 from bench.errors import BenchError
 from bench.options import (
     data_option,
@@ -31,7 +34,6 @@ from bench.options import (
 
 if TYPE_CHECKING:
     from bench.stages import Places
-    from reports.render import Format
 
 
 class _Group(click.Group):
@@ -88,52 +90,29 @@ def cli() -> None:
 def export(
     names: tuple[str, ...],
     fold_bn: bool | None,
-    passes: str | None,
-    target: str | None,
     with_preprocess: bool,
     data: Path | None,
     overrides: tuple[str, ...],
     places: "Places",
     as_json: bool,
+    **asked: Any,
 ) -> None:
-    """Export each RUN as one checked .onnx file.
+    """Export each RUN as one checked .onnx file, and as one in lower precision with --quantize.
 
     Without RUN, the newest run of each config is taken.
     """
-    given = with_data((*overrides, *export_overrides(fold_bn, passes, target)), data)
+    given = with_data((*overrides, *export_overrides(fold_bn, **asked)), data)
     runs = steps.choose_runs(names, places)
     artifacts = [steps.export(run, given, places) for run in runs]
     made = list(zip(runs, artifacts, strict=True))
     output.print_artifacts(made, as_json)
-    if not all(artifact.parity.passed for artifact in artifacts):
-        raise click.ClickException("an artifact does not compute what its checkpoint does (above)")
+    output.fail_on_artifacts(artifacts)
     for run, artifact in made if with_preprocess else ():
         model = steps.put_preprocessing_inside(run, artifact, given, places)
         output.print_image_model(run, model, as_json)
 
 
-@cli.command()
-@run_argument
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["terminal", "md", "json"]),
-    default="terminal",
-    show_default=True,
-)
-@shared_options
-def report(names: tuple[str, ...], form: "Format", places: "Places", as_json: bool) -> None:
-    """Print the report of each RUN from its stored records.
-
-    Without RUN, the newest compared run of each config is taken.
-    """
-    from reports.render import render
-
-    runs = steps.choose_runs(names, places, compared=not names)
-    click.echo(render([run.results() for run in runs], "json" if as_json else form))
-
-
-for command in (train, run_all, compare, diff, profile):
+for command in (train, tune, run_all, compare, report, history, diff, profile, plot):
     cli.add_command(command)
 for command in (predict, features, probe, errors, homework):
     cli.add_command(command)

@@ -62,7 +62,7 @@ def diff(
     from bench.comparable import require_comparable
     from bench.difference import compare_runs
     from bench.regressions import find_regressions
-    from bench.runs import find_runs
+    from bench.run_finding import find_runs
     from reports import difference as text
 
     a, b = (run.results() for run in find_runs(places.runs, (run_a, run_b)))

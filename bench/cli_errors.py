@@ -49,7 +49,7 @@ def errors(
     """
     from bench.console import listening
     from bench.error_overlap import compare_errors, require_same_test_images
-    from bench.runs import find_runs
+    from bench.run_finding import find_runs
     from bench.scored_images import load_scored
     from reports import error_overlap as text
 

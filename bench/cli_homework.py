@@ -28,7 +28,8 @@ def homework(form: str, places: "Places", as_json: bool) -> None:
     from bench.runs import list_runs
     from reports import homework_table as text
 
-    runs = [run.results() for run in list_runs(places.runs) if run.is_compared()]
+    compared = [run for run in list_runs(places.runs) if run.is_compared()]
+    runs = [record for run in compared for record in run.results_by_protocol()]
     rows = text.homework_rows(runs)
     if as_json:
         output.print_json(text.homework_json(rows))

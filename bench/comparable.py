@@ -20,7 +20,7 @@ _GPU = ("gpu", "gpus", "driver")
 """They count where a row ran on the GPU in either run."""
 _GPU_LIBRARIES = ("cuda", "cudnn", "tf32_matmul", "tf32_convolution")
 """What a row that ran on the GPU found loaded, under any library's name."""
-_LIBRARIES = ("torch", "onnxruntime")
+_LIBRARIES = ("torch", "onnxruntime", "openvino")
 _ALWAYS_DIFFERENT = ("load_1min", "cpu_mhz_now", "memory_available_bytes", "gpus_now")
 _ABSENT_IS_A_VALUE = ("gpu", "driver", "environment_variables")
 """Facts that are left out of a record where there is none of the kind."""

@@ -2,24 +2,15 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from bench.config_base import Positive, Section, Seed, Threads
+from bench.config_training import TrainSection
 from bench.records import Protocol, Resize, Target
+from bench.records_quantization import Quantize
 from bench.records_scenarios import Scenario
 
-Positive = Annotated[int, Field(ge=1, le=1_000_000)]
-Threads = Annotated[int, Field(ge=1, le=1024)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Channels = tuple[float, float, float]
-
-
-class Section(BaseModel):
-    """A part of a configuration; unknown keys are refused, numbers are not read from text."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
-    )
 
 
 class ModelSection(Section):
@@ -27,7 +18,7 @@ class ModelSection(Section):
 
     name: str
     """File name in models/, see `bench list`."""
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default={})
     """Arguments of the model's build function besides the classes and the input shape."""
 
 
@@ -62,64 +53,8 @@ class DataSection(Section):
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share of the images to test on, of a split that is drawn."""
     split_seed: Seed = 42
-
-
-class AugmentSection(Section):
-    """Random changes to training images."""
-
-    flip: bool = True
-    """Mirror left to right with probability one half."""
-    crop_padding: Annotated[int, Field(ge=0, le=64)] = 4
-    """Black pixels added on each side before a crop of the original size at a random place."""
-
-
-class ScheduleSection(Section):
-    """How the learning rate changes."""
-
-    name: Literal["constant", "step", "cosine", "one_cycle"] = "step"
-    """constant; step (per epoch); cosine to zero (per step); one_cycle up then down (per step)."""
-    step_size: Positive = 30
-    """Epochs between two steps (step alone)."""
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Factor at each step (step alone)."""
-    warmup: Share = 0.25
-    """Share of all steps spent going up (one_cycle alone)."""
-
-
-class TrainSection(Section):
-    """How the network is trained."""
-
-    protocol: Protocol = "clean"
-    """homework: all training images, epoch loss as the mean of batch means, as the notebook's code
-    has it. clean: epoch loss over images; a share may be held out to validate on."""
-    epochs: Positive = 30
-    batch_size: Positive = 128
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0)] = 0.001
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    momentum: Share = 0.9
-    """For sgd alone (with Nesterov's correction)."""
-    label_smoothing: Share = 0.0
-    schedule: ScheduleSection = ScheduleSection()
-    augment: AugmentSection = AugmentSection()
-    validation_fraction: Share = 0.0
-    """Share of the training images held out; validated on after each epoch (clean alone)."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: autocast; weights and optimizer state stay float32."""
-    channels_last: bool = False
-    """Memory layout of images and weights."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Threads | None = None
-    """For one operator on the CPU; all that this process may use by default."""
-
-    @model_validator(mode="after")
-    def _homework_trains_on_everything(self) -> Self:
-        if self.protocol == "homework" and self.validation_fraction > 0:
-            raise ValueError(
-                "validation_fraction must be 0 under protocol 'homework', which trains on every "
-                "training image: set protocol to 'clean' to hold images out"
-            )
-        return self
+    subset: Positive | None = None
+    """How many training images to train on, drawn at random with the seed; all by default."""
 
 
 class TransferSection(Section):
@@ -187,6 +122,17 @@ class ExportSection(Section):
     target, none: only notes are removed from the file, as always."""
     images: Annotated[int, Field(ge=1)] = 1000
     """Test images on which folding and parity are proven."""
+    quantize: Quantize = "none"
+    """Lower precision of a second file, made from the one in float32. int8: convolutions and matrix
+    products in int8; int8_tables: the same, and what lies between them as tables, which onnxruntime
+    computes faster on a CPU and other runtimes may not; float16: everything, for a GPU."""
+    max_drop_points: Annotated[float, Field(ge=0, le=100)] = 0.5
+    """Percentage points of accuracy that a lower precision may cost. As many nodes are in int8 as
+    that allows on training images; a file that costs more is not benchmarked."""
+    calibration_images: Positive = 512
+    """Training images from which the ranges of tensors follow; at most half of all."""
+    judged_images: Positive = 2000
+    """Other training images, on which the drop is measured and nodes are chosen."""
 
 
 class LoadgenSection(Section):
@@ -283,6 +229,15 @@ class Config(Section):
             )
         if schedule != "constant":
             raise ValueError(f"transfer trains at a constant rate; schedule.name is {schedule!r}")
+        without_meaning = {
+            "data.subset": self.data.subset is not None,
+            "train.augment.cutout": augment.cutout > 0,
+            "train.ema_decay": self.train.ema_decay > 0,
+            "train.initial_weights": self.train.initial_weights != "default",
+        }
+        if any(without_meaning.values()):
+            named = ", ".join(path for path, given in without_meaning.items() if given)
+            raise ValueError(f"{named} has no meaning with transfer: leave it at its default")
         return self
 
 

@@ -24,6 +24,7 @@ from bench.records import (
 from bench.records_machine import Tuning
 from bench.specs import load_backend, parse_spec
 from bench.storage import file_sha256
+from bench.targets import files_for, target_of
 from bench.timing import WarmUp
 
 REFERENCE = "torch/unfolded/cpu"
@@ -202,11 +203,14 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
             yield Contender(backend, "unfolded", device, weights, sha256, size)
         yield Contender(backend, "folded", device, weights, sha256)
         return
-    if not _exported(subject):
-        reason = f"nothing is exported: bench export {subject.folder.name}"
+    target = target_of(module, spec.options, device)
+    files = list(files_for(_exported(subject), target))
+    if not files:
+        what = f" for {device}" if _exported(subject) else ""
+        reason = f"nothing is exported{what}: bench export {subject.folder.name}"
         yield Contender(backend, "folded", device, reason=reason, status="skipped")
-    for artifact in _exported(subject):
-        yield _of_artifact(subject, artifact, backend, device)
+    for artifact, variant in files:
+        yield _of_artifact(subject, artifact, Contender(backend, variant, device))
 
 
 def _exported(subject: Subject) -> list[Artifact]:
@@ -216,17 +220,26 @@ def _exported(subject: Subject) -> list[Artifact]:
     return sorted(steps, key=lambda a: a.ladder_step or 0) + shipped
 
 
-def _of_artifact(subject: Subject, artifact: Artifact, backend: str, device: Device) -> Contender:
+def _of_artifact(subject: Subject, artifact: Artifact, contender: Contender) -> Contender:
     path = subject.folder / artifact.path
-    contender = Contender(
-        backend, artifact.variant, device, path, artifact.sha256, artifact.size_bytes
-    )
-    flag = "--fold-bn" if artifact.variant == "folded" else "--no-fold-bn"
-    again = f"bench export {subject.folder.name} {flag}"
+    contender.path, contender.source_sha256 = path, artifact.sha256
+    contender.size_bytes = artifact.size_bytes
+    again = f"bench export {subject.folder.name} {_how_to_export(artifact)}"
     if artifact.checkpoint_sha256 != subject.checkpoint.sha256:
         contender.fail(f"it was exported from other weights than the run's: {again}")
     elif not path.is_file() or file_sha256(path) != artifact.sha256:
         contender.fail(f"{artifact.path} is missing or is not the file that was exported: {again}")
     elif not artifact.parity.passed:
         contender.fail(f"it does not compute what the checkpoint does: {artifact.parity.reason}")
+    elif artifact.quantization and not artifact.quantization.within_budget:
+        contender.fail(f"it exceeds its budget of accuracy: {artifact.quantization.reason}")
     return contender
+
+
+def _how_to_export(artifact: Artifact) -> str:
+    """Return the options with which an artifact is made again."""
+    if artifact.quantization is not None:
+        said = f"--quantize {artifact.variant.partition('.')[0]}"
+    else:
+        said = "--no-fold-bn" if artifact.variant.startswith("unfolded") else "--fold-bn"
+    return said if artifact.target == "cpu" else f"{said} --target {artifact.target}"

@@ -13,7 +13,7 @@ import bench
 from bench.gpu import count_gpus, describe_gpus, open_nvml
 from bench.host import ROOT, cgroup_cores, describe_cpu, describe_memory, usable_cpus
 
-_PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxscript", "numpy")
+_PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxscript", "openvino", "numpy")
 _VARIABLES = (
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ORT_", "TORCH", "PYTORCH_"),
     *("CUDA_", "CUDNN_", "CUBLAS_", "NVIDIA_", "MALLOC_", "LD_PRELOAD"),

@@ -32,13 +32,14 @@ def host_facts(onnxruntime_version: str) -> dict[str, str]:
 def is_ready_made(file: Path | bytes, onnxruntime_version: str) -> bool:
     """Return whether the .onnx `file` is to be run without any further graph optimisation.
 
-    Raises BackendError when it was made for another processor or another onnxruntime.
+    A file that cannot be read is not, and the runtime will have its words about it. Raises
+    BackendError when it was made for another processor or another onnxruntime.
     """
-    if isinstance(file, bytes):
-        facts = read_metadata(io.BytesIO(file))
-    else:
-        with file.open("rb") as stream:
+    try:
+        with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as stream:
             facts = read_metadata(stream)
+    except OSError:
+        return False
     made_for, here = facts.get(HOST), _describe(onnxruntime_version)
     if made_for not in (None, here):
         raise BackendError(

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.backends import Floats
-from bench.config import Config, TrainSection
+from bench.config import Config
+from bench.config_training import TrainSection
 from bench.errors import TrainingError
 from bench.progress import Listener
 from bench.records import Epoch

@@ -35,6 +35,8 @@ _KEPT_OUTPUTS = 32
 """Outputs that are kept at least, where there are as many; twice as many at the most."""
 _SPARE = 1.2
 """How many more samples than expected offline is given, lest it ends before its time."""
+_SAMPLE_S = 1e-6
+"""What handing one sample over to Python takes LoadGen at least, beside the network's own time."""
 _LINGER_S = 60.0
 """How long LoadGen may keep silent beyond the time of a whole test."""
 
@@ -262,7 +264,7 @@ def _settings(loadgen: Any, options: ScenarioOptions, call_s: float) -> Any:
     size = options.batch_sizes[-1]
     expected_qps = {
         "server": options.qps or 0.0,
-        "offline": _SPARE * size / call_s,
+        "offline": _SPARE * size / (call_s + size * _SAMPLE_S),
     }.get(options.scenario, 2 / call_s)  # LoadGen makes twice as many as the streams should need
     if expected_qps * options.duration_s > MOST_QUERIES:
         raise BackendError(

@@ -13,7 +13,8 @@ from bench.datasets._pixels import fit, open_rgb, refuse_thin
 from bench.datasets._sources import check_size, unreadable
 from bench.errors import CheckpointError, UnknownNameError, nearest
 from bench.records import Preprocessing
-from bench.runs import RunDirectory, find_runs, list_runs
+from bench.run_finding import find_runs
+from bench.runs import RunDirectory, list_runs
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def network_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def export_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --passes and --target."""
+    """Add --passes, --target and what lowers the precision; `export_overrides` takes them."""
     passes = click.option(
         "--passes",
         metavar="default|none|NAME[,NAME]...",
@@ -103,17 +103,35 @@ def export_options(command: Callable[..., None]) -> Callable[..., None]:
         type=click.Choice(["cpu", "cuda", "tensorrt", "host"]),
         help="What the file is to run on; host: this machine's CPU alone.  [default: by config]",
     )
-    return passes(target(command))
+    quantize = click.option(
+        "--quantize",
+        type=click.Choice(["none", "int8", "int8_tables", "float16"]),
+        help="A second file in lower precision.  [default: by config]",
+    )
+    max_drop = click.option(
+        "--max-drop",
+        type=click.FloatRange(0, 100),
+        metavar="POINTS",
+        help="Accuracy that it may cost, percentage points.  [default: by config]",
+    )
+    calibration_images = click.option(
+        "--calibration-images",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Training images to find ranges with.  [default: by config]",
+    )
+    return passes(target(quantize(max_drop(calibration_images(command)))))
 
 
-def export_overrides(
-    fold_bn: bool | None, passes: str | None, target: str | None
-) -> tuple[str, ...]:
+def export_overrides(fold_bn: bool | None, **asked: Any) -> tuple[str, ...]:
     """Return the options of an export that were given, as overrides of the configuration."""
     given = {
         "export.fold_bn": None if fold_bn is None else str(fold_bn).lower(),
-        "export.passes": yaml_list(passes),
-        "export.target": target,
+        "export.passes": yaml_list(asked["passes"]),
+        "export.target": asked["target"],
+        "export.quantize": asked["quantize"],
+        "export.max_drop_points": asked["max_drop"],
+        "export.calibration_images": asked["calibration_images"],
     }
     return tuple(f"{key}={value}" for key, value in given.items() if value is not None)
 

@@ -1,6 +1,8 @@
 """What the commands print on stdout: for people, or as JSON for machines."""
 
 import json
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from bench.image_model import ImageModel
     from bench.records import Artifact, Measurement, Run
     from bench.records_profile import ContenderProfile
+    from bench.records_quantization import QuantizationReport
     from bench.runs import RunDirectory
 
 
@@ -53,7 +56,43 @@ def _print_artifact(run: "RunDirectory", artifact: "Artifact") -> None:
             f"same class on {a.top1_equal:,} of {a.images:,} images"
         )
     verdict = "passed" if parity.passed else f"FAILED: {parity.reason}"
-    click.echo(f"  parity with torch: {verdict} ({len(parity.cases)} kinds of input)")
+    of = "" if artifact.quantization is None else " of the float32 file"
+    click.echo(f"  parity{of} with torch: {verdict} ({len(parity.cases)} kinds of input)")
+    if artifact.quantization is not None:
+        _print_quantization(artifact.precision, artifact.quantization)
+
+
+def _print_quantization(precision: str, report: "QuantizationReport") -> None:
+    c = report.closeness
+    for trial in report.trials:
+        t = trial.closeness
+        click.echo(
+            f"  ranges by {trial.method}: accuracy {t.gain_points():+.2f} points, KL "
+            f"{t.kl_nats:.1e}{' (taken)' if trial.method == report.method else ''}"
+        )
+    for node in report.nodes:
+        where = precision if node.quantized else "float32"
+        click.echo(f"  {node.node}: {where} (alone KL {node.alone.kl_nats:.1e}; {node.reason})")
+    if report.tables:
+        click.echo(f"  {report.tables} chains of element-wise operators written as tables")
+    click.echo(
+        f"  {precision} against float32: {c.correct_after:,} instead of {c.correct_before:,} right "
+        f"of {c.images:,} training images ({report.untrained_images:,} of them held out while "
+        f"training), same class on {c.top1_equal:,}, largest difference "
+        f"{c.max_rel_difference:.2e} of the largest logit"
+    )
+    verdict = "kept" if report.within_budget else f"EXCEEDED: {report.reason}"
+    click.echo(f"  budget of {report.max_drop_points:g} percentage points: {verdict}")
+
+
+def fail_on_artifacts(artifacts: "Sequence[Artifact]") -> None:
+    """Exit with 1 when a file is not what it should be; why is printed above."""
+    if not all(artifact.parity.passed for artifact in artifacts):
+        raise click.ClickException("an artifact does not compute what its checkpoint does (above)")
+    for artifact in artifacts:
+        report = artifact.quantization
+        if report and not report.within_budget:
+            raise click.ClickException(f"{artifact.path} exceeds its budget: {report.reason}")
 
 
 def print_image_model(run: "RunDirectory", model: "ImageModel", as_json: bool) -> None:
@@ -71,13 +110,25 @@ def print_report(records: "Sequence[Run]", as_json: bool) -> None:
     """Print the report of all records as one."""
     from reports.render import render
 
-    click.echo(render(records, "json" if as_json else "terminal"))
+    if as_json:
+        click.echo(render(records, "json"))
+    else:
+        click.echo(render(records, "terminal", colour=wants_colour()))
+
+
+def wants_colour() -> bool:
+    """Return whether stdout is a terminal whose user did not ask for plain text.
+
+    Source: no-color.org.
+    """
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def print_written(runs: "Sequence[RunDirectory]", as_json: bool) -> None:
-    """Say where results and report are; on stderr when stdout holds JSON."""
+    """Say where results and reports are, the page last; on stderr when stdout holds JSON."""
     for run in runs:
-        click.echo(f"written: {run.path / 'results.json'}, {run.path / 'report.md'}", err=as_json)
+        kept = f"{run.path / 'results.json'}, {run.path / 'report.md'}"
+        click.echo(f"written: {kept}, {run.path / 'report.html'}", err=as_json)
 
 
 def fail_loudly(records: "Sequence[Run]") -> None:

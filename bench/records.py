@@ -17,6 +17,7 @@ from bench.records_images import Resize as Resize
 from bench.records_images import Sha256 as Sha256
 from bench.records_machine import Arithmetic as Arithmetic
 from bench.records_machine import Tuning as Tuning
+from bench.records_quantization import QuantizationReport
 from bench.records_scenarios import ScenarioResult as ScenarioResult
 from bench.records_timing import Block as Block
 from bench.records_timing import Boundary as Boundary
@@ -177,6 +178,10 @@ class Artifact(Record):
     ladder_step: int | None = None
     """Its place among the steps on the way to what is shipped; None for what is shipped."""
     parity: Parity
+    """Of a file in lower precision: of the float32 file that it was made from."""
+    precision: str = "float32"
+    quantization: QuantizationReport | None = None
+    """None for a file in float32."""
     export_s: float
 
 
@@ -256,6 +261,8 @@ class Run(Record):
     evaluation_protocol: Protocol
     evaluation_sha256: Sha256
     """Of the uint8 images and labels that every contender was given."""
+    labels: tuple[int, ...] | None = None
+    """The true class index of each of those images; None in records from before it was kept."""
     rounds: int
     """Clean rounds wanted at each batch size."""
     budget_s: float | None = None

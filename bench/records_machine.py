@@ -17,6 +17,8 @@ class MatmulRate(Record):
     """Rows and columns of each matrix."""
     samples_s: tuple[float, ...]
     """Seconds for one product: the mean of each block of consecutive ones."""
+    clean: tuple[bool, ...]
+    """Of each block, whether its threads were left alone."""
 
 
 class Arithmetic(Record):

@@ -13,8 +13,12 @@ from bench.transfer import weights_identity
 _OF_DATA = ("image_size", "mean", "std")
 _OF_DATA_LATER = (
     *("resize", "preprocessing"),
-    *("label_pattern", "split", "test_fraction", "split_seed"),
+    *("label_pattern", "split", "test_fraction", "split_seed", "subset"),
 )
+_OF_TRAIN_LATER = (
+    *("decay_norm_and_bias", "norm_bias_factor", "decoupled", "ema_decay", "initial_weights"),
+)
+_OF_AUGMENT_LATER = ("alternating_flip", "cutout")
 """Fields that came later: at their defaults they are no part of the key of a training, so that
 trainings from before are still found."""
 
@@ -36,7 +40,13 @@ def training_settings(config: Config) -> dict[str, Any]:
     fixed = fixed_by_training(config.model_dump(mode="json"))
     default = fixed_by_training(Config(model=config.model).model_dump(mode="json"))
     later = {f"data.{key}" for key in _OF_DATA_LATER}
+    later |= {f"train.{key}" for key in _OF_TRAIN_LATER}
     settings = {k: v for k, v in fixed.items() if k not in later or v != default[k]}
+    settings["train.augment"] = {
+        key: value
+        for key, value in fixed["train.augment"].items()
+        if key not in _OF_AUGMENT_LATER or value != default["train.augment"][key]
+    }
     if config.transfer is not None:
         settings["transfer.weights"] = weights_identity(config)
     return settings

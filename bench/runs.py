@@ -2,22 +2,25 @@
 
 ``runs/deep_mish-003/`` holds ``run.json`` (what it is), ``resume.pt`` (while training),
 ``weights.safetensors`` and ``checkpoint.json``, ``artifacts/*.onnx`` and ``artifacts.json``,
-``results.json`` and ``report.md``. Every file is whole or not there.
+``results.json`` (the last comparison), ``results-homework.json`` and ``results-clean.json`` (the
+last one under each protocol), ``profile.json``, ``report.md`` and ``report.html``. Every file is
+whole or not there.
 """
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from bench.errors import RunError, UnknownNameError, nearest
-from bench.records import SCHEMA_VERSION, Artifact, Checkpoint, Record, Run
+from bench.errors import RunError
+from bench.records import SCHEMA_VERSION, Artifact, Checkpoint, Protocol, Record, Run
+from bench.records_profile import Profile
 from bench.storage import file_sha256, write_text
 
 R = TypeVar("R", bound=Record)
@@ -114,6 +117,19 @@ class RunDirectory:
             raise RunError(f"{path}: is not a list of artifacts: export the run again")
         return tuple(_parse_record(Artifact, json.dumps(item), str(path)) for item in items)
 
+    def find_artifact(self, inputs_sha256: str) -> Artifact | None:
+        """Return the artifact that was made from the same inputs and is still whole."""
+        try:
+            artifacts = self.artifacts()
+        except RunError:
+            return None  # a damaged list is replaced by the export that follows
+        for artifact in artifacts:
+            path = self.path / artifact.path
+            same = artifact.inputs_sha256 == inputs_sha256 and path.is_file()
+            if same and file_sha256(path) == artifact.sha256:
+                return artifact
+        return None
+
     def write_artifact(self, artifact: Artifact) -> Path:
         """Add the artifact's record, in place of one of the same variant; return the path.
 
@@ -140,13 +156,32 @@ class RunDirectory:
         text = self._read(path, f"has not been compared: bench compare {self.name}")
         return _parse_record(Run, text, str(path))
 
-    def write_results(self, run: Run) -> Path:
-        """Write the record of a comparison; return its path."""
-        return self._write("results.json", run.model_dump_json())
+    def results_by_protocol(self) -> tuple[Run, ...]:
+        """Return the record of the last comparison under each protocol that there is one for.
 
-    def write_report(self, markdown: str) -> Path:
-        """Write the Markdown report; return its path."""
-        return self._write("report.md", markdown)
+        Raises RunError when there is none at all.
+        """
+        paths = [self.path / f"results-{protocol}.json" for protocol in get_args(Protocol)]
+        kept = [(path, self._read(path, "")) for path in paths if path.is_file()]
+        found = tuple(_parse_record(Run, text, str(path)) for path, text in kept)
+        return found or (self.results(),)
+
+    def write_results(self, run: Run) -> Path:
+        """Write the record of a comparison, also as the last one of its protocol."""
+        text = run.model_dump_json()
+        self._write(f"results-{run.evaluation_protocol}.json", text)
+        return self._write("results.json", text)
+
+    def profile(self) -> Profile | None:
+        """Return where the time goes; None when that was not recorded."""
+        path = self.path / "profile.json"
+        if not path.is_file():
+            return None
+        return _parse_record(Profile, self._read(path, "has no profile"), str(path))
+
+    def write_report(self, markdown: str, page: str) -> tuple[Path, Path]:
+        """Write the report as Markdown and as an HTML page; return their paths."""
+        return self._write("report.md", markdown), self._write("report.html", page)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -204,41 +239,6 @@ def create_run(root: Path, config_name: str, meta: dict[str, Any]) -> RunDirecto
     run = RunDirectory(path)
     run.write_meta(meta)
     return run
-
-
-def find_runs(root: Path, names: Sequence[str]) -> tuple[RunDirectory, ...]:
-    """Return the runs called `names` (names in `root`, or paths), in that order.
-
-    A configuration's name stands for its newest run.
-    """
-    return tuple(_find_run(root, name) for name in names)
-
-
-def newest_runs(root: Path, compared: bool = False) -> tuple[RunDirectory, ...]:
-    """Return the newest finished training, or comparison, of each configuration in `root`.
-
-    Raises RunError when there is none.
-    """
-    wanted = RunDirectory.is_compared if compared else RunDirectory.is_trained
-    newest = {run.config_name: run for run in list_runs(root) if wanted(run)}
-    if not newest and compared:
-        raise RunError(f"no compared run in {root}: measure one with bench compare")
-    if not newest:
-        raise RunError(f"no trained run in {root}: train one with bench train NAME (bench list)")
-    return tuple(newest.values())
-
-
-def _find_run(root: Path, name: str) -> RunDirectory:
-    for path in (root / name, Path(name)):
-        if (path / "run.json").is_file():
-            return RunDirectory(path if path.name else path.resolve())
-    runs = list_runs(root)
-    same = [run for run in runs if run.config_name == name]
-    if same:
-        return next((run for run in reversed(same) if run.is_trained()), same[-1])
-    known = [run.name for run in runs]
-    shown = ", ".join(known) if known else "none yet: bench train NAME makes one"
-    raise UnknownNameError(f"no run {name!r} in {root}{nearest(name, known)} (runs: {shown})")
 
 
 def _number(name: str) -> int:

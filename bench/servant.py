@@ -180,6 +180,9 @@ class Servant:
         timed_s = 0.0 if options.scenario == "server" else options.warm_up_s
         for size in options.batch_sizes:  # each is warmed up; the last one's times count
             block = BlockOptions(calls=3, block_s=timed_s, settle_s=options.warm_up_s)
+            session = self._opened()
+            if isinstance(session, Tunable):
+                tune(session, [x for _, x in self._batches_of(size)], self._clock)
             call_s = min(self.time(size, block).samples_s)
         self._batches = {}  # the images that LoadGen asks for take their place
         image_bytes = 4 * int(np.prod(self._images.shape[1:]))

@@ -47,6 +47,41 @@ def draw_held_out(
     return kept, held
 
 
+def draw_subset(split: Split, count: int | None, seed: int) -> Split:
+    """Return `count` images drawn at random without replacement; all of them for None.
+
+    Raises DataError when there are fewer.
+    """
+    if count is None:
+        return split
+    if count > len(split.labels):
+        raise DataError(
+            f"data.subset is {count:,}, but there are {len(split.labels):,} images to train on: "
+            "give a smaller number, or leave it out to train on all of them"
+        )
+    chosen = np.random.default_rng(seed).permutation(len(split.labels))[:count]
+    return Split(split.images[chosen], split.labels[chosen])
+
+
+def draw_apart(split: Split, count: int, held_out: int, seed: int) -> tuple[Split, Split]:
+    """Return `count` images to train on and `held_out` others to validate on, drawn at random.
+
+    Raises DataError when there are fewer.
+    """
+    total = len(split.labels)
+    if count + held_out > total:
+        raise DataError(
+            f"{count:,} images to train on and {held_out:,} others to validate on are more than "
+            f"the {total:,} training images: give smaller numbers with --images and --validation"
+        )
+    order = np.random.default_rng(seed).permutation(total)
+    kept, held = order[:count], order[count : count + held_out]
+    return (
+        Split(split.images[kept], split.labels[kept]),
+        Split(split.images[held], split.labels[held]),
+    )
+
+
 def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
     """Return at most `wanted` indices spread evenly over `count` images, so over all classes."""
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))

@@ -23,7 +23,7 @@ from bench.registry import MODELS
 from bench.run_settings import settings_of, training_settings
 from bench.runs import RunDirectory, create_run, list_runs
 from bench.scenarios import require_loadgen
-from bench.splits import hold_out, prepare_evaluation
+from bench.splits import draw_subset, hold_out, prepare_evaluation
 from bench.storage import file_sha256, json_sha256
 from bench.transfer import Trained, fit_transfer, preprocessing_of, with_preprocessing
 
@@ -120,6 +120,7 @@ def compare_run(
             data=data.info,
             evaluation_protocol=evaluation.protocol,
             evaluation_sha256=sha256,
+            labels=tuple(evaluation.labels.tolist()),
             rounds=settings.rounds,
             budget_s=settings.budget_s,
             foreign_load_cores=foreign_load_cores,
@@ -130,7 +131,7 @@ def compare_run(
         )
     try:
         run.write_results(record)
-        run.write_report(render(record, "md"))
+        run.write_report(render(record, "md"), render(record, "html"))
     except RunError:
         listener.note(render(record, "terminal"))  # what was measured must not be lost with it
         raise
@@ -144,7 +145,8 @@ def _train_into(
 
     from models._building import build_model
     from models._resume import Resume
-    from models._training import pick_device, train_model
+    from models._trainer import pick_device
+    from models._training import train_model
 
     config, preprocessing = loaded.config, preprocessing_of(loaded.config)
     torch.set_num_threads(config.train.threads or usable_cores())
@@ -155,7 +157,8 @@ def _train_into(
         len(data.info.classes),
         preprocessing.input_shape,
     )
-    train_split, held_out = hold_out(data.train, config.train.validation_fraction, config.seed)
+    kept, held_out = hold_out(data.train, config.train.validation_fraction, config.seed)
+    train_split = draw_subset(kept, config.data.subset, config.seed)
     device = pick_device(config.train.device)
     listener.note(f"training {run.name} on {device.type} ({config.train.precision}) in {run.path}")
     history = train_model(
@@ -185,7 +188,7 @@ def _transfer_into(
 
 def _write_checkpoint(run: RunDirectory, loaded: Loaded, data: ImageSet, trained: Trained) -> None:
     from models._checkpoint import save_weights
-    from models._training import pick_device
+    from models._trainer import pick_device
 
     config, model = loaded.config, trained.module
     weights = run.path / "weights.safetensors"

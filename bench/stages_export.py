@@ -4,18 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.errors import RunError
+from bench.config import Config
+from bench.datasets import ImageSet
 from bench.image_model import ImageModel, export_image_model
 from bench.image_sets import load_data
 from bench.ladder import plan_ladder
 from bench.preprocessing import preprocess
 from bench.progress import Listener
+from bench.quantizing import quantize
 from bench.records import Artifact, Checkpoint
 from bench.run_settings import settings_of
 from bench.runs import RunDirectory
 from bench.splits import spread
 from bench.stages import Places, refuse_other_classes
-from bench.storage import file_sha256
 
 
 def export(
@@ -24,9 +25,15 @@ def export(
     places: Places,
     listener: Listener,
 ) -> Artifact:
-    """Export the run's network as its configuration says, overridden by `overrides`."""
+    """Export the run's network as its configuration says, overridden by `overrides`.
+
+    Returns the artifact in the precision asked for; one in float32 is always made, too.
+    """
     prepared = prepare_export(run, overrides, places, listener)
-    return export_with(prepared, prepared.options, listener)
+    artifact = export_with(prepared, prepared.options, listener)
+    if prepared.config.export.quantize == "none":
+        return artifact
+    return quantize(run, prepared.checkpoint, prepared.config, prepared.data, artifact, listener)
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class Exporting:
 
     run: RunDirectory
     checkpoint: Checkpoint
+    config: Config
+    data: ImageSet
     module: Any
     """The torch module, in eval mode."""
     images: Any
@@ -61,7 +70,7 @@ def prepare_export(
     asked = config.export
     passes = choose_passes(asked.passes, asked.target, asked.fold_bn)
     options = ExportOptions(asked.fold_bn, asked.opset, passes, asked.target)
-    return Exporting(run, checkpoint, module, images, options)
+    return Exporting(run, checkpoint, config, data, module, images, options)
 
 
 def export_with(prepared: Exporting, options: Any, listener: Listener) -> Artifact:
@@ -69,7 +78,7 @@ def export_with(prepared: Exporting, options: Any, listener: Listener) -> Artifa
     from exporters.export import export_checkpoint, hash_inputs
 
     run, checkpoint, images = prepared.run, prepared.checkpoint, prepared.images
-    made = _find_artifact(run, hash_inputs(checkpoint, images, options))
+    made = run.find_artifact(hash_inputs(checkpoint, images, options))
     if made is not None:
         listener.note(f"{run.path / made.path} is exported already with these settings")
         return made
@@ -104,17 +113,3 @@ def export_ladder(
     shipped = export_with(prepared, prepared.options, listener)
     for options in plan_ladder(shipped, prepared.options):
         export_with(prepared, options, listener)
-
-
-def _find_artifact(run: RunDirectory, inputs_sha256: str) -> Artifact | None:
-    """Return the artifact that was made from the same inputs and is still whole."""
-    try:
-        artifacts = run.artifacts()
-    except RunError:
-        return None  # a damaged list is replaced by the export that follows
-    for artifact in artifacts:
-        path = run.path / artifact.path
-        same = artifact.inputs_sha256 == inputs_sha256 and path.is_file()
-        if same and file_sha256(path) == artifact.sha256:
-            return artifact
-    return None

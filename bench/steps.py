@@ -79,7 +79,7 @@ def choose_runs(
     names: Sequence[str], places: "Places", compared: bool = False
 ) -> tuple["RunDirectory", ...]:
     """Return the runs to work on; say which ones when they were not named."""
-    from bench.runs import find_runs, newest_runs
+    from bench.run_finding import find_runs, newest_runs
 
     runs = find_runs(places.runs, names) if names else newest_runs(places.runs, compared)
     if not names:

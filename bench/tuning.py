@@ -15,7 +15,9 @@ from bench.timing import BlockOptions, Clock, time_block
 ROUNDS = 5
 """Blocks of each way; with at least three clean ones, the others are left out."""
 _CLEAN_ENOUGH = 3
-_BLOCK = BlockOptions(calls=3, block_s=0.1, settle_s=0.06)
+_LONGEST_S = 10.0
+"""After that long no fourth round is begun."""
+_BLOCK = BlockOptions(calls=1, block_s=0.1, settle_s=0.06)
 """An idle session keeps its threads busy for some 35 ms after its last call: the untimed calls of
 the next one outlast that."""
 
@@ -31,8 +33,10 @@ def tune(
     names = session.ways(size)
     medians_s: dict[str, list[float]] = {name: [] for name in names}
     clean: dict[str, list[bool]] = {name: [] for name in names}
-    calls = 0
+    calls, started = 0, clock()
     for number in range(ROUNDS if len(names) > 1 else 0):
+        if number >= _CLEAN_ENOUGH and clock() - started > _LONGEST_S:
+            break
         for name in (*names[number % len(names) :], *names[: number % len(names)]):
             session.choose(size, name)
             timed = time_block(session, batches, block, clock)

@@ -34,7 +34,7 @@ from bench.jobs import Job
 from bench.latency import measure_latency
 from bench.progress import Silence
 from bench.records import Measurement
-from bench.runs import find_runs
+from bench.run_finding import find_runs
 from bench.speedups import Speedup, measure_speedup, round_ratios
 from bench.statistics import Ratio, largest_gap
 from bench.worker import Worker

@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from exporters._fold_trace import Flow, intervention, owner
+from exporters._fold_trace import SAME_PADDED, Flow, intervention, kind_of, owner
 
 _LAYER_RANKS: dict[type, int] = {
     nn.Linear: 2,
@@ -109,7 +109,8 @@ def find_layer(flow: Flow, source: fx.Node) -> tuple[fx.Node, nn.Module]:
         chain.append(chain[-1].all_input_nodes[0])
     node = chain[-1]
     layer = flow.module(node)
-    if layer is None or type(layer) not in _LAYER_RANKS:
+    rank = None if layer is None else _rank_of(layer)
+    if layer is None or rank is None:
         reason = intervention(layer) if layer is not None else None
         raise RefusedError(
             f"it follows {describe(flow, node)}{f', which {reason}' if reason else ''}; only a "
@@ -119,7 +120,6 @@ def find_layer(flow: Flow, source: fx.Node) -> tuple[fx.Node, nn.Module]:
         raise RefusedError(f"{describe(flow, node)} {reason}; folding would change its weights")
     if type(layer.weight) is not nn.Parameter:
         raise RefusedError(f"the weight of {describe(flow, node)} is no plain parameter")
-    rank = _LAYER_RANKS[type(layer)]
     if flow.ranks[node] != rank:
         raise RefusedError(
             f"{describe(flow, node)} gives {flow.ranks[node]} dimensions here, not {rank}, so the "
@@ -128,6 +128,11 @@ def find_layer(flow: Flow, source: fx.Node) -> tuple[fx.Node, nn.Module]:
     for link in chain:
         _require_single_use(flow, link)
     return node, layer
+
+
+def _rank_of(layer: nn.Module) -> int | None:
+    """Return the rank of output in which the features of a layer that folds are channels."""
+    return 4 if kind_of(layer) == SAME_PADDED else _LAYER_RANKS.get(type(layer))
 
 
 def fuse(layer: nn.Module, batchnorm: BatchNorm) -> nn.Module:

@@ -14,6 +14,9 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from bench.errors import ExportError, one_line
 
+SAME_PADDED = "timm.layers.conv2d_same.Conv2dSame"
+"""A Conv2d that pads by the size of its input, on which its code branches."""
+
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
@@ -64,6 +67,11 @@ def eval_copy(module: nn.Module) -> nn.Module:
         if isinstance(value, torch.Tensor) and not value.is_leaf
     }
     return copy.deepcopy(module, memo).eval()
+
+
+def kind_of(module: nn.Module) -> str:
+    """Return the full name of the class of `module`."""
+    return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 def owner(node: fx.Node) -> tuple[str, type | None]:
@@ -147,7 +155,8 @@ class _Tracer(fx.Tracer):
     """Looks into every module but torch's own and those that are changed from outside."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return intervention(m) is not None or super().is_leaf_module(m, module_qualified_name)
+        whole = intervention(m) is not None or kind_of(m) == SAME_PADDED
+        return whole or super().is_leaf_module(m, module_qualified_name)
 
 
 class _RankRecorder(fx.Interpreter):

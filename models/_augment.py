@@ -1,4 +1,4 @@
-"""Random flips and crops of whole batches, as one gather on the device that holds the images."""
+"""Random flips, crops and cutouts of whole batches, on the device that holds the images."""
 
 import torch
 from torch import Tensor
@@ -6,22 +6,29 @@ from torch.nn.functional import pad
 
 
 def flip_and_crop(
-    images: Tensor, *, flip: bool, crop_padding: int, generator: torch.Generator
+    images: Tensor,
+    *,
+    flip: bool,
+    crop_padding: int,
+    generator: torch.Generator,
+    mirrored: Tensor | None = None,
 ) -> Tensor:
     """Return each image mirrored with probability 1/2 and cropped at a random place.
 
     `images` is (N, C, H, W) of any dtype, on any device; so is the result. The crop is taken out of
     the image with `crop_padding` zeros (black) added on each side, so it keeps its size. Random
     numbers come from `generator`, a CPU generator, so that a device does not change them. This is
-    torchvision's RandomHorizontalFlip and RandomCrop(size, padding) for a batch.
+    torchvision's RandomHorizontalFlip and RandomCrop(size, padding) for a batch. Which images are
+    mirrored can be given instead, as `mirrored` (N,) bool on the CPU.
     """
     count, _, height, width = images.shape
     offsets = torch.randint(0, 2 * crop_padding + 1, (2, count, 1), generator=generator)
-    mirrored = torch.rand(count, 1, generator=generator) < 0.5
+    coins = torch.rand(count, 1, generator=generator) < 0.5
     rows = torch.arange(height) + offsets[0]
     columns = torch.arange(width).expand(count, width)
     if flip:
-        columns = torch.where(mirrored, width - 1 - columns, columns)
+        chosen = coins if mirrored is None else mirrored[:, None]
+        columns = torch.where(chosen, width - 1 - columns, columns)
     columns = columns + offsets[1]
     padded = pad(images, (crop_padding,) * 4)
     picture = torch.arange(count, device=images.device)[:, None, None]
@@ -29,6 +36,34 @@ def flip_and_crop(
     # One gather of whole pixels (channels last); permuting back is free, contiguous() one copy.
     gathered = padded.permute(0, 2, 3, 1)[picture, rows[:, :, None], columns[:, None, :]]
     return gathered.permute(0, 3, 1, 2).contiguous()
+
+
+def toss_coins(count: int, seed: int) -> Tensor:
+    """Return (count,) bool on the CPU: which images are mirrored in the first epoch.
+
+    In the second epoch it is the others, and so on: after two epochs every image has been seen both
+    ways, which chance alone does for half of them (K. Jordan, arXiv:2404.00498,
+    2024).
+    """
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed)) < 0.5
+
+
+def cut_out(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Return `images` with zeros in a square of `size` pixels at a random place within each.
+
+    `images` is (N, C, H, W) float; the square is no larger than the image. Zero is the mean colour
+    once images are normalised (T. DeVries, G. Taylor, Improved regularization of convolutional
+    neural networks with cutout, 2017).
+    """
+    count, _, height, width = images.shape
+    tall, wide = min(size, height), min(size, width)
+    top = torch.randint(0, height - tall + 1, (count, 1), generator=generator)
+    start = torch.randint(0, width - wide + 1, (count, 1), generator=generator)
+    rows, columns = torch.arange(height) - top, torch.arange(width) - start
+    inside = ((rows >= 0) & (rows < tall))[:, :, None] & ((columns >= 0) & (columns < wide))[
+        :, None, :
+    ]
+    return images.masked_fill(inside[:, None].to(images.device), 0)
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -1,23 +1,61 @@
 """Optimizers and learning-rate schedules by the names that configurations use."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from bench.config import TrainSection
+from bench.config_training import TrainSection
+
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+_KILO = 1024
 
 
 def make_optimizer(model: nn.Module, settings: TrainSection) -> torch.optim.Optimizer:
-    common: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    """Return the optimizer; parameters with the same rate and weight decay form one group."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter, rate, decay in _rates(model, settings):
+        groups.setdefault((rate, decay), []).append(parameter)
+    parts: list[dict[str, Any]] = [
+        {"params": parameters, "lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(
-            model.parameters(), momentum=settings.momentum, nesterov=settings.momentum > 0, **common
-        )
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optimizer]
-    return kind(model.parameters(), **common)
+        return torch.optim.SGD(parts, momentum=settings.momentum, nesterov=settings.momentum > 0)
+    return {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optimizer](parts)
+
+
+def base_rates(settings: TrainSection) -> tuple[float, float]:
+    """Return learning rate and weight decay as torch's optimizers want them.
+
+    Decoupled ones are converted: N images give N / 1024 of the step, of which momentum makes
+    ``1 + 1 / (1 - momentum)`` with Nesterov's correction; their product, what a step takes off a
+    weight, no longer holds the learning rate (K. Jordan, arXiv:2404.00498, 2024).
+    """
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if not settings.decoupled:
+        return rate, decay
+    steps = 1 + 1 / (1 - settings.momentum)
+    return rate * settings.batch_size / (_KILO * steps), decay / rate
+
+
+def _rates(model: nn.Module, settings: TrainSection) -> Iterator[tuple[nn.Parameter, float, float]]:
+    """Yield every parameter once, with its learning rate and its weight decay."""
+    rate, decay = base_rates(settings)
+    of_norms = {
+        id(parameter): name
+        for module in model.modules()
+        if isinstance(module, _NORMS)
+        for name, parameter in module.named_parameters(recurse=False)
+    }
+    for parameter in model.parameters():
+        factor = settings.norm_bias_factor if of_norms.get(id(parameter)) == "bias" else 1.0
+        decays = settings.decay_norm_and_bias or parameter.ndim > 1
+        # A step takes rate * decay off a weight: the factor is not to change that.
+        yield parameter, rate * factor, decay / factor if decays else 0.0
 
 
 def make_scheduler(

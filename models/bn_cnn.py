@@ -2,20 +2,24 @@
 
 from torch import Tensor, flatten, nn
 
+from models._norms import make_norm
+
 
 class BNCNN(nn.Module):
     """(N, C, H, W) float32 -> (N, classes) float32 logits, for H and W of 16 or more."""
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(
+        self, channels: int, classes: int, *, norm: str, groups: int, bias_before_norm: bool
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, 32, 7)
-        self.bn1 = nn.BatchNorm2d(32)
+        self.conv1 = nn.Conv2d(channels, 32, 7, bias=bias_before_norm)
+        self.bn1 = make_norm(norm, 32, groups=groups)
         self.mish = nn.Mish()
         self.pool = nn.MaxPool2d(2, 2)
-        self.conv2 = nn.Conv2d(32, 64, 3)
-        self.bn2 = nn.BatchNorm2d(64)
-        self.conv3 = nn.Conv2d(64, 64, 3)
-        self.bn3 = nn.BatchNorm2d(64)
+        self.conv2 = nn.Conv2d(32, 64, 3, bias=bias_before_norm)
+        self.bn2 = make_norm(norm, 64, groups=groups)
+        self.conv3 = nn.Conv2d(64, 64, 3, bias=bias_before_norm)
+        self.bn3 = make_norm(norm, 64, groups=groups)
         self.avg_pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(64, classes)
 
@@ -27,6 +31,19 @@ class BNCNN(nn.Module):
         return self.fc(flatten(self.avg_pool(x), 1))
 
 
-def build(*, classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
-    """Return a BNCNN with PyTorch's default initial weights."""
-    return BNCNN(input_shape[0], classes)
+def build(
+    *,
+    classes: int,
+    input_shape: tuple[int, int, int],
+    norm: str = "batch",
+    groups: int = 8,
+    bias_before_norm: bool = True,
+) -> nn.Module:
+    """Return a BNCNN with PyTorch's default initial weights.
+
+    `norm` takes BatchNorm's place (batch, layer, instance, group, none), `groups` is for group
+    alone; `bias_before_norm` says whether the layers before it have a bias, which BatchNorm undoes.
+    """
+    return BNCNN(
+        input_shape[0], classes, norm=norm, groups=groups, bias_before_norm=bias_before_norm
+    )

@@ -1,18 +1,13 @@
 """DeepMishCNN, problem 4.3: six convolutions, three linear layers, BatchNorm and Mish."""
 
+from functools import partial
 from itertools import pairwise
 
 from torch import Tensor, nn
 
+from models._norms import make_norm
+
 _HIDDEN = 512
-
-
-def _stage(channels_in: int, channels_out: int) -> list[nn.Module]:
-    """Return two convolutions with BatchNorm and Mish, and a pool that halves height and width."""
-    layers: list[nn.Module] = []
-    for before, after in pairwise((channels_in, channels_out, channels_out)):
-        layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.Mish()]
-    return [*layers, nn.MaxPool2d(2, 2)]
 
 
 class DeepMishCNN(nn.Module):
@@ -22,16 +17,35 @@ class DeepMishCNN(nn.Module):
     classifier with BatchNorm1d, no dropout, no softmax.
     """
 
-    def __init__(self, channels: int, height: int, width: int, classes: int) -> None:
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        *,
+        norm: str,
+        groups: int,
+        bias_before_norm: bool,
+    ) -> None:
         super().__init__()
-        self.features = nn.Sequential(*_stage(channels, 64), *_stage(64, 128), *_stage(128, 256))
+        channels, height, width = input_shape
+        after = partial(make_norm, norm, groups=groups)
+
+        def stage(inputs: int, outputs: int) -> list[nn.Module]:
+            """Return two convolutions and a pool that halves height and width."""
+            layers: list[nn.Module] = []
+            for i, o in pairwise((inputs, outputs, outputs)):
+                convolution = nn.Conv2d(i, o, 3, padding=1, bias=bias_before_norm)
+                layers += [convolution, after(o), nn.Mish()]
+            return [*layers, nn.MaxPool2d(2, 2)]
+
+        def hidden(inputs: int) -> list[nn.Module]:
+            layer = nn.Linear(inputs, _HIDDEN, bias=bias_before_norm)
+            return [layer, after(_HIDDEN, spatial=False), nn.Mish()]
+
+        self.features = nn.Sequential(*stage(channels, 64), *stage(64, 128), *stage(128, 256))
         self.classifier = nn.Sequential(
-            nn.Linear(256 * (height // 8) * (width // 8), _HIDDEN),
-            nn.BatchNorm1d(_HIDDEN),
-            nn.Mish(),
-            nn.Linear(_HIDDEN, _HIDDEN),
-            nn.BatchNorm1d(_HIDDEN),
-            nn.Mish(),
+            *hidden(256 * (height // 8) * (width // 8)),
+            *hidden(_HIDDEN),
             nn.Linear(_HIDDEN, classes),
         )
 
@@ -40,6 +54,19 @@ class DeepMishCNN(nn.Module):
         return self.classifier(self.features(x).flatten(1))
 
 
-def build(*, classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
-    """Return a DeepMishCNN with PyTorch's default initial weights."""
-    return DeepMishCNN(*input_shape, classes)
+def build(
+    *,
+    classes: int,
+    input_shape: tuple[int, int, int],
+    norm: str = "batch",
+    groups: int = 8,
+    bias_before_norm: bool = True,
+) -> nn.Module:
+    """Return a DeepMishCNN with PyTorch's default initial weights.
+
+    `norm` takes BatchNorm's place (batch, layer, instance, group, none), `groups` is for group
+    alone; `bias_before_norm` says whether the layers before it have a bias, which BatchNorm undoes.
+    """
+    return DeepMishCNN(
+        input_shape, classes, norm=norm, groups=groups, bias_before_norm=bias_before_norm
+    )

@@ -138,9 +138,10 @@ def _accuracy(rows: Sequence[AccuracyChange]) -> Section:
 
 def _interval_text(rows: Sequence[AccuracyChange]) -> str:
     paired = (
-        "Other class: images that got another class in B. Records hold no labels, so the interval "
-        "(Bonett and Price, paired) takes each of these for one that only one run has right: it "
-        "is never narrower than labels would make it, and wider where many are wrong in both."
+        "Other class: images that got another class in B. Which run is right is not looked "
+        "up: the interval (Bonett and Price, paired) takes each of these for one that only one run "
+        "has right. It is never narrower than labels would make it, and wider where many are wrong "
+        "in both."
     )
     unpaired = (
         "Where other class is blank, the runs did not see the same images, or their classes were "

@@ -37,6 +37,8 @@ class Section:
     commands: tuple[str, ...] = ()
     detail: bool = False
     """Details are for pages, not for the terminal."""
+    key: str = ""
+    """What it is about, for a page that puts pictures beside it; empty where none belong there."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Document:
 
     title: str
     sections: tuple[Section, ...]
+    answer: tuple[str, ...] = ()
+    """What was found, in sentences; the first is the one to remember."""
 
 
 def left(heading: str) -> Column:
@@ -79,6 +83,7 @@ OPTIONAL = frozenset(
         "model",
         "run",
         "boundary",
+        "machine",
         "notes",
         "homework loss",
         "ours − homework",

@@ -16,6 +16,19 @@ from reports.units import percent, plain
 
 
 @dataclass(frozen=True)
+class TuningRow:
+    """One line of the homework's tuning: a training on a part of the images, and its last loss."""
+
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    loss: float
+    """Mean training loss of the last epoch."""
+    printed: bool
+    """Whether a cell of the notebook printed it; otherwise its prose has it in a table."""
+
+
+@dataclass(frozen=True)
 class Reference:
     """What the homework reports of one network."""
 
@@ -31,6 +44,9 @@ class Reference:
     """Configuration key path -> value with which the code ran."""
     losses: tuple[float, ...]
     """Mean training loss of each epoch, from the first."""
+    tuning_images: int
+    """Training images that its tuning used."""
+    tuning: tuple[TuningRow, ...]
 
 
 @dataclass(frozen=True)
@@ -48,10 +64,21 @@ def _read() -> dict[str, Any]:
 @cache
 def references() -> Mapping[str, Reference]:
     """Return the reported figures of problem 4 by model name."""
-    return {
-        name: Reference(model=name, **{**entry, "losses": tuple(entry["losses"])})
-        for name, entry in _read()["models"].items()
-    }
+    return {name: _reference(name, entry) for name, entry in _read()["models"].items()}
+
+
+def _reference(name: str, entry: Mapping[str, Any]) -> Reference:
+    tuning = entry["tuning"]
+    rows = tuple(
+        TuningRow(rate, size, epochs, loss, kind == "printed")
+        for kind in ("table", "printed")
+        for rate, size, epochs, loss in tuning[kind]
+    )
+    return Reference(
+        model=name,
+        tuning_images=tuning["images"],
+        **{**entry, "losses": tuple(entry["losses"]), "tuning": rows},
+    )
 
 
 def other_figures() -> Mapping[str, Any]:
@@ -186,10 +213,16 @@ def _at(config: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def _setting(path: str) -> Callable[[Mapping[str, Any]], str]:
+def _setting(path: str, absent: str = "not recorded") -> Callable[[Mapping[str, Any]], str]:
+    """Return how the value at `path` is read; `absent` is what its absence means.
+
+    The homework's recipe does not name what its code does not have, nor does the configuration of a
+    run that was trained before foldbench had it.
+    """
+
     def read(config: Mapping[str, Any]) -> str:
         value = _at(config, path)
-        return "not recorded" if value is None else plain(value)
+        return absent if value in (None, {}) else plain(value)
 
     return read
 
@@ -208,14 +241,23 @@ def _epoch_loss(config: Mapping[str, Any]) -> str:
 
 
 _SETTINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "arguments of the network": _setting("model.args", "none"),
+    "training images used": _setting("data.subset", "all"),
     "training epochs": _setting("train.epochs"),
     "batch size in training": _setting("train.batch_size"),
     "optimizer": _setting("train.optimizer"),
     "learning rate": _setting("train.learning_rate"),
     "learning rate schedule": _schedule,
     "weight decay": _setting("train.weight_decay"),
+    "rates for 1,024 images": _setting("train.decoupled", "off"),
+    "weight decay of biases and normalisations": _setting("train.decay_norm_and_bias", "on"),
+    "learning rate of normalisations' biases, times": _setting("train.norm_bias_factor", "1"),
+    "share that averaged weights keep at a step": _setting("train.ema_decay", "0"),
+    "initial weights": _setting("train.initial_weights", "default"),
     "label smoothing": _setting("train.label_smoothing"),
     "random flips in training": _setting("train.augment.flip"),
+    "flips in turns": _setting("train.augment.alternating_flip", "off"),
+    "pixels of cutout": _setting("train.augment.cutout", "0"),
     "pixels of padding before the random crop": _setting("train.augment.crop_padding"),
     "share of training images held out": _setting("train.validation_fraction"),
     "precision in training": _setting("train.precision"),

@@ -109,6 +109,7 @@ def build_ladder(column: Column, labelled: Labelled) -> Section:
         "Other class: test images that get another class than from unfolded torch."
         if rows
         else "",
+        key="ladder",
     )
 
 

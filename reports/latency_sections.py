@@ -13,12 +13,13 @@ from reports.tables import LatencyRow, latency_rows
 
 Labelled = Sequence[tuple[str, Run]]
 
-_VERDICTS: dict[Verdict | None, str] = {
+VERDICTS: dict[Verdict | None, str] = {
     None: "",
     "faster": "faster",
     "slower": "slower",
     "no difference resolved": "not resolved",
 }
+"""Verdicts as tables show them."""
 
 
 def build_latency(column: Column, labelled: Labelled, notes: Notes) -> Iterator[Section]:
@@ -66,6 +67,7 @@ def _latency(column: Column, labelled: Labelled, notes: Notes, boundary: Boundar
         "Latency, host array in to host array out",
         table=table,
         caption=_latency_caption([row for _, run in labelled for row in latency_rows(run)]),
+        key="latency",
     )
 
 
@@ -89,7 +91,7 @@ def _latency_cells(row: LatencyRow) -> list[str]:
         units.rate(row.images_per_s),
         units.ratio(row.speedup_ratio) or units.floor_ratio(row.speedup_floor_ratio),
         units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high)),
-        _VERDICTS[row.verdict],
+        VERDICTS[row.verdict],
     ]
 
 
@@ -177,6 +179,7 @@ def _self_checks(column: Column, labelled: Labelled, notes: Notes) -> Section:
         if table
         else "",
         pairs=_failures(labelled),
+        key="self-checks",
     )
 
 
@@ -202,5 +205,5 @@ def _self_check_cells(row: SelfCheckRow) -> list[str]:
         ratio if row.status == "ok" else row.status,
         units.span(units.ratio(row.low), units.ratio(row.high)),
         units.span(units.ratio(row.least), units.ratio(row.most)),
-        _VERDICTS[row.verdict],
+        VERDICTS[row.verdict],
     ]

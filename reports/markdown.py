@@ -8,7 +8,9 @@ from reports.escaping import fence, markdown, visible
 
 def render_markdown(document: Document) -> str:
     """Return the whole report; foreign text in it is shown, never interpreted."""
-    parts = [f"# {markdown(document.title)}", *map(_section, document.sections)]
+    first, *more = [markdown(text) for text in document.answer] or [""]
+    answer = [f"**{first}**", *more] if first else []
+    parts = [f"# {markdown(document.title)}", *answer, *map(_section, document.sections)]
     return "\n\n".join(parts) + "\n"
 
 

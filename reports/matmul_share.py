@@ -28,13 +28,13 @@ class ShareRow:
 
 
 def share_rows(run: Run) -> Iterator[ShareRow]:
-    """Yield a row for each contender and batch size that was timed; none without the figures."""
+    """Yield a row for each contender and batch size that was timed from host to host."""
     if run.arithmetic is None:
         return
     rates = {(rate.device, rate.precision): rate for rate in run.arithmetic.matmul_rates}
     ran = {m.contender: m for m in run.measurements if m.status == "ok"}
     for row in latency_rows(run):
-        if row.contender not in ran or row.batch_size is None or not row.median_s:
+        if row.batch_size is None or not row.median_s or row.boundary != "host":
             continue
         m = ran[row.contender]
         rate = rates.get((m.requested_device, m.precision))
@@ -105,8 +105,9 @@ def _caption(labelled: Labelled) -> str:
 def _measured(rate: MatmulRate) -> str:
     best, typical = (flops(rate) / f(rate.samples_s) for f in (min, median))
     threads = f", {units.count(rate.threads)} threads" if rate.device == "cpu" else ""
+    disturbed = "" if any(rate.clean) else " (something else ran in all of them: too low)"
     return (
         f"{rate.precision} on {rate.device}{threads}, {units.count(rate.size)} rows and columns: "
         f"{units.giga(best)} GFLOP/s in the best of {len(rate.samples_s)} blocks, "
-        f"{units.giga(typical)} in the median"
+        f"{units.giga(typical)} in the median{disturbed}"
     )

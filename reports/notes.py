@@ -54,6 +54,17 @@ class Notes:
         numbers = self._marks.get((label, topic, subject, batch_size, boundary), [])
         return ", ".join(_ranges(sorted(numbers)))
 
+    def of_row(
+        self, label: str, subject: str, batch_size: int | None, boundary: Boundary = "host"
+    ) -> str:
+        """Return the numbers of every note on a contender at a batch size, of whatever topic."""
+        found: set[int] = set()
+        for (of_label, topic, about, size, within), numbers in self._marks.items():
+            same = (of_label, about) == (label, subject) and topic != "export"
+            if same and (size is None or (size, within) == (batch_size, boundary)):
+                found.update(numbers)
+        return ", ".join(_ranges(sorted(found)))
+
 
 def take_notes(runs: Sequence[tuple[str, Run]]) -> Notes:
     """Return the notes on labelled runs: deviations from the homework first, warnings after."""

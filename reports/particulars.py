@@ -7,6 +7,7 @@ from bench.statistics import RESOLUTION, median
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
 from reports.provenance import STOPPED
+from reports.quantization import build_choices
 from reports.tables import HistoryRow, history_rows, latency_rows
 
 Labelled = Sequence[tuple[str, Run]]
@@ -25,6 +26,7 @@ def build_particulars(column: Column, labelled: Labelled) -> Iterator[Section]:
         ]
         table = tabulated((column, *columns), rows)
         yield Section(title, table=table, caption=caption if table else "", detail=True)
+    yield from build_choices(column, labelled)
 
 
 def _history(title: str, run: Run) -> Section:
@@ -45,6 +47,7 @@ def _history(title: str, run: Run) -> Section:
         caption="Mean training loss of each epoch; training accuracy is of augmented images, "
         "counted while the weights change.",
         detail=True,
+        key="training",
     )
 
 
@@ -128,6 +131,7 @@ def _parity_cells(run: Run) -> list[list[str]]:
             "passed" if case.passed else "failed",
         ]
         for artifact in run.artifacts
+        if artifact.precision == "float32"
         for case in artifact.parity.cases
     ]
 
@@ -136,11 +140,13 @@ def _layer_cells(run: Run) -> list[list[str]]:
     folded = [
         [artifact.variant, fold.batchnorm, f"folded into {fold.layer}"]
         for artifact in run.artifacts
+        if artifact.precision == "float32"
         for fold in artifact.fold.folded
     ]
     left_as_is = [
         [artifact.variant, skip.module, f"left: {skip.reason}"]
         for artifact in run.artifacts
+        if artifact.precision == "float32"
         for skip in artifact.fold.skipped
     ]
     return folded + left_as_is
@@ -150,6 +156,7 @@ def _pass_cells(run: Run) -> list[list[str]]:
     return [
         [artifact.variant, done.name, units.count(done.changed), done.detail]
         for artifact in run.artifacts
+        if artifact.precision == "float32"
         for done in artifact.passes
     ]
 

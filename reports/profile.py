@@ -1,13 +1,17 @@
 """Where the time goes, as text: the top operators of each contender side by side."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
+from bench.records import Run
 from bench.records_profile import ContenderProfile, OperatorTime, Profile
 from reports import units
 from reports.document import Document, Section, left, tabulated
 
 _CONTENDERS_A_TABLE = 3
+_TOP = 10
+"""Operators of a contender that a report shows."""
 _CAPTION = (
     "Each cell: its share of the time of all operators, ms in one run of the network, how often it "
     "ran if not once. Each runtime's own profiler tells, and slows the network down in its own "
@@ -32,6 +36,19 @@ def build_profile(profile: Profile, top: int, nodes: bool) -> Document:
         f"{units.count(profile.threads)} threads",
         tuple(sections),
     )
+
+
+def operator_sections(
+    labelled: Sequence[tuple[str, Run]], profiles: Sequence[Profile]
+) -> Iterator[Section]:
+    """Yield, for a report, the top operators of each run that a profile names."""
+    for label, run in labelled:
+        for profile in profiles:
+            if profile.name == run.name:
+                whose = f" of {label}" if len(labelled) > 1 else ""
+                for section in build_profile(profile, _TOP, nodes=False).sections:
+                    title = section.title[0].lower() + section.title[1:]
+                    yield replace(section, title=f"Operators{whose}, {title}", detail=True)
 
 
 def _batch_size(profile: ContenderProfile) -> int:

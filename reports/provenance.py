@@ -32,14 +32,14 @@ STOPPED: dict[StopReason, str] = {
 
 def build_provenance(labelled: Labelled) -> Iterator[Section]:
     """Yield the digest of the environment, the whole of it, and the commands."""
-    yield Section("How this was measured", pairs=_digest(labelled))
+    yield Section("How this was measured", pairs=_digest(labelled), key="provenance")
     for label, run in labelled:
         title = f"Environment of {label}" if len(labelled) > 1 else "Environment"
         rows = [[str(key), units.plain(value)] for key, value in sorted(run.environment.items())]
         table = tabulated((left("what"), left("value")), rows)
         yield Section(title, table=table, detail=True)
     commands = tuple(dict.fromkeys(shlex.join(run.command) for _, run in labelled if run.command))
-    yield Section("To repeat", commands=commands)
+    yield Section("To repeat", commands=commands, key="repeat")
 
 
 def _digest(labelled: Labelled) -> tuple[tuple[str, str], ...]:

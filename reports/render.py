@@ -6,19 +6,32 @@ from typing import Literal, get_args
 
 from bench.errors import UnknownNameError, nearest
 from bench.records import Run
+from bench.records_profile import Profile
+from reports.figures import Photograph
 from reports.machine import summary
 from reports.markdown import render_markdown
+from reports.page import render_page
 from reports.sections import build
 from reports.terminal import render_terminal
+from reports.tidy import render_csv
 
-Format = Literal["terminal", "md", "json"]
+Format = Literal["terminal", "md", "html", "json", "csv"]
+Runs = Sequence[Run]
+Profiles = Sequence[Profile]
 
 
-def render(run: Run | Sequence[Run], format: Format = "terminal") -> str:
+def render(
+    run: Run | Runs,
+    format: Format = "terminal",
+    profiles: Profiles = (),
+    pictures: Sequence[Photograph] = (),
+    colour: bool = False,
+) -> str:
     """Return the report of one run, or of several side by side, ending in a newline.
 
-    ``json`` is one object with the list ``runs``, whatever their number. Raises UnknownNameError
-    for another format, ValueError when there are no runs.
+    ``json`` is one object with the list ``runs``, whatever their number. `profiles` add where the
+    time goes to ``md`` and ``html``; `pictures` are for ``html`` and `colour` for ``terminal``
+    alone. Raises UnknownNameError for another format, ValueError when there are no runs.
     """
     runs = [run] if isinstance(run, Run) else list(run)
     if format not in _RENDERERS:
@@ -26,18 +39,24 @@ def render(run: Run | Sequence[Run], format: Format = "terminal") -> str:
         raise UnknownNameError(
             f"unknown report format {format!r}{nearest(format, known)} (known: {', '.join(known)})"
         )
-    return _RENDERERS[format](runs)
+    if format == "terminal" and colour:
+        return render_terminal(build(runs), colour=True)
+    if format == "html":
+        return render_page(runs, profiles, pictures)
+    return _RENDERERS[format](runs, profiles)
 
 
-def _render_json(runs: Sequence[Run]) -> str:
+def _render_json(runs: Runs) -> str:
     if not runs:
         raise ValueError("a report needs at least one run")
     text = json.dumps({"runs": [summary(run) for run in runs]}, indent=2, allow_nan=False)
     return text + "\n"
 
 
-_RENDERERS: Mapping[str, Callable[[Sequence[Run]], str]] = {
-    "terminal": lambda runs: render_terminal(build(runs)),
-    "md": lambda runs: render_markdown(build(runs)),
-    "json": _render_json,
+_RENDERERS: Mapping[Format, Callable[[Runs, Profiles], str]] = {
+    "terminal": lambda runs, _: render_terminal(build(runs)),
+    "md": lambda runs, profiles: render_markdown(build(runs, profiles)),
+    "html": render_page,
+    "json": lambda runs, _: _render_json(runs),
+    "csv": lambda runs, _: render_csv(runs),
 }

@@ -3,16 +3,22 @@
 from collections.abc import Callable, Sequence
 
 from bench.records import Run
+from bench.records_profile import Profile
 from bench.statistics import wilson_interval
 from reports import units
+from reports.answer import build_answer
+from reports.confusion import build_confusion
 from reports.document import Column, Document, Section, left, right, tabulated
 from reports.homework import Reference, reference_for
+from reports.labels import Labelled, label_runs
 from reports.ladder import build_ladder
 from reports.latency_sections import build_latency
 from reports.matmul_share import build_shares
 from reports.notes import Notes, take_notes
 from reports.particulars import build_particulars
+from reports.profile import operator_sections
 from reports.provenance import build_provenance
+from reports.quantization import build_quantization
 from reports.scenarios import build_scenarios
 from reports.tables import (
     AccuracyRow,
@@ -22,22 +28,21 @@ from reports.tables import (
     export_rows,
 )
 
-Labelled = Sequence[tuple[str, Run]]
 
-
-def build(runs: Sequence[Run]) -> Document:
+def build(runs: Sequence[Run], profiles: Sequence[Profile] = ()) -> Document:
     """Return the report of `runs`, each of which has a model (or, where those repeat, a run) name.
 
-    Raises ValueError when there are none.
+    `profiles` say where the time of the runs that they name goes. Raises ValueError when there are
+    no runs.
     """
-    if not runs:
-        raise ValueError("a report needs at least one run")
-    models = [run.checkpoint.network for run in runs]
-    header = "model" if len(set(models)) == len(models) else "run"
-    names = models if header == "model" else [run.name for run in runs]
-    labelled = tuple(zip(_unique(names), runs, strict=True))
-    notes = take_notes(labelled)
-    column = left(header)
+    column, labelled = label_runs(runs)
+    return compose(column, labelled, take_notes(labelled), profiles)
+
+
+def compose(
+    column: Column, labelled: Labelled, notes: Notes, profiles: Sequence[Profile] = ()
+) -> Document:
+    """Return the report of runs that have their names and notes."""
     sections = (
         _accuracy(column, labelled, notes),
         _agreement(column, labelled, notes),
@@ -47,20 +52,16 @@ def build(runs: Sequence[Run]) -> Document:
         build_shares(column, labelled),
         _folding(column, labelled, notes),
         _export(column, labelled),
+        build_quantization(column, labelled, notes),
         _not_run(column, labelled),
-        Section("Notes", notes=notes.texts),
+        Section("Notes", notes=notes.texts, key="notes"),
+        *build_confusion(column, labelled),
         *build_particulars(column, labelled),
+        *operator_sections(labelled, profiles),
         *build_provenance(labelled),
     )
-    return Document(_title(labelled), tuple(s for s in sections if _has_content(s)))
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    """Return `names` with the second and later of equal ones numbered."""
-    return [
-        name if names.index(name) == i else f"{name} ({names[:i].count(name) + 1})"
-        for i, name in enumerate(names)
-    ]
+    shown = tuple(s for s in sections if _has_content(s))
+    return Document(_title(labelled), shown, build_answer(labelled))
 
 
 def _has_content(section: Section) -> bool:
@@ -105,6 +106,7 @@ def _accuracy(column: Column, labelled: Labelled, notes: Notes) -> Section:
         "Accuracy",
         table=tabulated(columns, _rows(labelled, cells)),
         caption=_accuracy_caption(labelled),
+        key="accuracy",
     )
 
 
@@ -177,6 +179,7 @@ def _agreement(column: Column, labelled: Labelled, notes: Notes) -> Section:
         table=tabulated(columns, _rows(labelled, cells)),
         caption="Same class: test images that get the same class. Relative: the largest difference "
         "of two logits, divided by the largest logit of the reference.",
+        key="agreement",
     )
 
 
@@ -185,6 +188,7 @@ def _folding(column: Column, labelled: Labelled, notes: Notes) -> Section:
         return [
             [*_folding_cells(row), notes.of(label, "export", row.variant)]
             for row in export_rows(run)
+            if row.precision == "float32"
         ]
 
     columns = (
@@ -225,9 +229,7 @@ def _export(column: Column, labelled: Labelled) -> Section:
                 row.variant,
                 units.count(row.node_count),
                 units.size(row.size_bytes),
-                "passed" if row.parity_passed else "failed",
-                units.error(row.parity_error),
-                units.error(row.parity_tolerance),
+                *_parity_cells(row),
                 units.seconds(row.export_s),
             ]
             for row in export_rows(run)
@@ -249,6 +251,13 @@ def _export(column: Column, labelled: Labelled) -> Section:
         caption=f"Written by {_exporters(labelled)}. Parity: the file against float64 torch "
         "on test images, random and extreme inputs; the error is relative to the largest logit.",
     )
+
+
+def _parity_cells(row: ExportRow) -> list[str]:
+    if row.precision != "float32":
+        return ["", "", ""]
+    passed = "passed" if row.parity_passed else "failed"
+    return [passed, units.error(row.parity_error), units.error(row.parity_tolerance)]
 
 
 def _exporters(labelled: Labelled) -> str:

@@ -89,6 +89,7 @@ class ExportRow:
     """What folding and exporting did to one artifact."""
 
     variant: str
+    precision: str
     path: str
     sha256: str
     size_bytes: int
@@ -180,6 +181,11 @@ def latency_rows(run: Run) -> tuple[LatencyRow, ...]:
     return tuple(row for m in contenders(run) for row in _latency_rows(run, m))
 
 
+def host_rows(run: Run) -> tuple[LatencyRow, ...]:
+    """Return the rows from host array to host array, the boundary that every contender has."""
+    return tuple(row for row in latency_rows(run) if row.boundary == "host")
+
+
 def _latency_rows(run: Run, m: Measurement) -> Iterator[LatencyRow]:
     if m.status != "ok" or not m.timings:
         yield LatencyRow(m.contender, m.status, m.reason)
@@ -235,6 +241,7 @@ def _export_row(artifact: Artifact) -> ExportRow:
     worst = max(artifact.parity.cases, key=_share_of_tolerance, default=None)
     return ExportRow(
         variant=artifact.variant,
+        precision=artifact.precision,
         path=artifact.path,
         sha256=artifact.sha256,
         size_bytes=artifact.size_bytes,

@@ -1,4 +1,4 @@
-"""A report for the terminal: tables and text within 100 columns, no escape sequences."""
+"""A report for the terminal: tables and text within 100 columns, colour only where asked for."""
 
 import re
 import textwrap
@@ -15,17 +15,31 @@ _NARROWEST = 6
 _PIECE = re.compile(r"[^\s/_.,-]*[\s/_.,-]*")
 
 
-def render_terminal(document: Document) -> str:
-    """Return the report without its details; only commands may be longer than WIDTH."""
-    parts = [_wrap(document.title)]
-    parts += [_section(section) for section in document.sections if not section.detail]
+_BOLD = "1"
+_COLOURS = {"faster": "32", "slower": "31", "failed": "31"}
+"""SGR codes of cells that say just this."""
+
+
+def render_terminal(document: Document, colour: bool = False) -> str:
+    """Return the report without its details; only commands may be longer than WIDTH.
+
+    There is no escape sequence in it unless `colour`.
+    """
+    first, *more = [_wrap(text) for text in document.answer] or [""]
+    answer = [_styled(first, _BOLD, colour), *more] if first else []
+    parts = [_wrap(document.title), *answer]
+    parts += [_section(section, colour) for section in document.sections if not section.detail]
     return "\n\n".join(parts) + "\n"
 
 
-def _section(section: Section) -> str:
-    blocks = [_wrap(section.title)]
+def _styled(text: str, code: str, colour: bool) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if colour and text else text
+
+
+def _section(section: Section, colour: bool) -> str:
+    blocks = [_styled(_wrap(section.title), _BOLD, colour)]
     if section.table:
-        blocks.append(_table(section.table))
+        blocks.append(_table(section.table, colour))
     if section.caption:
         blocks.append(_wrap(section.caption))
     width = max((len(visible(heading)) for heading, _ in section.pairs), default=0)
@@ -47,7 +61,7 @@ def _wrap(text: str, first: str = "") -> str:
     )
 
 
-def _table(table: Table) -> str:
+def _table(table: Table, colour: bool) -> str:
     headings = [visible(column.heading) for column in table.columns]
     rows = [[visible(cell) for cell in row] for row in table.rows]
     widths = _fit([headings, *rows], [column.align == "left" for column in table.columns])
@@ -55,6 +69,8 @@ def _table(table: Table) -> str:
         [_fold(cell, width) for cell, width in zip(row, widths, strict=True)]
         for row in (headings, *rows)
     ]
+    if colour:
+        folded = [[_styled(c, _COLOURS.get(c, ""), c in _COLOURS) for c in row] for row in folded]
     return tabulate(
         [folded[0], SEPARATING_LINE, *folded[1:]],  # as `headers` they would be padded
         tablefmt="simple",

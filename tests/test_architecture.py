@@ -12,29 +12,38 @@ FILES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py")
 LINES_AT_MOST = 300
 
 HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "sklearn"}
+HEAVY |= {"openvino"}
 
 # For each part: which of ours it may import, and which heavy packages. Lighter third-party packages
 # are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
 GROUND = {"bench", "bench.errors"}
 RECORDS = {"bench.records", "bench.record_base", "bench.records_profile", "bench.records_machine"}
-PLAIN = GROUND | RECORDS | {"bench.config", "bench.progress", "bench.storage"}
+RECORDS |= {"bench.records_search", "bench.records_quantization"}
+CONFIG = {"bench.config", "bench.config_base", "bench.config_training"}
+PLAIN = GROUND | RECORDS | CONFIG | {"bench.progress", "bench.storage"}
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.errors": (set(), set()),
     "bench.record_base": (set(), set()),
     "bench.records_timing": (GROUND | {"bench.record_base"}, set()),
+    "bench.records_quantization": (GROUND | {"bench.record_base"}, set()),
     "bench.records_scenarios": (GROUND | {"bench.record_base"}, set()),
     "bench.records_machine": ({"bench.record_base"}, set()),
+    "bench.records_search": ({"bench.record_base"}, set()),
+    "bench.search": (GROUND | {"bench.records_search"}, set()),
     "bench.records_images": (GROUND | {"bench.record_base"}, set()),
     "bench.records_transfer": (GROUND | {"bench.record_base", "bench.records_images"}, set()),
     "bench.records": (
         GROUND
         | {"bench.record_base", "bench.records_timing", "bench.records_scenarios"}
-        | {"bench.records_machine", "bench.records_images", "bench.records_transfer"},
+        | {"bench.records_machine", "bench.records_images", "bench.records_transfer"}
+        | {"bench.records_quantization"},
         set(),
     ),
     "bench.registry": (GROUND, set()),
     "bench.storage": (GROUND, set()),
     "bench.progress": (GROUND, set()),
+    "bench.config_base": (set(), set()),
+    "bench.config_training": (GROUND | {"bench.config_base", "bench.records"}, set()),
     "bench.config": (PLAIN | {"bench.records_scenarios"}, set()),
     "bench.specs": (GROUND | {"bench.registry"}, set()),
     "bench.config_files": (PLAIN | {"bench.registry", "bench.specs"}, set()),
@@ -74,6 +83,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.host": (GROUND, set()),
     "bench.gpu": (GROUND, set()),
     "bench.libraries": (GROUND, set()),
+    "bench.host_files": (GROUND | {"bench.host", "bench.environment"}, set()),
+    "bench.targets": (GROUND | RECORDS, set()),
     "bench.environment": (GROUND | {"bench.host", "bench.gpu"}, set()),
     "bench.clocks": (GROUND | {"bench.host", "bench.gpu", "bench.records"}, set()),
     "bench.timing": (
@@ -94,13 +105,16 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.schedule": (PLAIN | {"bench.statistics", "bench.speedups"}, set()),
     "bench.preprocessing": (PLAIN, set()),
     "bench.datasets": (PLAIN | {"bench.datasets"}, {"torchvision", "sklearn"}),
-    "bench.backends": (PLAIN | {"bench.backends"}, {"torch", "onnxruntime"}),
+    "bench.backends": (
+        PLAIN | {"bench.backends", "bench.host_files"},
+        {"torch", "onnxruntime", "openvino"},
+    ),
     "models": (
         PLAIN | {"models", "bench.registry", "bench.datasets"},
         {"torch", "torchvision", "timm"},
     ),
     "exporters": (
-        PLAIN | {"exporters", "bench.registry", "bench.accuracy"},
+        PLAIN | {"exporters", "bench.registry", "bench.accuracy", "bench.host_files"},
         {"torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir"},
     ),
     "reports": (

@@ -11,7 +11,8 @@ from torch import nn
 from bench.arithmetic import count_flops, kinds_of, measure_arithmetic, measure_rates
 from bench.progress import Listener, Silence
 from bench.runs import RunDirectory
-from bench.stages import Places, compare_run, export
+from bench.stages import Places, compare_run
+from bench.stages_export import export
 from tests.conftest import QUICK
 
 
@@ -69,17 +70,17 @@ def test_a_comparison_records_both_and_the_report_shows_the_share(
 
 
 def test_when_it_cannot_be_measured_a_note_says_why(own_run: RunDirectory) -> None:
-    class Notes(Silence):
-        said: list[str] = []
+    said: list[str] = []
 
+    class Notes(Silence):
         def note(self, text: str) -> None:
-            self.said.append(text)
+            said.append(text)
 
     listener: Listener = Notes()
     checkpoint = own_run.checkpoint()
     found = measure_arithmetic(checkpoint, Path("/nowhere"), [("cpu", "float32")], 1, listener)
     assert found is None
-    assert "the matrix-product rate is left out" in Notes.said[-1]
+    assert "the matrix-product rate is left out" in said[-1]
 
 
 def test_the_threads_of_this_process_stay_as_they_were(own_run: RunDirectory) -> None:

@@ -266,6 +266,7 @@ def test_onnxruntime_keeps_input_and_output_on_the_gpu(monkeypatch: pytest.Monke
         get_outputs=lambda: [SimpleNamespace(name="y")],
         get_session_options=lambda: SimpleNamespace(intra_op_num_threads=1),
         get_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
+        get_modelmeta=lambda: SimpleNamespace(custom_metadata_map={}),
         io_binding=Binding,
         run_with_iobinding=lambda binding: asked.append(("run_with_iobinding",)),
     )
@@ -276,6 +277,7 @@ def test_onnxruntime_keeps_input_and_output_on_the_gpu(monkeypatch: pytest.Monke
             ortvalue_from_numpy=lambda x, kind, number: f"{x.shape} on {kind}:{number}"
         ),
     )
+    monkeypatch.setattr(ort, "describe", lambda *_: "onnxruntime")
     opened = ort.OrtSession(session, "cuda")
     opened.place(batch(2))
     opened.step()

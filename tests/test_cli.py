@@ -33,11 +33,12 @@ def bench(places: Places, monkeypatch: pytest.MonkeyPatch):
 def test_help_names_every_command_and_needs_no_heavy_package() -> None:
     code = (
         "import sys; from bench.cli import cli; cli(['--help'], standalone_mode=False);"
-        "heavy = {'torch', 'onnx', 'onnxruntime', 'numpy', 'pydantic', 'sklearn', 'rich'};"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'numpy', 'pydantic', 'sklearn', 'rich',"
+        "'matplotlib', 'optuna'};"
         "print('heavy:', sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("train", "export", "compare", "report", "diff", "doctor", "run", "list"):
+    for command in ("train", "export", "compare", "report", "diff", "plot", "run", "list"):
         assert f"  {command} " in done.stdout
     assert "heavy: []" in done.stdout
 

@@ -12,6 +12,8 @@ from click.testing import CliRunner
 
 from bench.cli import cli
 from bench.config_files import load
+from bench.registry import BACKENDS
+from bench.specs import parse_spec
 from bench.stages import Places
 from tests.conftest import QUICK
 
@@ -80,6 +82,29 @@ def test_the_commands_on_digits_run_one_after_the_other(
             arguments[arguments.index("auto")] = "cpu"
         result = CliRunner().invoke(cli, [*arguments, *(quick if takes_settings else [])])
         assert result.exit_code == 0, f"{line}: {result.output}"
+
+
+def test_every_contender_and_option_it_names_is_one_that_there_is() -> None:
+    section = README.partition("## Contenders")[2].partition("\n## ")[0]
+    (command,) = re.findall(r"--backends (\S+)", section)
+    for contender in command.split(","):
+        spec = parse_spec(contender)
+        assert set(spec.options) <= set(BACKENDS.options(spec.backend)), contender
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", section, re.MULTILINE)
+    named = {
+        f"{backend}:{option}"
+        for options, backends in rows
+        for backend in re.findall(r"`(\w+)`", backends)
+        if backend in BACKENDS.names()
+        for option in re.findall(r"`(\w+)(?:=\w+)?`", options)
+    }
+    there_are = {
+        f"{backend}:{option}"
+        for backend in BACKENDS.names()
+        if backend != "fake"
+        for option in BACKENDS.options(backend)
+    }
+    assert named == there_are
 
 
 def test_the_configuration_it_shows_is_valid(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench.errors import RunError, UnknownNameError
-from bench.runs import RunDirectory, create_run, find_runs, list_runs, newest_runs
+from bench.run_finding import find_runs, newest_runs
+from bench.runs import RunDirectory, create_run, list_runs
 from bench.storage import file_sha256, json_sha256, write_text, write_with
 
 

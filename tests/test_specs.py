@@ -1,9 +1,14 @@
 """How a contender's backend is written, and what becomes of what it does not have."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.contenders import contenders_of
 from bench.errors import BenchError
 from bench.specs import Spec, load_backend, parse_spec
 
@@ -30,6 +35,18 @@ def test_an_option_that_is_none_is_refused_with_the_form(text: str) -> None:
 def test_an_unknown_backend_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(BenchError, match="did you mean 'ort'"):
         parse_spec("ort2:x")
+
+
+def test_a_contender_that_makes_no_sense_on_a_device_is_skipped_with_the_reason() -> None:
+    subject: Any = SimpleNamespace(folder=Path("run"), artifacts=())
+    (row,) = contenders_of(subject, "ort:tf32", "cpu")
+    assert (row.status, row.reason) == (
+        "skipped",
+        "ort:tf32 is for cuda alone: leave it out on cpu",
+    )
+    (row,) = contenders_of(subject, "ort:search=best", "cuda")
+    assert row.status == "failed"
+    assert row.reason == "ort:search=best: give one of exhaustive, heuristic, default"
 
 
 def test_an_unknown_option_is_refused_with_those_that_there_are() -> None:

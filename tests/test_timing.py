@@ -45,6 +45,20 @@ def test_settling_and_the_block_last_at_least_as_long_as_asked() -> None:
     assert timed.samples_s == (0.25,) * 8
 
 
+def test_a_first_call_that_compiles_is_not_taken_for_the_warm_up() -> None:
+    clock = FakeClock()
+    seen: list[int] = []
+
+    def step_s(size: int) -> float:
+        seen.append(size)
+        return 30.0 if len(seen) == 1 else 0.01
+
+    warm = warm_up(FakeSession(step_s, clock), batches(2), 0.5, clock)
+    assert warm.first_call_s == pytest.approx(30)
+    assert warm.calls > 30
+    assert warm.steady
+
+
 def test_inputs_rotate_and_the_last_output_comes_with_its_batch() -> None:
     session, clock = fake()
     seen: list[int] = []

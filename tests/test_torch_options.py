@@ -101,6 +101,16 @@ def test_only_the_first_call_of_a_batch_size_compiles(source: Source, images: np
 
 
 @needs_compiler
+def test_a_profile_shows_the_kernels_that_were_compiled(source: Source, images: np.ndarray) -> None:
+    found = torch_compile.profile(
+        source, device="cpu", threads=1, options={}, batches=[images], runs=2
+    )
+    kinds = {one.operator for one in found}
+    assert any("convolution" in kind for kind in kinds)
+    assert "aten::mish" not in kinds
+
+
+@needs_compiler
 def test_a_network_that_is_no_single_graph_is_not_run_half_compiled(images: np.ndarray) -> None:
     class Branches(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

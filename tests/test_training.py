@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
-from bench.config import TrainSection
 from bench.config_files import load
+from bench.config_training import TrainSection
 from bench.datasets import Split
 from bench.errors import RunError, TrainingError
 from bench.progress import Silence
@@ -25,7 +25,8 @@ from bench.stages import Places, train
 from models._augment import flip_and_crop, normalise
 from models._optimization import one_cycle_factor
 from models._resume import Resume
-from models._training import pick_device, seed_epoch, split_batches, train_model
+from models._trainer import pick_device, seed_epoch, split_batches
+from models._training import train_model
 from tests.conftest import QUICK
 
 PREPROCESSING = Preprocessing(input_shape=(3, 8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -210,7 +211,10 @@ def test_a_training_stopped_after_an_epoch_reaches_the_same_weights(tmp_path: Pa
 def test_a_training_killed_at_any_moment_goes_on_and_reaches_the_same_weights(
     tmp_path: Path,
 ) -> None:
-    overrides = [*QUICK, "train.epochs=3", "train.validation_fraction=0"]
+    overrides = [
+        *QUICK, "train.epochs=3", "train.validation_fraction=0", "train.ema_decay=0.9",
+        "train.augment={alternating_flip: true, flip: true, cutout: 4}",
+    ]  # fmt: skip
     whole = train(load("digits", overrides), Places(tmp_path / "whole", tmp_path), Silence())
     command = [
         sys.executable, "-m", "bench", "train", "digits", "--runs", str(tmp_path / "killed"),

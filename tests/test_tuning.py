@@ -41,7 +41,7 @@ def chosen(session: TunedSession, clock: FakeClock, size: int) -> str:
 
 
 def test_pieces_that_are_faster_are_found_and_used_from_then_on() -> None:
-    session, clock = tuned(lambda n: 0.9 if n == 16 else n * 0.1)
+    session, clock = tuned(lambda n: 0.009 if n == 16 else n * 0.001)
     tuning, calls = tune(session, [images(64), images(64)], clock, QUICK)
     assert tuning.chosen == "pieces of 16"
     assert [way.name for way in tuning.ways] == [
@@ -51,13 +51,19 @@ def test_pieces_that_are_faster_are_found_and_used_from_then_on() -> None:
         "pieces of 32",
         ASLEEP,
     ]
-    assert tuning.ways[0].medians_s == (pytest.approx(6.4),) * ROUNDS
-    assert tuning.ways[2].medians_s == (pytest.approx(3.6),) * ROUNDS
+    assert tuning.ways[0].medians_s == (pytest.approx(0.064),) * ROUNDS
+    assert tuning.ways[2].medians_s == (pytest.approx(0.036),) * ROUNDS
     assert calls == 5 * ROUNDS * (3 + 2)
     before = clock.now_s
     session.bind(images(64))
     session.step()
-    assert clock.now_s - before == pytest.approx(3.6)
+    assert clock.now_s - before == pytest.approx(0.036)
+
+
+def test_a_slow_network_is_searched_in_fewer_rounds() -> None:
+    session, clock = tuned(lambda n: n * 0.1)
+    tuning, _ = tune(session, [images(64)], clock, QUICK)
+    assert all(len(way.medians_s) == 3 for way in tuning.ways)
 
 
 def test_a_gain_within_what_cannot_be_told_apart_changes_nothing() -> None:

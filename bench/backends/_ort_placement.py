@@ -8,7 +8,8 @@ from bench.errors import BackendError
 RECORD_PLACEMENT = ("session.record_ep_graph_assignment_info", "1")
 """Session option without which no placement can be read back."""
 
-_HEAVY = {"Conv", "ConvTranspose", "ConvInteger", "Gemm", "MatMul", "MatMulInteger"}
+_HEAVY = {"Conv", "ConvTranspose", "ConvInteger", "Gemm", "MatMul", "MatMulInteger", "QGemm"}
+_PREFIXES = ("QLinear", "Fused")
 
 
 def check_nodes(session: Any, wanted: str) -> str:
@@ -25,7 +26,7 @@ def check_nodes(session: Any, wanted: str) -> str:
     total = sum(placed.values())
     there = sum(count for (provider, _), count in placed.items() if provider == wanted)
     strays = sorted({kind for provider, kind in placed if provider != wanted})
-    if any(kind.removeprefix("QLinear") in _HEAVY for kind in strays):
+    if any(kind.removeprefix(prefix) in _HEAVY for kind in strays for prefix in _PREFIXES):
         raise BackendError(
             f"asked for {wanted}, but it took {there} of {total} nodes; {', '.join(strays)} run on "
             "another provider: use a backend or an export that it supports as a whole"

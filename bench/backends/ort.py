@@ -18,8 +18,10 @@ from bench.backends._ort_placement import RECORD_PLACEMENT, check_nodes
 from bench.backends._ort_profile import read_profile
 from bench.backends._ort_ways import MicroSession, TunedSession
 from bench.errors import BackendError, one_line
+from bench.host_files import is_ready_made
 from bench.records import Device
 from bench.records_profile import OperatorTime
+from bench.records_quantization import PRECISION
 
 FORMAT: Format = "onnx"
 OPTIONS: dict[str, str] = {
@@ -32,15 +34,21 @@ OPTIONS: dict[str, str] = {
     "nhwc": "convolutions in NHWC where there are kernels for it (cuda)",
     "search": "how cuDNN's algorithms are found: search=exhaustive, heuristic or default (cuda)",
 }
+RUNS_HOST_FILES = True
+"""Whether it runs files that onnxruntime has optimised for this machine alone."""
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _HIGH = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+_NONE = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 _SEQUENTIAL = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
 _SILENT = 4  # what the runtime would log on the way is checked and raised here
 
 
 class OrtSession:
-    """An InferenceSession called with host arrays; graph optimisation ALL, arena as shipped."""
+    """An InferenceSession called with host arrays; graph optimisation ALL, arena as shipped.
+
+    A file that is optimised for this machine already is run as it is.
+    """
 
     def __init__(self, session: Any, device: Device, settings: OrtSettings | None = None) -> None:
         self._session: Any = session
@@ -52,7 +60,8 @@ class OrtSession:
         self.threads = session.get_session_options().intra_op_num_threads
         settings = settings or OrtSettings(_PROVIDERS[device])
         check_provider(device, session.get_providers(), settings.provider)
-        self.precision = settings.precision
+        facts = session.get_modelmeta().custom_metadata_map
+        self.precision = facts.get(PRECISION, settings.precision)
         self.device = "cpu" if device == "cpu" else "cuda:0"
         self.runtime = describe(session, settings)
 
@@ -104,9 +113,10 @@ class OrtSession:
 def describe(session: Any, settings: OrtSettings) -> str:
     """Return library, provider and the settings that matter to speed, as the session has them."""
     used = session.get_session_options()
+    level = "as in the file" if used.graph_optimization_level == _NONE else "all"
     said = [
         f"onnxruntime {onnxruntime.__version__} {settings.provider}",
-        "graph optimisation all",
+        f"graph optimisation {level}",
         "sequential" if used.execution_mode == _SEQUENTIAL else "parallel",
         f"arena {'on' if used.enable_cpu_mem_arena else 'off'}",
         *settings.said,
@@ -200,7 +210,13 @@ def _open_session(
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.execution_mode = _SEQUENTIAL
-    settings.graph_optimization_level = _HIGH
+    ready_made = is_ready_made(source.path, onnxruntime.__version__)
+    if ready_made and wanted.provider != _PROVIDERS["cpu"]:
+        raise BackendError(
+            f"the file is for this machine's CPU alone, not for {wanted.provider}: "
+            "export it for that (bench export --target)"
+        )
+    settings.graph_optimization_level = _NONE if ready_made else _HIGH
     settings.log_severity_level = _SILENT
     settings.add_session_config_entry(*RECORD_PLACEMENT)
     if not wanted.spinning:

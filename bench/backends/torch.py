@@ -191,10 +191,17 @@ def profile(
 ) -> tuple[OperatorTime, ...]:
     """Return each operator's time as torch's profiler sees it; raises what `open` raises."""
     with open(source, device=device, threads=threads, options=options) as session:
+        return profile_session(session, batches, runs)
 
-        def run(x: Floats) -> None:
-            session.bind(x)
-            session.step()
-            session.synchronize()
 
-        return profile_calls(run, batches, runs, on_cuda=device == "cuda")
+def profile_session(
+    session: TorchSession, batches: Sequence[Floats], runs: int
+) -> tuple[OperatorTime, ...]:
+    """Return each operator's time in an open session."""
+
+    def run(x: Floats) -> None:
+        session.bind(x)
+        session.step()
+        session.synchronize()
+
+    return profile_calls(run, batches, runs, on_cuda=session.device.startswith("cuda"))

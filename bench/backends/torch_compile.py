@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,11 +14,18 @@ import torch._dynamo
 import torch._inductor
 from torch import nn
 
-from bench.backends import NO_OPTIONS, Format, Options, Source
+from bench.backends import NO_OPTIONS, Floats, Format, Options, Source
 from bench.backends._options import check_exclusive, check_values, refuse_elsewhere
-from bench.backends.torch import TorchSession, TorchSettings, find_device, read_precision
+from bench.backends.torch import (
+    TorchSession,
+    TorchSettings,
+    find_device,
+    profile_session,
+    read_precision,
+)
 from bench.errors import BackendError
 from bench.records import Device
+from bench.records_profile import OperatorTime
 
 FORMAT: Format = "module"
 OPTIONS: dict[str, str] = {
@@ -112,6 +120,20 @@ def open(
     _require_compiler(device)
     precision = read_precision(options)
     return CompiledSession(source.build_module(), target, threads, precision, options)
+
+
+def profile(
+    source: Source,
+    *,
+    device: Device,
+    threads: int,
+    options: Options,
+    batches: Sequence[Floats],
+    runs: int,
+) -> tuple[OperatorTime, ...]:
+    """Return the time of each compiled kernel and each operator that inductor left to torch."""
+    with open(source, device=device, threads=threads, options=options) as session:
+        return profile_session(session, batches, runs)
 
 
 def _read_inductor_options(options: Options) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 A plug-in has a function ``apply(model: onnx.ModelProto) -> tuple[onnx.ModelProto, PassReport]``. It
 leaves its input as it was, changes nothing when it is applied again, and keeps the outputs within
-the ``ERROR_BOUND`` that it states. It says for which targets it is on by default, which it should be
-only where it was measured to help or cannot hurt. An export undoes a pass that breaks parity.
+the ``ERROR_BOUND`` that it states. It says for which targets it is on by default; that should be
+where it was measured to help or cannot hurt. An export undoes a pass that breaks parity.
 """
 
 from typing import Protocol
@@ -17,7 +17,7 @@ class Pass(Protocol):
     """What a pass's module offers."""
 
     ERROR_BOUND: float
-    """Largest change of an output y, as a share of max(1, |y|); 0 means bit for bit."""
+    """Largest error of one rewritten place, as a share of max(1, |y|); 0 means bit for bit."""
     TARGETS: tuple[Target, ...]
     """Targets of an export for which it is on by default."""
     HOST_SPECIFIC: bool

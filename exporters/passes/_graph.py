@@ -1,4 +1,4 @@
-"""What passes that rewrite a graph share: reading constants and users, and telling what was done."""
+"""What passes that rewrite a graph share: reading constants and users, telling what was done."""
 
 from collections import Counter
 from collections.abc import Callable, Collection

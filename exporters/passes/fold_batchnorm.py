@@ -3,10 +3,10 @@
     y = (Wx + c - mean) * s + shift,  s = scale / sqrt(variance + epsilon)
       = (W s) x + (c - mean) s + shift
 
-in float64, for Conv, ConvTranspose, Gemm, and MatMul with or without an Add. It holds only if nothing
-else reads what is between the two, and if every number in it is a constant. PyTorch's TorchScript
-exporter leaves BatchNorm after linear layers; onnxruntime then keeps it, too. Fewer operators with
-fewer numbers cannot cost anything on any target; measured on a CPU alone.
+in float64, for Conv, ConvTranspose, Gemm, and MatMul with or without an Add. It holds only if
+nothing else reads what is between the two, and if every number in it is a constant. PyTorch's
+TorchScript exporter leaves BatchNorm after linear layers; onnxruntime then keeps it, too. Fewer
+operators with fewer numbers cannot cost anything on any target; measured on a CPU alone.
 """
 
 from dataclasses import dataclass
@@ -138,21 +138,24 @@ def _fuse_gemm(node: ir.Node, affine: _Affine) -> _Layer:
 
 def _fuse_matmul(node: ir.Node, affine: _Affine) -> _Layer:
     """Fuse MatMul, or an Add of a constant to one; only of matrices: there columns are channels."""
-    bias, also, product = np.zeros(1), (), node
-    if is_op(node, "Add"):
-        first, second = (made_by(value, "MatMul") for value in node.inputs)
-        if first is None and second is None:
-            raise RefusedError("it follows Add")
-        product, other = (first, node.inputs[1]) if first else (second, node.inputs[0])
-        if is_used_outside(product.outputs[0], (node,)):
-            raise RefusedError("the MatMul before its Add is used elsewhere too")
-        bias, also = _constant(other), (node,)
+    product, bias = (node, np.zeros(1)) if node.op_type == "MatMul" else _split(node)
     shape = node.outputs[0].shape
     if shape is None or len(shape) != 2:
         raise RefusedError("the MatMul before it is not known to give a matrix")
     weight = _weight(product, 1)
     fused_bias = _spread(bias, len(affine.scale)) * affine.scale + affine.shift
-    return _Layer(product, weight * affine.scale, fused_bias, also)
+    return _Layer(product, weight * affine.scale, fused_bias, () if node is product else (node,))
+
+
+def _split(add: ir.Node) -> tuple[ir.Node, Doubles]:
+    """Return the MatMul to which `add` adds, and the constant that it adds."""
+    for product, other in zip(add.inputs, reversed(add.inputs), strict=True):
+        node = made_by(product, "MatMul")
+        if node is not None:
+            if is_used_outside(node.outputs[0], (add,)):
+                raise RefusedError("the MatMul before its Add is used elsewhere too")
+            return node, _constant(other)
+    raise RefusedError("it follows Add")
 
 
 def _constant(value: ir.Value | None) -> Doubles:

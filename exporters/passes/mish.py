@@ -1,14 +1,14 @@
 """Write Mish, however it is spelled, in the form that onnxruntime computes fastest on a CPU.
 
-onnxruntime 1.31 has no kernel for Mish on the CPU: it runs Softplus, Tanh and Mul, of which Softplus
-alone takes longer than all six operators of the form used here,
+onnxruntime 1.31 has no kernel for Mish on the CPU: it runs Softplus, Tanh and Mul, of which
+Softplus alone takes longer than all six operators of the form used here,
 
     mish(x) = x tanh(ln(1 + e^x)) = x / (1 + 2 / (e^x (e^x + 2))),
 
 which follows from tanh(ln u) = (u^2 - 1) / (u^2 + 1). It needs no clipping: where e^x overflows the
 quotient is 0 and the result x, where it underflows the quotient is infinite and the result 0. Its
-relative error stays within 4 units in the last place for x < 0, where forms that compute 1 - 2 / (...)
-lose all of it.
+relative error stays within 4 units in the last place for x < 0, where forms that compute 1 - 2 / d
+lose all digits.
 
 Found are the operator Mish and x * tanh(softplus(x)) in either order, with softplus as an operator,
 as ln(1 + e^x), or as PyTorch writes it (x itself above a threshold). Not measured on a GPU, so not
@@ -71,11 +71,17 @@ def _edit(model: ir.Model, log: Log) -> None:
 
 
 class _Mish:
-    """A Mish in the graph: its input, and its nodes, the one that gives its result first."""
+    """A Mish in the graph: its input, and its nodes, the one that gives its result first.
+
+    Casts of its constants to the type of a value within it belong to it.
+    """
 
     def __init__(self, x: ir.Value, *nodes: ir.Node) -> None:
         self.x = x
-        self.nodes = tuple(dict.fromkeys(nodes))
+        uses = (use for node in nodes[1:] for value in node.outputs for use in value.uses())
+        casts = [use.node for use in uses if is_op(use.node, "CastLike") and use.idx == 1]
+        own = [cast for cast in casts if not is_used_outside(cast.outputs[0], nodes)]
+        self.nodes = tuple(dict.fromkeys((*nodes, *own)))
 
 
 def _match(node: ir.Node) -> _Mish | None:

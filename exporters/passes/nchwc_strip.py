@@ -2,12 +2,13 @@
 
 onnxruntime's convolutions on a CPU work on channels in blocks as wide as a vector register (NCHWc).
 Around operators that it knows in the usual layout alone it reorders: ReorderOutput, the operators,
-ReorderInput. An operator that treats every number alike does not mind the order they are in, so both
-reorderings can go; what it gives is the same bit for bit.
+ReorderInput. An operator that treats every number alike does not mind the order they are in, so
+both reorderings can go; what it gives is the same bit for bit.
 
-This works on the graph that onnxruntime itself has optimised, whose weights lie in this processor's
-layout and whose operators belong to this onnxruntime. The file says so in its metadata, has to be run
-without further optimisation, and is refused elsewhere; hence it is on for the target ``host`` alone.
+This works on the graph that onnxruntime itself has optimised, whose weights lie in this
+processor's layout and whose operators belong to this onnxruntime. The file says so in its metadata,
+has to be run without further optimisation, and is refused elsewhere; hence it is on for the target
+``host`` alone.
 """
 
 import tempfile

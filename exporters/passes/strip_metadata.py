@@ -22,7 +22,12 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
         part.metadata_props.clear()
         part.doc_string = None
     detail = f"notes removed in {noted} places" if noted else "no notes found"
-    return ir.to_proto(rewritten), PassReport(name="strip_metadata", changed=noted, detail=detail)
+    report = PassReport(name="strip_metadata", changed=noted, detail=detail)
+    if noted:
+        return ir.to_proto(rewritten), report
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return copy, report
 
 
 def _parts(model: ir.Model) -> Iterator[ir.Graph | ir.Function | ir.Node | ir.Value]:

@@ -1,5 +1,6 @@
 """What every registered backend keeps to: what it opens, where, and what it says of that."""
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +12,39 @@ import torch
 from torch import nn
 
 from bench.backends import Resident, Source
-from bench.errors import BackendError
+from bench.errors import BackendError, MissingPackageError
 from bench.registry import BACKENDS
 from bench.timing import check_synchronized
 from exporters.export import ExportOptions, to_onnx
 
 NO_GPU = not torch.cuda.is_available()
+NO_COMPILER = shutil.which("g++") is None and shutil.which("clang++") is None
+
+EVERY_OPTION = [(name, option) for name in BACKENDS.names() for option in BACKENDS.options(name)]
+VALUES = {"micro": "4", "search": "heuristic"}
+"""Of options that take one."""
+TOLERANCES = {"float32": 1e-5, "tf32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2}
+"""Allowed difference, relative to the largest logit."""
+
+
+def load(name: str):
+    """Return the backend's module; skip the test, with the reason, where it cannot be had."""
+    if name == "torch_compile" and NO_COMPILER:
+        pytest.skip("needs a C++ compiler: apt-get install g++")
+    try:
+        return BACKENDS.load(name)
+    except MissingPackageError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(params=BACKENDS.names())
 def backend(request: pytest.FixtureRequest):
-    return BACKENDS.load(request.param)
+    return load(request.param)
+
+
+def refusal(backend, options: dict[str, str], device: str) -> str | None:
+    """Return why the backend has no contender with `options` on `device`, if it has none."""
+    return backend.refuse(options, device) if hasattr(backend, "refuse") else None
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +152,8 @@ def test_asking_for_cuda_without_a_gpu_is_refused_with_the_reason(backend, sourc
 def test_on_cuda_it_answers_the_same(
     backend, source: Source, network: nn.Module, images: np.ndarray
 ) -> None:
-    if backend.__name__.endswith("fake"):
-        pytest.skip("the fake backend has only a cpu")
+    if backend.__name__.endswith("fake") or refusal(backend, {}, "cuda"):
+        pytest.skip("runs on a cpu alone")
     expected = network.cpu()(torch.from_numpy(images)).detach().numpy()
     with backend.open(source, device="cuda", threads=1) as session:
         assert session.device.startswith("cuda:0")
@@ -145,8 +168,8 @@ def test_on_cuda_it_answers_the_same(
 def test_on_cuda_a_placed_input_gives_the_same_answer_and_the_device_is_waited_for(
     backend, source: Source, network: nn.Module, images: np.ndarray
 ) -> None:
-    if backend.__name__.endswith("fake"):
-        pytest.skip("the fake backend has only a cpu")
+    if backend.__name__.endswith("fake") or refusal(backend, {}, "cuda"):
+        pytest.skip("runs on a cpu alone")
     expected = answers(backend, network.cpu())
     with backend.open(source, device="cuda", threads=1) as session:
         if not isinstance(session, Resident):
@@ -165,8 +188,46 @@ def test_a_file_that_is_no_network_is_refused(backend, tmp_path: Path) -> None:
         backend.open(source, device="cpu", threads=1)
 
 
-def test_each_option_says_what_it_does(backend) -> None:
+def test_each_option_says_what_it_does_and_is_listed_without_an_import(backend) -> None:
     assert all(name and text for name, text in backend.OPTIONS.items())
+    assert BACKENDS.options(backend.__name__.rpartition(".")[2]) == backend.OPTIONS
+
+
+@pytest.mark.parametrize(("name", "option"), EVERY_OPTION, ids=map(":".join, EVERY_OPTION))
+def test_each_option_for_the_cpu_gives_the_same_answers_at_changing_batch_sizes(
+    name: str, option: str, source: Source, network: nn.Module, images: np.ndarray
+) -> None:
+    backend = load(name)
+    options = {option: VALUES.get(option, "")}
+    reason = refusal(backend, options, "cpu")
+    if reason:
+        with pytest.raises(BackendError) as caught:
+            backend.open(source, device="cpu", threads=1, options=options)
+        assert str(caught.value) == reason
+        return
+    try:
+        session = backend.open(source, device="cpu", threads=1, options=options)
+    except BackendError as error:
+        if "pip install" not in str(error):
+            raise
+        pytest.skip(str(error))
+    expected = answers(backend, network)(images)
+    with session:
+        for size in (1, 5, 12, 5, 1):
+            session.bind(images[:size])
+            session.step()
+            session.synchronize()
+            allowed = TOLERANCES[session.precision] * np.abs(expected).max()
+            np.testing.assert_allclose(session.output(), expected[:size], rtol=0, atol=allowed)
+
+
+@pytest.mark.parametrize(("name", "option"), EVERY_OPTION, ids=map(":".join, EVERY_OPTION))
+def test_each_option_is_for_one_device_at_least(name: str, option: str) -> None:
+    backend = load(name)
+    options = {option: VALUES.get(option, "")}
+    reasons = [refusal(backend, options, device) for device in ("cpu", "cuda")]
+    assert None in reasons
+    assert all(reason is None or "\n" not in reason for reason in reasons)
 
 
 def test_it_says_what_it_computes_in(backend, source: Source) -> None:

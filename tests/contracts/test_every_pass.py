@@ -2,28 +2,57 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
+from onnx.parser import parse_model
 from torch import nn
 
+from bench.records import Target
 from bench.registry import PASSES
 from exporters.export import ExportOptions, to_onnx
+from exporters.parity import open_session
+
+X = np.concatenate(
+    [
+        np.linspace(-100, 100, 400_001),
+        np.random.default_rng(0).standard_normal(50_000),
+        [np.inf, -np.inf, np.nan, 0.0, -0.0, 88.5, 89, -104, 1e10, 3e38, -3e38],
+    ]
+).astype(np.float32)
+"""(450012,) float32: what an activation is held against float64 on."""
+
+ACTIVATIONS = {
+    "mish": (
+        "y = Mish(x)",
+        lambda x: nn.functional.mish(x),
+    ),
+    "mish by softplus": (
+        "s = Softplus(x) t = Tanh(s) y = Mul(x, t)",
+        lambda x: nn.functional.mish(x),
+    ),
+    "silu": ("s = Sigmoid(x) y = Mul(s, x)", lambda x: nn.functional.silu(x)),
+    "tanh": ("y = Tanh(x)", torch.tanh),
+}
 
 
 class Branches(nn.Module):
-    """Convolution, BatchNorm, Mish, a residual sum and a linear layer."""
+    """Convolutions, BatchNorm, Mish, pools, a residual sum and linear layers."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3, padding=1)
-        self.bn = nn.BatchNorm2d(8)
+        self.conv = nn.Conv2d(3, 32, 3, padding=1)
+        self.bn = nn.BatchNorm2d(32)
         self.mish = nn.Mish()
-        self.fc = nn.Linear(8, 10)
+        self.pool = nn.MaxPool2d(2)
+        self.next = nn.Conv2d(32, 32, 3, padding=1)
+        self.fc = nn.Linear(32, 16)
+        self.bn1d = nn.BatchNorm1d(16)
+        self.last = nn.Linear(16, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.mish(self.bn(self.conv(x)))
-        return self.fc((y + nn.functional.mish(y)).mean((2, 3)))
+        y = self.pool(self.mish(self.bn(self.conv(x))))
+        y = (self.next(y) + nn.functional.mish(y)).mean((2, 3))
+        return self.last(self.bn1d(self.fc(y)))
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["optimized", "as exported"])
@@ -41,10 +70,21 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    session = open_session(model.SerializeToString())
     return session.run(None, {session.get_inputs()[0].name: x})[0]
+
+
+def activation(body: str) -> onnx.ModelProto:
+    return parse_model(
+        f'<ir_version: 10, opset_import: ["": 20]> g (float[n] x) => (float[n] y) {{ {body} }}'
+    )
+
+
+def test_it_says_where_it_is_on_by_default(name: str) -> None:
+    targets = PASSES.load(name).TARGETS
+    assert targets
+    assert set(targets) <= set(Target.__args__)
+    assert not PASSES.load(name).HOST_SPECIFIC or targets == ("host",)
 
 
 def test_it_leaves_its_input_as_it_was(name: str, model: onnx.ModelProto) -> None:
@@ -61,13 +101,38 @@ def test_applying_it_again_changes_nothing(name: str, model: onnx.ModelProto) ->
 
 
 def test_the_outputs_stay_within_the_bound_it_states(name: str, model: onnx.ModelProto) -> None:
-    rewritten, _ = PASSES.load(name).apply(model)
+    rewritten, report = PASSES.load(name).apply(model)
     onnx.checker.check_model(rewritten, full_check=True)
     for size in (1, 5):
         x = np.random.default_rng(size).standard_normal((size, 3, 16, 16)).astype(np.float32)
         expected, found = run(model, x), run(rewritten, x)
-        allowed = PASSES.load(name).ERROR_BOUND * np.abs(expected).max()
+        allowed = PASSES.load(name).ERROR_BOUND * report.changed * max(1, np.abs(expected).max())
         assert np.abs(expected - found).max() <= allowed
+
+
+@pytest.mark.parametrize("which", ACTIVATIONS)
+def test_activations_stay_right_on_every_kind_of_number(name: str, which: str) -> None:
+    body, exact = ACTIVATIONS[which]
+    original = activation(body)
+    rewritten, report = PASSES.load(name).apply(original)
+    found = run(rewritten, X)
+    if not report.changed:
+        np.testing.assert_array_equal(found, run(original, X))
+        return
+    truth = exact(torch.from_numpy(X).double()).numpy()
+    finite = np.isfinite(truth)
+    np.testing.assert_array_equal(found[~finite], truth[~finite].astype(np.float32))
+    error = np.abs(found[finite] - truth[finite]) / np.maximum(1, np.abs(truth[finite]))
+    assert error.max() <= PASSES.load(name).ERROR_BOUND
+
+
+def test_a_graph_without_anything_to_rewrite_is_copied(name: str) -> None:
+    model = activation("s = Cos(x) y = Floor(s)")
+    copy, report = PASSES.load(name).apply(model)
+    assert report.changed == 0
+    assert report.detail
+    assert copy.SerializeToString(deterministic=True) == model.SerializeToString(deterministic=True)
+    assert copy is not model
 
 
 def test_the_models_own_metadata_stays(name: str, model: onnx.ModelProto) -> None:

@@ -185,7 +185,7 @@ def make_row(backend: str, variant: str, **changes) -> records.Measurement:
             "actual_device": device,
             "runtime": f"{backend} 1.0",
             "status": "ok",
-            "source_sha256": sha("b"),
+            "source_sha256": sha("b" if device == "cpu" else "c"),
             "size_bytes": 247_901,
             "threads": 2,
             "open_s": 0.0123,

@@ -54,6 +54,16 @@ def test_a_constant_learning_rate_is_no_deviation(build):
         ({"weight_decay": 0.0}, "Weight decay: here 0; in the homework 0.01."),
         ({"label_smoothing": 0.1}, "Label smoothing: here 0.1; in the homework 0."),
         (
+            {"ema_decay": 0.99},
+            "Share that averaged weights keep at a step: here 0.99; in the homework 0.",
+        ),
+        (
+            {"augment": {"alternating_flip": True}},
+            "Flips in turns: here on; in the homework off.",
+        ),
+        ({"augment": {"cutout": 8}}, "Pixels of cutout: here 8; in the homework 0."),
+        ({"initial_weights": "dirac"}, "Initial weights: here dirac; in the homework default."),
+        (
             {"schedule": {"name": "cosine"}},
             "Learning rate schedule: here cosine; in the homework constant.",
         ),
@@ -86,6 +96,24 @@ def test_a_constant_learning_rate_is_no_deviation(build):
 def test_each_change_of_the_recipe_is_one_sentence_with_both_values(build, changes, sentence):
     run = build.run(checkpoint=build.checkpoint(config=build.config(**changes)))
     assert sentence in deviations(run)
+
+
+def test_a_part_of_the_training_images_and_arguments_of_the_network_deviate(build):
+    config = build.config()
+    config["data"]["subset"] = 1000
+    config["model"]["args"] = {"norm": "group"}
+    assert deviations(build.run(checkpoint=build.checkpoint(config=config))) == (
+        "Arguments of the network: here norm=group; in the homework none.",
+        "Training images used: here 1,000; in the homework all.",
+    )
+
+
+def test_a_run_from_before_a_setting_existed_does_not_deviate_in_it(build):
+    config = build.config()
+    for key in ("ema_decay", "decoupled", "decay_norm_and_bias", "initial_weights"):
+        del config["train"][key]
+    del config["train"]["augment"]["cutout"], config["data"]["subset"]
+    assert deviations(build.run(checkpoint=build.checkpoint(config=config))) == ()
 
 
 def test_test_images_as_they_are_deviate_from_the_homework(build):

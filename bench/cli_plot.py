@@ -1,0 +1,51 @@
+"""The command `bench plot`: pictures of what a run has learned, and how."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from bench import output, steps
+from bench.options import shared_options
+
+if TYPE_CHECKING:
+    from bench.stages import Places
+
+
+@click.command()
+@click.argument("names", metavar="[RUN]...", nargs=-1)
+@click.argument("kind", type=click.Choice(["filters", "loss", "compare"]))
+@click.option(
+    "--output",
+    "-o",
+    "target",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The picture's file, .png or .svg.  [default: in the run, or the folder of the runs]",
+)
+@shared_options
+def plot(
+    names: tuple[str, ...],
+    kind: Literal["filters", "loss", "compare"],
+    target: Path | None,
+    places: "Places",
+    as_json: bool,
+) -> None:
+    """Draw the first layer's filters of each RUN, its loss curve, or all loss curves together.
+
+    The homework's published losses are drawn in where the images are CIFAR-10. Without RUN, the
+    newest run of each config is taken.
+    """
+    from bench.stages_plot import plot_comparison, plot_run
+
+    runs = steps.choose_runs(names, places)
+    if kind == "compare":
+        written = [plot_comparison(runs, target or places.runs / "loss-compare.png")]
+    elif target is not None and len(runs) > 1:
+        raise click.UsageError(f"--output names one file, but there are {len(runs)} runs: name one")
+    else:
+        written = [plot_run(run, kind, target) for run in runs]
+    if as_json:
+        output.print_json({"written": [str(path) for path in written]})
+        return
+    for path in written:
+        click.echo(f"written: {path}")

@@ -1,0 +1,114 @@
+"""The commands `bench report` and `bench history`: what stored records say, in several forms."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench import output, steps
+from bench.options import run_argument, shared_options
+
+if TYPE_CHECKING:
+    from bench.runs import RunDirectory
+    from bench.stages import Places
+    from reports.figures import Photograph
+    from reports.render import Format
+
+
+def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    form = click.option(
+        "--format",
+        "form",
+        type=click.Choice(["terminal", "md", "html", "json", "csv"]),
+        default="terminal",
+        show_default=True,
+    )
+    target = click.option(
+        "--output",
+        "target",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Write there instead of to stdout.",
+    )
+    return form(target(command))
+
+
+@click.command()
+@run_argument
+@_form_options
+@click.option("--both-protocols", is_flag=True, help="The last comparison under each protocol.")
+@shared_options
+def report(
+    names: tuple[str, ...],
+    form: "Format",
+    target: Path | None,
+    both_protocols: bool,
+    places: "Places",
+    as_json: bool,
+) -> None:
+    """Show the report of each RUN, made from its stored records.
+
+    Several runs become one report, side by side. Without RUN, the newest compared run of each
+    config is taken. html is one page that holds everything and loads nothing; csv has one row per
+    contender and batch size. A run is shown as it was compared last, or with --both-protocols as it
+    was under homework and under clean, side by side.
+    """
+    from reports.render import render
+
+    runs = steps.choose_runs(names, places, compared=not names)
+    found = [profile for run in runs if (profile := run.profile())]
+    kept = [run.results_by_protocol() if both_protocols else (run.results(),) for run in runs]
+    records = [record for of_run in kept for record in of_run]
+    colour = _colour(target)
+    pictures = [picture for run in runs for picture in _pictures(run)]
+    text = render(records, "json" if as_json else form, found, pictures, colour)
+    _give(text, target)
+
+
+def _pictures(run: "RunDirectory") -> "Iterator[Photograph]":
+    """Yield what `bench plot` drew of the run's network; its losses a report draws itself."""
+    from reports.figures import Photograph
+
+    path = run.path / "filters.png"
+    if path.is_file():
+        words = "A grid of small colour pictures, one for each filter of the first layer."
+        yield Photograph(f"First-layer filters of {run.name}", words, path.read_bytes())
+
+
+@click.command()
+@click.argument("configs", metavar="[CONFIG]...", nargs=-1)
+@_form_options
+@shared_options
+def history(
+    configs: tuple[str, ...],
+    form: "Format",
+    target: Path | None,
+    places: "Places",
+    as_json: bool,
+) -> None:
+    """Show how speed-up and accuracy moved over the compared runs of each CONFIG.
+
+    Each machine stands for itself: no figure is set against another machine's. Without CONFIG, all
+    that were compared are taken.
+    """
+    from bench.run_finding import compared_runs
+    from reports.history_page import render_history
+
+    records = [run.results() for run in compared_runs(places.runs, configs)]
+    _give(render_history(records, "json" if as_json else form, _colour(target)), target)
+
+
+def _colour(target: Path | None) -> bool:
+    return target is None and output.wants_colour()
+
+
+def _give(text: str, target: Path | None) -> None:
+    """Print the report, or write it whole to the file and say so on stderr."""
+    if target is None:
+        click.echo(text, nl=False)
+        return
+    from bench.storage import write_text
+
+    write_text(target, text)
+    click.echo(f"written: {target}", err=True)

@@ -1,0 +1,153 @@
+"""The step from a file in float32 to one in lower precision: from which images, and whether at all.
+
+Ranges are found and nodes are chosen on training images alone, shown as they are. The test split
+says afterwards, in a comparison, what that was worth.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.config import Config
+from bench.datasets import ImageSet, Split
+from bench.environment import usable_cores
+from bench.errors import ConfigError, DataError, ExportError
+from bench.preprocessing import preprocess
+from bench.progress import Listener
+from bench.records import Artifact, Checkpoint
+from bench.runs import RunDirectory
+from bench.splits import hold_out
+
+if TYPE_CHECKING:
+    from exporters.quantize import Material, QuantizeOptions, Quantizer
+
+LEAST_IMAGES = 50
+"""To calibrate with, and again to judge by: fewer cannot tell a drop of a point from none."""
+
+
+def quantize(
+    run: RunDirectory,
+    checkpoint: Checkpoint,
+    config: Config,
+    data: ImageSet,
+    source: Artifact,
+    listener: Listener,
+) -> Artifact:
+    """Return the artifact that `export.quantize` asks for, made from `source`, which is in float32.
+
+    What was made from the same inputs before is not made again.
+    Raises ConfigError for settings that exclude it, DataError without enough training images and
+    ExportError where the graph cannot be had in that precision.
+    """
+    from exporters.quantize import QuantizeOptions, Quantizer
+
+    _refuse(config)
+    if not source.parity.passed:
+        raise ExportError(
+            f"{source.path} does not compute what the checkpoint does ({source.parity.reason}), "
+            "so that there is nothing to hold a lower precision against: mend that first"
+        )
+    asked = config.export
+    material = choose_material(data, checkpoint, config)
+    options = QuantizeOptions(asked.quantize, asked.max_drop_points)
+    quantizer = Quantizer(run.path, checkpoint.config_name, material, usable_cores(), listener)
+    return _make_once(run, quantizer, source, options)
+
+
+def choose_material(data: ImageSet, checkpoint: Checkpoint, config: Config) -> "Material":
+    """Return training images to find ranges with, and others to judge by.
+
+    Both are spread over the classes. Those held out while training come first among the latter,
+    since the network has not learnt them; they are known only where the data is what it was trained
+    on. Raises DataError where there are too few images.
+    """
+    from exporters._quantize_images import LabelledImages
+    from exporters.quantize import Material
+
+    same = data.info.sha256 == checkpoint.data.sha256
+    fraction = config.train.validation_fraction if same else 0.0
+    trained, held_out = hold_out(data.train, fraction, config.seed)
+    count = len(trained.labels)
+    if count < 2 * LEAST_IMAGES:
+        raise DataError(
+            f"{data.info.title} has {count} training images that can be used, and a lower "
+            f"precision needs {2 * LEAST_IMAGES}: half to find the ranges of tensors, half to see "
+            "what it costs; give the images that the network was trained on with --data"
+        )
+    order = spread_by_class(trained.labels, config.seed)
+    calibrating = min(config.export.calibration_images, count // 2)
+    judged = _take(trained, order[calibrating:])
+    untrained = 0
+    if held_out is not None:
+        first = _take(held_out, spread_by_class(held_out.labels, config.seed))
+        untrained = min(len(first.labels), config.export.judged_images)
+        judged = Split(
+            np.concatenate([first.images, judged.images]),
+            np.concatenate([first.labels, judged.labels]),
+        )
+    shape = partial(preprocess, preprocessing=checkpoint.preprocessing)
+    calibration = _take(trained, order[:calibrating])
+    most = config.export.judged_images
+    return Material(
+        calibration=LabelledImages(calibration.images, calibration.labels, shape),
+        judged=LabelledImages(judged.images[:most], judged.labels[:most], shape),
+        untrained=untrained,
+    )
+
+
+def spread_by_class(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
+    """Return all indices, shuffled, every beginning of them spread evenly over the classes."""
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    grouped = np.argsort(labels[shuffled], kind="stable")
+    ordered = labels[shuffled][grouped]
+    turns = np.empty(len(labels), np.int64)
+    turns[grouped] = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
+    return shuffled[np.argsort(turns, kind="stable")]
+
+
+def _take(split: Split, indices: npt.NDArray[np.int64]) -> Split:
+    return Split(np.asarray(split.images[indices]), split.labels[indices])
+
+
+def _refuse(config: Config) -> None:
+    asked = config.export
+    if not asked.fold_bn:
+        raise ConfigError(
+            f"export.quantize: {asked.quantize} is made from the folded network, and "
+            "export.fold_bn is false: leave one of them out"
+        )
+    only_cpu = asked.quantize != "float16"
+    if asked.target == "host" or (only_cpu and asked.target != "cpu"):
+        allowed = "cpu" if only_cpu else "cpu, cuda or tensorrt"
+        raise ConfigError(
+            f"export.quantize: {asked.quantize} is made from the file for the target {allowed}, "
+            f"and export.target is {asked.target}: give it --target cpu"
+        )
+
+
+def _make_once(
+    run: RunDirectory, quantizer: "Quantizer", source: Artifact, options: "QuantizeOptions"
+) -> Artifact:
+    """Return the artifact, made now or before."""
+    from exporters.quantize import hash_quantization
+
+    found = run.find_artifact(hash_quantization(source, quantizer.material, options))
+    if found is not None:
+        quantizer.listener.note(f"{run.path / found.path} is exported already with these settings")
+        return found
+    int8 = None
+    if options.quantize == "int8_tables":
+        int8 = _make_once(run, quantizer, source, replace(options, quantize="int8"))
+    quantizer.listener.note(f"making {options.quantize} of {run.path / source.path}")
+    with run.locked():
+        if int8 is not None:
+            made = quantizer.to_tables(source, int8, options)
+        elif options.quantize == "float16":
+            made = quantizer.to_float16(source, options)
+        else:
+            made = quantizer.to_int8(source, options)
+        run.write_artifact(made)
+    return made

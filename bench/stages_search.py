@@ -1,0 +1,203 @@
+"""The step before training: a search for learning rate, batch size and epochs on a few images."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.config import Config
+from bench.config_files import Loaded
+from bench.config_training import TrainSection
+from bench.datasets import ImageSet, Split
+from bench.environment import describe_environment, usable_cores
+from bench.errors import ConfigError, TrainingError
+from bench.image_sets import load_data
+from bench.progress import Listener, Silence
+from bench.records import Epoch
+from bench.records_search import Choice, Search, Trial
+from bench.registry import MODELS
+from bench.run_settings import training_settings
+from bench.search import Attempt, Plan, SharedSearch, Space
+from bench.splits import draw_apart
+from bench.stages import Places
+from bench.storage import file_sha256, json_sha256, write_text
+from bench.transfer import preprocessing_of
+from reports.homework import references
+
+_CHOSEN = ("train.learning_rate", "train.batch_size", "train.epochs", "train.validation_fraction")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to search."""
+
+    preset: Literal["homework"] | None
+    trials: int
+    images: int
+    """To train each trial on."""
+    validation_images: int
+    space: Space
+    storage: str | None
+
+
+class _FellBehindError(Exception):
+    """A trial that is not worth going on with."""
+
+
+def search(loaded: Loaded, options: Options, places: Places, listener: Listener) -> Search:
+    """Try learning rates, batch sizes and epochs on a part of the training images.
+
+    What other processes do in the same search counts as well. The record of all trials is also
+    written to ``search.json`` in the search's folder. Raises BenchError of the kind at fault.
+    """
+    config = loaded.config
+    if config.transfer is not None:
+        raise ConfigError("bench tune is for networks that are trained whole, without transfer")
+    rows = _rows_of(config.model.name) if options.preset else ()
+    data = load_data(config.data, places.cache, listener)
+    splits = draw_apart(data.train, options.images, options.validation_images, config.seed)
+    plan = _plan(loaded, options, data, rows)
+    folder = folder_of(places, loaded.name)
+    shared = SharedSearch(plan, folder, options.storage)
+    listener.note(f"search {plan.study} in {folder}")
+    listener.begin("tuning", max(1, shared.count()[1]))
+    while _try_one(shared, config, splits, data, listener):
+        listener.advance(shared.count()[0])
+    listener.end()
+    record = Search(
+        config_name=loaded.name,
+        config=loaded.as_dict(),
+        preset=options.preset,
+        study=plan.study,
+        data_title=data.info.title,
+        data_sha256=data.info.sha256,
+        images=options.images,
+        validation_images=options.validation_images,
+        environment=describe_environment(),
+        trials=shared.trials(),
+    )
+    write_text(folder / "search.json", record.model_dump_json(indent=1) + "\n")
+    return record
+
+
+def folder_of(places: Places, name: str) -> Path:
+    """Return where the searches of a configuration are kept."""
+    return places.runs / "tuning" / name
+
+
+def _rows_of(model: str) -> tuple[Choice, ...]:
+    """Return what the homework tried for a network, each combination once.
+
+    Raises ConfigError for a network that the homework does not have.
+    """
+    known = references()
+    if model not in known:
+        raise ConfigError(
+            f"--preset homework: the homework tuned {', '.join(known)}, not {model!r}: "
+            "choose one of those, or search without a preset"
+        )
+    rows = [
+        Choice(learning_rate=row.learning_rate, batch_size=row.batch_size, epochs=row.epochs)
+        for row in known[model].tuning
+    ]
+    return tuple(dict.fromkeys(rows))
+
+
+def _plan(loaded: Loaded, options: Options, data: ImageSet, rows: tuple[Choice, ...]) -> Plan:
+    space = options.space
+    if rows:
+        rates = [row.learning_rate for row in rows]
+        epochs = [row.epochs for row in rows]
+        sizes = tuple(sorted({row.batch_size for row in rows}))
+        space = Space((min(rates), max(rates)), sizes, (min(epochs), max(epochs)))
+    settings = training_settings(loaded.config)
+    key = json_sha256(
+        {
+            "settings": {k: v for k, v in settings.items() if k not in _CHOSEN},
+            "network": file_sha256(Path(str(MODELS.load(loaded.config.model.name).__file__))),
+            "images": [data.info.sha256, options.images, options.validation_images],
+            "space": [*space.learning_rates, *space.batch_sizes, *space.epochs],
+        }
+    )
+    return Plan(
+        study=f"{options.preset or 'search'}-{key[:12]}",
+        space=space,
+        seed=loaded.config.seed,
+        trials=options.trials,
+        rows=rows,
+    )
+
+
+def _try_one(
+    shared: SharedSearch,
+    config: Config,
+    splits: tuple[Split, Split],
+    data: ImageSet,
+    listener: Listener,
+) -> bool:
+    """Make the next trial; return False when there is none."""
+    with shared.attempt() as attempt:
+        if attempt is None:
+            return False
+        started = time.perf_counter()
+        try:
+            _train(shared, attempt, config, splits, len(data.info.classes))
+        except _FellBehindError:
+            shared.end(attempt, "pruned", time.perf_counter() - started)
+        except TrainingError as error:
+            shared.end(attempt, "failed", time.perf_counter() - started, str(error))
+        else:
+            shared.end(attempt, "finished", time.perf_counter() - started)
+    listener.note(_trial_text(shared.trials(), attempt))
+    return True
+
+
+def _train(
+    shared: SharedSearch,
+    attempt: Attempt,
+    config: Config,
+    splits: tuple[Split, Split],
+    classes: int,
+) -> None:
+    """Train a fresh network as the attempt's choice says, from the same weights each time."""
+    import torch
+
+    from models._building import build_model
+    from models._training import train_model
+
+    def hear(epoch: Epoch) -> None:
+        if shared.report(attempt, epoch.loss, epoch.validation_accuracy or 0.0):
+            raise _FellBehindError
+
+    torch.set_num_threads(config.train.threads or usable_cores())
+    torch.manual_seed(config.seed)
+    preprocessing = preprocessing_of(config)
+    train_model(
+        build_model(config.model.name, config.model.args, classes, preprocessing.input_shape),
+        *splits,
+        settings=_settings_with(config.train, attempt.choice),
+        preprocessing=preprocessing,
+        seed=config.seed,
+        resume=None,
+        listener=Silence(),
+        after_epoch=hear,
+    )
+
+
+def _settings_with(section: TrainSection, choice: Choice) -> TrainSection:
+    values: dict[str, Any] = section.model_dump() | choice.model_dump()
+    return TrainSection.model_validate(values)
+
+
+def _trial_text(trials: tuple[Trial, ...], attempt: Attempt) -> str:
+    trial = next(t for t in trials if t.number == attempt.handle.number)
+    choice, accuracy = trial.choice, trial.accuracy()
+    figures = (
+        f"loss {trial.loss():.4f}  validation {100 * accuracy:.1f} %"
+        if accuracy is not None
+        else trial.reason or ""
+    )
+    return (
+        f"trial {trial.number}: learning rate {choice.learning_rate:.3g}, batch "
+        f"{choice.batch_size}, {choice.epochs} epochs: {trial.status}  {figures}"
+    )

@@ -1,0 +1,274 @@
+"""One training in memory: its steps, its epochs, and every random choice they make.
+
+Every random choice of an epoch follows from the seed and the epoch's number alone, so training that
+was killed and started again reaches the weights that it would have reached without.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.config_training import TrainSection
+from bench.datasets import Split
+from bench.errors import TrainingError
+from bench.progress import Listener
+from bench.records import Epoch, Preprocessing
+from models._augment import cut_out, flip_and_crop, normalise, toss_coins
+from models._averaging import WeightAverage
+from models._optimization import make_optimizer, make_scheduler
+from models._resume import Stateful
+
+_PROGRESS_INTERVAL_S = 0.2
+_EVALUATION_BATCH = 500
+_STATISTICS_IMAGES = 10_000
+"""Training images that the BatchNorm statistics of averaged weights are taken over, at most."""
+_COINS, _STATISTICS = 1, 2
+"""Random choices that belong to the whole training, or to the end of an epoch."""
+
+
+@dataclass(frozen=True)
+class HeldImages:
+    """A split on the device."""
+
+    images: Tensor
+    """(N, C, H, W) uint8."""
+    labels: Tensor
+    """(N,) int64."""
+    mean: Tensor
+    std: Tensor
+    """(C, 1, 1) float32."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Trainer:
+    """A network, what it learns from, and what changes while it does."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Split,
+        held_out: Split | None,
+        *,
+        settings: TrainSection,
+        preprocessing: Preprocessing,
+        seed: int,
+        listener: Listener,
+    ) -> None:
+        self.device = pick_device(settings.device)
+        self.model = model.to(device=self.device, memory_format=_layout(settings))
+        self.train = _hold(train, preprocessing, self.device)
+        self.held_out = _hold(held_out, preprocessing, self.device) if held_out else None
+        self._settings = settings
+        self._seed = seed
+        self._listener = listener
+        self._optimizer = make_optimizer(model, settings)
+        steps = _steps_per_epoch(len(self.train), settings.batch_size)
+        self._scheduler = make_scheduler(self._optimizer, settings, steps)
+        self._average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
+        alternating = settings.augment.flip and settings.augment.alternating_flip
+        self._coins = toss_coins(len(self.train), _draw(seed, 0, _COINS)) if alternating else None
+
+    def parts(self) -> dict[str, Stateful]:
+        """Return what has to be kept to go on after an epoch, by name."""
+        parts: dict[str, Stateful] = {
+            "model": self.model,
+            "optimizer": self._optimizer,
+            "scheduler": self._scheduler,
+        }
+        return parts if self._average is None else {**parts, "average": self._average}
+
+    def run_epoch(self, epoch: int) -> Epoch:
+        """Train on every image once, in an order and with changes drawn from seed and epoch."""
+        homework = self._settings.protocol == "homework"
+        generator = seed_epoch(self._seed, epoch)
+        batches = list(split_batches(len(self.train), self._settings.batch_size, generator))
+        self.model.train()
+        started = last_told = time.perf_counter()
+        loss_sum = torch.zeros((), device=self.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        seen = 0
+        for number, indices in enumerate(batches, start=1):
+            loss, hits = self.step(indices, epoch, generator)
+            loss_sum += loss * (1 if homework else len(indices))
+            correct += hits
+            seen += len(indices)
+            now = time.perf_counter()
+            if now - last_told > _PROGRESS_INTERVAL_S:
+                last_told = now
+                mean_loss = float(loss_sum) / (number if homework else seen)
+                self._tell(epoch, seen, mean_loss, int(correct), now - started)
+        loss_mean = float(loss_sum) / (len(batches) if homework else seen)
+        duration_s = time.perf_counter() - started
+        if not math.isfinite(loss_mean):
+            raise TrainingError(
+                f"the training loss became {loss_mean} in epoch {epoch} at learning rate "
+                f"{self.learning_rate():g}: lower train.learning_rate; the epochs before are kept"
+            )
+        if self._settings.schedule.name == "step":
+            self._scheduler.step()
+        return Epoch(
+            epoch=epoch,
+            loss=loss_mean,
+            accuracy=int(correct) / seen,
+            validation_accuracy=self._validate(epoch),
+            learning_rate=self.learning_rate(),
+            duration_s=duration_s,
+            images_per_s=seen / duration_s,
+        )
+
+    def learning_rate(self) -> float:
+        """Return the rate of the next step."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def step(
+        self, indices: Tensor, epoch: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Make one step; return the batch's mean loss and its number of correct answers.
+
+        `indices` is (N,) int64 on the CPU: the images of the batch.
+        """
+        inputs = self._augmented(indices, epoch, generator)
+        labels = self.train.labels[indices.to(self.device)]
+        self._optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            logits = self.model(inputs)
+        loss = nn.functional.cross_entropy(
+            logits.float(), labels, label_smoothing=self._settings.label_smoothing
+        )
+        loss.backward()
+        self._optimizer.step()
+        if self._average is not None:
+            self._average.update()
+        if self._settings.schedule.name != "step":
+            self._scheduler.step()
+        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+    def finish(self, epoch: int) -> None:
+        """Give the network the weights that training was for: averaged ones where it averages."""
+        if self._average is not None:
+            with self._autocast():
+                self._average.settle(self._statistics_batches(epoch))
+
+    def _augmented(self, indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        """Return the images of a batch as the network is given them while it learns."""
+        augment = self._settings.augment
+        mirrored = None
+        if self._coins is not None:
+            mirrored = self._coins[indices] ^ (epoch % 2 == 0)
+        pixels = flip_and_crop(
+            self.train.images[indices.to(self.device)],
+            flip=augment.flip,
+            crop_padding=augment.crop_padding,
+            generator=generator,
+            mirrored=mirrored,
+        )
+        inputs = normalise(pixels, self.train.mean, self.train.std)
+        if augment.cutout:
+            inputs = cut_out(inputs, augment.cutout, generator)
+        return inputs.contiguous(memory_format=_layout(self._settings))
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._settings.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _statistics_batches(self, epoch: int) -> Iterator[Tensor]:
+        """Yield training images as in training, in an order of their own."""
+        generator = torch.Generator().manual_seed(_draw(self._seed, epoch, _STATISTICS))
+        most = max(1, _STATISTICS_IMAGES // self._settings.batch_size)
+        batches = split_batches(len(self.train), self._settings.batch_size, generator)
+        for indices in islice(batches, most):
+            yield self._augmented(indices, epoch, generator)
+
+    def _validate(self, epoch: int) -> float | None:
+        """Return the share of held-out images that are classified correctly as they are."""
+        if self.held_out is None:
+            return None
+        if self._average is None:
+            return self._score(self.held_out)
+        with self._autocast(), self._average.in_place(self._statistics_batches(epoch)):
+            return self._score(self.held_out)
+
+    def _score(self, split: HeldImages) -> float:
+        self.model.eval()
+        correct = 0
+        with torch.inference_mode(), self._autocast():
+            for start in range(0, len(split), _EVALUATION_BATCH):
+                part = slice(start, start + _EVALUATION_BATCH)
+                inputs = normalise(split.images[part], split.mean, split.std)
+                logits = self.model(inputs.contiguous(memory_format=_layout(self._settings)))
+                correct += int((logits.argmax(1) == split.labels[part]).sum())
+        return correct / len(split)
+
+    def _tell(self, epoch: int, seen: int, loss: float, correct: int, elapsed_s: float) -> None:
+        done = (epoch - 1) * len(self.train) + seen
+        self._listener.advance(
+            done,
+            f"epoch {epoch}/{self._settings.epochs}  loss {loss:.4f}  "
+            f"accuracy {100 * correct / seen:.1f} %  {seen / elapsed_s:,.0f} images/s",
+        )
+
+
+def _draw(*key: int) -> int:
+    """Return a seed for torch that belongs to `key` and to no other."""
+    (value,) = np.random.SeedSequence(key).generate_state(1, np.uint64)
+    return int(value >> 1)
+
+
+def seed_epoch(seed: int, epoch: int) -> torch.Generator:
+    """Return the epoch's own CPU generator; seed torch's global one (for dropout) alike."""
+    value = _draw(seed, epoch)
+    torch.manual_seed(value)
+    return torch.Generator().manual_seed(value)
+
+
+def split_batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield every index from 0 to `count` - 1 once, shuffled, in batches of `size`.
+
+    The last batch may be smaller. One image alone joins the batch before it, since BatchNorm cannot
+    train on a single value.
+    """
+    batches = list(torch.randperm(count, generator=generator).split(size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    yield from batches
+
+
+def pick_device(asked: str) -> torch.device:
+    """Return the device for ``auto``, ``cpu`` or ``cuda``; raise TrainingError without a GPU."""
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(
+            "train.device is cuda, but torch sees no CUDA device here: "
+            "set train.device to auto or cpu, or check the driver with nvidia-smi"
+        )
+    if asked == "auto":
+        asked = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(asked)
+
+
+def _layout(settings: TrainSection) -> torch.memory_format:
+    return torch.channels_last if settings.channels_last else torch.contiguous_format
+
+
+def _hold(split: Split, preprocessing: Preprocessing, device: torch.device) -> HeldImages:
+    return HeldImages(
+        images=torch.tensor(split.images, device=device),
+        labels=torch.tensor(split.labels, device=device),
+        mean=torch.tensor(preprocessing.mean, device=device)[:, None, None],
+        std=torch.tensor(preprocessing.std, device=device)[:, None, None],
+    )
+
+
+def _steps_per_epoch(count: int, size: int) -> int:
+    whole, rest = divmod(count, size)
+    return max(1, whole + (rest > 1))

@@ -1,0 +1,70 @@
+"""The ladder as a picture: latency step by step, with what each step gave."""
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from bench.records import Run
+from reports import units
+from reports.figures import Figure
+from reports.ladder import LadderRow, ladder_rows
+from reports.svg_elements import drawing, element, group, line, short, text
+from reports.svg_marks import Series
+
+Labelled = Sequence[tuple[str, Run]]
+
+_WIDTH = 440
+_ROW = 42
+
+
+def ladder_figure(
+    labelled: Labelled, series: Mapping[str, Series], raw: tuple[tuple[str, str], ...]
+) -> Figure | None:
+    """Return a panel for each run and batch size, None where no run has a ladder."""
+    panels: list[Markup] = []
+    for label, run in labelled:
+        rows = ladder_rows(run)
+        for size in dict.fromkeys(row.batch_size for row in rows):
+            here = [row for row in rows if row.batch_size == size]
+            heading = f"{label}, batch" if len(labelled) > 1 else "Batch"
+            heading = f"{heading} {units.count(size)}"
+            panels.append(_panel(f"ladder-{len(panels)}", heading, here, series))
+    if not panels:
+        return None
+    return Figure(
+        identity="ladder",
+        title="What each step gave",
+        panels=tuple(panels),
+        caption="A bar is the median latency of a step, from the first at the top. × is how many "
+        "times faster it is than the step before, with its 95 % interval.",
+        table=None,
+        raw=raw,
+    )
+
+
+def _panel(
+    identity: str, heading: str, rows: Sequence[LadderRow], series: Mapping[str, Series]
+) -> Markup:
+    longest_s = max(row.latency.median_s or 0.0 for row in rows) or 1.0
+    marks, top = [text(short(heading, 60), 0, 14, "heading")], 24
+    for i, row in enumerate(rows):
+        y = top + i * _ROW
+        width = (_WIDTH - 4) * (row.latency.median_s or 0.0) / longest_s
+        bar = element("rect", x=0, y=y + 20, width=width, height=12, class_="bar")
+        marks.append(text(short(row.what, 36), 0, y + 14, "label"))
+        marks.append(text(_said(row), _WIDTH - 4, y + 14, "note", "end"))
+        marks.append(group(bar, class_=series[row.contender].style))
+    bottom = top + _ROW * len(rows)
+    marks.append(line(0, top + 16, 0, bottom, "one"))
+    told = "; ".join(f"{row.what} ({row.contender}): {_said(row)}" for row in rows)
+    return drawing(identity, _WIDTH, bottom + 6, f"The ladder, {heading}", f"{told}.", *marks)
+
+
+def _said(row: LadderRow) -> str:
+    if row.latency.status != "ok":
+        return row.latency.status
+    said = f"{units.milliseconds(row.latency.median_s)} ms"
+    if row.before is None:
+        return said
+    span = units.span(units.ratio(row.before.low), units.ratio(row.before.high))
+    return f"×{units.ratio(row.before.point)}{f' ({span})' if span else ''}, {said}"

@@ -1,0 +1,157 @@
+"""Speed-ups with their intervals on a ruler: the whole of them, or one in a table's cell."""
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from bench.records import Run
+from bench.statistics import RESOLUTION
+from reports import units
+from reports.document import left, right, tabulated
+from reports.figures import Figure
+from reports.svg_axes import Scale, horizontal_axis
+from reports.svg_elements import drawing, element, group, line, short, text
+from reports.svg_marks import Series
+from reports.tables import LatencyRow, latency_rows
+
+Labelled = Sequence[tuple[str, Run]]
+
+_WIDTH = 440
+_ROW = 34
+
+
+def ruler(rows: Sequence[LatencyRow], start: float, end: float) -> Scale:
+    """Return a scale that holds every interval of `rows`, and 1, as far to either side."""
+    values = [
+        value
+        for row in rows
+        for value in (row.speedup_ratio, row.speedup_low, row.speedup_high)
+        if value
+    ]
+    reach = max([1.1, *values, *(1 / value for value in values)]) * 1.04
+    return Scale(1 / reach, reach, start, end, logarithmic=True)
+
+
+def glyph(row: LatencyRow, scale: Scale) -> Markup:
+    """Return the interval as a bar and the ratio as a dot beside 1, for a cell that says both."""
+    if row.speedup_ratio is None or row.speedup_low is None or row.speedup_high is None:
+        return Markup("")
+    found = [
+        line(scale(1), 1, scale(1), 13, "one"),
+        line(scale(row.speedup_low), 7, scale(row.speedup_high), 7, "interval"),
+        element("circle", cx=scale(row.speedup_ratio), cy=7, r=2.6, class_="point"),
+    ]
+    return element(
+        "svg",
+        *found,
+        viewBox="0 0 84 14",
+        class_=f"glyph {_STYLES.get(row.verdict or '', 'open')}",
+        aria_hidden="true",
+    )
+
+
+_STYLES = {"faster": "faster", "slower": "slower", "no difference resolved": "open"}
+
+
+def speedup_figure(
+    labelled: Labelled, series: Mapping[str, Series], raw: tuple[tuple[str, str], ...]
+) -> Figure | None:
+    """Return a panel for each run, None where no speed-up has an interval."""
+    panels, cells, names = [], [], []
+    scale = ruler([row for _, run in labelled for row in latency_rows(run)], 2, _WIDTH - 4)
+    for i, (label, run) in enumerate(labelled):
+        rows = [row for row in latency_rows(run) if row.speedup_low is not None]
+        if not rows:
+            continue
+        panels.append(
+            _panel(f"speedups-{i}", label if len(labelled) > 1 else "", rows, scale, series)
+        )
+        cells += [[label if len(labelled) > 1 else "", *_cells(row)] for row in rows]
+        names += [row.contender for row in rows]
+    if not panels:
+        return None
+    columns = (
+        left("model"),
+        left("contender"),
+        right("batch"),
+        left("boundary"),
+        right("speed-up"),
+        right("95 % interval"),
+        right("reference from itself"),
+        left("verdict"),
+    )
+    return Figure(
+        identity="speedups",
+        title="Speed-up and its interval",
+        panels=tuple(panels),
+        caption="Right of 1 is faster than unfolded torch on the same device. The bar is the 95 % "
+        "interval. The band is what is not told apart: the larger of "
+        f"{units.by_name('_ratio', RESOLUTION)} and how far the reference came out from itself in "
+        "the same rounds. Hollow: no difference resolved.",
+        table=tabulated(columns, cells),
+        legend=tuple((series[name], name) for name in dict.fromkeys(names)),
+        raw=raw,
+    )
+
+
+def _cells(row: LatencyRow) -> list[str]:
+    floor = row.noise_floor
+    return [
+        row.contender,
+        units.count(row.batch_size),
+        units.boundary(row.boundary),
+        units.ratio(row.speedup_ratio),
+        units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high)),
+        "" if floor is None else units.by_name("_ratio", floor),
+        row.verdict or "",
+    ]
+
+
+def _panel(
+    identity: str,
+    heading: str,
+    rows: Sequence[LatencyRow],
+    scale: Scale,
+    series: Mapping[str, Series],
+) -> Markup:
+    top = 26 if heading else 8
+    sizes = list(dict.fromkeys(row.batch_size for row in rows))
+    ordered = [row for size in sizes for row in rows if row.batch_size == size]
+    bottom = top + _ROW * len(ordered) + 4
+    marks = [text(short(heading, 56), 0, 14, "heading")] if heading else []
+    marks.append(horizontal_axis(scale, top, bottom, "times as fast, logarithmic scale"))
+    for i, row in enumerate(ordered):
+        marks.append(_draw(row, scale, top + i * _ROW, series[row.contender]))
+    marks.append(line(scale(1), top, scale(1), bottom, "one"))
+    told = "; ".join(
+        f"{row.contender} at batch {row.batch_size}: {units.ratio(row.speedup_ratio)}, "
+        f"{units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high))}, {row.verdict}"
+        for row in ordered
+    )
+    named = f"Speed-up and its interval{', ' if heading else ''}{heading}"
+    return drawing(identity, _WIDTH, bottom + 38, named, f"{told}.", *marks)
+
+
+def _draw(row: LatencyRow, scale: Scale, top: float, series: Series) -> Markup:
+    y = top + 24
+    floor = max(row.noise_floor or 0.0, RESOLUTION)
+    left_end, right_end = scale(max(1 - floor, scale.low)), scale(1 + floor)
+    said = f"{units.ratio(row.speedup_ratio)}"
+    said += f" ({units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high))})"
+    resident = ", device-resident" if row.boundary == "device" else ""
+    named = f"{row.contender}, batch {units.count(row.batch_size)}{resident}"
+    return group(
+        element(
+            "rect",
+            x=left_end,
+            y=top + 18,
+            width=right_end - left_end,
+            height=12,
+            class_="band",
+        ),
+        text(short(named, 44), 0, top + 14, "label halo"),
+        text(said, scale.end, top + 14, "note halo", "end"),
+        line(scale(row.speedup_low or 1), y, scale(row.speedup_high or 1), y, "interval"),
+        series.marker(scale(row.speedup_ratio or 1), y, row.verdict == "no difference resolved"),
+        class_=series.style,
+    )

@@ -1,0 +1,301 @@
+"""What a fast recipe adds to training: averaged weights, alternating flips, cutout, own rates."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from bench.config_files import load
+from bench.config_training import TrainSection
+from bench.datasets import Split
+from bench.errors import ConfigError, DataError
+from bench.progress import Silence
+from bench.run_settings import settings_of
+from bench.runs import RunDirectory
+from bench.splits import draw_subset
+from bench.stages import Places, train
+from models._augment import cut_out, flip_and_crop, toss_coins
+from models._averaging import WeightAverage
+from models._building import start_as_identity
+from models._optimization import base_rates, make_optimizer
+from models._resume import Resume
+from models._training import train_model
+from tests.conftest import QUICK
+from tests.test_training import PREPROCESSING, small_model, small_split
+
+RECIPE = {
+    "optimizer": "sgd",
+    "learning_rate": 2.0,
+    "decoupled": True,
+    "decay_norm_and_bias": False,
+    "norm_bias_factor": 4.0,
+    "ema_decay": 0.9,
+    "initial_weights": "dirac",
+    "label_smoothing": 0.1,
+    "schedule": {"name": "one_cycle"},
+    "augment": {"alternating_flip": True, "crop_padding": 1, "cutout": 2},
+}
+
+
+class Stop(Exception):
+    pass
+
+
+class StopAfterOne(Silence):
+    def note(self, text: str) -> None:
+        if text.startswith("epoch 1/"):
+            raise Stop
+
+
+def fit(folder: Path, model: nn.Module, listener: Silence | None = None, **options: object):
+    section = TrainSection.model_validate(
+        {"epochs": 3, "batch_size": 16, "device": "cpu", **RECIPE, **options}
+    )
+    return train_model(
+        model, small_split(), small_split(10), settings=section, preprocessing=PREPROCESSING,
+        seed=0, resume=Resume(folder / "resume.pt", "key"), listener=listener or Silence(),
+    )  # fmt: skip
+
+
+def states_equal(one: nn.Module, other: nn.Module) -> bool:
+    ours, theirs = one.state_dict(), other.state_dict()
+    return all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_a_training_by_the_whole_recipe_learns_and_goes_on_to_the_same_weights(
+    tmp_path: Path,
+) -> None:
+    whole, halves, resumed = small_model(), small_model(), small_model()
+    history = fit(tmp_path / "whole", whole)
+    assert history[-1].loss < history[0].loss
+    with pytest.raises(Stop):
+        fit(tmp_path / "halves", halves, StopAfterOne())
+    assert fit(tmp_path / "halves", resumed)[-1].loss == history[-1].loss
+    assert states_equal(whole, resumed)
+    assert not states_equal(whole, halves)
+
+
+def test_a_training_killed_between_its_last_epoch_and_its_end_ends_the_same(tmp_path: Path) -> None:
+    whole, again = small_model(), small_model()
+    fit(tmp_path, whole)
+    fit(tmp_path, again)  # the state of the last epoch is still there
+    assert states_equal(whole, again)
+
+
+def test_the_average_keeps_less_of_itself_in_the_first_steps_and_then_its_share() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 0.0)
+    average = WeightAverage(model, decay=0.3)
+    expected = 0.0
+    for step, value in enumerate((1.0, 2.0, -3.0, 4.0, 5.0), start=1):
+        nn.init.constant_(model.weight, value)
+        average.update()
+        kept = min(0.3, (1 + step) / (10 + step))
+        expected = kept * expected + (1 - kept) * value
+    average.settle([])
+    assert model.weight.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_statistics_of_averaged_weights_are_those_of_the_averaged_network(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
+    average = WeightAverage(model, decay=0.5)
+    batches = [torch.randn(8, 3, 8, 8) for _ in range(3)]
+    with torch.no_grad():
+        model[0].weight.mul_(3)
+    average.update()
+    average.settle(iter(batches))
+    features = [model[0](batch).detach() for batch in batches]
+    means = torch.stack([f.mean((0, 2, 3)) for f in features]).mean(0)
+    variances = torch.stack([f.var((0, 2, 3)) for f in features]).mean(0)
+    torch.testing.assert_close(model[1].running_mean, means)
+    torch.testing.assert_close(model[1].running_var, variances)
+    assert model[1].momentum == 0.1
+
+
+def test_looking_at_averaged_weights_leaves_the_training_as_it_was() -> None:
+    model = small_model()
+    average = WeightAverage(model, decay=0.9)
+    with torch.no_grad():
+        model[0].weight.add_(1)
+    average.update()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with average.in_place([torch.randn(4, 3, 8, 8)]):
+        assert not torch.equal(model[0].weight, before["0.weight"])
+        assert not torch.equal(model[1].running_mean, before["1.running_mean"])
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_averaged_weights_are_saved_and_the_ones_of_the_last_step_are_not(tmp_path: Path) -> None:
+    averaged, plain = small_model(), small_model()
+    fit(tmp_path / "a", averaged, ema_decay=0.9)
+    fit(tmp_path / "b", plain, ema_decay=0.0)
+    assert not torch.equal(averaged[0].weight, plain[0].weight)
+    state = torch.load(tmp_path / "a" / "resume.pt", weights_only=True)["parts"]
+    assert torch.equal(state["model"]["0.weight"], plain[0].weight)
+    assert torch.equal(state["average"]["averages"][0], averaged[0].weight)
+
+
+@given(count=st.integers(1, 30), seed=st.integers(0, 2**32 - 1))
+def test_alternating_flips_show_every_image_both_ways_in_two_epochs(count: int, seed: int) -> None:
+    images = torch.arange(count * 9).reshape(count, 1, 3, 3)
+    coins = toss_coins(count, seed)
+    epochs = [
+        flip_and_crop(
+            images,
+            flip=True,
+            crop_padding=0,
+            generator=torch.Generator().manual_seed(0),
+            mirrored=coins ^ odd,
+        )
+        for odd in (False, True)
+    ]
+    assert torch.equal(epochs[0].flip(3), epochs[1])
+    assert torch.equal(toss_coins(count, seed), coins)
+
+
+def test_the_first_epochs_coins_fall_on_either_side() -> None:
+    assert 400 < int(toss_coins(1000, 3).sum()) < 600
+
+
+def test_training_with_alternating_flips_mirrors_by_the_epochs_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+
+    def spy(images, *, mirrored, **options):
+        seen.append(mirrored)
+        return flip_and_crop(images, mirrored=mirrored, **options)
+
+    monkeypatch.setattr("models._trainer.flip_and_crop", spy)
+    fit(tmp_path, small_model(), batch_size=40, epochs=3, ema_decay=0.0)
+    counts = [int(mirrored.sum()) for mirrored in seen]
+    assert counts == [counts[0], 40 - counts[0], counts[0]]
+
+
+@given(
+    size=st.integers(1, 12), height=st.integers(2, 9), width=st.integers(2, 9), seed=st.integers()
+)
+def test_cutout_zeroes_one_square_inside_each_image_and_nothing_else(
+    size: int, height: int, width: int, seed: int
+) -> None:
+    images = torch.rand(4, 3, height, width) + 1
+    found = cut_out(images, size, torch.Generator().manual_seed(seed % 2**32))
+    for image, cut in zip(images, found, strict=True):
+        gone = (cut == 0).all(0)
+        rows, columns = gone.any(1).nonzero().flatten(), gone.any(0).nonzero().flatten()
+        assert len(rows) == min(size, height)
+        assert len(columns) == min(size, width)
+        assert int(gone.sum()) == len(rows) * len(columns)
+        assert int(rows[-1] - rows[0]) == len(rows) - 1
+        assert int(columns[-1] - columns[0]) == len(columns) - 1
+        assert torch.equal(cut[:, ~gone], image[:, ~gone])
+
+
+def test_weight_decay_can_leave_biases_and_normalisations_alone() -> None:
+    model = small_model()
+    together = make_optimizer(model, TrainSection(weight_decay=0.1))
+    assert len(together.param_groups) == 1
+    apart = make_optimizer(model, TrainSection(weight_decay=0.1, decay_norm_and_bias=False))
+    decays = {id(p): group["weight_decay"] for group in apart.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        matrix = name in ("0.weight", "5.weight")
+        assert decays[id(parameter)] == (0.1 if matrix else 0.0), name
+
+
+def test_biases_of_normalisations_can_have_a_rate_of_their_own_and_the_same_decay() -> None:
+    model = small_model()
+    settings = TrainSection(learning_rate=0.1, weight_decay=0.01, norm_bias_factor=8)
+    fast, *others = sorted(make_optimizer(model, settings).param_groups, key=lambda g: -g["lr"])
+    assert fast["params"] == [model[1].bias]
+    assert fast["lr"] == pytest.approx(0.8)
+    assert {group["lr"] for group in others} == {0.1}
+    assert fast["lr"] * fast["weight_decay"] == pytest.approx(0.1 * 0.01)
+
+
+def test_decoupled_rates_are_those_of_the_published_recipe() -> None:
+    # airbench94: 11.5 for 1,024 images, momentum 0.85, decay 0.0153: rate 1.5 for mean losses.
+    settings = TrainSection(
+        optimizer="sgd", decoupled=True, learning_rate=11.5, momentum=0.85,
+        weight_decay=0.0153, batch_size=1024,
+    )  # fmt: skip
+    rate, decay = base_rates(settings)
+    assert rate == pytest.approx(1.5)
+    assert rate * decay == pytest.approx(1.5 / 11.5 * 0.0153)
+
+
+def test_decoupled_rates_follow_the_batch_size_and_their_product_not_the_rate() -> None:
+    def rates(**changes: float) -> tuple[float, float]:
+        options = {"learning_rate": 4.0, "batch_size": 256, "weight_decay": 0.02, **changes}
+        return base_rates(TrainSection(optimizer="sgd", decoupled=True, **options))
+
+    rate, decay = rates()
+    assert rates(batch_size=512) == pytest.approx((2 * rate, decay))
+    other_rate, other_decay = rates(learning_rate=8.0)
+    assert other_rate == pytest.approx(2 * rate)
+    assert other_rate * other_decay == pytest.approx(rate * decay)
+
+
+def test_decoupled_rates_are_refused_for_other_optimizers() -> None:
+    with pytest.raises(ConfigError, match=r"decoupled is for optimizer 'sgd', not 'adamw'"):
+        load("digits", ["train.decoupled=true"])
+
+
+@pytest.mark.parametrize("setting", ["train.ema_decay=0.9", "data.subset=10"])
+def test_what_means_nothing_for_a_linear_layer_on_features_is_refused(setting: str) -> None:
+    with pytest.raises(ConfigError, match="has no meaning with transfer"):
+        load("resnet50_pets", [setting])
+
+
+@pytest.mark.parametrize(("channels", "filters"), [(3, 8), (8, 8), (8, 3)])
+def test_convolutions_can_begin_by_passing_on_what_they_are_given(
+    channels: int, filters: int
+) -> None:
+    convolution = nn.Conv2d(channels, filters, 3, padding=1)
+    random = convolution.weight.detach().clone()
+    start_as_identity(nn.Sequential(convolution))
+    x = torch.randn(2, channels, 5, 5)
+    passed = min(channels, filters)
+    bias = convolution.bias[:passed, None, None]
+    torch.testing.assert_close(convolution(x)[:, :passed] - bias, x[:, :passed])
+    assert torch.equal(convolution.weight[passed:], random[passed:])
+
+
+def test_a_subset_is_drawn_with_the_seed_and_without_repeats() -> None:
+    split = small_split()
+    numbered = Split(np.arange(40, dtype=np.uint8)[:, None, None, None], split.labels)
+    drawn = draw_subset(numbered, 15, seed=1)
+    assert len(set(drawn.images.ravel().tolist())) == 15
+    assert np.array_equal(drawn.images, draw_subset(numbered, 15, seed=1).images)
+    assert not np.array_equal(drawn.images, draw_subset(numbered, 15, seed=2).images)
+    assert draw_subset(numbered, None, seed=1) is numbered
+    with pytest.raises(DataError, match=r"data\.subset is 41, but there are 40 images"):
+        draw_subset(numbered, 41, seed=1)
+
+
+def test_a_subset_is_another_training_and_is_what_is_trained_on(places: Places) -> None:
+    overrides = [*QUICK, "train.validation_fraction=0", "train.batch_size=20"]
+    part = train(load("digits", [*overrides, "data.subset=40"]), places, Silence())
+    other = train(load("digits", [*overrides, "data.subset=60"]), places, Silence())
+    assert part != other
+    assert part.checkpoint().history[0].accuracy * 40 == pytest.approx(
+        round(part.checkpoint().history[0].accuracy * 40)
+    )
+
+
+def test_a_run_from_before_these_settings_can_still_be_worked_with(own_run: RunDirectory) -> None:
+    path = own_run.path / "checkpoint.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("ema_decay", "decoupled", "initial_weights"):
+        del record["config"]["train"][key]
+    for key in ("cutout", "alternating_flip"):
+        del record["config"]["train"]["augment"][key]
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert settings_of(own_run, own_run.checkpoint(), ()).train.ema_decay == 0
+    with pytest.raises(ConfigError, match=r"train\.ema_decay: is 0\.0 since run digits-001"):
+        settings_of(own_run, own_run.checkpoint(), ["train.ema_decay=0.5"])
