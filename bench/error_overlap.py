@@ -88,8 +88,10 @@ def scored(run: Run) -> tuple[str, Accuracy]:
 def require_same_test_images(a: Run, b: Run) -> None:
     """Raise RunError that names both unless they were scored on the same images, in one order."""
     if a.checkpoint.classes != b.checkpoint.classes:
-        counts = len(a.checkpoint.classes), len(b.checkpoint.classes)
-        raise _different(a, b, f"classes differ ({counts[0]} in A, {counts[1]} in B)")
+        shown = [", ".join(run.checkpoint.classes[:3]) for run in (a, b)]
+        counts = [len(run.checkpoint.classes) for run in (a, b)]
+        what = f"classes differ ({counts[0]} in A: {shown[0]}, …; {counts[1]} in B: {shown[1]}, …)"
+        raise _different(a, b, what)
     same_pixels = a.evaluation_sha256 == b.evaluation_sha256
     names = (a.data.test_files_sha256, b.data.test_files_sha256)
     if not same_pixels and (None in names or names[0] != names[1]):

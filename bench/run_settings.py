@@ -58,7 +58,10 @@ def settings_of(run: RunDirectory, checkpoint: Checkpoint, overrides: Sequence[s
     Raises ConfigError for an override of what training has fixed.
     """
     origin = run.path / "run.json"
-    config = from_dict(run.meta().get("config", checkpoint.config), overrides, str(origin))
+    given = run.meta().get("config", checkpoint.config)
+    # The same weights may lie elsewhere by now; those that were used are the checkpoint's.
+    given = {**given, "transfer": checkpoint.config.get("transfer")}
+    config = from_dict(given, overrides, str(origin))
     then_config = from_dict(checkpoint.config, (), str(run.path / "checkpoint.json"))
     now = fixed_by_training(config.model_dump(mode="json"))
     then = fixed_by_training(then_config.model_dump(mode="json"))

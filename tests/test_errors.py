@@ -120,7 +120,7 @@ def test_the_same_files_prepared_differently_are_the_same_images(measured: Run) 
 
 def test_other_classes_are_refused(measured: Run) -> None:
     checkpoint = measured.checkpoint.model_copy(update={"classes": ("a", "b")})
-    with pytest.raises(RunError, match="classes differ .10 in A, 2 in B."):
+    with pytest.raises(RunError, match="classes differ .10 in A: 0, 1, 2, …; 2 in B: a, b, …."):
         require_same_test_images(measured, measured.model_copy(update={"checkpoint": checkpoint}))
 
 
