@@ -42,7 +42,7 @@ class Evaluation:
 
     protocol: Protocol
     images: Path
-    """(N, C, H, W) uint8 as .npy."""
+    """(N, C, H, W) uint8 as .npy; every view of the split in turn, where there are several."""
     labels: npt.NDArray[np.int64]
     """(N,) int64."""
     batch_size: int
@@ -207,7 +207,8 @@ def _to_accuracy(
 ) -> Accuracy | None:
     if contender.logits is None:
         return None
-    top1 = contender.logits.argmax(1)
+    views = contender.logits.reshape(-1, len(evaluation.labels), contender.logits.shape[1])
+    top1 = views.mean(0).argmax(1)
     agreement = None if reference is None else measure_agreement(reference, contender.logits)
     return Accuracy(
         protocol=evaluation.protocol,

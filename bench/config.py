@@ -96,6 +96,9 @@ class EvaluateSection(Section):
     clean: they are shown as they are."""
     seed: Seed = 0
     """Of the random flips and crops under protocol homework; every contender sees the same ones."""
+    mirror: bool = False
+    """Average the logits of each test image and of its mirror image: two runs of the network for
+    one answer, which the report points out; latencies stay those of one."""
     batch_size: Positive = 250
 
 

@@ -17,7 +17,9 @@ class AugmentSection(Section):
     """Toss each image's coin in the first epoch alone, and mirror it in every other one after
     (with flip): two epochs in a row show every image both ways."""
     crop_padding: Annotated[int, Field(ge=0, le=64)] = 4
-    """Black pixels added on each side before a crop of the original size at a random place."""
+    """Pixels added on each side before a crop of the original size at a random place."""
+    crop_edge: Literal["black", "reflect"] = "black"
+    """What the pixels that are added show: nothing, or the image mirrored at its edge."""
     cutout: Annotated[int, Field(ge=0, le=1024)] = 0
     """Side of a square of the mean colour put at a random place in each image, pixels."""
 

@@ -89,7 +89,10 @@ def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
 
 @contextmanager
 def prepare_evaluation(settings: EvaluateSection, test: Split) -> Iterator[tuple[Evaluation, str]]:
-    """Yield the test split as the evaluation protocol wants it, as a file, and its sha256."""
+    """Yield the test split as the evaluation protocol wants it, as a file, and its sha256.
+
+    With ``mirror``, all mirror images come after all images.
+    """
     images = test.images
     if settings.protocol == "homework":
         import torch
@@ -102,6 +105,8 @@ def prepare_evaluation(settings: EvaluateSection, test: Split) -> Iterator[tuple
             crop_padding=4,
             generator=torch.Generator().manual_seed(settings.seed),
         ).numpy()
+    if settings.mirror:
+        images = np.concatenate([images, images[..., ::-1]])
     images = np.ascontiguousarray(images)
     digest = hashlib.sha256(images.data)
     digest.update(np.ascontiguousarray(test.labels).data)

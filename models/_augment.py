@@ -12,6 +12,7 @@ def flip_and_crop(
     crop_padding: int,
     generator: torch.Generator,
     mirrored: Tensor | None = None,
+    reflect: bool = False,
 ) -> Tensor:
     """Return each image mirrored with probability 1/2 and cropped at a random place.
 
@@ -19,7 +20,8 @@ def flip_and_crop(
     the image with `crop_padding` zeros (black) added on each side, so it keeps its size. Random
     numbers come from `generator`, a CPU generator, so that a device does not change them. This is
     torchvision's RandomHorizontalFlip and RandomCrop(size, padding) for a batch. Which images are
-    mirrored can be given instead, as `mirrored` (N,) bool on the CPU.
+    mirrored can be given instead, as `mirrored` (N,) bool on the CPU. With `reflect`, the image
+    goes on beyond its edge as its own mirror image instead of black.
     """
     count, _, height, width = images.shape
     offsets = torch.randint(0, 2 * crop_padding + 1, (2, count, 1), generator=generator)
@@ -30,12 +32,21 @@ def flip_and_crop(
         chosen = coins if mirrored is None else mirrored[:, None]
         columns = torch.where(chosen, width - 1 - columns, columns)
     columns = columns + offsets[1]
-    padded = pad(images, (crop_padding,) * 4)
+    padded = images if reflect else pad(images, (crop_padding,) * 4)
+    if reflect:
+        rows = _reflected(rows - crop_padding, height)
+        columns = _reflected(columns - crop_padding, width)
     picture = torch.arange(count, device=images.device)[:, None, None]
     rows, columns = rows.to(images.device), columns.to(images.device)
     # One gather of whole pixels (channels last); permuting back is free, contiguous() one copy.
     gathered = padded.permute(0, 2, 3, 1)[picture, rows[:, :, None], columns[:, None, :]]
     return gathered.permute(0, 3, 1, 2).contiguous()
+
+
+def _reflected(indices: Tensor, size: int) -> Tensor:
+    """Return `indices` mirrored at 0 and at `size` - 1, as often as it takes."""
+    last = size - 1
+    return last - (last - indices.remainder(max(1, 2 * last))).abs()
 
 
 def toss_coins(count: int, seed: int) -> Tensor:

@@ -171,6 +171,7 @@ class Trainer:
             crop_padding=augment.crop_padding,
             generator=generator,
             mirrored=mirrored,
+            reflect=augment.crop_edge == "reflect",
         )
         inputs = normalise(pixels, self.train.mean, self.train.std)
         if augment.cutout:

@@ -155,7 +155,7 @@ def deviations(run: Run) -> tuple[str, ...]:
     found = {
         "images": _images(run.checkpoint.data),
         "network": f"{plain(run.checkpoint.parameter_count)} parameters",
-        "evaluation": _EVALUATION[run.evaluation_protocol],
+        "evaluation": _EVALUATION[run.evaluation_protocol] + _mirrored(run),
         "images scored": " or ".join(map(plain, totals)),
         "data set scored": _scored(run),
         **{what: read(run.checkpoint.config) for what, read in _SETTINGS.items()},
@@ -177,6 +177,10 @@ def deviations(run: Run) -> tuple[str, ...]:
 
 def _images(data: DataInfo) -> str:
     return "the original CIFAR-10 files" if data.original else f"{data.title}, not the original"
+
+
+def _mirrored(run: Run) -> str:
+    return ", averaged with their mirror images" if _at(run.config, "evaluate.mirror") else ""
 
 
 def _scored(run: Run) -> str:
@@ -257,6 +261,7 @@ _SETTINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "label smoothing": _setting("train.label_smoothing"),
     "random flips in training": _setting("train.augment.flip"),
     "flips in turns": _setting("train.augment.alternating_flip", "off"),
+    "edge of the random crop": _setting("train.augment.crop_edge", "black"),
     "pixels of cutout": _setting("train.augment.cutout", "0"),
     "pixels of padding before the random crop": _setting("train.augment.crop_padding"),
     "share of training images held out": _setting("train.validation_fraction"),

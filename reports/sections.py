@@ -129,6 +129,11 @@ def _accuracy_text(row: AccuracyRow) -> str:
 
 def _accuracy_caption(labelled: Labelled) -> str:
     text = "Top-1 on the test split; the interval is Wilson's."
+    if any(run.config.get("evaluate", {}).get("mirror") for _, run in labelled):
+        text += (
+            " With evaluate.mirror, logits are averaged with those of the mirror image: two runs "
+            "of the network for one answer."
+        )
     spans = [
         f"{units.percent(known.accuracy)} ({_homework_span(known)})"
         for known in (reference_for(run.checkpoint) for _, run in labelled)

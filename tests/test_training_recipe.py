@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -38,7 +38,9 @@ RECIPE = {
     "initial_weights": "dirac",
     "label_smoothing": 0.1,
     "schedule": {"name": "one_cycle"},
-    "augment": {"alternating_flip": True, "crop_padding": 1, "cutout": 2},
+    "augment": {"alternating_flip": True, "crop_padding": 1, "crop_edge": "reflect", "cutout": 2},
+    "precision": "bfloat16",
+    "channels_last": True,
 }
 
 
@@ -141,6 +143,7 @@ def test_averaged_weights_are_saved_and_the_ones_of_the_last_step_are_not(tmp_pa
     assert torch.equal(state["average"]["averages"][0], averaged[0].weight)
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 30), seed=st.integers(0, 2**32 - 1))
 def test_alternating_flips_show_every_image_both_ways_in_two_epochs(count: int, seed: int) -> None:
     images = torch.arange(count * 9).reshape(count, 1, 3, 3)
@@ -157,6 +160,29 @@ def test_alternating_flips_show_every_image_both_ways_in_two_epochs(count: int, 
     ]
     assert torch.equal(epochs[0].flip(3), epochs[1])
     assert torch.equal(toss_coins(count, seed), coins)
+
+
+@settings(deadline=None)
+@given(
+    padding=st.integers(0, 9), height=st.integers(1, 6), width=st.integers(1, 6), seed=st.integers()
+)
+def test_a_reflected_edge_is_that_of_numpy(
+    padding: int, height: int, width: int, seed: int
+) -> None:
+    images = torch.arange(2 * height * width, dtype=torch.uint8).reshape(2, 1, height, width)
+    generator = torch.Generator().manual_seed(seed % 2**32)
+    found = flip_and_crop(
+        images, flip=True, crop_padding=padding, generator=generator, reflect=True
+    ).numpy()
+    for image, crop in zip(images.numpy(), found, strict=True):
+        edges = ((0, 0), (padding, padding), (padding, padding))
+        windows = [
+            np.pad(one, edges, mode="reflect")[:, y : y + height, x : x + width]
+            for one in (image, image[..., ::-1])
+            for y in range(2 * padding + 1)
+            for x in range(2 * padding + 1)
+        ]
+        assert any(np.array_equal(crop, window) for window in windows)
 
 
 def test_the_first_epochs_coins_fall_on_either_side() -> None:
@@ -178,6 +204,7 @@ def test_training_with_alternating_flips_mirrors_by_the_epochs_number(
     assert counts == [counts[0], 40 - counts[0], counts[0]]
 
 
+@settings(deadline=None)
 @given(
     size=st.integers(1, 12), height=st.integers(2, 9), width=st.integers(2, 9), seed=st.integers()
 )
