@@ -8,13 +8,14 @@ from bench.backends import ort, torch
 from bench.targets import files_for, target_of
 
 
-def artifact(variant: str, target: str = "cpu") -> SimpleNamespace:
-    return SimpleNamespace(variant=variant, target=target)
+def artifact(variant: str, target: str = "cpu", precision: str = "float32") -> SimpleNamespace:
+    return SimpleNamespace(variant=variant, target=target, precision=precision)
 
 
 CPU = (artifact("unfolded"), artifact("folded"))
 HOST = artifact("folded.host", "host")
 CUDA = artifact("folded.cuda", "cuda")
+INT8 = artifact("int8", precision="int8")
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,8 @@ CUDA = artifact("folded.cuda", "cuda")
         ((CPU[1], HOST), "cpu", [("folded", "cpu")]),
         ((CPU[1], HOST), "cuda", [("folded", "cpu")]),
         ((CUDA,), "cpu", []),
+        ((CPU[1], INT8), "cpu", [("folded", "cpu"), ("int8", "cpu")]),
+        ((CPU[1], INT8), "cuda", [("folded", "cpu")]),
     ],
 )
 def test_it_is_the_one_for_the_target_or_else_the_one_for_the_cpu(artifacts, target, rows) -> None:
