@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench import output, steps
-from bench.options import run_argument, shared_options
+from bench.options import run_argument, shared_options, tracker_option
 
 if TYPE_CHECKING:
     from bench.runs import RunDirectory
@@ -37,11 +37,13 @@ def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @run_argument
 @_form_options
+@tracker_option
 @shared_options
 def report(
     names: tuple[str, ...],
     form: "Format",
     target: Path | None,
+    tracker: str | None,
     places: "Places",
     as_json: bool,
 ) -> None:
@@ -53,6 +55,7 @@ def report(
     """
     from reports.render import render
 
+    steps.require_tracker(tracker)
     runs = steps.choose_runs(names, places, compared=not names)
     found = [profile for run in runs if (profile := run.profile())]
     records = [run.results() for run in runs]
@@ -60,6 +63,7 @@ def report(
     pictures = [picture for run in runs for picture in _pictures(run)]
     text = render(records, "json" if as_json else form, found, pictures, colour)
     _give(text, target)
+    steps.track(tracker, runs, records, places)
 
 
 def _pictures(run: "RunDirectory") -> "Iterator[Photograph]":

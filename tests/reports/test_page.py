@@ -14,7 +14,7 @@ from reports.figures import Photograph
 from reports.render import render
 from reports.sections import build as build_document
 
-VOID = {"meta", "input"}
+VOID = {"meta", "input", "img"}
 HOSTILE = (
     '"><script>alert(1)</script><img src=x onerror=alert(2)> \'"&lt; \u202eסוף 🦆 </script><!--'
 )
