@@ -74,6 +74,13 @@ setup(
             # There are wheels for Linux on x86-64, for macOS and for Windows.
             "mlcommons-loadgen>=6.0; platform_machine != 'aarch64'",
         ],
+        "mlflow": [
+            "mlflow-skinny>=3.5",
+            # What it keeps its own database with, in place of the whole of mlflow.
+            "sqlalchemy>=2.0",
+            "alembic>=1.10",
+            "sqlparse>=0.4",
+        ],
         "browser": ["playwright>=1.50"],  # drives a Chromium that is there already
         "lint": ["ruff>=0.9", "mypy>=1.14"],
     },

@@ -12,6 +12,7 @@ from bench.options import (
     run_argument,
     set_option,
     shared_options,
+    tracker_option,
     with_data,
     yaml_list,
 )
@@ -48,6 +49,7 @@ _COMMA_LIST = "NAME[,NAME]..."
     type=click.Choice(["homework", "clean"]),
     help="How accuracy is taken: on flipped and cropped test images, or as they are.",
 )
+@tracker_option
 @data_option
 @set_option
 @shared_options
@@ -64,6 +66,7 @@ def compare(
     qps: float | None,
     duration: float | None,
     protocol: str | None,
+    tracker: str | None,
     data: Path | None,
     overrides: tuple[str, ...],
     places: "Places",
@@ -74,6 +77,7 @@ def compare(
     Without RUN, the newest run of each config is taken. Exit code 1 when a row failed.
     """
     _refuse_what_does_not_fit(scenario, qps, duration, rounds, budget)
+    steps.require_tracker(tracker)
     given = {
         "compare.backends": yaml_list(backends),
         "compare.devices": yaml_list(devices),
@@ -91,6 +95,7 @@ def compare(
     given_all = with_data((*overrides, *named), data)
     records = [steps.compare(run, given_all, places, ladder) for run in runs]
     output.print_report(records, as_json)
+    steps.track(tracker, runs, records, places)
     output.print_written(runs, as_json)
     output.fail_loudly(records)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench import output, steps
-from bench.options import run_argument, shared_options
+from bench.options import run_argument, shared_options, tracker_option
 
 if TYPE_CHECKING:
     from bench.runs import RunDirectory
@@ -38,12 +38,14 @@ def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @run_argument
 @_form_options
 @click.option("--both-protocols", is_flag=True, help="The last comparison under each protocol.")
+@tracker_option
 @shared_options
 def report(
     names: tuple[str, ...],
     form: "Format",
     target: Path | None,
     both_protocols: bool,
+    tracker: str | None,
     places: "Places",
     as_json: bool,
 ) -> None:
@@ -56,6 +58,7 @@ def report(
     """
     from reports.render import render
 
+    steps.require_tracker(tracker)
     runs = steps.choose_runs(names, places, compared=not names)
     found = [profile for run in runs if (profile := run.profile())]
     kept = [run.results_by_protocol() if both_protocols else (run.results(),) for run in runs]
@@ -64,6 +67,7 @@ def report(
     pictures = [picture for run in runs for picture in _pictures(run)]
     text = render(records, "json" if as_json else form, found, pictures, colour)
     _give(text, target)
+    steps.track(tracker, runs, records, places)
 
 
 def _pictures(run: "RunDirectory") -> "Iterator[Photograph]":

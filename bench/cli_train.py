@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 import click
 
 from bench import output, steps
-from bench.options import data_option, network_options, set_option, shared_options, with_weights
+from bench.options import (
+    data_option,
+    network_options,
+    set_option,
+    shared_options,
+    tracker_option,
+    with_weights,
+)
 
 if TYPE_CHECKING:
     from bench.stages import Places
@@ -58,6 +65,7 @@ def train(
 @network_options
 @set_option
 @_fresh_option
+@tracker_option
 @shared_options
 def run_all(
     name: str,
@@ -66,17 +74,20 @@ def run_all(
     download: bool,
     overrides: tuple[str, ...],
     fresh: bool,
+    tracker: str | None,
     places: "Places",
     as_json: bool,
 ) -> None:
     """Train, export, compare and report config NAME, all of it."""
     given = with_weights(overrides, data, weights, download)
     steps.require_packages(name, given)
+    steps.require_tracker(tracker)
     run = steps.train(name, given, fresh, places)
     # What the weights were is part of the run by now.
     given = with_weights(overrides, data, None, False)
     steps.export(run, given, places)
     records = [steps.compare(run, given, places)]
     output.print_report(records, as_json)
+    steps.track(tracker, [run], records, places)
     output.print_written([run], as_json)
     output.fail_loudly(records)

@@ -75,6 +75,11 @@ data_option = click.option(
     type=click.Path(path_type=Path),
     help="Where the images are: a folder or a tar archive.",
 )
+tracker_option = click.option(
+    "--tracker",
+    type=click.Choice(["mlflow"]),
+    help="Also log each run there: to MLFLOW_TRACKING_URI, or to mlflow.db in the runs' folder.",
+)
 run_argument = click.argument("names", metavar="[RUN]...", nargs=-1)
 
 

@@ -127,8 +127,9 @@ def wants_colour() -> bool:
 def print_written(runs: "Sequence[RunDirectory]", as_json: bool) -> None:
     """Say where results and reports are, the page last; on stderr when stdout holds JSON."""
     for run in runs:
-        kept = f"{run.path / 'results.json'}, {run.path / 'report.md'}"
-        click.echo(f"written: {kept}, {run.path / 'report.html'}", err=as_json)
+        click.echo(f"written: {run.path / 'results.json'}, {run.path / 'report.md'}", err=as_json)
+    for run in runs:
+        click.echo(f"to look at: {run.path / 'report.html'}", err=as_json)
 
 
 def fail_loudly(records: "Sequence[Run]") -> None:

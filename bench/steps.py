@@ -75,6 +75,30 @@ def profile(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> 
         return profile_run(run, overrides, places, listener)
 
 
+def require_tracker(tracker: str | None) -> None:
+    """Raise MissingPackageError when `tracker` is named and not installed."""
+    if tracker is not None:
+        from bench.tracking import require_mlflow
+
+        require_mlflow()
+
+
+def track(
+    tracker: str | None,
+    runs: Sequence["RunDirectory"],
+    records: Sequence["Run"],
+    places: "Places",
+) -> None:
+    """Log each compared run to `tracker`, if one is named; say where on stderr."""
+    if tracker is None:
+        return
+    from bench.tracking import log_run
+
+    for run, record in zip(runs, records, strict=True):
+        address = log_run(record, run.path, places.runs)
+        click.echo(f"logged: {record.name} to {tracker} at {address}", err=True)
+
+
 def choose_runs(
     names: Sequence[str], places: "Places", compared: bool = False
 ) -> tuple["RunDirectory", ...]:

@@ -1,12 +1,16 @@
 """The benchmarks of the harness itself run, and store every figure that they print."""
 
+import io
 import json
+import shutil
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
-from benchmarks import harness_overhead
+from benchmarks import harness_overhead, screenshot
 
 
 def test_the_overhead_is_the_difference_of_the_two_loops_on_the_same_step(
@@ -27,3 +31,35 @@ def test_the_overhead_is_the_difference_of_the_two_loops_on_the_same_step(
     assert text in done.output
     clean = sum(pair["clean"] for pair in stored["steps"][1]["pairs"])
     assert f"{clean} of 2" in text
+
+
+def test_a_machine_that_never_leaves_a_block_alone_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(harness_overhead, "is_clean", lambda delay: False)
+    done = CliRunner().invoke(harness_overhead.main, ["--budget", "0.2"])
+    assert done.exit_code == 1
+    assert "measure on a quieter machine" in str(done.exception)
+
+
+def test_the_picture_in_the_readme_is_small_enough_for_a_page() -> None:
+    root = Path(screenshot.__file__).parent.parent
+    picture = root / screenshot.PICTURE
+    assert str(screenshot.PICTURE) in (root / "README.md").read_text(encoding="utf-8")
+    assert 10_000 < picture.stat().st_size <= screenshot.BYTES_AT_MOST
+
+
+def test_a_page_is_photographed_in_few_colours() -> None:
+    if not any(map(shutil.which, screenshot.BROWSERS)):
+        pytest.skip("no Chromium is installed")
+    page = "<body style='margin:0;background:#0072b2'><p>words</p></body>"
+    picture = Image.open(io.BytesIO(screenshot.photograph(page, 320, 200, 1)))
+    assert picture.size == (320, 200)
+    assert picture.mode == "P"
+    assert picture.convert("RGB").getpixel((310, 190)) == (0, 0x72, 0xB2)
+
+
+def test_without_a_browser_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screenshot, "BROWSERS", ("no-such-browser",))
+    with pytest.raises(click.ClickException, match="install chromium"):
+        screenshot.find_browser()

@@ -92,6 +92,9 @@ def test_the_main_job_end_to_end_and_again(bench, places: Places) -> None:
     for name in ("torch/unfolded/cpu", "torch/folded/cpu", "ort/unfolded/cpu", "ort/folded/cpu"):
         assert name in compared.stdout
     assert "report.md" in compared.stdout
+    page = places.runs / "digits-001" / "report.html"
+    assert compared.stdout.endswith(f"to look at: {page}\n")
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
     for form, start in (("terminal", "bn_cnn"), ("md", "# "), ("json", "{")):
         assert bench("report", "--format", form).stdout.startswith(start)

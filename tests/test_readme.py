@@ -68,6 +68,7 @@ def test_the_commands_on_digits_run_one_after_the_other(
     """All of the README's commands that need no data, with the settings cut down to seconds."""
     monkeypatch.setenv("FOLDBENCH_RUNS", str(places.runs))
     monkeypatch.setenv("FOLDBENCH_CACHE", str(places.cache))
+    monkeypatch.chdir(places.runs.parent)  # for what is written to the folder one is in
     quick = [f"--set={text}" for text in QUICK]
     first = commands("bench").index("bench train digits")
     lines = commands("bench")[first:]
