@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.contenders import Contender
 from bench.errors import BenchError, one_line
-from bench.interference import measure_between, read_counters
+from bench.interference import Counters, measure_between, read_counters
 from bench.progress import Listener
 from bench.records import Checkpoint, Device
 from bench.records_machine import Arithmetic, MatmulRate
@@ -30,6 +30,8 @@ _SAMPLES = 7
 """Clean blocks wanted of each kind."""
 _TRIES = 4
 """Blocks made for each that is wanted, at the most, while something else runs."""
+_LONGEST_S = 5.0
+"""After that long no disturbed block is made again."""
 _SAMPLE_S = 0.05
 _PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "tf32": "tf32"}
 
@@ -116,22 +118,26 @@ def measure_rates(
     threads: int,
     clock: Callable[[], float],
     size: int | None = None,
+    counters: Callable[[], Counters] = read_counters,
 ) -> tuple[MatmulRate, ...]:
     """Time products of each kind in turns; `size` is that of the matrices where it is given.
 
-    It goes on while something else runs, four times as long at the most.
+    While something else runs, as `counters` tell, it goes on: four times as long at the most.
     """
     products = {kind: _make_product(kind, size or _SIZE[kind[0]]) for kind in kinds}
     samples: dict[Kind, list[float]] = {kind: [] for kind in kinds}
     clean: dict[Kind, list[bool]] = {kind: [] for kind in kinds}
     for multiply in products.values():
         multiply()
-    for _ in range(_SAMPLES * _TRIES):
+    started = clock()
+    for number in range(_SAMPLES * _TRIES):
+        if number >= _SAMPLES and clock() - started > _LONGEST_S:
+            break
         for kind, multiply in products.items():
             if sum(clean[kind]) < _SAMPLES:
-                before = read_counters()
+                before = counters()
                 samples[kind].append(_time(multiply, clock))
-                seen = measure_between(before, read_counters())
+                seen = measure_between(before, counters())
                 clean[kind].append(is_clean(seen.run_delay_ratio))
     return tuple(
         MatmulRate(

@@ -1,5 +1,6 @@
 """The operations of a network, and the machine's own rate of matrix products."""
 
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from bench.arithmetic import count_flops, kinds_of, measure_arithmetic, measure_rates
+from bench.interference import Counters
 from bench.progress import Listener, Silence
 from bench.runs import RunDirectory
 from bench.stages import Places, compare_run
@@ -42,9 +44,23 @@ def test_products_are_measured_in_the_precisions_that_contenders_are_to_compute_
     )
 
 
+def counters(run_delay_s: float) -> Callable[[], Counters]:
+    """A kernel that counts so many seconds of waiting between any two looks, 1 s apart."""
+    looks = count()
+
+    def look() -> Counters:
+        n = next(looks)
+        return Counters(
+            wall_s=n, cpu_s=n, run_delay_s=n * run_delay_s, pressure_s=None, steal_s=None
+        )
+
+    return look
+
+
 def test_each_kind_is_timed_in_every_turn() -> None:
     ticks = count(step=0.03)
-    rates = measure_rates([("cpu", "float32"), ("cpu", "bfloat16")], 1, lambda: next(ticks), 8)
+    kinds = [("cpu", "float32"), ("cpu", "bfloat16")]
+    rates = measure_rates(kinds, 1, lambda: next(ticks), 8, counters(0.0))
     assert [(rate.precision, rate.size, rate.threads) for rate in rates] == [
         ("float32", 8, 1),
         ("bfloat16", 8, 1),
@@ -52,6 +68,19 @@ def test_each_kind_is_timed_in_every_turn() -> None:
     for rate in rates:
         # began at 0, looked after one product at 0.03, after two at 0.06, and noted 0.09
         assert rate.samples_s == (pytest.approx(0.09 / 2),) * 7
+        assert rate.clean == (True,) * 7
+
+
+def test_disturbed_blocks_are_made_again_and_told_from_the_others() -> None:
+    ticks = count(step=0.03)
+    (rate,) = measure_rates([("cpu", "float32")], 1, lambda: next(ticks), 8, counters(0.5))
+    assert rate.clean == (False,) * 28
+
+
+def test_it_does_not_go_on_for_ever_beside_a_neighbour() -> None:
+    ticks = count(step=3.0)
+    (rate,) = measure_rates([("cpu", "float32")], 1, lambda: next(ticks), 8, counters(0.5))
+    assert rate.clean == (False,) * 7
 
 
 def test_a_comparison_records_both_and_the_report_shows_the_share(
