@@ -79,8 +79,7 @@ def test_the_commands_on_digits_run_one_after_the_other(
         if arguments[0] == "diff":
             copy = places.runs / arguments[2]
             shutil.copytree(places.runs / arguments[1], copy)
-        if arguments[0] == "compare":
-            arguments[arguments.index("auto")] = "cpu"
+        arguments = ["cpu" if argument == "auto" else argument for argument in arguments]
         result = CliRunner().invoke(cli, [*arguments, *(quick if takes_settings else [])])
         assert result.exit_code == 0, f"{line}: {result.output}"
 
