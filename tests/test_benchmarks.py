@@ -6,11 +6,15 @@ import shutil
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from benchmarks import harness_overhead, screenshot
+from bench.interference import Interference
+from bench.timing import TimedCalls
+from benchmarks import harness_overhead, preprocess_in_graph, screenshot
+from benchmarks.preprocess_in_graph import TimedBlock
 
 
 def test_the_overhead_is_the_difference_of_the_two_loops_on_the_same_step(
@@ -63,3 +67,34 @@ def test_without_a_browser_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(screenshot, "BROWSERS", ("no-such-browser",))
     with pytest.raises(click.ClickException, match="install chromium"):
         screenshot.find_browser()
+
+
+def test_preprocessing_inside_is_compared_in_rounds_in_which_both_ways_were_left_alone() -> None:
+    blocks = [
+        TimedBlock(way, number, (seconds * (5 if number == 3 else 1),) * 4, clean=number != 3)
+        for number in range(1, 11)
+        for way, seconds in (("outside", 3e-3), ("inside", 2e-3))
+    ]
+    found = preprocess_in_graph.summarise(blocks)
+    assert (found["rounds"], found["clean_rounds"]) == (10, 9)
+    assert found["median_s"] == {"outside": 3e-3, "inside": 2e-3}
+    assert found["ratio"]["point"] == pytest.approx(1.5)
+    text = preprocess_in_graph.to_markdown(found, "net", (640, 480))
+    assert "1.500 (1.500 to 1.500), 9 of 10 rounds clean" in text
+    none = preprocess_in_graph.summarise([b for b in blocks if not b.clean])
+    assert "not enough clean rounds" in preprocess_in_graph.to_markdown(none, "net", (1, 1))
+
+
+def test_rounds_go_on_until_enough_are_clean() -> None:
+    asked: list[str] = []
+
+    def ask(way: str) -> TimedCalls:
+        asked.append(way)
+        delay = 0.9 if len(asked) <= 4 else 0.0
+        left_alone = Interference(delay, None, None, None)
+        return TimedCalls(3, (1e-3,), left_alone, 0, np.zeros((1, 2), np.float32))
+
+    blocks = preprocess_in_graph.measure(ask, rounds=3, budget_s=60)
+    assert len(blocks) == len(asked) == 10
+    assert sorted(asked[:2]) == ["inside", "outside"]
+    assert sum(block.clean for block in blocks) == 6

@@ -1,7 +1,6 @@
 """Transfer learning end to end, on a tiny network with weights of its own."""
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,8 @@ from bench.run_settings import settings_of, training_settings
 from bench.runs import RunDirectory, list_runs
 from bench.stages import Places, train
 from bench.storage import file_sha256
+from bench.timing import call
+from benchmarks.preprocess_in_graph import open_way
 from models._checkpoint import load_checkpoint
 from reports.homework_table import homework_rows
 from reports.probe import render_probes
@@ -210,6 +211,11 @@ def test_it_exports_compares_and_predicts_like_any_other(
     assert {p["top"][0]["class"] for p in image["predictions"]} == {"red_cat"}
     assert image["max_difference"] < 0.01
 
+    image = np.asarray(Image.open(photo).convert("RGB"))[None]
+    with open_way(run, "outside") as outside, open_way(run, "inside") as inside:
+        found = [call(session, image) for session in (outside, inside)]
+    np.testing.assert_allclose(*found, atol=0.01)
+
     onnx_bytes = (run.path / artifact.path).read_bytes()
     assert str(materials).encode() not in onnx_bytes, "no place of this machine is in the file"
 
@@ -229,10 +235,12 @@ def test_random_weights_give_a_latency_and_no_accuracy(
 ) -> None:
     quick = [f"--set={text}" for text in QUICK]
     config = str(materials / "tiny.yaml")
-    done = bench("run", config, "--weights", "none", *quick)
+    trained = bench("train", config, "--weights", "none", *quick)
+    assert "only its latency means something" in trained.stderr
+    newest = list_runs(tiny_places.runs)[-1]
+    done = bench("compare", newest.name, "--backends", "torch", *quick)
     assert done.exit_code == 0, done.output
     assert "random weights" in done.stdout
-    newest = list_runs(tiny_places.runs)[-1]
     record = newest.results()
     assert record.checkpoint.random_weights
     assert record.checkpoint.transfer is None
@@ -395,7 +403,8 @@ def test_a_probe_sets_both_kinds_of_batchnorm_beside_each_other(
         assert effect.only_per_image_wrong - effect.only_running_wrong == lost
         assert 0 <= effect.p_value <= 1
     assert "What train-mode BatchNorm alone does" in render_probes(probes, effects)
-    assert re.search(r"\| train mode +\|", render_probes(probes, effects, markdown=True))
+    rows = render_probes(probes, effects, markdown=True).splitlines()
+    assert sum("| train mode " in row for row in rows) == 2
     quick = [f"--set={text}" for text in QUICK]
     shown = bench("probe", str(materials / "tiny.yaml"), "--json", *quick)
     assert shown.exit_code == 0, shown.output

@@ -1,0 +1,120 @@
+"""The homework's figures beside what was measured: no figure without a run."""
+
+import json
+
+import pytest
+
+from bench.records import Checkpoint, Run, Transfer
+from reports.homework_table import homework_json, homework_rows, render_homework
+
+BREEDS = tuple(f"breed{n:02}" for n in range(37))
+
+
+def transferred(build, arch: str, protocol: str, **data) -> Checkpoint:
+    """Return a linear classifier on features of `arch`, trained on all of the pets or on `data`."""
+    count = 35 if protocol == "homework" else 37
+    images = {
+        "title": "Oxford-IIIT Pet",
+        "classes": BREEDS[:count],
+        "train_count": 5912,
+        "test_count": 1478,
+        **data,
+    }
+    record = Transfer(
+        weights="IMAGENET1K_V2",
+        weights_sha256=build.sha("1"),
+        features_sha256=build.sha("2"),
+        feature_count=2048,
+        classifier="adam",
+        train_correct=5000,
+        train_count=5912,
+        test_correct=1105,
+        test_count=1478,
+        test_balanced_accuracy=0.74,
+        extract_s=1.0,
+        from_cache=False,
+        fit_s=1.0,
+    )
+    return build.checkpoint(
+        "pretrained",
+        model_args={"arch": arch},
+        data=build.data(**images),
+        config=build.config(protocol=protocol),
+        config_name=f"{arch}-{protocol}",
+        transfer=record,
+    )
+
+
+def run_of(build, arch: str, protocol: str, name: str = "r-001", **data) -> Run:
+    checkpoint = transferred(build, arch, protocol, **data)
+    return build.run(checkpoint=checkpoint, name=name, evaluation_protocol="clean")
+
+
+def test_without_runs_every_row_says_how_to_get_its_figure() -> None:
+    rows = homework_rows([])
+    assert [r.problem for r in rows] == [
+        *("2.1", "3", "3"),
+        *("4.1", "4.1", "4.2", "4.2", "4.3", "4.3"),
+        *("5", "5", "5"),
+    ]
+    for row in rows:
+        assert row.accuracy is None
+        assert "bench " in row.remark
+    reported = [r.homework_accuracy for r in rows if r.homework_accuracy is not None]
+    assert reported == [0.7476, 0.7698, 0.7627, 0.8876, 0.9405]
+    assert all(r.protocol == "homework" for r in rows if r.homework_accuracy is not None)
+
+
+def test_a_run_fills_the_row_of_its_network_and_protocol(build) -> None:
+    runs = [build.run("bn_cnn"), run_of(build, "resnet50", "homework")]
+    rows = {(r.problem, r.protocol): r for r in homework_rows(runs)}
+    assert rows["4.2", "homework"].run == "bn_cnn-1"
+    assert rows["4.2", "homework"].accuracy is not None
+    assert rows["4.2", "clean"].run is None
+    assert rows["3", "homework"].run == "r-001"
+    assert rows["3", "homework"].homework_accuracy == 0.7476
+    assert rows["3", "clean"].accuracy is None
+    assert rows["5", "homework"].run is None
+
+
+def test_the_newest_run_stands_in_the_row(build) -> None:
+    old = build.run("bn_cnn", name="old", created="2024-01-01T00:00:00Z")
+    new = build.run("bn_cnn", name="new", created="2025-01-01T00:00:00Z")
+    for runs in ([old, new], [new, old]):
+        rows = {(r.problem, r.protocol): r for r in homework_rows(runs)}
+        assert rows["4.2", "homework"].run == "new"
+
+
+@pytest.mark.parametrize(
+    ("arch", "data"),
+    [
+        ("resnet50", {"train_count": 480, "test_count": 120, "classes": BREEDS[:3]}),
+        ("tf_efficientnet_lite0", {}),
+    ],
+)
+def test_a_sample_or_another_network_has_no_figure_of_the_homework_beside_it(
+    build, arch, data
+) -> None:
+    rows = homework_rows([run_of(build, arch, "clean", **data)])
+    (row,) = [r for r in rows if r.accuracy is not None]
+    assert row.problem == "like 3"
+    assert row.homework_accuracy is None
+    assert "no figure beside it" in row.remark
+
+
+def test_random_weights_fill_nothing(build) -> None:
+    checkpoint = transferred(build, "resnet50", "homework").model_copy(
+        update={"random_weights": True, "transfer": None}
+    )
+    assert all(r.accuracy is None for r in homework_rows([build.run(checkpoint=checkpoint)]))
+
+
+def test_it_is_shown_as_text_markdown_and_json(build) -> None:
+    rows = homework_rows([build.run("bn_cnn")])
+    text = render_homework(rows)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "Needs ImageNet weights: bench run swin_t_pets_homework --download" in " ".join(
+        text.split()
+    )
+    assert "| 4.2" in render_homework(rows, markdown=True)
+    assert json.loads(json.dumps(homework_json(rows)))[0]["problem"] == "2.1"
