@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bench.config import Config
+from bench.config import Config, ExportSection
 from bench.datasets import ImageSet, Split
 from bench.environment import usable_cores
 from bench.errors import ConfigError, DataError, ExportError
@@ -28,6 +28,24 @@ LEAST_IMAGES = 50
 """To calibrate with, and again to judge by: fewer cannot tell a drop of a point from none."""
 
 
+def refuse_contradictions(asked: ExportSection) -> None:
+    """Raise ConfigError for settings that exclude the lower precision that is asked for."""
+    if asked.quantize == "none":
+        return
+    if not asked.fold_bn:
+        raise ConfigError(
+            f"export.quantize: {asked.quantize} is made from the folded network, and "
+            "export.fold_bn is false: leave one of them out"
+        )
+    only_cpu = asked.quantize != "float16"
+    if asked.target == "host" or (only_cpu and asked.target != "cpu"):
+        allowed = "cpu" if only_cpu else "cpu, cuda or tensorrt"
+        raise ConfigError(
+            f"export.quantize: {asked.quantize} is made from the file for the target {allowed}, "
+            f"and export.target is {asked.target}: give it --target cpu"
+        )
+
+
 def quantize(
     run: RunDirectory,
     checkpoint: Checkpoint,
@@ -39,12 +57,11 @@ def quantize(
     """Return the artifact that `export.quantize` asks for, made from `source`, which is in float32.
 
     What was made from the same inputs before is not made again.
-    Raises ConfigError for settings that exclude it, DataError without enough training images and
-    ExportError where the graph cannot be had in that precision.
+    Raises DataError without enough training images and ExportError where the graph cannot be had in
+    that precision.
     """
     from exporters.quantize import QuantizeOptions, Quantizer
 
-    _refuse(config)
     if not source.parity.passed:
         raise ExportError(
             f"{source.path} does not compute what the checkpoint does ({source.parity.reason}), "
@@ -110,22 +127,6 @@ def spread_by_class(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.
 
 def _take(split: Split, indices: npt.NDArray[np.int64]) -> Split:
     return Split(np.asarray(split.images[indices]), split.labels[indices])
-
-
-def _refuse(config: Config) -> None:
-    asked = config.export
-    if not asked.fold_bn:
-        raise ConfigError(
-            f"export.quantize: {asked.quantize} is made from the folded network, and "
-            "export.fold_bn is false: leave one of them out"
-        )
-    only_cpu = asked.quantize != "float16"
-    if asked.target == "host" or (only_cpu and asked.target != "cpu"):
-        allowed = "cpu" if only_cpu else "cpu, cuda or tensorrt"
-        raise ConfigError(
-            f"export.quantize: {asked.quantize} is made from the file for the target {allowed}, "
-            f"and export.target is {asked.target}: give it --target cpu"
-        )
 
 
 def _make_once(

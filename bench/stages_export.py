@@ -11,7 +11,7 @@ from bench.image_sets import load_data
 from bench.ladder import plan_ladder
 from bench.preprocessing import preprocess
 from bench.progress import Listener
-from bench.quantizing import quantize
+from bench.quantizing import quantize, refuse_contradictions
 from bench.records import Artifact, Checkpoint
 from bench.run_settings import settings_of
 from bench.runs import RunDirectory
@@ -62,6 +62,7 @@ def prepare_export(
 
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
+    refuse_contradictions(config.export)
     module = load_checkpoint(checkpoint, run.path)
     data = load_data(config.data, places.cache, listener)
     refuse_other_classes(checkpoint, data)

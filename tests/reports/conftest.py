@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench import records, records_scenarios
+from bench import records, records_quantization, records_scenarios
 from bench.config import Config
 
 HOMEWORK = json.loads((files("reports") / "homework.json").read_text(encoding="utf-8"))
@@ -266,6 +266,47 @@ def make_artifact(variant: str, **changes) -> records.Artifact:
                 ),
             ),
             "export_s": 3.21,
+            **changes,
+        }
+    )
+
+
+def make_quantization(**changes) -> records_quantization.QuantizationReport:
+    """One of two nodes in int8, 1 of 1,000 training images lost, which is allowed."""
+
+    def closeness(correct_after: int) -> records_quantization.Closeness:
+        return records_quantization.Closeness(
+            images=1000,
+            correct_before=900,
+            correct_after=correct_after,
+            top1_equal=990,
+            kl_nats=2.5e-4,
+            max_rel_difference=0.02,
+        )
+
+    node = {"op_type": "Conv", "weights": 432, "alone": closeness(900)}
+    return records_quantization.QuantizationReport(
+        **{
+            "source_variant": "folded",
+            "source_sha256": sha("b"),
+            "calibration_images": 512,
+            "images_sha256": sha("7"),
+            "untrained_images": 0,
+            "method": "percentile",
+            "trials": (records_quantization.Trial(method="percentile", closeness=closeness(899)),),
+            "nodes": (
+                records_quantization.NodeChoice(
+                    node="conv_1", quantized=True, reason="within the budget", **node
+                ),
+                records_quantization.NodeChoice(
+                    node="conv_2", quantized=False, reason="too sensitive", **node
+                ),
+            ),
+            "tables": 0,
+            "closeness": closeness(899),
+            "max_drop_points": 0.5,
+            "within_budget": True,
+            "reason": None,
             **changes,
         }
     )
