@@ -28,7 +28,8 @@ from bench.errors import BackendError
 from bench.jobs import Job
 from bench.records import Block
 from bench.registry import PASSES
-from bench.runs import RunDirectory, find_runs
+from bench.run_finding import find_runs
+from bench.runs import RunDirectory
 from bench.schedule import Plan, run_rounds
 from bench.speedups import clean_pairs
 from bench.statistics import MIN_CLEAN_ROUNDS, floor_ratio, judge, median, median_ratio

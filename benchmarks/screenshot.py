@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 from PIL import Image
 
-from bench.runs import find_runs
+from bench.run_finding import find_runs
 from bench.storage import replacing
 from reports.render import render
 

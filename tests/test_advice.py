@@ -7,7 +7,6 @@ import pytest
 
 from bench.advice import RULES, advise
 from bench.records import Clocks, Parity, Skip
-from bench.records_quantization import Closeness, QuantizationReport
 from reports.notes import sentence
 
 _SPEC = importlib.util.spec_from_file_location(
@@ -60,34 +59,6 @@ def driven(scenario, **changes):
     return run_with(B.make_row("ort", "folded", timings=(), scenarios=(result,)))
 
 
-def quantized(correct_after: int, within_budget: bool = True):
-    """An artifact in int8, made from the folded one, with 2,000 of 2,000 images right before."""
-    closeness = Closeness(
-        images=2000,
-        correct_before=2000,
-        correct_after=correct_after,
-        top1_equal=correct_after,
-        kl_nats=0.01,
-        max_rel_difference=0.02,
-    )
-    report = QuantizationReport(
-        source_variant="folded",
-        source_sha256=B.sha("b"),
-        calibration_images=512,
-        images_sha256=B.sha("1"),
-        untrained_images=0,
-        method="minmax",
-        trials=(),
-        nodes=(),
-        tables=0,
-        closeness=closeness,
-        max_drop_points=0.5,
-        within_budget=within_budget,
-        reason=None if within_budget else "accuracy fell",
-    )
-    return B.make_artifact("int8", sha256=B.sha("d"), precision="int8", quantization=report)
-
-
 CAUSES = {
     "scenario_invalid": (
         driven("server", validity="INVALID", reasons=("Reduce target QPS.", "Early stopping: no")),
@@ -122,21 +93,6 @@ CAUSES = {
         ),
         "ort/folded/cuda: its file was exported for the CPU, and what is faster there may be "
         "slower on cuda. Export one for it: bench export --target cuda.",
-    ),
-    "budget_exceeded": (
-        run_with(artifacts=(quantized(correct_after=1900, within_budget=False),)),
-        "int8 file: accuracy fell. It is not benchmarked. Allow more (--max-drop)",
-    ),
-    "drop_on_test": (
-        run_with(
-            B.make_row("ort", "folded"),
-            B.make_row(
-                "ort", "int8", source_sha256=B.sha("d"), accuracy=B.make_accuracy(correct=7500)
-            ),
-            artifacts=(B.make_artifact("folded"), quantized(correct_after=1998)),
-        ),
-        "ort/int8/cpu: 1.0 % of the test images fewer are right than in ort/folded/cpu, while "
-        "0.5 % is allowed; of the training images it was",
     ),
     "unequal_threads": (run_with(B.make_row("ort", "folded", threads=8)), "2 and 8 threads"),
     "unequal_precision": (
