@@ -128,6 +128,7 @@ class Quantizer:
 
         Raises ExportError when onnxruntime's converter or runtime cannot.
         """
+        from onnxruntime.quantization.onnx_model import ONNXModel
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
         started = time.perf_counter()
@@ -137,6 +138,7 @@ class Quantizer:
             converted = convert_float_to_float16(infer_shapes(model), keep_io_types=True)
         except Exception as error:  # whatever the converter trips over
             raise ExportError(f"it cannot be converted to float16: {one_line(error)}") from error
+        ONNXModel(converted).topological_sort()  # the converter appends its casts
         path = self._write(converted, source, options)
         closeness = judge.score(onnx.load(path))
         report = self._report(source, options, closeness, None)

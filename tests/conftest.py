@@ -84,6 +84,31 @@ def own_run(trained_run: RunDirectory, places: Places) -> RunDirectory:
     return RunDirectory(copy)
 
 
+INT8 = (
+    "export.quantize=int8",
+    "export.max_drop_points=50",
+    "export.calibration_images=100",
+    "export.judged_images=300",
+)
+"""Quantization, cut down to seconds, with a budget that it keeps."""
+
+
+@pytest.fixture(scope="session")
+def quantized_run(
+    trained_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory
+) -> RunDirectory:
+    """The finished training with a file in float32 and one in int8; read it only."""
+    import shutil
+
+    from bench.stages_export import export
+
+    folder = tmp_path_factory.mktemp("quantized")
+    copy = RunDirectory(folder / trained_run.name)
+    shutil.copytree(trained_run.path, copy.path)
+    export(copy, INT8, Places(folder, folder / "cache"), Silence())
+    return copy
+
+
 @pytest.fixture(scope="session")
 def images() -> np.ndarray:
     """(12, 3, 32, 32) float32, of the range that preprocessed images have."""

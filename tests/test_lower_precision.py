@@ -1,6 +1,7 @@
 """Files in lower precision beside the others: rows of a comparison, the command line, reports."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,8 @@ from bench.progress import Silence
 from bench.records import Artifact, Run
 from bench.runs import RunDirectory
 from bench.stages import Places, compare_run
-from bench.stages_export import export
 from reports.render import render
-from tests.conftest import QUICK
+from tests.conftest import INT8, QUICK
 
 _SPEC = importlib.util.spec_from_file_location(
     "report_builders", Path(__file__).parent / "reports" / "conftest.py"
@@ -23,7 +23,10 @@ _SPEC = importlib.util.spec_from_file_location(
 B = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(B)
 
-INT8 = ("export.quantize=int8", "export.calibration_images=100", "export.judged_images=200")
+
+def copy_artifacts(source: RunDirectory, run: RunDirectory) -> None:
+    shutil.copytree(source.path / "artifacts", run.path / "artifacts")
+    shutil.copy(source.path / "artifacts.json", run.path)
 
 
 def int8_artifact(**changes) -> Artifact:
@@ -44,9 +47,9 @@ def run_with_int8(correct: int = 8000, **changes) -> Run:
 
 
 def test_an_int8_file_is_a_row_on_the_cpu_that_says_its_precision(
-    own_run: RunDirectory, places: Places
+    own_run: RunDirectory, quantized_run: RunDirectory, places: Places
 ) -> None:
-    export(own_run, [*INT8, "export.max_drop_points=100"], places, Silence())
+    copy_artifacts(quantized_run, own_run)
     settings = ["compare.backends=[ort]", "compare.devices=[cpu]", "compare.batch_sizes=[1]"]
     settings += ["compare.rounds=1", "compare.budget_s=5", "compare.arithmetic=false"]
     rows = {m.contender: m for m in compare_run(own_run, settings, places, Silence()).measurements}
@@ -62,9 +65,9 @@ def test_an_int8_file_is_a_row_on_the_cpu_that_says_its_precision(
     assert abs(counts[0] - counts[1]) <= 0.05 * 360
 
 
-def test_int8_for_the_cpu_is_no_row_on_a_gpu(own_run: RunDirectory, places: Places) -> None:
-    export(own_run, [*INT8, "export.max_drop_points=100"], places, Silence())
-    subject = Subject(own_run.path, own_run.checkpoint(), own_run.artifacts())
+def test_int8_for_the_cpu_is_no_row_on_a_gpu(quantized_run: RunDirectory) -> None:
+    run = quantized_run
+    subject = Subject(run.path, run.checkpoint(), run.artifacts())
     rows = list_contenders(subject, ("ort",), ("cpu", "cuda"))
     assert [row.name for row in rows] == ["ort/int8/cpu", "ort/folded/cpu", "ort/folded/cuda"]
 
@@ -95,12 +98,12 @@ def test_a_file_over_its_budget_is_made_and_told_but_not_benchmarked(
     assert str(rows[0].reason).startswith("it exceeds its budget of accuracy: accuracy is")
 
 
-def test_what_was_decided_is_printed(own_run: RunDirectory, places: Places) -> None:
-    given = ["export", own_run.name, "--runs", str(places.runs), "--cache", str(places.cache)]
-    settings = [f"--set={text}" for text in (*QUICK, *INT8, "export.max_drop_points=100")]
+def test_what_was_decided_is_printed(quantized_run: RunDirectory, places: Places) -> None:
+    settings = [f"--set={text}" for text in INT8]
+    given = ["export", str(quantized_run.path), "--cache", str(places.cache)]
     result = CliRunner().invoke(cli, [*given, *settings])
-    assert result.exit_code == 0
-    for words in ("ranges by percentile:", "(taken)", "int8 (alone KL", "budget of 100 percentage"):
+    assert result.exit_code == 0, result.output
+    for words in ("ranges by percentile:", "(taken)", "int8 (alone KL", "budget of 50 percentage"):
         assert words in result.output
 
 

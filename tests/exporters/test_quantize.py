@@ -27,8 +27,8 @@ from exporters._quantize_graph import find_candidates, infer_shapes, quantize_no
 from exporters._quantize_images import LabelledImages
 from exporters.export import ExportOptions, to_onnx
 from exporters.quantize import Material, QuantizeOptions, Quantizer
+from tests.conftest import INT8
 
-INT8 = ("export.quantize=int8", "export.calibration_images=100", "export.judged_images=300")
 OPTIONS = ExportOptions(fold_bn=True, opset=20, passes=())
 
 
@@ -113,36 +113,32 @@ def as_artifact(own_run: RunDirectory, places: Places, model: onnx.ModelProto) -
 
 
 def test_the_int8_file_stands_beside_the_one_in_float32_and_says_what_it_is(
-    own_run: RunDirectory, places: Places
+    quantized_run: RunDirectory,
 ) -> None:
-    artifact = export(own_run, INT8, places, Silence())
-    folded = own_run.find_artifact(own_run.artifacts()[1].inputs_sha256)
-    assert folded is not None
-    assert [a.variant for a in own_run.artifacts()] == ["int8", "folded"]
+    artifact, folded = quantized_run.artifacts()
+    assert (artifact.variant, folded.variant) == ("int8", "folded")
     assert artifact.path == "artifacts/digits.int8.onnx"
     assert (artifact.precision, folded.precision) == ("int8", "float32")
     assert artifact.size_bytes < folded.size_bytes / 2
-    model = onnx.load(own_run.path / artifact.path)
+    model = onnx.load(quantized_run.path / artifact.path)
     onnx.checker.check_model(model, full_check=True)
     facts = {p.key: p.value for p in model.metadata_props}
     assert (facts[PRECISION], facts["foldbench.variant"]) == ("int8", "int8")
     assert facts["foldbench.checkpoint_sha256"] == artifact.checkpoint_sha256
-    weights = {i.name: i.data_type for i in model.graph.initializer}
-    kinds = {weights.get(n.input[0]) for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    types = {i.name: i.data_type for i in model.graph.initializer}
+    kinds = {types.get(n.input[0]) for n in model.graph.node if n.op_type == "DequantizeLinear"}
     assert onnx.TensorProto.INT8 in kinds, "weights"
-    activations = {weights[n.input[2]] for n in model.graph.node if n.op_type == "QuantizeLinear"}
+    activations = {types[n.input[2]] for n in model.graph.node if n.op_type == "QuantizeLinear"}
     assert activations == {onnx.TensorProto.UINT8}
 
 
-def test_the_record_holds_what_was_tried_and_what_it_cost(
-    own_run: RunDirectory, places: Places
-) -> None:
-    artifact = export(own_run, [*INT8, "export.max_drop_points=5"], places, Silence())
+def test_the_record_holds_what_was_tried_and_what_it_cost(quantized_run: RunDirectory) -> None:
+    artifact, folded = quantized_run.artifacts()
     report = artifact.quantization
     assert report is not None
     assert (report.calibration_images, report.closeness.images) == (100, 300)
     assert report.untrained_images == 144, "digits hold out a tenth of 1,437 images"
-    assert report.source_sha256 == own_run.artifacts()[1].sha256
+    assert report.source_sha256 == folded.sha256
     divergences = {trial.method: trial.closeness.kl_nats for trial in report.trials}
     assert set(divergences) == {"minmax", "percentile", "entropy"}
     assert report.method == min(divergences, key=lambda method: divergences[method])
@@ -239,11 +235,8 @@ def test_where_no_node_keeps_the_budget_the_file_is_written_and_says_by_how_much
     assert (own_run.path / artifact.path).is_file()
 
 
-def test_results_of_matrix_products_are_not_rounded_to_int8(
-    own_run: RunDirectory, places: Places
-) -> None:
-    artifact = export(own_run, [*INT8, "export.max_drop_points=100"], places, Silence())
-    model = onnx.load(own_run.path / artifact.path)
+def test_results_of_matrix_products_are_not_rounded_to_int8(quantized_run: RunDirectory) -> None:
+    model = onnx.load(quantized_run.path / "artifacts/digits.int8.onnx")
     makers = {name: node.op_type for node in model.graph.node for name in node.output}
     assert makers[model.graph.output[0].name] == "Gemm"
 
@@ -269,17 +262,16 @@ def test_a_pool_is_in_int8_exactly_where_int8_reads_it() -> None:
 
 
 def test_a_file_is_made_once_from_the_same_inputs(
-    own_run: RunDirectory, places: Places, monkeypatch: pytest.MonkeyPatch
+    quantized_run: RunDirectory, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = export(own_run, INT8, places, Silence())
-
     def refuse(*_: object) -> None:
-        raise AssertionError("it was made already")
+        raise AssertionError("it is made")
 
     monkeypatch.setattr(_quantize_choice.Chooser, "choose", refuse)
-    assert export(own_run, INT8, places, Silence()) == first
-    with pytest.raises(AssertionError, match="made already"):
-        export(own_run, [*INT8, "export.max_drop_points=7"], places, Silence())
+    assert export(quantized_run, INT8, places, Silence()) == quantized_run.artifacts()[0]
+    for setting in ("max_drop_points=7", "calibration_images=90", "judged_images=290"):
+        with pytest.raises(AssertionError, match="it is made"):
+            export(quantized_run, [*INT8, f"export.{setting}"], places, Silence())
 
 
 _SCRIPT = """
@@ -361,7 +353,7 @@ def test_a_network_without_weights_to_quantize_is_one_line() -> None:
 def test_float16_takes_and_gives_float32_and_holds_half_the_bytes(
     own_run: RunDirectory, places: Places
 ) -> None:
-    artifact = export(own_run, [INT8[2], "export.quantize=float16"], places, Silence())
+    artifact = export(own_run, [*INT8, "export.quantize=float16"], places, Silence())
     report = artifact.quantization
     assert report is not None
     assert (artifact.variant, artifact.precision) == ("float16", "float16")
