@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 from torch import nn
 
 from bench.arithmetic import count_flops, kinds_of, measure_arithmetic, measure_rates
@@ -110,9 +109,3 @@ def test_when_it_cannot_be_measured_a_note_says_why(own_run: RunDirectory) -> No
     found = measure_arithmetic(checkpoint, Path("/nowhere"), [("cpu", "float32")], 1, listener)
     assert found is None
     assert "the matrix-product rate is left out" in said[-1]
-
-
-def test_the_threads_of_this_process_stay_as_they_were(own_run: RunDirectory) -> None:
-    before = torch.get_num_threads()
-    measure_arithmetic(own_run.checkpoint(), own_run.path, [], before + 1, Silence())
-    assert torch.get_num_threads() == before
