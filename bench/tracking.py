@@ -50,13 +50,14 @@ def log_run(record: Run, folder: Path, store: Path) -> str:
     require_mlflow()
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
+    from sqlalchemy.exc import SQLAlchemyError
 
     address = os.environ.get("MLFLOW_TRACKING_URI")
     artifacts = None if address else (store.resolve() / "mlflow-artifacts").as_uri()
     address = address or f"sqlite:///{store.resolve() / 'mlflow.db'}"
     try:
         _log(MlflowClient(tracking_uri=address), artifacts, record, folder)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         raise RunError(
             f"MLflow at {address} did not take run {record.name}: {one_line(error)}; the run "
             "itself is stored: log it later with bench report --tracker mlflow"

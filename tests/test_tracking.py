@@ -98,10 +98,9 @@ def test_a_stored_run_can_be_logged_later(
 def test_a_tracker_that_cannot_be_reached_is_one_line(
     tracking: SimpleNamespace,
     compared: RunDirectory,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/no such folder/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://at-all")
     arguments = ["report", compared.name, "--tracker", "mlflow", "--runs"]
     result = CliRunner().invoke(cli, [*arguments, str(compared.path.parent)])
     assert result.exit_code == 1
