@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import bench
-from bench import output, steps
+from bench import output, steps, torchrun
 from bench.cli_compare import compare
 from bench.cli_diff import diff
 from bench.cli_errors import errors
@@ -59,7 +59,8 @@ class _Group(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(bench.__version__, prog_name="bench")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Fold, export and measure PyTorch image classifiers.
 
     \b
@@ -68,6 +69,8 @@ def cli() -> None:
     bench export --fold-bn               fold BatchNorm, write and check the .onnx file
     bench compare --backends torch,ort   accuracy and latency, side by side
     """
+    if ctx.invoked_subcommand != "train":
+        torchrun.require_one_process(f"bench {ctx.invoked_subcommand}")
 
 
 @cli.command()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench import output, steps
+from bench import output, steps, torchrun
 from bench.options import (
     data_option,
     network_options,
@@ -41,10 +41,13 @@ def train(
     """Train the network of config NAME.
 
     NAME is a config from `bench list` or a path to a YAML file. Killed and started again, it goes
-    on after the last finished epoch.
+    on after the last finished epoch. Processes that torchrun starts share the work:
+    torchrun --nproc-per-node 2 -m bench train NAME
     """
     given = with_weights(overrides, data, weights, download)
     run = steps.train(name, given, fresh, places)
+    if torchrun.rank() > 0:
+        return
     checkpoint = run.checkpoint()
     if as_json:
         output.print_json(

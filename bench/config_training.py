@@ -71,6 +71,9 @@ class TrainSection(Section):
     """bfloat16: autocast; weights and optimizer state stay float32."""
     channels_last: bool = False
     """Memory layout of images and weights."""
+    compile: Literal["none", "mish", "model"] = "none"
+    """mish: every Mish as one compiled pass; model: torch.compile on the whole network. Both need
+    a C++ compiler, and change nothing but rounding."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Threads | None = None
     """For one operator on the CPU; all that this process may use by default."""

@@ -4,8 +4,9 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bench import torchrun
 from bench.arithmetic import kinds_of, measure_arithmetic
 from bench.compare import compare
 from bench.config import Config
@@ -17,7 +18,7 @@ from bench.errors import DataError, RunError
 from bench.image_sets import load_data
 from bench.interference import measure_foreign_load
 from bench.ladder import ladder_of
-from bench.progress import Listener
+from bench.progress import Listener, Silence
 from bench.records import Checkpoint, Device, Run
 from bench.registry import MODELS
 from bench.run_settings import settings_of, training_settings
@@ -26,6 +27,9 @@ from bench.scenarios import require_loadgen
 from bench.splits import draw_subset, hold_out, prepare_evaluation
 from bench.storage import file_sha256, json_sha256
 from bench.transfer import Trained, fit_transfer, preprocessing_of, with_preprocessing
+
+if TYPE_CHECKING:
+    from models._team import Team
 
 
 @dataclass(frozen=True)
@@ -40,27 +44,46 @@ def train(loaded: Loaded, places: Places, listener: Listener, fresh: bool = Fals
     """Train the configuration's network, or go on with a training that was interrupted.
 
     A finished training of the same configuration on the same images is not done again unless
-    `fresh`. Raises BenchError of the kind at fault; what was finished before stays.
+    `fresh`. Several processes that torchrun started train together; one of them writes. Raises
+    BenchError of the kind at fault; what was finished before stays.
     """
+    from models._team import joined_team
+
     loaded = with_preprocessing(loaded)
     config = loaded.config
+    if config.transfer is not None:
+        torchrun.require_one_process("training a linear layer on features")
     data = load_data(config.data, places.cache, listener)
     key = _training_key(config, data)
     meta = {"config_name": loaded.name, "training_key": key, "config": loaded.as_dict()}
-    run = None if fresh else _find_training(places.runs, loaded.name, key)
-    if run is None:
-        run = create_run(places.runs, loaded.name, meta)
-    with run.locked():
-        run.write_meta(meta)
-        if run.is_trained():
-            listener.note(f"{run.path} is trained already with these settings; --fresh trains anew")
-        else:
-            trained = (
-                _train_into(run, loaded, data, key, listener)
-                if config.transfer is None
-                else _transfer_into(run, loaded, data, places, listener)
-            )
-            _write_checkpoint(run, loaded, data, trained)
+    with joined_team() as team:
+        if not team.leads:
+            return _assist(loaded, data, key, team)
+        run = None if fresh else _find_training(places.runs, loaded.name, key)
+        if run is None:
+            run = create_run(places.runs, loaded.name, meta)
+        with run.locked():
+            run.write_meta(meta)
+            team.agree(str(run.path.resolve()))
+            if run.is_trained():
+                listener.note(
+                    f"{run.path} is trained already with these settings; --fresh trains anew"
+                )
+            else:
+                trained = (
+                    _train_into(run, loaded, data, key, team, listener)
+                    if config.transfer is None
+                    else _transfer_into(run, loaded, data, places, listener)
+                )
+                _write_checkpoint(run, loaded, data, trained)
+    return run
+
+
+def _assist(loaded: Loaded, data: ImageSet, key: str, team: "Team") -> RunDirectory:
+    """Train with the process that leads the team, and leave writing to it; return its run."""
+    run = RunDirectory(Path(team.agree("")))
+    if not run.is_trained():
+        _train_into(run, loaded, data, key, team, Silence())
     return run
 
 
@@ -139,17 +162,23 @@ def compare_run(
 
 
 def _train_into(
-    run: RunDirectory, loaded: Loaded, data: ImageSet, key: str, listener: Listener
+    run: RunDirectory,
+    loaded: Loaded,
+    data: ImageSet,
+    key: str,
+    team: "Team",
+    listener: Listener,
 ) -> Trained:
     import torch
 
     from models._building import build_model
+    from models._device import pick_device
     from models._resume import Resume
-    from models._trainer import pick_device
     from models._training import train_model
 
     config, preprocessing = loaded.config, preprocessing_of(loaded.config)
-    torch.set_num_threads(config.train.threads or usable_cores())
+    cores = max(1, usable_cores() // torchrun.local_world_size())
+    torch.set_num_threads(config.train.threads or cores)
     torch.manual_seed(config.seed)
     model = build_model(
         config.model.name,
@@ -160,7 +189,10 @@ def _train_into(
     kept, held_out = hold_out(data.train, config.train.validation_fraction, config.seed)
     train_split = draw_subset(kept, config.data.subset, config.seed)
     device = pick_device(config.train.device)
-    listener.note(f"training {run.name} on {device.type} ({config.train.precision}) in {run.path}")
+    team_text = f", {team.size} processes" if team.size > 1 else ""
+    listener.note(
+        f"training {run.name} on {device.type} ({config.train.precision}{team_text}) in {run.path}"
+    )
     history = train_model(
         model,
         train_split,
@@ -170,6 +202,7 @@ def _train_into(
         seed=config.seed,
         resume=Resume(run.resume, key),
         listener=listener,
+        team=team,
     )
     return Trained(model, history)
 
@@ -188,7 +221,7 @@ def _transfer_into(
 
 def _write_checkpoint(run: RunDirectory, loaded: Loaded, data: ImageSet, trained: Trained) -> None:
     from models._checkpoint import save_weights
-    from models._trainer import pick_device
+    from models._device import pick_device
 
     config, model = loaded.config, trained.module
     weights = run.path / "weights.safetensors"

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -15,13 +16,17 @@ if TYPE_CHECKING:
 
 
 def train(name: str, overrides: Sequence[str], fresh: bool, places: "Places") -> "RunDirectory":
-    """Train config `name` with `overrides`; return its run."""
-    from bench import stages
+    """Train config `name` with `overrides`; return its run.
+
+    Of several processes, the first one alone shows how it goes.
+    """
+    from bench import stages, torchrun
     from bench.config_files import load
     from bench.console import listening
+    from bench.progress import Silence
 
     loaded = load(name, overrides)
-    with listening() as listener:
+    with listening() if torchrun.rank() == 0 else nullcontext(Silence()) as listener:
         return stages.train(loaded, places, listener, fresh)
 
 

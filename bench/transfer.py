@@ -91,7 +91,7 @@ def fit_transfer(config: Config, data: ImageSet, cache: Path, listener: Listener
     may not be fetched or belong to another network, and what the steps raise.
     """
     from models._building import check_arguments
-    from models._trainer import pick_device
+    from models._device import pick_device
     from models.pretrained import build_filled
 
     settings, preprocessing = _transfer_of(config), preprocessing_of(config)

@@ -16,6 +16,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,16 @@ from bench.environment import describe_environment, usable_cores
 from bench.errors import ConfigError
 from bench.image_sets import load_data
 from bench.interference import measure_foreign_load
-from bench.options import data_option, shared_options, with_data
+from bench.options import data_option, set_option, shared_options, with_data
 from bench.progress import Silence
 from bench.stages import Places
 from bench.statistics import Ratio, median, median_ratio
 from bench.storage import write_text
 from bench.transfer import preprocessing_of
 from models._building import build_model
+from models._compiled import compiled
+from models._device import layout, pick_device
+from models._team import Team
 from models._trainer import Trainer, split_batches
 from reports.homework import Reference, references
 
@@ -152,14 +156,17 @@ class NotebookWay:
 
 
 class OurWay:
-    """foldbench's own loop under a configuration."""
+    """foldbench's own loop under a configuration; what it compiles lasts as long as `stack`."""
 
-    def __init__(self, model: nn.Module, split: Split, loaded: Loaded) -> None:
+    def __init__(self, model: nn.Module, split: Split, loaded: Loaded, stack: ExitStack) -> None:
         config = loaded.config
+        model.to(device=pick_device(config.train.device), memory_format=layout(config.train))
         self._trainer = Trainer(
             model,
             split,
             None,
+            network=stack.enter_context(compiled(model, config.train.compile)),
+            team=Team(),
             settings=config.train,
             preprocessing=preprocessing_of(config),
             seed=config.seed,
@@ -296,9 +303,15 @@ def span(low: float | None, high: float | None, factor: float, decimals: int) ->
 
 
 def write_page(
-    results: Sequence[Result], rounds: Sequence[Round], data: ImageSet, sizes: Sizes, model: str
+    results: Sequence[Result],
+    rounds: Sequence[Round],
+    data: ImageSet,
+    sizes: Sizes,
+    model: str,
+    overrides: Sequence[str],
 ) -> str:
-    """Return the figures as Markdown."""
+    """Return the figures as Markdown; `overrides` hold for every configuration."""
+    settings = "".join(f" --set {one}" for one in overrides)
     rows = []
     for r in results:
         rate = median(
@@ -336,7 +349,7 @@ def write_page(
         "the end; nobody trained that long here.\n\n"
         f"Machine: {facts['cpu']}, {facts['cores_usable']} usable cores; python {facts['python']}, "
         f"torch {facts['torch']}, torchvision {facts['torchvision']}.\n\n"
-        "    python -m benchmarks.notebook_training --data PATH\n"
+        f"    python -m benchmarks.notebook_training --data PATH{settings}\n"
     )
 
 
@@ -358,6 +371,7 @@ def pick_reference(configs: Sequence[Loaded]) -> Reference:
 @click.option("--quick", is_flag=True, help="A handful of images: to see that it runs.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the page and the JSON.")
 @data_option
+@set_option
 @shared_options
 def main(
     names: tuple[str, ...],
@@ -365,11 +379,13 @@ def main(
     quick: bool,
     out: Path | None,
     data: Path | None,
+    overrides: tuple[str, ...],
     places: Places,
     as_json: bool,
 ) -> None:
     """Time the notebook's way of training against each CONFIG [deep_mish fast_deep_mish]."""
-    configs = [load(name, with_data((), data)) for name in names or ("deep_mish", "fast_deep_mish")]
+    given = with_data(overrides, data)
+    configs = [load(name, given) for name in names or ("deep_mish", "fast_deep_mish")]
     reference = pick_reference(configs)
     sizes = QUICK if quick else Sizes(**({"rounds": rounds} if rounds else {}))
     images = load_data(configs[0].config.data, places.cache, Silence())
@@ -382,9 +398,11 @@ def main(
     notebook = NotebookWay(
         build_model(reference.model, {}, classes, shape), images.train, reference
     )
-    ours = {loaded.name: OurWay(fresh(loaded), images.train, loaded) for loaded in configs}
-    blocks = {NOTEBOOK: notebook.block, **{name: way.block for name, way in ours.items()}}
-    made = run_rounds(blocks, sizes, lambda text: click.echo(text, err=True))
+    with ExitStack() as stack:
+        ours = {one.name: OurWay(fresh(one), images.train, one, stack) for one in configs}
+        blocks = {NOTEBOOK: notebook.block, **{name: way.block for name, way in ours.items()}}
+        made = run_rounds(blocks, sizes, lambda text: click.echo(text, err=True))
+        ends_s = {name: way.end_s() for name, way in ours.items()}
     counted = [one for one in made if is_quiet(one, sizes)]
     if not counted:
         raise click.ClickException("no round was left alone: measure on a quieter machine")
@@ -395,9 +413,9 @@ def main(
         epochs,
         len(images.train.labels),
         median(notebook.start_s) or 0.0,
-        {name: way.end_s() for name, way in ours.items()},
+        ends_s,
     )
-    page = write_page(results, made, images, sizes, reference.title)
+    page = write_page(results, made, images, sizes, reference.title, overrides)
     stored: dict[str, Any] = {
         "environment": describe_environment(),
         "images": images.info.title,

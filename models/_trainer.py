@@ -23,8 +23,11 @@ from bench.progress import Listener
 from bench.records import Epoch, Preprocessing
 from models._augment import cut_out, flip_and_crop, normalise, toss_coins
 from models._averaging import WeightAverage
+from models._compiled import Network
+from models._device import layout
 from models._optimization import make_optimizer, make_scheduler
 from models._resume import Stateful
+from models._team import Team
 
 _PROGRESS_INTERVAL_S = 0.2
 _EVALUATION_BATCH = 500
@@ -51,7 +54,11 @@ class HeldImages:
 
 
 class Trainer:
-    """A network, what it learns from, and what changes while it does."""
+    """A network, what it learns from, and what changes while it does.
+
+    `network` is what is called to train `model`: itself, or what wraps it. Of a `team`, every
+    process has a trainer of its own on the same images.
+    """
 
     def __init__(
         self,
@@ -59,20 +66,24 @@ class Trainer:
         train: Split,
         held_out: Split | None,
         *,
+        network: Network,
+        team: Team,
         settings: TrainSection,
         preprocessing: Preprocessing,
         seed: int,
         listener: Listener,
     ) -> None:
-        self.device = pick_device(settings.device)
-        self.model = model.to(device=self.device, memory_format=_layout(settings))
+        self.model = model
+        self.device = next(model.parameters()).device
+        self._network = network
+        self.team = team
         self.train = _hold(train, preprocessing, self.device)
         self.held_out = _hold(held_out, preprocessing, self.device) if held_out else None
         self._settings = settings
         self._seed = seed
         self._listener = listener
         self._optimizer = make_optimizer(model, settings)
-        steps = _steps_per_epoch(len(self.train), settings.batch_size)
+        steps = sum(1 for _ in self._batches(torch.Generator()))
         self._scheduler = make_scheduler(self._optimizer, settings, steps)
         self._average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
         alternating = settings.augment.flip and settings.augment.alternating_flip
@@ -91,7 +102,9 @@ class Trainer:
         """Train on every image once, in an order and with changes drawn from seed and epoch."""
         homework = self._settings.protocol == "homework"
         generator = seed_epoch(self._seed, epoch)
-        batches = list(split_batches(len(self.train), self._settings.batch_size, generator))
+        if not self.team.leads:
+            torch.manual_seed(_draw(self._seed, epoch, self.team.rank))  # dropout of its own
+        batches = list(self._batches(generator))
         self.model.train()
         started = last_told = time.perf_counter()
         loss_sum = torch.zeros((), device=self.device)
@@ -105,8 +118,10 @@ class Trainer:
             now = time.perf_counter()
             if now - last_told > _PROGRESS_INTERVAL_S:
                 last_told = now
-                mean_loss = float(loss_sum) / (number if homework else seen)
-                self._tell(epoch, seen, mean_loss, int(correct), now - started)
+                part = self.team.size  # its own share stands for everybody's until the end
+                mean_loss = part * float(loss_sum) / (number if homework else seen)
+                self._tell(epoch, seen, mean_loss, part * int(correct), now - started)
+        loss_sum, correct = self.team.total(loss_sum), self.team.total(correct)
         loss_mean = float(loss_sum) / (len(batches) if homework else seen)
         duration_s = time.perf_counter() - started
         if not math.isfinite(loss_mean):
@@ -135,29 +150,36 @@ class Trainer:
     ) -> tuple[Tensor, Tensor]:
         """Make one step; return the batch's mean loss and its number of correct answers.
 
-        `indices` is (N,) int64 on the CPU: the images of the batch.
+        `indices` is (N,) int64 on the CPU: the images of the batch. Of a team, each process gets
+        its own share's part of both.
         """
-        inputs = self._augmented(indices, epoch, generator)
-        labels = self.train.labels[indices.to(self.device)]
+        inputs = self.team.share(self._augmented(indices, epoch, generator))
+        labels = self.team.share(self.train.labels[indices.to(self.device)])
         self._optimizer.zero_grad(set_to_none=True)
         with self._autocast():
-            logits = self.model(inputs)
+            logits = self._network(inputs)
         loss = nn.functional.cross_entropy(
             logits.float(), labels, label_smoothing=self._settings.label_smoothing
         )
-        loss.backward()
+        part = len(labels) / len(indices)
+        # The team takes the mean of its gradients; that of the whole batch is weighted by shares.
+        (loss * (self.team.size * part)).backward()
         self._optimizer.step()
         if self._average is not None:
             self._average.update()
         if self._settings.schedule.name != "step":
             self._scheduler.step()
-        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+        return loss.detach() * part, (logits.detach().argmax(1) == labels).sum()
 
     def finish(self, epoch: int) -> None:
         """Give the network the weights that training was for: averaged ones where it averages."""
-        if self._average is not None:
+        if self._average is not None and self.team.leads:
             with self._autocast():
                 self._average.settle(self._statistics_batches(epoch))
+
+    def _batches(self, generator: torch.Generator) -> Iterator[Tensor]:
+        size = self._settings.batch_size
+        return split_batches(len(self.train), size, generator, 2 * self.team.size)
 
     def _augmented(self, indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         """Return the images of a batch as the network is given them while it learns."""
@@ -176,7 +198,7 @@ class Trainer:
         inputs = normalise(pixels, self.train.mean, self.train.std)
         if augment.cutout:
             inputs = cut_out(inputs, augment.cutout, generator)
-        return inputs.contiguous(memory_format=_layout(self._settings))
+        return inputs.contiguous(memory_format=layout(self._settings))
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self._settings.precision == "float32":
@@ -187,13 +209,12 @@ class Trainer:
         """Yield training images as in training, in an order of their own."""
         generator = torch.Generator().manual_seed(_draw(self._seed, epoch, _STATISTICS))
         most = max(1, _STATISTICS_IMAGES // self._settings.batch_size)
-        batches = split_batches(len(self.train), self._settings.batch_size, generator)
-        for indices in islice(batches, most):
+        for indices in islice(self._batches(generator), most):
             yield self._augmented(indices, epoch, generator)
 
     def _validate(self, epoch: int) -> float | None:
         """Return the share of held-out images that are classified correctly as they are."""
-        if self.held_out is None:
+        if self.held_out is None or not self.team.leads:
             return None
         if self._average is None:
             return self._score(self.held_out)
@@ -207,7 +228,7 @@ class Trainer:
             for start in range(0, len(split), _EVALUATION_BATCH):
                 part = slice(start, start + _EVALUATION_BATCH)
                 inputs = normalise(split.images[part], split.mean, split.std)
-                logits = self.model(inputs.contiguous(memory_format=_layout(self._settings)))
+                logits = self.model(inputs.contiguous(memory_format=layout(self._settings)))
                 correct += int((logits.argmax(1) == split.labels[part]).sum())
         return correct / len(split)
 
@@ -233,32 +254,18 @@ def seed_epoch(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(value)
 
 
-def split_batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def split_batches(
+    count: int, size: int, generator: torch.Generator, least: int = 2
+) -> Iterator[Tensor]:
     """Yield every index from 0 to `count` - 1 once, shuffled, in batches of `size`.
 
-    The last batch may be smaller. One image alone joins the batch before it, since BatchNorm cannot
-    train on a single value.
+    The last batch may be smaller. One of fewer than `least` images joins the batch before it, since
+    BatchNorm cannot train on a single value.
     """
     batches = list(torch.randperm(count, generator=generator).split(size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
+    if len(batches) > 1 and len(batches[-1]) < least:
         batches[-2:] = [torch.cat(batches[-2:])]
     yield from batches
-
-
-def pick_device(asked: str) -> torch.device:
-    """Return the device for ``auto``, ``cpu`` or ``cuda``; raise TrainingError without a GPU."""
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(
-            "train.device is cuda, but torch sees no CUDA device here: "
-            "set train.device to auto or cpu, or check the driver with nvidia-smi"
-        )
-    if asked == "auto":
-        asked = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(asked)
-
-
-def _layout(settings: TrainSection) -> torch.memory_format:
-    return torch.channels_last if settings.channels_last else torch.contiguous_format
 
 
 def _hold(split: Split, preprocessing: Preprocessing, device: torch.device) -> HeldImages:
@@ -268,8 +275,3 @@ def _hold(split: Split, preprocessing: Preprocessing, device: torch.device) -> H
         mean=torch.tensor(preprocessing.mean, device=device)[:, None, None],
         std=torch.tensor(preprocessing.std, device=device)[:, None, None],
     )
-
-
-def _steps_per_epoch(count: int, size: int) -> int:
-    whole, rest = divmod(count, size)
-    return max(1, whole + (rest > 1))

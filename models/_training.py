@@ -10,7 +10,10 @@ from bench.errors import TrainingError, one_line
 from bench.progress import Listener
 from bench.records import Epoch, Preprocessing
 from models._building import start_as_identity
+from models._compiled import compiled
+from models._device import layout, pick_device
 from models._resume import Resume, restore_state, save_state
+from models._team import Team
 from models._trainer import Trainer
 
 
@@ -25,25 +28,44 @@ def train_model(
     resume: Resume | None,
     listener: Listener,
     after_epoch: Callable[[Epoch], None] | None = None,
+    team: Team | None = None,
 ) -> tuple[Epoch, ...]:
     """Train `model` in place, from the state at `resume.path` where there is one.
 
     Return one record an epoch, those before the interruption included. The state is written after
     every epoch, nowhere without `resume`. `after_epoch` hears of every epoch that was run here;
-    what it raises ends the training. Raises TrainingError when the loss is no longer finite or the
-    device is missing, RunError when the state cannot be read or written.
+    what it raises ends the training. Of a `team`, every process calls this with the same
+    arguments; the one that leads writes the state. Raises TrainingError when the loss is no longer
+    finite or the device is missing, RunError when the state cannot be read or written.
     """
     if settings.initial_weights == "dirac":
         start_as_identity(model)
-    trainer = Trainer(
-        model,
-        train,
-        held_out,
-        settings=settings,
-        preprocessing=preprocessing,
-        seed=seed,
-        listener=listener,
-    )
+    model.to(device=pick_device(settings.device), memory_format=layout(settings))
+    team = team or Team()
+    with compiled(team.wrap(model), settings.compile) as network:
+        trainer = Trainer(
+            model,
+            train,
+            held_out,
+            network=network,
+            team=team,
+            settings=settings,
+            preprocessing=preprocessing,
+            seed=seed,
+            listener=listener,
+        )
+        history = _train(trainer, settings, resume, listener, after_epoch)
+    return tuple(history)
+
+
+def _train(
+    trainer: Trainer,
+    settings: TrainSection,
+    resume: Resume | None,
+    listener: Listener,
+    after_epoch: Callable[[Epoch], None] | None,
+) -> list[Epoch]:
+    """Run the epochs that are left, keep the state after each, and settle the weights."""
     images = len(trainer.train)
     history = list(restore_state(resume, trainer.parts(), trainer.device) if resume else ())
     if history and resume:
@@ -52,7 +74,7 @@ def train_model(
     listener.advance(len(history) * images)
     for number in range(len(history) + 1, settings.epochs + 1):
         history.append(_run_epoch(trainer, settings, number))
-        if resume:
+        if resume and trainer.team.leads:
             save_state(resume, trainer.parts(), history)
         listener.advance(number * images)
         listener.note(_epoch_text(history[-1], settings.epochs))
@@ -60,7 +82,7 @@ def train_model(
             after_epoch(history[-1])
     trainer.finish(settings.epochs)
     listener.end()
-    return tuple(history)
+    return history
 
 
 def _run_epoch(trainer: Trainer, settings: TrainSection, number: int) -> Epoch:

@@ -74,6 +74,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         PLAIN | {"bench.statistics", "bench.advice_rule", "bench.scenarios"},
         set(),
     ),
+    "bench.torchrun": (GROUND, set()),
     "bench.interference": (GROUND, set()),
     "bench.scenarios": (PLAIN | {"bench.interference", "bench.records_scenarios"}, set()),
     "bench.loadgen": (
@@ -110,7 +111,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         {"torch", "onnxruntime", "openvino"},
     ),
     "models": (
-        PLAIN | {"models", "bench.registry", "bench.datasets"},
+        PLAIN | {"models", "bench.registry", "bench.datasets", "bench.torchrun"},
         {"torch", "torchvision", "timm"},
     ),
     "exporters": (

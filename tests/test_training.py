@@ -23,9 +23,10 @@ from bench.progress import Silence
 from bench.records import Epoch, Preprocessing
 from bench.stages import Places, train
 from models._augment import flip_and_crop, normalise
+from models._device import pick_device
 from models._optimization import one_cycle_factor
 from models._resume import Resume
-from models._trainer import pick_device, seed_epoch, split_batches
+from models._trainer import seed_epoch, split_batches
 from models._training import train_model
 from tests.conftest import QUICK
 
