@@ -1,5 +1,6 @@
 """Training with compiled code: Mish alone, or the whole network."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -107,6 +108,8 @@ def _mish_backward(gradient: Tensor, x: Tensor) -> Tensor:
 
 
 def _require_compiler(what: Compiled, device: torch.device) -> None:
+    # It warns of a CUDA toolkit without a GPU, which nobody here asked for.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     try:
         _kernel(_mish)(torch.zeros(64, device=device))
     except Exception as error:  # torch has many kinds for a compiler that is missing or broken

@@ -53,7 +53,10 @@ def test_make_help_names_every_target() -> None:
     assert re.findall(r"^  make (\w+): ", shown.stdout, re.MULTILINE) == phony.split()
 
 
-@pytest.mark.parametrize("command", commands("bench"))
+@pytest.mark.parametrize(
+    "command",
+    [*commands("bench"), *(line.partition(" -m ")[2] for line in commands("torchrun"))],
+)
 def test_every_bench_command_is_one_that_the_command_line_takes(command: str) -> None:
     _, *arguments = shlex.split(command)
     context = cli.make_context("bench", list(arguments))
