@@ -32,7 +32,11 @@ setup(
         "models",
         "reports",
     ],
-    package_data={"configs": ["*.yaml"], "reports": ["homework.json", "templates/*"]},
+    package_data={
+        "bench": ["kernels/*.c"],
+        "configs": ["*.yaml"],
+        "reports": ["homework.json", "templates/*"],
+    },
     install_requires=[
         "torch>=2.11",
         "torchvision>=0.26",

@@ -1,12 +1,14 @@
 """Files that are for one kind of machine alone, and how a file says that it is one.
 
 A graph that onnxruntime has optimised for a processor holds weights in that processor's layout and
-operators of that version of onnxruntime. It says so in its metadata, so that it is run as it is and
-nowhere else.
+operators of that version of onnxruntime; one with operators of foldbench's own needs them compiled
+for that processor. A file says so in its metadata, so that it is run as it is to be and nowhere
+else.
 """
 
 import io
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,36 +19,50 @@ from bench.host import describe_cpu
 HOST = "foldbench.host"
 """Metadata key: the processor and the onnxruntime that the file is for."""
 OPTIMIZATION = "foldbench.graph_optimization"
-"""Metadata key: ``disabled`` for a graph that has to be run as it is."""
+DISABLED = "disabled"
+"""Metadata key and its value for a graph that has to be run as it is."""
+OPERATORS = "foldbench.operators"
+OWN = "own"
+"""Metadata key and its value for a graph with operators of `bench.own_operators`."""
 
 _METADATA_FIELD = 14  # of ModelProto in onnx.proto
 _KEY_FIELD, _VALUE_FIELD = 1, 2  # of StringStringEntryProto
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 
 
+@dataclass(frozen=True)
+class HowToRun:
+    """What an .onnx file needs of the runtime."""
+
+    optimised: bool = False
+    """To be run without any further graph optimisation."""
+    own_operators: bool = False
+    """To be run with `bench.own_operators`."""
+
+
 def host_facts(onnxruntime_version: str) -> dict[str, str]:
     """Return the metadata of a file that is for this machine and this onnxruntime."""
-    return {HOST: _describe(onnxruntime_version), OPTIMIZATION: "disabled"}
+    return {HOST: _describe(onnxruntime_version)}
 
 
-def is_ready_made(file: Path | bytes, onnxruntime_version: str) -> bool:
-    """Return whether the .onnx `file` is to be run without any further graph optimisation.
+def how_to_run(file: Path | bytes, onnxruntime_version: str) -> HowToRun:
+    """Return what the .onnx `file` says of how it is to be run.
 
-    A file that cannot be read is not, and the runtime will have its words about it. Raises
+    One that cannot be read says nothing, and the runtime will have its words about it. Raises
     BackendError when it was made for another processor or another onnxruntime.
     """
     try:
         with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as stream:
             facts = read_metadata(stream)
     except OSError:
-        return False
+        return HowToRun()
     made_for, here = facts.get(HOST), _describe(onnxruntime_version)
     if made_for not in (None, here):
         raise BackendError(
-            f"the file was optimised for {made_for}, and this is {here}: "
+            f"the file was made for {made_for}, and this is {here}: "
             "export it here (bench export --target host), or use the one for any CPU"
         )
-    return facts.get(OPTIMIZATION) == "disabled"
+    return HowToRun(facts.get(OPTIMIZATION) == DISABLED, facts.get(OPERATORS) == OWN)
 
 
 def read_metadata(stream: BinaryIO) -> Mapping[str, str]:

@@ -20,9 +20,10 @@ import torch
 from torch import nn
 
 import bench
+from bench import own_operators
 from bench.accuracy import measure_agreement
 from bench.errors import ExportError, one_line
-from bench.host_files import HOST, OPTIMIZATION, host_facts
+from bench.host_files import HOST, OPERATORS, OPTIMIZATION, host_facts
 from bench.records import (
     Artifact,
     Checkpoint,
@@ -42,6 +43,8 @@ Floats = npt.NDArray[np.float32]
 
 EXPORTER = "torch.onnx.export(dynamo=True)"
 _TRACED_BATCH = 2
+_OF_PASSES = (HOST, OPTIMIZATION, OPERATORS)
+"""Metadata that passes write."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def hash_inputs(checkpoint: Checkpoint, images: Floats, options: ExportOptions) 
             "options": asdict(options),
             "passes": {n: file_sha256(Path(str(PASSES.load(n).__file__))) for n in options.passes},
             "versions": _versions(),
-            "host": host_facts(onnxruntime.__version__) if options.target == "host" else None,
+            "host": _host() if options.target == "host" else None,
         }
     )
 
@@ -203,6 +206,10 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _host() -> dict[str, str]:
+    return {**host_facts(onnxruntime.__version__), "operators": own_operators.identity()}
+
+
 def _versions() -> dict[str, str]:
     return {"torch": torch.__version__, "onnx": onnx.__version__, "foldbench": bench.__version__}
 
@@ -230,7 +237,7 @@ def _describe(model: onnx.ModelProto, checkpoint: Checkpoint, variant: Variant) 
         "classes": json.dumps(checkpoint.classes),
         "preprocessing": checkpoint.preprocessing.model_dump_json(),
     }
-    kept = {p.key: p.value for p in model.metadata_props if p.key in (HOST, OPTIMIZATION)}
+    kept = {p.key: p.value for p in model.metadata_props if p.key in _OF_PASSES}
     del model.metadata_props[:]
     for key, value in kept.items():
         model.metadata_props.add(key=key, value=value)

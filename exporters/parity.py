@@ -14,8 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from bench import own_operators
 from bench.errors import ExportError, one_line
-from bench.host_files import is_ready_made
+from bench.host_files import how_to_run
 from bench.records import Parity, ParityCase
 
 Floats = npt.NDArray[np.float32]
@@ -110,8 +111,11 @@ def open_session(onnx_bytes: bytes) -> Any:
 
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _SILENT
-    if is_ready_made(onnx_bytes, onnxruntime.__version__):
+    how = how_to_run(onnx_bytes, onnxruntime.__version__)
+    if how.optimised:
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if how.own_operators:
+        settings.register_custom_ops_library(str(own_operators.library()))
     return onnxruntime.InferenceSession(onnx_bytes, settings, providers=["CPUExecutionProvider"])
 
 

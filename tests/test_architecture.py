@@ -85,6 +85,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.gpu": (GROUND, set()),
     "bench.libraries": (GROUND, set()),
     "bench.host_files": (GROUND | {"bench.host", "bench.environment"}, set()),
+    "bench.own_operators": (GROUND | {"bench.host", "bench.storage"}, set()),
     "bench.targets": (GROUND | RECORDS, set()),
     "bench.environment": (GROUND | {"bench.host", "bench.gpu"}, set()),
     "bench.clocks": (GROUND | {"bench.host", "bench.gpu", "bench.records"}, set()),
@@ -107,7 +108,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.preprocessing": (PLAIN, set()),
     "bench.datasets": (PLAIN | {"bench.datasets"}, {"torchvision", "sklearn"}),
     "bench.backends": (
-        PLAIN | {"bench.backends", "bench.host_files"},
+        PLAIN | {"bench.backends", "bench.host_files", "bench.own_operators"},
         {"torch", "onnxruntime", "openvino"},
     ),
     "models": (
@@ -115,7 +116,9 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         {"torch", "torchvision", "timm"},
     ),
     "exporters": (
-        PLAIN | {"exporters", "bench.registry", "bench.accuracy", "bench.host_files"},
+        PLAIN
+        | {"exporters", "bench.registry", "bench.accuracy"}
+        | {"bench.host_files", "bench.own_operators"},
         {"torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir"},
     ),
     "reports": (

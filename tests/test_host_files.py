@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
-from bench.host_files import host_facts, is_ready_made, read_metadata
+from bench.host_files import HowToRun, host_facts, how_to_run, read_metadata
 
 
 def model_with(facts: dict[str, str]) -> bytes:
@@ -32,8 +32,12 @@ def test_anything_else_has_no_metadata_or_some_text(content: bytes) -> None:
     assert all(isinstance(text, str) for pair in facts.items() for text in pair)
 
 
-def test_a_file_made_here_is_run_as_it_is_and_others_are_not(tmp_path: Path) -> None:
-    assert is_ready_made(model_with(host_facts("1.2.3")), "1.2.3")
-    assert not is_ready_made(model_with({"foldbench.host": host_facts("1")["foldbench.host"]}), "1")
-    assert not is_ready_made(model_with({}), "1.2.3")
-    assert not is_ready_made(tmp_path / "nothing.onnx", "1.2.3")
+def test_a_file_says_how_it_is_to_be_run(tmp_path: Path) -> None:
+    here = host_facts("1.2.3")
+    optimised = {**here, "foldbench.graph_optimization": "disabled"}
+    assert how_to_run(model_with(here), "1.2.3") == HowToRun()
+    assert how_to_run(model_with(optimised), "1.2.3") == HowToRun(optimised=True)
+    own = {**here, "foldbench.operators": "own"}
+    assert how_to_run(model_with(own), "1.2.3") == HowToRun(own_operators=True)
+    assert how_to_run(model_with({}), "1.2.3") == HowToRun()
+    assert how_to_run(tmp_path / "nothing.onnx", "1.2.3") == HowToRun()

@@ -37,7 +37,7 @@ def test_the_wheel_holds_every_module_the_configs_and_the_homeworks_figures(whee
     expected = {
         p.relative_to(ROOT).as_posix()
         for package in PACKAGES
-        for pattern in ("*.py", "*.yaml", "*.json", "templates/*")
+        for pattern in ("*.py", "*.yaml", "*.json", "*.c", "templates/*")
         for p in (ROOT / package).rglob(pattern)
     }
     assert held == expected

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import onnxruntime
 
+from bench import own_operators
 from bench.backends import NO_OPTIONS, Floats, Format, Options, Session, Source
 from bench.backends._ort_graph import CudaGraphSession
 from bench.backends._ort_options import OrtSettings, how_to_install, read_settings
@@ -18,7 +19,7 @@ from bench.backends._ort_placement import RECORD_PLACEMENT, check_nodes
 from bench.backends._ort_profile import read_profile
 from bench.backends._ort_ways import MicroSession, TunedSession
 from bench.errors import BackendError, one_line
-from bench.host_files import is_ready_made
+from bench.host_files import OPERATORS, OWN, how_to_run
 from bench.records import Device
 from bench.records_profile import OperatorTime
 from bench.records_quantization import PRECISION
@@ -121,6 +122,8 @@ def describe(session: Any, settings: OrtSettings) -> str:
         f"arena {'on' if used.enable_cpu_mem_arena else 'off'}",
         *settings.said,
     ]
+    if session.get_modelmeta().custom_metadata_map.get(OPERATORS) == OWN:
+        said.append("operators of foldbench's own")
     if settings.provider != _PROVIDERS["cpu"]:
         said.append(check_nodes(session, settings.provider))
     else:
@@ -210,13 +213,15 @@ def _open_session(
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.execution_mode = _SEQUENTIAL
-    ready_made = is_ready_made(source.path, onnxruntime.__version__)
-    if ready_made and wanted.provider != _PROVIDERS["cpu"]:
+    how = how_to_run(source.path, onnxruntime.__version__)
+    if (how.optimised or how.own_operators) and wanted.provider != _PROVIDERS["cpu"]:
         raise BackendError(
             f"the file is for this machine's CPU alone, not for {wanted.provider}: "
             "export it for that (bench export --target)"
         )
-    settings.graph_optimization_level = _NONE if ready_made else _HIGH
+    settings.graph_optimization_level = _NONE if how.optimised else _HIGH
+    if how.own_operators:
+        settings.register_custom_ops_library(str(own_operators.library()))
     settings.log_severity_level = _SILENT
     settings.add_session_config_entry(*RECORD_PLACEMENT)
     if not wanted.spinning:

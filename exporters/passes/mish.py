@@ -20,25 +20,14 @@ import onnx_ir as ir
 from onnx import ModelProto
 
 from bench.records import PassReport
-from exporters.passes._graph import (
-    Log,
-    RefusedError,
-    add_constant,
-    is_op,
-    is_used_outside,
-    made_by,
-    opset_of,
-    rewrite,
-    scalar_of,
-)
+from exporters.passes._graph import Log, RefusedError, add_constant, opset_of, rewrite
+from exporters.passes._mish import Mish, check, match
 
 ERROR_BOUND = 5e-7
 TARGETS = ("cpu", "host")
 HOST_SPECIFIC = False
 
 _MEASURED = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
-_LEAST_THRESHOLD = 15.0
-"""Above it tanh(x) and tanh(softplus(x)) are the same number, also in float64."""
 _LEAST_OPSET = 7
 """From which on operators broadcast as they do now."""
 
@@ -53,15 +42,17 @@ def _edit(model: ir.Model, log: Log) -> None:
     constants: dict[ir.DataType, tuple[ir.Value, ir.Value]] = {}
     for node in list(model.graph.all_nodes()):
         try:
-            found = _match(node)
+            found = match(node)
             if found is None:
                 continue
-            _check(found, opset_of(model))
+            dtype = check(found, _MEASURED)
+            if opset_of(model) < _LEAST_OPSET:
+                raise RefusedError(
+                    f"opset {opset_of(model)}, the form needs {_LEAST_OPSET} or newer"
+                )
         except RefusedError as refusal:
             log.left[str(refusal)] += 1
             continue
-        dtype = found.x.dtype
-        assert dtype is not None  # _check has refused the others
         if dtype not in constants:
             numbers = (np.array(n, dtype.numpy()) for n in (1, 2))
             one, two = (add_constant(model.graph, f"mish_{int(n)}", n) for n in numbers)
@@ -70,114 +61,7 @@ def _edit(model: ir.Model, log: Log) -> None:
         log.done += 1
 
 
-class _Mish:
-    """A Mish in the graph: its input, and its nodes, the one that gives its result first.
-
-    Casts of its constants to the type of a value within it belong to it.
-    """
-
-    def __init__(self, x: ir.Value, *nodes: ir.Node) -> None:
-        self.x = x
-        uses = (use for node in nodes[1:] for value in node.outputs for use in value.uses())
-        casts = [use.node for use in uses if is_op(use.node, "CastLike") and use.idx == 1]
-        own = [cast for cast in casts if not is_used_outside(cast.outputs[0], nodes)]
-        self.nodes = tuple(dict.fromkeys((*nodes, *own)))
-
-
-def _match(node: ir.Node) -> _Mish | None:
-    """Return the Mish whose result `node` gives; raise RefusedError for one of another shape."""
-    if is_op(node, "Mish"):
-        return _Mish(_given(node, 0), node)
-    if not is_op(node, "Mul"):
-        return None
-    for x, other in (node.inputs, reversed(node.inputs)):
-        tanh = made_by(other, "Tanh")
-        if tanh is None or x is None:
-            continue
-        inner = _match_softplus(_given(tanh, 0), x)
-        if inner is not None:
-            return _Mish(x, node, tanh, *inner)
-    return None
-
-
-def _match_softplus(value: ir.Value, x: ir.Value) -> list[ir.Node] | None:
-    """Return the nodes that make `value` = softplus(x), the last one first."""
-    value, ones = _without_ones(value)
-    node = value.producer()
-    if is_op(node, "Softplus"):
-        given, more = _without_ones(_given(node, 0))
-        return [*ones, node, *more] if given is x else None
-    if is_op(node, "Log"):
-        inner = _match_log(_given(node, 0), x)
-        return [*ones, node, *inner] if inner else None
-    if is_op(node, "Where"):
-        inner = _match_where(node, x)
-        return [*ones, node, *inner] if inner else None
-    if is_op(node, "Div") and made_by(node.inputs[0], "Softplus"):
-        beta = scalar_of(node.inputs[1])
-        raise RefusedError(f"its softplus has a beta of {'its own' if beta is None else beta}")
-    return None
-
-
-def _match_log(value: ir.Value, x: ir.Value) -> list[ir.Node] | None:
-    """Return the nodes that make `value` = 1 + e^x."""
-    add = made_by(value, "Add")
-    for one, other in (add.inputs, reversed(add.inputs)) if add else ():
-        exp = made_by(other, "Exp")
-        if add and exp and exp.inputs[0] is x and scalar_of(one) == 1.0:
-            return [add, exp]
-    return None
-
-
-def _match_where(node: ir.Node, x: ir.Value) -> list[ir.Node] | None:
-    """Return the nodes besides `node` that make x above a threshold, and softplus(x) below."""
-    inner = _match_softplus(_given(node, 2), x)
-    compare = made_by(node.inputs[0], "Greater", "GreaterOrEqual")
-    if inner is None or compare is None or node.inputs[1] is not x:
-        return None
-    given, ones = _without_ones(_given(compare, 0))
-    threshold = scalar_of(compare.inputs[1])
-    if given is not x or threshold is None:
-        return None
-    if threshold < _LEAST_THRESHOLD:
-        raise RefusedError(
-            f"its softplus is x itself from {threshold:g} on, which is not Mish below "
-            f"{_LEAST_THRESHOLD:g}"
-        )
-    return [compare, *ones, *inner]
-
-
-def _without_ones(value: ir.Value) -> tuple[ir.Value, list[ir.Node]]:
-    """Return what `value` is multiplied from or divided by 1, and the nodes that do so."""
-    node = made_by(value, "Mul", "Div")
-    if node is None or scalar_of(node.inputs[1]) != 1.0:
-        return value, []
-    inner, more = _without_ones(_given(node, 0))
-    return inner, [node, *more]
-
-
-def _given(node: ir.Node, index: int) -> ir.Value:
-    """Return an input that the operator must have."""
-    value = node.inputs[index]
-    if value is None:
-        raise RefusedError(f"{node.op_type} lacks an input")
-    return value
-
-
-def _check(found: _Mish, opset: int) -> None:
-    """Raise RefusedError where the form is not known to hold or would not remove anything."""
-    dtype = found.x.dtype
-    if dtype not in _MEASURED:
-        shown = "unknown type" if dtype is None else dtype.name.lower()
-        raise RefusedError(f"{shown}, the form is for float32 and float64")
-    if opset < _LEAST_OPSET:
-        raise RefusedError(f"opset {opset}, the form needs {_LEAST_OPSET} or newer")
-    for node in found.nodes[1:]:
-        if any(is_used_outside(value, found.nodes) for value in node.outputs):
-            raise RefusedError(f"its {node.op_type} is used by another operator too")
-
-
-def _replace(found: _Mish, one: ir.Value, two: ir.Value) -> None:
+def _replace(found: Mish, one: ir.Value, two: ir.Value) -> None:
     last = found.nodes[0]
     tape = ir.tape.Tape()
     e = tape.op("Exp", [found.x])

@@ -20,7 +20,8 @@ import onnx_ir as ir
 import onnxruntime
 from onnx import ModelProto
 
-from bench.host_files import HOST, host_facts
+from bench import own_operators
+from bench.host_files import DISABLED, OPERATORS, OPTIMIZATION, host_facts
 from bench.records import PassReport
 from exporters.passes._graph import array_of
 
@@ -39,6 +40,7 @@ _ELEMENTWISE = {
         *("Softplus", "Softsign", "Sqrt", "Sub", "Swish", "Tanh", "ThresholdedRelu"),
     ),
     _MICROSOFT: ("FastGelu", "Gelu", "QuickGelu"),
+    own_operators.DOMAIN: (own_operators.MISH,),
 }
 _RANK = 4
 """Of what is reordered: (N, C, H, W)."""
@@ -56,13 +58,14 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
     """
     copy = ModelProto()
     copy.CopyFrom(model)
-    if any(entry.key == HOST for entry in model.metadata_props):
-        return copy, _report(0, "the file is for one machine already")
+    if any(entry.key == OPTIMIZATION for entry in model.metadata_props):
+        return copy, _report(0, "the graph is optimised already")
     optimised = _optimise(model)
     removed = sum(_strip(optimised, region) for region in _find_regions(optimised))
     if not removed:
         return copy, _report(0, "no reordering that could be left out")
     optimised.metadata_props.update(host_facts(onnxruntime.__version__))
+    optimised.metadata_props[OPTIMIZATION] = DISABLED
     left = sum(node.op_type.startswith("Reorder") for node in optimised.graph)
     return ir.to_proto(optimised), _report(
         removed, f"{removed} reorderings left out, {left} kept; for this machine alone"
@@ -77,6 +80,8 @@ def _optimise(model: ModelProto) -> ir.Model:
     """Return the graph that onnxruntime makes of `model` for this processor."""
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _SILENT
+    if any(entry.key == OPERATORS for entry in model.metadata_props):
+        settings.register_custom_ops_library(str(own_operators.library()))
     with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
         path = Path(folder) / "optimised.onnx"
         settings.optimized_model_filepath = str(path)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from bench.backends import Source, ort
 from bench.errors import BackendError
-from bench.host_files import HOST, OPTIMIZATION, is_ready_made, read_metadata
+from bench.host_files import HOST, OPTIMIZATION, HowToRun, how_to_run, read_metadata
 from exporters.export import ExportOptions, to_onnx
 from exporters.parity import open_session
 from exporters.passes import mish
@@ -140,7 +140,7 @@ def test_another_processor_or_onnxruntime_refuses_it(host_file: Path, was: str, 
     (entry,) = (p for p in model.metadata_props if p.key == HOST)
     entry.value = entry.value.replace(was, now, 1)
     onnx.save(model, host_file)
-    with pytest.raises(BackendError, match="the file was optimised for .*, and this is ") as caught:
+    with pytest.raises(BackendError, match="the file was made for .*, and this is ") as caught:
         ort.open(source(host_file), device="cpu", threads=1)
     assert "\n" not in str(caught.value)
 
@@ -155,6 +155,6 @@ def test_it_is_for_the_cpu_alone(host_file: Path, monkeypatch: pytest.MonkeyPatc
 def test_other_files_are_optimised_by_the_runtime(tmp_path: Path) -> None:
     path = tmp_path / "any.onnx"
     onnx.save(exported(STRIPPED["one after the other"][0]), path)
-    assert not is_ready_made(path, ort.onnxruntime.__version__)
+    assert how_to_run(path, ort.onnxruntime.__version__) == HowToRun()
     with ort.open(source(path), device="cpu", threads=1) as session:
         assert "graph optimisation all" in session.runtime

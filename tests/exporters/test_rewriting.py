@@ -26,7 +26,12 @@ from exporters.rewriting import apply_passes, choose_passes
         (["default"], "cpu", False, ("strip_metadata", "mish")),
         (["default"], "cuda", True, ("strip_metadata", "fold_batchnorm")),
         (["default"], "tensorrt", True, ("strip_metadata", "fold_batchnorm")),
-        (["default"], "host", True, ("strip_metadata", "fold_batchnorm", "mish", "nchwc_strip")),
+        (
+            ["default"],
+            "host",
+            True,
+            ("strip_metadata", "fold_batchnorm", "mish", "mish_kernel", "nchwc_strip"),
+        ),
         (["none"], "cpu", True, ("strip_metadata",)),
         ([], "cpu", True, ("strip_metadata",)),
         (["mish"], "cuda", True, ("strip_metadata", "mish")),

@@ -1,0 +1,222 @@
+/* Mish in one pass over memory, as an operator of onnxruntime: domain foldbench, name Mish.
+ *
+ * onnxruntime has no such operator on a CPU; its own operators take six passes. Elements are treated
+ * alike, so that their order (NCHW, or channels in blocks) does not matter.
+ *
+ * onnxruntime's C interface only ever grows at its end, so the few of its functions that are needed
+ * are named here by their places, without its header, which does not come with its Python package.
+ */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define API_VERSION 18
+
+enum { /* places in struct OrtApi */
+    CREATE_CUSTOM_OP_DOMAIN = 26,
+    CUSTOM_OP_DOMAIN_ADD = 27,
+    ADD_CUSTOM_OP_DOMAIN = 28,
+    GET_TENSOR_MUTABLE_DATA = 51,
+    GET_DIMENSIONS_COUNT = 61,
+    GET_DIMENSIONS = 62,
+    GET_TENSOR_TYPE_AND_SHAPE = 65,
+    KERNEL_CONTEXT_GET_INPUT = 90,
+    KERNEL_CONTEXT_GET_OUTPUT = 91,
+    RELEASE_TENSOR_TYPE_AND_SHAPE_INFO = 99,
+    KERNEL_CONTEXT_PARALLEL_FOR = 274,
+};
+
+enum { FLOAT32 = 1, REQUIRED = 0, DEFAULT_MEMORY = 0, MOST_DIMENSIONS = 16, CHUNK = 8192 };
+
+typedef void *Status; /* NULL: no error; others are the caller's */
+typedef const void *const *Api;
+typedef struct {
+    Api (*get_api)(uint32_t version);
+    const char *(*get_version)(void);
+} ApiBase;
+
+/* struct OrtCustomOp as of API_VERSION */
+typedef struct Operator Operator;
+struct Operator {
+    uint32_t version;
+    void *(*create)(const Operator *, Api, const void *info);
+    const char *(*name)(const Operator *);
+    const char *(*provider)(const Operator *);
+    int (*input_type)(const Operator *, size_t);
+    size_t (*input_count)(const Operator *);
+    int (*output_type)(const Operator *, size_t);
+    size_t (*output_count)(const Operator *);
+    void (*compute)(void *kernel, void *context);
+    void (*destroy)(void *kernel);
+    int (*input_kind)(const Operator *, size_t);
+    int (*output_kind)(const Operator *, size_t);
+    int (*input_memory)(const Operator *, size_t);
+    int (*variadic[4])(const Operator *);
+    Status (*create_v2)(const Operator *, Api, const void *info, void **kernel);
+    Status (*compute_v2)(void *kernel, void *context);
+    Status (*infer_shape)(const Operator *, void *context);
+    int (*first_opset)(const Operator *);
+    int (*last_opset)(const Operator *);
+    size_t (*may_be_in_place)(int **inputs, int **outputs);
+    void (*release_in_place)(int *inputs, int *outputs);
+    size_t (*aliases)(int **inputs, int **outputs);
+    void (*release_aliases)(int *inputs, int *outputs);
+};
+
+/* mish(x) = x n / (n + 2), n = e (e + 2), e = exp(x): x tanh(ln(1 + e)) with tanh(ln u) =
+ * (u^2 - 1) / (u^2 + 1). From x = 20 on the quotient is 1 in float32, below -88 it is 0.
+ * exp as in Cephes (S. Moshier, expf): 2^k times a polynomial in what is left of x. */
+static inline float mish(float x)
+{
+    float t = x < 20.0f ? x : 20.0f;
+    t = t > -88.0f ? t : -88.0f;
+    float shifted = t * 1.44269504088896341f + 12582912.0f; /* 1.5 * 2^23: rounds to whole numbers */
+    float k = shifted - 12582912.0f;
+    float r = t - k * 0.693359375f;
+    r = r + k * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    int32_t exponent = ((int32_t)k + 127) << 23;
+    float power;
+    memcpy(&power, &exponent, sizeof power);
+    float e = p * power;
+    float n = e * (e + 2.0f);
+    return x * (n / (n + 2.0f));
+}
+
+typedef struct {
+    const float *x;
+    float *y;
+    size_t count;
+} Work;
+
+static void run_chunk(void *data, size_t index)
+{
+    const Work *work = data;
+    size_t start = index * CHUNK;
+    size_t end = start + CHUNK < work->count ? start + CHUNK : work->count;
+    const float *x = work->x;
+    float *y = work->y;
+    for (size_t i = start; i < end; i++)
+        y[i] = mish(x[i]);
+}
+
+#define CALL(api, place, type) ((type)(uintptr_t)(api)[place])
+#define TRY(call)                  \
+    do {                           \
+        Status status = (call);    \
+        if (status) return status; \
+    } while (0)
+
+static Status read_shape(Api api, const void *value, int64_t *sizes, size_t *rank, size_t *count)
+{
+    void *info = NULL;
+    TRY(CALL(api, GET_TENSOR_TYPE_AND_SHAPE, Status(*)(const void *, void **))(value, &info));
+    Status status = CALL(api, GET_DIMENSIONS_COUNT, Status(*)(const void *, size_t *))(info, rank);
+    if (!status && *rank <= MOST_DIMENSIONS)
+        status = CALL(api, GET_DIMENSIONS, Status(*)(const void *, int64_t *, size_t))(
+            info, sizes, *rank);
+    CALL(api, RELEASE_TENSOR_TYPE_AND_SHAPE_INFO, void (*)(void *))(info);
+    *count = 1;
+    for (size_t i = 0; !status && i < *rank; i++)
+        *count *= (size_t)sizes[i];
+    return status;
+}
+
+static Status compute(void *kernel, void *context)
+{
+    Api api = kernel;
+    const void *x = NULL;
+    void *y = NULL;
+    int64_t sizes[MOST_DIMENSIONS];
+    size_t rank = 0, count = 0;
+    Work work;
+    TRY(CALL(api, KERNEL_CONTEXT_GET_INPUT, Status(*)(const void *, size_t, const void **))(
+        context, 0, &x));
+    TRY(read_shape(api, x, sizes, &rank, &count));
+    TRY(CALL(api, KERNEL_CONTEXT_GET_OUTPUT,
+             Status(*)(void *, size_t, const int64_t *, size_t, void **))(
+        context, 0, sizes, rank, &y));
+    TRY(CALL(api, GET_TENSOR_MUTABLE_DATA, Status(*)(void *, void **))((void *)x, (void **)&work.x));
+    TRY(CALL(api, GET_TENSOR_MUTABLE_DATA, Status(*)(void *, void **))(y, (void **)&work.y));
+    work.count = count;
+    size_t chunks = (count + CHUNK - 1) / CHUNK;
+    if (chunks == 1) {
+        run_chunk(&work, 0);
+        return NULL;
+    }
+    return CALL(api, KERNEL_CONTEXT_PARALLEL_FOR,
+                Status(*)(const void *, void (*)(void *, size_t), size_t, size_t, void *))(
+        context, run_chunk, chunks, 0, &work);
+}
+
+static Status create(const Operator *op, Api api, const void *info, void **kernel)
+{
+    (void)op, (void)info;
+    *kernel = (void *)api;
+    return NULL;
+}
+
+static void destroy(void *kernel) { (void)kernel; }
+static const char *name(const Operator *op) { return (void)op, "Mish"; }
+static const char *provider(const Operator *op) { return (void)op, NULL; }
+static int type(const Operator *op, size_t i) { return (void)op, (void)i, FLOAT32; }
+static size_t one(const Operator *op) { return (void)op, 1; }
+static int kind(const Operator *op, size_t i) { return (void)op, (void)i, REQUIRED; }
+static int memory(const Operator *op, size_t i) { return (void)op, (void)i, DEFAULT_MEMORY; }
+static int first(const Operator *op) { return (void)op, 1; }
+static int last(const Operator *op) { return (void)op, INT32_MAX; }
+
+static size_t may_be_in_place(int **inputs, int **outputs)
+{
+    *inputs = calloc(1, sizeof(int));
+    *outputs = calloc(1, sizeof(int));
+    return *inputs && *outputs ? 1 : 0;
+}
+
+static void release_in_place(int *inputs, int *outputs)
+{
+    free(inputs);
+    free(outputs);
+}
+
+static const Operator MISH = {
+    .version = API_VERSION,
+    .name = name,
+    .provider = provider,
+    .input_type = type,
+    .input_count = one,
+    .output_type = type,
+    .output_count = one,
+    .destroy = destroy,
+    .input_kind = kind,
+    .output_kind = kind,
+    .input_memory = memory,
+    .variadic = {first, first, first, first},
+    .create_v2 = create,
+    .compute_v2 = compute,
+    .first_opset = first,
+    .last_opset = last,
+    .may_be_in_place = may_be_in_place,
+    .release_in_place = release_in_place,
+};
+
+/* What onnxruntime looks for in a library of operators. */
+Status RegisterCustomOps(void *options, const ApiBase *base)
+{
+    static void *domain; /* has to live as long as any session */
+    Api api = base->get_api(API_VERSION);
+    if (!domain) {
+        void *fresh = NULL;
+        TRY(CALL(api, CREATE_CUSTOM_OP_DOMAIN, Status(*)(const char *, void **))("foldbench", &fresh));
+        TRY(CALL(api, CUSTOM_OP_DOMAIN_ADD, Status(*)(void *, const Operator *))(fresh, &MISH));
+        domain = fresh;
+    }
+    return CALL(api, ADD_CUSTOM_OP_DOMAIN, Status(*)(void *, void *))(options, domain);
+}

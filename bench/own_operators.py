@@ -1,0 +1,78 @@
+"""Operators of foldbench's own for onnxruntime on a CPU, compiled on the machine that runs them.
+
+They are C in ``bench/kernels``, compiled once by this machine's compiler for this machine's
+processor and kept in the user's cache folder. Files that hold them say so in their metadata
+(`bench.host_files`) and are for this machine alone.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from bench.errors import BackendError, one_line
+from bench.host import describe_cpu
+from bench.storage import replacing
+
+DOMAIN = "foldbench"
+MISH = "Mish"
+"""(any shape) float32 -> the same shape, within 3e-7 of max(1, |y|)."""
+
+_SOURCE = Path(__file__).parent / "kernels" / "mish.c"
+_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+_COMPILERS = ("cc", "gcc", "clang")
+_TIME_S = 60
+
+
+def library() -> Path:
+    """Return the shared library that holds the operators; compile it if that was not done yet.
+
+    Raises BackendError without a C compiler, or when it does not take the code.
+    """
+    path = _folder() / f"{DOMAIN}-{identity()[:16]}.so"
+    if not path.is_file():
+        compiler = _compiler()
+        with replacing(path) as temporary:
+            _compile(compiler, temporary)
+    return path
+
+
+@cache
+def identity() -> str:
+    """Return the sha256 of what the library follows from: code, flags and processor."""
+    about = describe_cpu()
+    parts = [*_FLAGS, str(about["cpu_id"]), " ".join(about["cpu_features"] or ())]
+    return hashlib.sha256("\0".join([_SOURCE.read_text("utf-8"), *parts]).encode()).hexdigest()
+
+
+def _folder() -> Path:
+    chosen = os.environ.get("FOLDBENCH_CACHE")
+    return (Path(chosen) if chosen else user_cache_path("foldbench", appauthor=False)) / "kernels"
+
+
+def _compiler() -> str:
+    wanted = [os.environ["CC"]] if os.environ.get("CC") else list(_COMPILERS)
+    found = next((path for name in wanted if (path := shutil.which(name))), None)
+    if found is None:
+        raise BackendError(
+            f"foldbench's own operators need a C compiler, and there is no {' or '.join(wanted)} "
+            "here: install one, or export without them (bench export --target cpu)"
+        )
+    return found
+
+
+def _compile(compiler: str, path: Path) -> None:
+    command = [compiler, *_FLAGS, "-o", str(path), str(_SOURCE)]
+    try:
+        subprocess.run(command, capture_output=True, text=True, timeout=_TIME_S, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or error
+        raise BackendError(
+            f"{compiler} could not compile foldbench's own operators "
+            f"({one_line(ValueError(said), 120)}): name another compiler in CC, or export without "
+            "them (bench export --target cpu)"
+        ) from error
