@@ -17,13 +17,18 @@ from bench.environment import usable_cores
 from bench.errors import ConfigError, DataError, ExportError
 from bench.preprocessing import preprocess
 from bench.progress import Listener
-from bench.records import Artifact, Checkpoint
+from bench.records import Artifact, Checkpoint, Target
 from bench.runs import RunDirectory
 from bench.splits import hold_out
 
 if TYPE_CHECKING:
     from exporters.quantize import Material, QuantizeOptions, Quantizer
 
+_TARGETS: dict[str, tuple[Target, ...]] = {
+    "int8": ("cpu",),
+    "int8_tables": ("cpu", "host"),
+    "float16": ("cpu", "cuda", "tensorrt"),
+}
 LEAST_IMAGES = 50
 """To calibrate with, and again to judge by: fewer cannot tell a drop of a point from none."""
 
@@ -37,13 +42,17 @@ def refuse_contradictions(asked: ExportSection) -> None:
             f"export.quantize: {asked.quantize} is made from the folded network, and "
             "export.fold_bn is false: leave one of them out"
         )
-    only_cpu = asked.quantize != "float16"
-    if asked.target == "host" or (only_cpu and asked.target != "cpu"):
-        allowed = "cpu" if only_cpu else "cpu, cuda or tensorrt"
+    allowed = _TARGETS[asked.quantize]
+    if asked.target not in allowed:
         raise ConfigError(
-            f"export.quantize: {asked.quantize} is made from the file for the target {allowed}, "
-            f"and export.target is {asked.target}: give it --target cpu"
+            f"export.quantize: {asked.quantize} is for the target {' or '.join(allowed)}, "
+            f"and export.target is {asked.target}: give it --target {allowed[0]}"
         )
+
+
+def source_target(asked: ExportSection) -> Target:
+    """Return the target of the file in float32 that the one in lower precision is made from."""
+    return "cpu" if asked.quantize != "none" and asked.target == "host" else asked.target
 
 
 def quantize(
@@ -69,7 +78,7 @@ def quantize(
         )
     asked = config.export
     material = choose_material(data, checkpoint, config)
-    options = QuantizeOptions(asked.quantize, asked.max_drop_points)
+    options = QuantizeOptions(asked.quantize, asked.max_drop_points, asked.target)
     quantizer = Quantizer(run.path, checkpoint.config_name, material, usable_cores(), listener)
     return _make_once(run, quantizer, source, options)
 
@@ -141,7 +150,7 @@ def _make_once(
         return found
     int8 = None
     if options.quantize == "int8_tables":
-        int8 = _make_once(run, quantizer, source, replace(options, quantize="int8"))
+        int8 = _make_once(run, quantizer, source, replace(options, quantize="int8", target="cpu"))
     quantizer.listener.note(f"making {options.quantize} of {run.path / source.path}")
     with run.locked():
         if int8 is not None:

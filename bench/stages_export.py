@@ -11,7 +11,7 @@ from bench.image_sets import load_data
 from bench.ladder import plan_ladder
 from bench.preprocessing import preprocess
 from bench.progress import Listener
-from bench.quantizing import quantize, refuse_contradictions
+from bench.quantizing import quantize, refuse_contradictions, source_target
 from bench.records import Artifact, Checkpoint
 from bench.run_settings import settings_of
 from bench.runs import RunDirectory
@@ -69,8 +69,9 @@ def prepare_export(
     pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
     images = preprocess(pixels, checkpoint.preprocessing)
     asked = config.export
-    passes = choose_passes(asked.passes, asked.target, asked.fold_bn)
-    options = ExportOptions(asked.fold_bn, asked.opset, passes, asked.target)
+    target = source_target(asked)
+    passes = choose_passes(asked.passes, target, asked.fold_bn)
+    options = ExportOptions(asked.fold_bn, asked.opset, passes, target)
     return Exporting(run, checkpoint, config, data, module, images, options)
 
 

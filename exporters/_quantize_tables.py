@@ -4,12 +4,14 @@ What lies between a DequantizeLinear and a QuantizeLinear, and looks at one numb
 one of 256 codes to one of 256 codes. onnxruntime itself works the table out, so that it holds
 exactly what the operators would have given. GatherElements looks codes up. On a core with AVX-512
 that took 0.7 ns a number; to dequantize, run the six operators of Mish and quantize took 1.0 ns in
-the cache and 1.8 ns out of it.
+the cache and 1.8 ns out of it. For one machine alone, foldbench's own operator Lookup takes its
+place (`bench.own_operators`).
 
 A convolution in int8 works in NHWC on the CPU. The tables are put in NHWC too, between transposes
 that onnxruntime then cancels against those around its convolutions.
 """
 
+from collections.abc import Mapping
 from math import gcd, prod
 
 import numpy as np
@@ -17,6 +19,8 @@ import numpy.typing as npt
 import onnxruntime
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from bench import own_operators
+from bench.host_files import OPERATORS, OWN, host_facts
 from exporters._quantize_graph import Wiring, infer_shapes
 
 CODES = 256
@@ -42,8 +46,11 @@ class _Chain:
         self.quantize = quantize
 
 
-def write_tables(model: ModelProto) -> tuple[ModelProto, int]:
-    """Return a copy of a quantized `model` with tables, and how many there are."""
+def write_tables(model: ModelProto, own_operator: bool = False) -> tuple[ModelProto, int]:
+    """Return a copy of a quantized `model` with tables, and how many there are.
+
+    With `own_operator` they are read by foldbench's own operator, which the copy's metadata says.
+    """
     working = infer_shapes(model)
     wiring = Wiring(working.graph)
     chains = [
@@ -54,7 +61,7 @@ def write_tables(model: ModelProto) -> tuple[ModelProto, int]:
     replaced: dict[str, list[NodeProto]] = {}
     dropped: set[str] = set()
     for chain in chains:
-        nodes = _look_up(chain, working, wiring)
+        nodes = _look_up(chain, working, wiring, own_operator)
         if nodes is None:
             continue
         replaced[chain.quantize.output[0]] = nodes
@@ -69,6 +76,10 @@ def write_tables(model: ModelProto) -> tuple[ModelProto, int]:
     del working.graph.node[:], working.graph.value_info[:]
     working.graph.node.extend(kept)
     _remove_unused(working.graph)
+    if own_operator and replaced:
+        working.opset_import.append(helper.make_opsetid(own_operators.DOMAIN, 1))
+        for key, value in {**host_facts(onnxruntime.__version__), OPERATORS: OWN}.items():
+            working.metadata_props.add(key=key, value=value)
     return working, len(replaced)
 
 
@@ -114,7 +125,9 @@ def _has_codes(node: NodeProto, wiring: Wiring) -> bool:
     )
 
 
-def _look_up(chain: _Chain, model: ModelProto, wiring: Wiring) -> list[NodeProto] | None:
+def _look_up(
+    chain: _Chain, model: ModelProto, wiring: Wiring, own_operator: bool
+) -> list[NodeProto] | None:
     """Return the nodes that look the chain's result up; None where its shape is not known."""
     shape = wiring.shape_of(chain.quantize.input[0])
     sizes = [size for size in shape[1:] if size] if shape else []
@@ -122,30 +135,40 @@ def _look_up(chain: _Chain, model: ModelProto, wiring: Wiring) -> list[NodeProto
         return None
     turned = len(sizes) == 3
     name, given = chain.quantize.output[0], chain.dequantize.input[0]
+    result = f"{name}_found" if turned else name
+    first = [_make("Transpose", [given], f"{name}_nhwc", perm=_NHWC)] if turned else []
+    last = [_make("Transpose", [result], name, perm=_NCHW)] if turned else []
+    codes = f"{name}_nhwc" if turned else given
+    table = _work_out(chain, model, wiring)
+    if own_operator:
+        _add_constants(model, {f"{name}_table": table})
+        inputs = [codes, f"{name}_table"]
+        found = [_make(own_operators.LOOKUP, inputs, result, domain=own_operators.DOMAIN)]
+        return [*first, *found, *last]
     rows = gcd(prod(sizes), _MOST_ROWS)
-    table = np.repeat(_work_out(chain, model, wiring)[None], rows, axis=0)
     back = [-1, *sizes[1:], sizes[0]] if turned else [-1, *sizes]
-    constants = {
-        f"{name}_table": table,
+    constants: dict[str, npt.NDArray] = {
+        f"{name}_table": np.repeat(table[None], rows, axis=0),
         f"{name}_rows": np.array([rows, -1], np.int64),
         f"{name}_shape": np.array(back, np.int64),
     }
+    _add_constants(model, constants)
+    nodes = [
+        _make("Reshape", [codes, f"{name}_rows"], f"{name}_flat"),
+        _make("Cast", [f"{name}_flat"], f"{name}_codes", to=TensorProto.INT32),
+        _make("GatherElements", [f"{name}_table", f"{name}_codes"], f"{name}_mapped", axis=1),
+        _make("Reshape", [f"{name}_mapped", f"{name}_shape"], result),
+    ]
+    return [*first, *nodes, *last]
+
+
+def _add_constants(model: ModelProto, constants: Mapping[str, npt.NDArray]) -> None:
     for key, array in constants.items():
         model.graph.initializer.append(numpy_helper.from_array(array, key))
 
-    def make(op: str, inputs: list[str], output: str, **attributes: object) -> NodeProto:
-        return helper.make_node(op, inputs, [output], name=f"{output}_{op}", **attributes)
 
-    first = [make("Transpose", [given], f"{name}_nhwc", perm=_NHWC)] if turned else []
-    result = f"{name}_found" if turned else name
-    nodes = [
-        make("Reshape", [f"{name}_nhwc" if turned else given, f"{name}_rows"], f"{name}_flat"),
-        make("Cast", [f"{name}_flat"], f"{name}_codes", to=TensorProto.INT32),
-        make("GatherElements", [f"{name}_table", f"{name}_codes"], f"{name}_mapped", axis=1),
-        make("Reshape", [f"{name}_mapped", f"{name}_shape"], result),
-    ]
-    last = [make("Transpose", [result], name, perm=_NCHW)] if turned else []
-    return [*first, *nodes, *last]
+def _make(op: str, inputs: list[str], output: str, **attributes: object) -> NodeProto:
+    return helper.make_node(op, inputs, [output], name=f"{output}_{op}", **attributes)
 
 
 def _work_out(chain: _Chain, model: ModelProto, wiring: Wiring) -> npt.NDArray[np.uint8]:

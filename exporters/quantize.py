@@ -10,9 +10,10 @@ import onnx
 import onnxruntime
 
 import bench
+from bench import own_operators
 from bench.errors import ExportError, one_line
 from bench.progress import Listener
-from bench.records import Artifact
+from bench.records import Artifact, Target
 from bench.records_quantization import PRECISION, Closeness, QuantizationReport, Quantize
 from bench.storage import file_sha256, json_sha256, write_with
 from exporters._quantize_choice import Choice, Chooser, Judge, keeps_budget
@@ -30,6 +31,7 @@ class QuantizeOptions:
     quantize: Quantize
     max_drop_points: float
     """Percentage points that may be lost on the images judged by."""
+    target: Target = "cpu"
 
     @property
     def precision(self) -> str:
@@ -63,6 +65,7 @@ def hash_quantization(source: Artifact, material: Material, options: QuantizeOpt
             "images": material.sha256(),
             "calibration_images": len(material.calibration),
             "options": asdict(options),
+            "operators": own_operators.identity() if options.target == "host" else None,
             "versions": [bench.__version__, onnx.__version__, onnxruntime.__version__],
         }
     )
@@ -98,14 +101,18 @@ class Quantizer:
     def to_tables(self, source: Artifact, int8: Artifact, options: QuantizeOptions) -> Artifact:
         """Return `int8`, which was made from `source`, with chains of operators as tables.
 
-        Raises ExportError when there is no such chain.
+        Raises ExportError when there is no such chain, and for the target ``host`` BackendError
+        without a C compiler.
         """
         started = time.perf_counter()
         made = int8.quantization
         if made is None or made.source_sha256 != source.sha256:
             raise ValueError(f"{int8.path} was not made from {source.path}")
         judge = Judge(self._load(source), self.material.judged, self.threads)
-        model, tables = write_tables(self._load(int8))
+        own_operator = options.target == "host"
+        if own_operator:
+            own_operators.library()
+        model, tables = write_tables(self._load(int8), own_operator)
         if tables == 0:
             raise ExportError(
                 f"no element-wise operators lie between int8 tensors in {int8.path}, so that there "
@@ -149,7 +156,7 @@ class Quantizer:
 
     def _write(self, model: onnx.ModelProto, source: Artifact, options: QuantizeOptions) -> Path:
         """Write the checked model with its variant and precision in its metadata."""
-        variant = _name(source, options)
+        variant = _name(options)
         model.producer_name, model.producer_version = "foldbench", bench.__version__
         kept = [p for p in model.metadata_props if p.key not in (PRECISION, _VARIANT)]
         facts = {p.key: p.value for p in kept}
@@ -200,7 +207,8 @@ class Quantizer:
         return source.model_copy(
             update={
                 "inputs_sha256": hash_quantization(source, self.material, options),
-                "variant": _name(source, options),
+                "variant": _name(options),
+                "target": options.target,
                 "path": path.relative_to(self.folder).as_posix(),
                 "sha256": file_sha256(path),
                 "size_bytes": path.stat().st_size,
@@ -213,9 +221,10 @@ class Quantizer:
         )
 
 
-def _name(source: Artifact, options: QuantizeOptions) -> str:
+def _name(options: QuantizeOptions) -> str:
     """Return the variant of what is made, such as ``int8`` or ``float16.cuda``."""
-    return options.quantize if source.target == "cpu" else f"{options.quantize}.{source.target}"
+    target = options.target
+    return options.quantize if target == "cpu" else f"{options.quantize}.{target}"
 
 
 def _verdict(closeness: Closeness, options: QuantizeOptions) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 from click.testing import CliRunner
 
@@ -14,8 +15,10 @@ from bench.progress import Silence
 from bench.records import Artifact, Run
 from bench.runs import RunDirectory
 from bench.stages import Places, compare_run
+from bench.stages_export import export
 from reports.render import render
 from tests.conftest import INT8, QUICK
+from tests.exporters.test_mish_kernel import needs_compiler
 
 _SPEC = importlib.util.spec_from_file_location(
     "report_builders", Path(__file__).parent / "reports" / "conftest.py"
@@ -44,6 +47,22 @@ def run_with_int8(correct: int = 8000, **changes) -> Run:
     artifacts = (B.make_artifact("folded"), int8_artifact(**changes))
     reference = B.make_row("torch", "unfolded")
     return B.make_run(measurements=(reference, *rows), artifacts=artifacts)
+
+
+@needs_compiler
+def test_tables_for_this_machine_alone_are_made_from_the_file_for_any_cpu(
+    own_run: RunDirectory, quantized_run: RunDirectory, places: Places
+) -> None:
+    copy_artifacts(quantized_run, own_run)
+    settings = ["export.quantize=int8_tables", "export.target=host"]
+    host = export(own_run, [*INT8, *settings], places, Silence())
+    assert (host.variant, host.target, host.precision) == ("int8_tables.host", "host", "int8")
+    made = {artifact.variant: artifact for artifact in own_run.artifacts()}
+    assert host.quantization.source_sha256 == made["int8"].sha256
+    assert host.quantization.closeness == made["int8"].quantization.closeness
+    operators = [node.op_type for node in onnx.load(own_run.path / host.path).graph.node]
+    assert operators.count("Lookup") == host.quantization.tables > 0
+    assert export(own_run, [*INT8, *settings], places, Silence()) == host
 
 
 def test_an_int8_file_is_a_row_on_the_cpu_that_says_its_precision(

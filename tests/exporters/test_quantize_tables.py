@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import ModelProto, helper
@@ -16,7 +15,9 @@ from exporters._quantize_graph import find_candidates, infer_shapes, quantize_no
 from exporters._quantize_images import LabelledImages
 from exporters._quantize_tables import write_tables
 from exporters.export import ExportOptions, to_onnx
+from exporters.parity import open_session
 from exporters.passes import mish
+from tests.exporters.test_mish_kernel import needs_compiler
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
@@ -52,9 +53,7 @@ def quantized(activation: Activation, rewrite: bool = True) -> ModelProto:
 
 
 def run(model: ModelProto, x: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    session = open_session(model.SerializeToString())
     return session.run(None, {"input": x})[0]
 
 
@@ -63,19 +62,22 @@ def gelu_tanh(x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
+    "operator", ["GatherElements", pytest.param("Lookup", marks=needs_compiler)]
+)
+@pytest.mark.parametrize(
     ("activation", "rewrite"),
     [(functional.mish, True), (functional.mish, False), (gelu_tanh, False)],
     ids=["mish", "mish as exported", "gelu"],
 )
 def test_outputs_are_the_same_bit_for_bit_at_every_batch_size(
-    activation: Activation, rewrite: bool
+    activation: Activation, rewrite: bool, operator: str
 ) -> None:
     before = quantized(activation, rewrite)
-    after, tables = write_tables(before)
+    after, tables = write_tables(before, own_operator=operator == "Lookup")
     assert tables == 2, "after each convolution; results of matrix products are in float"
     onnx.checker.check_model(after, full_check=True)
     operators = [node.op_type for node in after.graph.node]
-    assert operators.count("GatherElements") == 2
+    assert operators.count(operator) == 2
     for size in (1, 2, 7):
         x = np.random.default_rng(size).uniform(-2, 2, (size, 3, 16, 16)).astype(np.float32)
         assert np.array_equal(run(before, x), run(after, x))

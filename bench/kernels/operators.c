@@ -1,7 +1,10 @@
-/* Mish in one pass over memory, as an operator of onnxruntime: domain foldbench, name Mish.
+/* Operators of onnxruntime that go over memory once, in the domain foldbench:
  *
- * onnxruntime has no such operator on a CPU; its own operators take six passes. Elements are treated
- * alike, so that their order (NCHW, or channels in blocks) does not matter.
+ *   Mish(x float32) -> float32            onnxruntime's own operators take six passes on a CPU
+ *   Lookup(x uint8, table uint8[256])     table[x]: what any chain of element-wise operators between
+ *          -> uint8                       two tensors in 8 bits amounts to
+ *
+ * Elements are treated alike, so that their order (NCHW, NHWC, channels in blocks) does not matter.
  *
  * onnxruntime's C interface only ever grows at its end, so the few of its functions that are needed
  * are named here by their places, without its header, which does not come with its Python package.
@@ -10,10 +13,14 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __AVX512VBMI__
+#include <immintrin.h>
+#endif
 
 #define API_VERSION 18
 
 enum { /* places in struct OrtApi */
+    CREATE_STATUS = 0,
     CREATE_CUSTOM_OP_DOMAIN = 26,
     CUSTOM_OP_DOMAIN_ADD = 27,
     ADD_CUSTOM_OP_DOMAIN = 28,
@@ -27,7 +34,9 @@ enum { /* places in struct OrtApi */
     KERNEL_CONTEXT_PARALLEL_FOR = 274,
 };
 
-enum { FLOAT32 = 1, REQUIRED = 0, DEFAULT_MEMORY = 0, MOST_DIMENSIONS = 16, CHUNK = 8192 };
+enum { FLOAT32 = 1, UINT8 = 2, REQUIRED = 0, DEFAULT_MEMORY = 0, MOST_DIMENSIONS = 16,
+       INVALID_ARGUMENT = 2 };
+enum { CODES = 256, CHUNK = 8192, CODES_CHUNK = 32768 }; /* elements that a thread takes at a time */
 
 typedef void *Status; /* NULL: no error; others are the caller's */
 typedef const void *const *Api;
@@ -90,21 +99,51 @@ static inline float mish(float x)
     return x * (n / (n + 2.0f));
 }
 
+/* Elements from `start` on, until `end`. */
+typedef void (*Loop)(const void *x, void *y, const void *more, size_t start, size_t end);
+
+static void run_mish(const void *x, void *y, const void *more, size_t start, size_t end)
+{
+    const float *restrict from = x;
+    float *to = y;
+    (void)more;
+    for (size_t i = start; i < end; i++)
+        to[i] = mish(from[i]);
+}
+
+static void run_lookup(const void *x, void *y, const void *more, size_t start, size_t end)
+{
+    const uint8_t *from = x, *table = more;
+    uint8_t *to = y;
+    size_t i = start;
+#ifdef __AVX512VBMI__
+    __m512i a = _mm512_loadu_si512(table), b = _mm512_loadu_si512(table + 64);
+    __m512i c = _mm512_loadu_si512(table + 128), d = _mm512_loadu_si512(table + 192);
+    for (; i + 64 <= end; i += 64) {
+        __m512i codes = _mm512_loadu_si512(from + i);
+        __m512i lower = _mm512_permutex2var_epi8(a, codes, b);
+        __m512i upper = _mm512_permutex2var_epi8(c, codes, d);
+        __mmask64 high = _mm512_movepi8_mask(codes);
+        _mm512_storeu_si512(to + i, _mm512_mask_blend_epi8(high, lower, upper));
+    }
+#endif
+    for (; i < end; i++)
+        to[i] = table[from[i]];
+}
+
 typedef struct {
-    const float *x;
-    float *y;
-    size_t count;
+    Loop loop;
+    const void *x;
+    void *y;
+    const void *more;
+    size_t count, chunk;
 } Work;
 
 static void run_chunk(void *data, size_t index)
 {
     const Work *work = data;
-    size_t start = index * CHUNK;
-    size_t end = start + CHUNK < work->count ? start + CHUNK : work->count;
-    const float *x = work->x;
-    float *y = work->y;
-    for (size_t i = start; i < end; i++)
-        y[i] = mish(x[i]);
+    size_t start = index * work->chunk, end = start + work->chunk;
+    work->loop(work->x, work->y, work->more, start, end < work->count ? end : work->count);
 }
 
 #define CALL(api, place, type) ((type)(uintptr_t)(api)[place])
@@ -129,31 +168,54 @@ static Status read_shape(Api api, const void *value, int64_t *sizes, size_t *ran
     return status;
 }
 
-static Status compute(void *kernel, void *context)
+static Status read_input(Api api, void *context, size_t index, const void **value, const void **data)
 {
-    Api api = kernel;
+    TRY(CALL(api, KERNEL_CONTEXT_GET_INPUT, Status(*)(const void *, size_t, const void **))(
+        context, index, value));
+    return CALL(api, GET_TENSOR_MUTABLE_DATA, Status(*)(const void *, const void **))(*value, data);
+}
+
+static Status run(Api api, void *context, Work *work)
+{
     const void *x = NULL;
     void *y = NULL;
     int64_t sizes[MOST_DIMENSIONS];
-    size_t rank = 0, count = 0;
-    Work work;
-    TRY(CALL(api, KERNEL_CONTEXT_GET_INPUT, Status(*)(const void *, size_t, const void **))(
-        context, 0, &x));
-    TRY(read_shape(api, x, sizes, &rank, &count));
+    size_t rank = 0;
+    TRY(read_input(api, context, 0, &x, &work->x));
+    TRY(read_shape(api, x, sizes, &rank, &work->count));
     TRY(CALL(api, KERNEL_CONTEXT_GET_OUTPUT,
              Status(*)(void *, size_t, const int64_t *, size_t, void **))(
         context, 0, sizes, rank, &y));
-    TRY(CALL(api, GET_TENSOR_MUTABLE_DATA, Status(*)(void *, void **))((void *)x, (void **)&work.x));
-    TRY(CALL(api, GET_TENSOR_MUTABLE_DATA, Status(*)(void *, void **))(y, (void **)&work.y));
-    work.count = count;
-    size_t chunks = (count + CHUNK - 1) / CHUNK;
-    if (chunks == 1) {
-        run_chunk(&work, 0);
+    TRY(CALL(api, GET_TENSOR_MUTABLE_DATA, Status(*)(void *, void **))(y, &work->y));
+    size_t chunks = (work->count + work->chunk - 1) / work->chunk;
+    if (chunks <= 1) {
+        run_chunk(work, 0);
         return NULL;
     }
     return CALL(api, KERNEL_CONTEXT_PARALLEL_FOR,
                 Status(*)(const void *, void (*)(void *, size_t), size_t, size_t, void *))(
-        context, run_chunk, chunks, 0, &work);
+        context, run_chunk, chunks, 0, work);
+}
+
+static Status compute_mish(void *kernel, void *context)
+{
+    Work work = {.loop = run_mish, .chunk = CHUNK};
+    return run(kernel, context, &work);
+}
+
+static Status compute_lookup(void *kernel, void *context)
+{
+    Api api = kernel;
+    const void *table = NULL;
+    int64_t sizes[MOST_DIMENSIONS];
+    size_t rank = 0, count = 0;
+    Work work = {.loop = run_lookup, .chunk = CODES_CHUNK};
+    TRY(read_input(api, context, 1, &table, &work.more));
+    TRY(read_shape(api, table, sizes, &rank, &count));
+    if (count != CODES)
+        return CALL(api, CREATE_STATUS, Status(*)(int, const char *))(
+            INVALID_ARGUMENT, "foldbench.Lookup: its table has to have 256 entries");
+    return run(api, context, &work);
 }
 
 static Status create(const Operator *op, Api api, const void *info, void **kernel)
@@ -164,10 +226,13 @@ static Status create(const Operator *op, Api api, const void *info, void **kerne
 }
 
 static void destroy(void *kernel) { (void)kernel; }
-static const char *name(const Operator *op) { return (void)op, "Mish"; }
+static const char *name_mish(const Operator *op) { return (void)op, "Mish"; }
+static const char *name_lookup(const Operator *op) { return (void)op, "Lookup"; }
 static const char *provider(const Operator *op) { return (void)op, NULL; }
-static int type(const Operator *op, size_t i) { return (void)op, (void)i, FLOAT32; }
+static int float32(const Operator *op, size_t i) { return (void)op, (void)i, FLOAT32; }
+static int uint8(const Operator *op, size_t i) { return (void)op, (void)i, UINT8; }
 static size_t one(const Operator *op) { return (void)op, 1; }
+static size_t two(const Operator *op) { return (void)op, 2; }
 static int kind(const Operator *op, size_t i) { return (void)op, (void)i, REQUIRED; }
 static int memory(const Operator *op, size_t i) { return (void)op, (void)i, DEFAULT_MEMORY; }
 static int first(const Operator *op) { return (void)op, 1; }
@@ -186,25 +251,20 @@ static void release_in_place(int *inputs, int *outputs)
     free(outputs);
 }
 
-static const Operator MISH = {
-    .version = API_VERSION,
-    .name = name,
-    .provider = provider,
-    .input_type = type,
-    .input_count = one,
-    .output_type = type,
-    .output_count = one,
-    .destroy = destroy,
-    .input_kind = kind,
-    .output_kind = kind,
-    .input_memory = memory,
-    .variadic = {first, first, first, first},
-    .create_v2 = create,
-    .compute_v2 = compute,
-    .first_opset = first,
-    .last_opset = last,
-    .may_be_in_place = may_be_in_place,
-    .release_in_place = release_in_place,
+#define OPERATOR(named, type, inputs, computes)                                             \
+    {                                                                                      \
+        .version = API_VERSION, .name = named, .provider = provider, .input_type = type,   \
+        .input_count = inputs, .output_type = type, .output_count = one,                   \
+        .destroy = destroy, .input_kind = kind, .output_kind = kind,                       \
+        .input_memory = memory, .variadic = {first, first, first, first},                  \
+        .create_v2 = create, .compute_v2 = computes, .first_opset = first,                 \
+        .last_opset = last, .may_be_in_place = may_be_in_place,                            \
+        .release_in_place = release_in_place,                                              \
+    }
+
+static const Operator OPERATORS[] = {
+    OPERATOR(name_mish, float32, one, compute_mish),
+    OPERATOR(name_lookup, uint8, two, compute_lookup),
 };
 
 /* What onnxruntime looks for in a library of operators. */
@@ -215,7 +275,9 @@ Status RegisterCustomOps(void *options, const ApiBase *base)
     if (!domain) {
         void *fresh = NULL;
         TRY(CALL(api, CREATE_CUSTOM_OP_DOMAIN, Status(*)(const char *, void **))("foldbench", &fresh));
-        TRY(CALL(api, CUSTOM_OP_DOMAIN_ADD, Status(*)(void *, const Operator *))(fresh, &MISH));
+        for (size_t i = 0; i < sizeof OPERATORS / sizeof *OPERATORS; i++)
+            TRY(CALL(api, CUSTOM_OP_DOMAIN_ADD, Status(*)(void *, const Operator *))(
+                fresh, &OPERATORS[i]));
         domain = fresh;
     }
     return CALL(api, ADD_CUSTOM_OP_DOMAIN, Status(*)(void *, void *))(options, domain);
