@@ -31,6 +31,8 @@ enum { /* places in struct OrtApi */
     KERNEL_CONTEXT_GET_INPUT = 90,
     KERNEL_CONTEXT_GET_OUTPUT = 91,
     RELEASE_TENSOR_TYPE_AND_SHAPE_INFO = 99,
+    SHAPE_GET_INPUT = 268,
+    SHAPE_SET_OUTPUT = 270,
     KERNEL_CONTEXT_PARALLEL_FOR = 274,
 };
 
@@ -44,6 +46,8 @@ typedef struct {
     Api (*get_api)(uint32_t version);
     const char *(*get_version)(void);
 } ApiBase;
+
+static Api API; /* the same for all operators, from when they are registered */
 
 /* struct OrtCustomOp as of API_VERSION */
 typedef struct Operator Operator;
@@ -146,53 +150,60 @@ static void run_chunk(void *data, size_t index)
     work->loop(work->x, work->y, work->more, start, end < work->count ? end : work->count);
 }
 
-#define CALL(api, place, type) ((type)(uintptr_t)(api)[place])
+#define CALL(place, type) ((type)(uintptr_t)API[place])
 #define TRY(call)                  \
     do {                           \
         Status status = (call);    \
         if (status) return status; \
     } while (0)
 
-static Status read_shape(Api api, const void *value, int64_t *sizes, size_t *rank, size_t *count)
+static Status refuse(const char *why)
+{
+    return CALL(CREATE_STATUS, Status(*)(int, const char *))(INVALID_ARGUMENT, why);
+}
+
+static Status read_shape(const void *value, int64_t *sizes, size_t *rank, size_t *count)
 {
     void *info = NULL;
-    TRY(CALL(api, GET_TENSOR_TYPE_AND_SHAPE, Status(*)(const void *, void **))(value, &info));
-    Status status = CALL(api, GET_DIMENSIONS_COUNT, Status(*)(const void *, size_t *))(info, rank);
-    if (!status && *rank <= MOST_DIMENSIONS)
-        status = CALL(api, GET_DIMENSIONS, Status(*)(const void *, int64_t *, size_t))(
+    TRY(CALL(GET_TENSOR_TYPE_AND_SHAPE, Status(*)(const void *, void **))(value, &info));
+    Status status = CALL(GET_DIMENSIONS_COUNT, Status(*)(const void *, size_t *))(info, rank);
+    if (!status && *rank > MOST_DIMENSIONS)
+        status = refuse("foldbench: more than 16 dimensions");
+    if (!status)
+        status = CALL(GET_DIMENSIONS, Status(*)(const void *, int64_t *, size_t))(
             info, sizes, *rank);
-    CALL(api, RELEASE_TENSOR_TYPE_AND_SHAPE_INFO, void (*)(void *))(info);
+    CALL(RELEASE_TENSOR_TYPE_AND_SHAPE_INFO, void (*)(void *))(info);
     *count = 1;
     for (size_t i = 0; !status && i < *rank; i++)
         *count *= (size_t)sizes[i];
     return status;
 }
 
-static Status read_input(Api api, void *context, size_t index, const void **value, const void **data)
+static Status read_input(void *context, size_t index, const void **value, const void **data)
 {
-    TRY(CALL(api, KERNEL_CONTEXT_GET_INPUT, Status(*)(const void *, size_t, const void **))(
+    TRY(CALL(KERNEL_CONTEXT_GET_INPUT, Status(*)(const void *, size_t, const void **))(
         context, index, value));
-    return CALL(api, GET_TENSOR_MUTABLE_DATA, Status(*)(const void *, const void **))(*value, data);
+    return CALL(GET_TENSOR_MUTABLE_DATA, Status(*)(const void *, const void **))(*value, data);
 }
 
-static Status run(Api api, void *context, Work *work)
+static Status run(void *context, Work *work)
 {
     const void *x = NULL;
     void *y = NULL;
     int64_t sizes[MOST_DIMENSIONS];
     size_t rank = 0;
-    TRY(read_input(api, context, 0, &x, &work->x));
-    TRY(read_shape(api, x, sizes, &rank, &work->count));
-    TRY(CALL(api, KERNEL_CONTEXT_GET_OUTPUT,
+    TRY(read_input(context, 0, &x, &work->x));
+    TRY(read_shape(x, sizes, &rank, &work->count));
+    TRY(CALL(KERNEL_CONTEXT_GET_OUTPUT,
              Status(*)(void *, size_t, const int64_t *, size_t, void **))(
         context, 0, sizes, rank, &y));
-    TRY(CALL(api, GET_TENSOR_MUTABLE_DATA, Status(*)(void *, void **))(y, &work->y));
+    TRY(CALL(GET_TENSOR_MUTABLE_DATA, Status(*)(void *, void **))(y, &work->y));
     size_t chunks = (work->count + work->chunk - 1) / work->chunk;
     if (chunks <= 1) {
         run_chunk(work, 0);
         return NULL;
     }
-    return CALL(api, KERNEL_CONTEXT_PARALLEL_FOR,
+    return CALL(KERNEL_CONTEXT_PARALLEL_FOR,
                 Status(*)(const void *, void (*)(void *, size_t), size_t, size_t, void *))(
         context, run_chunk, chunks, 0, work);
 }
@@ -200,29 +211,39 @@ static Status run(Api api, void *context, Work *work)
 static Status compute_mish(void *kernel, void *context)
 {
     Work work = {.loop = run_mish, .chunk = CHUNK};
-    return run(kernel, context, &work);
+    (void)kernel;
+    return run(context, &work);
 }
 
 static Status compute_lookup(void *kernel, void *context)
 {
-    Api api = kernel;
     const void *table = NULL;
     int64_t sizes[MOST_DIMENSIONS];
     size_t rank = 0, count = 0;
     Work work = {.loop = run_lookup, .chunk = CODES_CHUNK};
-    TRY(read_input(api, context, 1, &table, &work.more));
-    TRY(read_shape(api, table, sizes, &rank, &count));
+    (void)kernel;
+    TRY(read_input(context, 1, &table, &work.more));
+    TRY(read_shape(table, sizes, &rank, &count));
     if (count != CODES)
-        return CALL(api, CREATE_STATUS, Status(*)(int, const char *))(
-            INVALID_ARGUMENT, "foldbench.Lookup: its table has to have 256 entries");
-    return run(api, context, &work);
+        return refuse("foldbench.Lookup: its table has to have 256 entries");
+    return run(context, &work);
 }
 
 static Status create(const Operator *op, Api api, const void *info, void **kernel)
 {
-    (void)op, (void)info;
-    *kernel = (void *)api;
+    (void)op, (void)api, (void)info;
+    *kernel = (void *)&API; /* they need nothing, and it must not be NULL */
     return NULL;
+}
+
+/* The output is shaped as the first input is; onnxruntime has convolutions in NHWC only if it knows. */
+static Status infer_shape(const Operator *op, void *context)
+{
+    void *info = NULL;
+    (void)op;
+    TRY(CALL(SHAPE_GET_INPUT, Status(*)(const void *, size_t, void **))(context, 0, &info));
+    return CALL(SHAPE_SET_OUTPUT, Status(*)(const void *, size_t, const void *))(
+        context, 0, info);
 }
 
 static void destroy(void *kernel) { (void)kernel; }
@@ -257,8 +278,8 @@ static void release_in_place(int *inputs, int *outputs)
         .input_count = inputs, .output_type = type, .output_count = one,                   \
         .destroy = destroy, .input_kind = kind, .output_kind = kind,                       \
         .input_memory = memory, .variadic = {first, first, first, first},                  \
-        .create_v2 = create, .compute_v2 = computes, .first_opset = first,                 \
-        .last_opset = last, .may_be_in_place = may_be_in_place,                            \
+        .create_v2 = create, .compute_v2 = computes, .infer_shape = infer_shape,           \
+        .first_opset = first, .last_opset = last, .may_be_in_place = may_be_in_place,      \
         .release_in_place = release_in_place,                                              \
     }
 
@@ -271,14 +292,14 @@ static const Operator OPERATORS[] = {
 Status RegisterCustomOps(void *options, const ApiBase *base)
 {
     static void *domain; /* has to live as long as any session */
-    Api api = base->get_api(API_VERSION);
+    API = base->get_api(API_VERSION);
     if (!domain) {
         void *fresh = NULL;
-        TRY(CALL(api, CREATE_CUSTOM_OP_DOMAIN, Status(*)(const char *, void **))("foldbench", &fresh));
+        TRY(CALL(CREATE_CUSTOM_OP_DOMAIN, Status(*)(const char *, void **))("foldbench", &fresh));
         for (size_t i = 0; i < sizeof OPERATORS / sizeof *OPERATORS; i++)
-            TRY(CALL(api, CUSTOM_OP_DOMAIN_ADD, Status(*)(void *, const Operator *))(
+            TRY(CALL(CUSTOM_OP_DOMAIN_ADD, Status(*)(void *, const Operator *))(
                 fresh, &OPERATORS[i]));
         domain = fresh;
     }
-    return CALL(api, ADD_CUSTOM_OP_DOMAIN, Status(*)(void *, void *))(options, domain);
+    return CALL(ADD_CUSTOM_OP_DOMAIN, Status(*)(void *, void *))(options, domain);
 }

@@ -1,15 +1,18 @@
 """Tables give bit for bit what the operators between two int8 tensors gave."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import ModelProto, helper
 from torch import nn
 from torch.nn import functional
 
+from bench import own_operators
 from exporters._quantize_calibration import measure_ranges
 from exporters._quantize_graph import find_candidates, infer_shapes, quantize_nodes
 from exporters._quantize_images import LabelledImages
@@ -81,6 +84,25 @@ def test_outputs_are_the_same_bit_for_bit_at_every_batch_size(
     for size in (1, 2, 7):
         x = np.random.default_rng(size).uniform(-2, 2, (size, 3, 16, 16)).astype(np.float32)
         assert np.array_equal(run(before, x), run(after, x))
+
+
+@needs_compiler
+def test_onnxruntime_knows_shapes_behind_the_own_operator_and_keeps_convolutions_in_nhwc(
+    tmp_path: Path,
+) -> None:
+    before = quantized(functional.mish)
+    counts = []
+    for own_operator in (False, True):
+        options = onnxruntime.SessionOptions()
+        options.register_custom_ops_library(str(own_operators.library()))
+        options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+        model, _ = write_tables(before, own_operator)
+        onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        operators = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+        counts.append((operators.count("Transpose"), operators.count("NhwcMaxPool")))
+    assert counts[0] == counts[1] == (2, 2)
 
 
 def test_the_model_that_is_given_stays_as_it_is() -> None:
