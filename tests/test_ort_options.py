@@ -251,6 +251,26 @@ def test_on_cuda_each_option_gives_what_the_cpu_gives(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("option", [None, "tf32", "fp16"])
+def test_tensorrt_gives_what_the_cpu_gives_again_from_the_engine_it_kept(
+    source: Source, images: np.ndarray, option: str | None
+) -> None:
+    options = {"tensorrt": "", **({option: ""} if option else {})}
+    for _ in range(2):
+        try:
+            outputs = list(on_cuda(source, images, **options))
+        except BackendError as error:
+            if "pip install" not in str(error):
+                raise
+            pytest.skip(str(error))
+        for output in outputs:
+            expected = answer(source, images[: len(output)])
+            np.testing.assert_allclose(output, expected, atol=1e-2 if option else 1e-3)
+    assert list(source.path.parent.glob("engines/*/*.engine"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
 def test_a_replayed_graph_reads_the_new_input(source: Source, images: np.ndarray) -> None:
     with ort.open(source, device="cuda", threads=1, options={"cuda_graph": ""}) as session:
         for x in (images, images + 1, images):
