@@ -2,30 +2,34 @@
 
 A network is mostly matrix products. How fast the machine multiplies large matrices of the same kind
 of numbers, with the same threads and just before the rounds, is a mark that a latency can be held
-against on any machine, whatever the code that the latency is of.
+against on any machine, whatever the code that the latency is of. How fast it copies within its
+memory is another one, for networks that wait for their numbers rather than compute.
 """
 
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.contenders import Contender
 from bench.errors import BenchError, one_line
 from bench.interference import Counters, measure_between, read_counters
 from bench.progress import Listener
 from bench.records import Checkpoint, Device
-from bench.records_machine import Arithmetic, MatmulRate
+from bench.records_machine import Arithmetic, CopyRate, MatmulRate, Traffic
 from bench.specs import parse_spec
 from bench.statistics import is_clean
 
 Kind = tuple[Device, str]
 """A device and the precision of the products."""
+K = TypeVar("K")
 
 _SIZE: dict[Device, int] = {"cpu": 2048, "cuda": 8192}
+_COPY_BYTES: dict[Device, int] = {"cpu": 2**28, "cuda": 2**30}
+"""Beyond what any cache holds."""
 _SAMPLES = 7
 """Clean blocks wanted of each kind."""
 _TRIES = 4
@@ -52,7 +56,7 @@ def measure_arithmetic(
     checkpoint: Checkpoint, folder: Path, kinds: Sequence[Kind], threads: int, listener: Listener
 ) -> Arithmetic | None:
     """Measure in a process of its own that is gone afterwards; None, with a note, on failure."""
-    listener.note("measuring how fast this machine multiplies matrices")
+    listener.note("measuring how fast this machine multiplies matrices and copies")
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     arguments = (theirs, checkpoint, folder, tuple(kinds), threads)
@@ -98,8 +102,12 @@ def _measure(
     module = load_checkpoint(checkpoint, folder)
     flops = count_flops(module, checkpoint.preprocessing.input_shape)
     present = [kind for kind in kinds if kind[0] == "cpu" or torch.cuda.is_available()]
+    devices = tuple(dict.fromkeys(device for device, _ in present))
     return Arithmetic(
-        flops_per_image=flops, matmul_rates=measure_rates(present, threads, time.perf_counter)
+        flops_per_image=flops,
+        matmul_rates=measure_rates(present, threads, time.perf_counter),
+        traffic=count_traffic(module, checkpoint.preprocessing.input_shape),
+        copy_rates=measure_copies(devices, threads, time.perf_counter),
     )
 
 
@@ -111,6 +119,35 @@ def count_flops(module: Any, input_shape: Sequence[int]) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(torch.zeros(1, *input_shape))
     return int(counter.get_total_flops())
+
+
+def count_traffic(module: Any, input_shape: Sequence[int]) -> Traffic:
+    """Return what convolutions and matrix products read and write, for images (C, H, W)."""
+    one, two = (_count_numbers(module, (size, *input_shape)) for size in (1, 2))
+    return Traffic(numbers_per_call=2 * one - two, numbers_per_image=two - one)
+
+
+def _count_numbers(module: Any, shape: tuple[int, ...]) -> int:
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+    from torch.utils.flop_counter import flop_registry
+
+    class Counter(TorchDispatchMode):
+        numbers = 0
+
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            result = function(*args, **(kwargs or {}))
+            if function.overloadpacket in flop_registry:
+                touched = tree_leaves((args, kwargs, result))
+                self.numbers += sum(t.numel() for t in touched if isinstance(t, torch.Tensor))
+            return result
+
+    with torch.no_grad(), Counter() as counter:
+        module(torch.zeros(shape))
+    return counter.numbers
 
 
 def measure_rates(
@@ -125,31 +162,62 @@ def measure_rates(
     While something else runs, as `counters` tell, it goes on: four times as long at the most.
     """
     products = {kind: _make_product(kind, size or _SIZE[kind[0]]) for kind in kinds}
-    samples: dict[Kind, list[float]] = {kind: [] for kind in kinds}
-    clean: dict[Kind, list[bool]] = {kind: [] for kind in kinds}
-    for multiply in products.values():
-        multiply()
-    started = clock()
-    for number in range(_SAMPLES * _TRIES):
-        if number >= _SAMPLES and clock() - started > _LONGEST_S:
-            break
-        for kind, multiply in products.items():
-            if sum(clean[kind]) < _SAMPLES:
-                before = counters()
-                samples[kind].append(_time(multiply, clock))
-                seen = measure_between(before, counters())
-                clean[kind].append(is_clean(seen.run_delay_ratio))
     return tuple(
         MatmulRate(
             device=kind[0],
             precision=kind[1],
             threads=threads,
             size=size or _SIZE[kind[0]],
-            samples_s=tuple(found),
-            clean=tuple(clean[kind]),
+            samples_s=samples_s,
+            clean=clean,
         )
-        for kind, found in samples.items()
+        for kind, (samples_s, clean) in _time_in_turns(products, clock, counters).items()
     )
+
+
+def measure_copies(
+    devices: Sequence[Device],
+    threads: int,
+    clock: Callable[[], float],
+    size_bytes: int | None = None,
+    counters: Callable[[], Counters] = read_counters,
+) -> tuple[CopyRate, ...]:
+    """Time copies within the memory of each device, as `measure_rates` times products."""
+    sizes = {device: size_bytes or _COPY_BYTES[device] for device in devices}
+    copies = {device: _make_copy(device, sizes[device]) for device in devices}
+    return tuple(
+        CopyRate(
+            device=device,
+            threads=threads,
+            size_bytes=sizes[device],
+            samples_s=samples_s,
+            clean=clean,
+        )
+        for device, (samples_s, clean) in _time_in_turns(copies, clock, counters).items()
+    )
+
+
+def _time_in_turns(
+    works: Mapping[K, Callable[[], None]],
+    clock: Callable[[], float],
+    counters: Callable[[], Counters],
+) -> dict[K, tuple[tuple[float, ...], tuple[bool, ...]]]:
+    """Return, of each work, the seconds of its blocks and whether each was left alone."""
+    samples: dict[K, list[float]] = {kind: [] for kind in works}
+    clean: dict[K, list[bool]] = {kind: [] for kind in works}
+    for work in works.values():
+        work()
+    started = clock()
+    for number in range(_SAMPLES * _TRIES):
+        if number >= _SAMPLES and clock() - started > _LONGEST_S:
+            break
+        for kind, work in works.items():
+            if sum(clean[kind]) < _SAMPLES:
+                before = counters()
+                samples[kind].append(_time(work, clock))
+                seen = measure_between(before, counters())
+                clean[kind].append(is_clean(seen.run_delay_ratio))
+    return {kind: (tuple(samples[kind]), tuple(clean[kind])) for kind in works}
 
 
 def _make_product(kind: Kind, size: int) -> Callable[[], None]:
@@ -174,10 +242,24 @@ def _make_product(kind: Kind, size: int) -> Callable[[], None]:
     return multiply
 
 
-def _time(multiply: Callable[[], None], clock: Callable[[], float]) -> float:
-    """Return the mean seconds of consecutive products."""
+def _make_copy(device: Device, size_bytes: int) -> Callable[[], None]:
+    """Return a function that copies so many bytes on the device, and waits until it is done."""
+    import torch
+
+    source, target = (torch.ones(size_bytes, dtype=torch.uint8, device=device) for _ in range(2))
+
+    def copy() -> None:
+        target.copy_(source)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return copy
+
+
+def _time(work: Callable[[], None], clock: Callable[[], float]) -> float:
+    """Return the mean seconds of consecutive pieces of work."""
     started, calls = clock(), 0
     while not calls or clock() - started < _SAMPLE_S:
-        multiply()
+        work()
         calls += 1
     return (clock() - started) / calls

@@ -67,7 +67,8 @@ def compare(
             stack.callback(contender.close)
 
         def start(contender: Contender) -> None:
-            _start(contender, hire(describe_job(subject, contender, evaluation, threads)))
+            job = describe_job(subject, contender, evaluation, threads, settings.batch_sizes[0])
+            _start(contender, hire(job))
 
         reference = _evaluate(subject, contenders, evaluation, start, listener)
         measure = measure_scenarios if settings.loadgen.scenarios else measure_latency
@@ -136,7 +137,11 @@ def _logits_of(contender: Contender | None) -> Floats:
 
 
 def describe_job(
-    subject: Subject, contender: Contender, evaluation: Evaluation, threads: int
+    subject: Subject,
+    contender: Contender,
+    evaluation: Evaluation,
+    threads: int,
+    first_batch_size: int = 1,
 ) -> Job:
     """Return what the contender's worker is to open, and on which images."""
     if contender.path is None:
@@ -151,6 +156,7 @@ def describe_job(
         checkpoint=subject.checkpoint,
         images=evaluation.images,
         batch_size=evaluation.batch_size,
+        first_batch_size=first_batch_size,
     )
 
 
@@ -190,6 +196,7 @@ def _to_measurement(
         threads=opened.threads if opened else None,
         open_s=opened.open_s if opened else None,
         import_s=opened.import_s if opened else None,
+        first_run_s=opened.first_run_s if opened else None,
         libraries=opened.libraries if opened else None,
         peak_memory_bytes=contender.peak_memory_bytes,
         accuracy=_to_accuracy(contender, evaluation, reference),

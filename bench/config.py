@@ -194,7 +194,7 @@ class CompareSection(Section):
     self_checks: bool = True
     """Time the reference against itself, and with one thread, in every round."""
     arithmetic: bool = True
-    """Measure, before the rounds, how fast this machine multiplies matrices."""
+    """Measure, before the rounds, how fast this machine multiplies matrices and copies."""
     threads: Threads | None = None
     """For one operator, the same for every backend; all that this process may use by default."""
     seed: Seed = 0

@@ -30,6 +30,8 @@ class Job:
     """(N, C, H, W) uint8 as .npy: what every contender is given."""
     batch_size: int
     """Of the accuracy pass."""
+    first_batch_size: int = 1
+    """Of the very first call."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Opened:
     """Seconds to import the runtime."""
     open_s: float
     """Seconds to load the file and build the session."""
+    first_run_s: float | None = None
+    """Seconds of the very first call of the process; None where none was made."""
     resident: bool = False
     """Whether it runs on a GPU and can keep its input and output there."""
     libraries: dict[str, Any] = field(default_factory=dict)

@@ -223,6 +223,8 @@ class Measurement(Record):
     open_s: float | None = None
     """Seconds to load the file and build the session, in a fresh process."""
     import_s: float | None = None
+    first_run_s: float | None = None
+    """Seconds of the first call after that, at the first of compare.batch_sizes."""
     libraries: dict[str, Any] | None = None
     """Versions, switches and thread pools of what its process had loaded, as read back there."""
     peak_memory_bytes: int | None = None

@@ -21,6 +21,29 @@ class MatmulRate(Record):
     """Of each block, whether its threads were left alone."""
 
 
+class CopyRate(Record):
+    """How long copying within the memory of a device took, through ``torch.Tensor.copy_``."""
+
+    device: Literal["cpu", "cuda"]
+    threads: int
+    """For one copy on the CPU."""
+    size_bytes: int
+    """Of what is copied: as many bytes are read, and as many written."""
+    samples_s: tuple[float, ...]
+    """Seconds for one copy: the mean of each block of consecutive ones."""
+    clean: tuple[bool, ...]
+    """Of each block, whether its threads were left alone."""
+
+
+class Traffic(Record):
+    """Numbers that the network's convolutions and matrix products read and write, when each of them
+    reads its inputs and weights once and writes its result once."""
+
+    numbers_per_call: int
+    """Whatever the batch size: weights."""
+    numbers_per_image: int
+
+
 class Arithmetic(Record):
     """What the network has to compute, and how fast this machine computes its like."""
 
@@ -28,6 +51,9 @@ class Arithmetic(Record):
     """Floating-point operations of the network's convolutions and matrix products, a multiply-add
     counted as two; elementwise operations are not counted."""
     matmul_rates: tuple[MatmulRate, ...]
+    traffic: Traffic | None = None
+    """None in records from before it was counted."""
+    copy_rates: tuple[CopyRate, ...] = ()
 
 
 class Way(Record):

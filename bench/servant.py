@@ -31,6 +31,7 @@ from bench.timing import (
     call,
     check_synchronized,
     time_block,
+    time_call,
     warm_up,
 )
 from bench.tuning import tune
@@ -98,7 +99,7 @@ class Servant:
         self._batches: dict[int, list[tuple[npt.NDArray[np.int64], Floats]]] = {}
 
     def open(self) -> Opened:
-        """Open the network; raise BackendError when it cannot be had as asked."""
+        """Open the network and run it once; raise BackendError when it cannot be had as asked."""
         started = self._clock()
         spec = parse_spec(self._job.backend)
         backend = load_backend(spec)
@@ -108,6 +109,8 @@ class Servant:
         )
         opened = self._clock()
         self._session = self._stack.enter_context(session)
+        images = self._inputs(np.arange(self._job.first_batch_size) % self._count)
+        first_run_s, _ = time_call(session, images, self._clock)
         self._read_clocks = open_reader(session.device)
         return Opened(
             session.device,
@@ -116,6 +119,7 @@ class Servant:
             session.precision,
             imported - started,
             opened - imported,
+            first_run_s,
             resident=session.device.startswith("cuda") and isinstance(session, Resident),
             libraries=describe_libraries(),
         )

@@ -75,6 +75,7 @@ def _start_cells(run: Run) -> list[list[str]]:
             units.boundary(row.boundary),
             units.seconds(by_name[row.contender].import_s),
             units.seconds(by_name[row.contender].open_s),
+            units.seconds(by_name[row.contender].first_run_s),
             units.size(by_name[row.contender].peak_memory_bytes),
             units.milliseconds(row.first_call_s),
             units.count(row.warmup_calls),
@@ -179,6 +180,7 @@ _STARTS: _Kind = (
         left("boundary"),
         right("import s"),
         right("open s"),
+        right("first run s"),
         right("peak memory"),
         right("first call ms"),
         right("untimed calls"),
@@ -191,7 +193,9 @@ _STARTS: _Kind = (
     ),
     _start_cells,
     "Import: loading the library, in a fresh process; open: loading the file and building the "
-    "session after that. Peak memory: largest resident set of the contender's process, library and "
+    "session after that; first run: the very first call, at the first of the batch sizes, with all "
+    "that is compiled or searched for then; first call: when that batch size's turn came. Peak "
+    "memory: largest resident set of the contender's process, library and "
     "test images included. Untimed calls: warm-up and settling; steady: whether the times had "
     "settled by then. Clean rounds: in which neither it nor its reference was disturbed, of all. "
     "Outputs checked: results of timed calls that were compared with those of the accuracy pass.",

@@ -1,13 +1,13 @@
 """Where the time goes, as text: the top operators of each contender side by side."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from bench.records import Run
 from bench.records_profile import ContenderProfile, OperatorTime, Profile
 from reports import units
-from reports.document import Document, Section, left, tabulated
+from reports.document import Document, Section, left, right, tabulated
 
 _CONTENDERS_A_TABLE = 3
 _TOP = 10
@@ -30,7 +30,7 @@ def build_profile(profile: Profile, top: int, nodes: bool) -> Document:
             sections.append(_section(part, batch_size, top, nodes))
     if sections:
         sections[-1] = Section(sections[-1].title, sections[-1].table, caption=_CAPTION)
-    sections += list(_failures(profile.profiles))
+    sections += [*_placement(ran), *_failures(profile.profiles)]
     return Document(
         f"Time by {'node' if nodes else 'operator'}: {profile.name}, "
         f"{units.count(profile.threads)} threads",
@@ -97,6 +97,67 @@ def summed(
         times[name] = times.get(name, 0.0) + one.time_s
         calls[name] = calls.get(name, 0.0) + one.calls
     return sorted(((n, times[n], calls[n]) for n in times), key=lambda found: -found[1])
+
+
+_COPIES = "Memcpy"
+"""What the operators that copy between the CPU and the GPU begin with, in every runtime."""
+_PLACEMENT_CAPTION = (
+    "Share of the time of all operators, and number of nodes, by what ran them: the provider that "
+    "onnxruntime gave each node to, or the device. Copies: between the CPU and the GPU in one run "
+    "of the network. Nodes on the CPU and copies make the GPU wait: more than 1 % of the time or "
+    "more copies than there are inputs and outputs is a reason to change the export. Of nodes on "
+    "CUDA, onnxruntime as it is shipped tells how long it took to start them."
+)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How much of a contender one execution provider or device ran."""
+
+    placed_on: str
+    share: float
+    """Of the time of all operators."""
+    nodes: int | None
+    """Places in the graph; None where the runtime only knows the type of an operator."""
+
+
+def placements(profile: ContenderProfile) -> list[Placement]:
+    """Return what ran the operators of a contender, the one with the largest share first."""
+    found = []
+    for place in dict.fromkeys(one.placed_on for one in profile.operators):
+        there = [one for one in profile.operators if one.placed_on == place]
+        nodes = len({one.node for one in there if one.node}) or None
+        share = sum(one.time_s for one in there) / (profile.total_s or 1.0)
+        found.append(Placement(place, share, nodes))
+    return sorted(found, key=lambda one: -one.share)
+
+
+def count_copies(profile: ContenderProfile) -> float:
+    """Return how often one run of the network copies between the CPU and the GPU."""
+    return sum(one.calls for one in profile.operators if one.operator.startswith(_COPIES))
+
+
+def _placement(ran: Sequence[ContenderProfile]) -> Iterator[Section]:
+    """Yield where the operators of contenders on a GPU ran; on the CPU there is no other place."""
+    rows = []
+    for profile in ran:
+        if profile.device != "cpu":
+            where = [
+                f"{place.placed_on} {units.percent(place.share)} %"
+                + (f" ({_nodes(place.nodes)})" if place.nodes else "")
+                for place in placements(profile)
+            ]
+            copies = f"{count_copies(profile):g}"
+            rows.append(
+                [profile.contender, units.count(profile.batch_size), ", ".join(where), copies]
+            )
+    if rows:
+        columns = (left("contender"), right("batch"), left("ran on"), right("copies"))
+        yield Section("Placement", table=tabulated(columns, rows), caption=_PLACEMENT_CAPTION)
+
+
+def _nodes(number: int) -> str:
+    return f"{units.count(number)} node{'' if number == 1 else 's'}"
 
 
 def _failures(profiles: Sequence[ContenderProfile]) -> Iterator[Section]:

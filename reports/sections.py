@@ -49,7 +49,7 @@ def compose(
         *build_latency(column, labelled, notes),
         build_ladder(column, labelled),
         *build_scenarios(column, labelled, notes),
-        build_shares(column, labelled),
+        *build_shares(column, labelled),
         _folding(column, labelled, notes),
         _export(column, labelled),
         build_quantization(column, labelled, notes),

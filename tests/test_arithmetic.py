@@ -8,7 +8,14 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from bench.arithmetic import count_flops, kinds_of, measure_arithmetic, measure_rates
+from bench.arithmetic import (
+    count_flops,
+    count_traffic,
+    kinds_of,
+    measure_arithmetic,
+    measure_copies,
+    measure_rates,
+)
 from bench.interference import Counters
 from bench.progress import Listener, Silence
 from bench.runs import RunDirectory
@@ -26,6 +33,14 @@ def test_operations_are_those_of_convolutions_and_matrix_products() -> None:
 
 def test_grouped_convolutions_have_only_the_operations_of_their_group() -> None:
     assert count_flops(nn.Conv2d(4, 4, 3, groups=4), (4, 8, 8)) == 2 * 9 * 4 * 36
+
+
+def test_traffic_is_inputs_weights_and_results_of_the_same_operators() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Mish(), nn.Flatten())
+    network.append(nn.Linear(4 * 6 * 6, 10)).eval()
+    found = count_traffic(network, (3, 8, 8))
+    assert found.numbers_per_call == (4 * 27 + 4) + (10 * 144 + 10)
+    assert found.numbers_per_image == (3 * 64 + 4 * 36) + (144 + 10)
 
 
 def contender(backend: str, device: str = "cpu", status: str = "ok") -> SimpleNamespace:
@@ -70,6 +85,14 @@ def test_each_kind_is_timed_in_every_turn() -> None:
         assert rate.clean == (True,) * 7
 
 
+def test_copies_are_timed_as_products_are() -> None:
+    ticks = count(step=0.03)
+    (rate,) = measure_copies(["cpu"], 2, lambda: next(ticks), 16, counters(0.0))
+    assert (rate.device, rate.size_bytes, rate.threads) == ("cpu", 16, 2)
+    assert rate.samples_s == (pytest.approx(0.09 / 2),) * 7
+    assert rate.clean == (True,) * 7
+
+
 def test_disturbed_blocks_are_made_again_and_told_from_the_others() -> None:
     ticks = count(step=0.03)
     (rate,) = measure_rates([("cpu", "float32")], 1, lambda: next(ticks), 8, counters(0.5))
@@ -95,6 +118,9 @@ def test_a_comparison_records_both_and_the_report_shows_the_share(
     assert all(seconds > 0 for seconds in rate.samples_s)
     text = (own_run.path / "report.md").read_text(encoding="utf-8")
     assert "Fraction of the matrix-product rate" in text
+    assert record.arithmetic.traffic is not None
+    assert [rate.device for rate in record.arithmetic.copy_rates] == ["cpu"]
+    assert "Fraction of the copy bandwidth" in text
 
 
 def test_when_it_cannot_be_measured_a_note_says_why(own_run: RunDirectory) -> None:

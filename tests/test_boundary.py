@@ -3,6 +3,7 @@
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -127,10 +128,11 @@ def test_a_session_without_a_place_for_its_input_is_refused() -> None:
 class Local:
     """A worker without a process, around a session that is open already."""
 
+    preprocessing = SimpleNamespace(mean=(0.0,) * 3, std=(1 / 255,) * 3, input_shape=(3, 2, 2))
+    checkpoint = SimpleNamespace(classes=tuple("0123456789"), preprocessing=preprocessing)
+
     def __init__(self, session: FakeSession, clock: FakeClock, images: Path) -> None:
-        preprocessing = SimpleNamespace(mean=(0.0,) * 3, std=(1 / 255,) * 3, input_shape=(3, 2, 2))
-        checkpoint = SimpleNamespace(classes=tuple("0123456789"), preprocessing=preprocessing)
-        job = SimpleNamespace(images=images, checkpoint=checkpoint, batch_size=4)
+        job = SimpleNamespace(images=images, checkpoint=self.checkpoint, batch_size=4)
         self.servant = Servant(job, ExitStack(), clock, session)
         self.servant.evaluate()
         self.warm_up = self.servant.warm_up
@@ -149,6 +151,22 @@ def images(tmp_path: Path) -> Path:
     pixels[:, :, 0, 0] = np.arange(10)[:, None]
     np.save(tmp_path / "images.npy", pixels)
     return tmp_path / "images.npy"
+
+
+def test_opening_times_the_very_first_call_apart(images: Path) -> None:
+    ticks = count()
+    job = SimpleNamespace(
+        backend="fake",
+        device="cpu",
+        threads=1,
+        path=Path(),
+        images=images,
+        checkpoint=Local.checkpoint,
+        batch_size=4,
+        first_batch_size=2,
+    )
+    opened = Servant(job, ExitStack(), lambda: float(next(ticks))).open()
+    assert (opened.import_s, opened.open_s, opened.first_run_s) == (1.0, 1.0, 1.0)
 
 
 def contender(

@@ -126,6 +126,7 @@ def test_a_worker_sends_them_along_with_its_block(tmp_path: Path, monkeypatch) -
         path=tmp_path / "network.onnx",
         images=tmp_path / "images.npy",
         batch_size=4,
+        first_batch_size=1,
         checkpoint=SimpleNamespace(classes=tuple("0123456789"), preprocessing=preprocessing),
     )
     clock = fake.FakeClock()

@@ -1,6 +1,7 @@
 """What onnxruntime is asked for, and whether it really does it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -48,6 +49,8 @@ def answer(source: Source, x: np.ndarray, device="cpu", **options: str) -> np.nd
         ({"search": "best"}, "give one of exhaustive, heuristic, default"),
         ({"tensorrt": "", "nhwc": ""}, "ort:tensorrt+nhwc: give only one of them"),
         ({"tf32": ""}, "ort:tf32 is for cuda alone: leave it out on cpu"),
+        ({"fp16": ""}, "ort:fp16 is TensorRT's: write ort:tensorrt+fp16"),
+        ({"tensorrt": "", "tf32": "", "fp16": ""}, "ort:tf32+fp16: give only one of them"),
         ({"search": "heuristic"}, "ort:search is for cuda alone"),
     ],
 )
@@ -95,6 +98,57 @@ def test_every_cuda_option_is_one_of_the_provider_s_own() -> None:
         "NHWC preferred",
         "CUDA graph replayed",
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "precision", "fp16"),
+    [(None, "float32", "0"), ("tf32", "tf32", "0"), ("fp16", "float16", "1")],
+)
+def test_tensorrt_says_what_it_computes_in(option: str | None, precision: str, fp16: str) -> None:
+    options = {"tensorrt": "", **({option: ""} if option else {})}
+    settings = read_settings(options, "cuda", 1)
+    assert settings.precision == precision
+    assert settings.providers == [
+        ("TensorrtExecutionProvider", {"trt_fp16_enable": fp16}),
+        "CUDAExecutionProvider",
+    ]
+
+
+def test_tensorrt_keeps_its_engines_apart_by_what_they_were_built_from(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What onnxruntime is handed, without a GPU."""
+    handed: list[dict[str, str]] = []
+
+    class Handed(Exception):
+        pass
+
+    def refuse(path: str, settings: object, providers: list, **_: object) -> None:
+        handed.append(providers[0][1])
+        raise Handed
+
+    monkeypatch.setattr(ort.onnxruntime, "InferenceSession", refuse)
+    monkeypatch.setattr(
+        ort.onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider"]
+    )
+    monkeypatch.setattr(ort, "_prepare_cuda", lambda *_: None)
+    network = onnx.load(source.path)
+    for name in ("a.onnx", "same.onnx", "other.onnx"):
+        if name == "other.onnx":  # the same graph, one weight is another
+            weight = next(t for t in network.graph.initializer if t.data_type == 1)
+            values = onnx.numpy_helper.to_array(weight) + np.float32(1)
+            weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+        onnx.save(network, tmp_path / name)
+        for options in ({"tensorrt": ""}, {"tensorrt": "", "fp16": ""}):
+            with pytest.raises(BackendError):
+                ort.open(
+                    Source(tmp_path / name, lambda: None), device="cuda", threads=1, options=options
+                )
+    folders = [options["trt_engine_cache_path"] for options in handed]
+    assert all(options["trt_engine_cache_enable"] == "1" for options in handed)
+    assert folders[:2] == folders[2:4], "of the same bytes, the same engines"
+    assert len({*folders}) == 4, "other weights or another precision: other engines"
+    assert all(Path(folder).is_dir() and tmp_path in Path(folder).parents for folder in folders)
 
 
 def test_a_provider_that_is_not_there_is_named_with_the_package_that_has_it(
@@ -193,6 +247,26 @@ def test_on_cuda_each_option_gives_what_the_cpu_gives(
     for output in on_cuda(source, images, **given):
         expected = answer(source, images[: len(output)])
         np.testing.assert_allclose(output, expected, atol=allowed)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("option", [None, "tf32", "fp16"])
+def test_tensorrt_gives_what_the_cpu_gives_again_from_the_engine_it_kept(
+    source: Source, images: np.ndarray, option: str | None
+) -> None:
+    options = {"tensorrt": "", **({option: ""} if option else {})}
+    for _ in range(2):
+        try:
+            outputs = list(on_cuda(source, images, **options))
+        except BackendError as error:
+            if "pip install" not in str(error):
+                raise
+            pytest.skip(str(error))
+        for output in outputs:
+            expected = answer(source, images[: len(output)])
+            np.testing.assert_allclose(output, expected, atol=1e-2 if option else 1e-3)
+    assert list(source.path.parent.glob("engines/*/*.engine"))
 
 
 @pytest.mark.gpu

@@ -14,7 +14,7 @@ from bench.records_profile import ContenderProfile, OperatorTime, Profile
 from bench.runs import RunDirectory
 from bench.stages import Places
 from bench.stages_export import export
-from reports.profile import build_profile, summed
+from reports.profile import build_profile, count_copies, placements, summed
 from reports.terminal import render_terminal
 
 SMALL = ("--set=compare.batch_sizes=[2]", "--set=evaluate.batch_size=64", "--devices=cpu")
@@ -76,6 +76,30 @@ def test_the_report_shows_shares_the_rest_and_why_a_row_is_missing() -> None:
     assert "25.0 % 1 more" in text
     assert "fake/folded/cpu" in text
     assert "has no profiler" in text
+
+
+def test_on_a_gpu_the_share_of_every_provider_and_the_copies_are_shown() -> None:
+    on = {"Conv": "CUDA", "MemcpyToHost": "CUDA", "Shape": "CPU"}
+    times = {"Conv": 97e-5, "MemcpyToHost": 1e-5, "Shape": 2e-5}
+    operators = [
+        OperatorTime(operator=kind, node=f"node {kind}", placed_on=on[kind], time_s=t, calls=2)
+        for kind, t in times.items()
+    ]
+    row = profiled(*operators, contender="ort/folded/cuda", device="cuda")
+    assert [(p.placed_on, p.share, p.nodes) for p in placements(row)] == [
+        ("CUDA", pytest.approx(0.98), 2),
+        ("CPU", pytest.approx(0.02), 1),
+    ]
+    assert count_copies(row) == 2
+    found = Profile(name="digits-001", created="now", threads=2, profiles=(row,))
+    text = " ".join(render_terminal(build_profile(found, top=5, nodes=False)).split())
+    assert "CUDA 98.00 % (2 nodes), CPU 2.00 % (1 node) 2" in text
+
+
+def test_on_a_cpu_alone_nothing_is_said_of_placement() -> None:
+    row = profiled(operator("Conv", "a", 1e-3))
+    found = Profile(name="digits-001", created="now", threads=2, profiles=(row,))
+    assert "Placement" not in render_terminal(build_profile(found, top=5, nodes=False))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """torch as several contenders: other layouts, other precisions, compiled."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,6 +65,19 @@ def test_under_bfloat16_the_layers_compute_in_it_and_the_logits_are_float32(
     assert not torch.is_autocast_enabled("cpu")
 
 
+def test_an_output_on_another_device_than_asked_for_is_refused(images: np.ndarray) -> None:
+    class Strays(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3)).to("meta")
+
+    source = Source(path=Path(), build_module=lambda: Strays().eval())
+    with torch_backend.open(source, device="cpu", threads=1) as session:
+        session.bind(images)
+        session.step()
+        with pytest.raises(BackendError, match="asked for cpu, but the output is on meta"):
+            session.output()
+
+
 def test_without_a_compiler_the_one_to_install_is_named(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,8 +139,10 @@ def test_a_network_that_is_no_single_graph_is_not_run_half_compiled(images: np.n
 
 @pytest.mark.gpu
 @pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
-@pytest.mark.parametrize("options", [{"fp16": ""}, {"bf16": ""}, {"tf32": ""}])
-def test_on_cuda_the_other_precisions_give_about_the_same(
+@pytest.mark.parametrize(
+    "options", [{"fp16": ""}, {"bf16": ""}, {"tf32": ""}, {"channels_last": ""}]
+)
+def test_on_cuda_other_precisions_and_layouts_give_about_the_same(
     source: Source, images: np.ndarray, options: dict
 ) -> None:
     expected = source.build_module().cpu()(torch.from_numpy(images)).detach().numpy()

@@ -21,6 +21,7 @@ _ONLY_ON: dict[str, Device] = {
     "openvino": "cpu",
     "tensorrt": "cuda",
     "tf32": "cuda",
+    "fp16": "cuda",
     "cuda_graph": "cuda",
     "nhwc": "cuda",
     "search": "cuda",
@@ -29,6 +30,7 @@ _EXCLUSIVE = (
     ("micro", "tuned"),
     ("openvino", "micro"),
     ("openvino", "tuned"),
+    ("tf32", "fp16"),
     *(("tensorrt", other) for other in ("cuda_graph", "nhwc", "search")),
 )
 _SEARCHES = ("exhaustive", "heuristic", "default")
@@ -75,6 +77,11 @@ def refuse(options: Options, device: Device) -> str | None:
         whole_number("ort", "micro", options["micro"])
     if options.get("search", _SEARCHES[0]) not in _SEARCHES:
         raise BackendError(f"ort:search={options['search']}: give one of {', '.join(_SEARCHES)}")
+    if "fp16" in options and "tensorrt" not in options:
+        raise BackendError(
+            "ort:fp16 is TensorRT's: write ort:tensorrt+fp16, or export a file in float16 "
+            "(bench export --quantize float16)"
+        )
     return refuse_elsewhere("ort", options, _ONLY_ON, device)
 
 
@@ -125,13 +132,16 @@ def _cuda(options: Options) -> OrtSettings:
 
 
 def _tensorrt(options: Options) -> OrtSettings:
-    """An engine is built at the first call of each new shape, kept in memory and not on disk."""
-    tf32 = "tf32" in options
+    """An engine is built at the first call of each new range of shapes, and kept on disk.
+
+    Names and values: onnxruntime's documentation of the TensorRT execution provider.
+    """
+    tf32, fp16 = "tf32" in options, "fp16" in options
     return OrtSettings(
         "TensorrtExecutionProvider",
-        {"trt_engine_cache_enable": "0", "trt_timing_cache_enable": "0"},
-        "tf32" if tf32 else "float32",
-        (f"TF32 {'on' if tf32 else 'off'}",),
+        {"trt_fp16_enable": str(int(fp16))},
+        "float16" if fp16 else "tf32" if tf32 else "float32",
+        (f"TF32 {'on' if tf32 else 'off'}", *(["float16 allowed"] if fp16 else [])),
         ("CUDAExecutionProvider",),
     )
 

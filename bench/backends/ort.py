@@ -12,6 +12,7 @@ import onnxruntime
 
 from bench import own_operators
 from bench.backends import NO_OPTIONS, Floats, Format, Options, Session, Source
+from bench.backends._ort_engines import cache_options, keep_engines
 from bench.backends._ort_graph import CudaGraphSession
 from bench.backends._ort_options import OrtSettings, how_to_install, read_settings
 from bench.backends._ort_options import refuse as refuse
@@ -31,6 +32,7 @@ OPTIONS: dict[str, str] = {
     "openvino": "OpenVINO's execution provider, of the package onnxruntime-openvino (cpu)",
     "tensorrt": "TensorRT's execution provider (cuda)",
     "tf32": "TF32 matrix products and convolutions (cuda)",
+    "fp16": "TensorRT may compute in float16: tensorrt+fp16 (cuda)",
     "cuda_graph": "record the GPU's work once for each batch size and replay it (cuda)",
     "nhwc": "convolutions in NHWC where there are kernels for it (cuda)",
     "search": "how cuDNN's algorithms are found: search=exhaustive, heuristic or default (cuda)",
@@ -39,6 +41,7 @@ RUNS_HOST_FILES = True
 """Whether it runs files that onnxruntime has optimised for this machine alone."""
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_TENSORRT = "TensorrtExecutionProvider"
 _HIGH = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
 _NONE = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 _SEQUENTIAL = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
@@ -224,6 +227,8 @@ def _open_session(
         settings.register_custom_ops_library(str(own_operators.library()))
     settings.log_severity_level = _SILENT
     settings.add_session_config_entry(*RECORD_PLACEMENT)
+    if wanted.provider == _TENSORRT:
+        wanted = _keep_engines(wanted, source.path)
     if not wanted.spinning:
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if profile_prefix is not None:
@@ -241,11 +246,17 @@ def _open_session(
         ) from None
 
 
+def _keep_engines(wanted: OrtSettings, path: Path) -> OrtSettings:
+    """Return the settings with a place for the engines of this file."""
+    folder = keep_engines(path, wanted.provider_options, onnxruntime.__version__)
+    return replace(wanted, provider_options={**wanted.provider_options, **cache_options(folder)})
+
+
 def _prepare_cuda(wanted: OrtSettings, device: Device) -> None:
     """Set what has to be there before a CUDA library is loaded."""
     if device != "cuda":
         return
-    if wanted.provider == "TensorrtExecutionProvider" and wanted.precision == "float32":
+    if wanted.provider == _TENSORRT and wanted.precision in ("float32", "float16"):
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # TensorRT's own default is TF32
     if hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()

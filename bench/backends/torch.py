@@ -109,6 +109,11 @@ class TorchSession:
         """Return the logits of the last step, (N, classes) float32."""
         if self._y is None:
             raise BackendError("output() before step(): run the network first")
+        if self._y.device.type != self._target.type:
+            raise BackendError(
+                f"asked for {self._target}, but the output is on {self._y.device}: the network "
+                "moves its data by itself; leave the device to the caller"
+            )
         return self._y.float().cpu().numpy()
 
     def _check_placement(self) -> str:

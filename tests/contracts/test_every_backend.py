@@ -23,6 +23,8 @@ NO_COMPILER = shutil.which("g++") is None and shutil.which("clang++") is None
 EVERY_OPTION = [(name, option) for name in BACKENDS.names() for option in BACKENDS.options(name)]
 VALUES = {"micro": "4", "search": "heuristic"}
 """Of options that take one."""
+ALONGSIDE = {("ort", "fp16"): {"tensorrt": ""}}
+"""What an option goes with."""
 TOLERANCES = {"float32": 1e-5, "tf32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2}
 """Allowed difference, relative to the largest logit."""
 
@@ -198,7 +200,7 @@ def test_each_option_for_the_cpu_gives_the_same_answers_at_changing_batch_sizes(
     name: str, option: str, source: Source, network: nn.Module, images: np.ndarray
 ) -> None:
     backend = load(name)
-    options = {option: VALUES.get(option, "")}
+    options = {option: VALUES.get(option, ""), **ALONGSIDE.get((name, option), {})}
     reason = refusal(backend, options, "cpu")
     if reason:
         with pytest.raises(BackendError) as caught:
@@ -224,7 +226,7 @@ def test_each_option_for_the_cpu_gives_the_same_answers_at_changing_batch_sizes(
 @pytest.mark.parametrize(("name", "option"), EVERY_OPTION, ids=map(":".join, EVERY_OPTION))
 def test_each_option_is_for_one_device_at_least(name: str, option: str) -> None:
     backend = load(name)
-    options = {option: VALUES.get(option, "")}
+    options = {option: VALUES.get(option, ""), **ALONGSIDE.get((name, option), {})}
     reasons = [refusal(backend, options, device) for device in ("cpu", "cuda")]
     assert None in reasons
     assert all(reason is None or "\n" not in reason for reason in reasons)

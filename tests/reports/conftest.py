@@ -190,6 +190,7 @@ def make_row(backend: str, variant: str, **changes) -> records.Measurement:
             "threads": 2,
             "open_s": 0.0123,
             "import_s": 1.4,
+            "first_run_s": 0.025,
             "peak_memory_bytes": 402_653_184,
             "accuracy": make_accuracy(),
             "timings": (make_timing(1, steady(0.002)), make_timing(64, steady(0.064))),

@@ -160,6 +160,7 @@ def test_the_page_says_what_starting_cost_and_why_the_rounds_ended(build):
     heading, row = ([c.strip() for c in line.split("|")[1:-1]] for line in (table[0], table[-1]))
     found = dict(zip(heading, row, strict=True))
     assert found["import s"] == "1.40"
+    assert found["first run s"] == "0.0250"
     assert found["peak memory"] == "384 MiB"
     assert found["steady"] == "yes"
     assert found["clean rounds"] == "10/12"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench.records_machine import Arithmetic, MatmulRate, Tuning, Way
+from bench.records_machine import Arithmetic, CopyRate, MatmulRate, Traffic, Tuning, Way
 from reports.render import render
 
 FRACTION = "Fraction of the matrix-product rate"
@@ -57,6 +57,51 @@ def test_without_products_in_its_precision_a_row_has_no_share(build) -> None:
     (row,) = rows_of(run)
     assert row["flops_per_s"] > 0
     assert (row["matmul_flops_per_s"], row["share"]) == (None, None)
+
+
+COPIES = "Fraction of the copy bandwidth"
+
+
+def copying(**changes) -> Arithmetic:
+    """A network of 1,000 weights that moves 500 numbers an image, and copies at 1 GB/s."""
+    copies = {"device": "cpu", "threads": 2, "size_bytes": 10**6, "samples_s": (0.002, 0.003)}
+    return Arithmetic(
+        flops_per_image=50_000_000,
+        matmul_rates=(rate(),),
+        traffic=Traffic(numbers_per_call=1000, numbers_per_image=500),
+        copy_rates=(CopyRate(**{**copies, "clean": (True, True), **changes}),),
+    )
+
+
+@pytest.mark.parametrize(("precision", "size"), [("float32", 4), ("bfloat16", 2), ("int8", 1)])
+def test_a_share_of_copies_is_what_has_to_be_moved_over_what_copies_move(
+    build, precision: str, size: int
+) -> None:
+    row = one_row(build, 0.01, 4, precision=precision)
+    run = build.run(measurements=(row,), arithmetic=copying())
+    (found,) = rows_of(run)
+    assert found["bytes_per_s"] == pytest.approx((1000 + 4 * 500) * size / 0.01, rel=1e-3)
+    assert found["copy_bytes_per_s"] == pytest.approx(1e9), "a copy reads and writes"
+    assert found["copy_share"] == pytest.approx(3e5 * size / 1e9, rel=1e-3)
+    text = " ".join(render(run).split())
+    assert COPIES in text
+    assert "1.00 GB/s in the best of 2 blocks" in text
+
+
+def test_records_without_copies_have_no_section_of_them(build) -> None:
+    run = build.run(measurements=(one_row(build, 0.01, 4),), arithmetic=measured(rate()))
+    assert COPIES not in render(run)
+    assert rows_of(run)[0]["copy_share"] is None
+
+
+def test_what_runs_on_a_gpu_has_a_share_within_either_boundary(build) -> None:
+    times = {"host": 0.01, "device": 0.005}
+    timings = [build.timing(4, build.steady(s, 12), boundary=b) for b, s in times.items()]
+    on_gpu = {"requested_device": "cuda", "actual_device": "cuda:0"}
+    row = build.row("ort", "folded", timings=tuple(timings), **on_gpu)
+    run = build.run(measurements=(row,), arithmetic=copying(device="cuda"))
+    shares = {found["boundary"]: found["copy_share"] for found in rows_of(run)}
+    assert shares["device"] == pytest.approx(2 * shares["host"], rel=1e-3)
 
 
 def test_a_record_without_the_rate_has_no_such_section(build) -> None:
