@@ -63,9 +63,9 @@ def features(
     from reports.feature_maps import draw_feature_maps
 
     network = open_network(model, weights, download, places.runs)
-    pixels = fit_picture(open_picture(image), network.preprocessing)
+    pixels = fit_picture(open_picture(image), network.preprocessing, str(image))
     x = preprocess(pixels, network.preprocessing)
-    asked = [layer.strip() for layer in layers.split(",")]
+    asked = list(dict.fromkeys(layer.strip() for layer in layers.split(",")))
     written = []
     module = getattr(network.module, "backbone", network.module)
     for found in collect_maps(module, x, asked):

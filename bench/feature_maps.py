@@ -59,6 +59,11 @@ def collect_maps(module: Any, x: Floats, layers: Sequence[str]) -> list[LayerMap
                 f"layer {name!r} makes no maps: its output has not two dimensions of space; "
                 f"layers that have: {', '.join(list(found)[:: max(1, len(found) // 4)][:4])}, …"
             )
+        if not np.isfinite(found[name]).all():
+            raise BenchError(
+                f"the maps of layer {name!r} are not all finite: the weights are damaged, get them "
+                "anew"
+            )
         chosen.append(LayerMaps(name, place, found[name]))
     return chosen
 
@@ -89,11 +94,15 @@ def _outside_of_blocks(module: Any) -> set[str]:
 
     A block may work at the size of the stage before it and hand on a smaller one.
     """
+    from torch.nn import ZeroPad2d
+
     names = set()
     waiting = [("", module)]
     while waiting:
         path, part = waiting.pop()
         for name, child in part.named_children():
+            if isinstance(child, ZeroPad2d):
+                continue  # a border around the maps of before makes no stage of its own
             names.add(f"{path}{name}")
             if type(child).__name__ in _SEQUENCES:
                 waiting.append((f"{path}{name}.", child))

@@ -65,12 +65,6 @@ def fit_linear(
     return Fitted(linear, time.perf_counter() - started, (), candidates, held)
 
 
-def balanced_accuracy(labels: Labels, answers: Labels, classes: int) -> float:
-    """Return the mean over classes of the share of each class's images that are right, 0..1."""
-    shares = [float((answers[labels == c] == c).mean()) for c in range(classes)]
-    return float(np.mean(shares))
-
-
 def _descend(
     features: Floats, labels: Labels, classes: int, config: Config, listener: Listener
 ) -> tuple[Linear, tuple[Epoch, ...]]:

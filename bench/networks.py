@@ -1,5 +1,6 @@
 """One trained network to look at: a run's, or a pretrained one of torchvision or timm."""
 
+import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from PIL import Image
 
 from bench.datasets._pixels import fit, open_rgb, refuse_thin
 from bench.datasets._sources import check_size, unreadable
-from bench.errors import CheckpointError, UnknownNameError, nearest
+from bench.errors import CheckpointError, DataError, UnknownNameError, nearest
 from bench.records import Preprocessing
 from bench.run_finding import find_runs
 from bench.runs import RunDirectory, list_runs
@@ -58,6 +59,11 @@ def _of_run(run: RunDirectory) -> Network:
     from models._checkpoint import load_checkpoint
 
     checkpoint = run.checkpoint()
+    if checkpoint.random_weights:
+        raise CheckpointError(
+            f"run {run.name} has random weights and says nothing of an image: train one with "
+            f"weights (bench train {checkpoint.config_name} --weights FILE.safetensors)"
+        )
     return Network(
         name=run.name,
         weights=f"sha256 {checkpoint.sha256[:12]}…",
@@ -99,7 +105,10 @@ def open_picture(path: Path) -> Image.Image:
     Raises DataError for a file that is missing, huge, damaged or no image.
     """
     try:
-        check_size(str(path), path.stat().st_size)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
+            raise DataError(f"{path} is a folder, pipe or device; allowed: one image file")
+        check_size(str(path), status.st_size)
         data = path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
@@ -110,11 +119,13 @@ def open_picture(path: Path) -> Image.Image:
     return picture
 
 
-def fit_picture(picture: Image.Image, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+def fit_picture(
+    picture: Image.Image, preprocessing: Preprocessing, origin: str
+) -> npt.NDArray[np.uint8]:
     """Return a picture as (1, 3, H, W) uint8, made to fit as the network was evaluated.
 
-    Raises DataError for one that is too long and thin for that.
+    Raises DataError that names `origin` for one that is too long and thin for that.
     """
-    refuse_thin(picture.size, preprocessing.resize, "the image")
+    refuse_thin(picture.size, preprocessing.resize, origin)
     square = fit(picture, preprocessing.input_shape[-1], preprocessing.resize)
     return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))[None]

@@ -98,20 +98,26 @@ def _answer(
         if isinstance(voice, str):
             predictions.append(Prediction(name, (), voice))
             continue
-        found[name] = voice(sight)
+        probabilities = voice(sight)
+        if not np.isfinite(probabilities).all():
+            damaged = "its probabilities are not all finite: the weights are damaged, get them anew"
+            predictions.append(Prediction(name, (), damaged))
+            continue
+        found[name] = probabilities
         likeliest = np.argsort(-found[name], kind="stable")[:top]
         guesses = tuple(Guess(network.classes[i], float(found[name][i])) for i in likeliest)
         predictions.append(Prediction(name, guesses))
     others = [p for name, p in found.items() if name != "torch"]
-    gap = max((float(np.abs(p - found["torch"]).max()) for p in others), default=None)
+    gap = None
+    if "torch" in found:
+        gap = max((float(np.abs(p - found["torch"]).max()) for p in others), default=None)
     return Answer(path, tuple(predictions), max_difference=gap)
 
 
 def _look_at(path: Path, preprocessing: Preprocessing) -> Sight:
     picture = open_picture(path)
-    return Sight(
-        np.asarray(picture), preprocess(fit_picture(picture, preprocessing), preprocessing)
-    )
+    pixels = fit_picture(picture, preprocessing, str(path))
+    return Sight(np.asarray(picture), preprocess(pixels, preprocessing))
 
 
 def _open_torch(network: Network, stack: ExitStack) -> Voice:

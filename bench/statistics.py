@@ -10,6 +10,7 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 MIN_SAMPLES_BEYOND = 10
 """Samples expected above a percentile before it is given."""
@@ -40,6 +41,13 @@ class Ratio:
     high: float | None
     rounds: int
     """Rounds in which both were timed."""
+
+
+def balanced_accuracy(labels: npt.ArrayLike, answers: npt.ArrayLike, classes: int) -> float:
+    """Return the mean over classes of the share of each class's images that are right, 0..1."""
+    truth, said = np.asarray(labels), np.asarray(answers)
+    shares = [float((said[truth == c] == c).mean()) for c in range(classes)]
+    return float(np.mean(shares))
 
 
 def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -14,9 +14,10 @@ from bench.config_files import Loaded, from_dict
 from bench.datasets import ImageSet
 from bench.errors import ConfigError
 from bench.frozen_features import Extraction, Features, take_features
-from bench.linear_probe import Fitted, Labels, balanced_accuracy, fit_linear
+from bench.linear_probe import Fitted, Labels, fit_linear
 from bench.progress import Listener
 from bench.records import Epoch, Preprocessing, Transfer
+from bench.statistics import balanced_accuracy
 from bench.storage import file_sha256
 
 _FROM_WEIGHTS = ("image_size", "mean", "std", "resize")

@@ -59,7 +59,7 @@ class Outside:
 
     def bind(self, x: Any) -> None:
         """Take one image (1, H, W, 3) uint8."""
-        pixels = fit_picture(Image.fromarray(x[0]), self._preprocessing)
+        pixels = fit_picture(Image.fromarray(x[0]), self._preprocessing, "the image")
         self._session.bind(preprocess(pixels, self._preprocessing))
 
     def step(self) -> None:

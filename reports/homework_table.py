@@ -8,7 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
+from bench.error_overlap import compare_errors, scored
+from bench.errors import RunError
 from bench.records import Run
+from bench.statistics import balanced_accuracy
 from reports import units
 from reports.document import Document, Section, left, right, tabulated
 from reports.homework import deviations, other_figures, reference_for, references
@@ -34,6 +39,9 @@ class HomeworkRow:
     accuracy: float | None = None
     low: float | None = None
     high: float | None = None
+    balanced: float | None = None
+    """Mean over the classes of the share of each class's images that are right: what the homework
+    calls mean-per-class accuracy, and does not compute."""
     run: str | None = None
     remark: str = ""
     """How the run differs, or what to do where there is none."""
@@ -46,9 +54,10 @@ def homework_rows(runs: Sequence[Run]) -> tuple[HomeworkRow, ...]:
     for, without a figure of the homework beside them.
     """
     newest = sorted(runs, key=lambda run: run.created, reverse=True)
-    rows = [_photograph(), *_transfer_rows("3", newest)]
+    rows = [_photograph(), _feature_maps(), *_transfer_rows("3", newest)]
     rows += [row for model in references() for row in _cifar_rows(model, newest)]
-    return (*rows, *_transfer_rows("5", newest), _overlap(), *_stand_ins(newest))
+    overlaps = [_overlap(newest, protocol) for protocol in _PROTOCOLS]
+    return (*rows, *_transfer_rows("5", newest), *overlaps, *_stand_ins(newest))
 
 
 def render_homework(rows: Sequence[HomeworkRow], markdown: bool = False) -> str:
@@ -60,6 +69,7 @@ def render_homework(rows: Sequence[HomeworkRow], markdown: bool = False) -> str:
         right("homework %"),
         right("here %"),
         right("95 % interval"),
+        right("balanced %"),
         left("run"),
         right("note"),
     )
@@ -72,6 +82,7 @@ def render_homework(rows: Sequence[HomeworkRow], markdown: bool = False) -> str:
             units.percent(row.homework_accuracy),
             units.percent(row.accuracy),
             units.span(units.percent(row.low), units.percent(row.high)),
+            units.percent(row.balanced),
             row.run or "",
             str(remarks.index(row.remark) + 1) if row.remark else "",
         ]
@@ -80,8 +91,9 @@ def render_homework(rows: Sequence[HomeworkRow], markdown: bool = False) -> str:
     section = Section(
         "Accuracy",
         table=tabulated(columns, cells),
-        caption="homework: as its code ran, quirks included; clean: done as it should be. An empty "
-        "figure was not measured here.",
+        caption="homework: as its code ran, quirks included; clean: done as it should be. "
+        "Balanced: mean over classes; the homework gives plain accuracy and calls it "
+        "mean-per-class. An empty figure was not measured here.",
     )
     sections = (section, Section("Notes", notes=tuple(remarks)))
     document = Document("The homework's figures, and what was measured here", sections)
@@ -102,6 +114,18 @@ def _photograph() -> HomeworkRow:
         None,
         remark=f"{name} {probability:.4f} in the homework. Needs ImageNet weights: bench predict "
         "resnet50 IMAGE --weights IMAGENET1K_V1 --download",
+    )
+
+
+def _feature_maps() -> HomeworkRow:
+    known = other_figures()["2.2"]
+    return HomeworkRow(
+        "2.2",
+        f"ResNet-50 feature maps, {known['data']}",
+        None,
+        remark=f"{known['maps']} maps of each of {', '.join(known['layers'])}: pictures, no "
+        "figure. Needs ImageNet weights: bench features resnet50 IMAGE --weights IMAGENET1K_V1 "
+        "--download",
     )
 
 
@@ -144,17 +168,37 @@ def _transfer_rows(problem: str, runs: Sequence[Run]) -> Iterator[HomeworkRow]:
             yield _filled(row, found, "files in order of name, not of the folder")
 
 
-def _overlap() -> HomeworkRow:
-    known, base = other_figures()["5"], other_figures()["3"]
+def _overlap(runs: Sequence[Run], protocol: str) -> HomeworkRow:
+    """Return the row of the errors of both networks on the same images, counted if both ran."""
+    transformer, cnn = other_figures()["5"], other_figures()["3"]
+    row = HomeworkRow("5", "errors of both on the same images", protocol)
+    found = [
+        next((run for run in runs if _is_of(run, known, protocol)), None)
+        for known in (transformer, cnn)
+    ]
+    theirs = _overlap_there(transformer) if protocol == "homework" else ""
+    a, b = found
+    if a is None or b is None:
+        ending = "_homework" if protocol == "homework" else ""
+        need = f"Needs both runs: bench errors {transformer['config']}{ending} "
+        return _with(row, remark=f"{theirs}{need}{cnn['config']}{ending}")
+    try:
+        here = compare_errors(a, b, np.array(a.labels or ()))
+    except RunError as error:
+        return _with(row, remark=f"{theirs}{error}")
+    counts = _counts(here.only_a, here.only_b, here.both, here.images)
+    return _with(row, run=f"{a.name}, {b.name}", remark=f"{theirs}Here {counts}.")
+
+
+def _overlap_there(known: Mapping[str, Any]) -> str:
     counts = (known["only_transformer_wrong"], known["only_cnn_wrong"], known["both_wrong"])
-    return HomeworkRow(
-        "5",
-        f"errors of both on {units.count(known['test_images'])} images",
-        "homework",
-        remark="in the homework {} images that only the transformer gets wrong, {} only the CNN, "
-        "{} both. Needs both runs: bench errors {}_homework {}_homework".format(
-            *counts, known["config"], base["config"]
-        ),
+    return f"In the homework {_counts(*counts, known['test_images'])}. "
+
+
+def _counts(only_transformer: int, only_cnn: int, both: int, images: int) -> str:
+    return (
+        f"{units.count(only_transformer)} images that only the transformer gets wrong, "
+        f"{units.count(only_cnn)} only the CNN, {units.count(both)} both, of {units.count(images)}"
     )
 
 
@@ -201,6 +245,14 @@ def _measured(run: Run) -> AccuracyRow | None:
     return rows[0] if rows else None
 
 
+def _balanced(run: Run) -> float | None:
+    """Return the balanced accuracy of a transfer; None for other networks and older records."""
+    if run.checkpoint.transfer is None or not run.labels:
+        return None
+    _, said = scored(run)
+    return balanced_accuracy(run.labels, said.top1, len(run.checkpoint.classes))
+
+
 def _filled(row: HomeworkRow, run: Run, remark: str) -> HomeworkRow:
     found = _measured(run)
     if found is None:
@@ -210,6 +262,7 @@ def _filled(row: HomeworkRow, run: Run, remark: str) -> HomeworkRow:
         accuracy=found.accuracy,
         low=found.low,
         high=found.high,
+        balanced=_balanced(run),
         run=run.name,
         remark=remark,
     )

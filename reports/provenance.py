@@ -11,6 +11,7 @@ from reports.chips import describe_clocks, describe_gpu
 from reports.document import Section, left, tabulated
 from reports.scenarios import describe_method, scenarios_of
 from reports.tables import contenders
+from reports.transfer import describe_transfer
 
 Labelled = Sequence[tuple[str, Run]]
 
@@ -63,6 +64,7 @@ def _lines(run: Run) -> dict[str, str]:
         "software": _software(run.environment),
         "settings": _settings(run),
         "images": _images(run),
+        "transfer": describe_transfer(run),
         "method": describe_method(run) if scenarios_of(run) else _method(run),
         "rounds": "" if scenarios_of(run) else _ending(run),
         "record": f"run {run.name} of {run.created}, "

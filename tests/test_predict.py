@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,17 @@ import timm
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from bench.cli import cli
-from bench.errors import BenchError, CheckpointError, UnknownNameError
+from bench.errors import BenchError, CheckpointError, DataError, UnknownNameError
 from bench.feature_maps import _record, choose_layers, collect_maps
-from bench.networks import open_network
+from bench.networks import open_network, open_picture
 from bench.probabilities import softmax
 from bench.runs import RunDirectory
 from models import _zoo
+from models._building import build_model
 from reports.feature_maps import draw_feature_maps
 
 NETWORK = "timm:test_vit"
@@ -161,6 +163,49 @@ def test_a_network_without_weights_says_nothing(tmp_path: Path) -> None:
         open_network("resnet18", "none", False, tmp_path)
 
 
+def test_a_run_with_random_weights_says_nothing_either(own_run: RunDirectory) -> None:
+    random = own_run.checkpoint().model_copy(update={"random_weights": True})
+    own_run.write_checkpoint(random)
+    with pytest.raises(CheckpointError, match=f"run {own_run.name} has random weights"):
+        open_network(own_run.name, None, False, own_run.path.parent)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_refused_before_it_is_read(make, tmp_path: Path) -> None:
+    make(tmp_path / "photo.png")
+    with pytest.raises(DataError, match=r"photo\.png is a folder, pipe or device; allowed: one"):
+        open_picture(tmp_path / "photo.png")
+
+
+def test_weights_that_are_not_finite_give_no_answer_and_no_maps(
+    bench, weights: Path, photo: Path, tmp_path: Path
+) -> None:
+    state = load_file(weights)
+    state["norm.weight"][:] = float("nan")
+    state["blocks.0.norm1.weight"][:] = float("nan")
+    save_file(state, tmp_path / "nan.safetensors")
+    given = (NETWORK, str(photo), "--weights", str(tmp_path / "nan.safetensors"))
+    shown = bench("predict", *given)
+    assert shown.exit_code == 1
+    assert "torch: did not run: its probabilities are not all finite" in shown.stdout
+    shown = bench("features", *given, "--out", str(tmp_path))
+    assert shown.exit_code == 1
+    assert "are not all finite: the weights are damaged" in shown.stderr
+
+
+def test_features_refuse_an_image_by_its_name(
+    bench, weights: Path, photo: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cut.png").write_bytes(photo.read_bytes()[:500])
+    Image.new("1", (60_000, 1)).save(tmp_path / "thin.png")
+    for name, words in (("cut.png", "is a damaged image"), ("thin.png", "is too large to decode")):
+        image = str(tmp_path / name)
+        shown = bench("features", NETWORK, image, "--weights", str(weights))
+        assert shown.exit_code == 1
+        assert shown.stderr.startswith(f"Error: {image} {words}")
+        assert len(shown.stderr.splitlines()) == 1
+
+
 def test_an_unknown_name_lists_the_runs_too(trained_run: RunDirectory) -> None:
     with pytest.raises(UnknownNameError, match=f"no network 'digts'.*{trained_run.name}"):
         open_network("digts", None, False, trained_run.path.parent)
@@ -186,6 +231,15 @@ def test_early_middle_and_late_are_the_ends_of_stages_or_blocks(name, layers, si
     found = _record(module, np.zeros((1, 3, 224, 224), np.float32))
     assert choose_layers(module, found) == layers
     assert tuple(found[layer].shape[-1] for layer in layers) == sides
+
+
+def test_a_run_has_the_layers_of_the_network_it_was_made_of() -> None:
+    own = _zoo.create(_zoo.find_network("tf_efficientnet_lite0")).eval()
+    args = {"arch": "tf_efficientnet_lite0"}
+    inside = build_model("pretrained", args, 3, (3, 224, 224)).backbone.eval()
+    x = np.zeros((1, 3, 224, 224), np.float32)
+    chosen = [choose_layers(module, _record(module, x)) for module in (own, inside)]
+    assert chosen[0] == chosen[1], "fixed padding is no stage"
 
 
 def test_maps_are_what_the_layer_gives_whatever_its_layout() -> None:

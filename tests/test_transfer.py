@@ -19,12 +19,13 @@ from bench.config import Config
 from bench.config_files import load
 from bench.errors import BenchError, ConfigError, TrainingError
 from bench.image_model import find_image_model
-from bench.linear_probe import balanced_accuracy, fit_linear
+from bench.linear_probe import fit_linear
 from bench.probe import batchnorm_effects, probe
 from bench.progress import Silence
 from bench.run_settings import settings_of, training_settings
 from bench.runs import RunDirectory, list_runs
 from bench.stages import Places, train
+from bench.statistics import balanced_accuracy
 from bench.storage import file_sha256
 from bench.timing import call
 from benchmarks.preprocess_in_graph import open_way
@@ -263,6 +264,7 @@ def test_random_weights_give_a_latency_and_no_accuracy(
         (["data.image_size=64"], "data.image_size: comes from the weights' metadata"),
         (["model.args.arch=no_such"], "no network 'no_such' in timm"),
         (["model.args.archh=x"], "did you mean 'arch'?"),
+        (["model.args.arch=test_vit"], "weights of another network than timm:test_vit"),
         (["transfer.weights=nowhere.safetensors"], "there is no such file"),
         (["train.validation_fraction=0"], "none are held out: set train.validation_fraction"),
         (["data.name=digits", "data.path=null"], "has labels and a split of its own"),

@@ -138,7 +138,8 @@ def _opened(data: bytes, origin: str) -> Image.Image:
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _huge(origin, one_line(error)) from error
+        found, _, _ = one_line(error).partition(", could be")  # Pillow goes on about attacks
+        raise _huge(origin, found) from error
     except PIL.UnidentifiedImageError as error:
         raise DataError(
             f"{origin} is damaged or no image, whatever its name says; "

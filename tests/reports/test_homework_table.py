@@ -5,7 +5,9 @@ import json
 import pytest
 
 from bench.records import Checkpoint, Run, Transfer
+from bench.records_transfer import Candidate
 from reports.homework_table import homework_json, homework_rows, render_homework
+from reports.transfer import describe_transfer
 
 BREEDS = tuple(f"breed{n:02}" for n in range(37))
 
@@ -53,9 +55,9 @@ def run_of(build, arch: str, protocol: str, name: str = "r-001", **data) -> Run:
 def test_without_runs_every_row_says_how_to_get_its_figure() -> None:
     rows = homework_rows([])
     assert [r.problem for r in rows] == [
-        *("2.1", "3", "3"),
+        *("2.1", "2.2", "3", "3"),
         *("4.1", "4.1", "4.2", "4.2", "4.3", "4.3"),
-        *("5", "5", "5"),
+        *("5", "5", "5", "5"),
     ]
     for row in rows:
         assert row.accuracy is None
@@ -75,6 +77,60 @@ def test_a_run_fills_the_row_of_its_network_and_protocol(build) -> None:
     assert rows["3", "homework"].homework_accuracy == 0.7476
     assert rows["3", "clean"].accuracy is None
     assert rows["5", "homework"].run is None
+
+
+def scored_run(build, arch: str, protocol: str, labels: list[int], answers: list[int]) -> Run:
+    """Return a run whose one contender gave `answers` for images with these `labels`."""
+    correct = sum(a == b for a, b in zip(labels, answers, strict=True))
+    accuracy = build.accuracy(correct, len(labels)).model_copy(update={"top1": tuple(answers)})
+    run = run_of(build, arch, protocol, name=f"{arch}-001")
+    row = build.row("torch", "unfolded", accuracy=accuracy)
+    return run.model_copy(update={"labels": tuple(labels), "measurements": (row,)})
+
+
+def test_a_transfer_has_a_balanced_accuracy_of_its_own(build) -> None:
+    labels = [0] * 35 + list(range(35))
+    run = scored_run(build, "resnet50", "homework", labels, [0] * 70)
+    row = next(r for r in homework_rows([run]) if r.run == run.name)
+    assert row.accuracy == 36 / 70
+    assert row.balanced == pytest.approx(1 / 35)
+    rows = homework_rows([build.run("bn_cnn")])
+    assert all(r.balanced is None for r in rows)
+    assert "balanced %" in render_homework([row], markdown=True)
+
+
+def test_the_errors_of_both_networks_are_counted_once_both_have_run(build) -> None:
+    labels = list(range(35))
+    cnn = scored_run(build, "resnet50", "homework", labels, [0] * 30 + labels[30:])
+    swin = "swin_tiny_patch4_window7_224"
+    transformer = scored_run(build, swin, "homework", labels, [*labels[:-2], 0, 0])
+    (row, clean) = [r for r in homework_rows([cnn, transformer]) if "errors" in r.system]
+    assert row.run == f"{swin}-001, resnet50-001"
+    assert "Here 2 images that only the transformer gets wrong, 29 only the CNN, 0 both" in (
+        row.remark
+    )
+    assert "In the homework 31 images" in row.remark
+    assert clean.run is None
+    assert "bench errors swin_t_pets resnet50_pets" in clean.remark
+    other = transformer.model_copy(update={"evaluation_sha256": "0" * 64})
+    (row, _) = [r for r in homework_rows([cnn, other]) if "errors" in r.system]
+    assert row.run is None
+    assert "were scored on different test splits" in row.remark
+
+
+def test_a_report_says_how_the_classifier_was_chosen(build) -> None:
+    run = run_of(build, "resnet50", "clean")
+    path = [Candidate(inverse_regularisation=c, validation_accuracy=c / 10) for c in (1.0, 10.0)]
+    transfer = run.checkpoint.transfer.model_copy(
+        update={"classifier": "logistic", "candidates": tuple(path), "validation_count": 96}
+    )
+    checkpoint = run.checkpoint.model_copy(update={"transfer": transfer})
+    text = describe_transfer(run.model_copy(update={"checkpoint": checkpoint}))
+    assert "logistic classifier on 2,048 features of resnet50 (IMAGENET1K_V2" in text
+    assert "96 held-out training images: C 1: 10.00 %, C 10: 100.00 %" in text
+    assert "balanced 74.00 %" in text
+    assert "regularisation" not in describe_transfer(run)
+    assert describe_transfer(build.run("bn_cnn")) == ""
 
 
 def test_the_newest_run_stands_in_the_row(build) -> None:
