@@ -42,8 +42,8 @@ class Results:
     caption: str = (
         "Small figures are 95 % intervals, of homework % the difference in percentage points, of "
         "same class all test images. Median and p95 are from a host array in to a host array out, "
-        "of clean rounds alone. Speed-up: times as fast as unfolded torch on the same device. What "
-        "each figure is exactly is said with the tables below."
+        "of clean rounds alone where there are any. Speed-up: times as fast as unfolded torch on "
+        "the same device. What each figure is exactly is said with the tables below."
     )
 
 
