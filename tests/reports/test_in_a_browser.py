@@ -203,3 +203,11 @@ def test_folded_parts_are_printed_and_tools_are_not(visit, build):
     assert not page.locator(".tools").is_visible()
     assert not page.locator("#raw").is_visible()
     assert page.locator("#results-table thead").is_visible()
+
+
+def test_the_results_of_several_runs_fit_on_a_sheet_of_paper(visit, build):
+    networks = [build.run(checkpoint=build.checkpoint(name)) for name in ("bn_cnn", "deep_mish")]
+    page = visit(render(networks, "html"), 688)  # A4 within the margins, in points of a screen
+    page.emulate_media(media="print")
+    room = "(at) => at.parentElement.clientWidth - at.scrollWidth"
+    assert page.locator("#results-table").evaluate(room) >= 0
