@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path("."),
-    help="Folder for the pictures.  [default: here]",
+    help="Folder for the pictures.  [default: features in the run, for its report, or here]",
 )
 @network_options
 @shared_options
@@ -44,7 +43,7 @@ def features(
     image: Path,
     layers: str,
     maps: int,
-    out: Path,
+    out: Path | None,
     weights: str | None,
     download: bool,
     places: "Places",
@@ -65,6 +64,7 @@ def features(
     network = open_network(model, weights, download, places.runs)
     pixels = fit_picture(open_picture(image), network.preprocessing, str(image))
     x = preprocess(pixels, network.preprocessing)
+    folder = out or (network.run.path / "features" if network.run else Path())
     asked = list(dict.fromkeys(layer.strip() for layer in layers.split(",")))
     written = []
     module = getattr(network.module, "backbone", network.module)
@@ -73,7 +73,7 @@ def features(
         label = f"{found.place}, {found.layer}" if found.place else found.layer
         title = f"{network.name}, {label}: {min(maps, count)} of {count} maps, {height}x{width}"
         picture = draw_feature_maps(found.maps[:maps], title)
-        path = out / f"{image.stem}.{re.sub(r'[^A-Za-z0-9_.-]', '_', found.layer)}.png"
+        path = folder / f"{image.stem}.{re.sub(r'[^A-Za-z0-9_.-]', '_', found.layer)}.png"
         write_with(path, partial(picture.save, format="PNG"))
         written.append({"layer": found.layer, "place": found.place, "path": str(path)})
         if not as_json:

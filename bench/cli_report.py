@@ -71,13 +71,24 @@ def report(
 
 
 def _pictures(run: "RunDirectory") -> "Iterator[Photograph]":
-    """Yield what `bench plot` drew of the run's network; its losses a report draws itself."""
+    """Yield what `bench plot` and `bench features` drew of the run's network.
+
+    Its losses a report draws itself.
+    """
     from reports.figures import Photograph
 
     path = run.path / "filters.png"
     if path.is_file():
         words = "A grid of small colour pictures, one for each filter of the first layer."
         yield Photograph(f"First-layer filters of {run.name}", words, path.read_bytes())
+    for path in sorted((run.path / "features").glob("*.png"), key=_by_number):
+        words = "Maps of one layer's activations side by side, in one scale of grey."
+        yield Photograph(f"Feature maps of {run.name}: {path.stem}", words, path.read_bytes())
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """Return what puts layer 5 before layer 12."""
+    return [(len(part), part) for part in path.name.split(".")]
 
 
 @click.command()

@@ -84,13 +84,17 @@ def _finding(place: _Place) -> str:
 
 
 def _times_as_fast(row: LatencyRow) -> str:
-    span = units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high))
-    return f"{units.ratio(row.speedup_ratio)} times (95 % interval {span}) as fast"
+    ratio, span = _speedup(row)
+    return f"{ratio} times (95 % interval {span}) as fast"
 
 
 def _times(row: LatencyRow) -> str:
-    span = units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high))
-    return f"{units.ratio(row.speedup_ratio)} ({span})"
+    ratio, span = _speedup(row)
+    return f"{ratio} ({span})"
+
+
+def _speedup(row: LatencyRow) -> tuple[str, str]:
+    return units.estimate(row.speedup_ratio, row.speedup_low, row.speedup_high)
 
 
 def _overlap(row: LatencyRow, best: LatencyRow) -> bool:

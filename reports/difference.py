@@ -104,15 +104,16 @@ def _latency(rows: Sequence[LatencyChange], boundary: Boundary) -> Section:
 
 def _latency_cells(row: LatencyChange) -> list[str]:
     ratio = row.ratio
-    point = ratio.point if ratio else row.floor_ratio
-    span = units.span(units.ratio(ratio.low), units.ratio(ratio.high)) if ratio else ""
+    point, span = units.ratio(row.floor_ratio), ""
+    if ratio:
+        point, span = units.estimate(ratio.point, ratio.low, ratio.high)
     unjudged = "not judged" if ratio else "not judged: floors"
     return [
         row.contender,
         units.count(row.batch_size),
         units.milliseconds(row.a_s),
         units.milliseconds(row.b_s),
-        units.ratio(point),
+        point,
         span,
         row.verdict or unjudged,
         f"{units.count(row.a_clean_blocks)}, {units.count(row.b_clean_blocks)}",

@@ -208,13 +208,14 @@ def _speedup_cells(name: tuple[str, int], points: Sequence[Point]) -> list[str]:
     ratios = [p.speedup_ratio for p in points]
     known = [ratio for ratio in ratios if ratio is not None]
     last = points[-1]
+    ratio, span = units.estimate(last.speedup_ratio, last.speedup_low, last.speedup_high)
     return [
         name[0],
         units.count(name[1]),
         units.count(len(points)),
         units.ratio(ratios[0]),
-        units.ratio(ratios[-1]),
-        units.span(units.ratio(last.speedup_low), units.ratio(last.speedup_high)),
+        ratio,
+        span,
         last.verdict or "",
         units.span(units.ratio(min(known)), units.ratio(max(known))) if len(known) > 1 else "",
         sparkline(ratios),

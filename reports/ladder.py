@@ -115,7 +115,8 @@ def build_ladder(column: Column, labelled: Labelled) -> Section:
 
 def _cells(row: LadderRow) -> list[str]:
     images, same = row.accuracy.agreement_images, row.accuracy.agreement_top1_equal
-    before = row.before
+    before, start = row.before, row.start
+    ratio, span = units.estimate(before.point, before.low, before.high) if before else ("", "")
     return [
         units.count(row.batch_size),
         row.what,
@@ -125,8 +126,8 @@ def _cells(row: LadderRow) -> list[str]:
         units.milliseconds(row.latency.median_s)
         if row.latency.status == "ok"
         else row.latency.status,
-        units.ratio(before.point) if before else "",
-        units.span(units.ratio(before.low), units.ratio(before.high)) if before else "",
+        ratio,
+        span,
         _SIGNS[row.verdict],
-        units.ratio(row.start.point) if row.start else "",
+        units.estimate(start.point, start.low, start.high)[0] if start else "",
     ]

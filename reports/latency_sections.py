@@ -83,14 +83,15 @@ _RESIDENT = (
 
 
 def _latency_cells(row: LatencyRow) -> list[str]:
+    ratio, span = units.estimate(row.speedup_ratio, row.speedup_low, row.speedup_high)
     return [
         row.contender,
         units.count(row.batch_size),
         units.milliseconds(row.median_s) if row.status == "ok" else row.status,
         units.milliseconds(row.p95_s),
         units.rate(row.images_per_s),
-        units.ratio(row.speedup_ratio) or units.floor_ratio(row.speedup_floor_ratio),
-        units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high)),
+        ratio or units.floor_ratio(row.speedup_floor_ratio),
+        span,
         VERDICTS[row.verdict],
     ]
 
@@ -197,13 +198,14 @@ def _failures(labelled: Labelled) -> tuple[tuple[str, str], ...]:
 
 
 def _self_check_cells(row: SelfCheckRow) -> list[str]:
-    ratio = units.ratio(row.ratio) or units.floor_ratio(row.floor_ratio)
+    found, span = units.estimate(row.ratio, row.low, row.high)
+    ratio = found or units.floor_ratio(row.floor_ratio)
     return [
         row.contender,
         units.count(row.batch_size),
         units.boundary(row.boundary),
         ratio if row.status == "ok" else row.status,
-        units.span(units.ratio(row.low), units.ratio(row.high)),
+        span,
         units.span(units.ratio(row.least), units.ratio(row.most)),
         VERDICTS[row.verdict],
     ]

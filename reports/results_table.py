@@ -42,8 +42,8 @@ class Results:
     caption: str = (
         "Small figures are 95 % intervals, of homework % the difference in percentage points, of "
         "same class all test images. Median and p95 are from a host array in to a host array out, "
-        "of clean rounds alone. Speed-up: times as fast as unfolded torch on the same device. What "
-        "each figure is exactly is said with the tables below."
+        "of clean rounds alone where there are any. Speed-up: times as fast as unfolded torch on "
+        "the same device. What each figure is exactly is said with the tables below."
     )
 
 
@@ -123,6 +123,7 @@ def _accuracy(row: AccuracyRow) -> tuple[Cell, ...]:
 
 
 def _latency(row: LatencyRow, rulers: Scale) -> tuple[Cell, ...]:
+    ratio, span = units.estimate(row.speedup_ratio, row.speedup_low, row.speedup_high)
     return (
         Cell(
             units.milliseconds(row.median_s) if row.status == "ok" else row.status,
@@ -131,8 +132,8 @@ def _latency(row: LatencyRow, rulers: Scale) -> tuple[Cell, ...]:
         Cell(units.milliseconds(row.p95_s), value=row.p95_s),
         Cell(units.rate(row.images_per_s), value=row.images_per_s),
         Cell(
-            units.ratio(row.speedup_ratio) or units.floor_ratio(row.speedup_floor_ratio),
-            units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high)),
+            ratio or units.floor_ratio(row.speedup_floor_ratio),
+            span,
             row.speedup_ratio or row.speedup_floor_ratio,
             glyph(row, rulers),
         ),

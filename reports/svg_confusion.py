@@ -120,7 +120,8 @@ def overlap_figure(labelled: Labelled) -> Figure | None:
         identity="overlap",
         title="Which images are wrong",
         panels=(_bars(found),),
-        caption="Each bar is all test images; the right-hand end is those that both get wrong.",
+        caption="Each bar is all test images. From the left: those that both get right, only A, "
+        "only B, and neither.",
         table=None,
     )
 
@@ -136,19 +137,19 @@ def _bars(found: Sequence[Overlap]) -> Markup:
             (pair.only_b_right, "only-b"),
             (pair.both_wrong, "neither"),
         )
-        x = 8.0
+        x = 0.0
         for count, style in parts:
-            width = (_SIDE - 16) * count / pair.images
+            width = _SIDE * count / pair.images
             if count:
                 marks.append(
                     element("rect", x=x, y=top + 20, width=width, height=14, class_=f"part {style}")
                 )
             x += width
         said = (
-            f"both {units.count(pair.both_right)}, only A {units.count(pair.only_a_right)}, "
+            f"right: both {units.count(pair.both_right)}, only A {units.count(pair.only_a_right)}, "
             f"only B {units.count(pair.only_b_right)}, neither {units.count(pair.both_wrong)}"
         )
         marks.append(text(said, 0, top + 48, "note"))
-        told.append(f"A {pair.a}, B {pair.b}: right in {said}")
+        told.append(f"A {pair.a}, B {pair.b}, {said}")
     title, height = "Which images are wrong", 8 + 58 * len(found)
     return drawing("overlap-0", _SIDE, height, title, f"{'; '.join(told)}.", *marks)

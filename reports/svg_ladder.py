@@ -66,5 +66,5 @@ def _said(row: LadderRow) -> str:
     said = f"{units.milliseconds(row.latency.median_s)} ms"
     if row.before is None:
         return said
-    span = units.span(units.ratio(row.before.low), units.ratio(row.before.high))
-    return f"×{units.ratio(row.before.point)}{f' ({span})' if span else ''}, {said}"
+    ratio, span = units.estimate(row.before.point, row.before.low, row.before.high)
+    return f"×{ratio}{f' ({span})' if span else ''}, {said}"

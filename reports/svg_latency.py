@@ -22,6 +22,8 @@ _WIDTH = 440
 _STRIP = 54
 """Height of one contender's dots; the first call is at the top."""
 _HEAD = 20
+_FOOT = 12
+"""Room under the dots for how many lie beyond the axis."""
 _SHOWN = 0.995
 """Quantile of clean calls up to which the axis reaches; calls beyond it are at its end."""
 _FEW = 400
@@ -133,7 +135,7 @@ def _panel(
     identity: str, heading: str, strips: Sequence[_Strip], series: Mapping[str, Series]
 ) -> Markup:
     scale = _scale(strips)
-    top, height = 26, _HEAD + _STRIP
+    top, height = 26, _HEAD + _STRIP + _FOOT
     bottom = top + height * len(strips) + 4
     marks = [text(short(heading, 60), 0, 14, "heading")]
     if scale is not None:
@@ -196,4 +198,4 @@ def _beyond(strip: _Strip, scale: Scale, lower: float) -> Iterator[Markup]:
     later = [s for _, s in (*strip.clean_s, *strip.dirty_s) if s * 1e3 > scale.high]
     if later:
         said = f"{units.count(len(later))} beyond, to {units.milliseconds(max(later))} ms"
-        yield text(said, _WIDTH - 4, lower + 1, "note halo", "end")
+        yield text(said, _WIDTH - 4, lower + _FOOT, "note halo", "end")

@@ -16,6 +16,8 @@ Labelled = Sequence[tuple[str, Run]]
 
 _WIDTH, _HEIGHT = 440, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 428, 44, 258
+_OVER, _UNDER = -8, 14
+"""Where a curve's name is, seen from its end: on the side where the other curve is not."""
 
 
 def loss_figure(labelled: Labelled) -> Figure | None:
@@ -67,13 +69,14 @@ def _panel(
         element("path", d=_path(ours, x, y), class_="ours"),
         *(element("circle", cx=x(e), cy=y(v), r=2.6, class_="mark") for e, v in ours.items()),
     ]
-    if theirs:
-        last = max(theirs)
-        marks.append(text("homework", x(last), y(theirs[last]) + 15, "note halo", "end"))
     last = max(ours)
+    below = bool(theirs) and ours[last] < theirs.get(last, theirs[max(theirs)])
     late = x(last) > (_LEFT + _RIGHT) / 2
-    near = (x(last) - 8 if late else x(last) + 8, y(ours[last]) - 8)
+    near = (x(last) - 8 if late else x(last) + 8, y(ours[last]) + (_UNDER if below else _OVER))
     marks.append(text("this run", *near, "label halo", "end" if late else "start"))
+    if theirs:
+        end = y(theirs[max(theirs)]) + (_OVER if below else _UNDER)
+        marks.append(text("homework", x(max(theirs)), end, "note halo", "end"))
     told = f"This run: {units.loss(ours[min(ours)])} after epoch {min(ours)}, "
     told += f"{units.loss(ours[last])} after epoch {last}."
     if theirs:

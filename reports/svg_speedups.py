@@ -9,7 +9,7 @@ from bench.statistics import RESOLUTION
 from reports import units
 from reports.document import left, right, tabulated
 from reports.figures import Figure
-from reports.svg_axes import Scale, horizontal_axis
+from reports.svg_axes import Scale, horizontal_axis, padded_ratio
 from reports.svg_elements import drawing, element, group, line, short, text
 from reports.svg_marks import Series
 from reports.tables import LatencyRow, latency_rows
@@ -18,18 +18,20 @@ Labelled = Sequence[tuple[str, Run]]
 
 _WIDTH = 440
 _ROW = 34
+_ROOM = 1.1
+"""How far either side of 1 is shown at the least."""
 
 
 def ruler(rows: Sequence[LatencyRow], start: float, end: float) -> Scale:
-    """Return a scale that holds every interval of `rows`, and 1, as far to either side."""
+    """Return a scale that holds every interval of `rows`, and some room on either side of 1."""
     values = [
         value
         for row in rows
         for value in (row.speedup_ratio, row.speedup_low, row.speedup_high)
         if value
     ]
-    reach = max([1.1, *values, *(1 / value for value in values)]) * 1.04
-    return Scale(1 / reach, reach, start, end, logarithmic=True)
+    low, high = padded_ratio([1 / _ROOM, _ROOM, *values], 0.05)
+    return Scale(low, high, start, end, logarithmic=True)
 
 
 def glyph(row: LatencyRow, scale: Scale) -> Markup:
@@ -56,16 +58,19 @@ _STYLES = {"faster": "faster", "slower": "slower", "no difference resolved": "op
 def speedup_figure(
     labelled: Labelled, series: Mapping[str, Series], raw: tuple[tuple[str, str], ...]
 ) -> Figure | None:
-    """Return a panel for each run, None where no speed-up has an interval."""
-    panels, cells, names = [], [], []
+    """Return a panel for each run and batch size, None where no speed-up has an interval."""
+    panels: list[Markup] = []
+    cells: list[list[str]] = []
+    names: list[str] = []
     scale = ruler([row for _, run in labelled for row in latency_rows(run)], 2, _WIDTH - 4)
-    for i, (label, run) in enumerate(labelled):
+    for label, run in labelled:
         rows = [row for row in latency_rows(run) if row.speedup_low is not None]
-        if not rows:
-            continue
-        panels.append(
-            _panel(f"speedups-{i}", label if len(labelled) > 1 else "", rows, scale, series)
-        )
+        for size, boundary in dict.fromkeys((row.batch_size, row.boundary) for row in rows):
+            here = [r for r in rows if (r.batch_size, r.boundary) == (size, boundary)]
+            heading = f"{label}, batch" if len(labelled) > 1 else "Batch"
+            heading = f"{heading} {units.count(size)}"
+            heading += ", device-resident" if boundary == "device" else ""
+            panels.append(_panel(f"speedups-{len(panels)}", heading, here, scale, series))
         cells += [[label if len(labelled) > 1 else "", *_cells(row)] for row in rows]
         names += [row.contender for row in rows]
     if not panels:
@@ -100,8 +105,7 @@ def _cells(row: LatencyRow) -> list[str]:
         row.contender,
         units.count(row.batch_size),
         units.boundary(row.boundary),
-        units.ratio(row.speedup_ratio),
-        units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high)),
+        *units.estimate(row.speedup_ratio, row.speedup_low, row.speedup_high),
         "" if floor is None else units.by_name("_ratio", floor),
         row.verdict or "",
     ]
@@ -114,43 +118,37 @@ def _panel(
     scale: Scale,
     series: Mapping[str, Series],
 ) -> Markup:
-    top = 26 if heading else 8
-    sizes = list(dict.fromkeys(row.batch_size for row in rows))
-    ordered = [row for size in sizes for row in rows if row.batch_size == size]
-    bottom = top + _ROW * len(ordered) + 4
-    marks = [text(short(heading, 56), 0, 14, "heading")] if heading else []
-    marks.append(horizontal_axis(scale, top, bottom, "times as fast, logarithmic scale"))
-    for i, row in enumerate(ordered):
-        marks.append(_draw(row, scale, top + i * _ROW, series[row.contender]))
-    marks.append(line(scale(1), top, scale(1), bottom, "one"))
-    told = "; ".join(
-        f"{row.contender} at batch {row.batch_size}: {units.ratio(row.speedup_ratio)}, "
-        f"{units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high))}, {row.verdict}"
-        for row in ordered
-    )
-    named = f"Speed-up and its interval{', ' if heading else ''}{heading}"
-    return drawing(identity, _WIDTH, bottom + 38, named, f"{told}.", *marks)
+    top = 26
+    bottom = top + _ROW * len(rows) + 4
+    marks = [
+        text(short(heading, 56), 0, 14, "heading"),
+        horizontal_axis(scale, top, bottom, "times as fast, logarithmic scale"),
+        *(_band(row, scale, top + i * _ROW) for i, row in enumerate(rows)),
+        line(scale(1), top, scale(1), bottom, "one"),
+        *(_draw(row, scale, top + i * _ROW, series[row.contender]) for i, row in enumerate(rows)),
+    ]
+    told = "; ".join(f"{row.contender}: {_said(row)}, {row.verdict}" for row in rows)
+    title = f"Speed-up and its interval, {heading}"
+    return drawing(identity, _WIDTH, bottom + 38, title, f"{told}.", *marks)
+
+
+def _said(row: LatencyRow) -> str:
+    ratio, span = units.estimate(row.speedup_ratio, row.speedup_low, row.speedup_high)
+    return f"{ratio} ({span})"
+
+
+def _band(row: LatencyRow, scale: Scale, top: float) -> Markup:
+    """Return what is not told apart from 1."""
+    floor = max(row.noise_floor or 0.0, RESOLUTION)
+    start, end = scale(max(1 - floor, scale.low)), scale(1 + floor)
+    return element("rect", x=start, y=top + 18, width=end - start, height=12, class_="band")
 
 
 def _draw(row: LatencyRow, scale: Scale, top: float, series: Series) -> Markup:
     y = top + 24
-    floor = max(row.noise_floor or 0.0, RESOLUTION)
-    left_end, right_end = scale(max(1 - floor, scale.low)), scale(1 + floor)
-    said = f"{units.ratio(row.speedup_ratio)}"
-    said += f" ({units.span(units.ratio(row.speedup_low), units.ratio(row.speedup_high))})"
-    resident = ", device-resident" if row.boundary == "device" else ""
-    named = f"{row.contender}, batch {units.count(row.batch_size)}{resident}"
     return group(
-        element(
-            "rect",
-            x=left_end,
-            y=top + 18,
-            width=right_end - left_end,
-            height=12,
-            class_="band",
-        ),
-        text(short(named, 44), 0, top + 14, "label halo"),
-        text(said, scale.end, top + 14, "note halo", "end"),
+        text(short(row.contender, 44), 0, top + 14, "label halo"),
+        text(_said(row), scale.end, top + 14, "note halo", "end"),
         line(scale(row.speedup_low or 1), y, scale(row.speedup_high or 1), y, "interval"),
         series.marker(scale(row.speedup_ratio or 1), y, row.verdict == "no difference resolved"),
         class_=series.style,

@@ -80,6 +80,21 @@ def ratio(value: float | None) -> str:
     return "1" if value == 1 else _significant(value)
 
 
+def estimate(value: float | None, low: float | None, high: float | None) -> tuple[str, str]:
+    """Return a ratio and its 95 % interval, both to the decimals that the interval supports.
+
+    Half the interval's width keeps one digit, so ``2.1`` and ``2.0–2.2`` but ``1.08`` and
+    ``1.07–1.10``; at least one decimal, and at most two or two digits of a small ratio, since no
+    difference within 3 % is called one. Without an interval the ratio has three significant digits.
+    """
+    if not (_exists(value) and _exists(low) and _exists(high)) or value == 1 == low == high:
+        return ratio(value), ""
+    half = (high - low) / 2
+    most = max(2, 1 - floor(log10(value))) if value > 0 else 2
+    decimals = min(max(-floor(log10(half)), 1), most) if half > 0 else most
+    return f"{value:,.{decimals}f}", f"{low:,.{decimals}f}–{high:,.{decimals}f}"
+
+
 def floor_ratio(value: float | None) -> str:
     """Return a ratio of fastest calls, marked so that nobody takes it for a speed-up."""
     return f"≈{_significant(value)} (floor)" if _exists(value) else ""

@@ -46,7 +46,7 @@ def test_nothing_is_called_faster_where_nothing_is_resolved(build):
 def test_what_is_slower_is_said_too(build):
     rows = taking(build, 0.001), taking(build, 0.004, "unfolded")
     first, *_ = answer(against_torch(build, *rows))
-    assert first.endswith("; slower: ort/unfolded/cpu 0.500 (0.497–0.503).")
+    assert first.endswith("; slower: ort/unfolded/cpu 0.50 (0.50–0.50).")
     (alone, *_) = answer(against_torch(build, rows[1]))
     assert alone.startswith("At batch 1, nothing is faster than torch/unfolded/cpu; slower: ort/")
 

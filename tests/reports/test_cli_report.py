@@ -74,7 +74,7 @@ def test_a_file_that_cannot_be_written_is_one_line_and_exit_code_1(bench, tmp_pa
     assert "cannot write" in result.stderr
 
 
-def test_a_profile_and_the_filters_are_shown_where_they_were_made(
+def test_a_profile_filters_and_feature_maps_are_shown_where_they_were_made(
     bench, stored: RunDirectory
 ) -> None:
     operators = (OperatorTime(operator="Conv", node=None, placed_on="cpu", time_s=0.001, calls=3),)
@@ -89,10 +89,14 @@ def test_a_profile_and_the_filters_are_shown_where_they_were_made(
     )
     stored.write_profile(Profile(name=stored.name, created="", threads=2, profiles=(one,)))
     (stored.path / "filters.png").write_bytes(b"\x89PNG")
+    (stored.path / "features").mkdir()
+    for layer in (12, 5):
+        (stored.path / "features" / f"cat.features.{layer}.png").write_bytes(b"\x89PNG")
     page = bench("report", "bn_cnn", "--format", "html").stdout
     assert "Operators, batch 1" in page
     assert "100.0 % 1.00 Conv ×3" in page
     assert "First-layer filters of bn_cnn-001" in page
+    assert page.index("bn_cnn-001: cat.features.5") < page.index("bn_cnn-001: cat.features.12")
     assert "Operators, batch 1" in bench("report", "bn_cnn", "--format", "md").stdout
     assert "Operators" not in bench("report", "bn_cnn").stdout
 

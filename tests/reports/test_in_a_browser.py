@@ -82,6 +82,24 @@ def test_nothing_overflows_the_page(visit, several, width, scheme):
     assert widest(page) <= width
 
 
+OUT_OF_PLACE = """() => Array.from(document.querySelectorAll("td, th")).filter((cell) => {
+  const range = document.createRange();
+  range.selectNodeContents(cell);
+  const [inner, outer] = [range.getBoundingClientRect(), cell.getBoundingClientRect()];
+  return inner.width && (inner.right > outer.right + 1 || inner.left < outer.left - 1);
+}).map((cell) => cell.textContent)"""
+
+
+@pytest.mark.parametrize("width", [*WIDTHS, 1100])
+def test_no_figure_stands_on_its_neighbour_and_the_results_fit(visit, build, width):
+    networks = [build.run(checkpoint=build.checkpoint(name)) for name in ("bn_cnn", "deep_mish")]
+    page = visit(render(networks, "html"), width)
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    assert page.evaluate(OUT_OF_PLACE) == []
+    room = page.locator("#results .scroll").evaluate("(at) => at.clientWidth - at.scrollWidth")
+    assert room >= 0
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_history_does_not_overflow_either(visit, several, width):
     page = visit(render_history(several, "html"), width)
@@ -185,3 +203,11 @@ def test_folded_parts_are_printed_and_tools_are_not(visit, build):
     assert not page.locator(".tools").is_visible()
     assert not page.locator("#raw").is_visible()
     assert page.locator("#results-table thead").is_visible()
+
+
+def test_the_results_of_several_runs_fit_on_a_sheet_of_paper(visit, build):
+    networks = [build.run(checkpoint=build.checkpoint(name)) for name in ("bn_cnn", "deep_mish")]
+    page = visit(render(networks, "html"), 688)  # A4 within the margins, in points of a screen
+    page.emulate_media(media="print")
+    room = "(at) => at.parentElement.clientWidth - at.scrollWidth"
+    assert page.locator("#results-table").evaluate(room) >= 0

@@ -283,3 +283,21 @@ def test_no_run_is_no_report():
 )
 def test_numbers_are_rounded_for_people(shown, text):
     assert shown == text
+
+
+ESTIMATES = {
+    (2.104, 1.98, 2.213): ("2.1", "2.0–2.2"),
+    (1.0834, 1.071, 1.0987): ("1.08", "1.07–1.10"),
+    (0.991, 0.984, 1.02): ("0.99", "0.98–1.02"),
+    (12.34, 10.9, 14.2): ("12.3", "10.9–14.2"),
+    (1.2501, 1.2499, 1.2502): ("1.25", "1.25–1.25"),
+    (0.00512, 0.00509, 0.00514): ("0.0051", "0.0051–0.0051"),
+    (1.0, 1.0, 1.0): ("1", ""),
+    (1.375, None, None): ("1.38", ""),
+    (None, None, None): ("", ""),
+}
+
+
+@pytest.mark.parametrize(("given", "shown"), ESTIMATES.items())
+def test_a_ratio_and_its_interval_have_the_decimals_that_the_interval_supports(given, shown):
+    assert units.estimate(*given) == shown
