@@ -1,6 +1,6 @@
 """The commands `bench report` and `bench history`: what stored records say, in several forms."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,7 @@ from bench import output, steps
 from bench.options import run_argument, shared_options, tracker_option
 
 if TYPE_CHECKING:
-    from bench.runs import RunDirectory
     from bench.stages import Places
-    from reports.figures import Photograph
     from reports.render import Format
 
 
@@ -56,6 +54,7 @@ def report(
     contender and batch size. A run is shown as it was compared last, or with --both-protocols as it
     was under homework and under clean, side by side.
     """
+    from bench.run_report import pictures_of
     from reports.render import render
 
     steps.require_tracker(tracker)
@@ -64,31 +63,10 @@ def report(
     kept = [run.results_by_protocol() if both_protocols else (run.results(),) for run in runs]
     records = [record for of_run in kept for record in of_run]
     colour = _colour(target)
-    pictures = [picture for run in runs for picture in _pictures(run)]
+    pictures = [picture for run in runs for picture in pictures_of(run)]
     text = render(records, "json" if as_json else form, found, pictures, colour)
     _give(text, target)
     steps.track(tracker, runs, records, places)
-
-
-def _pictures(run: "RunDirectory") -> "Iterator[Photograph]":
-    """Yield what `bench plot` and `bench features` drew of the run's network.
-
-    Its losses a report draws itself.
-    """
-    from reports.figures import Photograph
-
-    path = run.path / "filters.png"
-    if path.is_file():
-        words = "A grid of small colour pictures, one for each filter of the first layer."
-        yield Photograph(f"First-layer filters of {run.name}", words, path.read_bytes())
-    for path in sorted((run.path / "features").glob("*.png"), key=_by_number):
-        words = "Maps of one layer's activations side by side, in one scale of grey."
-        yield Photograph(f"Feature maps of {run.name}: {path.stem}", words, path.read_bytes())
-
-
-def _by_number(path: Path) -> list[tuple[int, str]]:
-    """Return what puts layer 5 before layer 12."""
-    return [(len(part), part) for part in path.name.split(".")]
 
 
 @click.command()

@@ -99,6 +99,7 @@ def compare_run(
 
     With `ladder`, the steps on the way to what is shipped are exported and compared too.
     """
+    from bench.run_report import write_report
     from reports.render import render
 
     checkpoint = run.checkpoint()
@@ -154,7 +155,7 @@ def compare_run(
         )
     try:
         run.write_results(record)
-        run.write_report(render(record, "md"), render(record, "html"))
+        write_report(run, record)
     except RunError:
         listener.note(render(record, "terminal"))  # what was measured must not be lost with it
         raise

@@ -217,6 +217,13 @@ def to_tables(
     return "\n\n".join(parts)
 
 
+def shorten(block: Block) -> dict[str, Any]:
+    """Return the block with its samples to 0.1 µs."""
+    samples = [round(sample_s, 7) for sample_s in block.samples_s]
+    delay = block.run_delay_ratio
+    return {"round": block.round, "samples_s": samples, "run_delay_ratio": delay}
+
+
 def show(ratio: Ratio | None) -> tuple[str, str]:
     """Return a ratio and its interval as text, blank where there is none."""
     if ratio is None:
@@ -262,7 +269,7 @@ def main(
             f"{table}\n{absent}"
         )
         stored[run.name] = {
-            str(size): {name: [b.model_dump() for b in found] for name, found in by_name.items()}
+            str(size): {name: [shorten(b) for b in found] for name, found in by_name.items()}
             for size, by_name in timed.items()
         }
     facts = describe_environment()

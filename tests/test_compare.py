@@ -116,6 +116,16 @@ def test_one_run_of_everything_records_what_a_report_needs(
     assert "torch/unfolded/cpu" in (own_run.path / "report.md").read_text(encoding="utf-8")
 
 
+def test_the_report_that_a_comparison_writes_shows_the_pictures_of_the_run(
+    own_run: RunDirectory, places: Places
+) -> None:
+    (own_run.path / "filters.png").write_bytes(b"\x89PNG")
+    settings = ["compare.backends=[torch]", "compare.devices=[cpu]", "compare.batch_sizes=[1]"]
+    compare_run(own_run, [*QUICK, *settings], places, Silence())
+    page = (own_run.path / "report.html").read_text(encoding="utf-8")
+    assert f"First-layer filters of {own_run.name}" in page
+
+
 def test_agreement_is_measured_even_when_the_reference_is_not_compared(
     own_run: RunDirectory, places: Places
 ) -> None:
