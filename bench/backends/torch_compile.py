@@ -1,5 +1,6 @@
 """PyTorch compiled by torch.compile: one graph of inductor's kernels for each batch size."""
 
+import logging
 import os
 import shutil
 import sys
@@ -39,6 +40,9 @@ OPTIONS: dict[str, str] = {
 _NAME = "torch_compile"
 _ONLY_ON: dict[str, Device] = {"reduce_overhead": "cuda", "fp16": "cuda", "tf32": "cuda"}
 _GRAPHS_AT_MOST = 256
+
+# It would warn of a CUDA toolkit without a GPU, which nobody here asked for.
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 class CompiledSession(TorchSession):
