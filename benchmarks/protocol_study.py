@@ -271,7 +271,7 @@ def main(run_name: str, runs: Path, trials: int, budget: float, out: Path | None
         finally:
             for contender in contenders:
                 contender.close()
-    report(results, run.name, trials, out)
+    report(results, run.name, trials, budget, out)
 
 
 def study(contenders, job: Job, pixels: np.ndarray, trials: int, budget: float) -> dict:
@@ -315,7 +315,9 @@ def say(way: str, trial: Trial) -> None:
     )
 
 
-def report(results: dict[str, list[Trial]], run: str, trials: int, out: Path | None) -> None:
+def report(
+    results: dict[str, list[Trial]], run: str, trials: int, budget: float, out: Path | None
+) -> None:
     """Print the table and store it with every trial."""
     truth = statistics.median(t.ratio for t in results["quiet"])
     unflagged = [t for t in results["ours"] if not t.flagged]
@@ -348,7 +350,7 @@ def report(results: dict[str, list[Trial]], run: str, trials: int, out: Path | N
         "process; interval from resampled calls.\n\n"
         f"Machine: {facts['cpu']}, {facts['cores_usable']} usable cores; python {facts['python']}, "
         f"torch {facts['torch']}, onnxruntime {facts['onnxruntime']}.\n\n"
-        f"    python -m benchmarks.protocol_study {run} --trials {trials}\n"
+        f"    python -m benchmarks.protocol_study {run} --trials {trials} --budget {budget:g}\n"
     )
     sys.stdout.write(text)
     if out is not None:
