@@ -7,6 +7,7 @@ change nothing in the graph at hand are no steps.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from bench.errors import ExportError
@@ -15,6 +16,8 @@ from bench.records import Artifact, LadderStep, Measurement
 if TYPE_CHECKING:
     from exporters.export import ExportOptions
 
+_SHIPPED = 1_000_000
+"""After every step on the way."""
 _PLAIN = "plain"
 _BARE = "bare"
 _TEXTS = {
@@ -58,14 +61,33 @@ def _name(passes: Sequence[str]) -> str:
 def ladder_of(
     measurements: Sequence[Measurement], artifacts: Sequence[Artifact]
 ) -> tuple[LadderStep, ...]:
-    """Return the steps among `measurements`, in order: torch, then the artifacts in onnxruntime."""
-    passes = {a.variant: a.passes for a in artifacts}
-    steps = []
+    """Return the steps among `measurements`, in order.
+
+    Torch, then files for the target of the ladder in onnxruntime: pass by pass, what is shipped,
+    and what was made of it in lower precision.
+    """
+    made = {a.variant: a for a in artifacts}
+    target = next((a.target for a in artifacts if a.ladder_step is not None), None)
+    steps: list[tuple[float, LadderStep]] = []
     for m in measurements:
-        if m.role == "contender" and m.backend in ("torch", "ort"):
-            made = [p.name for p in passes.get(m.variant, ()) if p.changed][1:]
-            steps.append(LadderStep(contender=m.contender, what=_describe(m, made)))
-    return tuple(steps)
+        artifact = made.get(m.variant) if m.backend == "ort" else None
+        if m.role != "contender" or (m.backend != "torch" and artifact is None):
+            continue
+        if artifact is not None and artifact.target != target:
+            continue
+        passes = [p.name for p in artifact.passes if p.changed][1:] if artifact else []
+        step = LadderStep(contender=m.contender, what=_describe(m, passes))
+        steps.append((_rank(m, artifact), step))
+    return tuple(step for _, step in sorted(steps, key=lambda found: found[0]))
+
+
+def _rank(m: Measurement, artifact: Artifact | None) -> float:
+    """Return what puts steps in order: torch, the steps, what is shipped, lower precision."""
+    if artifact is None:
+        return -1
+    if m.precision != "float32":
+        return inf
+    return _SHIPPED if artifact.ladder_step is None else artifact.ladder_step
 
 
 def _describe(m: Measurement, passes: Sequence[str]) -> str:
