@@ -39,13 +39,11 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FOLDBENCH_CACHE", raising=False)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _what_is_loaded_is_no_garbage() -> Iterator[None]:
+@pytest.fixture(autouse=True, scope="module")
+def _what_is_loaded_is_no_garbage() -> None:
     """As a worker does: each timed block looks for garbage first, through all that torch holds."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

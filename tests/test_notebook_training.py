@@ -1,6 +1,7 @@
 """The notebook's way of training against ours: what is timed, and what follows from it."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -101,9 +102,10 @@ def test_the_notebooks_pictures_are_flipped_cropped_and_normalised_one_by_one() 
 
 def test_our_way_goes_through_every_image_before_it_begins_again() -> None:
     loaded = load("digits", ["model.name=bn_cnn", "train.batch_size=16", "train.threads=1"])
-    way = study.OurWay(build_model("bn_cnn", {}, 2, (3, 32, 32)), small_32(), loaded)
-    assert way.block(study.Sizes(1, 40, 0))[0] == 40  # 16, 16 and the 8 that are left
-    assert way.block(study.Sizes(1, 40, 1))[0] == 40
+    with ExitStack() as stack:
+        way = study.OurWay(build_model("bn_cnn", {}, 2, (3, 32, 32)), small_32(), loaded, stack)
+        assert way.block(study.Sizes(1, 40, 0))[0] == 40  # 16, 16 and the 8 that are left
+        assert way.block(study.Sizes(1, 40, 1))[0] == 40
 
 
 def small_32():
