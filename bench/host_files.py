@@ -45,6 +45,11 @@ def host_facts(onnxruntime_version: str) -> dict[str, str]:
     return {HOST: _describe(onnxruntime_version)}
 
 
+def own_operator_facts(onnxruntime_version: str) -> dict[str, str]:
+    """Return the metadata of a file with operators of `bench.own_operators`."""
+    return {**host_facts(onnxruntime_version), OPERATORS: OWN}
+
+
 def how_to_run(file: Path | bytes, onnxruntime_version: str) -> HowToRun:
     """Return what the .onnx `file` says of how it is to be run.
 

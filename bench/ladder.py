@@ -7,7 +7,6 @@ change nothing in the graph at hand are no steps.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import inf
 from typing import TYPE_CHECKING
 
 from bench.errors import ExportError
@@ -16,8 +15,6 @@ from bench.records import Artifact, LadderStep, Measurement
 if TYPE_CHECKING:
     from exporters.export import ExportOptions
 
-_SHIPPED = 1_000_000
-"""After every step on the way."""
 _PLAIN = "plain"
 _BARE = "bare"
 _TEXTS = {
@@ -68,7 +65,7 @@ def ladder_of(
     """
     made = {a.variant: a for a in artifacts}
     target = next((a.target for a in artifacts if a.ladder_step is not None), None)
-    steps: list[tuple[float, LadderStep]] = []
+    steps: list[tuple[tuple[int, ...], LadderStep]] = []
     for m in measurements:
         artifact = made.get(m.variant) if m.backend == "ort" else None
         if m.role != "contender" or (m.backend != "torch" and artifact is None):
@@ -81,13 +78,12 @@ def ladder_of(
     return tuple(step for _, step in sorted(steps, key=lambda found: found[0]))
 
 
-def _rank(m: Measurement, artifact: Artifact | None) -> float:
+def _rank(m: Measurement, artifact: Artifact | None) -> tuple[int, ...]:
     """Return what puts steps in order: torch, the steps, what is shipped, lower precision."""
     if artifact is None:
-        return -1
-    if m.precision != "float32":
-        return inf
-    return _SHIPPED if artifact.ladder_step is None else artifact.ladder_step
+        return (0,)
+    shipped = artifact.ladder_step is None
+    return (1, m.precision != "float32", shipped, artifact.ladder_step or 0)
 
 
 def _describe(m: Measurement, passes: Sequence[str]) -> str:

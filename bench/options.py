@@ -51,16 +51,11 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def wrapped(runs: Path, cache: Path | None, **options: Any) -> None:
         from bench.stages import Places
+        from bench.storage import user_cache
 
-        command(places=Places(runs, cache or _user_cache()), **options)
+        command(places=Places(runs, cache or user_cache()), **options)
 
     return wrapped
-
-
-def _user_cache() -> Path:
-    from platformdirs import user_cache_path
-
-    return user_cache_path("foldbench")
 
 
 set_option = click.option(

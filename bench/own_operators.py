@@ -11,12 +11,11 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
-
-from platformdirs import user_cache_path
+from typing import Any
 
 from bench.errors import BackendError, one_line
 from bench.host import describe_cpu
-from bench.storage import replacing
+from bench.storage import replacing, user_cache
 
 DOMAIN = "foldbench"
 MISH = "Mish"
@@ -28,6 +27,11 @@ _SOURCE = Path(__file__).parent / "kernels" / "operators.c"
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _COMPILERS = ("cc", "gcc", "clang")
 _TIME_S = 60
+
+
+def register(options: Any) -> None:
+    """Give onnxruntime's SessionOptions the operators; raises what `library` raises."""
+    options.register_custom_ops_library(str(library()))
 
 
 def library() -> Path:
@@ -53,7 +57,7 @@ def identity() -> str:
 
 def _folder() -> Path:
     chosen = os.environ.get("FOLDBENCH_CACHE")
-    return (Path(chosen) if chosen else user_cache_path("foldbench", appauthor=False)) / "kernels"
+    return (Path(chosen) if chosen else user_cache()) / "kernels"
 
 
 def _compiler() -> str:

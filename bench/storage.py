@@ -12,6 +12,13 @@ from typing import Any
 from bench.errors import RunError, one_line
 
 
+def user_cache() -> Path:
+    """Return the folder for what can be made again, where no other one is given."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("foldbench")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes the place of `path` when all went well.

@@ -16,7 +16,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from tabulate import tabulate
 from bench.environment import describe_environment, usable_cores
 from bench.errors import BackendError
 from bench.image_sets import load_data
-from bench.jobs import Job
 from bench.options import data_option, shared_options, with_data
 from bench.progress import Silence
 from bench.records import Block
@@ -42,7 +41,7 @@ from bench.statistics import MIN_CLEAN_ROUNDS, Ratio, judge, median, median_rati
 from bench.storage import write_text
 from bench.targets import files_for, target_of
 from bench.worker import Worker
-from benchmarks.export_passes import AGAIN, PLAIN, make_steps, time_rounds
+from benchmarks.export_passes import AGAIN, PLAIN, describe_job, make_steps, time_rounds
 
 PEERS = ("torch_compile:freeze", "openvino")
 OURS = ("ort", "ort:tuned")
@@ -146,19 +145,8 @@ def measure(
     logits, missing = {}, {}
     try:
         for entry in entries:
-            worker = Worker(
-                Job(
-                    backend=entry.backend,
-                    device="cpu",
-                    threads=usable_cores(),
-                    variant=entry.variant,
-                    folder=run.path,
-                    path=entry.path,
-                    checkpoint=run.checkpoint(),
-                    images=images,
-                    batch_size=64,
-                )
-            )
+            job = describe_job(run, entry.path, images)
+            worker = Worker(replace(job, backend=entry.backend, variant=entry.variant))
             try:
                 worker.open()
                 logits[entry.name] = worker.evaluate()

@@ -7,7 +7,6 @@ from onnx import ModelProto
 
 from bench import own_operators
 from bench.errors import ExportError, one_line
-from bench.host_files import OPERATORS
 from bench.records_quantization import Closeness
 from exporters._quantize_images import Floats, LabelledImages
 
@@ -24,8 +23,8 @@ def run_model(model: ModelProto, images: LabelledImages, threads: int) -> Floats
     settings.log_severity_level = _ERRORS_ALONE
     # Nothing is timed here, and spinning takes the CPU from whatever else runs.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if any(entry.key == OPERATORS for entry in model.metadata_props):
-        settings.register_custom_ops_library(str(own_operators.library()))
+    if any(opset.domain == own_operators.DOMAIN for opset in model.opset_import):
+        own_operators.register(settings)
     try:
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), settings, providers=["CPUExecutionProvider"]

@@ -20,7 +20,7 @@ import onnxruntime
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bench import own_operators
-from bench.host_files import OPERATORS, OWN, host_facts
+from bench.host_files import own_operator_facts
 from exporters._quantize_graph import Wiring, infer_shapes
 
 CODES = 256
@@ -78,7 +78,7 @@ def write_tables(model: ModelProto, own_operator: bool = False) -> tuple[ModelPr
     _remove_unused(working.graph)
     if own_operator and replaced:
         working.opset_import.append(helper.make_opsetid(own_operators.DOMAIN, 1))
-        for key, value in {**host_facts(onnxruntime.__version__), OPERATORS: OWN}.items():
+        for key, value in own_operator_facts(onnxruntime.__version__).items():
             working.metadata_props.add(key=key, value=value)
     return working, len(replaced)
 

@@ -115,7 +115,7 @@ def open_session(onnx_bytes: bytes) -> Any:
     if how.optimised:
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if how.own_operators:
-        settings.register_custom_ops_library(str(own_operators.library()))
+        own_operators.register(settings)
     return onnxruntime.InferenceSession(onnx_bytes, settings, providers=["CPUExecutionProvider"])
 
 

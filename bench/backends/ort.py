@@ -224,7 +224,7 @@ def _open_session(
         )
     settings.graph_optimization_level = _NONE if how.optimised else _HIGH
     if how.own_operators:
-        settings.register_custom_ops_library(str(own_operators.library()))
+        own_operators.register(settings)
     settings.log_severity_level = _SILENT
     settings.add_session_config_entry(*RECORD_PLACEMENT)
     if wanted.provider == _TENSORRT:

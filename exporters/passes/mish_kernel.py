@@ -11,11 +11,11 @@ its metadata that it needs it.
 
 import onnx_ir as ir
 import onnxruntime
-from onnx import ModelProto
+from onnx import ModelProto, helper
 
 from bench import own_operators
 from bench.errors import BackendError
-from bench.host_files import OPERATORS, OWN, host_facts
+from bench.host_files import own_operator_facts
 from bench.records import PassReport
 from exporters.passes._graph import Log, RefusedError, made_by, rewrite, scalar_of
 from exporters.passes._mish import Mish, check, match
@@ -42,10 +42,8 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
     rewritten, report = rewrite(model, _NAME, "Mish", how, _edit)
     if report.changed:
         facts = {p.key: p.value for p in rewritten.metadata_props}
-        facts |= {**host_facts(onnxruntime.__version__), OPERATORS: OWN}
-        del rewritten.metadata_props[:]
-        for key, value in facts.items():
-            rewritten.metadata_props.add(key=key, value=value)
+        facts |= own_operator_facts(onnxruntime.__version__)
+        helper.set_model_props(rewritten, facts)
     return rewritten, report
 
 

@@ -21,7 +21,7 @@ import onnxruntime
 from onnx import ModelProto
 
 from bench import own_operators
-from bench.host_files import DISABLED, OPERATORS, OPTIMIZATION, host_facts
+from bench.host_files import DISABLED, OPTIMIZATION, host_facts
 from bench.records import PassReport
 from exporters.passes._graph import array_of
 
@@ -80,8 +80,8 @@ def _optimise(model: ModelProto) -> ir.Model:
     """Return the graph that onnxruntime makes of `model` for this processor."""
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _SILENT
-    if any(entry.key == OPERATORS for entry in model.metadata_props):
-        settings.register_custom_ops_library(str(own_operators.library()))
+    if any(opset.domain == own_operators.DOMAIN for opset in model.opset_import):
+        own_operators.register(settings)
     with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
         path = Path(folder) / "optimised.onnx"
         settings.optimized_model_filepath = str(path)
