@@ -45,7 +45,8 @@ class TrainSection(Section):
     has it. clean: epoch loss over images; a share may be held out to validate on."""
     epochs: Positive = 30
     batch_size: Positive = 128
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "adam", "sgd", "muon"] = "adamw"
+    """muon: for all weights of hidden layers, with AdamW for the rest."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     decay_norm_and_bias: bool = True
@@ -53,7 +54,7 @@ class TrainSection(Section):
     norm_bias_factor: Annotated[float, Field(gt=0)] = 1.0
     """Learning rate of the biases of normalisations, in units of everybody else's."""
     momentum: Share = 0.9
-    """For sgd alone (with Nesterov's correction)."""
+    """For sgd and muon alone (with Nesterov's correction)."""
     decoupled: bool = False
     """For sgd alone: learning_rate and weight_decay are for 1,024 images, and stay right when
     batch_size, momentum or one another change."""

@@ -1,31 +1,49 @@
 """Optimizers and learning-rate schedules by the names that configurations use."""
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
 from bench.config_training import TrainSection
+from models._muon import Group, MuonWithAdamW
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 _KILO = 1024
 
 
 def make_optimizer(model: nn.Module, settings: TrainSection) -> torch.optim.Optimizer:
-    """Return the optimizer; parameters with the same rate and weight decay form one group."""
+    """Return the optimizer; parameters with the same rate and weight decay form one group.
+
+    Of muon, every weight of two dimensions or more is a matrix but the last: what a network ends
+    with gives classes, not features, and gets AdamW as vectors do.
+    """
+    rates = list(_rates(model, settings))
+    match settings.optimizer:
+        case "sgd":
+            momentum = settings.momentum
+            return torch.optim.SGD(_grouped(rates), momentum=momentum, nesterov=momentum > 0)
+        case "muon":
+            hidden = [rate for rate in rates if rate[0].ndim > 1][:-1]
+            taken = {id(parameter) for parameter, _, _ in hidden}
+            others = [rate for rate in rates if id(rate[0]) not in taken]
+            return MuonWithAdamW(_grouped(hidden), _grouped(others), momentum=settings.momentum)
+        case "adam":
+            return torch.optim.Adam(_grouped(rates))
+        case _:
+            return torch.optim.AdamW(_grouped(rates))
+
+
+def _grouped(rates: Iterable[tuple[nn.Parameter, float, float]]) -> list[Group]:
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter, rate, decay in _rates(model, settings):
+    for parameter, rate, decay in rates:
         groups.setdefault((rate, decay), []).append(parameter)
-    parts: list[dict[str, Any]] = [
+    return [
         {"params": parameters, "lr": rate, "weight_decay": decay}
         for (rate, decay), parameters in groups.items()
     ]
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(parts, momentum=settings.momentum, nesterov=settings.momentum > 0)
-    return {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optimizer](parts)
 
 
 def base_rates(settings: TrainSection) -> tuple[float, float]:

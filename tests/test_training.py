@@ -134,7 +134,7 @@ def test_epochs_differ_from_one_another_and_repeat_with_the_seed() -> None:
 
 
 @pytest.mark.parametrize("name", ["constant", "step", "cosine", "one_cycle"])
-@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "muon"])
 def test_every_schedule_and_optimizer_learns_an_easy_task(
     name: str, optimizer: str, tmp_path: Path
 ) -> None:

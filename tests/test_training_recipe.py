@@ -22,7 +22,8 @@ from bench.stages import Places, train
 from models._augment import cut_out, flip_and_crop, toss_coins
 from models._averaging import WeightAverage
 from models._building import start_as_identity
-from models._optimization import base_rates, make_optimizer
+from models._muon import MuonWithAdamW
+from models._optimization import base_rates, make_optimizer, make_scheduler
 from models._resume import Resume
 from models._training import train_model
 from tests.conftest import QUICK
@@ -69,15 +70,17 @@ def states_equal(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
 def test_a_training_by_the_whole_recipe_learns_and_goes_on_to_the_same_weights(
-    tmp_path: Path,
+    optimizer: str, tmp_path: Path
 ) -> None:
+    options = MUON if optimizer == "muon" else {}
     whole, halves, resumed = small_model(), small_model(), small_model()
-    history = fit(tmp_path / "whole", whole)
+    history = fit(tmp_path / "whole", whole, **options)
     assert history[-1].loss < history[0].loss
     with pytest.raises(Stop):
-        fit(tmp_path / "halves", halves, StopAfterOne())
-    assert fit(tmp_path / "halves", resumed)[-1].loss == history[-1].loss
+        fit(tmp_path / "halves", halves, StopAfterOne(), **options)
+    assert fit(tmp_path / "halves", resumed, **options)[-1].loss == history[-1].loss
     assert states_equal(whole, resumed)
     assert not states_equal(whole, halves)
 
@@ -271,6 +274,69 @@ def test_decoupled_rates_follow_the_batch_size_and_their_product_not_the_rate() 
 def test_decoupled_rates_are_refused_for_other_optimizers() -> None:
     with pytest.raises(ConfigError, match=r"decoupled is for optimizer 'sgd', not 'adamw'"):
         load("digits", ["train.decoupled=true"])
+
+
+MUON = {"optimizer": "muon", "decoupled": False, "learning_rate": 0.02}
+
+
+def one_step(model: nn.Module, **options: object) -> dict[str, torch.Tensor]:
+    """Return what a first step changes, by parameter; the gradients are the same every time."""
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    optimizer = make_optimizer(model, TrainSection.model_validate({"weight_decay": 0, **options}))
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator).to(parameter)
+    optimizer.step()
+    return {name: value.detach() - before[name] for name, value in model.named_parameters()}
+
+
+def test_muon_steps_hidden_matrices_along_every_direction_alike_and_as_far_as_adamw() -> None:
+    steps = one_step(small_model(), **MUON)
+    step = steps["0.weight"].flatten(1)  # 8 filters of 27 weights
+    singular = torch.linalg.svdvals(step) / (0.02 * 0.2 * 27**0.5)
+    assert 0.6 < float(singular.min()) <= float(singular.max()) < 1.3
+
+
+def test_muon_leaves_vectors_and_what_the_network_ends_with_to_adamw() -> None:
+    muon, adamw = (
+        one_step(small_model(), **{**MUON, "optimizer": name}) for name in ("muon", "adamw")
+    )
+    different = {name for name in muon if not torch.allclose(muon[name], adamw[name], atol=1e-6)}
+    assert different == {"0.weight"}
+
+
+def test_muon_takes_the_same_step_in_either_memory_layout() -> None:
+    rows, last = small_model(), small_model().to(memory_format=torch.channels_last)
+    assert not last[0].weight.is_contiguous()
+    ours, theirs = one_step(rows, **MUON), one_step(last, **MUON)
+    # Muon computes in bfloat16, whose sums depend on the order of columns.
+    torch.testing.assert_close(ours["0.weight"], theirs["0.weight"], rtol=0.1, atol=1e-4)
+
+
+def test_muon_for_a_network_of_one_matrix_is_adamw() -> None:
+    muon, adamw = (
+        one_step(nn.Linear(5, 3), **{**MUON, "optimizer": name}) for name in ("muon", "adamw")
+    )
+    for name, step in muon.items():
+        torch.testing.assert_close(step, adamw[name])
+
+
+def test_muon_forgets_its_gradients_and_follows_its_schedule_after_going_on() -> None:
+    model, settings = small_model(), TrainSection.model_validate({**MUON, "epochs": 2})
+    optimizer = make_optimizer(model, settings)
+    assert isinstance(optimizer, MuonWithAdamW)
+    optimizer.load_state_dict(optimizer.state_dict())
+    scheduler = make_scheduler(optimizer, TrainSection(schedule={"name": "cosine"}, epochs=2), 2)
+    model(torch.randn(4, 3, 8, 8)).sum().backward()
+    assert model[0].weight.grad is not None
+    for _ in range(3):
+        optimizer.step()
+        scheduler.step()
+    expected = 0.02 * (1 + np.cos(0.75 * np.pi)) / 2
+    for part in optimizer._parts:
+        assert [group["lr"] for group in part.param_groups] == [pytest.approx(expected)]
+    optimizer.zero_grad()
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("setting", ["train.ema_decay=0.9", "data.subset=10"])

@@ -1,0 +1,79 @@
+"""Muon for the weights that are matrices, AdamW for everything else, as one optimizer."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Group = dict[str, Any]
+"""Parameters with their rate and weight decay, as torch's optimizers want them."""
+
+
+class MuonWithAdamW(torch.optim.Optimizer):
+    """One optimizer out of torch's own two: groups of matrices get Muon, the others AdamW.
+
+    Muon makes the singular values of a matrix's momentum alike before it takes a step along it
+    (K. Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024). A
+    convolution's weight (O, I, h, w) is the matrix (O, I h w). Steps are as large as AdamW's with
+    the same learning rate (J. Liu et al., Muon is scalable for LLM training, 2025, equation 4), so
+    that one rate and one weight decay serve both.
+    """
+
+    def __init__(
+        self, matrices: Sequence[Group], others: Sequence[Group], *, momentum: float
+    ) -> None:
+        weights = [weight for group in matrices for weight in group["params"]]
+        self._pairs = [(weight, _shared(weight)) for weight in weights]
+        as_matrix = {id(weight): matrix for weight, matrix in self._pairs}
+        groups = [{**g, "params": [as_matrix[id(w)] for w in g["params"]]} for g in matrices]
+        self._parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(others)]
+        if groups:
+            muon = torch.optim.Muon(groups, momentum=momentum, adjust_lr_fn="match_rms_adamw")
+            self._parts.append(muon)
+        super().__init__(self._groups(), {})  # the very groups: schedules change rates in place
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients, the weights' own among them."""
+        super().zero_grad(set_to_none)
+        for weight, _ in self._pairs:
+            weight.grad = None
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take a step of both along the gradients that are there."""
+        loss = None if closure is None else closure()
+        for weight, matrix in self._pairs:
+            matrix.grad = None if weight.grad is None else _matrix(weight.grad, weight)
+        for part in self._parts:
+            part.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of both."""
+        return {"parts": [part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back."""
+        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self.param_groups = self._groups()
+
+    def _groups(self) -> list[Group]:
+        return [group for part in self._parts for group in part.param_groups]
+
+
+def _shared(weight: Tensor) -> nn.Parameter:
+    """Return `weight` as a matrix that changes it."""
+    matrix = _matrix(weight.detach(), weight)
+    assert matrix.untyped_storage().data_ptr() == weight.untyped_storage().data_ptr()
+    return nn.Parameter(matrix)
+
+
+def _matrix(values: Tensor, weight: Tensor) -> Tensor:
+    """Return `values`, (O, ...), as (O, rest), with columns in the order of memory of `weight`.
+
+    So `weight` itself is not copied. Muon's step is the same in any order of columns.
+    """
+    if weight.ndim == 4 and not weight.is_contiguous():
+        values = values.permute(0, 2, 3, 1)
+    return values.flatten(1)
