@@ -45,6 +45,9 @@ class TrainSection(Section):
     has it. clean: epoch loss over images; a share may be held out to validate on."""
     epochs: Positive = 30
     batch_size: Positive = 128
+    micro_batches: Positive = 1
+    """Parts that each batch is worked through in before a step, their gradients added up: less
+    memory, and on a CPU more of it in cache. BatchNorm normalises each part by itself."""
     optimizer: Literal["adamw", "adam", "sgd", "muon"] = "adamw"
     """muon: for all weights of hidden layers, with AdamW for the rest."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
@@ -85,6 +88,15 @@ class TrainSection(Section):
             raise ValueError(
                 f"decoupled is for optimizer 'sgd', not {self.optimizer!r}: "
                 "set decoupled to false or optimizer to 'sgd'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_have_two_images(self) -> Self:
+        if self.micro_batches > 1 and self.batch_size < 2 * self.micro_batches:
+            raise ValueError(
+                f"micro_batches is {self.micro_batches}, but batch_size is {self.batch_size}: "
+                "BatchNorm needs two images in each part; give fewer parts"
             )
         return self
 

@@ -17,7 +17,7 @@ _OF_DATA_LATER = (
 )
 _OF_TRAIN_LATER = (
     *("decay_norm_and_bias", "norm_bias_factor", "decoupled", "ema_decay", "initial_weights"),
-    "compile",
+    *("compile", "micro_batches"),
 )
 _OF_AUGMENT_LATER = ("alternating_flip", "crop_edge", "cutout")
 """Fields that came later: at their defaults they are no part of the key of a training, so that

@@ -156,19 +156,29 @@ class Trainer:
         inputs = self.team.share(self._augmented(indices, epoch, generator))
         labels = self.team.share(self.train.labels[indices.to(self.device)])
         self._optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
-            logits = self._network(inputs)
-        loss = nn.functional.cross_entropy(
-            logits.float(), labels, label_smoothing=self._settings.label_smoothing
-        )
-        part = len(labels) / len(indices)
-        # The team takes the mean of its gradients; that of the whole batch is weighted by shares.
-        (loss * (self.team.size * part)).backward()
+        parts = [t.tensor_split(self._settings.micro_batches) for t in (inputs, labels)]
+        found = [self._learn(*part, len(indices)) for part in zip(*parts, strict=True)]
         self._optimizer.step()
         if self._average is not None:
             self._average.update()
         if self._settings.schedule.name != "step":
             self._scheduler.step()
+        losses, hits = zip(*found, strict=True)
+        return torch.stack(losses).sum(), torch.stack(hits).sum()
+
+    def _learn(self, inputs: Tensor, labels: Tensor, whole: int) -> tuple[Tensor, Tensor]:
+        """Add to the gradients what a part of a batch of `whole` images gives.
+
+        Return its part of the batch's mean loss, and its number of correct answers.
+        """
+        with self._autocast():
+            logits = self._network(inputs)
+        loss = nn.functional.cross_entropy(
+            logits.float(), labels, label_smoothing=self._settings.label_smoothing
+        )
+        part = len(labels) / whole
+        # The team takes the mean of its gradients; that of the whole batch is weighted by parts.
+        (loss * (self.team.size * part)).backward()
         return loss.detach() * part, (logits.detach().argmax(1) == labels).sum()
 
     def finish(self, epoch: int) -> None:
@@ -179,7 +189,8 @@ class Trainer:
 
     def _batches(self, generator: torch.Generator) -> Iterator[Tensor]:
         size = self._settings.batch_size
-        return split_batches(len(self.train), size, generator, 2 * self.team.size)
+        least = 2 * self.team.size * self._settings.micro_batches
+        return split_batches(len(self.train), size, generator, least)
 
     def _augmented(self, indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         """Return the images of a batch as the network is given them while it learns."""

@@ -249,6 +249,7 @@ _SETTINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "training images used": _setting("data.subset", "all"),
     "training epochs": _setting("train.epochs"),
     "batch size in training": _setting("train.batch_size"),
+    "parts of a batch, each normalised by itself": _setting("train.micro_batches", "1"),
     "optimizer": _setting("train.optimizer"),
     "learning rate": _setting("train.learning_rate"),
     "learning rate schedule": _schedule,

@@ -5,7 +5,7 @@ A figure stands here only where a run measured it. Each problem has two rows: it
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from bench.error_overlap import compare_errors, scored
 from bench.errors import RunError
 from bench.records import Run
-from bench.statistics import balanced_accuracy
+from bench.statistics import balanced_accuracy, wilson_interval
 from reports import units
 from reports.document import Document, Section, left, right, tabulated
 from reports.homework import deviations, other_figures, reference_for, references
@@ -39,10 +39,16 @@ class HomeworkRow:
     accuracy: float | None = None
     low: float | None = None
     high: float | None = None
+    difference: float | None = None
+    """`accuracy` minus the homework's, whichever protocol that was measured with."""
+    training_s: float | None = None
+    """All epochs of the run, or of one of several seeds in the mean."""
     balanced: float | None = None
     """Mean over the classes of the share of each class's images that are right: what the homework
     calls mean-per-class accuracy, and does not compute."""
     run: str | None = None
+    seeds: tuple[float, ...] = ()
+    """Accuracy of each run, where `accuracy` is the mean of several that differ in the seed."""
     remark: str = ""
     """How the run differs, or what to do where there is none."""
 
@@ -62,6 +68,7 @@ def homework_rows(runs: Sequence[Run]) -> tuple[HomeworkRow, ...]:
 
 def render_homework(rows: Sequence[HomeworkRow], markdown: bool = False) -> str:
     """Return the table, ending in a newline."""
+    balanced = any(row.balanced is not None for row in rows)
     columns = (
         left("problem"),
         left("system"),
@@ -69,7 +76,9 @@ def render_homework(rows: Sequence[HomeworkRow], markdown: bool = False) -> str:
         right("homework %"),
         right("here %"),
         right("95 % interval"),
-        right("balanced %"),
+        right("difference"),
+        *((right("balanced %"),) if balanced else ()),
+        right("training"),
         left("run"),
         right("note"),
     )
@@ -82,7 +91,9 @@ def render_homework(rows: Sequence[HomeworkRow], markdown: bool = False) -> str:
             units.percent(row.homework_accuracy),
             units.percent(row.accuracy),
             units.span(units.percent(row.low), units.percent(row.high)),
-            units.percent(row.balanced),
+            units.points(row.difference),
+            *((units.percent(row.balanced),) if balanced else ()),
+            units.long_duration(row.training_s),
             row.run or "",
             str(remarks.index(row.remark) + 1) if row.remark else "",
         ]
@@ -92,8 +103,15 @@ def render_homework(rows: Sequence[HomeworkRow], markdown: bool = False) -> str:
         "Accuracy",
         table=tabulated(columns, cells),
         caption="homework: as its code ran, quirks included; clean: done as it should be. "
-        "Balanced: mean over classes; the homework gives plain accuracy and calls it "
-        "mean-per-class. An empty figure was not measured here.",
+        "Interval: Wilson's, for the test images drawn. Difference: in points, from the "
+        "homework's figure, which is of its own protocol. Training: all epochs of one run. "
+        + (
+            "Balanced: mean over classes; the homework gives plain accuracy and calls it "
+            "mean-per-class. "
+            if balanced
+            else ""
+        )
+        + "An empty figure was not measured here.",
     )
     sections = (section, Section("Notes", notes=tuple(remarks)))
     document = Document("The homework's figures, and what was measured here", sections)
@@ -130,28 +148,79 @@ def _feature_maps() -> HomeworkRow:
 
 
 def _cifar_rows(model: str, runs: Sequence[Run]) -> Iterator[HomeworkRow]:
+    """Yield the network trained as the homework trained it, then every other configuration."""
     known = references()[model]
+    measured = [
+        run
+        for run in runs
+        if run.checkpoint.model == model
+        and reference_for(run.checkpoint) is not None
+        and _measured(run) is not None
+    ]
+    own = [run for run in measured if _protocol_of(run) == "homework"]
     for protocol in _PROTOCOLS:
-        found = next(
-            (
-                run
-                for run in runs
-                if run.checkpoint.model == model
-                and run.evaluation_protocol == protocol
-                and reference_for(run.checkpoint) is not None
-                and _measured(run) is not None
-            ),
-            None,
-        )
         theirs = known.accuracy if protocol == "homework" else None
         row = HomeworkRow(known.problem, known.title, protocol, theirs)
-        if found is None:
+        found = [run for run in own if run.evaluation_protocol == protocol]
+        if found:
+            yield _of_seeds(row, found, known.accuracy)
+        else:
             command = f"bench run {model} --set evaluate.protocol={protocol}"
-            yield _with(row, remark=f"Not measured yet: {command}")
-            continue
-        count = len(deviations(found))
-        differs = f"{count} deviations: bench report {found.name}" if count else ""
-        yield _filled(row, found, differs)
+            yield replace(row, remark=f"Not measured yet: {command}")
+    others = [run for run in measured if run not in own]
+    for name, protocol in dict.fromkeys(
+        (run.checkpoint.config_name, run.evaluation_protocol) for run in others
+    ):
+        found = [
+            run
+            for run in others
+            if (run.checkpoint.config_name, run.evaluation_protocol) == (name, protocol)
+        ]
+        row = HomeworkRow(known.problem, f"{known.title} by {name}", protocol)
+        yield _of_seeds(row, found, known.accuracy)
+
+
+def _of_seeds(row: HomeworkRow, runs: Sequence[Run], theirs: float) -> HomeworkRow:
+    """Return the row of the first of `runs`, in the mean over those that differ in the seed alone.
+
+    The interval of a mean is that of its test images, which are the same for every seed.
+    """
+    per_seed: dict[int, Run] = {}
+    for run in runs:
+        if _recipe_of(run) == _recipe_of(runs[0]):
+            per_seed.setdefault(run.checkpoint.seed, run)
+    measured = [(run, found) for run in per_seed.values() if (found := _measured(run))]
+    accuracies = tuple(found.accuracy for _, found in measured if found.accuracy is not None)
+    count = len(deviations(runs[0]))
+    differs = f"{count} deviations: bench report {runs[0].name}" if count else ""
+    if len(accuracies) == 1:
+        return _filled(row, runs[0], differs, theirs)
+    mean = sum(accuracies) / len(accuracies)
+    images = measured[0][1].total or 0
+    low, high = wilson_interval(round(mean * images), images)
+    each = ", ".join(units.percent(accuracy) for accuracy in accuracies)
+    return replace(
+        row,
+        accuracy=mean,
+        low=low,
+        high=high,
+        difference=mean - theirs,
+        training_s=sum(_training_s(run) for run, _ in measured) / len(measured),
+        run=", ".join(run.name for run, _ in measured),
+        seeds=accuracies,
+        remark=f"Mean of {len(accuracies)} seeds: {each} %. {differs}".rstrip(),
+    )
+
+
+def _recipe_of(run: Run) -> tuple[Any, ...]:
+    """Return what two runs have in common that differ in their seed alone."""
+    config = run.checkpoint.config
+    settings = [config.get("model"), config.get("train"), config.get("data", {}).get("subset")]
+    return settings, run.checkpoint.data.sha256, run.evaluation_protocol
+
+
+def _training_s(run: Run) -> float:
+    return sum(epoch.duration_s for epoch in run.checkpoint.history)
 
 
 def _transfer_rows(problem: str, runs: Sequence[Run]) -> Iterator[HomeworkRow]:
@@ -163,9 +232,11 @@ def _transfer_rows(problem: str, runs: Sequence[Run]) -> Iterator[HomeworkRow]:
         if found is None:
             config = known["config"] + ("_homework" if protocol == "homework" else "")
             need = f"Needs ImageNet weights: bench run {config} --download --set data.download=true"
-            yield _with(row, remark=need)
+            yield replace(row, remark=need)
         else:
-            yield _filled(row, found, "files in order of name, not of the folder")
+            yield _filled(
+                row, found, "files in order of name, not of the folder", known["accuracy"]
+            )
 
 
 def _overlap(runs: Sequence[Run], protocol: str) -> HomeworkRow:
@@ -181,13 +252,13 @@ def _overlap(runs: Sequence[Run], protocol: str) -> HomeworkRow:
     if a is None or b is None:
         ending = "_homework" if protocol == "homework" else ""
         need = f"Needs both runs: bench errors {transformer['config']}{ending} "
-        return _with(row, remark=f"{theirs}{need}{cnn['config']}{ending}")
+        return replace(row, remark=f"{theirs}{need}{cnn['config']}{ending}")
     try:
         here = compare_errors(a, b, np.array(a.labels or ()))
     except RunError as error:
-        return _with(row, remark=f"{theirs}{error}")
+        return replace(row, remark=f"{theirs}{error}")
     counts = _counts(here.only_a, here.only_b, here.both, here.images)
-    return _with(row, run=f"{a.name}, {b.name}", remark=f"{theirs}Here {counts}.")
+    return replace(row, run=f"{a.name}, {b.name}", remark=f"{theirs}Here {counts}.")
 
 
 def _overlap_there(known: Mapping[str, Any]) -> str:
@@ -253,20 +324,18 @@ def _balanced(run: Run) -> float | None:
     return balanced_accuracy(run.labels, said.top1, len(run.checkpoint.classes))
 
 
-def _filled(row: HomeworkRow, run: Run, remark: str) -> HomeworkRow:
+def _filled(row: HomeworkRow, run: Run, remark: str, theirs: float | None = None) -> HomeworkRow:
     found = _measured(run)
-    if found is None:
+    if found is None or found.accuracy is None:
         return row
-    return _with(
+    return replace(
         row,
         accuracy=found.accuracy,
         low=found.low,
         high=found.high,
+        difference=None if theirs is None else found.accuracy - theirs,
+        training_s=_training_s(run),
         balanced=_balanced(run),
         run=run.name,
         remark=remark,
     )
-
-
-def _with(row: HomeworkRow, **changes: Any) -> HomeworkRow:
-    return HomeworkRow(**{**asdict(row), **changes})

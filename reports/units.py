@@ -60,6 +60,16 @@ def mega(value: float | None) -> str:
     return _significant(value / 1e6) if _exists(value) else ""
 
 
+def long_duration(value_s: float | None) -> str:
+    """Return seconds as what a person waits for: ``48 s``, ``17 min``, ``2 h 05 min``."""
+    if not _exists(value_s):
+        return ""
+    if value_s < 119.5:
+        return f"{value_s:.0f} s"
+    minutes = round(value_s / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
 def percent(share: float | None) -> str:
     """Return a share of 1 as a number of percent, two decimals, without the sign."""
     return f"{share * 100:.2f}" if _exists(share) else ""

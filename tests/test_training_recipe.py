@@ -25,6 +25,7 @@ from models._building import start_as_identity
 from models._muon import MuonWithAdamW
 from models._optimization import base_rates, make_optimizer, make_scheduler
 from models._resume import Resume
+from models._trainer import split_batches
 from models._training import train_model
 from tests.conftest import QUICK
 from tests.test_training import PREPROCESSING, small_model, small_split
@@ -40,6 +41,7 @@ RECIPE = {
     "label_smoothing": 0.1,
     "schedule": {"name": "one_cycle"},
     "augment": {"alternating_flip": True, "crop_padding": 1, "crop_edge": "reflect", "cutout": 2},
+    "micro_batches": 2,
     "precision": "bfloat16",
     "channels_last": True,
 }
@@ -337,6 +339,33 @@ def test_muon_forgets_its_gradients_and_follows_its_schedule_after_going_on() ->
         assert [group["lr"] for group in part.param_groups] == [pytest.approx(expected)]
     optimizer.zero_grad()
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_batch_in_parts_makes_the_step_of_the_whole_batch(tmp_path: Path) -> None:
+    def trained(parts: int) -> tuple[nn.Module, float]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+        options = {"micro_batches": parts, "precision": "float32", "initial_weights": "default"}
+        return model, fit(tmp_path / str(parts), model, **options)[-1].loss
+
+    (whole, loss), (parts, loss_of_parts) = trained(1), trained(3)
+    assert loss_of_parts == pytest.approx(loss, rel=1e-4)
+    torch.testing.assert_close(whole.state_dict(), parts.state_dict(), rtol=1e-3, atol=1e-5)
+
+
+@given(count=st.integers(2, 200), size=st.integers(2, 64), parts=st.integers(1, 8))
+def test_no_part_of_a_batch_is_a_single_image_where_there_are_enough(
+    count: int, size: int, parts: int
+) -> None:
+    batches = list(split_batches(count, max(size, 2 * parts), torch.Generator(), 2 * parts))
+    assert sum(len(batch) for batch in batches) == count
+    if count >= 2 * parts:
+        assert all(len(part) > 1 for batch in batches for part in batch.tensor_split(parts))
+
+
+def test_more_parts_than_images_are_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"micro_batches is 9, but batch_size is 16"):
+        load("digits", ["train.batch_size=16", "train.micro_batches=9"])
 
 
 @pytest.mark.parametrize("setting", ["train.ema_decay=0.9", "data.subset=10"])

@@ -141,6 +141,43 @@ def test_the_newest_run_stands_in_the_row(build) -> None:
         assert rows["4.2", "homework"].run == "new"
 
 
+def seeded(build, seed: int, correct: int, name: str, **train) -> Run:
+    checkpoint = build.checkpoint(
+        "bn_cnn", seed=seed, config=build.config(protocol="homework", **train), config_name="bn_cnn"
+    )
+    run = build.run("bn_cnn", checkpoint=checkpoint, name=name)
+    row = build.row("torch", "unfolded", accuracy=build.accuracy(correct, 10_000))
+    return run.model_copy(update={"measurements": (row,)})
+
+
+def test_runs_that_differ_in_the_seed_alone_stand_in_one_row_with_their_mean(build) -> None:
+    runs = [seeded(build, n, 7500 + 100 * n, f"s{n}") for n in range(3)]
+    runs += [seeded(build, 2, 1, "older"), seeded(build, 3, 9000, "longer", epochs=40)]
+    runs[4] = runs[4].model_copy(update={"created": "2020-01-01T00:00:00Z"})
+    row = next(r for r in homework_rows(runs) if r.run and r.run.startswith("s0"))
+    assert row.run == "s0, s1, s2"
+    assert row.accuracy == pytest.approx(0.76)
+    assert row.seeds == (0.75, 0.76, 0.77)
+    assert row.difference == pytest.approx(0.76 - 0.7627)
+    assert row.low < 0.76 < row.high
+    assert row.training_s == sum(e.duration_s for e in runs[0].checkpoint.history)
+    assert "Mean of 3 seeds: 75.00, 76.00, 77.00 %." in row.remark
+
+
+def test_a_recipe_of_our_own_has_rows_of_its_own(build) -> None:
+    config = build.config(protocol="clean")
+    checkpoint = build.checkpoint("bn_cnn", config=config, config_name="fast_bn_cnn")
+    ours = build.run(checkpoint=checkpoint, name="ours", evaluation_protocol="clean")
+    rows = [r for r in homework_rows([ours, build.run("bn_cnn")]) if r.problem == "4.2"]
+    assert [(r.system, r.protocol, r.run) for r in rows] == [
+        ("BNCNN", "homework", "bn_cnn-1"),
+        ("BNCNN", "clean", None),
+        ("BNCNN by fast_bn_cnn", "clean", "ours"),
+    ]
+    assert rows[2].homework_accuracy is None
+    assert rows[2].difference == pytest.approx(rows[2].accuracy - 0.7627)
+
+
 @pytest.mark.parametrize(
     ("arch", "data"),
     [
