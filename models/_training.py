@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from bench.config_training import TrainSection
@@ -9,12 +10,16 @@ from bench.datasets import Split
 from bench.errors import TrainingError, one_line
 from bench.progress import Listener
 from bench.records import Epoch, Preprocessing
-from models._building import start_as_identity
+from bench.splits import spread
+from models._augment import normalise
 from models._compiled import compiled
 from models._device import layout, pick_device
+from models._initial import start_as_identity, start_as_whitening
 from models._resume import Resume, restore_state, save_state
 from models._team import Team
 from models._trainer import Trainer
+
+_WHITENING_IMAGES = 1000
 
 
 def train_model(
@@ -38,8 +43,7 @@ def train_model(
     arguments; the one that leads writes the state. Raises TrainingError when the loss is no longer
     finite or the device is missing, RunError when the state cannot be read or written.
     """
-    if settings.initial_weights == "dirac":
-        start_as_identity(model)
+    _initialise(model, train, settings, preprocessing)
     model.to(device=pick_device(settings.device), memory_format=layout(settings))
     team = team or Team()
     with compiled(team.wrap(model), settings.compile) as network:
@@ -56,6 +60,20 @@ def train_model(
         )
         history = _train(trainer, settings, resume, listener, after_epoch)
     return tuple(history)
+
+
+def _initialise(
+    model: nn.Module, train: Split, settings: TrainSection, preprocessing: Preprocessing
+) -> None:
+    if settings.initial_weights == "default":
+        return
+    start_as_identity(model)
+    if settings.initial_weights == "whitened":
+        chosen = spread(len(train.labels), _WHITENING_IMAGES)
+        mean, std = (
+            torch.tensor(v)[:, None, None] for v in (preprocessing.mean, preprocessing.std)
+        )
+        start_as_whitening(model, normalise(torch.tensor(train.images[chosen]), mean, std))
 
 
 def _train(
