@@ -211,7 +211,8 @@ def write_page(
         f"{trained}\n\n"
         f"Machine: {facts['cpu']}, {facts['cores_usable']} usable cores; python {facts['python']}, "
         f"torch {facts['torch']}.\n\n"
-        f"    python -m benchmarks.copy_cost --config {loaded.name} --data PATH\n"
+        f"    python -m benchmarks.copy_cost --config {loaded.name} --data PATH "
+        f"--quality {quality}\n"
     )
 
 
@@ -264,7 +265,8 @@ def main(
         )
     page = write_page(loaded, source, quality, losses, cells)
     stored = {
-        "config": loaded.as_dict(),
+        "config": loaded.name,
+        **{section: loaded.as_dict()[section] for section in ("model", "train")},
         "images": source.info.title,
         "images_sha256": source.info.sha256,
         "quality": quality,
