@@ -64,9 +64,8 @@ class TrainSection(Section):
     ema_decay: Share = 0.0
     """Share that the average of the weights keeps at each step; the average is what is validated
     and saved, with BatchNorm statistics of its own. 0: the weights themselves."""
-    initial_weights: Literal["default", "dirac", "whitened"] = "default"
-    """dirac: a convolution first passes on as many channels as it can as they are. whitened: the
-    same, but the first one whitens the patches of training images."""
+    initial_weights: Literal["default", "dirac"] = "default"
+    """dirac: a convolution first passes on as many channels as it can as they are."""
     label_smoothing: Share = 0.0
     schedule: ScheduleSection = ScheduleSection()
     augment: AugmentSection = AugmentSection()

@@ -39,3 +39,16 @@ def check_arguments(name: str, args: Mapping[str, Any]) -> None:
                 f"model.args.{key}: model {name!r} has no such argument"
                 f"{nearest(key, allowed)} ({known})"
             )
+
+
+def start_as_identity(model: nn.Module) -> None:
+    """Have every convolution begin by passing on its inputs as they are, as many as it can.
+
+    Filter i becomes channel i of the input, at the kernel's centre; the filters beyond the number
+    of inputs keep their random weights (K. Jordan, 94 % on CIFAR-10 in 3.29 seconds on a single
+    GPU, arXiv:2404.00498, 2024). Grouped convolutions are left as they are.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.groups == 1:
+            filters = module.weight.data[: module.in_channels]
+            nn.init.dirac_(filters)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import nn
 
 from bench.config_training import TrainSection
@@ -10,16 +9,12 @@ from bench.datasets import Split
 from bench.errors import TrainingError, one_line
 from bench.progress import Listener
 from bench.records import Epoch, Preprocessing
-from bench.splits import spread
-from models._augment import normalise
+from models._building import start_as_identity
 from models._compiled import compiled
 from models._device import layout, pick_device
-from models._initial import start_as_identity, start_as_whitening
 from models._resume import Resume, restore_state, save_state
 from models._team import Team
 from models._trainer import Trainer
-
-_WHITENING_IMAGES = 1000
 
 
 def train_model(
@@ -43,7 +38,8 @@ def train_model(
     arguments; the one that leads writes the state. Raises TrainingError when the loss is no longer
     finite or the device is missing, RunError when the state cannot be read or written.
     """
-    _initialise(model, train, settings, preprocessing)
+    if settings.initial_weights == "dirac":
+        start_as_identity(model)
     model.to(device=pick_device(settings.device), memory_format=layout(settings))
     team = team or Team()
     with compiled(team.wrap(model), settings.compile) as network:
@@ -60,20 +56,6 @@ def train_model(
         )
         history = _train(trainer, settings, resume, listener, after_epoch)
     return tuple(history)
-
-
-def _initialise(
-    model: nn.Module, train: Split, settings: TrainSection, preprocessing: Preprocessing
-) -> None:
-    if settings.initial_weights == "default":
-        return
-    start_as_identity(model)
-    if settings.initial_weights == "whitened":
-        chosen = spread(len(train.labels), _WHITENING_IMAGES)
-        mean, std = (
-            torch.tensor(v)[:, None, None] for v in (preprocessing.mean, preprocessing.std)
-        )
-        start_as_whitening(model, normalise(torch.tensor(train.images[chosen]), mean, std))
 
 
 def _train(

@@ -21,7 +21,7 @@ from bench.splits import draw_subset
 from bench.stages import Places, train
 from models._augment import cut_out, flip_and_crop, toss_coins
 from models._averaging import WeightAverage
-from models._initial import start_as_identity, start_as_whitening
+from models._building import start_as_identity
 from models._muon import MuonWithAdamW
 from models._optimization import base_rates, make_optimizer, make_scheduler
 from models._resume import Resume
@@ -37,7 +37,7 @@ RECIPE = {
     "decay_norm_and_bias": False,
     "norm_bias_factor": 4.0,
     "ema_decay": 0.9,
-    "initial_weights": "whitened",
+    "initial_weights": "dirac",
     "label_smoothing": 0.1,
     "schedule": {"name": "one_cycle"},
     "augment": {"alternating_flip": True, "crop_padding": 1, "crop_edge": "reflect", "cutout": 2},
@@ -386,29 +386,6 @@ def test_convolutions_can_begin_by_passing_on_what_they_are_given(
     bias = convolution.bias[:passed, None, None]
     torch.testing.assert_close(convolution(x)[:, :passed] - bias, x[:, :passed])
     assert torch.equal(convolution.weight[passed:], random[passed:])
-
-
-def test_the_first_convolution_can_begin_by_whitening_patches_both_ways() -> None:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(64, 3, 8, 8, generator=generator).cumsum(3)  # neighbours are alike
-    model = nn.Sequential(nn.Conv2d(3, 58, 3, bias=False), nn.Conv2d(58, 4, 3))
-    random = [convolution.weight.detach().clone() for convolution in model]
-    start_as_whitening(model, images)
-    values = model[0](images).detach().transpose(0, 1).flatten(1)
-    covariance = torch.cov(values)
-    torch.testing.assert_close(covariance[:27, :27], torch.eye(27), atol=0.05, rtol=0)
-    torch.testing.assert_close(values[27:54], -values[:27])
-    assert torch.equal(model[0].weight[54:], random[0][54:])
-    assert torch.equal(model[1].weight, random[1])
-
-
-def test_a_first_convolution_with_few_filters_takes_the_strongest_directions() -> None:
-    images = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    images = images.cumsum(2).cumsum(3)
-    model = nn.Conv2d(1, 2, 3, bias=False)
-    start_as_whitening(model, images)
-    assert bool((model.weight[0] > 0).all()) or bool((model.weight[0] < 0).all())  # the mean
-    assert torch.equal(model.weight[1], -model.weight[0])
 
 
 def test_a_subset_is_drawn_with_the_seed_and_without_repeats() -> None:
