@@ -156,8 +156,9 @@ class Trainer:
         inputs = self.team.share(self._augmented(indices, epoch, generator))
         labels = self.team.share(self.train.labels[indices.to(self.device)])
         self._optimizer.zero_grad(set_to_none=True)
-        parts = [t.tensor_split(self._settings.micro_batches) for t in (inputs, labels)]
-        found = [self._learn(*part, len(indices)) for part in zip(*parts, strict=True)]
+        count = self._settings.micro_batches
+        parts = zip(inputs.tensor_split(count), labels.tensor_split(count), strict=True)
+        found = [self._learn(x, y, len(indices)) for x, y in parts]
         self._optimizer.step()
         if self._average is not None:
             self._average.update()

@@ -5,52 +5,31 @@ A figure stands here only where a run measured it. Each problem has two rows: it
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
-from bench.error_overlap import compare_errors, scored
+from bench.error_overlap import compare_errors
 from bench.errors import RunError
 from bench.records import Run
-from bench.statistics import balanced_accuracy, wilson_interval
 from reports import units
 from reports.document import Document, Section, left, right, tabulated
-from reports.homework import deviations, other_figures, reference_for, references
+from reports.homework import other_figures, references
+from reports.homework_rows import (
+    PROTOCOLS,
+    HomeworkRow,
+    cifar_rows,
+    filled,
+    measured_of,
+    protocol_of,
+)
 from reports.markdown import render_markdown
-from reports.tables import AccuracyRow, accuracy_rows
 from reports.terminal import render_terminal
 
-_PROTOCOLS = ("homework", "clean")
 _PETS_IMAGES = 7349
 """In the published lists of Oxford-IIIT Pet; its folder has a few more."""
 _PETS_CLASSES = {"homework": 35, "clean": 37}
-
-
-@dataclass(frozen=True)
-class HomeworkRow:
-    """One figure of the homework, and ours."""
-
-    problem: str
-    system: str
-    protocol: str | None
-    homework_accuracy: float | None = None
-    """As reported, once; only beside the protocol that it was measured with."""
-    accuracy: float | None = None
-    low: float | None = None
-    high: float | None = None
-    difference: float | None = None
-    """`accuracy` minus the homework's, whichever protocol that was measured with."""
-    training_s: float | None = None
-    """All epochs of the run, or of one of several seeds in the mean."""
-    balanced: float | None = None
-    """Mean over the classes of the share of each class's images that are right: what the homework
-    calls mean-per-class accuracy, and does not compute."""
-    run: str | None = None
-    seeds: tuple[float, ...] = ()
-    """Accuracy of each run, where `accuracy` is the mean of several that differ in the seed."""
-    remark: str = ""
-    """How the run differs, or what to do where there is none."""
 
 
 def homework_rows(runs: Sequence[Run]) -> tuple[HomeworkRow, ...]:
@@ -61,8 +40,8 @@ def homework_rows(runs: Sequence[Run]) -> tuple[HomeworkRow, ...]:
     """
     newest = sorted(runs, key=lambda run: run.created, reverse=True)
     rows = [_photograph(), _feature_maps(), *_transfer_rows("3", newest)]
-    rows += [row for model in references() for row in _cifar_rows(model, newest)]
-    overlaps = [_overlap(newest, protocol) for protocol in _PROTOCOLS]
+    rows += [row for model in references() for row in cifar_rows(model, newest)]
+    overlaps = [_overlap(newest, protocol) for protocol in PROTOCOLS]
     return (*rows, *_transfer_rows("5", newest), *overlaps, *_stand_ins(newest))
 
 
@@ -147,85 +126,9 @@ def _feature_maps() -> HomeworkRow:
     )
 
 
-def _cifar_rows(model: str, runs: Sequence[Run]) -> Iterator[HomeworkRow]:
-    """Yield the network trained as the homework trained it, then every other configuration."""
-    known = references()[model]
-    measured = [
-        run
-        for run in runs
-        if run.checkpoint.model == model
-        and reference_for(run.checkpoint) is not None
-        and _measured(run) is not None
-    ]
-    own = [run for run in measured if _protocol_of(run) == "homework"]
-    for protocol in _PROTOCOLS:
-        theirs = known.accuracy if protocol == "homework" else None
-        row = HomeworkRow(known.problem, known.title, protocol, theirs)
-        found = [run for run in own if run.evaluation_protocol == protocol]
-        if found:
-            yield _of_seeds(row, found, known.accuracy)
-        else:
-            command = f"bench run {model} --set evaluate.protocol={protocol}"
-            yield replace(row, remark=f"Not measured yet: {command}")
-    others = [run for run in measured if run not in own]
-    for name, protocol in dict.fromkeys(
-        (run.checkpoint.config_name, run.evaluation_protocol) for run in others
-    ):
-        found = [
-            run
-            for run in others
-            if (run.checkpoint.config_name, run.evaluation_protocol) == (name, protocol)
-        ]
-        row = HomeworkRow(known.problem, f"{known.title} by {name}", protocol)
-        yield _of_seeds(row, found, known.accuracy)
-
-
-def _of_seeds(row: HomeworkRow, runs: Sequence[Run], theirs: float) -> HomeworkRow:
-    """Return the row of the first of `runs`, in the mean over those that differ in the seed alone.
-
-    The interval of a mean is that of its test images, which are the same for every seed.
-    """
-    per_seed: dict[int, Run] = {}
-    for run in runs:
-        if _recipe_of(run) == _recipe_of(runs[0]):
-            per_seed.setdefault(run.checkpoint.seed, run)
-    measured = [(run, found) for run in per_seed.values() if (found := _measured(run))]
-    accuracies = tuple(found.accuracy for _, found in measured if found.accuracy is not None)
-    count = len(deviations(runs[0]))
-    differs = f"{count} deviations: bench report {runs[0].name}" if count else ""
-    if len(accuracies) == 1:
-        return _filled(row, runs[0], differs, theirs)
-    mean = sum(accuracies) / len(accuracies)
-    images = measured[0][1].total or 0
-    low, high = wilson_interval(round(mean * images), images)
-    each = ", ".join(units.percent(accuracy) for accuracy in accuracies)
-    return replace(
-        row,
-        accuracy=mean,
-        low=low,
-        high=high,
-        difference=mean - theirs,
-        training_s=sum(_training_s(run) for run, _ in measured) / len(measured),
-        run=", ".join(run.name for run, _ in measured),
-        seeds=accuracies,
-        remark=f"Mean of {len(accuracies)} seeds: {each} %. {differs}".rstrip(),
-    )
-
-
-def _recipe_of(run: Run) -> tuple[Any, ...]:
-    """Return what two runs have in common that differ in their seed alone."""
-    config = run.checkpoint.config
-    settings = [config.get("model"), config.get("train"), config.get("data", {}).get("subset")]
-    return settings, run.checkpoint.data.sha256, run.evaluation_protocol
-
-
-def _training_s(run: Run) -> float:
-    return sum(epoch.duration_s for epoch in run.checkpoint.history)
-
-
 def _transfer_rows(problem: str, runs: Sequence[Run]) -> Iterator[HomeworkRow]:
     known = other_figures()[problem]
-    for protocol in _PROTOCOLS:
+    for protocol in PROTOCOLS:
         theirs = known["accuracy"] if protocol == "homework" else None
         row = HomeworkRow(problem, f"{known['title']}, {known['data']}", protocol, theirs)
         found = next((run for run in runs if _is_of(run, known, protocol)), None)
@@ -234,9 +137,7 @@ def _transfer_rows(problem: str, runs: Sequence[Run]) -> Iterator[HomeworkRow]:
             need = f"Needs ImageNet weights: bench run {config} --download --set data.download=true"
             yield replace(row, remark=need)
         else:
-            yield _filled(
-                row, found, "files in order of name, not of the folder", known["accuracy"]
-            )
+            yield filled(row, found, "files in order of name, not of the folder", known["accuracy"])
 
 
 def _overlap(runs: Sequence[Run], protocol: str) -> HomeworkRow:
@@ -279,15 +180,15 @@ def _stand_ins(runs: Sequence[Run]) -> Iterator[HomeworkRow]:
     own = [other_figures()[problem] for problem in ("3", "5")]
     for run in runs:
         transfer = run.checkpoint.transfer
-        if transfer is None or _measured(run) is None or run.checkpoint.config_name in seen:
+        if transfer is None or measured_of(run) is None or run.checkpoint.config_name in seen:
             continue
-        if any(_is_of(run, known, protocol) for known in own for protocol in _PROTOCOLS):
+        if any(_is_of(run, known, protocol) for known in own for protocol in PROTOCOLS):
             continue
         seen.add(run.checkpoint.config_name)
         data = run.checkpoint.data
         images = f"{len(data.classes)} classes, {data.train_count:,} + {data.test_count:,} images"
-        row = HomeworkRow("like 3", f"{run.checkpoint.network}, {images}", _protocol_of(run))
-        yield _filled(
+        row = HomeworkRow("like 3", f"{run.checkpoint.network}, {images}", protocol_of(run))
+        yield filled(
             row, run, f"{data.title}: other images or another network, no figure beside it"
         )
 
@@ -298,44 +199,8 @@ def _is_of(run: Run, known: Mapping[str, Any], protocol: str) -> bool:
     return (
         run.checkpoint.transfer is not None
         and run.checkpoint.network == known["arch"]
-        and _protocol_of(run) == protocol
+        and protocol_of(run) == protocol
         and len(data.classes) == _PETS_CLASSES[protocol]
         and data.train_count + data.test_count >= _PETS_IMAGES
-        and _measured(run) is not None
-    )
-
-
-def _protocol_of(run: Run) -> str:
-    return str(run.checkpoint.config.get("train", {}).get("protocol", "clean"))
-
-
-def _measured(run: Run) -> AccuracyRow | None:
-    """Return the row of the reference, or of the first contender with an accuracy."""
-    rows = [row for row in accuracy_rows(run) if row.accuracy is not None]
-    rows.sort(key=lambda row: row.contender != run.reference)
-    return rows[0] if rows else None
-
-
-def _balanced(run: Run) -> float | None:
-    """Return the balanced accuracy of a transfer; None for other networks and older records."""
-    if run.checkpoint.transfer is None or not run.labels:
-        return None
-    _, said = scored(run)
-    return balanced_accuracy(run.labels, said.top1, len(run.checkpoint.classes))
-
-
-def _filled(row: HomeworkRow, run: Run, remark: str, theirs: float | None = None) -> HomeworkRow:
-    found = _measured(run)
-    if found is None or found.accuracy is None:
-        return row
-    return replace(
-        row,
-        accuracy=found.accuracy,
-        low=found.low,
-        high=found.high,
-        difference=None if theirs is None else found.accuracy - theirs,
-        training_s=_training_s(run),
-        balanced=_balanced(run),
-        run=run.name,
-        remark=remark,
+        and measured_of(run) is not None
     )

@@ -88,7 +88,10 @@ BAD = {
     "an impossible value": ("train: {epochs: 0}", ["train.epochs: found 0; allowed: greater than"]),
     "a misspelled choice": (
         "train: {optimizer: adamv}",
-        ["train.optimizer: found \"adamv\"; allowed: 'adamw', 'adam' or 'sgd'", "did you mean"],
+        [
+            "train.optimizer: found \"adamv\"; allowed: 'adamw', 'adam', 'sgd' or 'muon'",
+            "did you mean",
+        ],
     ),
     "an unknown model": ("model: {name: deep_mihs}", ["model.name: unknown model", "'deep_mish'"]),
     "an unknown backend": (

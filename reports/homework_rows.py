@@ -1,0 +1,154 @@
+"""A row of the homework's table, and the rows of its three networks for CIFAR-10."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bench.error_overlap import scored
+from bench.records import Run
+from bench.statistics import balanced_accuracy, wilson_interval
+from reports import units
+from reports.homework import deviations, reference_for, references
+from reports.tables import AccuracyRow, accuracy_rows
+
+PROTOCOLS = ("homework", "clean")
+
+
+@dataclass(frozen=True)
+class HomeworkRow:
+    """One figure of the homework, and ours."""
+
+    problem: str
+    system: str
+    protocol: str | None
+    homework_accuracy: float | None = None
+    """As reported, once; only beside the protocol that it was measured with."""
+    accuracy: float | None = None
+    low: float | None = None
+    high: float | None = None
+    difference: float | None = None
+    """`accuracy` minus the homework's, whichever protocol that was measured with."""
+    training_s: float | None = None
+    """All epochs of the run, or of one of several seeds in the mean."""
+    balanced: float | None = None
+    """Mean over the classes of the share of each class's images that are right: what the homework
+    calls mean-per-class accuracy, and does not compute."""
+    run: str | None = None
+    seeds: tuple[float, ...] = ()
+    """Accuracy of each run, where `accuracy` is the mean of several that differ in the seed."""
+    remark: str = ""
+    """How the run differs, or what to do where there is none."""
+
+
+def cifar_rows(model: str, runs: Sequence[Run]) -> Iterator[HomeworkRow]:
+    """Yield the network trained as the homework trained it, then every other configuration."""
+    known = references()[model]
+    measured = [
+        run
+        for run in runs
+        if run.checkpoint.model == model
+        and reference_for(run.checkpoint) is not None
+        and measured_of(run) is not None
+    ]
+    own = [run for run in measured if protocol_of(run) == "homework"]
+    for protocol in PROTOCOLS:
+        theirs = known.accuracy if protocol == "homework" else None
+        row = HomeworkRow(known.problem, known.title, protocol, theirs)
+        found = [run for run in own if run.evaluation_protocol == protocol]
+        if found:
+            yield _of_seeds(row, found, known.accuracy)
+        else:
+            command = f"bench run {model} --set evaluate.protocol={protocol}"
+            yield replace(row, remark=f"Not measured yet: {command}")
+    others = [run for run in measured if run not in own]
+    for name, protocol in dict.fromkeys(
+        (run.checkpoint.config_name, run.evaluation_protocol) for run in others
+    ):
+        found = [
+            run
+            for run in others
+            if (run.checkpoint.config_name, run.evaluation_protocol) == (name, protocol)
+        ]
+        row = HomeworkRow(known.problem, f"{known.title} by {name}", protocol)
+        yield _of_seeds(row, found, known.accuracy)
+
+
+def _of_seeds(row: HomeworkRow, runs: Sequence[Run], theirs: float) -> HomeworkRow:
+    """Return the row of the first of `runs`, in the mean over those that differ in the seed alone.
+
+    The interval of a mean is that of its test images, which are the same for every seed.
+    """
+    per_seed: dict[int, Run] = {}
+    for run in runs:
+        if _recipe_of(run) == _recipe_of(runs[0]):
+            per_seed.setdefault(run.checkpoint.seed, run)
+    measured = [(run, found) for run in per_seed.values() if (found := measured_of(run))]
+    accuracies = tuple(found.accuracy for _, found in measured if found.accuracy is not None)
+    count = len(deviations(runs[0]))
+    differs = f"{count} deviations: bench report {runs[0].name}" if count else ""
+    if len(accuracies) == 1:
+        return filled(row, runs[0], differs, theirs)
+    mean = sum(accuracies) / len(accuracies)
+    images = measured[0][1].total or 0
+    low, high = wilson_interval(round(mean * images), images)
+    each = ", ".join(units.percent(accuracy) for accuracy in accuracies)
+    return replace(
+        row,
+        accuracy=mean,
+        low=low,
+        high=high,
+        difference=mean - theirs,
+        training_s=sum(_training_s(run) for run, _ in measured) / len(measured),
+        run=", ".join(run.name for run, _ in measured),
+        seeds=accuracies,
+        remark=f"Mean of {len(accuracies)} seeds: {each} %. {differs}".rstrip(),
+    )
+
+
+def _recipe_of(run: Run) -> tuple[Any, ...]:
+    """Return what two runs have in common that differ in their seed alone."""
+    config = run.checkpoint.config
+    settings = [config.get("model"), config.get("train"), config.get("data", {}).get("subset")]
+    return settings, run.checkpoint.data.sha256, run.evaluation_protocol
+
+
+def _training_s(run: Run) -> float:
+    return sum(epoch.duration_s for epoch in run.checkpoint.history)
+
+
+def protocol_of(run: Run) -> str:
+    """Return the protocol that the run was trained by."""
+    return str(run.checkpoint.config.get("train", {}).get("protocol", "clean"))
+
+
+def measured_of(run: Run) -> AccuracyRow | None:
+    """Return the row of the reference, or of the first contender with an accuracy."""
+    rows = [row for row in accuracy_rows(run) if row.accuracy is not None]
+    rows.sort(key=lambda row: row.contender != run.reference)
+    return rows[0] if rows else None
+
+
+def _balanced(run: Run) -> float | None:
+    """Return the balanced accuracy of a transfer; None for other networks and older records."""
+    if run.checkpoint.transfer is None or not run.labels:
+        return None
+    _, said = scored(run)
+    return balanced_accuracy(run.labels, said.top1, len(run.checkpoint.classes))
+
+
+def filled(row: HomeworkRow, run: Run, remark: str, theirs: float | None = None) -> HomeworkRow:
+    """Return the row with what `run` gave; `theirs` is the homework's figure to subtract."""
+    found = measured_of(run)
+    if found is None or found.accuracy is None:
+        return row
+    return replace(
+        row,
+        accuracy=found.accuracy,
+        low=found.low,
+        high=found.high,
+        difference=None if theirs is None else found.accuracy - theirs,
+        training_s=_training_s(run),
+        balanced=_balanced(run),
+        run=run.name,
+        remark=remark,
+    )
