@@ -1,7 +1,7 @@
 """All that the homework reports of networks, beside what runs here gave, or how to get it.
 
 A figure stands here only where a run measured it. Each problem has two rows: its code as it ran
-(protocol homework), and the same done cleanly.
+(protocol homework), and the same done cleanly; recipes of our own have rows of theirs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
