@@ -294,7 +294,7 @@ def one_step(model: nn.Module, **options: object) -> dict[str, torch.Tensor]:
 
 def test_muon_steps_hidden_matrices_along_every_direction_alike_and_as_far_as_adamw() -> None:
     steps = one_step(small_model(), **MUON)
-    step = steps["0.weight"].flatten(1)  # 8 filters of 27 weights
+    step = steps["0.weight"].flatten(1)  # 4 filters of 27 weights
     singular = torch.linalg.svdvals(step) / (0.02 * 0.2 * 27**0.5)
     assert 0.6 < float(singular.min()) <= float(singular.max()) < 1.3
 
