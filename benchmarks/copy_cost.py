@@ -36,11 +36,7 @@ from bench.progress import Silence
 from bench.splits import spread
 from bench.stages import Places
 from bench.storage import write_text
-from bench.transfer import preprocessing_of
-from benchmarks.normalisation_study import score
-from models._augment import normalise
-from models._building import build_model
-from models._training import train_model
+from benchmarks.normalisation_study import as_inputs, score, train_fresh
 
 Pixels = npt.NDArray[np.uint8]
 """(N, 3, H, W)."""
@@ -123,27 +119,10 @@ def quality_for(copies: Pixels, first: Loss) -> int:
 def train_cell(loaded: Loaded, data: ImageSet, twice: ImageSet, times: int, seed: int) -> Cell:
     """Train the configuration's network on one version of the images and test it on the same."""
     source = data if times == 1 else twice
-    preprocessing = preprocessing_of(loaded.config)
-    torch.manual_seed(seed)
-    model = build_model(
-        loaded.config.model.name,
-        loaded.config.model.args,
-        len(source.info.classes),
-        preprocessing.input_shape,
-    )
-    train_model(
-        model,
-        source.train,
-        None,
-        settings=loaded.config.train,
-        preprocessing=preprocessing,
-        seed=seed,
-        resume=None,
-        listener=Silence(),
-    )
-    mean, std = (torch.tensor(v)[:, None, None] for v in (preprocessing.mean, preprocessing.std))
-    inputs = normalise(torch.tensor(source.test.images), mean, std)
-    labels = torch.tensor(source.test.labels)
+    config = loaded.config
+    classes = len(source.info.classes)
+    model, _ = train_fresh(loaded, config.model.args, config.train, source.train, classes, seed)
+    inputs, labels = as_inputs(loaded, source.test)
     return Cell(times, seed, score(model.eval(), inputs, labels, 500)[1])
 
 

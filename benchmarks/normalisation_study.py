@@ -30,6 +30,7 @@ from bench.environment import describe_environment, usable_cores
 from bench.image_sets import load_data
 from bench.options import data_option, set_option, shared_options, with_data
 from bench.progress import Silence
+from bench.records import Epoch
 from bench.splits import draw_subset, spread
 from bench.stages import Places
 from bench.storage import write_text
@@ -103,7 +104,7 @@ def train_cell(
     loaded: Loaded, data: ImageSet, plan: Plan, norm: str, batch_size: int, seed: int
 ) -> Cell:
     """Train with one normalisation at one batch size, and score the network."""
-    config, preprocessing = loaded.config, preprocessing_of(loaded.config)
+    config = loaded.config
     settings = TrainSection.model_validate(
         config.train.model_dump()
         | {
@@ -114,16 +115,38 @@ def train_cell(
             "schedule": {"name": "one_cycle"},
         }
     )
-    torch.manual_seed(seed)
-    model = build_model(
-        config.model.name,
+    model, history = train_fresh(
+        loaded,
         {**config.model.args, "norm": norm},
+        settings,
+        draw_subset(data.train, plan.images, seed),
         len(data.info.classes),
-        preprocessing.input_shape,
+        seed,
     )
+    chosen = spread(len(data.test.labels), plan.test_images)
+    test = Split(data.test.images[chosen], data.test.labels[chosen])
+    inputs, labels = as_inputs(loaded, test)
+    loss, accuracy = score(model.eval(), inputs, labels, 500)
+    # A copy, since a pass in train mode moves the running statistics.
+    _, batch_accuracy = score(copy.deepcopy(model).train(), inputs, labels, batch_size)
+    return Cell(norm, batch_size, seed, history[-1].loss, loss, accuracy, batch_accuracy)
+
+
+def train_fresh(
+    loaded: Loaded,
+    args: Mapping[str, Any],
+    settings: TrainSection,
+    train: Split,
+    classes: int,
+    seed: int,
+) -> tuple[nn.Module, tuple[Epoch, ...]]:
+    """Train the configuration's network from fresh weights, in silence and without a checkpoint."""
+    preprocessing = preprocessing_of(loaded.config)
+    torch.manual_seed(seed)
+    model = build_model(loaded.config.model.name, args, classes, preprocessing.input_shape)
     history = train_model(
         model,
-        draw_subset(data.train, plan.images, seed),
+        train,
         None,
         settings=settings,
         preprocessing=preprocessing,
@@ -131,14 +154,14 @@ def train_cell(
         resume=None,
         listener=Silence(),
     )
-    chosen = spread(len(data.test.labels), plan.test_images)
-    test = Split(data.test.images[chosen], data.test.labels[chosen])
+    return model, history
+
+
+def as_inputs(loaded: Loaded, split: Split) -> tuple[Tensor, Tensor]:
+    """Return images as the network is given them, (N, C, H, W) float32, and labels (N,) int64."""
+    preprocessing = preprocessing_of(loaded.config)
     mean, std = (torch.tensor(v)[:, None, None] for v in (preprocessing.mean, preprocessing.std))
-    inputs, labels = normalise(torch.tensor(test.images), mean, std), torch.tensor(test.labels)
-    loss, accuracy = score(model.eval(), inputs, labels, 500)
-    # A copy, since a pass in train mode moves the running statistics.
-    _, batch_accuracy = score(copy.deepcopy(model).train(), inputs, labels, batch_size)
-    return Cell(norm, batch_size, seed, history[-1].loss, loss, accuracy, batch_accuracy)
+    return normalise(torch.tensor(split.images), mean, std), torch.tensor(split.labels)
 
 
 @torch.no_grad()

@@ -60,15 +60,12 @@ def cifar_rows(model: str, runs: Sequence[Run]) -> Iterator[HomeworkRow]:
         else:
             command = f"bench run {model} --set evaluate.protocol={protocol}"
             yield replace(row, remark=f"Not measured yet: {command}")
-    others = [run for run in measured if run not in own]
-    for name, protocol in dict.fromkeys(
-        (run.checkpoint.config_name, run.evaluation_protocol) for run in others
-    ):
-        found = [
-            run
-            for run in others
-            if (run.checkpoint.config_name, run.evaluation_protocol) == (name, protocol)
-        ]
+    others: dict[tuple[str, str], list[Run]] = {}
+    for run in measured:
+        if protocol_of(run) != "homework":
+            key = (run.checkpoint.config_name, run.evaluation_protocol)
+            others.setdefault(key, []).append(run)
+    for (name, protocol), found in others.items():
         row = HomeworkRow(known.problem, f"{known.title} by {name}", protocol)
         yield _of_seeds(row, found, known.accuracy)
 
