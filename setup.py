@@ -68,6 +68,7 @@ setup(
         "openvino": ["openvino>=2025.2"],
         "test": [
             "pytest>=8.3",
+            "pytest-xdist>=3.6",
             "hypothesis>=6.120",
             "jsonschema>=4.23",
             "build>=1.2",

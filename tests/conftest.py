@@ -1,6 +1,7 @@
 """Fixtures that many tests share: a small network, images to feed it and a run that holds it."""
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import pytest
 import torch
 
 from bench.config_files import load
+from bench.host import usable_cpus
 from bench.progress import Silence
 from bench.runs import RunDirectory
 from bench.stages import Places, train
+
+CPUS = usable_cpus()
 
 QUICK = (
     "model.name=bn_cnn",
@@ -33,6 +37,17 @@ QUICK = (
 """The digits config, cut down to seconds."""
 
 
+def pytest_configure() -> None:
+    """Give each of pytest-xdist's processes a core of its own.
+
+    Two processes whose threads wait for each other's cores are no faster than one.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if worker and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {CPUS[int(worker) % len(CPUS)]})
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FOLDBENCH_RUNS", raising=False)
@@ -52,6 +67,19 @@ def _torch_state() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def all_cores() -> Iterator[None]:
+    """All cores for one test, whatever the process that runs it has; skipped where it is one."""
+    if len(CPUS) < 2:
+        pytest.skip("needs two cores")
+    own = usable_cpus()
+    if own != CPUS:
+        os.sched_setaffinity(0, CPUS)
+    yield
+    if own != CPUS:
+        os.sched_setaffinity(0, own)
 
 
 @pytest.fixture

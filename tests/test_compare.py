@@ -229,6 +229,7 @@ def test_whatever_a_worker_raises_comes_back_as_one_line(job: Job) -> None:
         worker.close()
 
 
+@pytest.mark.usefixtures("all_cores")
 def test_a_repetition_has_new_processes_and_blocks_of_its_own(
     own_run: RunDirectory, places: Places
 ) -> None:

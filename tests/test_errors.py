@@ -30,11 +30,20 @@ SAID_B = [0, 1, 1, 1, 0, 0, 2, 0]  # wrong on 1, 4, 5
 
 
 @pytest.fixture(scope="module")
-def measured(trained_run: RunDirectory, trained_places: Places) -> Run:
+def measured_runs(tmp_path_factory: pytest.TempPathFactory, trained_run: RunDirectory) -> Path:
+    """A folder of runs for a copy of the finished training, which stays as it is."""
+    runs = tmp_path_factory.mktemp("measured") / "runs"
+    shutil.copytree(trained_run.path, runs / trained_run.name)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def measured(trained_run: RunDirectory, trained_places: Places, measured_runs: Path) -> Run:
     """A comparison of the finished training, torch on the CPU alone."""
     only = ("compare.backends=[torch]", "compare.devices=[cpu]", "compare.budget_s=1")
     quick = (*QUICK, *only, "compare.rounds=1")
-    return compare_run(trained_run, quick, trained_places, Silence())
+    copy = RunDirectory(measured_runs / trained_run.name)
+    return compare_run(copy, quick, Places(measured_runs, trained_places.cache), Silence())
 
 
 def saying(run: Run, answers: list[int], labels=LABELS, **changes) -> Run:
@@ -154,10 +163,10 @@ def test_a_contact_sheet_holds_every_image() -> None:
 
 
 def test_the_command_counts_and_draws(
-    measured: Run, trained_places: Places, tmp_path: Path, monkeypatch
+    measured: Run, measured_runs: Path, tmp_path: Path, monkeypatch
 ) -> None:
     runs = tmp_path / "runs"
-    shutil.copytree(trained_places.runs, runs)
+    shutil.copytree(measured_runs, runs)
     first = RunDirectory(runs / measured.name)
     twin = RunDirectory(runs / "digits-777")
     shutil.copytree(first.path, twin.path)
@@ -176,9 +185,7 @@ def test_the_command_counts_and_draws(
     assert as_json["contact_sheet"] == str(sheet)
 
 
-def test_a_data_set_that_is_not_the_one_scored_is_refused(
-    measured: Run, trained_places: Places, tmp_path: Path
-) -> None:
+def test_a_data_set_that_is_not_the_one_scored_is_refused(measured: Run, tmp_path: Path) -> None:
     from bench.scored_images import load_scored
 
     other = measured.model_copy(
