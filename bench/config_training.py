@@ -72,7 +72,8 @@ class TrainSection(Section):
     validation_fraction: Share = 0.0
     """Share of the training images held out; validated on after each epoch (clean alone)."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: autocast; weights and optimizer state stay float32."""
+    """float32: without TF32, on a GPU too. bfloat16: autocast; weights and optimizer state stay
+    float32."""
     channels_last: bool = False
     """Memory layout of images and weights."""
     compile: Literal["none", "mish", "model"] = "none"

@@ -1,5 +1,8 @@
 """Where a network is trained, and how its images and weights lie in memory there."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from bench import torchrun
@@ -33,3 +36,19 @@ def pick_device(asked: str) -> torch.device:
 def layout(settings: TrainSection) -> torch.memory_format:
     """Return how images and weights lie in memory."""
     return torch.channels_last if settings.channels_last else torch.contiguous_format
+
+
+@contextmanager
+def plain_float32() -> Iterator[None]:
+    """Have CUDA compute float32 in float32 until the block ends.
+
+    torch's convolutions would take TF32 (10 bits of a number in place of 23) without being asked.
+    The fastest of cuDNN's algorithms is searched for, as in a comparison.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = False, False, True
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before

@@ -11,7 +11,7 @@ from bench.progress import Listener
 from bench.records import Epoch, Preprocessing
 from models._building import start_as_identity
 from models._compiled import compiled
-from models._device import layout, pick_device
+from models._device import layout, pick_device, plain_float32
 from models._resume import Resume, restore_state, save_state
 from models._team import Team
 from models._trainer import Trainer
@@ -42,7 +42,7 @@ def train_model(
         start_as_identity(model)
     model.to(device=pick_device(settings.device), memory_format=layout(settings))
     team = team or Team()
-    with compiled(team.wrap(model), settings.compile) as network:
+    with plain_float32(), compiled(team.wrap(model), settings.compile) as network:
         trainer = Trainer(
             model,
             train,

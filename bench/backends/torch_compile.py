@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import sysconfig
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +44,8 @@ _GRAPHS_AT_MOST = 256
 
 # It would warn of a CUDA toolkit without a GPU, which nobody here asked for.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+# It would recommend TF32, which is off here unless it is asked for.
+warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
 
 
 class CompiledSession(TorchSession):

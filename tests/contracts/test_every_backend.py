@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,11 @@ def test_an_answer_of_a_placed_input_before_a_step_is_refused(
             session.output()
 
 
+def source_on_cuda(source: Source) -> Source:
+    """Return a source whose module can go to the GPU while the network of the tests stays."""
+    return Source(path=source.path, build_module=lambda: deepcopy(source.build_module()))
+
+
 @pytest.mark.skipif(not NO_GPU, reason="this machine has a CUDA device")
 def test_asking_for_cuda_without_a_gpu_is_refused_with_the_reason(backend, source: Source) -> None:
     with pytest.raises(BackendError, match="asked for cuda"):
@@ -156,8 +162,8 @@ def test_on_cuda_it_answers_the_same(
 ) -> None:
     if backend.__name__.endswith("fake") or refusal(backend, {}, "cuda"):
         pytest.skip("runs on a cpu alone")
-    expected = network.cpu()(torch.from_numpy(images)).detach().numpy()
-    with backend.open(source, device="cuda", threads=1) as session:
+    expected = answers(backend, network)(images)
+    with backend.open(source_on_cuda(source), device="cuda", threads=1) as session:
         assert session.device.startswith("cuda:0")
         session.bind(images)
         session.step()
@@ -172,8 +178,8 @@ def test_on_cuda_a_placed_input_gives_the_same_answer_and_the_device_is_waited_f
 ) -> None:
     if backend.__name__.endswith("fake") or refusal(backend, {}, "cuda"):
         pytest.skip("runs on a cpu alone")
-    expected = answers(backend, network.cpu())
-    with backend.open(source, device="cuda", threads=1) as session:
+    expected = answers(backend, network)
+    with backend.open(source_on_cuda(source), device="cuda", threads=1) as session:
         if not isinstance(session, Resident):
             pytest.skip("keeps nothing on a device")
         check_placing(session, images, expected, 1e-3, 1e-4)

@@ -1,0 +1,57 @@
+"""The whole way on a GPU: train, export and compare there, beside the CPU."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from bench.config_files import load
+from bench.progress import Silence
+from bench.records import Measurement
+from bench.stages import Places, compare_run, train
+from bench.stages_export import export
+from bench.stages_profile import profile_run
+from tests.conftest import QUICK
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
+]
+DEVICES = ("cuda", "cpu")
+BOTH = (*QUICK, "train.device=cuda", "compare.devices=[cuda, cpu]")
+
+
+def ran(rows: Sequence[Measurement]) -> dict[str, Measurement]:
+    assert {row.contender: row.reason for row in rows if row.status != "ok"} == {}
+    return {row.contender: row for row in rows}
+
+
+def test_a_network_trained_on_the_gpu_is_compared_there_and_on_the_cpu(places: Places) -> None:
+    run = train(load("digits", BOTH), places, Silence())
+    export(run, BOTH, places, Silence())
+    record = compare_run(run, BOTH, places, Silence())
+    rows = ran(record.measurements)
+    assert set(rows) == {
+        *(f"torch/{variant}/{device}" for variant in ("unfolded", "folded") for device in DEVICES),
+        *(f"ort/folded/{device}" for device in DEVICES),
+    }
+    for row in rows.values():
+        on_gpu = row.requested_device == "cuda"
+        assert row.actual_device == ("cuda:0" if on_gpu else "cpu")
+        assert row.accuracy is not None
+        assert row.accuracy.agreement is not None
+        assert row.accuracy.agreement.max_rel_difference < 1e-3
+        boundaries = {timing.boundary for timing in row.timings}
+        assert boundaries == ({"host", "device"} if on_gpu else {"host"})
+    report = (run.path / "report.md").read_text(encoding="utf-8")
+    assert torch.cuda.get_device_name() in report
+
+
+def test_the_operators_of_the_gpu_are_profiled(places: Places) -> None:
+    run = train(load("digits", BOTH), places, Silence())
+    export(run, BOTH, places, Silence())
+    profile = profile_run(run, BOTH, places, Silence())
+    on_gpu = [one for one in profile.profiles if one.device == "cuda"]
+    assert {one.backend for one in on_gpu} == {"torch", "ort"}
+    assert {one.contender: one.reason for one in on_gpu if one.status != "ok"} == {}
+    assert all(one.operators for one in on_gpu)
