@@ -1,5 +1,6 @@
 """Lower precision: which images it sees, which nodes it takes, and whether it keeps its budget."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -297,7 +298,8 @@ def test_the_same_inputs_give_the_same_file_in_every_process(tmp_path: Path) -> 
     said = {
         subprocess.run(
             [sys.executable, "-c", _SCRIPT, str(tmp_path / "model.onnx")],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[2])},
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,
             check=True,
