@@ -214,17 +214,20 @@ def summarise(name: str, trials: Sequence[Trial], truth: float) -> list[str]:
     if not len(ratios):
         return [name, "0"]
     errors = np.abs(ratios / truth - 1)
-    covered = sum(t.low <= truth <= t.high for t in trials)
+    misses = [max(t.low / truth - 1, 1 - t.high / truth) for t in trials]
+    covered = sum(miss <= 0 for miss in misses)
     low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
     return [
         name,
         str(len(ratios)),
         f"{middle:.3f}",
         f"{100 * (high - low) / middle:.1f} %",
+        f"{100 * ratios.std(ddof=1) / middle:.1f} %" if len(ratios) > 1 else "",
         f"{ratios.min():.2f} to {ratios.max():.2f}",
         f"{int((errors <= 0.03).sum())} of {len(ratios)}",
         f"{100 * errors.max():.1f} %",
         f"{covered} of {len(ratios)}",
+        f"{100 * max(0.0, *misses):.2f} %",
         f"{100 * np.median([(t.high - t.low) / 2 / t.ratio for t in trials]):.1f} %",
     ]
 
@@ -333,18 +336,27 @@ def report(
         "trials",
         "median",
         "IQR",
+        "SD",
         "range",
         "within 3 %",
         "worst",
         "covered",
+        "missed by",
         "± (median)",
     ]
     table = tabulate(rows, headers, tablefmt="github", disable_numparse=True)
     facts = describe_environment()
+    quiet = [t.ratio for t in results["quiet"]]
+    # The median of normal values varies by sqrt(pi / 2) of what their mean does.
+    error = 1.25 * statistics.stdev(quiet) / truth / len(quiet) ** 0.5
     text = (
         f"# Is the ratio right beside a busy neighbour?\n\n"
         f"Speed-up of the folded file in onnxruntime over torch eager, batch {BATCH_SIZE}, run "
-        f"{run}. What is right: {truth:.3f}, the median of the quiet comparisons.\n\n{table}\n\n"
+        f"{run}. What is right: {truth:.3f}, the median of the quiet comparisons, "
+        f"± {100 * error:.1f} % (1.25 of their standard error).\n\n{table}\n\n"
+        "Spread: IQR and SD, in % of the median. Within 3 %, worst: distance from what is right. "
+        "Covered: intervals that hold it; missed by: how far off the farthest of the others ends. "
+        "±: half the interval.\n\n"
         f"Neighbours: one or two busy loops, on for {ON_S} s and off for {OFF_S} s on average "
         f"(exponential). Usual way: {USUAL_S:g} s of calls of the one, then of the other, in one "
         "process; interval from resampled calls.\n\n"
