@@ -30,6 +30,8 @@ class HomeworkRow:
     """`accuracy` minus the homework's, whichever protocol that was measured with."""
     training_s: float | None = None
     """All epochs of the run, or of one of several seeds in the mean."""
+    trained_on: str | None = None
+    """What the training had at its end: a GPU, or so many cores of the CPU."""
     balanced: float | None = None
     """Mean over the classes of the share of each class's images that are right: what the homework
     calls mean-per-class accuracy, and does not compute."""
@@ -96,6 +98,7 @@ def _of_seeds(row: HomeworkRow, runs: Sequence[Run], theirs: float) -> HomeworkR
         high=high,
         difference=mean - theirs,
         training_s=sum(_training_s(run) for run, _ in measured) / len(measured),
+        trained_on=_trained_on([run for run, _ in measured]),
         run=", ".join(run.name for run, _ in measured),
         seeds=accuracies,
         remark=f"Mean of {len(accuracies)} seeds: {each} %. {differs}".rstrip(),
@@ -111,6 +114,17 @@ def _recipe_of(run: Run) -> tuple[Any, ...]:
 
 def _training_s(run: Run) -> float:
     return sum(epoch.duration_s for epoch in run.checkpoint.history)
+
+
+def _trained_on(runs: Sequence[Run]) -> str:
+    """Return the GPUs by name and the numbers of cores, such as ``1 or 2 cores``."""
+    checkpoints = [run.checkpoint for run in runs]
+    gpus = {c.device for c in checkpoints if c.device != "cpu"}
+    cores = {c.environment.get("cores_usable") for c in checkpoints if c.device == "cpu"}
+    known = sorted(number for number in cores if number is not None)
+    parts = [*sorted(gpus), *map(str, known)]
+    unit = {(): "", (1,): " core"}.get(tuple(known), " cores")
+    return " or ".join(parts) + unit if parts else "cpu"
 
 
 def protocol_of(run: Run) -> str:
@@ -145,6 +159,7 @@ def filled(row: HomeworkRow, run: Run, remark: str, theirs: float | None = None)
         high=found.high,
         difference=None if theirs is None else found.accuracy - theirs,
         training_s=_training_s(run),
+        trained_on=_trained_on([run]),
         balanced=_balanced(run),
         run=run.name,
         remark=remark,

@@ -58,6 +58,7 @@ def render_homework(rows: Sequence[HomeworkRow], markdown: bool = False) -> str:
         right("difference"),
         *((right("balanced %"),) if balanced else ()),
         right("training"),
+        left("on"),
         left("run"),
         right("note"),
     )
@@ -73,6 +74,7 @@ def render_homework(rows: Sequence[HomeworkRow], markdown: bool = False) -> str:
             units.points(row.difference),
             *((units.percent(row.balanced),) if balanced else ()),
             units.long_duration(row.training_s),
+            row.trained_on or "",
             row.run or "",
             str(remarks.index(row.remark) + 1) if row.remark else "",
         ]
@@ -83,7 +85,8 @@ def render_homework(rows: Sequence[HomeworkRow], markdown: bool = False) -> str:
         table=tabulated(columns, cells),
         caption="homework: as its code ran, quirks included; clean: done as it should be. "
         "Interval: Wilson's, for the test images drawn. Difference: in points, from the "
-        "homework's figure, which is of its own protocol. Training: all epochs of one run. "
+        "homework's figure, which is of its own protocol. Training: all epochs of one run, "
+        "and what it had at its end. "
         + (
             "Balanced: mean over classes; the homework gives plain accuracy and calls it "
             "mean-per-class. "

@@ -164,6 +164,24 @@ def test_runs_that_differ_in_the_seed_alone_stand_in_one_row_with_their_mean(bui
     assert "Mean of 3 seeds: 75.00, 76.00, 77.00 %." in row.remark
 
 
+def test_a_training_time_says_what_it_was_taken_on(build) -> None:
+    machines = [("cpu", 2), ("cpu", 1), ("cpu", 2), ("NVIDIA H200", 16)]
+    runs = [seeded(build, n, 7500, f"s{n}") for n in range(len(machines))]
+    for number, (device, cores) in enumerate(machines):
+        trained = {"device": device, "environment": {"cores_usable": cores}}
+        checkpoint = runs[number].checkpoint.model_copy(update=trained)
+        runs[number] = runs[number].model_copy(update={"checkpoint": checkpoint})
+
+    def said(chosen: list[Run]) -> str | None:
+        return next(r.trained_on for r in homework_rows(chosen) if r.run and "s" in r.run)
+
+    assert said(runs[:1]) == "2 cores"
+    assert said(runs[1:2]) == "1 core"
+    assert said(runs[:3]) == "1 or 2 cores"
+    assert said(runs[3:]) == "NVIDIA H200"
+    assert said(runs[2:]) == "NVIDIA H200 or 2 cores"
+
+
 def test_a_recipe_of_our_own_has_rows_of_its_own(build) -> None:
     config = build.config(protocol="clean")
     checkpoint = build.checkpoint("bn_cnn", config=config, config_name="fast_bn_cnn")
