@@ -123,9 +123,7 @@ def train_cell(
         len(data.info.classes),
         seed,
     )
-    chosen = spread(len(data.test.labels), plan.test_images)
-    test = Split(data.test.images[chosen], data.test.labels[chosen])
-    inputs, labels = as_inputs(loaded, test)
+    inputs, labels = as_inputs(loaded, draw_test(data.test, plan.test_images))
     loss, accuracy = score(model.eval(), inputs, labels, 500)
     # A copy, since a pass in train mode moves the running statistics.
     _, batch_accuracy = score(copy.deepcopy(model).train(), inputs, labels, batch_size)
@@ -155,6 +153,15 @@ def train_fresh(
         listener=Silence(),
     )
     return model, history
+
+
+def draw_test(test: Split, count: int) -> Split:
+    """Return `count` images of all parts of a split, always the same, in a mixed order.
+
+    A data set may come sorted by class, and a batch of one class has statistics of its own.
+    """
+    chosen = np.random.default_rng(0).permutation(spread(len(test.labels), count))
+    return Split(test.images[chosen], test.labels[chosen])
 
 
 def as_inputs(loaded: Loaded, split: Split) -> tuple[Tensor, Tensor]:

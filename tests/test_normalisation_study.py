@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
 
 from bench.config_files import load
+from bench.datasets import Split
 from benchmarks import normalisation_study as study
 from models._building import build_model
 
@@ -90,3 +92,13 @@ def test_a_last_image_alone_is_left_out_of_a_score() -> None:
     loss, accuracy = study.score(model, inputs, labels, 4)
     assert loss > 0
     assert accuracy * 8 == round(accuracy * 8)
+
+
+def test_test_images_of_a_sorted_data_set_are_mixed_and_always_the_same() -> None:
+    labels = np.repeat(np.arange(10), 100)
+    test = Split(labels.astype(np.uint8)[:, None, None, None], labels)
+    drawn = study.draw_test(test, 500)
+    assert np.array_equal(np.bincount(drawn.labels), np.full(10, 50))
+    assert np.array_equal(drawn.images.ravel(), drawn.labels)
+    assert all(len(set(drawn.labels[start : start + 50])) == 10 for start in range(0, 500, 50))
+    assert np.array_equal(drawn.labels, study.draw_test(test, 500).labels)
