@@ -322,7 +322,8 @@ def report(
     results: dict[str, list[Trial]], run: str, trials: int, budget: float, out: Path | None
 ) -> None:
     """Print the table and store it with every trial."""
-    truth = statistics.median(t.ratio for t in results["quiet"])
+    quiet = [t.ratio for t in results["quiet"]]
+    truth = statistics.median(quiet)
     unflagged = [t for t in results["ours"] if not t.flagged]
     rows = [
         summarise("quiet, this protocol", results["quiet"], truth),
@@ -346,7 +347,6 @@ def report(
     ]
     table = tabulate(rows, headers, tablefmt="github", disable_numparse=True)
     facts = describe_environment()
-    quiet = [t.ratio for t in results["quiet"]]
     # The median of normal values varies by sqrt(pi / 2) of what their mean does.
     error = 1.25 * statistics.stdev(quiet) / truth / len(quiet) ** 0.5
     text = (

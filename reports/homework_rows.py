@@ -120,11 +120,10 @@ def _trained_on(runs: Sequence[Run]) -> str:
     """Return the GPUs by name and the numbers of cores, such as ``1 or 2 cores``."""
     checkpoints = [run.checkpoint for run in runs]
     gpus = {c.device for c in checkpoints if c.device != "cpu"}
-    cores = {c.environment.get("cores_usable") for c in checkpoints if c.device == "cpu"}
-    known = sorted(number for number in cores if number is not None)
-    parts = [*sorted(gpus), *map(str, known)]
-    unit = {(): "", (1,): " core"}.get(tuple(known), " cores")
-    return " or ".join(parts) + unit if parts else "cpu"
+    environments = [c.environment for c in checkpoints if c.device == "cpu"]
+    cores = sorted({e["cores_usable"] for e in environments if "cores_usable" in e})
+    unit = "" if not cores else " core" if cores == [1] else " cores"
+    return (" or ".join([*sorted(gpus), *map(str, cores)]) or "cpu") + unit
 
 
 def protocol_of(run: Run) -> str:

@@ -8,6 +8,7 @@ import torch
 from bench.config_files import load
 from bench.progress import Silence
 from bench.records import Measurement
+from bench.runs import RunDirectory
 from bench.stages import Places, compare_run, train
 from bench.stages_export import export
 from bench.stages_profile import profile_run
@@ -21,14 +22,20 @@ DEVICES = ("cuda", "cpu")
 BOTH = (*QUICK, "train.device=cuda", "compare.devices=[cuda, cpu]")
 
 
+def exported(places: Places) -> RunDirectory:
+    """Return a run that was trained on the GPU and exported."""
+    run = train(load("digits", BOTH), places, Silence())
+    export(run, BOTH, places, Silence())
+    return run
+
+
 def ran(rows: Sequence[Measurement]) -> dict[str, Measurement]:
     assert {row.contender: row.reason for row in rows if row.status != "ok"} == {}
     return {row.contender: row for row in rows}
 
 
 def test_a_network_trained_on_the_gpu_is_compared_there_and_on_the_cpu(places: Places) -> None:
-    run = train(load("digits", BOTH), places, Silence())
-    export(run, BOTH, places, Silence())
+    run = exported(places)
     record = compare_run(run, BOTH, places, Silence())
     rows = ran(record.measurements)
     assert set(rows) == {
@@ -48,9 +55,7 @@ def test_a_network_trained_on_the_gpu_is_compared_there_and_on_the_cpu(places: P
 
 
 def test_the_operators_of_the_gpu_are_profiled(places: Places) -> None:
-    run = train(load("digits", BOTH), places, Silence())
-    export(run, BOTH, places, Silence())
-    profile = profile_run(run, BOTH, places, Silence())
+    profile = profile_run(exported(places), BOTH, places, Silence())
     on_gpu = [one for one in profile.profiles if one.device == "cuda"]
     assert {one.backend for one in on_gpu} == {"torch", "ort"}
     assert {one.contender: one.reason for one in on_gpu if one.status != "ok"} == {}

@@ -768,6 +768,20 @@ def test_dropout_that_is_always_on_blocks_folding() -> None:
 
 
 def test_a_scale_that_is_not_finite_is_refused_with_its_numbers() -> None:
+    network = made(lambda: nn.Sequential(conv(), bn(eps=0)))
+    network[1].running_var[2] = 0
+    try:
+        network(image((3, 4, 9, 8)))
+    except ValueError as error:
+        pytest.skip(f"this torch runs no such BatchNorm: {error}")
+    _, report = fold(network)
+    assert report.folded == ()
+    assert "not finite in torch.float32: the smallest running variance is 0, eps is 0" in (
+        report.skipped[0].reason
+    )
+
+
+def test_a_negative_variance_is_refused_with_its_numbers() -> None:
     network = made(lambda: nn.Sequential(conv(), bn()))
     network[1].running_var[2] = -1
     _, report = fold(network)
