@@ -235,6 +235,7 @@ class Config(Section):
         without_meaning = {
             "data.subset": self.data.subset is not None,
             "train.augment.cutout": augment.cutout > 0,
+            "train.augment.cutmix": augment.cutmix > 0,
             "train.ema_decay": self.train.ema_decay > 0,
             "train.micro_batches": self.train.micro_batches > 1,
             "train.initial_weights": self.train.initial_weights != "default",

@@ -22,6 +22,8 @@ class AugmentSection(Section):
     """What the pixels that are added show: nothing, or the image mirrored at its edge."""
     cutout: Annotated[int, Field(ge=0, le=1024)] = 0
     """Side of a square of the mean colour put at a random place in each image, pixels."""
+    cutmix: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of images that get a box of another one, and its label in proportion to its area."""
 
 
 class ScheduleSection(Section):

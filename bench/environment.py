@@ -19,6 +19,8 @@ _VARIABLES = (
     *("CUDA_", "CUDNN_", "CUBLAS_", "NVIDIA_", "MALLOC_", "LD_PRELOAD"),
 )
 """Beginnings of the names of environment variables that a library or the loader obeys."""
+_OF_CONTAINERS = "NVIDIA_REQUIRE_"
+"""The drivers that a container's image asks for: long, and read before anything here runs."""
 
 
 def usable_cores(root: Path = ROOT) -> int:
@@ -72,7 +74,7 @@ def describe_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """
     found = {}
     for name in sorted(environment):
-        if name.startswith(_VARIABLES):
+        if name.startswith(_VARIABLES) and not name.startswith(_OF_CONTAINERS):
             value = environment[name]
             if name == "LD_PRELOAD":
                 files = value.replace(":", " ").split()

@@ -19,7 +19,7 @@ _OF_TRAIN_LATER = (
     *("decay_norm_and_bias", "norm_bias_factor", "decoupled", "ema_decay", "initial_weights"),
     *("compile", "micro_batches"),
 )
-_OF_AUGMENT_LATER = ("alternating_flip", "crop_edge", "cutout")
+_OF_AUGMENT_LATER = ("alternating_flip", "crop_edge", "cutout", "cutmix")
 """Fields that came later: at their defaults they are no part of the key of a training, so that
 trainings from before are still found."""
 

@@ -1,4 +1,4 @@
-"""Random flips, crops and cutouts of whole batches, on the device that holds the images."""
+"""Random changes to whole batches of images, on the device that holds them."""
 
 import torch
 from torch import Tensor
@@ -70,11 +70,35 @@ def cut_out(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
     tall, wide = min(size, height), min(size, width)
     top = torch.randint(0, height - tall + 1, (count, 1), generator=generator)
     start = torch.randint(0, width - wide + 1, (count, 1), generator=generator)
-    rows, columns = torch.arange(height) - top, torch.arange(width) - start
-    inside = ((rows >= 0) & (rows < tall))[:, :, None] & ((columns >= 0) & (columns < wide))[
-        :, None, :
-    ]
+    inside = _boxes(images.shape, top, top + tall, start, start + wide)
     return images.masked_fill(inside[:, None].to(images.device), 0)
+
+
+def cut_mix(images: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return `images` with a box of the image before it pasted into each, and what each kept.
+
+    `images` is (N, C, H, W) of any dtype; the image before the first is the last. An image gets a
+    box with probability `share`; the box's place is uniform, so is its area before what lies beyond
+    the edge is cut off. What is kept is (N,) float32 on the images' device: the share of its pixels
+    that are an image's own, and so the weight of its label against that of the image before it
+    (S. Yun and others, CutMix, 2019, with alpha 1).
+    """
+    count, _, height, width = images.shape
+    area, row, column, coin = torch.rand(4, count, 1, generator=generator)
+    half = area.sqrt() * (coin < share) / 2
+    top, bottom = ((row + sign * half).clamp(0, 1) * height for sign in (-1, 1))
+    start, end = ((column + sign * half).clamp(0, 1) * width for sign in (-1, 1))
+    inside = _boxes(images.shape, top.round(), bottom.round(), start.round(), end.round())
+    kept = 1 - inside.float().mean((1, 2))
+    mixed = torch.where(inside[:, None].to(images.device), images.roll(1, 0), images)
+    return mixed, kept.to(images.device)
+
+
+def _boxes(shape: torch.Size, top: Tensor, bottom: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Return (N, H, W) bool: rows from `top` to before `bottom`, columns likewise; all (N, 1)."""
+    rows, columns = torch.arange(shape[2]), torch.arange(shape[3])
+    tall, wide = (rows >= top) & (rows < bottom), (columns >= start) & (columns < end)
+    return tall[:, :, None] & wide[:, None, :]
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -21,10 +21,11 @@ from bench.datasets import Split
 from bench.errors import TrainingError
 from bench.progress import Listener
 from bench.records import Epoch, Preprocessing
-from models._augment import cut_out, flip_and_crop, normalise, toss_coins
+from models._augment import cut_mix, cut_out, flip_and_crop, normalise, toss_coins
 from models._averaging import WeightAverage
 from models._compiled import Network
 from models._device import layout
+from models._held_images import HeldImages, hold
 from models._optimization import make_optimizer, make_scheduler
 from models._resume import Stateful
 from models._team import Team
@@ -35,22 +36,6 @@ _STATISTICS_IMAGES = 10_000
 """Training images that the BatchNorm statistics of averaged weights are taken over, at most."""
 _COINS, _STATISTICS = 1, 2
 """Random choices that belong to the whole training, or to the end of an epoch."""
-
-
-@dataclass(frozen=True)
-class HeldImages:
-    """A split on the device."""
-
-    images: Tensor
-    """(N, C, H, W) uint8."""
-    labels: Tensor
-    """(N,) int64."""
-    mean: Tensor
-    std: Tensor
-    """(C, 1, 1) float32."""
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 class Trainer:
@@ -77,8 +62,8 @@ class Trainer:
         self.device = next(model.parameters()).device
         self._network = network
         self.team = team
-        self.train = _hold(train, preprocessing, self.device)
-        self.held_out = _hold(held_out, preprocessing, self.device) if held_out else None
+        self.train = hold(train, preprocessing, self.device)
+        self.held_out = hold(held_out, preprocessing, self.device) if held_out else None
         self._settings = settings
         self._seed = seed
         self._listener = listener
@@ -153,12 +138,13 @@ class Trainer:
         `indices` is (N,) int64 on the CPU: the images of the batch. Of a team, each process gets
         its own share's part of both.
         """
-        inputs = self.team.share(self._augmented(indices, epoch, generator))
-        labels = self.team.share(self.train.labels[indices.to(self.device)])
-        self._optimizer.zero_grad(set_to_none=True)
+        images, kept = self._augmented(indices, epoch, generator)
+        labels = self.train.labels[indices.to(self.device)]
         count = self._settings.micro_batches
-        parts = zip(inputs.tensor_split(count), labels.tensor_split(count), strict=True)
-        found = [self._learn(x, y, len(indices)) for x, y in parts]
+        mine = (self.team.share(x) for x in (images, labels, labels.roll(1), kept))
+        parts = zip(*(x.tensor_split(count) for x in mine), strict=True)
+        self._optimizer.zero_grad(set_to_none=True)
+        found = [self._learn(*part, whole=len(indices)) for part in parts]
         self._optimizer.step()
         if self._average is not None:
             self._average.update()
@@ -167,20 +153,32 @@ class Trainer:
         losses, hits = zip(*found, strict=True)
         return torch.stack(losses).sum(), torch.stack(hits).sum()
 
-    def _learn(self, inputs: Tensor, labels: Tensor, whole: int) -> tuple[Tensor, Tensor]:
+    def _learn(
+        self, inputs: Tensor, labels: Tensor, others: Tensor, kept: Tensor, *, whole: int
+    ) -> tuple[Tensor, Tensor]:
         """Add to the gradients what a part of a batch of `whole` images gives.
 
-        Return its part of the batch's mean loss, and its number of correct answers.
+        Each image is of `labels` for the share that it `kept` of itself, of `others` for the rest.
+        Return its part of the batch's mean loss, and its number of correct answers: the label with
+        the larger share.
         """
         with self._autocast():
             logits = self._network(inputs)
-        loss = nn.functional.cross_entropy(
-            logits.float(), labels, label_smoothing=self._settings.label_smoothing
-        )
+        loss = self._loss(logits.float(), labels, others, kept)
         part = len(labels) / whole
         # The team takes the mean of its gradients; that of the whole batch is weighted by parts.
         (loss * (self.team.size * part)).backward()
-        return loss.detach() * part, (logits.detach().argmax(1) == labels).sum()
+        answers = torch.where(kept < 0.5, others, labels)
+        return loss.detach() * part, (logits.detach().argmax(1) == answers).sum()
+
+    def _loss(self, logits: Tensor, labels: Tensor, others: Tensor, kept: Tensor) -> Tensor:
+        smoothed = partial(
+            nn.functional.cross_entropy, label_smoothing=self._settings.label_smoothing
+        )
+        if not self._settings.augment.cutmix:
+            return smoothed(logits, labels)
+        own, other = (smoothed(logits, x, reduction="none") for x in (labels, others))
+        return (kept * own + (1 - kept) * other).mean()
 
     def finish(self, epoch: int) -> None:
         """Give the network the weights that training was for: averaged ones where it averages."""
@@ -193,8 +191,13 @@ class Trainer:
         least = 2 * self.team.size * self._settings.micro_batches
         return split_batches(len(self.train), size, generator, least)
 
-    def _augmented(self, indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
-        """Return the images of a batch as the network is given them while it learns."""
+    def _augmented(
+        self, indices: Tensor, epoch: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return the images of a batch as the network is given them while it learns.
+
+        And the share of each, (N,) float32, that is not of the image before it.
+        """
         augment = self._settings.augment
         mirrored = None
         if self._coins is not None:
@@ -210,7 +213,10 @@ class Trainer:
         inputs = normalise(pixels, self.train.mean, self.train.std)
         if augment.cutout:
             inputs = cut_out(inputs, augment.cutout, generator)
-        return inputs.contiguous(memory_format=layout(self._settings))
+        kept = torch.ones(len(indices), device=self.device)
+        if augment.cutmix:
+            inputs, kept = cut_mix(inputs, augment.cutmix, generator)
+        return inputs.contiguous(memory_format=layout(self._settings)), kept
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self._settings.precision == "float32":
@@ -222,7 +228,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(_draw(self._seed, epoch, _STATISTICS))
         most = max(1, _STATISTICS_IMAGES // self._settings.batch_size)
         for indices in islice(self._batches(generator), most):
-            yield self._augmented(indices, epoch, generator)
+            yield self._augmented(indices, epoch, generator)[0]
 
     def _validate(self, epoch: int) -> float | None:
         """Return the share of held-out images that are classified correctly as they are."""
@@ -278,12 +284,3 @@ def split_batches(
     if len(batches) > 1 and len(batches[-1]) < least:
         batches[-2:] = [torch.cat(batches[-2:])]
     yield from batches
-
-
-def _hold(split: Split, preprocessing: Preprocessing, device: torch.device) -> HeldImages:
-    return HeldImages(
-        images=torch.tensor(split.images, device=device),
-        labels=torch.tensor(split.labels, device=device),
-        mean=torch.tensor(preprocessing.mean, device=device)[:, None, None],
-        std=torch.tensor(preprocessing.std, device=device)[:, None, None],
-    )

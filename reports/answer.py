@@ -129,7 +129,10 @@ def _nothing_faster(place: _Place) -> str:
         return f"nothing was timed beside {place.reference}, so nothing is faster or slower"
     judged = [row for row in place.rows if row.verdict is not None]
     if not judged:
-        return "too few rounds were made, or left undisturbed, to call anything faster or slower"
+        return (
+            "too few rounds were made, or left undisturbed, to call anything faster or slower than "
+            f"{place.reference}"
+        )
     unresolved = [row.contender for row in judged if row.verdict == "no difference resolved"]
     if not unresolved:
         return f"nothing is faster than {place.reference}{_slower(place)}{_unjudged(place)}"

@@ -264,6 +264,7 @@ _SETTINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "flips in turns": _setting("train.augment.alternating_flip", "off"),
     "edge of the random crop": _setting("train.augment.crop_edge", "black"),
     "pixels of cutout": _setting("train.augment.cutout", "0"),
+    "share of images with a box of another": _setting("train.augment.cutmix", "0"),
     "pixels of padding before the random crop": _setting("train.augment.crop_padding"),
     "share of training images held out": _setting("train.validation_fraction"),
     "precision in training": _setting("train.precision"),

@@ -43,6 +43,7 @@ def test_variables_that_libraries_obey_are_kept_without_paths() -> None:
             "HOME": "/home/alice",
             "PASSWORD": "secret",
             "NVIDIA_TF32_OVERRIDE": "0",
+            "NVIDIA_REQUIRE_CUDA": "cuda>=13.0 brand=tesla,driver>=535,driver<536",
         }
     )
     assert found == {

@@ -40,7 +40,13 @@ RECIPE = {
     "initial_weights": "dirac",
     "label_smoothing": 0.1,
     "schedule": {"name": "one_cycle"},
-    "augment": {"alternating_flip": True, "crop_padding": 1, "crop_edge": "reflect", "cutout": 2},
+    "augment": {
+        "alternating_flip": True,
+        "crop_padding": 1,
+        "crop_edge": "reflect",
+        "cutout": 2,
+        "cutmix": 0.5,
+    },
     "micro_batches": 2,
     "precision": "bfloat16",
     "channels_last": True,
@@ -415,7 +421,7 @@ def test_a_run_from_before_these_settings_can_still_be_worked_with(own_run: RunD
     record = json.loads(path.read_text(encoding="utf-8"))
     for key in ("ema_decay", "decoupled", "initial_weights"):
         del record["config"]["train"][key]
-    for key in ("cutout", "alternating_flip"):
+    for key in ("cutout", "cutmix", "alternating_flip"):
         del record["config"]["train"]["augment"][key]
     path.write_text(json.dumps(record), encoding="utf-8")
     assert settings_of(own_run, own_run.checkpoint(), ()).train.ema_decay == 0

@@ -62,6 +62,10 @@ def test_a_constant_learning_rate_is_no_deviation(build):
             "Flips in turns: here on; in the homework off.",
         ),
         ({"augment": {"cutout": 8}}, "Pixels of cutout: here 8; in the homework 0."),
+        (
+            {"augment": {"cutmix": 0.5}},
+            "Share of images with a box of another: here 0.5; in the homework 0.",
+        ),
         ({"initial_weights": "dirac"}, "Initial weights: here dirac; in the homework default."),
         (
             {"schedule": {"name": "cosine"}},
@@ -112,7 +116,9 @@ def test_a_run_from_before_a_setting_existed_does_not_deviate_in_it(build):
     config = build.config()
     for key in ("ema_decay", "decoupled", "decay_norm_and_bias", "initial_weights"):
         del config["train"][key]
-    del config["train"]["augment"]["cutout"], config["data"]["subset"]
+    for key in ("cutout", "cutmix"):
+        del config["train"]["augment"][key]
+    del config["data"]["subset"]
     assert deviations(build.run(checkpoint=build.checkpoint(config=config))) == ()
 
 
