@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from bench.records import Run
 from reports import units
@@ -31,7 +32,7 @@ class _Place:
 def build_answer(labelled: Labelled) -> tuple[str, ...]:
     """Return the sentences, the most important first: speed, accuracy, what did not run."""
     places = [place for label, run in labelled for place in _places(label, run)]
-    keys = sorted({(p.batch_size, p.reference) for p in places}, key=lambda key: key[0])
+    keys = sorted(dict.fromkeys((p.batch_size, p.reference) for p in places), key=itemgetter(0))
     groups = [[p for p in places if (p.batch_size, p.reference) == key] for key in keys]
     groups.sort(key=lambda group: not any(place.fastest() for place in group))
     speed = [line for group in groups for line in _told(group, len(labelled) > 1)]

@@ -98,6 +98,23 @@ def test_a_resolved_batch_size_comes_before_one_that_is_not(build):
     assert lines[1].startswith("At batch 1, no difference")
 
 
+def test_at_each_batch_size_the_devices_come_in_the_order_they_were_measured_in(build):
+    sizes = (1, 2, 4, 8, 16)
+
+    def rows(backend: str, variant: str, seconds: float):
+        times = tuple(build.timing(size, build.steady(seconds)) for size in sizes)
+        return [
+            build.row(backend, variant, timings=times, requested_device=device)
+            for device in ("cuda", "cpu")
+        ]
+
+    measured = (*rows("torch", "unfolded", 0.002), *rows("ort", "folded", 0.001))
+    found = [line.partition(" is 2.00 ")[0] for line in answer(build.run(measurements=measured))]
+    assert found[: 2 * len(sizes)] == [
+        f"At batch {size}, ort/folded/{device}" for size in sizes for device in ("cuda", "cpu")
+    ]
+
+
 def test_runs_that_agree_on_the_fastest_share_one_sentence(build):
     runs = [against_torch(build, taking(build, s), name=f"n{s}") for s in (0.001, 0.0005)]
     first, *_ = answer(*runs)
