@@ -194,9 +194,9 @@ class Trainer:
     def _augmented(
         self, indices: Tensor, epoch: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return the images of a batch as the network is given them while it learns.
+        """Return the images of a batch as the network is given them, and what each kept of itself.
 
-        And the share of each, (N,) float32, that is not of the image before it.
+        That is (N,) float32: one, but for images with a box of the one before them.
         """
         augment = self._settings.augment
         mirrored = None

@@ -93,6 +93,15 @@ def test_the_page_names_every_hash_and_the_command(build):
     assert "\nbench compare bn_cnn-1\n" in text
 
 
+def test_a_long_fact_of_the_machine_is_cut_on_the_page_and_whole_in_json(build):
+    value = "brand=tesla,driver>=535 " * 50
+    run = build.run(environment={"environment_variables": {"CUDA_LONG": value}})
+    (row,) = (line for line in table_rows(render(run, "md")) if "CUDA_LONG" in line)
+    assert cells(row)[1].rstrip().endswith("…")
+    assert len(row) < 400  # with what escaping adds
+    assert value in render(run, "json")
+
+
 def test_reports_need_neither_torch_nor_onnxruntime():
     code = (
         "import sys, reports.render; "
