@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from bench.config import Config
-from bench.errors import ConfigError, UnknownNameError, nearest
+from bench.errors import ConfigError, UnknownNameError, cut, nearest
 from bench.registry import DATASETS, MODELS, PASSES
 from bench.specs import parse_spec
 
@@ -204,8 +204,7 @@ def _parse_override(text: str) -> dict[str, Any]:
     try:
         value = YAML(typ="safe", pure=True).load(raw)
     except (YAMLError, ValueError):
-        shown = raw if len(raw) <= 60 else f"{raw[:59]}…"
-        raise ConfigError(f"--set {key}: the value {shown!r} is not valid YAML") from None
+        raise ConfigError(f"--set {key}: the value {cut(raw, 60)!r} is not valid YAML") from None
     for part in reversed(key.split(".")):
         value = {part: value}
     return dict(value)
@@ -287,5 +286,4 @@ def _origin(path: str, origins: Mapping[str, str], fallback: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:59] + "…"
+    return cut(json.dumps(value, default=str), 60)

@@ -57,5 +57,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def one_line(error: BaseException, limit: int = 300) -> str:
     """Return the text of `error` on one line of at most `limit` characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return cut(" ".join(str(error).split()) or type(error).__name__, limit)
+
+
+def cut(text: str, limit: int) -> str:
+    """Return `text`, its end replaced by an ellipsis where it has more than `limit` characters."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

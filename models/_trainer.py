@@ -141,8 +141,8 @@ class Trainer:
         images, kept = self._augmented(indices, epoch, generator)
         labels = self.train.labels[indices.to(self.device)]
         count = self._settings.micro_batches
-        mine = (self.team.share(x) for x in (images, labels, labels.roll(1), kept))
-        parts = zip(*(x.tensor_split(count) for x in mine), strict=True)
+        batch = (images, labels) if kept is None else (images, labels, labels.roll(1), kept)
+        parts = zip(*(self.team.share(x).tensor_split(count) for x in batch), strict=True)
         self._optimizer.zero_grad(set_to_none=True)
         found = [self._learn(*part, whole=len(indices)) for part in parts]
         self._optimizer.step()
@@ -153,32 +153,40 @@ class Trainer:
         losses, hits = zip(*found, strict=True)
         return torch.stack(losses).sum(), torch.stack(hits).sum()
 
-    def _learn(
-        self, inputs: Tensor, labels: Tensor, others: Tensor, kept: Tensor, *, whole: int
-    ) -> tuple[Tensor, Tensor]:
+    def _learn(self, inputs: Tensor, *answers: Tensor, whole: int) -> tuple[Tensor, Tensor]:
         """Add to the gradients what a part of a batch of `whole` images gives.
 
-        Each image is of `labels` for the share that it `kept` of itself, of `others` for the rest.
-        Return its part of the batch's mean loss, and its number of correct answers: the label with
-        the larger share.
+        Return its part of the batch's mean loss, and its number of correct answers.
         """
         with self._autocast():
             logits = self._network(inputs)
-        loss = self._loss(logits.float(), labels, others, kept)
-        part = len(labels) / whole
+        loss, hits = self._judged(logits.float(), *answers)
+        part = len(inputs) / whole
         # The team takes the mean of its gradients; that of the whole batch is weighted by parts.
         (loss * (self.team.size * part)).backward()
-        answers = torch.where(kept < 0.5, others, labels)
-        return loss.detach() * part, (logits.detach().argmax(1) == answers).sum()
+        return loss.detach() * part, hits
 
-    def _loss(self, logits: Tensor, labels: Tensor, others: Tensor, kept: Tensor) -> Tensor:
-        smoothed = partial(
+    def _judged(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        others: Tensor | None = None,
+        kept: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the mean loss and the number of correct answers.
+
+        Each image is of `labels`, or for the share that it `kept` of itself, and of `others` for
+        the rest; the right answer is the label with the larger share.
+        """
+        loss_of = partial(
             nn.functional.cross_entropy, label_smoothing=self._settings.label_smoothing
         )
-        if not self._settings.augment.cutmix:
-            return smoothed(logits, labels)
-        own, other = (smoothed(logits, x, reduction="none") for x in (labels, others))
-        return (kept * own + (1 - kept) * other).mean()
+        answers = logits.detach().argmax(1)
+        if others is None or kept is None:
+            return loss_of(logits, labels), (answers == labels).sum()
+        own, other = (loss_of(logits, x, reduction="none") for x in (labels, others))
+        right = torch.where(kept < 0.5, others, labels)
+        return (kept * own + (1 - kept) * other).mean(), (answers == right).sum()
 
     def finish(self, epoch: int) -> None:
         """Give the network the weights that training was for: averaged ones where it averages."""
@@ -193,10 +201,10 @@ class Trainer:
 
     def _augmented(
         self, indices: Tensor, epoch: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Return the images of a batch as the network is given them, and what each kept of itself.
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the images of a batch as the network is given them while it learns.
 
-        That is (N,) float32: one, but for images with a box of the one before them.
+        And, where they get boxes of one another, what each kept of itself (see `cut_mix`).
         """
         augment = self._settings.augment
         mirrored = None
@@ -213,7 +221,7 @@ class Trainer:
         inputs = normalise(pixels, self.train.mean, self.train.std)
         if augment.cutout:
             inputs = cut_out(inputs, augment.cutout, generator)
-        kept = torch.ones(len(indices), device=self.device)
+        kept = None
         if augment.cutmix:
             inputs, kept = cut_mix(inputs, augment.cutmix, generator)
         return inputs.contiguous(memory_format=layout(self._settings)), kept

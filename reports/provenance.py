@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bench.errors import cut
 from bench.records import Run, StopReason
 from bench.statistics import DIRTY_RUN_DELAY
 from reports import units
@@ -38,17 +39,12 @@ def build_provenance(labelled: Labelled) -> Iterator[Section]:
     yield Section("How this was measured", pairs=_digest(labelled), key="provenance")
     for label, run in labelled:
         title = f"Environment of {label}" if len(labelled) > 1 else "Environment"
-        rows = [[str(key), _brief(value)] for key, value in sorted(run.environment.items())]
+        facts = ((str(key), units.plain(value)) for key, value in sorted(run.environment.items()))
+        rows = [[key, cut(fact, _WIDEST)] for key, fact in facts]
         table = tabulated((left("what"), left("value")), rows)
         yield Section(title, table=table, detail=True)
     commands = tuple(dict.fromkeys(shlex.join(run.command) for _, run in labelled if run.command))
     yield Section("To repeat", commands=commands, key="repeat")
-
-
-def _brief(value: object) -> str:
-    """Return a fact in words, cut where it would make the whole table too wide to read."""
-    text = units.plain(value)
-    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
 
 
 def _digest(labelled: Labelled) -> tuple[tuple[str, str], ...]:
