@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from bench.records import Measurement, Run
 from bench.speedups import measure_step
 from bench.statistics import Ratio, Verdict, judge
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
-from reports.self_checks import self_check_rows
-from reports.tables import AccuracyRow, LatencyRow, accuracy_rows, latency_rows
+from reports.tables import AccuracyRow, LatencyRow, accuracy_rows, host_rows
 
 Labelled = Sequence[tuple[str, Run]]
 
@@ -23,10 +23,12 @@ _SIGNS: dict[Verdict | None, str] = {
 
 @dataclass(frozen=True)
 class LadderRow:
-    """One step at one batch size."""
+    """One step on one device at one batch size."""
 
     step: int
-    """0 is where the ladder begins."""
+    """0 is where the ladder begins on its device."""
+    device: str
+    """``cpu`` or ``cuda``: where it ran, or was to run."""
     contender: str
     what: str
     """What the step adds to the one before."""
@@ -42,7 +44,7 @@ class LadderRow:
 
 
 def ladder_rows(run: Run) -> tuple[LadderRow, ...]:
-    """Return the steps of the run's ladder at each batch size, none for a run without one."""
+    """Return the steps at each batch size, each device apart; none for a run without a ladder."""
     return tuple(_rows(run))
 
 
@@ -50,36 +52,34 @@ def _rows(run: Run) -> Iterator[LadderRow]:
     named = {m.contender: m for m in run.measurements}
     steps = [(one.what, named[one.contender]) for one in run.ladder if one.contender in named]
     accuracies = {row.contender: row for row in accuracy_rows(run)}
-    latencies = {(row.contender, row.batch_size): row for row in latency_rows(run)}
+    latencies = {(row.contender, row.batch_size): row for row in host_rows(run)}
     sizes = sorted({t.batch_size for _, m in steps for t in m.timings})
-    for batch_size in sizes:
+    devices = dict.fromkeys(_device(m) for _, m in steps)
+    for batch_size, device in product(sizes, devices):
         before: Measurement | None = None
-        for number, (what, m) in enumerate(steps):
+        here = [(what, m) for what, m in steps if _device(m) == device]
+        for number, (what, m) in enumerate(here):
             latency = latencies.get((m.contender, batch_size))
+            latency = latency or LatencyRow(m.contender, m.status, m.reason)
             ratio = measure_step(run, before, m, batch_size) if before else None
             yield LadderRow(
                 step=number,
+                device=device,
                 contender=m.contender,
                 what=what,
                 batch_size=batch_size,
                 accuracy=accuracies[m.contender],
-                latency=latency or LatencyRow(m.contender, m.status, m.reason),
+                latency=latency,
                 before=ratio,
-                verdict=judge(ratio, _noise_floor(run, batch_size)) if ratio else None,
-                start=measure_step(run, steps[0][1], m, batch_size) if before else None,
+                verdict=judge(ratio, latency.noise_floor or 0.0) if ratio else None,
+                start=measure_step(run, here[0][1], m, batch_size) if before else None,
             )
             if m.status == "ok":
                 before = m
 
 
-def _noise_floor(run: Run, batch_size: int) -> float:
-    """Return by how much the reference differed from itself; 0 where that was not timed."""
-    found = [
-        abs(row.ratio - 1)
-        for row in self_check_rows(run)
-        if row.role == "again" and row.batch_size == batch_size and row.ratio is not None
-    ]
-    return max(found, default=0.0)
+def _device(m: Measurement) -> str:
+    return (m.actual_device or m.requested_device).partition(":")[0]
 
 
 def build_ladder(column: Column, labelled: Labelled) -> Section:

@@ -20,14 +20,15 @@ _ROW = 42
 def ladder_figure(
     labelled: Labelled, series: Mapping[str, Series], raw: tuple[tuple[str, str], ...]
 ) -> Figure | None:
-    """Return a panel for each run and batch size, None where no run has a ladder."""
+    """Return a panel for each run, batch size and device; None where no run has a ladder."""
     panels: list[Markup] = []
     for label, run in labelled:
         rows = ladder_rows(run)
-        for size in dict.fromkeys(row.batch_size for row in rows):
-            here = [row for row in rows if row.batch_size == size]
+        many = len({row.device for row in rows}) > 1
+        for size, device in dict.fromkeys((row.batch_size, row.device) for row in rows):
+            here = [row for row in rows if (row.batch_size, row.device) == (size, device)]
             heading = f"{label}, batch" if len(labelled) > 1 else "Batch"
-            heading = f"{heading} {units.count(size)}"
+            heading = f"{heading} {units.count(size)}{f' on {device}' if many else ''}"
             panels.append(_panel(f"ladder-{len(panels)}", heading, here, series))
     if not panels:
         return None

@@ -5,6 +5,8 @@ import pytest
 from bench.records import LadderStep
 from reports.ladder import ladder_rows
 from reports.render import render
+from reports.svg_ladder import ladder_figure
+from reports.svg_marks import assign
 
 STEPS = {"unfolded": 0.004, "plain": 0.002, "bare+mish": 0.001}
 
@@ -66,3 +68,70 @@ def test_a_step_that_failed_is_passed_over(build):
     assert rows[1].before is None
     assert rows[1].latency.status == "failed"
     assert rows[2].before.point == pytest.approx(4, rel=0.01)
+
+
+def on_cuda(build, variant, seconds, period=2, **changes):
+    """A row of torch on the GPU; `seconds` a call at batch 1."""
+    return build.row(
+        "torch",
+        variant,
+        requested_device="cuda",
+        actual_device="cuda:0",
+        timings=(build.timing(1, build.steady(seconds, period=period)),),
+        **changes,
+    )
+
+
+@pytest.fixture
+def both_devices(build):
+    """4 and 2 ms on the CPU, 1 and 0.8 ms on the GPU, where a second timing of it takes 1.4 ms."""
+    rows = []
+    for variant, cpu_s, cuda_s in (("unfolded", 0.004, 0.001), ("folded", 0.002, 0.0008)):
+        cpu = (build.timing(1, build.steady(cpu_s)),)
+        rows += [build.row("torch", variant, timings=cpu), on_cuda(build, variant, cuda_s, 3)]
+    again = {"contender": "torch/unfolded/cuda again", "role": "again", "accuracy": None}
+    run = climb(build, rows)
+    check = on_cuda(build, "unfolded", 0.0014, 3, **again)
+    return run.model_copy(update={"measurements": (*run.measurements, check)})
+
+
+def test_each_device_has_a_ladder_of_its_own(both_devices):
+    rows = ladder_rows(both_devices)
+    assert [(row.step, row.contender) for row in rows] == [
+        (0, "torch/unfolded/cpu"),
+        (1, "torch/folded/cpu"),
+        (0, "torch/unfolded/cuda"),
+        (1, "torch/folded/cuda"),
+    ]
+    assert [row.device for row in rows] == ["cpu", "cpu", "cuda", "cuda"]
+    assert [row.before and row.before.point for row in rows] == [
+        None,
+        pytest.approx(2),
+        None,
+        pytest.approx(1.25),
+    ]
+    assert [row.start and row.start.point for row in rows][1::2] == pytest.approx([2, 1.25])
+    assert len(ladder_figure((("mine", both_devices),), assign([row.contender for row in rows]), ()).panels) == 2
+
+
+def test_a_step_is_judged_by_the_noise_of_its_own_device(both_devices):
+    verdicts = [row.verdict for row in ladder_rows(both_devices)]
+    assert verdicts == [None, "faster", None, "no difference resolved"]
+
+
+def test_a_step_has_the_latency_that_its_gain_was_computed_from(build):
+    """Rows without transfers are in the same run and have the same batch size."""
+    seconds = {"unfolded": 0.004, "folded": 0.002}
+    rows = [
+        build.row(
+            "torch",
+            variant,
+            timings=(
+                build.timing(1, build.steady(host_s)),
+                build.timing(1, build.steady(host_s / 10), boundary="device"),
+            ),
+        )
+        for variant, host_s in seconds.items()
+    ]
+    medians = [row.latency.median_s for row in ladder_rows(climb(build, rows))]
+    assert medians == pytest.approx([0.004, 0.002], rel=0.01)
