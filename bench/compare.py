@@ -214,16 +214,25 @@ def _to_accuracy(
 ) -> Accuracy | None:
     if contender.logits is None:
         return None
-    views = contender.logits.reshape(-1, len(evaluation.labels), contender.logits.shape[1])
-    top1 = views.mean(0).argmax(1)
-    agreement = None if reference is None else measure_agreement(reference, contender.logits)
+    count = len(evaluation.labels)
+    logits = _mean_of_views(contender.logits, count)
+    top1 = logits.argmax(1)
+    agreement = None
+    if reference is not None:
+        agreement = measure_agreement(_mean_of_views(reference, count), logits)
     return Accuracy(
         protocol=evaluation.protocol,
         correct=int((top1 == evaluation.labels).sum()),
-        total=len(evaluation.labels),
+        total=count,
         top1=tuple(top1.tolist()),
         agreement=agreement,
     )
+
+
+def _mean_of_views(logits: Floats, count: int) -> Floats:
+    """Return (count, classes): the mean over the views of each image, all images view by view."""
+    mean: Floats = logits.reshape(-1, count, logits.shape[1]).mean(0)
+    return mean
 
 
 def to_timing(times: Times, series: Series) -> Timing:

@@ -49,6 +49,20 @@ def test_the_average_of_both_views_decides(tmp_path) -> None:
     assert (one_view.top1, one_view.correct) == ((0, 0), 1)
 
 
+def test_agreement_is_that_of_the_averages_and_counts_test_images(tmp_path) -> None:
+    evaluation = Evaluation("clean", tmp_path / "x.npy", np.array([0, 1]), 2)
+    reference = np.array([[3, 1], [1, 0], [0, 1], [0, 4]], np.float32)  # both images, then mirrored
+    other = reference.copy()
+    other[2] = [1, 0.5]  # one view has another class, the average of both has not
+    accuracy = _to_accuracy(SimpleNamespace(logits=other), evaluation, reference)
+    assert accuracy is not None
+    found = accuracy.agreement
+    assert found is not None
+    assert (found.images, found.top1_equal) == (2, 2)
+    assert found.max_abs_difference == 0.5
+    assert found.max_rel_difference == 0.25
+
+
 @pytest.fixture
 def run():
     from tests.reports.conftest import make_run
