@@ -76,7 +76,7 @@ def latency_figure(
         title="Every timed call",
         panels=tuple(panels),
         caption="Each dot is one timed call, the first at the top of its strip and the last at the "
-        "bottom: a bend is a machine that changed. Grey dots are calls of rounds in which other "
+        "bottom: a bend is a machine that changed. Grey dots are calls of blocks in which other "
         "programs ran (unless all were such); they are left out of the median (upright line) and "
         f"of p95 (dashed). The axis ends where {_SHOWN * 100:.1f} % of the counted calls do; "
         "later ones stand at its end.",
@@ -109,11 +109,11 @@ def _cells(run: Run, row: LatencyRow) -> list[str]:
 def _strip(run: Run, row: LatencyRow) -> _Strip:
     timing = _timing(run, row)
     total = max(len(timing.samples_s()), 1)
-    used = {block.round for block in clean_blocks(timing)}
+    used = clean_blocks(timing)
     clean: list[tuple[float, float]] = []
     dirty: list[tuple[float, float]] = []
     for block in timing.blocks:
-        kept = clean if block.round in used else dirty
+        kept = clean if block in used else dirty
         done = len(clean) + len(dirty)
         kept += [((done + i) / total, seconds) for i, seconds in enumerate(block.samples_s)]
     return _Strip(row, clean, dirty)

@@ -120,6 +120,15 @@ def test_calls_of_disturbed_rounds_are_drawn_apart(build):
     assert "5 beyond, to " in panel
 
 
+def test_a_disturbed_attempt_is_drawn_apart_from_the_clean_one_of_its_round(build):
+    clean, disturbed = build.timing(1, [0.010, 0.050], calls=3, dirty=(1,)).blocks
+    again = clean.model_copy(update={"round": 2})
+    blocks = (disturbed.model_copy(update={"round": 0}), clean, again)
+    panel, _ = drawn(build, build.timing(1, [0.01], blocks=blocks))
+    assert len(dots(panel, "dots few")) == 6
+    assert "3 beyond, to 150 ms" in panel
+
+
 def test_the_ladder_is_drawn_step_by_step(build):
     steps = {"torch/unfolded/cpu": 0.004, "ort/plain/cpu": 0.002, "ort/folded/cpu": 0.001}
     rows = [
