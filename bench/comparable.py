@@ -87,7 +87,8 @@ def _text(value: Any) -> str:
 def _of_conditions(a: Run, b: Run) -> Iterator[Contrast]:
     """Yield what differs in network, images and batch sizes."""
     ours, theirs = a.checkpoint, b.checkpoint
-    yield from _contrast("model", ours.model, theirs.model, "latency", "accuracy")
+    names = [tuple(dict.fromkeys((c.model, c.network))) for c in (ours, theirs)]
+    yield from _contrast("model", *names, "latency", "accuracy")
     shapes = ours.preprocessing.input_shape, theirs.preprocessing.input_shape
     yield from _contrast("input shape", *shapes, "latency", "accuracy")
     hashes = a.evaluation_sha256[:_SHORT], b.evaluation_sha256[:_SHORT]

@@ -191,6 +191,22 @@ def test_every_difference_is_named_with_both_values(build, diff) -> None:
     assert result.stdout == ""
 
 
+def test_two_pretrained_networks_of_one_model_are_not_comparable(build) -> None:
+    a, b = (
+        build.run(checkpoint=build.checkpoint("pretrained", model_args={"arch": arch}))
+        for arch in ("resnet50", "swin_t")
+    )
+    (found,) = [c for c in contrasts(a, b) if c.spoils]
+    assert (found.what, found.a, found.b) == (
+        "model",
+        "pretrained, resnet50",
+        "pretrained, swin_t",
+    )
+    assert found.spoils == ("latency", "accuracy")
+    with pytest.raises(RunError):
+        require_comparable(a, b)
+
+
 def test_a_difference_that_all_rows_share_is_named_once(build) -> None:
     a = run_of(build, torch_row(build), ort_row(build))
     b = run_of(build, torch_row(build, threads=1), ort_row(build, threads=1))
