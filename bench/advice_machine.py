@@ -4,17 +4,19 @@ from collections.abc import Iterator, Mapping
 
 from bench.advice_rule import Advice, Number, Rule, about, clean_medians, setting, timed
 from bench.records import Block, Measurement, Run, Timing
-from bench.speedups import Speedup, find_reference, measure_speedup, round_ratios, timing_at
-from bench.statistics import (
-    DIRTY_RUN_DELAY,
-    RESOLUTION,
-    is_clean,
-    largest_gap,
-    median,
+from bench.speedups import (
+    Speedup,
+    count_clean_rounds,
+    count_rounds,
+    find_reference,
+    measure_speedup,
+    round_ratios,
+    timing_at,
 )
+from bench.statistics import DIRTY_RUN_DELAY, RESOLUTION, largest_gap, median
 
 DIRTY_LIMIT = 0.2
-"""Share of a contender's rounds in which its threads waited for a CPU."""
+"""Share of a contender's rounds in which its threads waited for a CPU at every attempt."""
 GAP_LIMIT = 0.05
 """Distance of two groups of rounds, relative to the lower one."""
 FOREIGN_LIMIT_CORES = 0.2
@@ -34,19 +36,16 @@ def _blocks(run: Run) -> list[Block]:
 
 def _find_loaded(run: Run, kind: str) -> Iterator[Advice]:
     for m, timing in timed(run):
-        delays = [b.run_delay_ratio for b in timing.blocks if b.run_delay_ratio is not None]
-        dirty = [delay for delay in delays if not is_clean(delay)]
-        if len(dirty) > DIRTY_LIMIT * len(timing.blocks):
-            all_dirty = len(dirty) == len(timing.blocks)
+        rounds, clean = count_rounds(timing), count_clean_rounds(timing)
+        if rounds - clean > DIRTY_LIMIT * rounds:
             numbers: dict[str, Number] = {
-                "dirty_count": len(dirty),
-                "rounds_count": len(timing.blocks),
-                "worst_ratio": max(dirty),
+                "dirty_count": rounds - clean,
+                "rounds_count": rounds,
+                "worst_ratio": max(b.run_delay_ratio or 0.0 for b in timing.blocks),
                 "limit_ratio": DIRTY_RUN_DELAY,
-                "use": "there are no others to show" if all_dirty else "they are left out",
+                "use": "they are left out" if clean else "there are no others to show",
             }
-            share = len(dirty) / len(timing.blocks)
-            yield about(kind, m, timing, share, numbers)
+            yield about(kind, m, timing, (rounds - clean) / rounds, numbers)
 
 
 def _find_state_changed(run: Run, kind: str) -> Iterator[Advice]:

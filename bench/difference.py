@@ -15,14 +15,13 @@ import numpy as np
 
 from bench.comparable import Contrast, contenders, contrasts
 from bench.records import Accuracy, Boundary, Measurement, Run, Timing
-from bench.speedups import clean_blocks, measure_speedup, timing_at
+from bench.speedups import clean_blocks, count_clean_rounds, measure_speedup, timing_at
 from bench.statistics import (
     MIN_CLEAN_ROUNDS,
     MIN_ROUNDS_FOR_INTERVAL,
     Ratio,
     Verdict,
     floor_ratio,
-    is_clean,
     judge,
     median,
     wilson_interval,
@@ -178,7 +177,7 @@ def _latency_changes(
         after = timing_at(theirs, before.batch_size, before.boundary)
         if after is None:
             continue
-        a_clean, b_clean = _count_clean(before), _count_clean(after)
+        a_clean, b_clean = count_clean_rounds(before), count_clean_rounds(after)
         judged = a_clean >= min(MIN_CLEAN_ROUNDS, a.rounds) and b_clean >= min(
             MIN_CLEAN_ROUNDS, b.rounds
         )
@@ -200,10 +199,6 @@ def _latency_changes(
             same_work=_work(ours) == _work(theirs) and ours.source_sha256 is not None,
             boundary=before.boundary,
         )
-
-
-def _count_clean(timing: Timing) -> int:
-    return sum(is_clean(block.run_delay_ratio) for block in timing.blocks)
 
 
 def _block_medians(timing: Timing) -> list[float]:

@@ -62,6 +62,16 @@ def clean_blocks(timing: Timing) -> tuple[Block, ...]:
     return clean or timing.blocks
 
 
+def count_rounds(timing: Timing) -> int:
+    """Return how many rounds were made; one that was timed again is one round."""
+    return len({block.round for block in timing.blocks})
+
+
+def count_clean_rounds(timing: Timing) -> int:
+    """Return in how many rounds a block was left alone, at the first attempt or a later one."""
+    return len({b.round for b in timing.blocks if is_clean(b.run_delay_ratio)})
+
+
 def find_reference(run: Run, measurement: Measurement) -> Measurement | None:
     """Return unfolded torch on the device that `measurement` really ran on; never another one."""
     for other in run.measurements:

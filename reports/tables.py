@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import inf
 
 from bench.records import Artifact, Boundary, Measurement, ParityCase, Run, StopReason, Timing
-from bench.speedups import clean_blocks, measure_speedup
-from bench.statistics import Verdict, is_clean, median, percentile, wilson_interval
+from bench.speedups import clean_blocks, count_clean_rounds, count_rounds, measure_speedup
+from bench.statistics import Verdict, median, percentile, wilson_interval
 from reports.homework import reference_for
 
 
@@ -205,8 +205,8 @@ def _latency_row(run: Run, m: Measurement, timing: Timing) -> LatencyRow:
         reason=m.reason,
         batch_size=timing.batch_size,
         calls=len(timing.samples_s()),
-        rounds=found.rounds if found else len(timing.blocks),
-        clean_rounds=found.clean_rounds if found else _count_clean(timing),
+        rounds=found.rounds if found else count_rounds(timing),
+        clean_rounds=found.clean_rounds if found else count_clean_rounds(timing),
         stopped=timing.stopped,
         steady=timing.steady,
         warmup_calls=timing.warmup_calls,
@@ -225,10 +225,6 @@ def _latency_row(run: Run, m: Measurement, timing: Timing) -> LatencyRow:
         speedup_repeats=found.repeats if found else (),
         boundary=timing.boundary,
     )
-
-
-def _count_clean(timing: Timing) -> int:
-    return sum(is_clean(block.run_delay_ratio) for block in timing.blocks)
 
 
 def export_rows(run: Run) -> tuple[ExportRow, ...]:

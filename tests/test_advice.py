@@ -302,6 +302,29 @@ def test_a_row_without_a_clean_round_is_called_loaded_and_says_that_there_are_no
     )
 
 
+def retried(rounds, disturbed, ends_clean):
+    """A row of `rounds` rounds; the first `disturbed` were timed five times before they ended."""
+    (clean, dirty) = B.make_timing(1, [0.001, 0.001], dirty=(1,)).blocks
+    blocks = []
+    for number in range(rounds):
+        tries = [dirty] * 5 * (number < disturbed)
+        tries += [clean] * (ends_clean or number >= disturbed)
+        blocks += [block.model_copy(update={"round": number}) for block in tries]
+    return timed(0.001, blocks=tuple(blocks))
+
+
+def test_a_round_that_was_clean_at_a_later_attempt_is_not_called_disturbed():
+    found = [a for a in advise(run_with(retried(20, 6, ends_clean=True))) if a.kind == "loaded"]
+    assert found == []
+
+
+def test_a_round_that_was_never_clean_counts_once_however_often_it_was_timed():
+    found = [a for a in advise(run_with(retried(20, 6, ends_clean=False))) if a.kind == "loaded"]
+    (loaded,) = found
+    assert (loaded.numbers["dirty_count"], loaded.numbers["rounds_count"]) == (6, 20)
+    assert (loaded.numbers["worst_ratio"], loaded.severity) == (0.9, 0.3)
+
+
 def test_two_states_are_seen_in_the_speed_up_by_threads_where_times_hide_them():
     slow = [0.0034 * s for s in (1, 1.07, 1, 1, 1.07, 1, 1, 1, 1.07, 1)]
     row = B.make_self_check("one_thread", 1, 1, timings=(B.make_timing(1, slow),))

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from reports.render import render
+from reports.tables import latency_rows
 
 LATENCY = "Latency, host array in to host array out"
 
@@ -189,3 +190,16 @@ def test_json_holds_what_the_machine_said_about_itself(build):
     again, one_thread = found["self_checks"][0], found["self_checks"][2]
     assert again["low"] < 1 < again["high"]
     assert one_thread["least"] < one_thread["ratio"] < one_thread["most"]
+
+
+def test_without_a_reference_a_round_that_was_timed_again_is_one_round(build):
+    dirty, clean = build.timing(1, [0.001, 0.001], dirty=(0,)).blocks
+    blocks = [
+        block.model_copy(update={"round": number})
+        for number in (1, 2)
+        for block in (dirty, dirty, clean)
+    ]
+    timing = build.timing(1, [0.001], blocks=tuple(blocks))
+    (row,) = latency_rows(build.run(measurements=(build.row("ort", "folded", timings=(timing,)),)))
+    assert (row.speedup_reference, row.calls) == (None, 120)
+    assert (row.rounds, row.clean_rounds) == (2, 2)
