@@ -11,9 +11,10 @@ from bench.advice_clocks import CLOCK_RULES
 from bench.advice_export import EXPORT_RULES
 from bench.advice_latency import LATENCY_RULES
 from bench.advice_machine import MACHINE_RULES
-from bench.advice_rule import Advice, Number, Rule, Topic, contenders
+from bench.advice_rule import Advice, Number, Rule, Topic
 from bench.advice_scenarios import SCENARIO_RULES
 from bench.records import Run
+from bench.speedups import completed
 from bench.statistics import wilson_interval
 
 __all__ = ["RULES", "Advice", "Rule", "Topic", "advise"]
@@ -25,14 +26,14 @@ def advise(run: Run) -> tuple[Advice, ...]:
 
 
 def _find_no_reference(run: Run, kind: str) -> Iterator[Advice]:
-    scored = [m.accuracy for m in contenders(run) if m.accuracy is not None]
+    scored = [m.accuracy for m in completed(run) if m.accuracy is not None]
     if scored and not any(accuracy.agreement for accuracy in scored):
         yield Advice(kind, numbers={"reference": run.reference})
 
 
 def _find_at_chance(run: Run, kind: str) -> Iterator[Advice]:
     chance = 1 / max(len(run.checkpoint.classes), 1)
-    for m in contenders(run):
+    for m in completed(run):
         if m.accuracy is None or m.accuracy.total == 0 or run.checkpoint.random_weights:
             continue
         low, _ = wilson_interval(m.accuracy.correct, m.accuracy.total)
@@ -43,7 +44,7 @@ def _find_at_chance(run: Run, kind: str) -> Iterator[Advice]:
 
 
 def _find_disagreement(run: Run, kind: str) -> Iterator[Advice]:
-    for m in contenders(run):
+    for m in completed(run):
         agreement = m.accuracy.agreement if m.accuracy else None
         if agreement and agreement.top1_equal < agreement.images:
             different = agreement.images - agreement.top1_equal
@@ -56,7 +57,7 @@ def _find_disagreement(run: Run, kind: str) -> Iterator[Advice]:
 
 
 def _find_misplaced(run: Run, kind: str) -> Iterator[Advice]:
-    for m in contenders(run):
+    for m in completed(run):
         actual = (m.actual_device or m.requested_device).partition(":")[0]
         if actual != m.requested_device:
             numbers = {"requested": m.requested_device, "actual": actual}
@@ -64,7 +65,7 @@ def _find_misplaced(run: Run, kind: str) -> Iterator[Advice]:
 
 
 def _find_unequal_threads(run: Run, kind: str) -> Iterator[Advice]:
-    on_cpu = [m for m in contenders(run) if m.actual_device == "cpu" and m.threads is not None]
+    on_cpu = [m for m in completed(run) if m.actual_device == "cpu" and m.threads is not None]
     found = sorted({m.threads for m in on_cpu if m.threads is not None})
     if len(found) > 1:
         yield Advice(
@@ -73,8 +74,8 @@ def _find_unequal_threads(run: Run, kind: str) -> Iterator[Advice]:
 
 
 def _find_unequal_precision(run: Run, kind: str) -> Iterator[Advice]:
-    others = [m for m in contenders(run) if m.precision != "float32"]
-    if len(others) < len(contenders(run)):
+    others = [m for m in completed(run) if m.precision != "float32"]
+    if len(others) < len(completed(run)):
         found = " and ".join(sorted({m.precision for m in others}))
         for m in others:
             yield Advice(kind, m.contender, numbers={"found": found})

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from bench.advice_rule import Advice, Number, Rule, about, contenders, setting, timed
+from bench.advice_rule import Advice, Number, Rule, about, setting, timed
 from bench.records import Clocks, Run, Timing
-from bench.speedups import clean_blocks
+from bench.speedups import clean_blocks, completed
 from bench.statistics import relative_range
 
 CLOCK_LIMIT = 0.03
@@ -84,7 +84,7 @@ def _find_foreign_gpu(run: Run, kind: str) -> Iterator[Advice]:
 def _find_not_resident(run: Run, kind: str) -> Iterator[Advice]:
     if setting(run, "boundaries") == "host":
         return
-    for m in contenders(run):
+    for m in completed(run):
         if m.not_resident:
             yield Advice(kind, m.contender, numbers={"reason": m.not_resident})
 

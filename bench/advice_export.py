@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from bench.advice_rule import Advice, Number, Rule, contenders
+from bench.advice_rule import Advice, Number, Rule
 from bench.records import Artifact, Measurement, Run
+from bench.speedups import completed
 
 
 def _folded(run: Run) -> list[Artifact]:
@@ -40,7 +41,7 @@ def _find_batchnorm_left(run: Run, kind: str) -> Iterator[Advice]:
 
 def _find_made_for_cpu(run: Run, kind: str) -> Iterator[Advice]:
     made_for = {artifact.sha256: artifact.target for artifact in run.artifacts}
-    for m in contenders(run):
+    for m in completed(run):
         target = made_for.get(m.source_sha256 or "")
         if target == "cpu" and m.requested_device != "cpu":
             yield Advice(kind, m.contender, None, 0.0, {"device": m.requested_device})
@@ -56,7 +57,7 @@ def _find_budget_exceeded(run: Run, kind: str) -> Iterator[Advice]:
 
 def _find_drop_on_test(run: Run, kind: str) -> Iterator[Advice]:
     by_sha256 = {artifact.sha256: artifact for artifact in run.artifacts}
-    for m in contenders(run):
+    for m in completed(run):
         artifact = by_sha256.get(m.source_sha256 or "")
         before = _in_float32(run, m, artifact, by_sha256) if artifact else None
         if not (artifact and artifact.quantization and before and before.accuracy and m.accuracy):
@@ -82,12 +83,12 @@ def _in_float32(
         source = by_sha256.get(source.quantization.source_sha256)
     same = (
         other
-        for other in contenders(run)
+        for other in completed(run)
         if source is not None
         and other.source_sha256 == source.sha256
         and (other.backend, other.requested_device) == (m.backend, m.requested_device)
     )
-    reference = (other for other in contenders(run) if other.contender == run.reference)
+    reference = (other for other in completed(run) if other.contender == run.reference)
     return next(same, None) or next(reference, None)
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from math import ceil
 
-from bench.advice_rule import Advice, Number, Rule, about, clean_medians, setting, timed
+from bench.advice_rule import Advice, Number, Rule, about, setting, timed, timed_clean
 from bench.records import Measurement, Run, Timing
-from bench.speedups import clean_blocks, measure_speedup
+from bench.speedups import block_medians, clean_blocks, count_clean_rounds, measure_speedup
 from bench.statistics import (
     MIN_CLEAN_ROUNDS,
     MIN_ROUNDS_FOR_INTERVAL,
@@ -46,8 +46,8 @@ def _more_rounds(run: Run, timing: Timing, clean_rounds: int) -> str:
 
 
 def _find_noisy(run: Run, kind: str) -> Iterator[Advice]:
-    for m, timing in timed(run):
-        medians = clean_medians(timing)
+    for m, timing in timed_clean(run):
+        medians = block_medians(timing)
         spread = relative_spread(medians)
         if spread is not None and spread > SPREAD_LIMIT:
             numbers: dict[str, Number] = {
@@ -60,8 +60,8 @@ def _find_noisy(run: Run, kind: str) -> Iterator[Advice]:
 
 
 def _find_drifting(run: Run, kind: str) -> Iterator[Advice]:
-    for m, timing in timed(run):
-        drift = relative_drift(clean_medians(timing))
+    for m, timing in timed_clean(run):
+        drift = relative_drift(block_medians(timing))
         if drift is not None and abs(drift) > DRIFT_LIMIT:
             numbers = {
                 "drift_ratio": abs(drift),
@@ -103,9 +103,8 @@ def _more_calls(run: Run, timing: Timing, needed: int) -> str:
     least = min((len(block.samples_s) for block in blocks), default=0)
     steps = [f"Set compare.calls={per_block}"] if per_block > least else []
     if spent:
-        steps.append(
-            f"Give the rounds more time: {_more_time(run, timing, len(clean_medians(timing)))}"
-        )
+        longer = _more_time(run, timing, count_clean_rounds(timing))
+        steps.append(f"Give the rounds more time: {longer}")
     return ". ".join(steps)
 
 
@@ -170,7 +169,7 @@ def _find_long_tail(run: Run, kind: str) -> Iterator[Advice]:
 
 def _find_tiny_call(run: Run, kind: str) -> Iterator[Advice]:
     for m, timing in timed(run):
-        median_s = median(clean_medians(timing))
+        median_s = median(block_medians(timing))
         if median_s and median_s < TINY_CALL_S:
             numbers: dict[str, Number] = {
                 "median_s": median_s,
@@ -182,7 +181,7 @@ def _find_tiny_call(run: Run, kind: str) -> Iterator[Advice]:
 
 def _larger_batch(m: Measurement, timing: Timing, median_s: float) -> str:
     others = (t for t in m.timings if t.boundary == timing.boundary)
-    long_enough = [t.batch_size for t in others if (median(clean_medians(t)) or 0) >= TINY_CALL_S]
+    long_enough = [t.batch_size for t in others if (median(block_medians(t)) or 0) >= TINY_CALL_S]
     if long_enough:
         return f"Read its row at batch {min(long_enough)} instead"
     larger = timing.batch_size * ceil(2 * TINY_CALL_S / median_s)

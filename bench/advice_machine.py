@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 
-from bench.advice_rule import Advice, Number, Rule, about, clean_medians, setting, timed
+from bench.advice_rule import Advice, Number, Rule, about, setting, timed, timed_clean
 from bench.records import Block, Measurement, Run, Timing
 from bench.speedups import (
     Speedup,
+    block_medians,
     count_clean_rounds,
     count_rounds,
     find_reference,
@@ -68,8 +69,8 @@ def _find_state_changed(run: Run, kind: str) -> Iterator[Advice]:
 
 def _watched(run: Run) -> Iterator[tuple[Measurement, Timing, str, list[float]]]:
     """Yield what has one value per clean round and should be the same in all of them."""
-    for m, timing in timed(run):
-        yield m, timing, "times", clean_medians(timing)
+    for m, timing in timed_clean(run):
+        yield m, timing, "times", block_medians(timing)
     for m in _checks(run, "one_thread"):
         reference = find_reference(run, m)
         for timing in m.timings if reference else ():

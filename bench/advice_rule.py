@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from bench.config import CompareSection
 from bench.records import Boundary, Measurement, Run, Timing
-from bench.statistics import is_clean, median
+from bench.speedups import completed, count_clean_rounds
 
 Topic = Literal["accuracy", "agreement", "latency", "scenario", "export"]
 Number = float | int | str
@@ -36,16 +36,16 @@ class Rule:
     text: str
 
 
-def contenders(run: Run) -> list[Measurement]:
-    """Return the rows that ran, without those that only check the measurement."""
-    return [m for m in run.measurements if m.status == "ok" and m.role == "contender"]
-
-
 def timed(run: Run) -> Iterator[tuple[Measurement, Timing]]:
     """Yield each contender with what was timed of it, one batch size after the other."""
-    for measurement in contenders(run):
+    for measurement in completed(run):
         for timing in measurement.timings:
             yield measurement, timing
+
+
+def timed_clean(run: Run) -> Iterator[tuple[Measurement, Timing]]:
+    """Yield what `timed` does where a round was clean: elsewhere scatter is the other programs'."""
+    return ((m, timing) for m, timing in timed(run) if count_clean_rounds(timing))
 
 
 def about(
@@ -53,13 +53,6 @@ def about(
 ) -> Advice:
     """Return a warning about one contender's times at one batch size."""
     return Advice(kind, m.contender, timing.batch_size, severity, numbers, timing.boundary)
-
-
-def clean_medians(timing: Timing) -> list[float]:
-    """Return the median of each clean block, seconds, in the order of the rounds."""
-    blocks = sorted(timing.blocks, key=lambda block: block.round)
-    medians = (median(b.samples_s) for b in blocks if is_clean(b.run_delay_ratio))
-    return [value for value in medians if value is not None]
 
 
 def setting(run: Run, name: str) -> Any:

@@ -3,16 +3,17 @@
 from collections.abc import Iterator, Mapping
 from math import ceil
 
-from bench.advice_rule import Advice, Number, Rule, contenders
+from bench.advice_rule import Advice, Number, Rule
 from bench.records import Measurement, Run, ScenarioResult
 from bench.scenarios import PATIENCE
+from bench.speedups import completed
 from bench.statistics import DIRTY_RUN_DELAY
 
 FOREIGN_LIMIT_CORES = 0.2
 
 
 def _tests(run: Run) -> Iterator[tuple[Measurement, ScenarioResult]]:
-    for measurement in contenders(run):
+    for measurement in completed(run):
         for result in measurement.scenarios:
             yield measurement, result
 

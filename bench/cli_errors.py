@@ -73,7 +73,7 @@ def _write_sheet(
 ) -> None:
     import numpy as np
 
-    from bench.error_overlap import scored
+    from bench.error_overlap import representative
     from bench.splits import spread
     from bench.storage import write_with
     from reports.contact_sheet import Caption, draw_contact_sheet
@@ -81,7 +81,7 @@ def _write_sheet(
     wrong = np.array(overlap.disagreements, np.int64)
     rows = wrong[spread(len(wrong), limit)] if len(wrong) else wrong
     classes = runs[0].checkpoint.classes
-    said_a, said_b = (scored(run)[1].top1 for run in runs)
+    said_a, said_b = (representative(run)[1].top1 for run in runs)
     captions = [
         Caption(classes[split.labels[row]], classes[said_a[row]], classes[said_b[row]])
         for row in rows

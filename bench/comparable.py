@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from bench.errors import RunError
 from bench.records import Measurement, Run
+from bench.speedups import completed, contenders
 
 Figure = Literal["latency", "accuracy"]
 
@@ -66,9 +67,9 @@ def describe(contrast: Contrast) -> str:
     return f"{contrast.what}: {contrast.a} in A, {contrast.b} in B{spoils}"
 
 
-def contenders(run: Run) -> dict[str, Measurement]:
-    """Return the measurements that are compared, by name: self-checks are not among them."""
-    return {m.contender: m for m in run.measurements if m.role == "contender"}
+def contenders_by_name(run: Run) -> dict[str, Measurement]:
+    """Return the rows that are compared, by name, failed ones included."""
+    return {m.contender: m for m in contenders(run)}
 
 
 def _contrast(what: str, a: Any, b: Any, *spoils: Figure) -> Iterator[Contrast]:
@@ -101,7 +102,7 @@ def _of_conditions(a: Run, b: Run) -> Iterator[Contrast]:
 
 
 def _batch_sizes(run: Run) -> tuple[int, ...]:
-    timings = (t for m in contenders(run).values() if m.status == "ok" for t in m.timings)
+    timings = (timing for m in completed(run) for timing in m.timings)
     return tuple(sorted({timing.batch_size for timing in timings}))
 
 
@@ -125,7 +126,7 @@ def _on_gpu(name: str, m: Measurement) -> str | None:
 def _of_field(
     what: str, a: Run, b: Run, field: Callable[[Measurement], str | int | None]
 ) -> Iterator[Contrast]:
-    ours, theirs = contenders(a), contenders(b)
+    ours, theirs = contenders_by_name(a), contenders_by_name(b)
     both = [n for n in ours if n in theirs and {ours[n].status, theirs[n].status} == {"ok"}]
     pairs = {name: (field(ours[name]), field(theirs[name])) for name in both}
     for pair in dict.fromkeys(pairs.values()):

@@ -13,9 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from bench.comparable import Contrast, contenders, contrasts
+from bench.comparable import Contrast, contenders_by_name, contrasts
 from bench.records import Accuracy, Boundary, Measurement, Run, Timing
-from bench.speedups import clean_blocks, count_clean_rounds, measure_speedup, timing_at
+from bench.speedups import block_medians, count_clean_rounds, measure_speedup, timing_at
 from bench.statistics import (
     MIN_CLEAN_ROUNDS,
     MIN_ROUNDS_FOR_INTERVAL,
@@ -103,7 +103,7 @@ class Difference:
 
 def compare_runs(a: Run, b: Run) -> Difference:
     """Return the difference of B from A, by contender name and batch size, in A's order."""
-    ours, theirs = contenders(a), contenders(b)
+    ours, theirs = contenders_by_name(a), contenders_by_name(b)
     both = [n for n in ours if n in theirs and {ours[n].status, theirs[n].status} == {"ok"}]
     same_images = a.evaluation_sha256 == b.evaluation_sha256
     trained = not (a.checkpoint.random_weights or b.checkpoint.random_weights)
@@ -181,7 +181,7 @@ def _latency_changes(
         judged = a_clean >= min(MIN_CLEAN_ROUNDS, a.rounds) and b_clean >= min(
             MIN_CLEAN_ROUNDS, b.rounds
         )
-        a_s, b_s = _block_medians(before), _block_medians(after)
+        a_s, b_s = block_medians(before), block_medians(after)
         ratio = unpaired_ratio(a_s, b_s) if judged else None
         floors = [_noise_floor(a, ours, before), _noise_floor(b, theirs, after)]
         noise_floor = max((floor for floor in floors if floor is not None), default=None)
@@ -199,11 +199,6 @@ def _latency_changes(
             same_work=_work(ours) == _work(theirs) and ours.source_sha256 is not None,
             boundary=before.boundary,
         )
-
-
-def _block_medians(timing: Timing) -> list[float]:
-    medians = (median(block.samples_s) for block in clean_blocks(timing))
-    return [value for value in medians if value is not None]
 
 
 def _noise_floor(run: Run, measurement: Measurement, timing: Timing) -> float | None:
@@ -248,7 +243,7 @@ def _judge_accuracy(low: float, high: float) -> AccuracyVerdict:
 
 
 def _unmatched(a: Run, b: Run) -> Iterator[Unmatched]:
-    ours, theirs = contenders(a), contenders(b)
+    ours, theirs = contenders_by_name(a), contenders_by_name(b)
     for name in dict.fromkeys([*ours, *theirs]):
         before, after = ours.get(name), theirs.get(name)
         statuses: list[Presence] = [m.status if m else "absent" for m in (before, after)]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bench.errors import RunError
 from bench.records import Accuracy, Run
+from bench.speedups import scored
 from bench.statistics import mcnemar
 
 Integers = npt.NDArray[np.int64]
@@ -70,7 +71,7 @@ class ErrorOverlap:
     """Rows of the test split on which just one of them is wrong."""
 
 
-def scored(run: Run) -> tuple[str, Accuracy]:
+def representative(run: Run) -> tuple[str, Accuracy]:
     """Return the contender whose answers stand for the run, and what it said.
 
     It is the reference, or the first that ran where the reference did not. Raises RunError when
@@ -78,11 +79,10 @@ def scored(run: Run) -> tuple[str, Accuracy]:
     """
     if run.checkpoint.random_weights:
         raise RunError(f"{run.name} has random weights: its errors mean nothing; name another run")
-    rows = [m for m in run.measurements if m.status == "ok" and m.accuracy is not None]
-    rows.sort(key=lambda m: m.contender != run.reference)
-    if not rows or rows[0].accuracy is None:
+    first = next(iter(scored(run)), None)
+    if first is None or first.accuracy is None:
         raise RunError(f"no contender of {run.name} was scored: bench compare {run.name}")
-    return rows[0].contender, rows[0].accuracy
+    return first.contender, first.accuracy
 
 
 def require_same_test_images(a: Run, b: Run) -> None:
@@ -113,7 +113,7 @@ def compare_errors(a: Run, b: Run, labels: Integers) -> ErrorOverlap:
     Raises RunError when the runs were not scored on the same images, or the labels are not theirs.
     """
     require_same_test_images(a, b)
-    (name_a, said_a), (name_b, said_b) = scored(a), scored(b)
+    (name_a, said_a), (name_b, said_b) = representative(a), representative(b)
     answers_a, answers_b = np.array(said_a.top1), np.array(said_b.top1)
     for run, said, answers in ((a, said_a, answers_a), (b, said_b, answers_b)):
         if len(answers) != len(labels) or int((answers == labels).sum()) != said.correct:

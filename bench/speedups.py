@@ -1,4 +1,4 @@
-"""Speed-ups from stored blocks: which rounds count, how sure the ratio is, and the verdict."""
+"""Which rows and rounds of a run count, and speed-ups: how sure the ratio is, and the verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +39,27 @@ class Speedup:
     """The ratio of each repetition; empty for a single one."""
 
 
+def contenders(run: Run) -> tuple[Measurement, ...]:
+    """Return the rows that are compared, failed ones included; self-checks are not among them."""
+    return tuple(m for m in run.measurements if m.role == "contender")
+
+
+def completed(run: Run) -> tuple[Measurement, ...]:
+    """Return the contenders that ran."""
+    return tuple(m for m in contenders(run) if m.status == "ok")
+
+
+def scored(run: Run) -> tuple[Measurement, ...]:
+    """Return the contenders with an accuracy; the first one stands for the run.
+
+    That is the reference where it has one. None with random weights, whose answers mean nothing.
+    """
+    if run.checkpoint.random_weights:
+        return ()
+    rows = [m for m in completed(run) if m.accuracy is not None and m.accuracy.total > 0]
+    return tuple(sorted(rows, key=lambda m: m.contender != run.reference))
+
+
 def clean_pairs(
     blocks: Sequence[Block], reference: Sequence[Block]
 ) -> tuple[dict[int, tuple[float, ...]], dict[int, tuple[float, ...]]]:
@@ -60,6 +81,13 @@ def clean_blocks(timing: Timing) -> tuple[Block, ...]:
     """Return the blocks in which nothing else ran; all of them when there are none such."""
     clean = tuple(block for block in timing.blocks if is_clean(block.run_delay_ratio))
     return clean or timing.blocks
+
+
+def block_medians(timing: Timing) -> list[float]:
+    """Return the median of each of the `clean_blocks`, seconds, in the order of the rounds."""
+    blocks = sorted(clean_blocks(timing), key=lambda block: block.round)
+    medians = (median(block.samples_s) for block in blocks)
+    return [value for value in medians if value is not None]
 
 
 def count_rounds(timing: Timing) -> int:

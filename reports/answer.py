@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from bench.records import Run
+from bench.speedups import contenders
 from reports import units
 from reports.scenarios import scenarios_of
-from reports.tables import AccuracyRow, LatencyRow, accuracy_rows, contenders, host_rows
+from reports.tables import AccuracyRow, LatencyRow, accuracy_rows, host_rows, scored_rows
 
 Labelled = Sequence[tuple[str, Run]]
 
@@ -186,11 +187,10 @@ def _accuracy(labelled: Labelled) -> Iterator[str]:
 
 
 def _accuracy_told(label: str, run: Run, many: bool) -> str:
-    rows = [row for row in accuracy_rows(run) if row.accuracy is not None]
-    first = next((row for row in rows if row.contender == run.reference), None)
-    first = first or next(iter(rows), None)
-    if first is None:
+    rows = scored_rows(run)
+    if not rows:
         return ""
+    first = rows[0]
     span = units.span(units.percent(first.low), units.percent(first.high))
     text = f"{units.percent(first.accuracy)} % ({span}){_others(rows, first)}"
     if first.homework_accuracy is not None:

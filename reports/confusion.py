@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.records import Run
+from bench.speedups import contenders
 from bench.statistics import mcnemar
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
-from reports.tables import contenders
 
 Labelled = Sequence[tuple[str, Run]]
 

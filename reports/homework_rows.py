@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.error_overlap import scored
+from bench.error_overlap import representative
 from bench.records import Run
 from bench.statistics import balanced_accuracy, wilson_interval
 from reports import units
 from reports.homework import deviations, reference_for, references
-from reports.tables import AccuracyRow, accuracy_rows
+from reports.tables import AccuracyRow, scored_rows
 
 PROTOCOLS = ("homework", "clean")
 
@@ -132,17 +132,15 @@ def protocol_of(run: Run) -> str:
 
 
 def measured_of(run: Run) -> AccuracyRow | None:
-    """Return the row of the reference, or of the first contender with an accuracy."""
-    rows = [row for row in accuracy_rows(run) if row.accuracy is not None]
-    rows.sort(key=lambda row: row.contender != run.reference)
-    return rows[0] if rows else None
+    """Return the row that stands for the run, None where nothing was scored."""
+    return next(iter(scored_rows(run)), None)
 
 
 def _balanced(run: Run) -> float | None:
     """Return the balanced accuracy of a transfer; None for other networks and older records."""
     if run.checkpoint.transfer is None or not run.labels:
         return None
-    _, said = scored(run)
+    _, said = representative(run)
     return balanced_accuracy(run.labels, said.top1, len(run.checkpoint.classes))
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from bench.errors import cut
 from bench.records import Run, StopReason
+from bench.speedups import completed
 from bench.statistics import DIRTY_RUN_DELAY
 from reports import units
 from reports.chips import describe_clocks, describe_gpu
 from reports.document import Section, left, tabulated
 from reports.scenarios import describe_method, scenarios_of
-from reports.tables import contenders
 from reports.transfer import describe_transfer
 
 Labelled = Sequence[tuple[str, Run]]
@@ -108,7 +108,7 @@ def _software(environment: Mapping[str, Any]) -> str:
 
 
 def _settings(run: Run) -> str:
-    ran = [m for m in contenders(run) if m.status == "ok"]
+    ran = completed(run)
     threads = sorted({m.threads for m in ran if m.threads is not None and m.actual_device == "cpu"})
     shown = " or ".join(map(str, threads)) or _labelled(run.environment, "threads")
     return _joined(

@@ -7,10 +7,10 @@ from bench.advice_scenarios import name_test
 from bench.records import Measurement, Run, ScenarioResult
 from bench.records_scenarios import Scenario
 from bench.scenarios import OFFICIAL_DURATION_S
+from bench.speedups import contenders
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
 from reports.notes import Notes
-from reports.tables import contenders
 
 Labelled = Sequence[tuple[str, Run]]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from bench.records import Run
 from bench.records_profile import Profile
+from bench.speedups import contenders
 from bench.statistics import wilson_interval
 from reports import units
 from reports.answer import build_answer
@@ -24,7 +25,6 @@ from reports.tables import (
     AccuracyRow,
     ExportRow,
     accuracy_rows,
-    contenders,
     export_rows,
 )
 

@@ -7,14 +7,14 @@ import numpy as np
 from markupsafe import Markup
 
 from bench.records import Run, Timing
-from bench.speedups import clean_blocks
+from bench.speedups import clean_blocks, contenders
 from reports import units
 from reports.document import left, right, tabulated
 from reports.figures import Figure
 from reports.svg_axes import Scale, horizontal_axis
 from reports.svg_elements import drawing, element, group, line, number, short, text
 from reports.svg_marks import Series
-from reports.tables import LatencyRow, contenders, latency_rows
+from reports.tables import LatencyRow, latency_rows
 
 Labelled = Sequence[tuple[str, Run]]
 

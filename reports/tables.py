@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from math import inf
 
 from bench.records import Artifact, Boundary, Measurement, ParityCase, Run, StopReason, Timing
-from bench.speedups import clean_blocks, count_clean_rounds, count_rounds, measure_speedup
+from bench.speedups import (
+    block_medians,
+    clean_blocks,
+    contenders,
+    count_clean_rounds,
+    count_rounds,
+    measure_speedup,
+    scored,
+)
 from bench.statistics import Verdict, median, percentile, wilson_interval
 from reports.homework import reference_for
 
@@ -127,14 +135,14 @@ class HistoryRow:
     images_per_s: float
 
 
-def contenders(run: Run) -> tuple[Measurement, ...]:
-    """Return the rows that are compared, without those that check the measurement."""
-    return tuple(m for m in run.measurements if m.role == "contender")
-
-
 def accuracy_rows(run: Run) -> tuple[AccuracyRow, ...]:
     """Return one row per contender, the ones that did not run included."""
     return tuple(_accuracy_row(run, m) for m in contenders(run))
+
+
+def scored_rows(run: Run) -> tuple[AccuracyRow, ...]:
+    """Return the rows with an accuracy; the first stands for the run."""
+    return tuple(_accuracy_row(run, m) for m in scored(run))
 
 
 def _accuracy_row(run: Run, m: Measurement) -> AccuracyRow:
@@ -196,7 +204,7 @@ def _latency_rows(run: Run, m: Measurement) -> Iterator[LatencyRow]:
 
 def _latency_row(run: Run, m: Measurement, timing: Timing) -> LatencyRow:
     used = [block.samples_s for block in clean_blocks(timing)]
-    typical_s = median([s for s in map(median, used) if s is not None])
+    typical_s = median(block_medians(timing))
     found = measure_speedup(run, m, timing.batch_size, timing.boundary)
     ratio = found.ratio if found else None
     return LatencyRow(

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 
 from bench.records import Run
+from bench.speedups import contenders
 from reports.machines import machine_of
-from reports.tables import accuracy_rows, contenders, latency_rows
+from reports.tables import accuracy_rows, latency_rows
 
 COLUMNS: Mapping[str, str] = {
     "run": "name of the run",

@@ -8,6 +8,7 @@ import pytest
 from bench.advice import RULES, advise
 from bench.records import Clocks, Parity, Skip
 from reports.notes import sentence
+from reports.tables import latency_rows
 
 _SPEC = importlib.util.spec_from_file_location(
     "report_builders", Path(__file__).parent / "reports" / "conftest.py"
@@ -323,6 +324,20 @@ def test_a_round_that_was_never_clean_counts_once_however_often_it_was_timed():
     (loaded,) = found
     assert (loaded.numbers["dirty_count"], loaded.numbers["rounds_count"]) == (6, 20)
     assert (loaded.numbers["worst_ratio"], loaded.severity) == (0.9, 0.3)
+
+
+def test_a_warning_about_the_median_is_about_the_one_in_the_table():
+    run = run_with(timed(*[1e-5] * 10, dirty=range(10)))
+    (tiny,) = [advice for advice in advise(run) if advice.kind == "tiny_call"]
+    shown = [row.median_s for row in latency_rows(run) if row.contender == tiny.subject]
+    assert [tiny.numbers["median_s"]] == pytest.approx(shown)
+    assert shown == [pytest.approx(3e-5)]
+
+
+@pytest.mark.parametrize("times", [JUMPY, TWO_STATES, [0.001] * 5 + [0.0012] * 5])
+def test_scatter_without_a_clean_round_is_put_down_to_what_else_ran(times):
+    found = {advice.kind for advice in advise(run_with(timed(*times, dirty=range(10))))}
+    assert found == {"loaded", "floor_only"}
 
 
 def test_two_states_are_seen_in_the_speed_up_by_threads_where_times_hide_them():

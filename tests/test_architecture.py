@@ -51,12 +51,12 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.accuracy": (PLAIN, set()),
     "bench.advice": (
         PLAIN
-        | {"bench.statistics", "bench.advice_rule", "bench.advice_latency"}
+        | {"bench.statistics", "bench.speedups", "bench.advice_rule", "bench.advice_latency"}
         | {"bench.advice_machine", "bench.advice_export", "bench.advice_clocks"}
         | {"bench.advice_scenarios"},
         set(),
     ),
-    "bench.advice_rule": (PLAIN | {"bench.statistics"}, set()),
+    "bench.advice_rule": (PLAIN | {"bench.speedups"}, set()),
     "bench.advice_latency": (
         PLAIN | {"bench.statistics", "bench.speedups", "bench.advice_rule"},
         set(),
@@ -69,9 +69,9 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         PLAIN | {"bench.statistics", "bench.speedups", "bench.advice_rule"},
         set(),
     ),
-    "bench.advice_export": (PLAIN | {"bench.advice_rule"}, set()),
+    "bench.advice_export": (PLAIN | {"bench.speedups", "bench.advice_rule"}, set()),
     "bench.advice_scenarios": (
-        PLAIN | {"bench.statistics", "bench.advice_rule", "bench.scenarios"},
+        PLAIN | {"bench.statistics", "bench.speedups", "bench.advice_rule", "bench.scenarios"},
         set(),
     ),
     "bench.torchrun": (GROUND, set()),
@@ -97,12 +97,12 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     "bench.tuning": (PLAIN | {"bench.backends", "bench.statistics", "bench.timing"}, set()),
     "bench.speedups": (PLAIN | {"bench.statistics"}, set()),
-    "bench.comparable": (PLAIN, set()),
+    "bench.comparable": (PLAIN | {"bench.speedups"}, set()),
     "bench.difference": (
         PLAIN | {"bench.statistics", "bench.speedups", "bench.comparable"},
         set(),
     ),
-    "bench.error_overlap": (PLAIN | {"bench.statistics"}, set()),
+    "bench.error_overlap": (PLAIN | {"bench.statistics", "bench.speedups"}, set()),
     "bench.regressions": (PLAIN | {"bench.difference"}, set()),
     "bench.schedule": (PLAIN | {"bench.statistics", "bench.speedups"}, set()),
     "bench.preprocessing": (PLAIN, set()),

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.stats import binomtest
 
 from bench.cli import cli
-from bench.error_overlap import compare_errors, require_same_test_images, scored
+from bench.error_overlap import compare_errors, representative, require_same_test_images
 from bench.errors import RunError
 from bench.progress import Silence
 from bench.records import Run
@@ -142,15 +142,17 @@ def test_labels_of_other_images_are_refused(measured: Run) -> None:
 def test_random_weights_have_no_errors(measured: Run) -> None:
     checkpoint = measured.checkpoint.model_copy(update={"random_weights": True})
     with pytest.raises(RunError, match="random weights: its errors mean nothing"):
-        scored(measured.model_copy(update={"checkpoint": checkpoint}))
+        representative(measured.model_copy(update={"checkpoint": checkpoint}))
 
 
 def test_without_the_reference_another_contender_stands_for_the_run(measured: Run) -> None:
-    assert scored(measured)[0] == measured.reference
+    assert representative(measured)[0] == measured.reference
     rest = tuple(m for m in measured.measurements if m.contender != measured.reference)
-    assert scored(measured.model_copy(update={"measurements": rest}))[0] == rest[0].contender
+    assert (
+        representative(measured.model_copy(update={"measurements": rest}))[0] == rest[0].contender
+    )
     with pytest.raises(RunError, match="no contender of"):
-        scored(measured.model_copy(update={"measurements": ()}))
+        representative(measured.model_copy(update={"measurements": ()}))
 
 
 def test_a_contact_sheet_holds_every_image() -> None:

@@ -111,7 +111,8 @@ def test_each_device_has_a_ladder_of_its_own(both_devices):
         pytest.approx(1.25),
     ]
     assert [row.start and row.start.point for row in rows][1::2] == pytest.approx([2, 1.25])
-    assert len(ladder_figure((("mine", both_devices),), assign([row.contender for row in rows]), ()).panels) == 2
+    figure = ladder_figure((("mine", both_devices),), assign([row.contender for row in rows]), ())
+    assert len(figure.panels) == 2
 
 
 def test_a_step_is_judged_by_the_noise_of_its_own_device(both_devices):
