@@ -19,6 +19,37 @@ Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class ContingencyTable:
+    """How many images each of two networks gets right, on the same images."""
+
+    both_right: int
+    only_a_right: int
+    only_b_right: int
+    both_wrong: int
+
+    @property
+    def images(self) -> int:
+        """All of them."""
+        return self.both_right + self.only_a_right + self.only_b_right + self.both_wrong
+
+    @property
+    def p_value(self) -> float:
+        """McNemar's exact test: how likely they are so far apart by chance if equally good."""
+        return mcnemar(self.only_a_right, self.only_b_right)
+
+
+def cross_tabulate(labels: Integers, answers_a: Integers, answers_b: Integers) -> ContingencyTable:
+    """Return the table of two networks' answers to the same images, all (images,)."""
+    a_right, b_right = answers_a == labels, answers_b == labels
+    return ContingencyTable(
+        both_right=int((a_right & b_right).sum()),
+        only_a_right=int((a_right & ~b_right).sum()),
+        only_b_right=int((~a_right & b_right).sum()),
+        both_wrong=int((~a_right & ~b_right).sum()),
+    )
+
+
+@dataclass(frozen=True)
 class ClassErrors:
     """Wrong answers on the images of one class."""
 
@@ -87,24 +118,33 @@ def representative(run: Run) -> tuple[str, Accuracy]:
 
 def require_same_test_images(a: Run, b: Run) -> None:
     """Raise RunError that names both unless they were scored on the same images, in one order."""
+    different = describe_other_images(a, b)
+    if different is not None:
+        shown = (a.evaluation_sha256[:12], b.evaluation_sha256[:12])
+        raise RunError(
+            f"{a.name} (A) and {b.name} (B) were scored on different test splits: {different}; "
+            f"sha256 {shown[0]}… ({a.evaluation_protocol}) and {shown[1]}… "
+            f"({b.evaluation_protocol}): compare both on the same data with the same settings "
+            "(bench compare)"
+        )
+
+
+def describe_other_images(a: Run, b: Run) -> str | None:
+    """Return in what the test images of two runs differ; None for the same ones in one order.
+
+    How they were prepared may differ.
+    """
     if a.checkpoint.classes != b.checkpoint.classes:
         shown = [", ".join(run.checkpoint.classes[:3]) for run in (a, b)]
         counts = [len(run.checkpoint.classes) for run in (a, b)]
-        what = f"classes differ ({counts[0]} in A: {shown[0]}, …; {counts[1]} in B: {shown[1]}, …)"
-        raise _different(a, b, what)
+        return f"classes differ ({counts[0]} in A: {shown[0]}, …; {counts[1]} in B: {shown[1]}, …)"
     same_pixels = a.evaluation_sha256 == b.evaluation_sha256
     names = (a.data.test_files_sha256, b.data.test_files_sha256)
     if not same_pixels and (None in names or names[0] != names[1]):
-        raise _different(a, b, f"{a.data.title} in A, {b.data.title} in B")
-
-
-def _different(a: Run, b: Run, what: str) -> RunError:
-    shown = (a.evaluation_sha256[:12], b.evaluation_sha256[:12])
-    return RunError(
-        f"{a.name} (A) and {b.name} (B) were scored on different test splits: {what}; sha256 "
-        f"{shown[0]}… ({a.evaluation_protocol}) and {shown[1]}… ({b.evaluation_protocol}): "
-        "compare both on the same data with the same settings (bench compare)"
-    )
+        return f"{a.data.title} in A, {b.data.title} in B"
+    if None not in (a.labels, b.labels) and a.labels != b.labels:
+        return "their labels differ"
+    return None
 
 
 def compare_errors(a: Run, b: Run, labels: Integers) -> ErrorOverlap:
@@ -121,38 +161,32 @@ def compare_errors(a: Run, b: Run, labels: Integers) -> ErrorOverlap:
                 f"the labels at hand are not those that {run.name} was scored on: give the data "
                 "it was compared on with --data"
             )
-    a_wrong, b_wrong = answers_a != labels, answers_b != labels
-    only_a, only_b, both = a_wrong & ~b_wrong, b_wrong & ~a_wrong, a_wrong & b_wrong
+    table = cross_tabulate(labels, answers_a, answers_b)
+    one_wrong = (answers_a != labels) ^ (answers_b != labels)
     return ErrorOverlap(
         contender_a=name_a,
         contender_b=name_b,
-        images=len(labels),
-        only_a=int(only_a.sum()),
-        only_b=int(only_b.sum()),
-        both=int(both.sum()),
-        both_alike=int((both & (answers_a == answers_b)).sum()),
-        p_value=mcnemar(int(only_a.sum()), int(only_b.sum())),
-        classes=_by_class(a.checkpoint.classes, labels, only_a, only_b, both),
+        images=table.images,
+        only_a=table.only_b_right,
+        only_b=table.only_a_right,
+        both=table.both_wrong,
+        both_alike=int(((answers_a == answers_b) & (answers_a != labels)).sum()),
+        p_value=table.p_value,
+        classes=_by_class(a.checkpoint.classes, labels, answers_a, answers_b),
         confusions=_confusions(a.checkpoint.classes, labels, answers_a, answers_b),
-        disagreements=tuple(np.flatnonzero(only_a | only_b).tolist()),
+        disagreements=tuple(np.flatnonzero(one_wrong).tolist()),
     )
 
 
 def _by_class(
-    names: tuple[str, ...],
-    labels: Integers,
-    only_a: npt.NDArray[np.bool_],
-    only_b: npt.NDArray[np.bool_],
-    both: npt.NDArray[np.bool_],
+    names: tuple[str, ...], labels: Integers, answers_a: Integers, answers_b: Integers
 ) -> tuple[ClassErrors, ...]:
-    counted = [
-        ClassErrors(
-            name,
-            int((labels == index).sum()),
-            *(int(part[labels == index].sum()) for part in (only_a, only_b, both)),
-        )
-        for index, name in enumerate(names)
-    ]
+    counted = []
+    for index, name in enumerate(names):
+        own = labels == index
+        table = cross_tabulate(labels[own], answers_a[own], answers_b[own])
+        wrong = table.only_b_right, table.only_a_right, table.both_wrong
+        counted.append(ClassErrors(name, table.images, *wrong))
     return tuple(sorted(counted, key=lambda c: (-(c.only_a + c.only_b + c.both), c.class_name)))
 
 

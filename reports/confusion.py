@@ -4,14 +4,14 @@ Both are in the record of a comparison; a run that was stored without labels has
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from bench.error_overlap import ContingencyTable, cross_tabulate, describe_other_images
 from bench.records import Run
-from bench.speedups import contenders
-from bench.statistics import mcnemar
+from bench.speedups import scored
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
 
@@ -23,34 +23,24 @@ _MOST = 8
 
 @dataclass(frozen=True)
 class Overlap:
-    """How many images each of two contenders gets right, on the same images."""
+    """Which of two contenders, or of two runs by the rows that stand for them, is right."""
 
     a: str
     b: str
-    both_right: int
-    only_a_right: int
-    only_b_right: int
-    both_wrong: int
-
-    @property
-    def p_value(self) -> float:
-        """McNemar's exact test: how likely they are so far apart by chance if equally good."""
-        return mcnemar(self.only_a_right, self.only_b_right)
-
-    @property
-    def images(self) -> int:
-        """All of them."""
-        return self.both_right + self.only_a_right + self.only_b_right + self.both_wrong
+    counts: ContingencyTable
 
 
 def predictions(run: Run) -> dict[str, npt.NDArray[np.int64]]:
-    """Return the predicted classes (images,) by contender, of those that have one per label."""
-    if not run.labels or run.checkpoint.random_weights or not _are_classes(run, run.labels):
+    """Return the predicted classes (images,) by contender, of those that have one per label.
+
+    The first one's stand for the run.
+    """
+    if not run.labels or not _are_classes(run, run.labels):
         return {}
     return {
         m.contender: np.asarray(m.accuracy.top1, np.int64)
-        for m in contenders(run)
-        if m.status == "ok" and m.accuracy and len(m.accuracy.top1) == len(run.labels)
+        for m in scored(run)
+        if m.accuracy and len(m.accuracy.top1) == len(run.labels)
         if _are_classes(run, m.accuracy.top1)
     }
 
@@ -62,21 +52,20 @@ def _are_classes(run: Run, indices: Sequence[int]) -> bool:
 def confusion_of(run: Run, contender: str | None = None) -> npt.NDArray[np.int64] | None:
     """Return (classes, classes) counts, the true class along rows; None without labels.
 
-    Of the run's reference, or the first contender where that was not scored, unless one is named.
+    Of the contender that stands for the run, unless one is named.
     """
     found = predictions(run)
-    named = contender or (run.reference if run.reference in found else next(iter(found), None))
+    named = contender or next(iter(found), None)
     if named not in found or run.labels is None:
         return None
     size = len(run.checkpoint.classes)
-    places = np.asarray(run.labels, np.int64) * size + found[named]
+    places = _labels(run) * size + found[named]
     return np.bincount(places, minlength=size * size).reshape(size, size)
 
 
 def confused_contender(run: Run) -> str | None:
     """Return whose confusions `confusion_of` counts."""
-    found = predictions(run)
-    return run.reference if run.reference in found else next(iter(found), None)
+    return next(iter(predictions(run)), None)
 
 
 def overlaps(labelled: Labelled) -> Iterator[Overlap]:
@@ -90,35 +79,19 @@ def overlaps(labelled: Labelled) -> Iterator[Overlap]:
         for name, top1 in found.items():
             if first is not None and name != first and not np.array_equal(top1, found[first]):
                 before = f"{label} " if len(labelled) > 1 else ""
-                yield _overlap(run, f"{before}{first}", found[first], f"{before}{name}", top1)
+                counts = cross_tabulate(_labels(run), found[first], top1)
+                yield Overlap(f"{before}{first}", f"{before}{name}", counts)
     for i, (label, run) in enumerate(labelled):
         for other_label, other in labelled[i + 1 :]:
             ours, theirs = confused_contender(run), confused_contender(other)
-            if _same_images(run, other) and ours is not None and theirs is not None:
-                pair = predictions(run)[ours], predictions(other)[theirs]
-                yield _overlap(run, label, pair[0], other_label, pair[1])
+            if ours is None or theirs is None or describe_other_images(run, other):
+                continue
+            pair = predictions(run)[ours], predictions(other)[theirs]
+            yield Overlap(label, other_label, cross_tabulate(_labels(run), *pair))
 
 
-def _same_images(a: Run, b: Run) -> bool:
-    """Return whether two runs were scored on the same images, however prepared, in one order."""
-    files = a.data.test_files_sha256, b.data.test_files_sha256
-    same = a.evaluation_sha256 == b.evaluation_sha256 or (files[0] == files[1] is not None)
-    return same and a.labels == b.labels and a.checkpoint.classes == b.checkpoint.classes
-
-
-def _overlap(
-    run: Run, a: str, a_top1: npt.NDArray[np.int64], b: str, b_top1: npt.NDArray[np.int64]
-) -> Overlap:
-    labels = np.asarray(run.labels, np.int64)
-    a_right, b_right = a_top1 == labels, b_top1 == labels
-    return Overlap(
-        a,
-        b,
-        both_right=int((a_right & b_right).sum()),
-        only_a_right=int((a_right & ~b_right).sum()),
-        only_b_right=int((~a_right & b_right).sum()),
-        both_wrong=int((~a_right & ~b_right).sum()),
-    )
+def _labels(run: Run) -> npt.NDArray[np.int64]:
+    return np.asarray(run.labels, np.int64)
 
 
 def build_confusion(column: Column, labelled: Labelled) -> Iterator[Section]:
@@ -171,11 +144,8 @@ def _overlap_section(found: Sequence[Overlap]) -> Section:
         [
             pair.a,
             pair.b,
-            units.count(pair.both_right),
-            units.count(pair.only_a_right),
-            units.count(pair.only_b_right),
-            units.count(pair.both_wrong),
-            units.probability(pair.p_value),
+            *map(units.count, astuple(pair.counts)),
+            units.probability(pair.counts.p_value),
         ]
         for pair in found
     ]

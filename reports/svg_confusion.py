@@ -131,23 +131,26 @@ def _bars(found: Sequence[Overlap]) -> Markup:
     for i, pair in enumerate(found):
         top = 8 + i * 58
         marks.append(text(short(f"A {pair.a}, B {pair.b}", 66), 0, top + 12, "label"))
+        counts = pair.counts
         parts = (
-            (pair.both_right, "both"),
-            (pair.only_a_right, "only-a"),
-            (pair.only_b_right, "only-b"),
-            (pair.both_wrong, "neither"),
+            (counts.both_right, "both"),
+            (counts.only_a_right, "only-a"),
+            (counts.only_b_right, "only-b"),
+            (counts.both_wrong, "neither"),
         )
         x = 0.0
         for count, style in parts:
-            width = _SIDE * count / pair.images
+            width = _SIDE * count / counts.images
             if count:
                 marks.append(
                     element("rect", x=x, y=top + 20, width=width, height=14, class_=f"part {style}")
                 )
             x += width
         said = (
-            f"right: both {units.count(pair.both_right)}, only A {units.count(pair.only_a_right)}, "
-            f"only B {units.count(pair.only_b_right)}, neither {units.count(pair.both_wrong)}"
+            f"right: both {units.count(counts.both_right)}, "
+            f"only A {units.count(counts.only_a_right)}, "
+            f"only B {units.count(counts.only_b_right)}, "
+            f"neither {units.count(counts.both_wrong)}"
         )
         marks.append(text(said, 0, top + 48, "note"))
         told.append(f"A {pair.a}, B {pair.b}, {said}")

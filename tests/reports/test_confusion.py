@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from bench.error_overlap import ContingencyTable, compare_errors, require_same_test_images
+from bench.errors import RunError
 from reports.confusion import confusion_of, overlaps, predictions
 from reports.render import render
 
@@ -74,9 +76,8 @@ def test_a_contender_that_differs_is_held_against_the_reference(labelled_run):
     run = labelled_run(unfolded=(0, 0, 1, 1, 0, 2), folded=(0, 1, 0, 1, 0, 2))
     (pair,) = overlaps((("mine", run),))
     assert (pair.a, pair.b) == ("torch/unfolded/cpu", "torch/folded/cpu")
-    counts = (pair.both_right, pair.only_a_right, pair.only_b_right, pair.both_wrong)
-    assert counts == (3, 1, 1, 1)
-    assert pair.images == 6
+    assert pair.counts == ContingencyTable(3, 1, 1, 1)
+    assert (pair.counts.images, pair.counts.p_value) == (6, 1.0)
 
 
 def test_contenders_with_the_same_classes_make_no_pair(labelled_run):
@@ -88,10 +89,28 @@ def test_two_networks_are_compared_on_the_same_images_only(labelled_run, build):
     a = labelled_run("a", unfolded=(0, 0, 1, 1, 0, 2))
     b = labelled_run("b", unfolded=(0, 1, 1, 1, 1, 2))
     (pair,) = overlaps((("a", a), ("b", b)))
-    counts = (pair.both_right, pair.only_a_right, pair.only_b_right, pair.both_wrong)
-    assert counts == (3, 1, 1, 1)
+    assert pair.counts == ContingencyTable(3, 1, 1, 1)
     other = labelled_run("b", evaluation=build.sha("0"), unfolded=(0, 1, 1, 1, 1, 2))
     assert not list(overlaps((("a", a), ("b", other))))
+
+
+def test_a_report_and_the_command_count_the_same_errors(labelled_run):
+    a = labelled_run("a", unfolded=(0, 0, 1, 1, 0, 1))
+    b = labelled_run("b", unfolded=(0, 1, 1, 1, 1, 1))
+    (pair,) = overlaps((("a", a), ("b", b)))
+    found = compare_errors(a, b, np.array(LABELS))
+    counts = pair.counts
+    assert counts == ContingencyTable(2, 1, 1, 2)
+    assert (found.only_a, found.only_b, found.both) == (1, 1, 2)
+    assert (found.images, found.p_value) == (counts.images, counts.p_value)
+
+
+def test_runs_whose_labels_differ_were_not_scored_on_the_same_images(labelled_run):
+    a = labelled_run("a", unfolded=LABELS)
+    b = labelled_run("b", labels=LABELS[::-1], unfolded=LABELS)
+    assert not list(overlaps((("a", a), ("b", b))))
+    with pytest.raises(RunError):
+        require_same_test_images(a, b)
 
 
 def test_the_page_has_the_matrix_with_its_counts_as_a_table(labelled_run):
