@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Literal
 
 from bench.errors import RunError
-from bench.records import Measurement, Run
+from bench.records import Checkpoint, Measurement, Run
 from bench.speedups import completed, contenders
 
 Figure = Literal["latency", "accuracy"]
@@ -88,8 +88,7 @@ def _text(value: Any) -> str:
 def _of_conditions(a: Run, b: Run) -> Iterator[Contrast]:
     """Yield what differs in network, images and batch sizes."""
     ours, theirs = a.checkpoint, b.checkpoint
-    names = [tuple(dict.fromkeys((c.model, c.network))) for c in (ours, theirs)]
-    yield from _contrast("model", *names, "latency", "accuracy")
+    yield from _contrast("model", _names(ours), _names(theirs), "latency", "accuracy")
     shapes = ours.preprocessing.input_shape, theirs.preprocessing.input_shape
     yield from _contrast("input shape", *shapes, "latency", "accuracy")
     hashes = a.evaluation_sha256[:_SHORT], b.evaluation_sha256[:_SHORT]
@@ -99,6 +98,11 @@ def _of_conditions(a: Run, b: Run) -> Iterator[Contrast]:
     sizes = _batch_sizes(a), _batch_sizes(b)
     if all(sizes):
         yield from _contrast("batch sizes", *sizes, "latency")
+
+
+def _names(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Return the model, and which of its networks it is where it has several."""
+    return tuple(dict.fromkeys((checkpoint.model, checkpoint.network)))
 
 
 def _batch_sizes(run: Run) -> tuple[int, ...]:
