@@ -7,10 +7,9 @@ from operator import itemgetter
 from bench.records import Run
 from bench.speedups import contenders
 from reports import units
+from reports.labels import Labelled, label_in
 from reports.scenarios import scenarios_of
 from reports.tables import AccuracyRow, LatencyRow, accuracy_rows, host_rows, scored_rows
-
-Labelled = Sequence[tuple[str, Run]]
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def _unreferenced(labelled: Labelled) -> Iterator[str]:
             if row.median_s is not None and row.speedup_reference is None
         ]
         if alone:
-            of = f" for {label}" if len(labelled) > 1 else ""
+            of = label_in(labelled, label, before=" for ")
             medians = _listed([f"{_median(row)} for {row.contender}" for row in alone])
             yield (
                 f"Without unfolded torch on the same device there is no speed-up{of}; median "
@@ -172,7 +171,7 @@ def _driven(labelled: Labelled) -> Iterator[str]:
     for label, run in labelled:
         scenarios = scenarios_of(run)
         if scenarios:
-            of = f"{label}: " if len(labelled) > 1 else ""
+            of = label_in(labelled, label, after=": ")
             yield (
                 f"{of}LoadGen's scenarios ({', '.join(scenarios)}) were measured in place of "
                 "rounds: what each contender reached is below, and there is no speed-up."

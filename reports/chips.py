@@ -7,16 +7,27 @@ from bench.records import Clocks, Run
 from reports import units
 
 
+def describe_fact(facts: Mapping[str, Any], key: str, before: str = "", after: str = "") -> str:
+    """Return the value of `key` between two texts; blank where it is missing or empty."""
+    value = facts.get(key)
+    return "" if value in (None, "") else f"{before}{units.plain(value)}{after}"
+
+
+def join_facts(parts: Sequence[str]) -> str:
+    """Return those of `parts` that are not blank, with commas between."""
+    return ", ".join(part for part in parts if part)
+
+
 def describe_clocks(run: Run) -> str:
     """Return governor, boost and clock of the CPUs; blank where the system tells nothing."""
     environment = run.environment
     limits = _range(environment.get("cpu_mhz_min"), environment.get("cpu_mhz_max"))
     seen = _seen(run, lambda clocks: clocks.cpu_mhz)
     slowed = [clocks for clocks in _clocks(run) if clocks.cpu_throttled]
-    return _joined(
+    return join_facts(
         [
-            _fact(environment, "governor", "governor "),
-            _fact(environment, "boost", "boost "),
+            describe_fact(environment, "governor", "governor "),
+            describe_fact(environment, "boost", "boost "),
             f"allowed {limits} MHz" if limits else "",
             f"{_range(*seen)} MHz around the blocks" if seen else "",
             f"slowed down for heat in {len(slowed)} blocks" if slowed else "",
@@ -29,15 +40,15 @@ def describe_gpu(run: Run) -> str:
     environment = run.environment
     gpus = environment.get("gpus") or []
     about: Mapping[str, Any] = next((g for g in gpus if g.get("name") == environment["gpu"]), {})
-    return _joined(
+    return join_facts(
         [
-            _fact(environment, "gpu"),
+            describe_fact(environment, "gpu"),
             units.size(about.get("memory_bytes")),
-            _fact(environment, "driver", "driver "),
-            _fact(environment, "cuda_driver", "for CUDA up to "),
-            _fact(about, "mhz_max", "at most ", " MHz"),
-            _fact(about, "power_limit_watts", "power limit ", " W"),
-            *(_fact(about, mode, f"{name} ") for mode, name in _MODES.items()),
+            describe_fact(environment, "driver", "driver "),
+            describe_fact(environment, "cuda_driver", "for CUDA up to "),
+            describe_fact(about, "mhz_max", "at most ", " MHz"),
+            describe_fact(about, "power_limit_watts", "power limit ", " W"),
+            *(describe_fact(about, mode, f"{name} ") for mode, name in _MODES.items()),
             *_libraries(run),
             *_gpu_seen(run),
         ]
@@ -90,12 +101,3 @@ def _range(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return ""
     return f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f}–{high:,.0f}"
-
-
-def _fact(facts: Mapping[str, Any], key: str, before: str = "", after: str = "") -> str:
-    value = facts.get(key)
-    return "" if value in (None, "") else f"{before}{units.plain(value)}{after}"
-
-
-def _joined(parts: Sequence[str]) -> str:
-    return ", ".join(part for part in parts if part)

@@ -14,8 +14,7 @@ from bench.records import Run
 from bench.speedups import scored
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
-
-Labelled = Sequence[tuple[str, Run]]
+from reports.labels import Labelled, label_in, labelled_rows
 
 _MOST = 8
 """Confusions that are listed of each run."""
@@ -78,7 +77,7 @@ def overlaps(labelled: Labelled) -> Iterator[Overlap]:
         first = confused_contender(run)
         for name, top1 in found.items():
             if first is not None and name != first and not np.array_equal(top1, found[first]):
-                before = f"{label} " if len(labelled) > 1 else ""
+                before = label_in(labelled, label, after=" ")
                 counts = cross_tabulate(_labels(run), found[first], top1)
                 yield Overlap(f"{before}{first}", f"{before}{name}", counts)
     for i, (label, run) in enumerate(labelled):
@@ -96,11 +95,7 @@ def _labels(run: Run) -> npt.NDArray[np.int64]:
 
 def build_confusion(column: Column, labelled: Labelled) -> Iterator[Section]:
     """Yield the sections; `column` heads the names of the runs where there are several."""
-    rows = [
-        [label if len(labelled) > 1 else "", *cells]
-        for label, run in labelled
-        for cells in _worst(run)
-    ]
+    rows = labelled_rows(labelled, lambda _, run: _worst(run))
     columns = (column, left("shown"), left("taken for"), right("images"), right("of that class"))
     whose = dict.fromkeys(filter(None, (confused_contender(run) for _, run in labelled)))
     table = tabulated(columns, rows)

@@ -1,12 +1,16 @@
 """What is drawn in a report, before it is put in a page."""
 
 import base64
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from reports import units
 from reports.document import Table
+from reports.labels import Labelled, label_in
 from reports.svg_marks import Series
+from reports.tables import LatencyRow
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,22 @@ class Figure:
     raw: tuple[tuple[str, str], ...] = ()
     """Identity and name of the embedded data that it was drawn from; none where the table is all
     of it."""
+
+
+def panel_heading(labelled: Labelled, label: str, batch_size: int | None, where: str = "") -> str:
+    """Return what a panel is about, such as ``Batch 64`` or ``mish_cnn, batch 64``."""
+    batch = label_in(labelled, label, after=", batch") or "Batch"
+    return f"{batch} {units.count(batch_size)}{where}"
+
+
+def latency_panels(
+    labelled: Labelled, label: str, rows: Sequence[LatencyRow]
+) -> Iterator[tuple[str, list[LatencyRow]]]:
+    """Yield the heading and the rows of each batch size and boundary of one run."""
+    for size, boundary in dict.fromkeys((row.batch_size, row.boundary) for row in rows):
+        here = [row for row in rows if (row.batch_size, row.boundary) == (size, boundary)]
+        where = ", device-resident" if boundary == "device" else ""
+        yield panel_heading(labelled, label, size, where), here
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What each run of a report is called: by its network, its own name, or name and protocol."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from bench.records import Run
 from reports.document import Column, left
@@ -19,6 +19,20 @@ def label_runs(runs: Sequence[Run]) -> tuple[Column, Labelled]:
     header = "model" if len(set(models)) == len(models) else "run"
     names = models if header == "model" else _names(runs)
     return left(header), tuple(zip(_unique(names), runs, strict=True))
+
+
+def label_in(labelled: Labelled, label: str, before: str = "", after: str = "") -> str:
+    """Return `label` between two texts where there are several runs, else an empty string."""
+    return f"{before}{label}{after}" if len(labelled) > 1 else ""
+
+
+def labelled_rows(
+    labelled: Labelled, cells: Callable[[str, Run], Iterable[Sequence[str]]]
+) -> list[list[str]]:
+    """Return the cells of every run behind a first one that names the run if there are several."""
+    return [
+        [label_in(labelled, label), *row] for label, run in labelled for row in cells(label, run)
+    ]
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

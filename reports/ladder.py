@@ -1,6 +1,6 @@
 """What each step from unfolded torch to the shipped file gave: accuracy, agreement, time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -9,16 +9,9 @@ from bench.speedups import measure_step
 from bench.statistics import Ratio, Verdict, judge
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
+from reports.labels import Labelled, labelled_rows
+from reports.latency_sections import VERDICTS
 from reports.tables import AccuracyRow, LatencyRow, accuracy_rows, host_rows
-
-Labelled = Sequence[tuple[str, Run]]
-
-_SIGNS: dict[Verdict | None, str] = {
-    None: "",
-    "faster": "faster",
-    "slower": "slower",
-    "no difference resolved": "not resolved",
-}
 
 
 @dataclass(frozen=True)
@@ -84,10 +77,7 @@ def _device(m: Measurement) -> str:
 
 def build_ladder(column: Column, labelled: Labelled) -> Section:
     """Return the section; it is empty for runs without a ladder."""
-    many = len(labelled) > 1
-    rows = [
-        [label if many else "", *_cells(row)] for label, run in labelled for row in ladder_rows(run)
-    ]
+    rows = labelled_rows(labelled, lambda _, run: map(_cells, ladder_rows(run)))
     columns = (
         column,
         right("batch"),
@@ -128,6 +118,6 @@ def _cells(row: LadderRow) -> list[str]:
         else row.latency.status,
         ratio,
         span,
-        _SIGNS[row.verdict],
+        VERDICTS[row.verdict],
         units.estimate(start.point, start.low, start.high)[0] if start else "",
     ]

@@ -1,17 +1,16 @@
 """The sections about time: latency and speed-ups, their repetitions, the self-checks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from bench.records import Boundary, Run
 from bench.statistics import DIRTY_RUN_DELAY, RESOLUTION, Verdict
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
+from reports.labels import Labelled, label_in, labelled_rows
 from reports.notes import Notes
 from reports.scenarios import scenarios_of
 from reports.self_checks import SelfCheckRow, self_check_rows
 from reports.tables import LatencyRow, latency_rows
-
-Labelled = Sequence[tuple[str, Run]]
 
 VERDICTS: dict[Verdict | None, str] = {
     None: "",
@@ -28,11 +27,6 @@ def build_latency(column: Column, labelled: Labelled, notes: Notes) -> Iterator[
     yield _latency(column, labelled, notes, "device")
     yield _repeats(column, labelled)
     yield _self_checks(column, labelled, notes)
-
-
-def _rows(labelled: Labelled, cells: Callable[[str, Run], list[list[str]]]) -> list[list[str]]:
-    many = len(labelled) > 1
-    return [[label if many else "", *row] for label, run in labelled for row in cells(label, run)]
 
 
 def _latency(column: Column, labelled: Labelled, notes: Notes, boundary: Boundary) -> Section:
@@ -56,7 +50,7 @@ def _latency(column: Column, labelled: Labelled, notes: Notes, boundary: Boundar
         left("verdict"),
         left("notes"),
     )
-    table = tabulated(columns, _rows(labelled, cells))
+    table = tabulated(columns, labelled_rows(labelled, cells))
     if boundary == "device":
         return Section(
             "Latency on the device, without transfers",
@@ -141,7 +135,7 @@ def _repeats(column: Column, labelled: Labelled) -> Section:
         right("min–max"),
         left("each"),
     )
-    table = tabulated(columns, _rows(labelled, cells))
+    table = tabulated(columns, labelled_rows(labelled, cells))
     return Section(
         "Speed-up of each repetition",
         table=table,
@@ -169,7 +163,7 @@ def _self_checks(column: Column, labelled: Labelled, notes: Notes) -> Section:
         left("verdict"),
         left("notes"),
     )
-    table = tabulated(columns, _rows(labelled, cells))
+    table = tabulated(columns, labelled_rows(labelled, cells))
     return Section(
         "Self-checks",
         table=table,
@@ -188,7 +182,7 @@ def _failures(labelled: Labelled) -> tuple[tuple[str, str], ...]:
     """Return each check that did not run with its reason."""
     return tuple(
         (
-            f"{label}: {row.contender}" if len(labelled) > 1 else row.contender,
+            f"{label_in(labelled, label, after=': ')}{row.contender}",
             row.reason or "no reason was recorded",
         )
         for label, run in labelled

@@ -8,9 +8,8 @@ from bench.records import Boundary, Run
 from bench.records_machine import CopyRate, MatmulRate
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
+from reports.labels import Labelled, label_in
 from reports.tables import latency_rows
-
-Labelled = Sequence[tuple[str, Run]]
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def _disturbed(rate: MatmulRate | CopyRate) -> str:
 
 def _caption(labelled: Labelled) -> str:
     counted = [
-        f"{f'{label}: ' if len(labelled) > 1 else ''}"
+        f"{label_in(labelled, label, after=': ')}"
         f"{units.mega(run.arithmetic.flops_per_image)} MFLOP an image"
         for label, run in labelled
         if run.arithmetic

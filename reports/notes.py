@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from bench.advice import RULES, Advice, Topic, advise
-from bench.records import Boundary, Run
+from bench.records import Boundary
 from reports.homework import deviations, reason_for_blank
+from reports.labels import Labelled
 from reports.units import by_name
 
 
@@ -66,7 +67,7 @@ class Notes:
         return ", ".join(_ranges(sorted(found)))
 
 
-def take_notes(runs: Sequence[tuple[str, Run]]) -> Notes:
+def take_notes(runs: Labelled) -> Notes:
     """Return the notes on labelled runs: deviations from the homework first, warnings after."""
     notes = Notes()
     for label, run in runs:

@@ -23,7 +23,7 @@ from reports import units
 from reports.document import Document, Section
 from reports.escaping import visible
 from reports.figures import Figure, Photograph
-from reports.labels import label_runs
+from reports.labels import Labelled, label_runs
 from reports.notes import take_notes
 from reports.raw_samples import STATISTICS, RawData, raw_blocks, samples_id
 from reports.results_table import Results, build_results
@@ -36,8 +36,6 @@ from reports.svg_losses import loss_figure
 from reports.svg_marks import assign
 from reports.svg_speedups import speedup_figure
 from reports.svg_tradeoff import tradeoff_figure
-
-Labelled = Sequence[tuple[str, Run]]
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,23 @@
 """The sections that only a page shows: training history, runtimes, parity cases, layers, hashes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from bench.records import Run
 from bench.statistics import RESOLUTION, median
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
+from reports.labels import Labelled, label_in
 from reports.provenance import STOPPED
 from reports.quantization import build_choices
 from reports.tables import HistoryRow, history_rows, latency_rows
 
-Labelled = Sequence[tuple[str, Run]]
-
 
 def build_particulars(column: Column, labelled: Labelled) -> Iterator[Section]:
     """Yield the sections; `column` heads the names of the runs where there are several."""
-    many = len(labelled) > 1
     for label, run in labelled:
-        yield _history(f"Training of {label}" if many else "Training", run)
+        yield _history(f"Training{label_in(labelled, label, before=' of ')}", run)
     for title, columns, cells, caption in _KINDS:
-        rows = [
-            [label if len(labelled) > 1 else "", *row]
-            for label, run in labelled
-            for row in cells(run)
-        ]
+        rows = [[label_in(labelled, label), *row] for label, run in labelled for row in cells(run)]
         table = tabulated((column, *columns), rows)
         yield Section(title, table=table, caption=caption if table else "", detail=True)
     yield from build_choices(column, labelled)

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from bench.records import Run
 from bench.records_profile import ContenderProfile, OperatorTime, Profile
 from reports import units
 from reports.document import Document, Section, left, right, tabulated
+from reports.labels import Labelled, label_in
 
 _CONTENDERS_A_TABLE = 3
 _TOP = 10
@@ -38,14 +38,12 @@ def build_profile(profile: Profile, top: int, nodes: bool) -> Document:
     )
 
 
-def operator_sections(
-    labelled: Sequence[tuple[str, Run]], profiles: Sequence[Profile]
-) -> Iterator[Section]:
+def operator_sections(labelled: Labelled, profiles: Sequence[Profile]) -> Iterator[Section]:
     """Yield, for a report, the top operators of each run that a profile names."""
     for label, run in labelled:
         for profile in profiles:
             if profile.name == run.name:
-                whose = f" of {label}" if len(labelled) > 1 else ""
+                whose = label_in(labelled, label, before=" of ")
                 for section in build_profile(profile, _TOP, nodes=False).sections:
                     title = section.title[0].lower() + section.title[1:]
                     yield replace(section, title=f"Operators{whose}, {title}", detail=True)

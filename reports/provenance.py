@@ -1,7 +1,7 @@
 """Where the figures come from: machine, software, images, method, and how to have them again."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bench.errors import cut
@@ -9,12 +9,11 @@ from bench.records import Run, StopReason
 from bench.speedups import completed
 from bench.statistics import DIRTY_RUN_DELAY
 from reports import units
-from reports.chips import describe_clocks, describe_gpu
+from reports.chips import describe_clocks, describe_fact, describe_gpu, join_facts
 from reports.document import Section, left, tabulated
+from reports.labels import Labelled, label_in
 from reports.scenarios import describe_method, scenarios_of
 from reports.transfer import describe_transfer
-
-Labelled = Sequence[tuple[str, Run]]
 
 _SHORT = 12
 """Digits of a hash where people only tell hashes apart."""
@@ -38,7 +37,7 @@ def build_provenance(labelled: Labelled) -> Iterator[Section]:
     """Yield the digest of the environment, the whole of it, and the commands."""
     yield Section("How this was measured", pairs=_digest(labelled), key="provenance")
     for label, run in labelled:
-        title = f"Environment of {label}" if len(labelled) > 1 else "Environment"
+        title = f"Environment{label_in(labelled, label, before=' of ')}"
         facts = ((str(key), units.plain(value)) for key, value in sorted(run.environment.items()))
         rows = [[key, cut(fact, _WIDEST)] for key, fact in facts]
         table = tabulated((left("what"), left("value")), rows)
@@ -76,23 +75,14 @@ def _lines(run: Run) -> dict[str, str]:
     }
 
 
-def _joined(parts: Sequence[str]) -> str:
-    return ", ".join(part for part in parts if part)
-
-
-def _labelled(environment: Mapping[str, Any], key: str, before: str = "", after: str = "") -> str:
-    value = environment.get(key)
-    return "" if value in (None, "") else f"{before}{units.plain(value)}{after}"
-
-
 def _machine(environment: Mapping[str, Any]) -> str:
-    return _joined(
+    return join_facts(
         [
-            _labelled(environment, "cpu"),
-            _labelled(environment, "cores_usable", after=" usable cores"),
+            describe_fact(environment, "cpu"),
+            describe_fact(environment, "cores_usable", after=" usable cores"),
             units.size(environment.get("memory_bytes")),
-            _labelled(environment, "machine"),
-            _labelled(environment, "os"),
+            describe_fact(environment, "machine"),
+            describe_fact(environment, "os"),
             "virtual machine" if environment.get("virtual_machine") else "",
         ]
     )
@@ -100,22 +90,27 @@ def _machine(environment: Mapping[str, Any]) -> str:
 
 def _software(environment: Mapping[str, Any]) -> str:
     names = ("python", "torch", "onnxruntime", "onnx", "numpy")
-    versions = [_labelled(environment, name, before=f"{name} ") for name in names]
-    foldbench = _joined(
-        [_labelled(environment, "foldbench"), _labelled(environment, "git_revision", "revision ")]
+    versions = [describe_fact(environment, name, before=f"{name} ") for name in names]
+    foldbench = join_facts(
+        [
+            describe_fact(environment, "foldbench"),
+            describe_fact(environment, "git_revision", "revision "),
+        ]
     )
-    return _joined([*versions, f"foldbench {foldbench}" if foldbench else ""])
+    return join_facts([*versions, f"foldbench {foldbench}" if foldbench else ""])
 
 
 def _settings(run: Run) -> str:
     ran = completed(run)
     threads = sorted({m.threads for m in ran if m.threads is not None and m.actual_device == "cpu"})
-    shown = " or ".join(map(str, threads)) or _labelled(run.environment, "threads")
-    return _joined(
+    shown = " or ".join(map(str, threads)) or describe_fact(run.environment, "threads")
+    return join_facts(
         [
             " or ".join(sorted({m.precision for m in ran})),
             f"{shown} threads on the CPU" if shown else "",
-            _labelled(run.environment, "load_1min", before="load average ", after=" at the start"),
+            describe_fact(
+                run.environment, "load_1min", before="load average ", after=" at the start"
+            ),
             _foreign_load(run),
         ]
     )

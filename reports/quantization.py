@@ -1,29 +1,25 @@
 """The sections about files in lower precision: what they cost, and which nodes have it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from bench.difference import paired_interval
 from bench.records import Artifact, Run
 from bench.records_quantization import Closeness, QuantizationReport
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
+from reports.labels import Labelled, label_in, labelled_rows
 from reports.notes import Notes
 
-Labelled = Sequence[tuple[str, Run]]
 Made = tuple[Artifact, QuantizationReport]
 
 
 def build_quantization(column: Column, labelled: Labelled, notes: Notes) -> Section:
     """Return what each file in lower precision costs on training images."""
-    rows = [
-        [
-            label if len(labelled) > 1 else "",
-            *_cells(artifact, report),
-            notes.of(label, "export", artifact.variant),
-        ]
-        for label, run in labelled
-        for artifact, report in _made(run)
-    ]
+
+    def cells(label: str, run: Run) -> Iterator[list[str]]:
+        for artifact, report in _made(run):
+            yield [*_cells(artifact, report), notes.of(label, "export", artifact.variant)]
+
     columns = (
         column,
         left("variant"),
@@ -42,7 +38,7 @@ def build_quantization(column: Column, labelled: Labelled, notes: Notes) -> Sect
     )
     return Section(
         "Lower precision",
-        table=tabulated(columns, rows),
+        table=tabulated(columns, labelled_rows(labelled, cells)),
         caption="On training images that no range follows from, not on the test split. Nodes: "
         "convolutions and matrix products in lower precision, of all. Tables: chains of "
         "element-wise operators between two int8 tensors that are looked up instead. Differences "
@@ -54,7 +50,7 @@ def build_choices(column: Column, labelled: Labelled) -> Iterator[Section]:
     """Yield how ranges were found and why each node has which precision."""
     for title, columns, cells, caption in (_TRIALS, _NODES):
         rows = [
-            [label if len(labelled) > 1 else "", artifact.variant, *row]
+            [label_in(labelled, label), artifact.variant, *row]
             for label, run in labelled
             for artifact, report in _made(run)
             for row in cells(report)

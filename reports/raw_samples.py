@@ -1,7 +1,6 @@
 """The data behind the pictures, to be embedded in a page as JSON."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +9,8 @@ from markupsafe import Markup
 from bench.records import Block, Run
 from bench.statistics import is_clean
 from reports.confusion import confusion_of, predictions
+from reports.labels import Labelled
 from reports.machine import summary
-
-Labelled = Sequence[tuple[str, Run]]
 
 
 @dataclass(frozen=True)

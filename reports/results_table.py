@@ -4,7 +4,7 @@ It joins what `reports.sections` and `reports.latency_sections` show in three ta
 come from the same rows and are rounded by the same functions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -12,14 +12,13 @@ from markupsafe import Markup
 from bench.records import Run
 from reports import units
 from reports.document import Column, left, right
+from reports.labels import Labelled
 from reports.latency_sections import VERDICTS
 from reports.machines import machine_of, machines_of
 from reports.notes import Notes
 from reports.svg_axes import Scale
 from reports.svg_speedups import glyph, ruler
 from reports.tables import AccuracyRow, LatencyRow, accuracy_rows, latency_rows
-
-Labelled = Sequence[tuple[str, Run]]
 
 
 @dataclass(frozen=True)

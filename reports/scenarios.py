@@ -1,6 +1,6 @@
 """The section about MLPerf Inference scenarios: what LoadGen measured, and by which settings."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bench.advice_scenarios import name_test
@@ -10,9 +10,8 @@ from bench.scenarios import OFFICIAL_DURATION_S
 from bench.speedups import contenders
 from reports import units
 from reports.document import Column, Section, left, right, tabulated
+from reports.labels import Labelled, label_in
 from reports.notes import Notes
-
-Labelled = Sequence[tuple[str, Run]]
 
 
 def scenarios_of(run: Run) -> tuple[str, ...]:
@@ -61,7 +60,7 @@ def build_scenarios(column: Column, labelled: Labelled, notes: Notes) -> Iterato
         [*cells, notes.of(label, "scenario", subject)]
         for label, run in driven
         for m in contenders(run)
-        for subject, cells in _rows(_first(label, labelled), m)
+        for subject, cells in _rows(label_in(labelled, label), m)
     ]
     yield Section(
         "MLPerf Inference scenarios (LoadGen)",
@@ -71,10 +70,6 @@ def build_scenarios(column: Column, labelled: Labelled, notes: Notes) -> Iterato
     )
     yield _list_invalid(column, labelled)
     yield _list_particulars(column, labelled)
-
-
-def _first(label: str, labelled: Labelled) -> str:
-    return label if len(labelled) > 1 else ""
 
 
 _CAPTION = (
@@ -162,7 +157,7 @@ def _list_invalid(column: Column, labelled: Labelled) -> Section:
     columns = (column, left("contender"), left("scenario"), left("reasons"))
     rows = [
         [
-            _first(label, labelled),
+            label_in(labelled, label),
             m.contender,
             result.scenario,
             "; ".join(reason.rstrip(".") for reason in result.reasons),
@@ -192,7 +187,7 @@ def _list_particulars(column: Column, labelled: Labelled) -> Section:
         left("sha256 of LoadGen's log"),
     )
     rows = [
-        [_first(label, labelled), m.contender, result.scenario, *_particular_cells(result)]
+        [label_in(labelled, label), m.contender, result.scenario, *_particular_cells(result)]
         for label, m, result in _tests(labelled)
     ]
     return Section(

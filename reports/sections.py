@@ -1,6 +1,6 @@
 """The sections of a report that every form shows: what was measured, in tables of text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from bench.records import Run
 from bench.records_profile import Profile
@@ -11,7 +11,7 @@ from reports.answer import build_answer
 from reports.confusion import build_confusion
 from reports.document import Column, Document, Section, left, right, tabulated
 from reports.homework import Reference, reference_for
-from reports.labels import Labelled, label_runs
+from reports.labels import Labelled, label_runs, labelled_rows
 from reports.ladder import build_ladder
 from reports.latency_sections import build_latency
 from reports.matmul_share import build_shares
@@ -76,12 +76,6 @@ def _title(labelled: Labelled) -> str:
     return f"{label} ({parameters} parameters) on {run.checkpoint.data.title}"
 
 
-def _rows(labelled: Labelled, cells: Callable[[str, Run], list[list[str]]]) -> list[list[str]]:
-    """Return the cells of all runs, behind a first column that names the run if there are more."""
-    many = len(labelled) > 1
-    return [[label if many else "", *row] for label, run in labelled for row in cells(label, run)]
-
-
 def _accuracy(column: Column, labelled: Labelled, notes: Notes) -> Section:
     def cells(label: str, run: Run) -> list[list[str]]:
         return [
@@ -104,7 +98,7 @@ def _accuracy(column: Column, labelled: Labelled, notes: Notes) -> Section:
     )
     return Section(
         "Accuracy",
-        table=tabulated(columns, _rows(labelled, cells)),
+        table=tabulated(columns, labelled_rows(labelled, cells)),
         caption=_accuracy_caption(labelled),
         key="accuracy",
     )
@@ -181,7 +175,7 @@ def _agreement(column: Column, labelled: Labelled, notes: Notes) -> Section:
     references_named = ", ".join(sorted({run.reference for _, run in labelled}))
     return Section(
         f"Agreement with {references_named}",
-        table=tabulated(columns, _rows(labelled, cells)),
+        table=tabulated(columns, labelled_rows(labelled, cells)),
         caption="Same class: test images that get the same class. Relative: the largest difference "
         "of two logits, divided by the largest logit of the reference.",
         key="agreement",
@@ -209,7 +203,7 @@ def _folding(column: Column, labelled: Labelled, notes: Notes) -> Section:
     )
     return Section(
         "BatchNorm folding",
-        table=tabulated(columns, _rows(labelled, cells)),
+        table=tabulated(columns, labelled_rows(labelled, cells)),
         caption="BatchNorm: calls in the module before → after; in .onnx: nodes left in the file. "
         "Same class and differences: folded against unfolded module, float32 torch, test images.",
     )
@@ -252,7 +246,7 @@ def _export(column: Column, labelled: Labelled) -> Section:
     )
     return Section(
         "Export to ONNX",
-        table=tabulated(columns, _rows(labelled, cells)),
+        table=tabulated(columns, labelled_rows(labelled, cells)),
         caption=f"Written by {_exporters(labelled)}. Parity: the file against float64 torch "
         "on test images, random and extreme inputs; the error is relative to the largest logit.",
     )
@@ -279,7 +273,7 @@ def _not_run(column: Column, labelled: Labelled) -> Section:
         ]
 
     columns = (column, left("contender"), left("asked for"), left("status"), left("reason"))
-    return Section("Did not run", table=tabulated(columns, _rows(labelled, cells)))
+    return Section("Did not run", table=tabulated(columns, labelled_rows(labelled, cells)))
 
 
 def _of(part: int | None, whole: int | None) -> str:

@@ -6,15 +6,13 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from bench.records import Run
 from reports import units
 from reports.confusion import Overlap, confused_contender, confusion_of, overlaps
 from reports.document import Table, left, right
 from reports.figures import Figure
+from reports.labels import Labelled
 from reports.raw_samples import classes_id
 from reports.svg_elements import drawing, element, number, short, text
-
-Labelled = Sequence[tuple[str, Run]]
 
 _SIDE = 440
 _NUMBERED = 20

@@ -4,14 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from bench.records import Run
 from reports import units
-from reports.figures import Figure
+from reports.figures import Figure, panel_heading
+from reports.labels import Labelled
 from reports.ladder import LadderRow, ladder_rows
 from reports.svg_elements import drawing, element, group, line, short, text
 from reports.svg_marks import Series
-
-Labelled = Sequence[tuple[str, Run]]
 
 _WIDTH = 440
 _ROW = 42
@@ -27,8 +25,7 @@ def ladder_figure(
         many = len({row.device for row in rows}) > 1
         for size, device in dict.fromkeys((row.batch_size, row.device) for row in rows):
             here = [row for row in rows if (row.batch_size, row.device) == (size, device)]
-            heading = f"{label}, batch" if len(labelled) > 1 else "Batch"
-            heading = f"{heading} {units.count(size)}{f' on {device}' if many else ''}"
+            heading = panel_heading(labelled, label, size, f" on {device}" if many else "")
             panels.append(_panel(f"ladder-{len(panels)}", heading, here, series))
     if not panels:
         return None

@@ -10,13 +10,12 @@ from bench.records import Run, Timing
 from bench.speedups import clean_blocks, contenders
 from reports import units
 from reports.document import left, right, tabulated
-from reports.figures import Figure
+from reports.figures import Figure, latency_panels
+from reports.labels import Labelled, label_in
 from reports.svg_axes import Scale, horizontal_axis
 from reports.svg_elements import drawing, element, group, line, number, short, text
 from reports.svg_marks import Series
 from reports.tables import LatencyRow, latency_rows
-
-Labelled = Sequence[tuple[str, Run]]
 
 _WIDTH = 440
 _STRIP = 54
@@ -48,15 +47,10 @@ def latency_figure(
     cells: list[list[str]] = []
     for label, run in labelled:
         rows = [row for row in latency_rows(run) if row.batch_size is not None]
-        for size, boundary in dict.fromkeys((row.batch_size, row.boundary) for row in rows):
-            here = [r for r in rows if (r.batch_size, r.boundary) == (size, boundary)]
+        for heading, here in latency_panels(labelled, label, rows):
             strips = [_strip(run, row) for row in here]
-            heading = f"{label}, batch" if len(labelled) > 1 else "Batch"
-            heading = f"{heading} {units.count(size)}"
-            heading += ", device-resident" if boundary == "device" else ""
             panels.append(_panel(f"latency-{len(panels)}", heading, strips, series))
-        named = label if len(labelled) > 1 else ""
-        cells += [[named, *_cells(run, row)] for row in rows]
+        cells += [[label_in(labelled, label), *_cells(run, row)] for row in rows]
     if not panels:
         return None
     columns = (

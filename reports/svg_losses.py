@@ -1,18 +1,16 @@
 """The training loss of each epoch, drawn over the homework's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from markupsafe import Markup
 
-from bench.records import Run
 from reports import units
 from reports.document import left, right, tabulated
 from reports.figures import Figure
 from reports.homework import reference_for
+from reports.labels import Labelled
 from reports.svg_axes import Scale, horizontal_axis, vertical_axis
 from reports.svg_elements import drawing, element, group, number, short, text
-
-Labelled = Sequence[tuple[str, Run]]
 
 _WIDTH, _HEIGHT = 440, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 428, 44, 258

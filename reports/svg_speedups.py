@@ -4,17 +4,15 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from bench.records import Run
 from bench.statistics import RESOLUTION
 from reports import units
 from reports.document import left, right, tabulated
-from reports.figures import Figure
+from reports.figures import Figure, latency_panels
+from reports.labels import Labelled, label_in
 from reports.svg_axes import Scale, horizontal_axis, padded_ratio
 from reports.svg_elements import drawing, element, group, line, short, text
 from reports.svg_marks import Series
 from reports.tables import LatencyRow, latency_rows
-
-Labelled = Sequence[tuple[str, Run]]
 
 _WIDTH = 440
 _ROW = 34
@@ -65,13 +63,9 @@ def speedup_figure(
     scale = ruler([row for _, run in labelled for row in latency_rows(run)], 2, _WIDTH - 4)
     for label, run in labelled:
         rows = [row for row in latency_rows(run) if row.speedup_low is not None]
-        for size, boundary in dict.fromkeys((row.batch_size, row.boundary) for row in rows):
-            here = [r for r in rows if (r.batch_size, r.boundary) == (size, boundary)]
-            heading = f"{label}, batch" if len(labelled) > 1 else "Batch"
-            heading = f"{heading} {units.count(size)}"
-            heading += ", device-resident" if boundary == "device" else ""
+        for heading, here in latency_panels(labelled, label, rows):
             panels.append(_panel(f"speedups-{len(panels)}", heading, here, scale, series))
-        cells += [[label if len(labelled) > 1 else "", *_cells(row)] for row in rows]
+        cells += [[label_in(labelled, label), *_cells(row)] for row in rows]
         names += [row.contender for row in rows]
     if not panels:
         return None

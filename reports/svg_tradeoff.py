@@ -5,17 +5,15 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from bench.records import Run
 from reports import units
 from reports.document import left, right, tabulated
 from reports.figures import Figure
+from reports.labels import Labelled
 from reports.machines import machine_of, machines_of
 from reports.svg_axes import Scale, horizontal_axis, padded, padded_ratio, vertical_axis
 from reports.svg_elements import drawing, element, group, line, number, short, text
 from reports.svg_marks import Series
 from reports.tables import accuracy_rows, host_rows
-
-Labelled = Sequence[tuple[str, Run]]
 
 _WIDTH, _HEIGHT = 440, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 428, 44, 296
