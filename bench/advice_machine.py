@@ -2,7 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 
-from bench.advice_rule import Advice, Number, Rule, about, setting, timed, timed_clean
+from bench.advice_rule import (
+    FOREIGN_LIMIT_CORES,
+    Advice,
+    Number,
+    Rule,
+    about,
+    setting,
+    timed,
+    timed_clean,
+)
 from bench.records import Block, Measurement, Run, Timing
 from bench.speedups import (
     Speedup,
@@ -12,6 +21,7 @@ from bench.speedups import (
     find_reference,
     measure_speedup,
     round_ratios,
+    self_checks,
     timing_at,
 )
 from bench.statistics import DIRTY_RUN_DELAY, RESOLUTION, largest_gap, median
@@ -20,15 +30,10 @@ DIRTY_LIMIT = 0.2
 """Share of a contender's rounds in which its threads waited for a CPU at every attempt."""
 GAP_LIMIT = 0.05
 """Distance of two groups of rounds, relative to the lower one."""
-FOREIGN_LIMIT_CORES = 0.2
 STEAL_LIMIT = 0.01
 """Median share of a block that a hypervisor gave to other machines, summed over CPUs."""
 
 _REPEATS_WANTED = 3
-
-
-def _checks(run: Run, role: str) -> list[Measurement]:
-    return [m for m in run.measurements if m.role == role and m.status == "ok"]
 
 
 def _blocks(run: Run) -> list[Block]:
@@ -71,7 +76,7 @@ def _watched(run: Run) -> Iterator[tuple[Measurement, Timing, str, list[float]]]
     """Yield what has one value per clean round and should be the same in all of them."""
     for m, timing in timed_clean(run):
         yield m, timing, "times", block_medians(timing)
-    for m in _checks(run, "one_thread"):
+    for m in self_checks(run, "one_thread"):
         reference = find_reference(run, m)
         for timing in m.timings if reference else ():
             theirs = None
@@ -82,7 +87,7 @@ def _watched(run: Run) -> Iterator[tuple[Measurement, Timing, str, list[float]]]
 
 
 def _find_reference_differs(run: Run, kind: str) -> Iterator[Advice]:
-    for m in _checks(run, "again"):
+    for m in self_checks(run, "again"):
         for timing in m.timings:
             found = measure_speedup(run, m, timing.batch_size, timing.boundary)
             off = _distance(found) if found else 0.0
@@ -126,7 +131,7 @@ def _find_unobservable(run: Run, kind: str) -> Iterator[Advice]:
     if blocks and all(block.run_delay_ratio is None for block in blocks):
         remedy = (
             "call nothing faster that differs by less than the self-checks do"
-            if _checks(run, "again")
+            if self_checks(run, "again")
             else "let the reference be timed against itself: --set compare.self_checks=true"
         )
         yield Advice(kind, numbers={"remedy": remedy})

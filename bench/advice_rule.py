@@ -11,6 +11,9 @@ from bench.speedups import completed, count_clean_rounds
 Topic = Literal["accuracy", "agreement", "latency", "scenario", "export"]
 Number = float | int | str
 
+FOREIGN_LIMIT_CORES = 0.2
+"""Cores kept busy by other programs, from which they are warned of."""
+
 
 @dataclass(frozen=True)
 class Advice:

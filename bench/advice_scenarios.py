@@ -3,13 +3,11 @@
 from collections.abc import Iterator, Mapping
 from math import ceil
 
-from bench.advice_rule import Advice, Number, Rule
+from bench.advice_rule import FOREIGN_LIMIT_CORES, Advice, Number, Rule
 from bench.records import Measurement, Run, ScenarioResult
-from bench.scenarios import PATIENCE
+from bench.scenarios import MAX_DURATION_FACTOR
 from bench.speedups import completed
 from bench.statistics import DIRTY_RUN_DELAY
-
-FOREIGN_LIMIT_CORES = 0.2
 
 
 def _tests(run: Run) -> Iterator[tuple[Measurement, ScenarioResult]]:
@@ -43,7 +41,7 @@ def _remedy(result: ScenarioResult) -> str:
         )
     if result.query_count < settings.min_query_count:
         needed_s = settings.min_query_count / max(result.query_count, 1) * result.duration_s
-        return f"Give it more time: --duration {ceil(1.2 * needed_s / PATIENCE)}s"
+        return f"Give it more time: --duration {ceil(1.2 * needed_s / MAX_DURATION_FACTOR)}s"
     return "Measure again when nothing else runs: its speed changed between warm-up and test"
 
 

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.backends import TORCH_PRECISIONS
 from bench.contenders import Contender
 from bench.errors import BenchError, one_line
 from bench.interference import Counters, measure_between, read_counters
@@ -37,7 +38,6 @@ _TRIES = 4
 _LONGEST_S = 5.0
 """After that long no disturbed block is made again."""
 _SAMPLE_S = 0.05
-_PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "tf32": "tf32"}
 
 
 def kinds_of(contenders: Iterable[Contender]) -> tuple[Kind, ...]:
@@ -47,8 +47,8 @@ def kinds_of(contenders: Iterable[Contender]) -> tuple[Kind, ...]:
         if contender.status == "ok":
             kinds[contender.device, "float32"] = None
             for option in parse_spec(contender.backend).options:
-                if option in _PRECISIONS:
-                    kinds[contender.device, _PRECISIONS[option]] = None
+                if option in TORCH_PRECISIONS:
+                    kinds[contender.device, TORCH_PRECISIONS[option]] = None
     return tuple(kinds)
 
 

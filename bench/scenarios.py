@@ -31,7 +31,7 @@ TARGET_PERCENTILES: Mapping[Scenario, float] = {
 MOST_QUERIES = 10_000_000
 """LoadGen makes all queries beforehand, of some 320 bytes each."""
 
-PATIENCE = 6
+MAX_DURATION_FACTOR = 6
 """How many times its least duration a test may last."""
 _GRACE_S = 120.0
 _ENTRY = re.compile(r'^:::MLLOG (\{"key": "(\w[^"]*)".*\})$', re.MULTILINE)
@@ -77,7 +77,7 @@ class ScenarioOptions:
     @property
     def limit_s(self) -> float:
         """Return the seconds after which LoadGen sends no more queries, done or not."""
-        return PATIENCE * self.duration_s
+        return MAX_DURATION_FACTOR * self.duration_s
 
     @property
     def give_up_s(self) -> float:

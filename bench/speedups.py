@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.records import Block, Boundary, Measurement, Run, Timing
+from bench.records import Block, Boundary, Measurement, Role, Run, Timing
 from bench.statistics import (
     MIN_CLEAN_ROUNDS,
     Ratio,
@@ -60,6 +60,11 @@ def scored(run: Run) -> tuple[Measurement, ...]:
     return tuple(sorted(rows, key=lambda m: m.contender != run.reference))
 
 
+def self_checks(run: Run, role: Role) -> tuple[Measurement, ...]:
+    """Return the rows that ran of one kind of self-check."""
+    return tuple(m for m in run.measurements if (m.role, m.status) == (role, "ok"))
+
+
 def clean_pairs(
     blocks: Sequence[Block], reference: Sequence[Block]
 ) -> tuple[dict[int, tuple[float, ...]], dict[int, tuple[float, ...]]]:
@@ -102,10 +107,9 @@ def count_clean_rounds(timing: Timing) -> int:
 
 def find_reference(run: Run, measurement: Measurement) -> Measurement | None:
     """Return unfolded torch on the device that `measurement` really ran on; never another one."""
-    for other in run.measurements:
-        named = (other.backend, other.variant, other.role, other.status)
+    for other in completed(run):
         same_device = other.actual_device == measurement.actual_device
-        if named == ("torch", "unfolded", "contender", "ok") and same_device:
+        if (other.backend, other.variant) == ("torch", "unfolded") and same_device:
             return other
     return None
 
@@ -158,14 +162,8 @@ def _ratio(run: Run, ours: Rounds, theirs: Rounds) -> Ratio | None:
 
 
 def _noise_floor(run: Run, reference: Measurement, theirs: Timing) -> float | None:
-    again = next(
-        (
-            m
-            for m in run.measurements
-            if (m.role, m.status, m.actual_device) == ("again", "ok", reference.actual_device)
-        ),
-        None,
-    )
+    checks = self_checks(run, "again")
+    again = next((m for m in checks if m.actual_device == reference.actual_device), None)
     timing = timing_at(again, theirs.batch_size, theirs.boundary) if again else None
     if timing is None:
         return None

@@ -122,7 +122,8 @@ class WarmUp:
 
 STEADY_WITHIN = 0.05
 _SLOW_CALL_S = 0.02
-_PATIENCE = 6
+_MAX_WARM_UP_FACTOR = 6
+"""How many times its least duration a warm-up may last while times have not settled."""
 
 
 def warm_up(
@@ -146,7 +147,7 @@ def warm_up(
         samples.append(time_one(session, next(rotation), clock)[0])
         elapsed_s = clock() - started
         steady = _is_steady(samples)
-        if (elapsed_s >= least_s and steady) or elapsed_s >= _PATIENCE * least_s:
+        if (elapsed_s >= least_s and steady) or elapsed_s >= _MAX_WARM_UP_FACTOR * least_s:
             return WarmUp(first_call_s, 1 + len(samples), steady)
 
 

@@ -6,7 +6,9 @@ import onnxruntime
 from onnx import ModelProto
 
 from bench import own_operators
+from bench.accuracy import measure_agreement
 from bench.errors import ExportError, one_line
+from bench.probabilities import log_softmax
 from bench.records_quantization import Closeness
 from exporters._quantize_images import Floats, LabelledImages
 
@@ -38,20 +40,13 @@ def run_model(model: ModelProto, images: LabelledImages, threads: int) -> Floats
 
 def measure_closeness(before: Floats, after: Floats, labels: npt.NDArray[np.int64]) -> Closeness:
     """Return how close logits `after` are to `before`, both (N, classes); labels are (N,)."""
-    p, q = _log_softmax(before), _log_softmax(after)
-    scale = float(np.abs(before).max()) or 1.0
+    p, q = log_softmax(before), log_softmax(after)
+    agreement = measure_agreement(before, after)
     return Closeness(
         images=len(labels),
         correct_before=int((before.argmax(1) == labels).sum()),
         correct_after=int((after.argmax(1) == labels).sum()),
-        top1_equal=int((before.argmax(1) == after.argmax(1)).sum()),
+        top1_equal=agreement.top1_equal,
         kl_nats=float((np.exp(p) * (p - q)).sum(1).mean()),
-        max_rel_difference=float(np.abs(before.astype(np.float64) - after).max() / scale),
+        max_rel_difference=agreement.max_rel_difference,
     )
-
-
-def _log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
-    """Return ln softmax of each row, in float64."""
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    return result

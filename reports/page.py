@@ -19,6 +19,7 @@ from markupsafe import Markup
 import bench
 from bench.records import Run
 from bench.records_profile import Profile
+from bench.speedups import contenders
 from reports import units
 from reports.document import Document, Section
 from reports.escaping import visible
@@ -161,7 +162,7 @@ def _facts(document: Document) -> tuple[tuple[str, str], ...]:
 
 def _figures(labelled: Labelled) -> Mapping[str, tuple[Figure, ...]]:
     """Return the figures by the key of the section that they belong to."""
-    names = [m.contender for _, run in labelled for m in run.measurements if m.role == "contender"]
+    names = [m.contender for _, run in labelled for m in contenders(run)]
     series = assign(names)
     statistics = ((STATISTICS, "statistics"),)
     samples = tuple((samples_id(i), f"calls of {label}") for i, (label, _) in enumerate(labelled))

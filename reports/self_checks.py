@@ -1,10 +1,10 @@
 """What the measurement says about itself: the reference timed again, and with one thread."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bench.records import Boundary, Measurement, Role, Run, Timing
-from bench.speedups import find_reference, measure_speedup, round_ratios, timing_at
+from bench.records import Boundary, Measurement, Role, Run
+from bench.speedups import Speedup, find_reference, measure_speedup, round_ratios, timing_at
 from bench.statistics import Verdict, judge, median
 
 
@@ -43,61 +43,38 @@ def self_check_rows(run: Run) -> tuple[SelfCheckRow, ...]:
 
 
 def _rows(run: Run, m: Measurement) -> Iterator[SelfCheckRow]:
+    blank = SelfCheckRow(m.contender, m.role, m.status, m.reason)
     if m.status != "ok" or not m.timings:
-        yield SelfCheckRow(m.contender, m.role, m.status, m.reason)
+        yield blank
         return
     reference = find_reference(run, m)
     for timing in m.timings:
-        theirs = None
-        if reference:
-            theirs = timing_at(reference, timing.batch_size, timing.boundary)
-        if m.role == "again":
-            yield _again(run, m, timing, theirs)
-        else:
-            yield _one_thread(m, timing, reference, theirs)
+        row = replace(blank, batch_size=timing.batch_size, boundary=timing.boundary)
+        found = measure_speedup(run, m, timing.batch_size, timing.boundary)
+        if reference is None or found is None:
+            yield row
+            continue
+        times = round_ratios(timing, timing_at(reference, timing.batch_size, timing.boundary))
+        ratios = [1 / time for time in times] if m.role == "again" else times
+        row = replace(
+            row,
+            reference=found.reference,
+            rounds=found.rounds,
+            clean_rounds=found.clean_rounds,
+            least=min(ratios, default=None),
+            most=max(ratios, default=None),
+        )
+        yield _again(row, found) if m.role == "again" else replace(row, ratio=median(ratios))
 
 
-def _again(run: Run, m: Measurement, timing: Timing, theirs: Timing | None) -> SelfCheckRow:
-    found = measure_speedup(run, m, timing.batch_size, timing.boundary)
-    if found is None:
-        return SelfCheckRow(m.contender, m.role, m.status, m.reason, timing.batch_size)
+def _again(row: SelfCheckRow, found: Speedup) -> SelfCheckRow:
+    """Return the row with the reference's speed-up over itself."""
     ratio = found.ratio
-    ratios = [1 / value for value in round_ratios(timing, theirs)]
-    return SelfCheckRow(
-        contender=m.contender,
-        role=m.role,
-        status=m.status,
-        reason=m.reason,
-        batch_size=timing.batch_size,
-        reference=found.reference,
-        rounds=found.rounds,
-        clean_rounds=found.clean_rounds,
+    return replace(
+        row,
         ratio=ratio.point if ratio else None,
         low=ratio.low if ratio else None,
         high=ratio.high if ratio else None,
         floor_ratio=found.floor_ratio,
-        least=min(ratios, default=None),
-        most=max(ratios, default=None),
         verdict=judge(ratio, 0.0) if ratio else None,
-        boundary=timing.boundary,
-    )
-
-
-def _one_thread(
-    m: Measurement, timing: Timing, reference: Measurement | None, theirs: Timing | None
-) -> SelfCheckRow:
-    ratios = round_ratios(timing, theirs)
-    others = {block.round for block in theirs.blocks} if theirs else set()
-    return SelfCheckRow(
-        contender=m.contender,
-        role=m.role,
-        status=m.status,
-        reason=m.reason,
-        batch_size=timing.batch_size,
-        reference=reference.contender if reference else None,
-        rounds=len({block.round for block in timing.blocks} & others),
-        clean_rounds=len(ratios),
-        ratio=median(ratios),
-        least=min(ratios, default=None),
-        most=max(ratios, default=None),
     )

@@ -117,7 +117,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     "exporters": (
         PLAIN
-        | {"exporters", "bench.registry", "bench.accuracy"}
+        | {"exporters", "bench.registry", "bench.accuracy", "bench.probabilities"}
         | {"bench.host_files", "bench.own_operators"},
         {"torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir"},
     ),

@@ -33,6 +33,9 @@ Options = Mapping[str, str]
 
 NO_OPTIONS: Options = {}
 
+TORCH_PRECISIONS: Options = {"bf16": "bfloat16", "fp16": "float16", "tf32": "tf32"}
+"""What torch computes in with each of these options; float32 without any."""
+
 
 @dataclass(frozen=True)
 class Source:

@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from bench.backends import NO_OPTIONS, Floats, Format, Options, Source
+from bench.backends import NO_OPTIONS, TORCH_PRECISIONS, Floats, Format, Options, Source
 from bench.backends._options import check_exclusive, check_values, refuse_elsewhere
 from bench.backends._torch_profile import profile_calls
 from bench.errors import BackendError
@@ -24,7 +24,6 @@ OPTIONS: dict[str, str] = {
     "tf32": "float32 with TF32 matrix products and convolutions (cuda)",
 }
 _ONLY_ON: dict[str, Device] = {"fp16": "cuda", "tf32": "cuda"}
-_PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "tf32": "tf32"}
 _AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -153,7 +152,7 @@ class TorchSession:
 def refuse(options: Options, device: Device) -> str | None:
     """Return why `options` make no sense on `device`; raise BackendError for impossible ones."""
     check_values("torch", options)
-    check_exclusive("torch", options, _PRECISIONS)
+    check_exclusive("torch", options, TORCH_PRECISIONS)
     return refuse_elsewhere("torch", options, _ONLY_ON, device)
 
 
@@ -171,7 +170,7 @@ def open(
 
 def read_precision(options: Options) -> str:
     """Return what the network is to compute in."""
-    return next((_PRECISIONS[name] for name in options if name in _PRECISIONS), "float32")
+    return next((TORCH_PRECISIONS[name] for name in options if name in TORCH_PRECISIONS), "float32")
 
 
 def find_device(device: Device) -> torch.device:

@@ -16,7 +16,7 @@ import torch._dynamo
 import torch._inductor
 from torch import nn
 
-from bench.backends import NO_OPTIONS, Floats, Format, Options, Source
+from bench.backends import NO_OPTIONS, TORCH_PRECISIONS, Floats, Format, Options, Source
 from bench.backends._options import check_exclusive, check_values, refuse_elsewhere
 from bench.backends.torch import (
     TorchSession,
@@ -109,7 +109,7 @@ class CompiledSession(TorchSession):
 def refuse(options: Options, device: Device) -> str | None:
     """Return why `options` make no sense on `device`; raise BackendError for impossible ones."""
     check_values(_NAME, options)
-    check_exclusive(_NAME, options, ("bf16", "fp16", "tf32"))
+    check_exclusive(_NAME, options, TORCH_PRECISIONS)
     return refuse_elsewhere(_NAME, options, _ONLY_ON, device)
 
 
