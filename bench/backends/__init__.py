@@ -81,6 +81,25 @@ class Session(Protocol):
     ) -> None: ...
 
 
+class Closing:
+    """The context manager of a session that frees what it holds in `close`."""
+
+    def close(self) -> None:
+        """Free what the session holds."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
 @runtime_checkable
 class Resident(Protocol):
     """What a session has besides that can keep input and output in the device's memory.

@@ -1,13 +1,12 @@
 """onnxruntime replaying a CUDA graph, one for each batch size."""
 
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from bench.backends import Floats
+from bench.backends import Closing, Floats
 from bench.errors import BackendError
 
 
@@ -21,7 +20,7 @@ class _Graph:
     run_options: Any
 
 
-class CudaGraphSession:
+class CudaGraphSession(Closing):
     """An InferenceSession whose work on the GPU is recorded once and then replayed.
 
     Input and output lie in the GPU's memory at addresses that stay; bind() copies into the one, and
@@ -89,15 +88,8 @@ class CudaGraphSession:
         run_options.add_run_config_entry("gpu_graph_id", str(len(self._graphs) + 1))
         return _Graph(source, target, binding, run_options)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Free what the session holds."""
         self._bound = None
         self._graphs.clear()
         self._session = None

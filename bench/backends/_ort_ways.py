@@ -1,12 +1,11 @@
 """Sessions that do not run a batch as a whole, or only where that is best."""
 
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Self
 
 import numpy as np
 
-from bench.backends import Floats, Session
+from bench.backends import Closing, Floats, Session
 from bench.errors import BackendError
 
 WHOLE = "whole batch"
@@ -14,7 +13,7 @@ ASLEEP = "whole batch, threads sleep between calls"
 _PIECES: Mapping[str, int] = {f"pieces of {size}": size for size in (8, 16, 32)}
 
 
-class MicroSession:
+class MicroSession(Closing):
     """Runs batches larger than `size` in pieces of it, on a session of any kind.
 
     What one layer hands to the next is smaller then, and may stay in a cache.
@@ -52,14 +51,10 @@ class MicroSession:
         self._whole.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Free what the session holds."""
         self._x = self._y = None
-        self._whole.__exit__(kind, error, trace)
+        self._whole.__exit__(None, None, None)
 
 
 class TunedSession(MicroSession):
@@ -96,15 +91,11 @@ class TunedSession(MicroSession):
         session = self._asleep if way == ASLEEP and self._asleep else self._whole
         self._y = run_in_pieces(session, self._x, _PIECES.get(way, len(self._x)))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Free what the session holds."""
         if self._asleep is not None:
-            self._asleep.__exit__(kind, error, trace)
-        super().__exit__(kind, error, trace)
+            self._asleep.__exit__(None, None, None)
+        super().close()
 
 
 def run_in_pieces(session: Session, x: Floats, size: int) -> Floats:

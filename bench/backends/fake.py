@@ -1,12 +1,10 @@
 """A network with known answers and known times, to test the harness itself."""
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
-from bench.backends import NO_OPTIONS, Floats, Format, Options, Source
+from bench.backends import NO_OPTIONS, Closing, Floats, Format, Options, Source
 from bench.errors import BackendError
 from bench.records import Device
 
@@ -29,7 +27,7 @@ class FakeClock:
         self.now_s += seconds
 
 
-class FakeSession:
+class FakeSession(Closing):
     """Answers with class ``round(first pixel) mod classes``; each step takes a known time."""
 
     device = "cpu"
@@ -68,15 +66,8 @@ class FakeSession:
     def _work(self, seconds: float) -> None:
         self._clock.advance(seconds)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Free what the session holds."""
         self._x = self._y = None
 
 

@@ -3,10 +3,9 @@
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from bench.backends import NO_OPTIONS, Floats, Format, Options, Source
+from bench.backends import NO_OPTIONS, Closing, Floats, Format, Options, Source
 from bench.backends._options import check_values
 from bench.errors import BackendError, one_line
 from bench.records import Device
@@ -26,7 +25,7 @@ _COARSEST_FIRST = ("int8", "bfloat16", "float16", "float32")
 _HEAVY = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}
 
 
-class OpenVinoSession:
+class OpenVinoSession(Closing):
     """A compiled model and one infer request, which reads the caller's array where it lies.
 
     The request is bound: input and output tensors are set on it, and ``infer()`` gets none. Threads
@@ -70,15 +69,8 @@ class OpenVinoSession:
         logits: Floats = self._request.get_output_tensor().data.copy()
         return logits
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Free what the session holds."""
         self._request = self._model = self._x = None
 
 

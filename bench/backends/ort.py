@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import onnxruntime
 
 from bench import own_operators
-from bench.backends import NO_OPTIONS, Floats, Format, Options, Session, Source
+from bench.backends import NO_OPTIONS, Closing, Floats, Format, Options, Session, Source
 from bench.backends._ort_engines import cache_options, keep_engines
 from bench.backends._ort_graph import CudaGraphSession
 from bench.backends._ort_options import OrtSettings, how_to_install, read_settings
@@ -48,7 +47,7 @@ _SEQUENTIAL = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
 _SILENT = 4  # what the runtime would log on the way is checked and raised here
 
 
-class OrtSession:
+class OrtSession(Closing):
     """An InferenceSession called with host arrays; graph optimisation ALL, arena as shipped.
 
     A file that is optimised for this machine already is run as it is.
@@ -102,15 +101,8 @@ class OrtSession:
             raise BackendError("output() before step(): run the network first")
         return self._y if self._placed is None else self._y.copy_outputs_to_cpu()[0]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Free what the session holds."""
         self._session = self._placed = self._x = self._y = None
 
 

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from bench.backends import NO_OPTIONS, TORCH_PRECISIONS, Floats, Format, Options, Source
+from bench.backends import NO_OPTIONS, TORCH_PRECISIONS, Closing, Floats, Format, Options, Source
 from bench.backends._options import check_exclusive, check_values, refuse_elsewhere
 from bench.backends._torch_profile import profile_calls
 from bench.errors import BackendError
@@ -38,7 +37,7 @@ class TorchSettings:
 PLAIN = TorchSettings()
 
 
-class TorchSession:
+class TorchSession(Closing):
     """A module in eval mode under inference_mode; TF32 is off unless it is asked for.
 
     Under autocast the weights are cast once, not in every call.
@@ -138,13 +137,9 @@ class TorchSession:
             )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._contexts.__exit__(kind, error, trace)
+    def close(self) -> None:
+        """Free what the session holds."""
+        self._contexts.close()
         self._x = self._y = None
         del self._module, self._forward
 

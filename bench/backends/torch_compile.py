@@ -8,7 +8,6 @@ import sysconfig
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import torch
@@ -95,13 +94,9 @@ class CompiledSession(TorchSession):
         self._contexts.enter_context(torch._dynamo.config.patch(limits))
         return super().__enter__()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)
+    def close(self) -> None:
+        """Free what the session holds."""
+        super().close()
         torch.compiler.set_stance("default")
         torch._dynamo.reset()
 
