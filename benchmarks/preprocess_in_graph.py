@@ -18,15 +18,14 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import click
 import numpy as np
 from PIL import Image
 from tabulate import tabulate
 
-from bench.backends import Floats, Session, Source
+from bench.backends import Closing, Floats, Session, Source
 from bench.environment import describe_environment, usable_cores
 from bench.errors import BenchError
 from bench.image_model import find_image_model, open_image_model
@@ -44,7 +43,7 @@ WAYS = ("outside", "inside")
 OPTIONS = BlockOptions(calls=10, block_s=0.15, settle_s=0.1)
 
 
-class Outside:
+class Outside(Closing):
     """A session that takes images: preprocessing before the exported network, softmax behind it."""
 
     def __init__(self, run: RunDirectory, variant: str) -> None:
@@ -74,16 +73,9 @@ class Outside:
         """Return probabilities (1, classes)."""
         return softmax(self._session.output())
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._session.__exit__(kind, error, trace)
+    def close(self) -> None:
+        """Free the network."""
+        self._session.__exit__(None, None, None)
 
 
 def open_way(run: RunDirectory, way: str) -> Session:
