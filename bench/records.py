@@ -232,7 +232,8 @@ class Measurement(Record):
     accuracy: Accuracy | None = None
     timings: tuple[Timing, ...] = ()
     not_resident: str | None = None
-    """Why it was not timed within the boundary ``device`` although it ran on a GPU."""
+    """Why it was not timed within the boundary ``device``, or not at every batch size, although it
+    ran on a GPU."""
     scenarios: tuple[ScenarioResult, ...] = ()
     """What LoadGen measured, where it did in place of the rounds."""
     tunings: tuple[Tuning, ...] = ()

@@ -400,6 +400,22 @@ def test_clocks_that_hold_still_or_belong_to_the_other_chip_are_no_warning():
     assert advise(idle) == ()
 
 
+def test_a_row_that_left_the_device_is_told_so_where_it_was_not_timed_there_alone():
+    host = [B.make_timing(size, MILLISECOND) for size in (1, 64, 128)]
+    device = [B.make_timing(size, MILLISECOND, boundary="device") for size in (1, 64, 128)]
+
+    def found(timings):
+        row = B.make_row("ort", "folded", not_resident="out of memory", timings=timings)
+        return [a for a in advise(run_with(row)) if a.kind == "not_resident"]
+
+    missing = found((*host, device[0]))
+    assert [(a.batch_size, a.boundary) for a in missing] == [(64, "host"), (128, "host")]
+    (nowhere,) = found(tuple(host))
+    assert nowhere.batch_size is None
+    (once,) = found((*host, *device))
+    assert (once.batch_size, once.numbers["when"]) == (None, " in every repetition")
+
+
 def test_without_the_second_boundary_nobody_misses_it():
     row = B.make_row("ort", "folded", not_resident="its backend cannot")
     assert advise(run_with(row, config=config_with(boundaries="host"))) == ()
