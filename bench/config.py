@@ -176,8 +176,9 @@ class CompareSection(Section):
     A round in which something else ran is kept in the record, left out and replaced."""
     budget_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
     """Most seconds that the rounds of all batch sizes may take together."""
-    interval: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.01
-    """Stop early when the 95 % interval of every speed-up reaches no further than this share."""
+    interval: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Stop early when the interval of every speed-up reaches no further than this share; 0: never.
+    An interval that decided when to stop is no 95 % interval any more: it covers less."""
     calls: Positive = 10
     """Least number of timed calls in a block; the percentile p95 needs 200 calls in all."""
     block_s: Annotated[float, Field(ge=0.0, le=60)] = 0.15

@@ -158,6 +158,11 @@ CAUSES = {
         "the budget of 60.0 s was spent after 10 of 20 clean rounds, with the interval at ±1.5 %. "
         "Give the rounds more time: --budget 120s.",
     ),
+    "stopped_early": (
+        run_with(timed(*MILLISECOND, stopped="narrow"), rounds=20),
+        "the interval is no 95 % interval and covers less, since the rounds stopped as soon as it "
+        "was narrow, after 10 of 20. Have all of them made: --set compare.interval=0.",
+    ),
     "few_rounds": (
         run_with(timed(*[0.001] * 4, calls=60), rounds=4),
         "it takes 5 clean rounds, and there were 4. Set compare.rounds to 5 or more.",
