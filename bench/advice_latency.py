@@ -101,9 +101,11 @@ def _find_few_calls(run: Run, kind: str) -> Iterator[Advice]:
 
 def _more_calls(run: Run, timing: Timing, needed: int) -> str:
     blocks = clean_blocks(timing)
-    spent = timing.stopped == "budget"
+    spent = timing.stopped == "budget" or timing.shortage is not None
     per_block = ceil(needed / max(run.rounds if spent else len(blocks), 1))
     least = min((len(block.samples_s) for block in blocks), default=0)
+    if timing.shortage is not None:
+        least = max(least, setting(run, "calls"))
     steps = [f"Set compare.calls={per_block}"] if per_block > least else []
     if spent:
         steps.append(

@@ -239,4 +239,5 @@ def to_timing(times: Times, series: Series) -> Timing:
         blocks=blocks,
         checked_outputs=len(blocks),
         stopped=times.stopped[series],
+        shortage=times.shortages.get(series),
     )

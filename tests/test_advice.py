@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.advice import RULES, advise
-from bench.records import Clocks, Parity, Skip
+from bench.records import Clocks, Parity, Shortage, Skip
 from reports.notes import sentence
 
 _SPEC = importlib.util.spec_from_file_location(
@@ -352,6 +352,18 @@ def test_too_few_calls_for_want_of_time_are_not_blamed_on_the_calls_alone(calls,
     run = run_with(timed(*[0.001] * 8, calls=calls, stopped="budget"), rounds=20)
     (found,) = (advice for advice in advise(run) if advice.kind == "few_calls")
     assert sentence([found]).endswith(told)
+
+
+def test_too_few_calls_for_shortened_blocks_want_more_time_and_not_more_calls():
+    short = Shortage(rounds=8, needed_s=50, budget_s=60, calls=5, block_s=0.04)
+    run = run_with(timed(*[0.001] * 10, calls=5, shortage=short), rounds=10)
+    (found,) = (advice for advice in advise(run) if advice.kind == "few_calls")
+    assert (
+        found.numbers["remedy"] == "Set compare.calls=20. Give the rounds more time: --budget 240s"
+    )
+    run = run_with(timed(*[0.001] * 20, calls=5, shortage=short), rounds=20)
+    (found,) = (advice for advice in advise(run) if advice.kind == "few_calls")
+    assert found.numbers["remedy"] == "Give the rounds more time: --budget 240s"
 
 
 def test_a_spent_budget_is_no_warning_when_the_interval_is_narrow_enough():

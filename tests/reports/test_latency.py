@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bench import records
 from reports.render import render
 
 LATENCY = "Latency, host array in to host array out"
@@ -189,3 +190,17 @@ def test_json_holds_what_the_machine_said_about_itself(build):
     again, one_thread = found["self_checks"][0], found["self_checks"][2]
     assert again["low"] < 1 < again["high"]
     assert one_thread["least"] < one_thread["ratio"] < one_thread["most"]
+
+
+@pytest.mark.parametrize(
+    ("needed_s", "told"),
+    [
+        (18.0, "budget spent (blocks shortened to 5 calls and 40.0 ms)"),
+        (55.0, "budget spent (8 rounds need about 55.0 s, their share was 25.0 s)"),
+    ],
+)
+def test_the_page_says_what_the_budget_did_to_the_rounds(build, needed_s, told):
+    short = records.Shortage(rounds=8, needed_s=needed_s, budget_s=25, calls=5, block_s=0.04)
+    run = against_torch(build, *[0.001] * 9, stopped="budget", shortage=short)
+    lines = lines_of(render(run), "How this was measured")
+    assert told in " ".join(" ".join(lines).split())
