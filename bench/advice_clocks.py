@@ -85,8 +85,16 @@ def _find_not_resident(run: Run, kind: str) -> Iterator[Advice]:
     if setting(run, "boundaries") == "host":
         return
     for m in completed(run):
-        if m.not_resident:
-            yield Advice(kind, m.contender, numbers={"reason": m.not_resident})
+        if not m.not_resident:
+            continue
+        resident = {t.batch_size for t in m.timings if t.boundary == "device"}
+        missing = [t for t in m.timings if t.batch_size not in resident]
+        numbers: dict[str, Number] = {"reason": m.not_resident, "when": ""}
+        if resident and missing:
+            yield from (about(kind, m, t, -t.batch_size, numbers) for t in missing)
+        else:
+            numbers["when"] = " in every repetition" if resident else ""
+            yield Advice(kind, m.contender, numbers=numbers)
 
 
 CLOCK_RULES: Mapping[str, Rule] = {
@@ -112,7 +120,7 @@ CLOCK_RULES: Mapping[str, Rule] = {
     "not_resident": Rule(
         "latency",
         _find_not_resident,
-        "{where}: not timed on the device without transfers: {reason}. Its figures from host to "
-        "host stand; --set compare.boundaries=host leaves the others out.",
+        "{where}: not timed on the device without transfers{when}: {reason}. Its figures from "
+        "host to host stand; --set compare.boundaries=host leaves the others out.",
     ),
 }

@@ -26,6 +26,9 @@ TAIL_LIMIT = 3.0
 TINY_CALL_S = 50e-6
 """Median below which the clock and the call itself are a part of the time that counts."""
 
+WIDTH_LIMIT = 0.01
+"""Half-width of an interval, relative to the ratio, up to which a spent budget is no loss."""
+
 _LONGEST_BUDGET_S = 86400
 
 
@@ -98,9 +101,11 @@ def _find_few_calls(run: Run, kind: str) -> Iterator[Advice]:
 
 def _more_calls(run: Run, timing: Timing, needed: int) -> str:
     blocks = clean_blocks(timing)
-    spent = timing.stopped == "budget"
+    spent = timing.stopped == "budget" or timing.shortage is not None
     per_block = ceil(needed / max(run.rounds if spent else len(blocks), 1))
     least = min((len(block.samples_s) for block in blocks), default=0)
+    if timing.shortage is not None:
+        least = max(least, setting(run, "calls"))
     steps = [f"Set compare.calls={per_block}"] if per_block > least else []
     if spent:
         longer = _more_time(run, timing, count_clean_rounds(timing))
@@ -140,7 +145,7 @@ def _find_floor_only(run: Run, kind: str) -> Iterator[Advice]:
 
 
 def _find_budget_spent(run: Run, kind: str) -> Iterator[Advice]:
-    wanted = setting(run, "interval")
+    wanted = setting(run, "interval") or WIDTH_LIMIT
     for m, timing in timed(run):
         found = measure_speedup(run, m, timing.batch_size, timing.boundary)
         width = half_width(found.ratio) if found and found.ratio else None
@@ -155,6 +160,18 @@ def _find_budget_spent(run: Run, kind: str) -> Iterator[Advice]:
                 "longer": _more_time(run, timing, found.clean_rounds),
             }
             yield about(kind, m, timing, width, numbers)
+
+
+def _find_stopped_early(run: Run, kind: str) -> Iterator[Advice]:
+    for m, timing in timed(run):
+        found = measure_speedup(run, m, timing.batch_size, timing.boundary)
+        ratio = found.ratio if found else None
+        if timing.stopped == "narrow" and ratio and ratio.low is not None:
+            numbers: dict[str, Number] = {
+                "clean_count": ratio.rounds,
+                "rounds_count": run.rounds * max(block.repeat for block in timing.blocks),
+            }
+            yield about(kind, m, timing, -ratio.rounds, numbers)
 
 
 def _find_long_tail(run: Run, kind: str) -> Iterator[Advice]:
@@ -201,6 +218,13 @@ LATENCY_RULES: Mapping[str, Rule] = {
         _find_budget_spent,
         "{where}: the budget of {budget_s} was spent after {clean_count} of {rounds_count} clean "
         "rounds, with the interval at ±{width_ratio}. Give the rounds more time: {longer}.",
+    ),
+    "stopped_early": Rule(
+        "latency",
+        _find_stopped_early,
+        "{where}: the interval is no 95 % interval and covers less, since the rounds stopped as "
+        "soon as it was narrow, after {clean_count} of {rounds_count}. Have all of them made: "
+        "--set compare.interval=0.",
     ),
     "few_rounds": Rule(
         "latency",

@@ -34,7 +34,7 @@ _COMMA_LIST = "NAME[,NAME]..."
 @click.option("--batch-sizes", metavar="N[,N]...", help="Such as 1,64.  [default: by config]")
 @click.option("--ladder", is_flag=True, help="Also every step on the way: what did each give?")
 @click.option("--rounds", type=click.IntRange(min=1), help="Clean rounds.  [default: by config]")
-@click.option("--budget", type=Seconds(), help="Most time for the rounds, such as 60s or 5m.")
+@click.option("--budget", type=Seconds(), help="Most time for the rounds of each device: 60s, 5m.")
 @click.option("--repeat", type=click.IntRange(min=1), help="Whole repetitions, minutes apart.")
 @click.option(
     "--scenario",

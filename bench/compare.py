@@ -248,4 +248,5 @@ def to_timing(times: Times, series: Series) -> Timing:
         blocks=blocks,
         checked_outputs=len(blocks),
         stopped=times.stopped[series],
+        shortage=times.shortages.get(series),
     )

@@ -172,16 +172,21 @@ class CompareSection(Section):
     """host: from a host array to a host array alone. auto: on a GPU also device-resident, with
     input and output in its memory, in rounds of their own."""
     rounds: Positive = 20
-    """Clean rounds wanted at each batch size; a round times every contender once, in random order.
-    A round in which something else ran is kept in the record, left out and replaced."""
+    """Clean rounds wanted at each batch size, on each device; a round times every contender there
+    once, in random order. A round in which something else ran is kept in the record, left out and
+    replaced."""
     budget_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
-    """Most seconds that the rounds of all batch sizes may take together."""
-    interval: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.01
-    """Stop early when the 95 % interval of every speed-up reaches no further than this share."""
+    """Most seconds that the rounds of one device may take: all batch sizes, boundaries and
+    repetitions together. On two devices a comparison may take twice that."""
+    interval: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Stop early when the interval of every speed-up reaches no further than this share; 0: never.
+    An interval that decided when to stop is no 95 % interval any more: it covers less."""
     calls: Positive = 10
-    """Least number of timed calls in a block; the percentile p95 needs 200 calls in all."""
+    """Least number of timed calls in a block; the percentile p95 needs 200 calls in all. Blocks of
+    a series of rounds are shortened, to 5 calls and 40 ms at the least, where 8 rounds would not
+    fit the budget."""
     block_s: Annotated[float, Field(ge=0.0, le=60)] = 0.15
-    """Least duration of a timed block, seconds."""
+    """Least duration of a timed block, seconds; shortened like calls."""
     settle_s: Annotated[float, Field(ge=0.0, le=60)] = 0.1
     """Untimed calls before each block, seconds."""
     warm_up_s: Annotated[float, Field(ge=0.0, le=60)] = 0.5
@@ -192,7 +197,8 @@ class CompareSection(Section):
     pause_s: Annotated[float, Field(ge=0.0, le=3600)] = 60.0
     """Between two repetitions, seconds."""
     self_checks: bool = True
-    """Time the reference against itself, and with one thread, in every round."""
+    """Time the reference against itself in every round, and with one thread in every round at the
+    smallest batch size."""
     arithmetic: bool = True
     """Measure, before the rounds, how fast this machine multiplies matrices and copies."""
     threads: Threads | None = None

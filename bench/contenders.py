@@ -17,6 +17,7 @@ from bench.records import (
     Device,
     Role,
     ScenarioResult,
+    Shortage,
     Status,
     StopReason,
     Variant,
@@ -62,6 +63,7 @@ class Times:
     untimed_calls: dict[Series, int] = field(default_factory=dict)
     blocks: dict[Series, list[Block]] = field(default_factory=dict)
     stopped: dict[Series, StopReason] = field(default_factory=dict)
+    shortages: dict[Series, Shortage] = field(default_factory=dict)
     tunings: list[Tuning] = field(default_factory=list)
 
     def begin(self, series: Series, warm_up: WarmUp) -> None:
@@ -107,6 +109,11 @@ class Contender:
     """Why it is not timed device-resident (any more) although it runs on a GPU."""
 
     @property
+    def actual_device(self) -> str:
+        """Where it runs, such as ``cuda:0``; where it is to run before it is open."""
+        return self.opened.device if self.opened else self.device
+
+    @property
     def name(self) -> str:
         """Unique within the run, such as ``ort/folded/cpu``."""
         return f"{self.backend}/{self.variant}/{self.device}{_SUFFIX[self.role]}"
@@ -120,6 +127,16 @@ class Contender:
     def is_resident(self) -> bool:
         """Return whether it can be timed with input and output on the device."""
         return bool(self.opened and self.opened.resident and self.not_resident is None)
+
+    def takes_part(self, series: Series, smallest: int) -> bool:
+        """Return whether it is timed in a series; `smallest` is the smallest batch size of all.
+
+        One thread is timed there alone: that shows in every round whether the machine changed, at
+        the least cost, where at large batches it may take longer than all others together.
+        """
+        if self.status != "ok" or (self.role == "one_thread" and series.batch_size > smallest):
+            return False
+        return series.boundary == "host" or self.is_resident()
 
     def fail(self, reason: str) -> None:
         """Take it out of the comparison, with a reason; the first one stays."""

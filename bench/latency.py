@@ -1,16 +1,18 @@
 """The rounds of a comparison: every contender in turn, at every batch size, until it is known.
 
-Those that run on a GPU have rounds of their own within the boundary ``device``.
+Each device has rounds of its own, since nothing is held against another device; what runs on a GPU
+has further ones within the boundary ``device``.
 """
 
 import random
 import time
 from collections.abc import Callable, Sequence
 
+from bench.budget import find_shortage, shorten
 from bench.config import CompareSection
 from bench.contenders import Contender, Series, failures_of, original_of
 from bench.progress import Listener
-from bench.records import Block, Boundary
+from bench.records import Block, Boundary, Shortage
 from bench.schedule import Plan, run_rounds
 from bench.timing import BlockOptions
 
@@ -24,14 +26,28 @@ def measure_latency(
 ) -> None:
     """Time the contenders that are still in; their `times` and failures are noted in them.
 
-    `repeat` is the number of this repetition, which has its share of the budget. What one series of
-    rounds leaves of that goes to the next.
+    `repeat` is the number of this repetition, which has its share of each device's budget.
     """
     order = random.Random(f"{settings.seed}/{repeat}")
+    alive = [contender for contender in contenders if contender.status == "ok"]
+    for device in dict.fromkeys(contender.actual_device for contender in alive):
+        on_device = [contender for contender in alive if contender.actual_device == device]
+        _measure_device(on_device, settings, order, listener, repeat, clock)
+
+
+def _measure_device(
+    contenders: Sequence[Contender],
+    settings: CompareSection,
+    order: random.Random,
+    listener: Listener,
+    repeat: int,
+    clock: Callable[[], float],
+) -> None:
+    """Time what runs on one device; what a series of rounds leaves of the budget is the next's."""
     left_s = settings.budget_s / settings.repeat
     all_series = _list_series(contenders, settings)
     for number, series in enumerate(all_series):
-        for contender in _takers(contenders, series.boundary):
+        for contender in _takers(contenders, series, settings):
             _warm_up(contender, series, settings)
         started = clock()
         share_s = left_s / (len(all_series) - number)
@@ -42,7 +58,7 @@ def measure_latency(
 
 def _list_series(contenders: Sequence[Contender], settings: CompareSection) -> list[Series]:
     boundaries: list[Boundary] = ["host"]
-    if settings.boundaries == "auto" and _takers(contenders, "device"):
+    if settings.boundaries == "auto" and any(c.is_resident() for c in contenders):
         boundaries.append("device")
     return [Series(size, boundary) for size in settings.batch_sizes for boundary in boundaries]
 
@@ -57,11 +73,16 @@ def _time_rounds(
     listener: Listener,
     clock: Callable[[], float],
 ) -> None:
-    alive = {contender.name: contender for contender in _takers(contenders, series.boundary)}
+    alive = {c.name: c for c in _takers(contenders, series, settings)}
     options = BlockOptions(settings.calls, settings.block_s, settings.settle_s, series.boundary)
     first = 1 + max((t.last_round(series) for t in (c.times for c in contenders)), default=0)
+    where = f"{series} on {contenders[0].actual_device}"
+    if first == 1:  # a later repetition goes on with the same blocks, to be pooled with these
+        _note_shortage(list(alive.values()), series, where, options, plan, listener)
+    shortages = (c.times.shortages.get(series) for c in alive.values())
+    options = shorten(options, next(filter(None, shortages), None))
     again = f", repetition {repeat}" if settings.repeat > 1 else ""
-    listener.begin(f"latency at {series}{again}", plan.rounds)
+    listener.begin(f"latency at {where}{again}", plan.rounds)
 
     def time_one(name: str, number: int) -> Block | None:
         listener.advance(min(number - 1, plan.rounds), f"round {number}, {name}")
@@ -78,6 +99,36 @@ def _time_rounds(
     listener.end()
     for name, blocks in rounds.blocks.items():
         alive[name].times.add(series, blocks, rounds.stopped)
+
+
+def _note_shortage(
+    contenders: Sequence[Contender],
+    series: Series,
+    where: str,
+    options: BlockOptions,
+    plan: Plan,
+    listener: Listener,
+) -> None:
+    """Note in every contender, and say, what has to be done for enough rounds to fit the budget."""
+    warm_ups = [contender.times.warm_ups[series] for contender in contenders]
+    shortage = find_shortage(warm_ups, options, plan)
+    if shortage is None:
+        return
+    listener.note(f"{where}: {_describe(shortage)}")
+    for contender in contenders:
+        contender.times.shortages[series] = shortage
+
+
+def _describe(shortage: Shortage) -> str:
+    if shortage.needed_s > shortage.budget_s:
+        return (
+            f"{shortage.rounds} rounds need about {shortage.needed_s:.3g} s, their share of the "
+            f"budget is {shortage.budget_s:.3g} s: raise --budget, or there is no speed-up"
+        )
+    return (
+        f"blocks shortened to {shortage.calls} calls and {shortage.block_s * 1000:.0f} ms, so that "
+        f"{shortage.rounds} rounds fit their share of the budget, {shortage.budget_s:.3g} s"
+    )
 
 
 def _time_block(
@@ -112,7 +163,8 @@ def _name_of(contender: Contender | None) -> str | None:
     return contender.name if contender else None
 
 
-def _takers(contenders: Sequence[Contender], boundary: Boundary) -> list[Contender]:
-    """Return the contenders that are still in and can be timed within the boundary."""
-    alive = [contender for contender in contenders if contender.status == "ok"]
-    return alive if boundary == "host" else [c for c in alive if c.is_resident()]
+def _takers(
+    contenders: Sequence[Contender], series: Series, settings: CompareSection
+) -> list[Contender]:
+    smallest = min(settings.batch_sizes)
+    return [contender for contender in contenders if contender.takes_part(series, smallest)]

@@ -22,6 +22,7 @@ from bench.records_scenarios import ScenarioResult as ScenarioResult
 from bench.records_timing import Block as Block
 from bench.records_timing import Boundary as Boundary
 from bench.records_timing import Clocks as Clocks
+from bench.records_timing import Shortage as Shortage
 from bench.records_timing import StopReason as StopReason
 from bench.records_timing import Timing as Timing
 from bench.records_transfer import Transfer as Transfer
@@ -232,7 +233,8 @@ class Measurement(Record):
     accuracy: Accuracy | None = None
     timings: tuple[Timing, ...] = ()
     not_resident: str | None = None
-    """Why it was not timed within the boundary ``device`` although it ran on a GPU."""
+    """Why it was not timed within the boundary ``device``, or not at every batch size, although it
+    ran on a GPU."""
     scenarios: tuple[ScenarioResult, ...] = ()
     """What LoadGen measured, where it did in place of the rounds."""
     tunings: tuple[Tuning, ...] = ()
@@ -268,6 +270,7 @@ class Run(Record):
     rounds: int
     """Clean rounds wanted at each batch size."""
     budget_s: float | None = None
+    """Most seconds that the rounds of each device might take."""
     foreign_load_cores: float | None = None
     """Cores that other programs kept busy just before the rounds."""
     arithmetic: Arithmetic | None = None

@@ -49,6 +49,21 @@ class Block(Record):
     clocks: Clocks | None = None
 
 
+class Shortage(Record):
+    """Blocks had to be shorter than configured, or there was no time for a speed-up even then."""
+
+    rounds: int
+    """Clean rounds that a speed-up takes."""
+    needed_s: float
+    """What they take with the blocks as shortened, as the warm-up told, seconds."""
+    budget_s: float
+    """What these rounds might take: their share of compare.budget_s."""
+    calls: int
+    """Least number of timed calls in a block, as shortened."""
+    block_s: float
+    """Least duration of a timed block, as shortened, seconds."""
+
+
 class Timing(Record):
     """Latency of one contender at one batch size, within one boundary."""
 
@@ -64,6 +79,8 @@ class Timing(Record):
     """Whether the times had settled when the first round began."""
     stopped: StopReason | None = None
     """Enough clean rounds, intervals narrow enough, or the budget spent."""
+    shortage: Shortage | None = None
+    """None where enough rounds fitted the budget with blocks as configured."""
 
     def samples_s(self) -> tuple[float, ...]:
         """Return the seconds of every timed call, in the order they were made."""

@@ -27,7 +27,7 @@ class Plan:
     """Clean rounds wanted for each contender together with the reference."""
     budget_s: float
     interval: float
-    """Relative half-width of the speed-ups' intervals that is narrow enough."""
+    """Relative half-width of the speed-ups' intervals that is narrow enough; 0 for none."""
 
 
 @dataclass
@@ -108,7 +108,7 @@ def _still_due(
 ) -> list[str]:
     """Return who is to be timed in the next round; nobody when the plan is met."""
     lacking = _lacking(alive, reference, blocks, plan)
-    if all(_is_narrow(name, reference, blocks, plan) for name in lacking):
+    if _are_narrow(lacking, reference, blocks, plan):
         return []
     needed = {reference(name) for name in lacking} | set(lacking)
     return [name for name in alive if name in needed]
@@ -124,18 +124,31 @@ def _lacking(
     return [name for name in alive if len(_pairs(name, reference, blocks)[0]) < plan.rounds]
 
 
+def _are_narrow(
+    lacking: Sequence[str],
+    reference: Callable[[str], str | None],
+    blocks: Mapping[str, Sequence[Block]],
+    plan: Plan,
+) -> bool:
+    """Return whether every speed-up is known well enough; never where there is none to know."""
+    others = [name for name in lacking if reference(name) != name]
+    if plan.interval == 0 or not others:
+        return False
+    return all(_is_narrow(name, reference, blocks, plan) for name in others)
+
+
 def _is_narrow(
     name: str,
     reference: Callable[[str], str | None],
     blocks: Mapping[str, Sequence[Block]],
     plan: Plan,
 ) -> bool:
-    """Return whether the speed-up is known well enough; the reference's own always is."""
+    """Return whether the speed-up over the reference, which must be there, is known well enough."""
+    if reference(name) not in blocks:
+        return False
     ours, theirs = _pairs(name, reference, blocks)
     if len(ours) < min(MIN_CLEAN_ROUNDS, plan.rounds):
         return False
-    if reference(name) in (None, name):
-        return True
     ratio = median_ratio(theirs, ours)
     width = half_width(ratio) if ratio else None
     return width is not None and width <= plan.interval

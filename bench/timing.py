@@ -79,7 +79,8 @@ _TIME_ONE: Mapping[Boundary, Callable[[Session, Floats, Clock], tuple[float, Flo
 
 _LEFT_OVER_RATIO = 0.2
 _LEFT_OVER_S = 20e-6
-_PROBES = 3
+SYNCHRONIZE_CHECKS = 3
+"""Further calls with which `check_synchronized` looks for one that was not waited for."""
 
 
 def check_synchronized(session: Session, x: Floats, clock: Clock) -> None:
@@ -90,7 +91,7 @@ def check_synchronized(session: Session, x: Floats, clock: Clock) -> None:
     three tries. Within the boundary ``host`` that cannot go wrong: the output itself is waited for.
     """
     tries = []
-    for _ in range(_PROBES):
+    for _ in range(SYNCHRONIZE_CHECKS):
         _place(session, x)
         session.synchronize()
         moments = [clock()]
@@ -116,6 +117,10 @@ class WarmUp:
     calls: int
     steady: bool
     """Whether the medians of the last three chunks of calls agreed within STEADY_WITHIN."""
+    call_s: float
+    """Median of the last calls, seconds."""
+    turn_s: float
+    """From one such call to the next, seconds: with the transfers that the boundary leaves out."""
     tuning: Tuning | None = None
     """What a session that tunes itself chose after them."""
 
@@ -148,7 +153,9 @@ def warm_up(
         elapsed_s = clock() - started
         steady = _is_steady(samples)
         if (elapsed_s >= least_s and steady) or elapsed_s >= _MAX_WARM_UP_FACTOR * least_s:
-            return WarmUp(first_call_s, 1 + len(samples), steady)
+            call_s, timed_s = median(samples[-10:]), sum(samples)
+            turn_s = call_s * elapsed_s / timed_s if timed_s > 0 else call_s
+            return WarmUp(first_call_s, 1 + len(samples), steady, call_s, turn_s)
 
 
 def _is_steady(samples: Sequence[float]) -> bool:

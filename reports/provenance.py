@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bench.errors import cut
-from bench.records import Run, StopReason
+from bench.records import Run, StopReason, Timing
 from bench.speedups import completed
 from bench.statistics import DIRTY_RUN_DELAY
 from reports import units
@@ -154,15 +154,29 @@ def _ending(run: Run) -> str:
     """Return how long it might take, and why the rounds of each batch size ended."""
     repeats = (run.config.get("compare") or {}).get("repeat") or 1
     reasons: dict[str, set[str]] = {}
+    many = len({m.actual_device for m in run.measurements if m.timings}) > 1
     for m in run.measurements:
         for timing in m.timings:
             if timing.stopped:
                 resident = ", device-resident" if timing.boundary == "device" else ""
                 where = f"batch {timing.batch_size}{resident}"
-                reasons.setdefault(where, set()).add(STOPPED[timing.stopped])
+                where += f" on {m.actual_device}" if many else ""
+                why = STOPPED[timing.stopped] + _shortage(timing)
+                reasons.setdefault(where, set()).add(why)
     parts = [
         f"repeated as a whole, {repeats} times in all" if repeats > 1 else "",
         f"budget {units.duration(run.budget_s)}" if run.budget_s else "",
         *(f"{where}: {' or '.join(sorted(why))}" for where, why in reasons.items()),
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _shortage(timing: Timing) -> str:
+    """Return how blocks were shortened to fit the budget, or by how much it was too small."""
+    found = timing.shortage
+    if found is None:
+        return ""
+    if found.needed_s > found.budget_s:
+        needed, budget = units.duration(found.needed_s), units.duration(found.budget_s)
+        return f" ({found.rounds} rounds need about {needed}, their share was {budget})"
+    return f" (blocks shortened to {found.calls} calls and {units.duration(found.block_s)})"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.advice import RULES, advise
-from bench.records import Clocks, Parity, Skip
+from bench.records import Clocks, Parity, Shortage, Skip
 from reports.notes import sentence
 from reports.tables import latency_rows
 
@@ -158,6 +158,11 @@ CAUSES = {
         run_with(timed(*JUMPY, stopped="budget"), rounds=20, budget_s=60),
         "the budget of 60.0 s was spent after 10 of 20 clean rounds, with the interval at ±1.5 %. "
         "Give the rounds more time: --budget 120s.",
+    ),
+    "stopped_early": (
+        run_with(timed(*MILLISECOND, stopped="narrow"), rounds=20),
+        "the interval is no 95 % interval and covers less, since the rounds stopped as soon as it "
+        "was narrow, after 10 of 20. Have all of them made: --set compare.interval=0.",
     ),
     "few_rounds": (
         run_with(timed(*[0.001] * 4, calls=60), rounds=4),
@@ -387,6 +392,18 @@ def test_too_few_calls_for_want_of_time_are_not_blamed_on_the_calls_alone(calls,
     assert sentence([found]).endswith(told)
 
 
+def test_too_few_calls_for_shortened_blocks_want_more_time_and_not_more_calls():
+    short = Shortage(rounds=8, needed_s=50, budget_s=60, calls=5, block_s=0.04)
+    run = run_with(timed(*[0.001] * 10, calls=5, shortage=short), rounds=10)
+    (found,) = (advice for advice in advise(run) if advice.kind == "few_calls")
+    assert (
+        found.numbers["remedy"] == "Set compare.calls=20. Give the rounds more time: --budget 240s"
+    )
+    run = run_with(timed(*[0.001] * 20, calls=5, shortage=short), rounds=20)
+    (found,) = (advice for advice in advise(run) if advice.kind == "few_calls")
+    assert found.numbers["remedy"] == "Give the rounds more time: --budget 240s"
+
+
 def test_a_spent_budget_is_no_warning_when_the_interval_is_narrow_enough():
     assert advise(run_with(timed(*MILLISECOND, stopped="budget"), rounds=20)) == ()
 
@@ -436,6 +453,22 @@ def test_clocks_that_hold_still_or_belong_to_the_other_chip_are_no_warning():
     assert advise(clocked(still, Clocks(cpu_mhz=(3600, 3650)), device="cpu")) == ()
     idle = clocked(Clocks(cpu_mhz=(3700, 3700)), Clocks(cpu_mhz=(1400, 1400)), device="cuda")
     assert advise(idle) == ()
+
+
+def test_a_row_that_left_the_device_is_told_so_where_it_was_not_timed_there_alone():
+    host = [B.make_timing(size, MILLISECOND) for size in (1, 64, 128)]
+    device = [B.make_timing(size, MILLISECOND, boundary="device") for size in (1, 64, 128)]
+
+    def found(timings):
+        row = B.make_row("ort", "folded", not_resident="out of memory", timings=timings)
+        return [a for a in advise(run_with(row)) if a.kind == "not_resident"]
+
+    missing = found((*host, device[0]))
+    assert [(a.batch_size, a.boundary) for a in missing] == [(64, "host"), (128, "host")]
+    (nowhere,) = found(tuple(host))
+    assert nowhere.batch_size is None
+    (once,) = found((*host, *device))
+    assert (once.batch_size, once.numbers["when"]) == (None, " in every repetition")
 
 
 def test_without_the_second_boundary_nobody_misses_it():

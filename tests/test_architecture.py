@@ -105,6 +105,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.error_overlap": (PLAIN | {"bench.statistics", "bench.speedups"}, set()),
     "bench.regressions": (PLAIN | {"bench.difference"}, set()),
     "bench.schedule": (PLAIN | {"bench.statistics", "bench.speedups"}, set()),
+    "bench.budget": (PLAIN | {"bench.statistics", "bench.schedule", "bench.timing"}, set()),
     "bench.preprocessing": (PLAIN, set()),
     "bench.datasets": (PLAIN | {"bench.datasets"}, {"torchvision", "sklearn"}),
     "bench.backends": (

@@ -236,6 +236,21 @@ def test_one_that_does_not_wait_for_its_device_keeps_its_figures_from_host_to_ho
     assert len(times_of(sound)) == 4
 
 
+def test_one_that_fails_on_the_device_at_a_later_batch_size_keeps_the_earlier_ones(
+    images: Path,
+) -> None:
+    class Full(FakeGpuSession):
+        def place(self, x: np.ndarray) -> None:
+            if len(x) > 1:
+                raise BackendError("out of memory")
+            super().place(x)
+
+    row = on_gpu(images, Full)
+    measure_latency([row], quick(), Silence())
+    assert (row.status, row.not_resident) == ("ok", "out of memory")
+    assert set(times_of(row)) == {(1, "host"), (1, "device"), (4, "host")}
+
+
 def test_a_wrong_answer_on_the_device_is_not_timed_there(images: Path) -> None:
     class Wrong(FakeGpuSession):
         placed = False

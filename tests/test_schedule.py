@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.config import CompareSection
 from bench.records import Block
 from bench.schedule import TRIES, Plan, Rounds, run_rounds
 
@@ -64,6 +66,30 @@ def test_it_stops_early_when_every_ratio_is_known_well_enough() -> None:
     result = Machine().run(plan(rounds=100, interval=0.01))
     assert result.stopped == "narrow"
     assert {len(blocks) for blocks in result.blocks.values()} == {8}
+
+
+def test_by_default_how_sure_a_ratio_is_does_not_decide_when_the_rounds_end() -> None:
+    machine = Machine()
+    machine.noise = SimpleNamespace(random=lambda: 0.0)
+    result = machine.run(plan(rounds=20, interval=CompareSection().interval))
+    assert result.stopped == "rounds"
+    assert {len(blocks) for blocks in result.blocks.values()} == {20}
+
+
+def test_without_a_reference_there_is_no_interval_to_end_the_rounds_early() -> None:
+    result = Machine().run(plan(rounds=20, interval=0.01), reference=None)
+    assert result.stopped == "rounds"
+    assert {name: len(blocks) for name, blocks in result.blocks.items()} == dict.fromkeys(NAMES, 20)
+
+
+def test_a_reference_that_failed_or_is_alone_ends_no_rounds_early() -> None:
+    machine = Machine()
+    machine.failing = {("reference", 3)}
+    result = machine.run(plan(rounds=20, interval=0.01))
+    assert result.stopped == "rounds"
+    assert {name: len(blocks) for name, blocks in result.blocks.items()} == {"fast": 20, "slow": 20}
+    alone = Machine().run(plan(rounds=20, interval=0.01), names=["reference"])
+    assert (alone.stopped, len(alone.blocks["reference"])) == ("rounds", 20)
 
 
 def test_dirty_rounds_are_kept_and_replaced() -> None:

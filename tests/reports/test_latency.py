@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bench import records
 from reports.render import render
 from reports.tables import latency_rows
 
@@ -203,3 +204,17 @@ def test_without_a_reference_a_round_that_was_timed_again_is_one_round(build):
     (row,) = latency_rows(build.run(measurements=(build.row("ort", "folded", timings=(timing,)),)))
     assert (row.speedup_reference, row.calls) == (None, 120)
     assert (row.rounds, row.clean_rounds) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("needed_s", "told"),
+    [
+        (18.0, "budget spent (blocks shortened to 5 calls and 40.0 ms)"),
+        (55.0, "budget spent (8 rounds need about 55.0 s, their share was 25.0 s)"),
+    ],
+)
+def test_the_page_says_what_the_budget_did_to_the_rounds(build, needed_s, told):
+    short = records.Shortage(rounds=8, needed_s=needed_s, budget_s=25, calls=5, block_s=0.04)
+    run = against_torch(build, *[0.001] * 9, stopped="budget", shortage=short)
+    lines = lines_of(render(run), "How this was measured")
+    assert told in " ".join(" ".join(lines).split())

@@ -77,7 +77,7 @@ def test_details_tell_the_boundaries_apart_and_name_why_the_rounds_ended(build) 
     starts = section(text, "Start-up and timed calls")
     assert "| boundary" in starts
     assert sum("| device" in line for line in starts.splitlines()) == 2
-    assert "batch 1, device-resident: all clean rounds made" in text
+    assert "batch 1, device-resident on cuda:0: all clean rounds made" in text
     assert "also timed in rounds without transfers" in text
     assert "| boundary" not in render(build.run(), "md")
 
