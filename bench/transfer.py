@@ -6,6 +6,7 @@ compared like any other.
 """
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,12 @@ def fit_transfer(config: Config, data: ImageSet, cache: Path, listener: Listener
     listener.note(f"{network.name} with the weights {filled.title} (sha256 {filled.sha256[:12]}…)")
     features = take_features(
         module,
-        {"weights": filled.sha256, "network": network.name, "args": config.model.args},
+        {
+            "weights": filled.sha256,
+            "network": network.name,
+            "library": version(network.source),
+            "args": config.model.args,
+        },
         data,
         Extraction(
             preprocessing=preprocessing,
