@@ -67,8 +67,9 @@ def take_features(
 ) -> Features:
     """Return the features of all images by `network`, a FeatureClassifier, in eval mode.
 
-    `identity` tells its weights, its shape and whose code it is. Raises TrainingError when the network gives
-    something that is not finite or runs out of memory, DataError when the cache cannot be written.
+    `identity` tells its weights, its shape and whose code it is. Raises TrainingError when the
+    network gives something that is not finite or runs out of memory, DataError when the cache
+    cannot be written.
     """
     import torch
 
