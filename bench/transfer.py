@@ -21,6 +21,9 @@ from bench.records import Epoch, Preprocessing, Transfer
 from bench.statistics import balanced_accuracy
 from bench.storage import file_sha256
 
+VERSION = 1
+"""Raised whenever the same features, settings and seed give another linear layer."""
+
 _FROM_WEIGHTS = ("image_size", "mean", "std", "resize")
 
 
