@@ -67,8 +67,9 @@ def take_features(
 ) -> Features:
     """Return the features of all images by `network`, a FeatureClassifier, in eval mode.
 
-    `identity` tells its weights and its shape. Raises TrainingError when the network gives
-    something that is not finite or runs out of memory, DataError when the cache cannot be written.
+    `identity` tells its weights, its shape and whose code it is. Raises TrainingError when the
+    network gives something that is not finite or runs out of memory, DataError when the cache
+    cannot be written.
     """
     import torch
 
@@ -137,7 +138,8 @@ def _load(folder: Path, counts: tuple[int, int]) -> tuple[Floats, Floats] | None
             for name in ("train", "test")
         )
         shapes = (len(train), len(test), train.ndim, test.shape[1:])
-        if shapes != (*counts, 2, train.shape[1:]) or train.dtype != test.dtype != np.float32:
+        float32 = train.dtype == test.dtype == np.float32
+        if shapes != (*counts, 2, train.shape[1:]) or not float32:
             raise ValueError(f"they are {train.dtype} {train.shape} and {test.dtype} {test.shape}")
     except (OSError, ValueError, EOFError) as error:
         if os.path.exists(folder / "test.npy"):

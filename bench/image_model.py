@@ -24,7 +24,7 @@ from bench.record_base import Record
 from bench.records import Artifact, Checkpoint, Sha256
 from bench.registry import BACKENDS
 from bench.runs import RunDirectory
-from bench.storage import file_sha256, write_text, write_with
+from bench.storage import file_sha256, replacing, write_text
 
 _RECORD = "image_model.json"
 _TOLERANCE = 0.05
@@ -72,16 +72,18 @@ def export_image_model(
     source = run.path / artifact.path
     whole = add_preprocessing(onnx.load(source), checkpoint.preprocessing)
     path = source.with_suffix(".image.onnx")
-    write_with(path, lambda temporary: onnx.save(whole, temporary))
-    with _open(path) as inside, _open(source) as outside:
-        pairs = [_ask_both(_Both(inside, outside), image, checkpoint) for image in _shapes(pixels)]
-    gaps = [float(np.abs(a - b).max()) for a, b in pairs]
-    if max(gaps) > _TOLERANCE:
-        path.unlink()
-        raise ExportError(
-            f"{path.name}: with preprocessing inside, a probability is off by {max(gaps):.2g} "
-            f"(allowed {_TOLERANCE:g}): export without --with-preprocess, and please report this"
-        )
+    with replacing(path) as temporary:
+        onnx.save(whole, temporary)
+        with _open(temporary) as inside, _open(source) as outside:
+            both = _Both(inside, outside)
+            pairs = [_ask_both(both, image, checkpoint) for image in _shapes(pixels)]
+        gap = float(np.max([np.abs(a - b) for a, b in pairs]))
+        if not gap <= _TOLERANCE:  # nor may it be NaN
+            raise ExportError(
+                f"{path.name}: with preprocessing inside, a probability is off by {gap:.2g} "
+                f"(allowed {_TOLERANCE:g}): export without --with-preprocess, and please report "
+                "this; what was there before is unchanged"
+            )
     model = ImageModel(
         artifact_sha256=artifact.sha256,
         variant=artifact.variant,
@@ -90,7 +92,7 @@ def export_image_model(
         size_bytes=path.stat().st_size,
         images=len(pairs),
         top1_equal=sum(int(a.argmax()) == int(b.argmax()) for a, b in pairs),
-        max_difference=max(gaps),
+        max_difference=gap,
     )
     write_text(run.path / _RECORD, model.model_dump_json(indent=1) + "\n")
     return model

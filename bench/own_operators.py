@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.errors import BackendError, one_line
 from bench.host import describe_cpu
-from bench.storage import replacing, user_cache
+from bench.storage import file_sha256, replacing, user_cache
 
 DOMAIN = "foldbench"
 MISH = "Mish"
@@ -45,6 +45,14 @@ def library() -> Path:
         with replacing(path) as temporary:
             _compile(compiler, temporary)
     return path
+
+
+def library_sha256() -> str | None:
+    """Return the sha256 of the library's bytes, None where there is none and none can be made."""
+    try:
+        return file_sha256(library())
+    except BackendError:
+        return None
 
 
 @cache

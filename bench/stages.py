@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from bench import torchrun
 from bench.arithmetic import kinds_of, measure_arithmetic
 from bench.compare import compare
-from bench.config import Config
 from bench.config_files import Loaded
 from bench.contenders import REFERENCE, Subject, list_contenders, list_self_checks
 from bench.datasets import ImageSet
@@ -20,12 +19,12 @@ from bench.interference import measure_foreign_load
 from bench.ladder import ladder_of
 from bench.progress import Listener, Silence
 from bench.records import Checkpoint, Device, Run
-from bench.registry import MODELS
-from bench.run_settings import settings_of, training_settings
+from bench.run_settings import settings_of
 from bench.runs import RunDirectory, create_run, list_runs
 from bench.scenarios import require_loadgen
 from bench.splits import draw_subset, hold_out, prepare_evaluation
 from bench.storage import file_sha256, json_sha256
+from bench.training_key import training_key
 from bench.transfer import Trained, fit_transfer, preprocessing_of, with_preprocessing
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def train(loaded: Loaded, places: Places, listener: Listener, fresh: bool = Fals
     if config.transfer is not None:
         torchrun.require_one_process("training a linear layer on features")
     data = load_data(config.data, places.cache, listener)
-    key = _training_key(config, data)
+    key = training_key(config, data.info.sha256)
     meta = {"config_name": loaded.name, "training_key": key, "config": loaded.as_dict()}
     with joined_team() as team:
         if not team.leads:
@@ -257,17 +256,6 @@ def _device_name(device: Any) -> str:
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
-def _training_key(config: Config, data: ImageSet) -> str:
-    """Return the hash of everything that the trained weights depend on."""
-    return json_sha256(
-        {
-            "settings": training_settings(config),
-            "images": data.info.sha256,
-            "network": file_sha256(Path(str(MODELS.load(config.model.name).__file__))),
-        }
-    )
 
 
 def _find_training(root: Path, config_name: str, key: str) -> RunDirectory | None:

@@ -15,12 +15,12 @@ from bench.image_sets import load_data
 from bench.progress import Listener, Silence
 from bench.records import Epoch
 from bench.records_search import Choice, Search, Trial
-from bench.registry import MODELS
 from bench.run_settings import training_settings
 from bench.search import Attempt, Plan, SharedSearch, Space
 from bench.splits import draw_apart
 from bench.stages import Places
-from bench.storage import file_sha256, json_sha256, write_text
+from bench.storage import json_sha256, write_text
+from bench.training_key import code_versions
 from bench.transfer import preprocessing_of
 from reports.homework import references
 
@@ -114,7 +114,7 @@ def _plan(loaded: Loaded, options: Options, data: ImageSet, rows: tuple[Choice, 
     key = json_sha256(
         {
             "settings": {k: v for k, v in settings.items() if k not in _CHOSEN},
-            "network": file_sha256(Path(str(MODELS.load(loaded.config.model.name).__file__))),
+            **code_versions(loaded.config),
             "images": [data.info.sha256, options.images, options.validation_images],
             "space": [*space.learning_rates, *space.batch_sizes, *space.epochs],
         }

@@ -6,6 +6,7 @@ compared like any other.
 """
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from bench.progress import Listener
 from bench.records import Epoch, Preprocessing, Transfer
 from bench.statistics import balanced_accuracy
 from bench.storage import file_sha256
+
+VERSION = 1
+"""Raised whenever the same features, settings and seed give another linear layer."""
 
 _FROM_WEIGHTS = ("image_size", "mean", "std", "resize")
 
@@ -110,7 +114,12 @@ def fit_transfer(config: Config, data: ImageSet, cache: Path, listener: Listener
     listener.note(f"{network.name} with the weights {filled.title} (sha256 {filled.sha256[:12]}…)")
     features = take_features(
         module,
-        {"weights": filled.sha256, "network": network.name, "args": config.model.args},
+        {
+            "weights": filled.sha256,
+            "network": network.name,
+            "library": version(network.source),
+            "args": config.model.args,
+        },
         data,
         Extraction(
             preprocessing=preprocessing,

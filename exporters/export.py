@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 import torch
 from torch import nn
 
 import bench
-from bench import own_operators
 from bench.accuracy import measure_agreement
 from bench.errors import ExportError, one_line
-from bench.host_files import HOST, OPERATORS, OPTIMIZATION, host_facts
+from bench.host_files import HOST, OPERATORS, OPTIMIZATION
 from bench.records import (
     Artifact,
     Checkpoint,
@@ -33,8 +31,8 @@ from bench.records import (
     Target,
     Variant,
 )
-from bench.registry import PASSES
 from bench.storage import file_sha256, json_sha256, write_with
+from exporters._origins import host_origins, library_versions, sources_sha256
 from exporters.fold import count_batchnorms, fold_batchnorm
 from exporters.parity import ask, judge, run_module
 from exporters.rewriting import apply_passes
@@ -78,9 +76,9 @@ def hash_inputs(checkpoint: Checkpoint, images: Floats, options: ExportOptions) 
             "checkpoint": checkpoint.sha256,
             "images": hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(),
             "options": asdict(options),
-            "passes": {n: file_sha256(Path(str(PASSES.load(n).__file__))) for n in options.passes},
-            "versions": _versions(),
-            "host": _host() if options.target == "host" else None,
+            "sources": sources_sha256(),
+            "versions": library_versions(),
+            "host": host_origins() if options.target == "host" else None,
         }
     )
 
@@ -206,14 +204,6 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _host() -> dict[str, str]:
-    return {**host_facts(onnxruntime.__version__), "operators": own_operators.identity()}
-
-
-def _versions() -> dict[str, str]:
-    return {"torch": torch.__version__, "onnx": onnx.__version__, "foldbench": bench.__version__}
-
-
 def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration without where data and weights lay on the machine that trained."""
     data = {k: v for k, v in config.get("data", {}).items() if k != "path"}
@@ -233,7 +223,7 @@ def _describe(model: onnx.ModelProto, checkpoint: Checkpoint, variant: Variant) 
         "model": checkpoint.model,
         "variant": variant,
         "exporter": EXPORTER,
-        "versions": json.dumps(_versions()),
+        "versions": json.dumps(library_versions()),
         "classes": json.dumps(checkpoint.classes),
         "preprocessing": checkpoint.preprocessing.model_dump_json(),
     }

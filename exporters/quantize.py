@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 
 import bench
 from bench import own_operators
@@ -16,6 +15,7 @@ from bench.progress import Listener
 from bench.records import Artifact, Target
 from bench.records_quantization import PRECISION, Closeness, QuantizationReport, Quantize
 from bench.storage import file_sha256, json_sha256, write_with
+from exporters._origins import host_origins, library_versions, sources_sha256
 from exporters._quantize_choice import Choice, Chooser, Judge, keeps_budget
 from exporters._quantize_graph import infer_shapes
 from exporters._quantize_images import LabelledImages
@@ -65,8 +65,9 @@ def hash_quantization(source: Artifact, material: Material, options: QuantizeOpt
             "images": material.sha256(),
             "calibration_images": len(material.calibration),
             "options": asdict(options),
-            "operators": own_operators.identity() if options.target == "host" else None,
-            "versions": [bench.__version__, onnx.__version__, onnxruntime.__version__],
+            "host": host_origins() if options.target == "host" else None,
+            "sources": sources_sha256(),
+            "versions": library_versions(),
         }
     )
 

@@ -88,7 +88,7 @@ class Trainer:
         homework = self._settings.protocol == "homework"
         generator = seed_epoch(self._seed, epoch)
         if not self.team.leads:
-            torch.manual_seed(_draw(self._seed, epoch, self.team.rank))  # dropout of its own
+            torch.manual_seed(_draw(self._seed, epoch, rank=self.team.rank))  # dropout of its own
         batches = list(self._batches(generator))
         self.model.train()
         started = last_told = time.perf_counter()
@@ -267,9 +267,13 @@ class Trainer:
         )
 
 
-def _draw(*key: int) -> int:
-    """Return a seed for torch that belongs to `key` and to no other."""
-    (value,) = np.random.SeedSequence(key).generate_state(1, np.uint64)
+def _draw(*key: int, rank: int = 0) -> int:
+    """Return a seed for torch that belongs to `key` and `rank`, and to no others.
+
+    Rank 0 draws what a process that trains alone draws.
+    """
+    spawn_key = (rank,) if rank else ()
+    (value,) = np.random.SeedSequence(key, spawn_key=spawn_key).generate_state(1, np.uint64)
     return int(value >> 1)
 
 

@@ -4,6 +4,9 @@ from torch import Tensor, flatten, nn
 
 from models._norms import make_norm
 
+VERSION = 1
+"""Raised whenever the same arguments give other parameters or another function."""
+
 
 class BNCNN(nn.Module):
     """(N, C, H, W) float32 -> (N, classes) float32 logits, for H and W of 16 or more."""

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from models._norms import make_norm
 
+VERSION = 1
+"""Raised whenever the same arguments give other parameters or another function."""
+
 _HIDDEN = 512
 
 

@@ -4,6 +4,9 @@ from torch import Tensor, flatten, nn
 
 from models._norms import make_norm
 
+VERSION = 1
+"""Raised whenever the same arguments give other parameters or another function."""
+
 
 class MishCNN(nn.Module):
     """(N, C, H, W) float32 -> (N, classes) float32 logits, for any H and W of 2 or more.

@@ -12,6 +12,9 @@ from torch.nn.functional import normalize
 from models._backbone import count_features, cut_classifier, fix_padding, normalise_each_image
 from models._zoo import Network, Source, Weights, create, fill, find_network
 
+VERSION = 1
+"""Raised whenever the same arguments give other parameters or another function."""
+
 BatchNorm = Literal["running", "per_image"]
 _ARCH = "resnet18"
 

@@ -107,7 +107,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.schedule": (PLAIN | {"bench.statistics", "bench.speedups"}, set()),
     "bench.budget": (PLAIN | {"bench.statistics", "bench.schedule", "bench.timing"}, set()),
     "bench.preprocessing": (PLAIN, set()),
-    "bench.datasets": (PLAIN | {"bench.datasets"}, {"torchvision", "sklearn"}),
+    "bench.datasets": (PLAIN | {"bench.datasets", "bench.environment"}, {"torchvision", "sklearn"}),
     "bench.backends": (
         PLAIN | {"bench.backends", "bench.host_files", "bench.own_operators"},
         {"torch", "onnxruntime", "openvino"},

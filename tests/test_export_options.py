@@ -1,6 +1,8 @@
 """The command line's --passes and --target: what they write, say and refuse."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import onnx
 import pytest
@@ -51,6 +53,22 @@ def test_without_passes_the_graph_stays_as_exported_but_for_its_notes(
     (artifact,) = own_run.artifacts()
     assert [p.name for p in artifact.passes] == ["strip_metadata"]
     assert operators(own_run, "digits.folded.onnx").count("Mish") == 3
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+def test_a_pass_that_a_missing_compiler_left_out_is_made_up_for_once_there_is_one(
+    export: Export, own_run: RunDirectory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FOLDBENCH_CACHE", str(tmp_path / "operators"))
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert export("--target", "host").exit_code == 0
+    assert "Mish" not in operators(own_run, "digits.folded.host.onnx")
+    monkeypatch.setenv("CC", "cc")
+    assert export("--target", "host").exit_code == 0
+    assert operators(own_run, "digits.folded.host.onnx").count("Mish") == 3
+    monkeypatch.setenv("CC", "no-such-compiler")
+    again = export("--target", "host")
+    assert "is exported already with these settings" in again.output, "the library is still there"
 
 
 def test_files_for_other_targets_lie_beside_each_other(

@@ -26,7 +26,7 @@ from models._augment import flip_and_crop, normalise
 from models._device import pick_device
 from models._optimization import one_cycle_factor
 from models._resume import Resume
-from models._trainer import seed_epoch, split_batches
+from models._trainer import _COINS, _STATISTICS, _draw, seed_epoch, split_batches
 from models._training import train_model
 from tests.conftest import QUICK
 
@@ -131,6 +131,14 @@ def test_epochs_differ_from_one_another_and_repeat_with_the_seed() -> None:
     }
     assert len({tuple(v) for v in draw.values()}) == 3
     assert torch.rand(3, generator=seed_epoch(0, 1)).tolist() == draw[0, 1]
+
+
+def test_the_processes_of_a_team_and_the_statistics_of_an_average_draw_differently() -> None:
+    purposes = [(), (_COINS,), (_STATISTICS,)]
+    seeds = {_draw(7, epoch, *purpose) for epoch in range(4) for purpose in purposes}
+    seeds |= {_draw(7, epoch, rank=rank) for epoch in range(4) for rank in range(1, 9)}
+    assert len(seeds) == 4 * (3 + 8)
+    assert _draw(7, 1, rank=0) == _draw(7, 1), "who leads draws what one process alone draws"
 
 
 @pytest.mark.parametrize("name", ["constant", "step", "cosine", "one_cycle"])

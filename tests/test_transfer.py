@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from bench import frozen_features, transfer
+from bench import frozen_features, image_model, transfer
 from bench.cli import cli
 from bench.config import Config
 from bench.config_files import load
-from bench.errors import BenchError, ConfigError, TrainingError
+from bench.errors import BenchError, ConfigError, ExportError, TrainingError
 from bench.image_model import find_image_model
 from bench.linear_probe import fit_linear
 from bench.probe import batchnorm_effects, probe
@@ -25,6 +25,7 @@ from bench.progress import Silence
 from bench.run_settings import settings_of, training_settings
 from bench.runs import RunDirectory, list_runs
 from bench.stages import Places, train
+from bench.stages_export import export, put_preprocessing_inside
 from bench.statistics import balanced_accuracy
 from bench.storage import file_sha256
 from bench.timing import call
@@ -171,6 +172,9 @@ def test_features_come_from_the_cache_unless_something_they_follow_from_changed(
     assert fit("model.args.batchnorm=per_image") == 2
     assert fit("data.split_seed=3") == 2
     assert fit("transfer.stochastic_depth=true") == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer, "version", lambda package: f"{package} of tomorrow")
+        assert fit() == 2
     (damaged,) = [
         path
         for path in (tiny_places.cache / "features").iterdir()
@@ -178,6 +182,38 @@ def test_features_come_from_the_cache_unless_something_they_follow_from_changed(
     ]
     (damaged / "test.npy").write_bytes(b"no array")
     assert fit() == 2
+
+
+@pytest.mark.parametrize(
+    ("train_type", "test_type"),
+    [("float64", "float64"), ("int64", "int64"), ("float64", "float32"), ("float32", "float64")],
+)
+def test_features_that_are_not_float32_are_taken_anew(
+    train_type: str, test_type: str, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "train.npy", np.zeros((4, 3), np.float32))
+    np.save(tmp_path / "test.npy", np.zeros((2, 3), np.float32))
+    assert frozen_features._load(tmp_path, (4, 2)) is not None
+    np.save(tmp_path / "train.npy", np.zeros((4, 3), train_type))
+    np.save(tmp_path / "test.npy", np.zeros((2, 3), test_type))
+    assert frozen_features._load(tmp_path, (4, 2)) is None
+
+
+def test_a_file_with_preprocessing_that_is_wrong_leaves_the_good_one_as_it_was(
+    own_run: RunDirectory, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["export.images=6"]
+    artifact = export(own_run, overrides, places, Silence())
+    good = put_preprocessing_inside(own_run, artifact, overrides, places, Silence())
+    scores = image_model.ask_image_model
+    for wrong in (lambda *a: 1 - scores(*a), lambda *a: scores(*a) * np.nan):
+        monkeypatch.setattr(image_model, "ask_image_model", wrong)
+        with pytest.raises(ExportError, match="a probability is off by"):
+            put_preprocessing_inside(own_run, artifact, overrides, places, Silence())
+    assert find_image_model(own_run) == good
+    assert file_sha256(own_run.path / good.path) == good.sha256
+    names = {path.name for path in (own_run.path / "artifacts").iterdir()}
+    assert names == {Path(artifact.path).name, Path(good.path).name}
 
 
 def test_it_exports_compares_and_predicts_like_any_other(

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from bench.datasets import COVER, Split
-from bench.datasets._pixels import Pixels, read, worker_count
+from bench.datasets._pixels import Pixels, read
 from bench.datasets._sources import ImageFile
+from bench.environment import usable_cores
 from bench.records import Resize
 from bench.storage import json_sha256
 
@@ -70,7 +71,7 @@ def decoded(
 def _decoded(
     files: Iterable[ImageFile], size: int, resize: Resize
 ) -> Iterator[tuple[ImageFile, Pixels, str]]:
-    workers = worker_count()
+    workers = usable_cores()
     waiting: deque[Future[list[tuple[ImageFile, Pixels, str]]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:

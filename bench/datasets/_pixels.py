@@ -1,7 +1,6 @@
 """Pixels: from the bytes of an image file to a square of RGB, and what a set of them is."""
 
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
@@ -11,6 +10,7 @@ import PIL
 from PIL import Image, ImageOps
 
 from bench.datasets import COVER, Split
+from bench.environment import usable_cores
 from bench.errors import DataError, one_line
 from bench.records import Resize
 
@@ -112,16 +112,9 @@ def fit_all(images: Pixels, size: int, resize: Resize = COVER) -> Pixels:
         image = Image.fromarray(np.ascontiguousarray(images[index].transpose(1, 2, 0)))
         result[index] = _channels_first(fit(image, size, resize))
 
-    with ThreadPoolExecutor(worker_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(place, range(len(images)), chunksize=1024))
     return result
-
-
-def worker_count() -> int:
-    """Return the number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def content_sha256(train: Split, test: Split) -> str:

@@ -4,6 +4,7 @@ import io
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from bench.datasets._decode import decoded
 from bench.datasets._pixels import fit, fit_all, read
 from bench.errors import DataError
 from bench.records import Resize
@@ -152,6 +154,24 @@ def test_the_centre_stays_the_centre(width: int, height: int, size: int) -> None
 
 def test_a_very_long_image_needs_no_memory_for_what_is_cut_off() -> None:
     assert fit(Image.new("RGB", (60_000, 1)), 1024).size == (1024, 1024)
+
+
+def test_no_more_threads_decode_than_the_control_group_gives_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bench.environment.usable_cpus", lambda: tuple(range(64)))
+    monkeypatch.setattr("bench.environment.cgroup_cores", lambda root: 5.0)
+    threads: list[int] = []
+
+    def pool(workers: int, **options: str) -> ThreadPoolExecutor:
+        threads.append(workers)
+        return ThreadPoolExecutor(workers)
+
+    monkeypatch.setattr("bench.datasets._pixels.ThreadPoolExecutor", pool)
+    monkeypatch.setattr("bench.datasets._decode.ThreadPoolExecutor", pool)
+    fit_all(np.zeros((3, 3, 8, 8), np.uint8), 4)
+    assert list(decoded([], 4)) == []
+    assert threads == [5, 5]
 
 
 def test_an_array_of_images_is_scaled_like_single_ones() -> None:

@@ -1,6 +1,7 @@
 """Export: one checked file, its provenance, who folded, and a parity gate that can fail."""
 
 import json
+import shutil
 from copy import deepcopy
 from pathlib import Path
 
@@ -15,7 +16,14 @@ from bench.progress import Silence
 from bench.runs import RunDirectory
 from bench.stages import Places
 from bench.stages_export import export
-from exporters.export import ExportOptions, count_batchnorm_nodes, export_checkpoint, to_onnx
+from exporters import _origins
+from exporters.export import (
+    ExportOptions,
+    count_batchnorm_nodes,
+    export_checkpoint,
+    hash_inputs,
+    to_onnx,
+)
 from exporters.parity import check_parity
 from models._checkpoint import load_checkpoint
 
@@ -111,6 +119,44 @@ def test_both_variants_are_kept_side_by_side_and_made_once(
     (own_run.path / first[1].path).write_bytes(b"damaged")
     made_again = export(own_run, ["export.images=8"], places, Silence())
     assert made_again.sha256 == first[1].sha256
+
+
+@pytest.mark.parametrize(
+    "helper", ["passes/_graph.py", "passes/_mish.py", "parity.py", "_fold_rules.py"]
+)
+def test_another_text_of_any_helper_is_another_export(
+    helper: str, own_run: RunDirectory, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = own_run.path / "exporters"
+    shutil.copytree(_origins._FOLDER, copy)
+    monkeypatch.setattr(_origins, "_FOLDER", copy)
+    before = hash_inputs(own_run.checkpoint(), images, OPTIONS)
+    with (copy / helper).open("a") as file:
+        file.write("# One more line.\n")
+    assert hash_inputs(own_run.checkpoint(), images, OPTIONS) != before
+
+
+@pytest.mark.parametrize("package", ["torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir"])
+def test_another_version_of_what_makes_or_proves_a_file_is_another_export(
+    package: str, own_run: RunDirectory, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = hash_inputs(own_run.checkpoint(), images, OPTIONS)
+    changed = {**_origins.library_versions(), package: "999"}
+    assert changed.keys() == _origins.library_versions().keys()
+    monkeypatch.setattr("exporters.export.library_versions", lambda: changed)
+    assert hash_inputs(own_run.checkpoint(), images, OPTIONS) != before
+
+
+def test_another_library_of_own_operators_is_another_export_for_this_machine_alone(
+    own_run: RunDirectory, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for target, different in (("host", 3), ("cpu", 1)):
+        options = ExportOptions(fold_bn=True, opset=20, passes=(), target=target)
+        keys = set()
+        for library in (None, "0" * 64, "1" * 64):
+            monkeypatch.setattr("bench.own_operators.library_sha256", lambda found=library: found)
+            keys.add(hash_inputs(own_run.checkpoint(), images, options))
+        assert len(keys) == different
 
 
 def test_parity_fails_for_weights_that_differ_a_little(images: np.ndarray) -> None:
