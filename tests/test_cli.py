@@ -194,6 +194,32 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], bench) -> None:
     assert bench(*arguments).exit_code == 2
 
 
+NUMBERS = {
+    "compare --budget": "0 -1s nan infh 1e999 2d 25h",
+    "compare --scenario server --duration": "0 nan inf",
+    "compare --scenario server --qps": "0 -1 nan inf 1e999",
+    "compare --rounds": "0 nan 1.5",
+    "compare --repeat": "0 nan inf",
+    "export --max-drop": "-1 101 nan inf",
+    "diff digits-001 digits-002 --fail-on": "nan% inf% -1% 0.5 1e3%",
+    "tune digits --learning-rates": "nan,nan 0.1,inf 0,1 -1,1 2,1 1 1,2,3",
+    "tune digits --epochs": "0,1 nan,nan 1,inf 2,1",
+    "tune digits --batch-sizes": "0 nan inf 32,32",
+    "tune digits --trials": "0 nan",
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [(o, value) for o, values in NUMBERS.items() for value in values.split()]
+)
+def test_a_number_out_of_range_is_wrong_usage(option: str, value: str, bench) -> None:
+    result = bench(*option.split(), value)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.splitlines()[-1].startswith(
+        f"Error: Invalid value for '{option.split()[-1]}"
+    )
+
+
 def test_missing_cifar10_names_the_three_ways_to_get_it(bench) -> None:
     result = bench("train", "deep_mish")
     assert result.exit_code == 1
