@@ -1,19 +1,11 @@
 """Each warning appears when its cause does, with the numbers, and not otherwise."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
+import builders as B
 from bench.advice import RULES, advise
 from bench.records import Clocks, Parity, Skip
 from reports.notes import sentence
-
-_SPEC = importlib.util.spec_from_file_location(
-    "report_builders", Path(__file__).parent / "reports" / "conftest.py"
-)
-B = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(B)
 
 UNCOMPARED = B.make_accuracy().model_copy(update={"agreement": None})
 REFERENCE = B.make_row("torch", "unfolded")

@@ -17,7 +17,7 @@ from bench.stages import Places, compare_run
 from bench.stages_export import export
 from bench.timing import BlockOptions
 from bench.worker import Worker
-from tests.conftest import QUICK
+from builders import QUICK
 
 
 def subject(run: RunDirectory) -> Subject:

@@ -10,6 +10,7 @@ from bench.config import EvaluateSection
 from bench.config_files import load
 from bench.datasets import Split
 from bench.splits import prepare_evaluation
+from builders import make_run
 from reports.homework import deviations
 from reports.markdown import render_markdown
 from reports.sections import build as build_report
@@ -51,8 +52,6 @@ def test_the_average_of_both_views_decides(tmp_path) -> None:
 
 @pytest.fixture
 def run():
-    from tests.reports.conftest import make_run
-
     return make_run()
 
 

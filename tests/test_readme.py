@@ -16,7 +16,7 @@ from bench.config_files import load
 from bench.registry import BACKENDS
 from bench.specs import parse_spec
 from bench.stages import Places
-from tests.conftest import QUICK
+from builders import QUICK
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
