@@ -7,6 +7,7 @@ import click
 
 from bench import output, steps
 from bench.options import (
+    FiniteNumber,
     Seconds,
     data_option,
     run_argument,
@@ -42,7 +43,12 @@ _COMMA_LIST = "NAME[,NAME]..."
     help="MLPerf scenarios, driven by LoadGen in place of the rounds: singlestream, multistream, "
     "offline, server.",
 )
-@click.option("--qps", type=float, help="Images that arrive per second (scenario server).")
+@click.option(
+    "--qps",
+    type=FiniteNumber(min=0, min_open=True),
+    metavar="NUMBER",
+    help="Images that arrive per second (scenario server).",
+)
 @click.option("--duration", type=Seconds(), help="Least time of a scenario.  [default: by config]")
 @click.option(
     "--protocol",

@@ -62,11 +62,12 @@ def report(
     found = [profile for run in runs if (profile := run.profile())]
     kept = [run.results_by_protocol() if both_protocols else (run.results(),) for run in runs]
     records = [record for of_run in kept for record in of_run]
+    owners = [run for run, of_run in zip(runs, kept, strict=True) for _ in of_run]
     colour = _colour(target)
     pictures = [picture for run in runs for picture in pictures_of(run)]
     text = render(records, "json" if as_json else form, found, pictures, colour)
     _give(text, target)
-    steps.track(tracker, runs, records, places)
+    steps.track(tracker, owners, records, places)
 
 
 @click.command()

@@ -1,6 +1,7 @@
 """The command `bench tune`: a search for learning rate, batch size and epochs."""
 
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,8 +32,10 @@ class _Numbers(click.ParamType):
             self.fail(f"{value!r}: give numbers with commas between them", param, ctx)
         if self._exactly and (len(numbers) != self._exactly or numbers[0] > numbers[1]):
             self.fail(f"{value!r}: give the smallest and the largest, such as 1,2", param, ctx)
-        if min(numbers) <= 0:
-            self.fail(f"{value!r}: give numbers above 0", param, ctx)
+        if not all(0 < number < inf for number in numbers):
+            self.fail(f"{value!r}: give finite numbers above 0", param, ctx)
+        if self._exactly is None and len(set(numbers)) < len(numbers):
+            self.fail(f"{value!r}: give each number once", param, ctx)
         return numbers
 
 

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from bench.config_base import Positive, Section, Seed, Threads
+from bench.config_base import Positive, Section, Seed, Threads, refuse_repeats
 from bench.config_training import TrainSection
 from bench.records import Protocol, Resize, Target
 from bench.records_quantization import Quantize
@@ -119,7 +119,9 @@ class ExportSection(Section):
     """What the file is to run on, which decides the passes that are on by default. host: the CPU of
     this machine alone, with this onnxruntime."""
     passes: Annotated[
-        tuple[str, ...], BeforeValidator(_one_or_more, json_schema_input_type=str | tuple[str, ...])
+        tuple[str, ...],
+        BeforeValidator(_one_or_more, json_schema_input_type=str | tuple[str, ...]),
+        AfterValidator(refuse_repeats),
     ] = ("default",)
     """Passes over the ONNX graph, in order, see `bench list`; default: those that are on for the
     target, none: only notes are removed from the file, as always."""
@@ -141,7 +143,7 @@ class ExportSection(Section):
 class LoadgenSection(Section):
     """MLPerf Inference scenarios, which MLCommons' LoadGen drives in place of the rounds."""
 
-    scenarios: tuple[Scenario, ...] = ()
+    scenarios: Annotated[tuple[Scenario, ...], AfterValidator(refuse_repeats)] = ()
     """singlestream: one image after another. multistream: eight at once, one eight after another.
     offline: all images in one query. server: images arrive at random times. None: the rounds."""
     duration_s: Annotated[float, Field(ge=0.1, le=86400)] = 10.0
@@ -165,9 +167,15 @@ class CompareSection(Section):
 
     backends: Annotated[tuple[str, ...], Field(min_length=1)] = ("torch", "ort")
     """File names in bench/backends/, see `bench list`."""
-    devices: Annotated[tuple[Literal["auto", "cpu", "cuda"], ...], Field(min_length=1)] = ("auto",)
+    devices: Annotated[
+        tuple[Literal["auto", "cpu", "cuda"], ...],
+        Field(min_length=1),
+        AfterValidator(refuse_repeats),
+    ] = ("auto",)
     """auto: the CPU, and CUDA where this machine has it."""
-    batch_sizes: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 64)
+    batch_sizes: Annotated[
+        tuple[Positive, ...], Field(min_length=1), AfterValidator(refuse_repeats)
+    ] = (1, 64)
     boundaries: Literal["auto", "host"] = "auto"
     """host: from a host array to a host array alone. auto: on a GPU also device-resident, with
     input and output in its memory, in rounds of their own."""

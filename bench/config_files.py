@@ -20,7 +20,8 @@ from ruamel.yaml.error import YAMLError
 from bench.config import Config
 from bench.errors import ConfigError, UnknownNameError, cut, nearest
 from bench.registry import DATASETS, MODELS, PASSES
-from bench.specs import parse_spec
+from bench.specs import Spec, parse_spec
+from bench.yaml_files import parse_yaml, read_yaml, shown
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Loaded:
     """
     path = find(name)
     origins: dict[str, str] = {}
-    try:
-        merged = _load_merged(path, (), origins)
-    except RecursionError:
-        raise ConfigError(f"{path}: an alias (*name) stands inside what it names") from None
+    merged = _load_merged(path, (), origins)
     for text in overrides:
         merged = _merge(merged, _parse_override(text), f"--set {text}", origins)
     return Loaded(path.stem, validate(merged, origins, str(path)))
@@ -112,6 +110,7 @@ def validate(value: Mapping[str, Any], origins: Mapping[str, str], fallback: str
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{fallback}: {error}: use plain YAML numbers, text and lists") from None
     _check_names(config, origins, fallback)
+    _check_backends_differ(config, _origin("compare.backends", origins, fallback))
     return config
 
 
@@ -137,6 +136,18 @@ def _check_names(config: Config, origins: Mapping[str, str], fallback: str) -> N
                 raise ConfigError(f"{_origin(path, origins, fallback)}: {path}: {error}") from None
 
 
+def _check_backends_differ(config: Config, origin: str) -> None:
+    """Raise ConfigError for a backend that stands there twice, however it is written."""
+    seen: list[Spec] = []
+    for text in config.compare.backends:
+        spec = parse_spec(text)
+        if spec in seen:
+            raise ConfigError(
+                f"{origin}: compare.backends: {text!r} is given twice: give each backend once"
+            )
+        seen.append(spec)
+
+
 def _check_pass(name: str) -> None:
     if name not in ("default", "none"):
         PASSES.check(name)
@@ -146,7 +157,7 @@ def _load_merged(path: Path, above: tuple[Path, ...], origins: dict[str, str]) -
     if path.resolve() in above:
         chain = " -> ".join(p.name for p in (*above, path))
         raise ConfigError(f"{path}: extends itself: {chain}: remove one of the links")
-    value = _read_yaml(path)
+    value = read_yaml(path)
     named = value.pop("extends", [])
     parents = [named] if isinstance(named, str) else named
     if not isinstance(parents, list) or not all(isinstance(p, str) for p in parents):
@@ -176,33 +187,12 @@ def _find_parent(name: str, child: Path) -> Path:
     )
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text: give a YAML file") from error
-    except (YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise ConfigError(f"{path}{line}: is not valid YAML: {problem}") from None
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ConfigError(
-            f"{path}: holds {_shown(value)}; allowed: keys such as 'model:', 'train:'"
-        )
-    return value
-
-
 def _parse_override(text: str) -> dict[str, Any]:
     key, equals, raw = text.partition("=")
     if not equals or not all(key.split(".")):
         raise ConfigError(f"--set {text}: write it as key.path=value, such as train.epochs=2")
     try:
-        value = YAML(typ="safe", pure=True).load(raw)
+        value = parse_yaml(raw, f"--set {text}", key)
     except (YAMLError, ValueError):
         raise ConfigError(f"--set {key}: the value {cut(raw, 60)!r} is not valid YAML") from None
     for part in reversed(key.split(".")):
@@ -253,7 +243,7 @@ def _explain(error: ValidationError, origins: Mapping[str, str], fallback: str) 
         return f"{where}: {message}"
     near = nearest(fault["input"], _literals(fault)) if isinstance(fault["input"], str) else ""
     allowed = _plain_words(message.removeprefix("Input should be "))
-    return f"{where}: found {_shown(fault['input'])}; allowed: {allowed}{near}"
+    return f"{where}: found {shown(fault['input'])}; allowed: {allowed}{near}"
 
 
 def _plain_words(allowed: str) -> str:
@@ -283,7 +273,3 @@ def _origin(path: str, origins: Mapping[str, str], fallback: str) -> str:
             return origins[path]
         path = path.rpartition(".")[0]
     return fallback
-
-
-def _shown(value: Any) -> str:
-    return cut(json.dumps(value, default=str), 60)

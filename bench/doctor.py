@@ -1,32 +1,39 @@
 """Break the measurement on purpose, one way at a time, and see that a guard says so.
 
 Every fault is made for real, on a small network of its own: nothing of a run is touched. A guard
+counts as fired when the error that the fault names comes from it, and not for any other error. One
 that does not fire is a defect of foldbench or of this installation.
 """
 
 import multiprocessing
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from bench.backends import Floats, Source
-from bench.backends.fake import FakeClock, FakeGpuSession
-from bench.errors import BenchError
-from bench.interference import measure_between, read_counters
-from bench.records import Preprocessing
+from bench.backends import Source
+from bench.backends.fake import FakeClock
+from bench.broken_sessions import ConstantSession, HastyGpuSession, LateSession, StuckSession
+from bench.errors import BackendError, BenchError, ExportError
+from bench.interference import Interference, measure_between, read_counters
+from bench.records import Boundary, Parity, Preprocessing
 from bench.servant import Servant
 from bench.statistics import DIRTY_RUN_DELAY, is_clean
 from bench.timing import BlockOptions, Clock, warm_up
 
 SHAPE = (3, 16, 16)
 CLASSES = 10
+_ACCURACY_CALLS = 4  # 32 images in batches of 8
+
+
+State = Literal["fired", "silent", "not_testable"]
 
 
 @dataclass(frozen=True)
@@ -34,22 +41,49 @@ class Finding:
     """One fault and what came of it."""
 
     fault: str
-    fired: bool
+    state: State
     said: str
-    """What the guard said, or why the fault could not be made here."""
+    """What the guard said, why it is taken for silent, or why the fault cannot be made here."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way to break the measurement, and the error by which its guard is known."""
+
+    name: str
+    make: Callable[["_Patient"], None]
+    """Makes the fault; raises what the guard raises, or NotTestableError."""
+    error: type[BenchError]
+    guard: str
+    """Qualified name of the function that has to raise it, itself or in what it calls."""
+
+
+class NotTestableError(Exception):
+    """This system lacks what a guard goes by."""
 
 
 def examine() -> Iterator[Finding]:
-    """Make every fault in turn; yield what the guard said of each."""
+    """Make every fault in turn; yield what came of each."""
     with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
         patient = _Patient(Path(folder))
-        for fault, make in FAULTS.items():
-            try:
-                said = make(patient)
-            except BenchError as error:
-                yield Finding(fault, True, str(error))
-            else:
-                yield Finding(fault, said is not None, said or "nothing was said")
+        for fault in FAULTS:
+            yield _examine_one(fault, patient)
+
+
+def _examine_one(fault: Fault, patient: "_Patient") -> Finding:
+    """Return ``fired`` only for the error that the fault names, from the guard that it names."""
+    expected = f"{fault.error.__name__} of {fault.guard} was expected"
+    try:
+        fault.make(patient)
+    except NotTestableError as error:
+        return Finding(fault.name, "not_testable", str(error))
+    except BenchError as error:
+        frames = traceback.walk_tb(error.__traceback__)
+        passed = {frame.f_code.co_qualname for frame, _ in frames}
+        if type(error) is fault.error and fault.guard in passed:
+            return Finding(fault.name, "fired", str(error))
+        return Finding(fault.name, "silent", f"{expected}, but something else came first: {error}")
+    return Finding(fault.name, "silent", f"{expected}, but nothing was raised")
 
 
 class _Patient:
@@ -80,24 +114,28 @@ class _Patient:
         self.options = ExportOptions(fold_bn=True, opset=20, passes=())
         onnx.save(to_onnx(self.module, self.images[:2], self.options), self.path)
 
-    def parity_of(self, module: Any) -> str | None:
-        """Return what the parity gate says of a file exported from another module."""
+    def parity_of(self, module: Any) -> Parity:
+        """Return the verdict of the parity gate on a file exported from another module."""
         from exporters.export import to_onnx
         from exporters.parity import check_parity
 
         exported = to_onnx(module.eval(), self.images[:2], self.options)
-        parity = check_parity(exported.SerializeToString(), self.module, self.images)
-        return None if parity.passed else parity.reason
+        return check_parity(exported.SerializeToString(), self.module, self.images)
 
     def source(self) -> Source:
         """Return the network as a backend is given it."""
         return Source(path=self.path, build_module=lambda: self.module)
 
-    def servant(self, session: Any, stack: ExitStack, clock: Clock = time.perf_counter) -> Servant:
-        """Return a worker's inside that runs `session`."""
+    def evaluate_and_time(
+        self, session: Any, clock: Clock = time.perf_counter, boundary: Boundary = "host"
+    ) -> None:
+        """Take the accuracy of `session` and time a block, as a worker does."""
         checkpoint = SimpleNamespace(classes=tuple("0123456789"), preprocessing=self.preprocessing)
         job: Any = SimpleNamespace(images=self.pixels_path, checkpoint=checkpoint, batch_size=8)
-        return Servant(job, stack, clock, session)
+        with ExitStack() as stack:
+            servant = Servant(job, stack, clock, session)
+            servant.evaluate()
+            servant.time(4, BlockOptions(calls=3, block_s=0, settle_s=0, boundary=boundary))
 
 
 def _force_cpu_provider(patient: _Patient) -> None:
@@ -110,19 +148,13 @@ def _force_cpu_provider(patient: _Patient) -> None:
 
 
 def _drop_synchronisation(patient: _Patient) -> None:
-    with ExitStack() as stack:
-        servant = patient.servant(_Late(patient), stack)
-        servant.evaluate()
-        servant.time(4, BlockOptions(calls=3, block_s=0, settle_s=0))
+    patient.evaluate_and_time(LateSession(patient.module, _ACCURACY_CALLS))
 
 
 def _stop_the_clock_early(patient: _Patient) -> None:
     clock = FakeClock()
-    session = _Hasty(lambda size: 1e-3 * size, clock, transfer_s=1e-4)
-    with ExitStack() as stack:
-        servant = patient.servant(session, stack, clock)
-        servant.evaluate()
-        servant.time(4, BlockOptions(calls=3, block_s=0, settle_s=0, boundary="device"))
+    session = HastyGpuSession(lambda size: 1e-3 * size, clock, transfer_s=1e-4)
+    patient.evaluate_and_time(session, clock, "device")
 
 
 def _leave_in_train_mode(patient: _Patient) -> None:
@@ -134,15 +166,22 @@ def _leave_in_train_mode(patient: _Patient) -> None:
     torch.open(source, device="cpu", threads=1)
 
 
-def _swap_channels(patient: _Patient) -> str | None:
-    return patient.parity_of(_with_input(patient.module, lambda x: x.flip(1)))
+def _swap_channels(patient: _Patient) -> None:
+    _refuse_wrong_outputs(patient.parity_of(_with_input(patient.module, lambda x: x.flip(1))))
 
 
-def _normalise_wrongly(patient: _Patient) -> str | None:
-    return patient.parity_of(_with_input(patient.module, lambda x: (x - 0.05) / 0.9))
+def _normalise_wrongly(patient: _Patient) -> None:
+    changed = _with_input(patient.module, lambda x: (x - 0.05) / 0.9)
+    _refuse_wrong_outputs(patient.parity_of(changed))
 
 
-def _bake_batch_size(patient: _Patient) -> str | None:
+def _refuse_wrong_outputs(parity: Parity) -> None:
+    """Raise ExportError when the file ran and its outputs are off."""
+    if any(case.error is not None and not case.passed for case in parity.cases):
+        raise ExportError(str(parity.reason))
+
+
+def _bake_batch_size(patient: _Patient) -> None:
     import torch
 
     from exporters.parity import check_parity
@@ -155,33 +194,36 @@ def _bake_batch_size(patient: _Patient) -> str | None:
         verbose=False,
     )
     if program is None:
-        return None
-    exported = program.model_proto.SerializeToString()
-    return check_parity(exported, patient.module, patient.images).reason
+        raise NotTestableError("this torch exports nothing with a fixed batch size")
+    baked = program.model_proto.SerializeToString()
+    _refuse_what_does_not_run(check_parity(baked, patient.module, patient.images))
+
+
+def _refuse_what_does_not_run(parity: Parity) -> None:
+    """Raise ExportError when the file could not be run at all."""
+    if not parity.passed and not parity.cases:
+        raise ExportError(str(parity.reason))
 
 
 def _return_nothing(patient: _Patient) -> None:
-    with ExitStack() as stack:
-        patient.servant(_Constant(np.empty((0, CLASSES), np.float32)), stack).evaluate()
+    patient.evaluate_and_time(ConstantSession(np.empty((0, CLASSES), np.float32)))
 
 
 def _return_no_numbers(patient: _Patient) -> None:
-    with ExitStack() as stack:
-        patient.servant(_Constant(np.full((8, CLASSES), np.nan, np.float32)), stack).evaluate()
+    patient.evaluate_and_time(ConstantSession(np.full((8, CLASSES), np.nan, np.float32)))
 
 
 def _return_the_same_answer(patient: _Patient) -> None:
-    with ExitStack() as stack:
-        servant = patient.servant(_Constant(np.ones((4, CLASSES), np.float32)), stack)
-        servant.expect(np.random.default_rng(0).standard_normal((32, CLASSES), np.float32))
-        servant.time(4, BlockOptions(calls=3, block_s=0, settle_s=0))
+    patient.evaluate_and_time(StuckSession(patient.module, _ACCURACY_CALLS))
 
 
-def _add_busy_neighbour(patient: _Patient) -> str | None:
+def _add_busy_neighbour(patient: _Patient) -> None:
     """Two busy processes per core: whatever is timed has to wait for a CPU."""
     from bench.backends import ort
     from bench.environment import usable_cores
 
+    if read_counters().run_delay_s is None:
+        raise NotTestableError("this system does not count run_delay: no neighbour can be seen")
     context = multiprocessing.get_context("spawn")
     busy = [context.Process(target=_spin, daemon=True) for _ in range(2 * usable_cores())]
     with ort.open(patient.source(), device="cpu", threads=usable_cores()) as session:
@@ -199,14 +241,16 @@ def _add_busy_neighbour(patient: _Patient) -> str | None:
             for process in busy:
                 process.kill()
                 process.join()
-    if seen.run_delay_ratio is None:
-        return "this system does not count run_delay: a busy neighbour cannot be seen here"
-    if is_clean(seen.run_delay_ratio):
-        return None
-    return (
-        f"threads waited for a CPU for {seen.run_delay_ratio:.0%} of the block "
-        f"(dirty from {DIRTY_RUN_DELAY:.0%} on): the round is left out and replaced"
-    )
+    _refuse_disturbed(seen)
+
+
+def _refuse_disturbed(seen: Interference) -> None:
+    """Raise BackendError for a block that is left out of the estimate."""
+    if seen.run_delay_ratio is not None and not is_clean(seen.run_delay_ratio):
+        raise BackendError(
+            f"threads waited for a CPU for {seen.run_delay_ratio:.0%} of the block "
+            f"(dirty from {DIRTY_RUN_DELAY:.0%} on): the round is left out and replaced"
+        )
 
 
 def _spin() -> None:
@@ -230,67 +274,27 @@ def _with_input(module: Any, change: Callable[[Any], Any]) -> Any:
     return Changed()
 
 
-class _Constant:
-    """A session that answers the same whatever it is asked."""
-
-    device, runtime, threads, precision = "cpu", "constant", 1, "float32"
-
-    def __init__(self, answer: Floats) -> None:
-        self._answer = answer
-
-    def bind(self, x: Floats) -> None:
-        """Ignore it."""
-
-    def step(self) -> None:
-        """Do nothing."""
-
-    def synchronize(self) -> None:
-        """Nothing to wait for."""
-
-    def output(self) -> Floats:
-        """Return the answer."""
-        return self._answer
-
-
-class _Late(_Constant):
-    """A session whose answers are ready a step too late when they are asked for in a hurry."""
-
-    def __init__(self, patient: _Patient) -> None:
-        super().__init__(np.zeros((8, CLASSES), np.float32))
-        self._module = patient.module
-        self._pending: Floats | None = None
-        self._calls = 0
-
-    def bind(self, x: Floats) -> None:
-        """Take the next input; what was asked before becomes ready only now."""
-        import torch
-
-        ready = self._pending
-        with torch.inference_mode():
-            self._pending = self._module(torch.from_numpy(x)).numpy()
-        self._calls += 1
-        waited = self._calls <= 4  # the accuracy pass of 32 images in batches of 8 did wait
-        self._answer = self._pending if waited or ready is None else ready
-
-
-class _Hasty(FakeGpuSession):
-    """A GPU whose synchronisation was forgotten: its answers are right, its times are not."""
-
-    def synchronize(self) -> None:
-        """Return at once."""
-
-
-FAULTS: dict[str, Callable[[_Patient], str | None]] = {
-    "asked for cuda, the session fell back to the CPU": _force_cpu_provider,
-    "outputs read without synchronising": _drop_synchronisation,
-    "a (simulated) GPU still at work when the clock stops": _stop_the_clock_early,
-    "BatchNorm left in train mode": _leave_in_train_mode,
-    "colour channels swapped in the exported file": _swap_channels,
-    "another normalisation in the exported file": _normalise_wrongly,
-    "the traced batch size baked into the exported file": _bake_batch_size,
-    "empty outputs": _return_nothing,
-    "outputs that are no numbers": _return_no_numbers,
-    "the same output for every input": _return_the_same_answer,
-    "a busy neighbour while a block is timed": _add_busy_neighbour,
-}
-"""What is broken, and how: it raises, or returns what the guard said (None for nothing)."""
+FAULTS = (
+    Fault("asked for cuda, the session fell back to the CPU",
+          _force_cpu_provider, BackendError, "check_provider"),
+    Fault("outputs read without synchronising",
+          _drop_synchronisation, BackendError, "Servant.time"),
+    Fault("a (simulated) GPU still at work when the clock stops",
+          _stop_the_clock_early, BackendError, "check_synchronized"),
+    Fault("BatchNorm left in train mode",
+          _leave_in_train_mode, BackendError, "TorchSession._check_placement"),
+    Fault("colour channels swapped in the exported file",
+          _swap_channels, ExportError, "_refuse_wrong_outputs"),
+    Fault("another normalisation in the exported file",
+          _normalise_wrongly, ExportError, "_refuse_wrong_outputs"),
+    Fault("the traced batch size baked into the exported file",
+          _bake_batch_size, ExportError, "_refuse_what_does_not_run"),
+    Fault("empty outputs",
+          _return_nothing, BackendError, "Servant.evaluate"),
+    Fault("outputs that are no numbers",
+          _return_no_numbers, BackendError, "Servant.evaluate"),
+    Fault("the same output for every input",
+          _return_the_same_answer, BackendError, "Servant.time"),
+    Fault("a busy neighbour while a block is timed",
+          _add_busy_neighbour, BackendError, "_refuse_disturbed"),
+)  # fmt: skip

@@ -43,7 +43,7 @@ def collect_maps(module: Any, x: Floats, layers: Sequence[str]) -> list[LayerMap
     A layer is one of PLACES or the name of a module, such as ``layer1.2``. Raises UnknownNameError
     for a name that no module has, BenchError for a module that makes no maps.
     """
-    found = _record(module, x)
+    found = record_maps(module, x)
     names = [name for name, _ in module.named_modules() if name]
     chosen = []
     for layer in layers:
@@ -125,7 +125,7 @@ def _leaves(module: Any, found: Mapping[str, Floats]) -> list[str]:
     return [name for name in found if name in whole]
 
 
-def _record(module: Any, x: Floats) -> dict[str, Floats]:
+def record_maps(module: Any, x: Floats) -> dict[str, Floats]:
     """Return the maps of every layer that makes some, by name, in the order of the calls."""
     import torch
 

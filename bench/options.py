@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from functools import wraps
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,21 @@ class Seconds(click.ParamType):
         if not 0 < seconds <= 86400:
             self.fail(f"{value!r} is no duration: give seconds, or a number with s, m or h")
         return seconds
+
+
+class FiniteNumber(click.FloatRange):
+    """A number in a range; click's own type lets ``nan`` into every range."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number that the text stands for."""
+        number = float(super().convert(value, param, ctx))
+        if not isfinite(number):
+            self.fail(f"{value!r}: give a finite number", param, ctx)
+        return number
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -110,7 +126,7 @@ def export_options(command: Callable[..., None]) -> Callable[..., None]:
     )
     max_drop = click.option(
         "--max-drop",
-        type=click.FloatRange(0, 100),
+        type=FiniteNumber(0, 100),
         metavar="POINTS",
         help="Accuracy that it may cost, percentage points.  [default: by config]",
     )

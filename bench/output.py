@@ -159,19 +159,26 @@ def print_listing(found: dict[str, dict[str, str]], as_json: bool) -> None:
             click.echo("  none yet: bench train NAME makes one")
 
 
+_STATES = {"fired": "fired", "silent": "SILENT", "not_testable": "not testable here"}
+
+
 def print_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
-    """Print what each guard said; exit with 1 when one stayed silent."""
+    """Print what came of each fault; exit with 1 when a guard stayed silent."""
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            click.echo(f"{'fired' if finding.fired else 'SILENT':6}  {finding.fault}")
-            click.echo(f"        {finding.said}")
-    silent = [finding.fault for finding in findings if not finding.fired]
+            click.echo(f"{_STATES[finding.state]:17}  {finding.fault}\n{'':19}{finding.said}")
+    silent = [finding.fault for finding in findings if finding.state == "silent"]
+    testable = sum(finding.state != "not_testable" for finding in findings)
     if silent:
-        raise click.ClickException(f"{len(silent)} guards stayed silent: {'; '.join(silent)}")
+        raise click.ClickException(
+            f"{len(silent)} of {testable} testable guards stayed silent: {'; '.join(silent)}"
+        )
     if not as_json:
-        click.echo(f"all {len(findings)} guards fired")
+        untestable = len(findings) - testable
+        rest = f", {untestable} not testable here" if untestable else ""
+        click.echo(f"{testable} of {testable} testable guards fired{rest}")
 
 
 def print_json(value: Any) -> None:

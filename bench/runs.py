@@ -3,8 +3,10 @@
 ``runs/deep_mish-003/`` holds ``run.json`` (what it is), ``resume.pt`` (while training),
 ``weights.safetensors`` and ``checkpoint.json``, ``artifacts/*.onnx`` and ``artifacts.json``,
 ``results.json`` (the last comparison), ``results-homework.json`` and ``results-clean.json`` (the
-last one under each protocol), ``profile.json``, ``report.md`` and ``report.html``. Every file is
-whole or not there.
+last one under each protocol), ``profile.json``, ``report.md`` and ``report.html``. Some commands
+add to that: ``image_model.json`` and ``artifacts/*.image.onnx`` (the network with its
+preprocessing), ``artifacts/engines/`` (TensorRT's), ``filters.png``, ``loss.png`` and
+``features/*.png``. Every file is whole or not there.
 """
 
 import json

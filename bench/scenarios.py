@@ -33,7 +33,8 @@ MOST_QUERIES = 10_000_000
 
 MAX_DURATION_FACTOR = 6
 """How many times its least duration a test may last."""
-_GRACE_S = 120.0
+GRACE_S = 120.0
+"""For start and warm-up, on top of twice the time after which queries are given up."""
 _ENTRY = re.compile(r'^:::MLLOG (\{"key": "(\w[^"]*)".*\})$', re.MULTILINE)
 
 
@@ -87,7 +88,7 @@ class ScenarioOptions:
     @property
     def timeout_s(self) -> float:
         """Return the seconds after which whatever hangs is killed, warm-up included."""
-        return 2 * self.give_up_s + _GRACE_S
+        return 2 * self.give_up_s + GRACE_S
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def track(
     records: Sequence["Run"],
     places: "Places",
 ) -> None:
-    """Log each compared run to `tracker`, if one is named; say where on stderr."""
+    """Log each record to `tracker`, if one is named, with the files of its run; say where."""
     if tracker is None:
         return
     from bench.tracking import log_run

@@ -1,1 +1,1 @@
-"""From stored records to text: tables for the terminal, Markdown and JSON."""
+"""From stored records to text: reports for the terminal and as Markdown, HTML, JSON and CSV."""

@@ -14,29 +14,9 @@ from bench.host import usable_cpus
 from bench.progress import Silence
 from bench.runs import RunDirectory
 from bench.stages import Places, train
+from builders import INT8, QUICK
 
 CPUS = usable_cpus()
-
-QUICK = (
-    "model.name=bn_cnn",
-    "train.epochs=1",
-    "train.device=cpu",
-    "train.batch_size=256",
-    "train.schedule={name: constant}",
-    "export.images=64",
-    "compare.devices=[cpu]",
-    "compare.batch_sizes=[1, 3]",
-    "compare.rounds=2",
-    "compare.calls=3",
-    "compare.block_s=0",
-    "compare.settle_s=0",
-    "compare.warm_up_s=0",
-    "compare.budget_s=30",
-    "compare.self_checks=false",
-    "compare.loadgen.duration_s=0.2",
-    "compare.arithmetic=false",
-)
-"""The digits config, cut down to seconds and to the CPU, whatever the machine has."""
 
 
 def pytest_configure() -> None:
@@ -110,15 +90,6 @@ def own_run(trained_run: RunDirectory, places: Places) -> RunDirectory:
     copy = places.runs / trained_run.name
     shutil.copytree(trained_run.path, copy)
     return RunDirectory(copy)
-
-
-INT8 = (
-    "export.quantize=int8",
-    "export.max_drop_points=50",
-    "export.calibration_images=100",
-    "export.judged_images=300",
-)
-"""Quantization, cut down to seconds, with a budget that it keeps."""
 
 
 @pytest.fixture(scope="session")

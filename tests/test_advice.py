@@ -1,20 +1,12 @@
 """Each warning appears when its cause does, with the numbers, and not otherwise."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
+import builders as B
 from bench.advice import RULES, advise
 from bench.records import Clocks, Parity, Shortage, Skip
 from reports.notes import sentence
 from reports.tables import latency_rows
-
-_SPEC = importlib.util.spec_from_file_location(
-    "report_builders", Path(__file__).parent / "reports" / "conftest.py"
-)
-B = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(B)
 
 UNCOMPARED = B.make_accuracy().model_copy(update={"agreement": None})
 REFERENCE = B.make_row("torch", "unfolded")

@@ -46,7 +46,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.config_training": (GROUND | {"bench.config_base", "bench.records"}, set()),
     "bench.config": (PLAIN | {"bench.records_scenarios"}, set()),
     "bench.specs": (GROUND | {"bench.registry"}, set()),
-    "bench.config_files": (PLAIN | {"bench.registry", "bench.specs"}, set()),
+    "bench.yaml_files": (GROUND, set()),
+    "bench.config_files": (PLAIN | {"bench.registry", "bench.specs", "bench.yaml_files"}, set()),
     "bench.statistics": (GROUND, set()),
     "bench.accuracy": (PLAIN, set()),
     "bench.advice": (

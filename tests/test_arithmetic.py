@@ -21,7 +21,7 @@ from bench.progress import Listener, Silence
 from bench.runs import RunDirectory
 from bench.stages import Places, compare_run
 from bench.stages_export import export
-from tests.conftest import QUICK
+from builders import QUICK
 
 
 def test_operations_are_those_of_convolutions_and_matrix_products() -> None:

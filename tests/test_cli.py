@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from click.testing import CliRunner, Result
 from bench.cli import cli
 from bench.runs import RunDirectory, list_runs
 from bench.stages import Places
-from tests.conftest import QUICK
+from builders import QUICK
 
 SET = [f"--set={text}" for text in QUICK]
 
@@ -194,6 +196,32 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], bench) -> None:
     assert bench(*arguments).exit_code == 2
 
 
+NUMBERS = {
+    "compare --budget": "0 -1s nan infh 1e999 2d 25h",
+    "compare --scenario server --duration": "0 nan inf",
+    "compare --scenario server --qps": "0 -1 nan inf 1e999",
+    "compare --rounds": "0 nan 1.5",
+    "compare --repeat": "0 nan inf",
+    "export --max-drop": "-1 101 nan inf",
+    "diff digits-001 digits-002 --fail-on": "nan% inf% -1% 0.5 1e3%",
+    "tune digits --learning-rates": "nan,nan 0.1,inf 0,1 -1,1 2,1 1 1,2,3",
+    "tune digits --epochs": "0,1 nan,nan 1,inf 2,1",
+    "tune digits --batch-sizes": "0 nan inf 32,32",
+    "tune digits --trials": "0 nan",
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [(o, value) for o, values in NUMBERS.items() for value in values.split()]
+)
+def test_a_number_out_of_range_is_wrong_usage(option: str, value: str, bench) -> None:
+    result = bench(*option.split(), value)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.splitlines()[-1].startswith(
+        f"Error: Invalid value for '{option.split()[-1]}"
+    )
+
+
 def test_missing_cifar10_names_the_three_ways_to_get_it(bench) -> None:
     result = bench("train", "deep_mish")
     assert result.exit_code == 1
@@ -336,19 +364,33 @@ def test_a_read_only_run_is_one_line(own_run: RunDirectory, places: Places) -> N
     assert done.stderr.splitlines()[-1].startswith("Error: cannot write in ")
 
 
-def test_an_interrupt_says_how_to_go_on(places: Places) -> None:
+def test_an_interrupt_says_how_to_go_on(places: Places, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench", "train", "digits", "--runs", str(places.runs)]
     settings = [*SET, "--set=train.epochs=500", "--cache", str(places.cache)]
-    process = subprocess.Popen(
-        [*command, *settings], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    said = tmp_path / "stderr.txt"
+    with said.open("w") as stderr:
+        process = subprocess.Popen(
+            [*command, *settings],
+            stderr=stderr,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=heed_interrupts,
+        )
+    try:
+        deadline = time.monotonic() + 300
+        while "epoch 1/" not in said.read_text() and process.poll() is None:
+            assert time.monotonic() < deadline, said.read_text()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130, said.read_text()
+    finally:
+        process.kill()
+        process.wait()
+    assert said.read_text().splitlines()[-1] == (
+        "Interrupted: the same command goes on where it can."
     )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("epoch 1/"):
-            break
-    process.send_signal(2)
-    rest = process.stderr.read()
-    process.stderr.close()
-    assert process.wait(timeout=60) == 130
-    assert rest.splitlines()[-1] == "Interrupted: the same command goes on where it can."
-    assert "Traceback" not in rest
+    assert "Traceback" not in said.read_text()
+
+
+def heed_interrupts() -> None:
+    """A shell that runs the tests in the background has them ignored, in children too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

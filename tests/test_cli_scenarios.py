@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from bench.cli import cli
 from bench.runs import RunDirectory
 from bench.stages import Places
-from tests.conftest import QUICK
+from builders import QUICK
 
 SET = [f"--set={text}" for text in (*QUICK, "compare.devices=[cpu]")]
 

@@ -10,7 +10,7 @@ from bench.clocks import ClockReading, clocks_between, make_reader, read_nothing
 from bench.gpu import GpuState
 from bench.records import Clocks
 from bench.timing import BlockOptions, time_block
-from tests.fake_nvml import H100, FakeNvml, processes
+from fake_nvml import H100, FakeNvml, processes
 
 CPU0 = "sys/devices/system/cpu/cpu0"
 

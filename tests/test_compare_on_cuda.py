@@ -12,7 +12,7 @@ from bench.runs import RunDirectory
 from bench.stages import Places, compare_run, train
 from bench.stages_export import export
 from bench.stages_profile import profile_run
-from tests.conftest import QUICK
+from builders import QUICK
 
 pytestmark = [
     pytest.mark.gpu,

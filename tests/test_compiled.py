@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import mish
 
 from bench.errors import TrainingError
+from builders import run_training, small_model
 from models import _compiled
 from models._compiled import compiled, compiled_mish
-from tests.test_training import run_training, small_model
 
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("c++", "g++", "clang++", "cl"))), reason="needs a C++ compiler"

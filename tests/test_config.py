@@ -104,13 +104,19 @@ BAD = {
         ["validation_fraction must be 0 under protocol 'homework'", "set protocol to 'clean'"],
     ),
     "a section that is a number": ("train: 3", ["train: found 3; allowed: keys and values"]),
-    "a number that is not finite": ("train: {learning_rate: .nan}", ["bad.yaml", "plain YAML"]),
+    "a number that is not finite": (
+        "train: {learning_rate: .nan}",
+        ["bad.yaml: train.learning_rate: found nan"],
+    ),
+    "a number too large": ("data: {std: [1, 1.0e+999, 1]}", ["bad.yaml: data.std: found inf"]),
+    "a date": ("seed: 2020-01-02", ['bad.yaml: seed: found "2020-01-02"']),
     "a list that is too short": ("data: {mean: [1, 2]}", ["data.mean: found 2 values"]),
     "an empty list": ("compare: {batch_sizes: []}", ["found []; allowed: at least 1 item"]),
     "a date that there is not": ("seed: 2020-13-45", ["is not valid YAML"]),
     "a negative seed": ("seed: -1", ["seed: found -1; allowed: greater than or equal to 0"]),
     "too many threads": ("train: {threads: 99999999999}", ["train.threads: found 99999999999"]),
     "an alias inside what it names": ("model: &a {args: *a}", ["stands inside what it names"]),
+    "a list inside itself": ("compare: {backends: &a [*a]}", ["stands inside what it names"]),
     "broken YAML": ("train: {epochs: 3", ["bad.yaml:", "is not valid YAML"]),
     "a duplicate key": ("seed: 1\nseed: 2", ["is not valid YAML", "duplicate"]),
     "a list": ("- a", ["holds", "allowed: keys"]),
@@ -137,6 +143,36 @@ def test_a_bad_override_is_named_as_such() -> None:
         load("deep_mish", ["train.epochs=0"])
     with pytest.raises(ConfigError, match="write it as key.path=value"):
         load("deep_mish", ["train.epochs"])
+    with pytest.raises(ConfigError, match=r"^--set train.learning_rate=.nan: train.learning_rate:"):
+        load("deep_mish", ["train.learning_rate=.nan"])
+    with pytest.raises(ConfigError, match=r"^--set model=&a .*: an alias"):
+        load("deep_mish", ["model=&a {args: *a}"])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "compare.backends=[torch, torch]",
+        "compare.backends=[torch-compile, torch_compile]",
+        "compare.backends=['torch:bf16+channels_last', 'torch:channels_last+bf16']",
+        "compare.devices=[cpu, cpu]",
+        "compare.batch_sizes=[1, 64, 1]",
+        "compare.loadgen.scenarios=[offline, offline]",
+        "export.passes=[mish, mish]",
+    ],
+)
+def test_what_is_given_twice_is_refused_however_it_is_written(given: str) -> None:
+    key = given.partition("=")[0]
+    with pytest.raises(ConfigError) as caught:
+        load("digits", [given])
+    assert str(caught.value).startswith(f"--set {given}: {key}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_backend_may_stand_beside_itself_with_other_options() -> None:
+    backends = ("torch", "torch:channels_last", "ort:micro=8", "ort:micro=16")
+    config = load("digits", [f"compare.backends=[{', '.join(backends)}]"]).config
+    assert config.compare.backends == backends
 
 
 def test_a_fault_is_blamed_on_the_file_that_holds_it(tmp_path: Path) -> None:

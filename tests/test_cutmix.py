@@ -11,10 +11,10 @@ from bench.config import Config
 from bench.config_training import TrainSection
 from bench.progress import Silence
 from bench.run_settings import training_settings
+from builders import PREPROCESSING, small_split
 from models._augment import cut_mix, normalise
 from models._team import Team
 from models._trainer import Trainer
-from tests.test_training import PREPROCESSING, small_split
 
 
 def chance(seed: int) -> torch.Generator:

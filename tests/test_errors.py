@@ -20,9 +20,9 @@ from bench.records import Run
 from bench.runs import RunDirectory
 from bench.stages import Places, compare_run
 from bench.statistics import mcnemar
+from builders import QUICK
 from reports.contact_sheet import Caption, draw_contact_sheet
 from reports.error_overlap import render_errors
-from tests.conftest import QUICK
 
 LABELS = np.array([0, 0, 1, 1, 2, 2, 2, 0])
 SAID_A = [0, 1, 1, 0, 2, 0, 1, 1]  # wrong on 1, 3, 5, 6, 7

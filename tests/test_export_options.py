@@ -12,7 +12,7 @@ from bench.cli import cli
 from bench.contenders import Subject, list_contenders
 from bench.runs import RunDirectory
 from bench.stages import Places
-from tests.conftest import QUICK
+from builders import QUICK
 
 Export = Callable[..., Result]
 

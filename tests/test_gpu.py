@@ -13,7 +13,7 @@ from bench.gpu import (
     open_nvml,
     read_state,
 )
-from tests.fake_nvml import H100, OLD, FakeNvml, processes
+from fake_nvml import H100, OLD, FakeNvml, processes
 
 UUID = "GPU-11111111-2222-3333-4444-555555555555"
 

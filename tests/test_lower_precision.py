@@ -1,13 +1,12 @@
 """Files in lower precision beside the others: rows of a comparison, the command line, reports."""
 
-import importlib.util
 import shutil
-from pathlib import Path
 
 import onnx
 import pytest
 from click.testing import CliRunner
 
+import builders as B
 from bench.advice import advise
 from bench.cli import cli
 from bench.contenders import Subject, list_contenders
@@ -16,15 +15,8 @@ from bench.records import Artifact, Run
 from bench.runs import RunDirectory
 from bench.stages import Places, compare_run
 from bench.stages_export import export
+from builders import INT8, QUICK, needs_c_compiler
 from reports.render import render
-from tests.conftest import INT8, QUICK
-from tests.exporters.test_mish_kernel import needs_compiler
-
-_SPEC = importlib.util.spec_from_file_location(
-    "report_builders", Path(__file__).parent / "reports" / "conftest.py"
-)
-B = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(B)
 
 
 def copy_artifacts(source: RunDirectory, run: RunDirectory) -> None:
@@ -49,7 +41,7 @@ def run_with_int8(correct: int = 8000, **changes) -> Run:
     return B.make_run(measurements=(reference, *rows), artifacts=artifacts)
 
 
-@needs_compiler
+@needs_c_compiler
 def test_tables_for_this_machine_alone_are_made_from_the_file_for_any_cpu(
     own_run: RunDirectory, quantized_run: RunDirectory, places: Places
 ) -> None:

@@ -10,6 +10,7 @@ from bench.config import EvaluateSection
 from bench.config_files import load
 from bench.datasets import Split
 from bench.splits import prepare_evaluation
+from builders import make_run
 from reports.homework import deviations
 from reports.markdown import render_markdown
 from reports.sections import build as build_report
@@ -65,8 +66,6 @@ def test_agreement_is_that_of_the_averages_and_counts_test_images(tmp_path) -> N
 
 @pytest.fixture
 def run():
-    from tests.reports.conftest import make_run
-
     return make_run()
 
 

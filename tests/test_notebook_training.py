@@ -12,9 +12,9 @@ from bench.config_files import load
 from bench.errors import ConfigError
 from benchmarks import notebook_training as study
 from benchmarks.notebook_training import Block, Round
+from builders import small_split
 from models._building import build_model
 from reports.homework import references
-from tests.test_training import small_split
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 

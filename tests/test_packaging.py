@@ -15,6 +15,8 @@ PACKAGES = ("bench", "models", "exporters", "reports", "configs")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("build.util", reason="needs build")
+    pytest.importorskip("setuptools", minversion="77", reason="needs setuptools 77 or newer")
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()

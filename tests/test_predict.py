@@ -16,7 +16,7 @@ from torch import nn
 
 from bench.cli import cli
 from bench.errors import BenchError, CheckpointError, DataError, UnknownNameError
-from bench.feature_maps import _record, choose_layers, collect_maps
+from bench.feature_maps import choose_layers, collect_maps, record_maps
 from bench.networks import open_network, open_picture
 from bench.probabilities import softmax
 from bench.runs import RunDirectory
@@ -228,7 +228,7 @@ def test_probabilities_add_up_and_survive_large_logits() -> None:
 )
 def test_early_middle_and_late_are_the_ends_of_stages_or_blocks(name, layers, sides) -> None:
     module = _zoo.create(_zoo.find_network(name)).eval()
-    found = _record(module, np.zeros((1, 3, 224, 224), np.float32))
+    found = record_maps(module, np.zeros((1, 3, 224, 224), np.float32))
     assert choose_layers(module, found) == layers
     assert tuple(found[layer].shape[-1] for layer in layers) == sides
 
@@ -238,7 +238,7 @@ def test_a_run_has_the_layers_of_the_network_it_was_made_of() -> None:
     args = {"arch": "tf_efficientnet_lite0"}
     inside = build_model("pretrained", args, 3, (3, 224, 224)).backbone.eval()
     x = np.zeros((1, 3, 224, 224), np.float32)
-    chosen = [choose_layers(module, _record(module, x)) for module in (own, inside)]
+    chosen = [choose_layers(module, record_maps(module, x)) for module in (own, inside)]
     assert chosen[0] == chosen[1], "fixed padding is no stage"
 
 

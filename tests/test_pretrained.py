@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from bench.datasets._pixels import fit
@@ -50,7 +50,7 @@ def filled(weights: Path, **args: object) -> nn.Module:
 
 def original(weights: Path) -> nn.Module:
     module = timm.create_model("tf_efficientnet_lite0")
-    module.load_state_dict(_zoo._read(weights))
+    module.load_state_dict(load_file(weights))
     module.reset_classifier(0)
     return module
 
@@ -187,7 +187,7 @@ def test_a_cached_file_is_checked_by_the_hash_in_its_name(tmp_path: Path, monkey
 
 def test_timms_files_are_read_through_timm(weights: Path) -> None:
     state = _timm_zoo.read("tf_efficientnet_lite0", weights)
-    expected = _zoo._read(weights)
+    expected = load_file(weights)
     assert state.keys() == expected.keys()
     assert all(torch.equal(state[key], expected[key]) for key in state)
 
@@ -206,7 +206,7 @@ def test_a_damaged_file_is_refused(weights: Path) -> None:
 
 
 def test_counters_that_a_file_leaves_out_are_no_fault(weights: Path, tmp_path: Path) -> None:
-    state = _zoo._read(weights)
+    state = load_file(weights)
     kept = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
     save_file(kept, tmp_path / "less.safetensors")
     network = _zoo.find_network("tf_efficientnet_lite0")

@@ -360,7 +360,7 @@ def test_a_worker_that_hangs_is_killed_and_says_so(
         images=tmp_path / "images.npy",
         batch_size=2,
     )
-    monkeypatch.setattr("bench.scenarios._GRACE_S", 0.0)
+    monkeypatch.setattr("bench.scenarios.GRACE_S", 0.0)
     worker = Worker(job)
     try:
         assert worker.process_id is not None

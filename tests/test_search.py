@@ -328,7 +328,11 @@ def test_the_command_prints_the_table_and_writes_the_choice_as_a_config(
     [
         ("--epochs=9,3", "give the smallest and the largest"),
         ("--batch-sizes=a", "give numbers with commas"),
-        ("--learning-rates=0,1", "give numbers above 0"),
+        ("--learning-rates=0,1", "numbers above 0"),
+        ("--learning-rates=nan,nan", "finite"),
+        ("--learning-rates=0.1,inf", "finite"),
+        ("--learning-rates=0.1,nan", "finite"),
+        ("--batch-sizes=32,32", "once"),
     ],
 )
 def test_an_impossible_range_is_wrong_usage(option: str, message: str) -> None:

@@ -95,6 +95,26 @@ def test_a_stored_run_can_be_logged_later(
     assert (root / "mlflow.db").is_file()
 
 
+def test_a_run_is_logged_once_for_each_protocol_it_was_compared_under(
+    compared: RunDirectory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import shutil
+
+    run = RunDirectory(shutil.copytree(compared.path, tmp_path / compared.name))
+    for protocol in ("homework", "clean"):
+        run.write_results(run.results().model_copy(update={"evaluation_protocol": protocol}))
+    logged = []
+    monkeypatch.setattr("bench.tracking.require_mlflow", lambda: None)
+    monkeypatch.setattr(
+        "bench.tracking.log_run",
+        lambda record, folder, store: logged.append((record.evaluation_protocol, folder)),
+    )
+    arguments = ["report", run.name, "--both-protocols", "--tracker", "mlflow", "--runs"]
+    result = CliRunner().invoke(cli, [*arguments, str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert logged == [("homework", run.path), ("clean", run.path)]
+
+
 def test_a_tracker_that_cannot_be_reached_is_one_line(
     tracking: SimpleNamespace,
     compared: RunDirectory,

@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,56 +16,16 @@ from torch import nn
 
 from bench.config_files import load
 from bench.config_training import TrainSection
-from bench.datasets import Split
 from bench.errors import RunError, TrainingError
 from bench.progress import Silence
-from bench.records import Epoch, Preprocessing
 from bench.stages import Places, train
+from builders import PREPROCESSING, QUICK, run_training, small_model, small_split
 from models._augment import flip_and_crop, normalise
 from models._device import pick_device
 from models._optimization import one_cycle_factor
 from models._resume import Resume
 from models._trainer import _COINS, _STATISTICS, _draw, seed_epoch, split_batches
 from models._training import train_model
-from tests.conftest import QUICK
-
-PREPROCESSING = Preprocessing(input_shape=(3, 8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
-
-
-def small_split(count: int = 40) -> Split:
-    random = np.random.default_rng(0)
-    labels = np.arange(count) % 2
-    images = random.integers(0, 100, (count, 3, 8, 8)) + 100 * labels[:, None, None, None]
-    return Split(images.astype(np.uint8), labels.astype(np.int64))
-
-
-def small_model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3),
-        nn.BatchNorm2d(4),
-        nn.Mish(),
-        nn.Flatten(),
-        nn.Dropout(0.2),
-        nn.Linear(144, 2),
-    )
-
-
-def run_training(folder: Path, model: nn.Module, **options: object) -> tuple[Epoch, ...]:
-    held_out = options.pop("held_out", None)
-    section = TrainSection.model_validate(
-        {"epochs": 3, "batch_size": 16, "learning_rate": 0.01, "device": "cpu", **options}
-    )
-    return train_model(
-        model,
-        small_split(),
-        held_out,
-        settings=section,
-        preprocessing=PREPROCESSING,
-        seed=0,
-        resume=Resume(folder / "resume.pt", "key"),
-        listener=Silence(),
-    )
 
 
 @settings(max_examples=25, deadline=None)

@@ -19,6 +19,7 @@ from bench.run_settings import settings_of
 from bench.runs import RunDirectory
 from bench.splits import draw_subset
 from bench.stages import Places, train
+from builders import PREPROCESSING, QUICK, small_model, small_split
 from models._augment import cut_out, flip_and_crop, toss_coins
 from models._averaging import WeightAverage
 from models._building import start_as_identity
@@ -27,8 +28,6 @@ from models._optimization import base_rates, make_optimizer, make_scheduler
 from models._resume import Resume
 from models._trainer import split_batches
 from models._training import train_model
-from tests.conftest import QUICK
-from tests.test_training import PREPROCESSING, small_model, small_split
 
 RECIPE = {
     "optimizer": "sgd",

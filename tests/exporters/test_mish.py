@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.parser import parse_model
-from torch import nn
 from torch.nn import functional as F
 
+from builders import MishSpellings, make_graph, operators
 from exporters.export import ExportOptions, to_onnx
 from exporters.parity import open_session
 from exporters.passes.mish import apply
@@ -20,40 +20,10 @@ from exporters.passes.mish import apply
 FORM = ["Exp", "Add", "Mul", "Div", "Add", "Div"]
 
 
-class Spellings(nn.Module):
-    """(N, C, H, W) -> (N, 10): Mish in every spelling, each of an input of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(48, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        a, b, c, d, e = (x * factor for factor in (1, 2, 3, 4, 5))
-        spelled = (
-            F.mish(a)
-            + b * torch.tanh(F.softplus(b))
-            + F.softplus(c).tanh() * c
-            + d * torch.tanh(torch.log1p(torch.exp(d)))
-            + e * torch.tanh(torch.log(1 + torch.exp(e)))
-        )
-        return self.fc(spelled.flatten(1))
-
-
-def graph(body: str, dtype: str = "float", opset: int = 20, more: str = "") -> onnx.ModelProto:
-    return parse_model(
-        f'<ir_version: 10, opset_import: ["": {opset}]> '
-        f"g ({dtype}[n] x) => ({dtype}[n] y{more}) {{ {body} }}"
-    )
-
-
-def operators(model: onnx.ModelProto) -> list[str]:
-    return [node.op_type for node in model.graph.node]
-
-
 @pytest.mark.parametrize("exporter", ["dynamo", "as exported", "torchscript"])
 def test_every_spelling_by_every_exporter_becomes_the_same_form(exporter: str) -> None:
     torch.manual_seed(0)
-    network = Spellings().eval()
+    network = MishSpellings().eval()
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32)
     if exporter == "torchscript":
         file = io.BytesIO()
@@ -77,29 +47,32 @@ def test_every_spelling_by_every_exporter_becomes_the_same_form(exporter: str) -
 SOFTPLUS_ABOVE = "t = Constant <value_float = {}> () g = {}(x, t) s = Softplus(x) "
 LEFT_ALONE = {
     "softplus read by another": (
-        graph("s = Softplus(x) t = Tanh(s) m = Mul(x, t) y = Add(m, s)"),
+        make_graph("s = Softplus(x) t = Tanh(s) m = Mul(x, t) y = Add(m, s)"),
         "its Softplus is used by another operator too",
     ),
     "tanh as an output of the graph": (
-        graph("s = Softplus(x) t = Tanh(s) y = Mul(x, t)", more=", float[n] t"),
+        make_graph("s = Softplus(x) t = Tanh(s) y = Mul(x, t)", more=", float[n] t"),
         "its Tanh is used by another operator too",
     ),
     "beta": (
-        graph(
+        make_graph(
             "b = Constant <value_float = 2.0> () z = Mul(x, b) s = Softplus(z) d = Div(s, b) "
             "t = Tanh(d) y = Mul(x, t)"
         ),
         "its softplus has a beta of 2.0",
     ),
     "threshold": (
-        graph(
+        make_graph(
             SOFTPLUS_ABOVE.format("5.0", "Greater") + "w = Where(g, x, s) h = Tanh(w) y = Mul(x, h)"
         ),
         "its softplus is x itself from 5 on, which is not Mish below 15",
     ),
-    "float16": (graph("y = Mish(x)", "float16"), "float16, the form is for float32 and float64"),
+    "float16": (
+        make_graph("y = Mish(x)", "float16"),
+        "float16, the form is for float32 and float64",
+    ),
     "bfloat16": (
-        graph("y = Mish(x)", "bfloat16", opset=22),
+        make_graph("y = Mish(x)", "bfloat16", opset=22),
         "bfloat16, the form is for float32 and float64",
     ),
 }
@@ -114,17 +87,19 @@ def test_a_mish_that_the_form_does_not_suit_is_left_with_the_reason(case: str) -
 
 
 LOOK_ALIKES = {
-    "another factor": graph("z = Neg(x) s = Softplus(x) t = Tanh(s) y = Mul(z, t)"),
-    "softplus of something else": graph("z = Neg(x) s = Softplus(z) t = Tanh(s) y = Mul(x, t)"),
-    "log of 2 + exp": graph(
+    "another factor": make_graph("z = Neg(x) s = Softplus(x) t = Tanh(s) y = Mul(z, t)"),
+    "softplus of something else": make_graph(
+        "z = Neg(x) s = Softplus(z) t = Tanh(s) y = Mul(x, t)"
+    ),
+    "log of 2 + exp": make_graph(
         "c = Constant <value_float = 2.0> () e = Exp(x) a = Add(c, e) s = Log(a) t = Tanh(s) "
         "y = Mul(x, t)"
     ),
-    "another operator between": graph("s = Softplus(x) t = Sigmoid(s) y = Mul(x, t)"),
-    "another comparison": graph(
+    "another operator between": make_graph("s = Softplus(x) t = Sigmoid(s) y = Mul(x, t)"),
+    "another comparison": make_graph(
         SOFTPLUS_ABOVE.format("20.0", "Less") + "w = Where(g, x, s) h = Tanh(w) y = Mul(x, h)"
     ),
-    "something else above the threshold": graph(
+    "something else above the threshold": make_graph(
         SOFTPLUS_ABOVE.format("20.0", "Greater") + "w = Where(g, t, s) h = Tanh(w) y = Mul(x, h)"
     ),
     "a Mish of somebody else": parse_model(
@@ -142,7 +117,7 @@ def test_what_is_no_mish_is_not_touched(case: str) -> None:
 
 
 def test_found_and_left_ones_are_counted_apart() -> None:
-    model = graph("a = Mish(x) s = Softplus(a) t = Tanh(s) m = Mul(a, t) y = Add(m, s)")
+    model = make_graph("a = Mish(x) s = Softplus(a) t = Tanh(s) m = Mul(a, t) y = Add(m, s)")
     rewritten, report = apply(model)
     assert report.changed == 1
     assert report.detail.startswith("1 written as x / (1 + 2 / (e(e + 2))), e = exp(x); 1 left")
@@ -150,7 +125,7 @@ def test_found_and_left_ones_are_counted_apart() -> None:
 
 
 def test_the_outputs_name_and_the_names_that_are_taken_stay() -> None:
-    model = graph("mish_1 = Identity(x) mish_2 = Mish(mish_1) y = Mish(mish_2)")
+    model = make_graph("mish_1 = Identity(x) mish_2 = Mish(mish_1) y = Mish(mish_2)")
     rewritten, _ = apply(model)
     onnx.checker.check_model(rewritten, full_check=True)
     names = [o for node in rewritten.graph.node for o in node.output]
@@ -166,7 +141,7 @@ def test_a_mish_within_a_branch_is_found() -> None:
         f"y = If (c) <then_branch = t () => (float[n] if_out) {{ {branch[0]} }}, "
         f"else_branch = e () => (float[n] else_out) {{ {branch[1]} }}>"
     )
-    rewritten, report = apply(graph(body))
+    rewritten, report = apply(make_graph(body))
     assert report.changed == 1
     onnx.checker.check_model(rewritten, full_check=True)
     x = np.array([-1.0, 3.0], np.float32)
@@ -175,7 +150,7 @@ def test_a_mish_within_a_branch_is_found() -> None:
 
 
 def test_float64_is_rewritten_and_as_exact() -> None:
-    model = graph("s = Softplus(x) t = Tanh(s) y = Mul(x, t)", "double")
+    model = make_graph("s = Softplus(x) t = Tanh(s) y = Mul(x, t)", "double")
     rewritten, report = apply(model)
     assert report.changed == 1
     x = np.linspace(-100, 800, 90_001)
@@ -194,4 +169,4 @@ def test_small_results_keep_their_relative_precision(numbers: list[float]) -> No
     np.testing.assert_allclose(found, truth, rtol=6e-7, atol=1e-37)
 
 
-SESSION = open_session(apply(graph("y = Mish(x)"))[0].SerializeToString())
+SESSION = open_session(apply(make_graph("y = Mish(x)"))[0].SerializeToString())

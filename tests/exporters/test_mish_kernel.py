@@ -14,14 +14,10 @@ from bench import own_operators
 from bench.backends import Source, ort
 from bench.errors import BackendError
 from bench.host_files import OPERATORS, how_to_run, read_metadata
+from builders import MishSpellings, make_graph, needs_c_compiler, operators
 from exporters.export import ExportOptions, to_onnx
 from exporters.parity import open_session
 from exporters.passes import mish, mish_kernel, nchwc_strip
-from tests.exporters.test_mish import Spellings, graph, operators
-
-needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
-)
 
 
 @pytest.fixture
@@ -40,14 +36,14 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     return session.run(None, {session.get_inputs()[0].name: x})[0]
 
 
-@needs_compiler
+@needs_c_compiler
 @pytest.mark.parametrize("written_before", [False, True])
 def test_every_spelling_and_the_form_of_the_other_pass_become_one_operator(
     written_before: bool,
 ) -> None:
     torch.manual_seed(0)
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32)
-    original = to_onnx(Spellings().eval(), x, ExportOptions(True, 20, ()))
+    original = to_onnx(MishSpellings().eval(), x, ExportOptions(True, 20, ()))
     model = mish.apply(original)[0] if written_before else original
     rewritten, report = mish_kernel.apply(model)
     assert (report.changed, operators(rewritten).count("Mish")) == (5, 5)
@@ -55,7 +51,7 @@ def test_every_spelling_and_the_form_of_the_other_pass_become_one_operator(
     np.testing.assert_allclose(run(rewritten, x), run(original, x), rtol=1e-5, atol=1e-5)
 
 
-@needs_compiler
+@needs_c_compiler
 def test_the_reorderings_around_it_go_and_the_answers_stay_bit_for_bit(
     convolutions: onnx.ModelProto,
 ) -> None:
@@ -66,7 +62,7 @@ def test_the_reorderings_around_it_go_and_the_answers_stay_bit_for_bit(
     np.testing.assert_array_equal(run(stripped, x), run(once, x))
 
 
-@needs_compiler
+@needs_c_compiler
 def test_a_file_with_it_says_so_and_runs_in_the_backend(
     convolutions: onnx.ModelProto, tmp_path: Path
 ) -> None:
@@ -83,16 +79,16 @@ def test_a_file_with_it_says_so_and_runs_in_the_backend(
         np.testing.assert_allclose(session.output(), run(convolutions, x), rtol=1e-4, atol=1e-5)
 
 
-@needs_compiler
+@needs_c_compiler
 @pytest.mark.parametrize("count", [0, 1, 8191, 8192, 8193, 100_001])
 def test_it_takes_any_number_of_elements(count: int) -> None:
-    model, _ = mish_kernel.apply(graph("y = Mish(x)"))
+    model, _ = mish_kernel.apply(make_graph("y = Mish(x)"))
     x = np.linspace(-30, 30, count, dtype=np.float32)
     truth = nn.functional.mish(torch.from_numpy(x).double()).numpy()
     np.testing.assert_allclose(run(model, x), truth, rtol=1e-6, atol=1e-6)
 
 
-@needs_compiler
+@needs_c_compiler
 def test_what_only_looks_like_the_form_is_left() -> None:
     body = "e=Exp(x) a=Add(e,two) n=Mul(e,a) d=Div({},n) c=Add(d,one) y=Div(x,c)"
     for numerator, changed in (("two", 1), ("one", 0)):
@@ -103,9 +99,9 @@ def test_what_only_looks_like_the_form_is_left() -> None:
         assert mish_kernel.apply(model)[1].changed == changed
 
 
-@needs_compiler
+@needs_c_compiler
 def test_float64_is_left_as_it_is_with_the_reason() -> None:
-    _, report = mish_kernel.apply(graph("y = Mish(x)", "double"))
+    _, report = mish_kernel.apply(make_graph("y = Mish(x)", "double"))
     assert report.changed == 0
     assert report.detail == "1 left as before: float64, the form is for float32"
 
@@ -131,7 +127,7 @@ def test_a_compiler_that_fails_is_named_in_one_line_and_leaves_nothing(
     assert not list((tmp_path / "kernels").iterdir())
 
 
-@needs_compiler
+@needs_c_compiler
 def test_the_library_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FOLDBENCH_CACHE", str(tmp_path))
     path = own_operators.library()

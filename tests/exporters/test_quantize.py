@@ -22,13 +22,13 @@ from bench.run_settings import settings_of
 from bench.runs import RunDirectory
 from bench.stages import Places
 from bench.stages_export import export
+from builders import INT8
 from exporters import _quantize_calibration, _quantize_choice
 from exporters._quantize_choice import Chooser, Judge
 from exporters._quantize_graph import find_candidates, infer_shapes, quantize_nodes
 from exporters._quantize_images import LabelledImages
 from exporters.export import ExportOptions, to_onnx
 from exporters.quantize import Material, QuantizeOptions, Quantizer
-from tests.conftest import INT8
 
 OPTIONS = ExportOptions(fold_bn=True, opset=20, passes=())
 

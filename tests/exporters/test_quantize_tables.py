@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from bench import own_operators
+from builders import needs_c_compiler
 from exporters._quantize_calibration import measure_ranges
 from exporters._quantize_graph import find_candidates, infer_shapes, quantize_nodes
 from exporters._quantize_images import LabelledImages
@@ -20,7 +21,6 @@ from exporters._quantize_tables import write_tables
 from exporters.export import ExportOptions, to_onnx
 from exporters.parity import open_session
 from exporters.passes import mish
-from tests.exporters.test_mish_kernel import needs_compiler
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
@@ -65,7 +65,7 @@ def gelu_tanh(x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "operator", ["GatherElements", pytest.param("Lookup", marks=needs_compiler)]
+    "operator", ["GatherElements", pytest.param("Lookup", marks=needs_c_compiler)]
 )
 @pytest.mark.parametrize(
     ("activation", "rewrite"),
@@ -86,7 +86,7 @@ def test_outputs_are_the_same_bit_for_bit_at_every_batch_size(
         assert np.array_equal(run(before, x), run(after, x))
 
 
-@needs_compiler
+@needs_c_compiler
 def test_onnxruntime_knows_shapes_behind_the_own_operator_and_keeps_convolutions_in_nhwc(
     tmp_path: Path,
 ) -> None:
