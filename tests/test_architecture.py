@@ -1,6 +1,8 @@
 """The shape of the code: who may import whom, and how long a file may be."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ FILES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py")
 LINES_AT_MOST = 300
 
 HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "sklearn"}
-HEAVY |= {"openvino"}
+HEAVY |= {"openvino", "scipy"}
 
 # For each part: which of ours it may import, and which heavy packages. Lighter third-party packages
 # are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
@@ -47,7 +49,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.config": (PLAIN | {"bench.records_scenarios"}, set()),
     "bench.specs": (GROUND | {"bench.registry"}, set()),
     "bench.config_files": (PLAIN | {"bench.registry", "bench.specs"}, set()),
-    "bench.statistics": (GROUND, set()),
+    "bench.statistics": (GROUND, {"scipy"}),
     "bench.accuracy": (PLAIN, set()),
     "bench.advice": (
         PLAIN
@@ -165,6 +167,18 @@ def test_a_module_imports_only_what_its_place_allows(path: Path) -> None:
             assert allowed, f"{name} imports {imported}"
         elif top in HEAVY:
             assert top in heavy, f"{name} imports {imported}"
+
+
+def test_the_process_that_is_timed_loads_no_scipy() -> None:
+    code = (
+        "import sys, numpy as np, bench.servant, bench.clocks, bench.tuning, bench.loadgen\n"
+        "import bench.backends.ort\n"
+        "from bench.host_files import host_facts\n"
+        "bench.clocks.open_reader('cpu')(), host_facts('1')\n"
+        "print(sorted({'scipy', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
