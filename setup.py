@@ -48,6 +48,7 @@ setup(
         "numpy>=2.0",
         "scikit-learn>=1.5",
         "scipy>=1.15",
+        "psutil>=6.1",
         "click>=8.1",
         "tabulate>=0.9",
         "jinja2>=3.1",

@@ -14,7 +14,7 @@ FILES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py")
 LINES_AT_MOST = 300
 
 HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "sklearn"}
-HEAVY |= {"openvino", "scipy"}
+HEAVY |= {"openvino", "scipy", "psutil"}
 
 # For each part: which of ours it may import, and which heavy packages. Lighter third-party packages
 # are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
@@ -89,7 +89,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.host_files": (GROUND | {"bench.host", "bench.environment"}, set()),
     "bench.own_operators": (GROUND | {"bench.host", "bench.storage"}, set()),
     "bench.targets": (GROUND | RECORDS, set()),
-    "bench.environment": (GROUND | {"bench.host", "bench.gpu"}, set()),
+    "bench.environment": (GROUND | {"bench.host", "bench.gpu"}, {"psutil"}),
     "bench.clocks": (GROUND | {"bench.host", "bench.gpu", "bench.records"}, set()),
     "bench.timing": (
         GROUND
@@ -169,13 +169,13 @@ def test_a_module_imports_only_what_its_place_allows(path: Path) -> None:
             assert top in heavy, f"{name} imports {imported}"
 
 
-def test_the_process_that_is_timed_loads_no_scipy() -> None:
+def test_the_process_that_is_timed_loads_neither_scipy_nor_psutil() -> None:
     code = (
         "import sys, numpy as np, bench.servant, bench.clocks, bench.tuning, bench.loadgen\n"
         "import bench.backends.ort\n"
         "from bench.host_files import host_facts\n"
         "bench.clocks.open_reader('cpu')(), host_facts('1')\n"
-        "print(sorted({'scipy', 'sklearn'} & set(sys.modules)))"
+        "print(sorted({'scipy', 'psutil', 'sklearn'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
