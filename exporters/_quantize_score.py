@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from onnx import ModelProto
+from scipy.special import log_softmax
 
 from bench import own_operators
 from bench.errors import ExportError, one_line
@@ -38,7 +39,7 @@ def run_model(model: ModelProto, images: LabelledImages, threads: int) -> Floats
 
 def measure_closeness(before: Floats, after: Floats, labels: npt.NDArray[np.int64]) -> Closeness:
     """Return how close logits `after` are to `before`, both (N, classes); labels are (N,)."""
-    p, q = _log_softmax(before), _log_softmax(after)
+    p, q = (log_softmax(logits.astype(np.float64), axis=1) for logits in (before, after))
     scale = float(np.abs(before).max()) or 1.0
     return Closeness(
         images=len(labels),
@@ -48,10 +49,3 @@ def measure_closeness(before: Floats, after: Floats, labels: npt.NDArray[np.int6
         kl_nats=float((np.exp(p) * (p - q)).sum(1).mean()),
         max_rel_difference=float(np.abs(before.astype(np.float64) - after).max() / scale),
     )
-
-
-def _log_softmax(logits: Floats) -> npt.NDArray[np.float64]:
-    """Return ln softmax of each row, in float64."""
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    return result

@@ -121,7 +121,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         PLAIN
         | {"exporters", "bench.registry", "bench.accuracy"}
         | {"bench.host_files", "bench.own_operators"},
-        {"torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir"},
+        {"torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "scipy"},
     ),
     "reports": (
         PLAIN
