@@ -47,6 +47,8 @@ setup(
         f"onnxruntime>=1.30; {NO_GPU_BUILD}",
         "numpy>=2.0",
         "scikit-learn>=1.5",
+        "scipy>=1.15",
+        "psutil>=6.1",
         "click>=8.1",
         "tabulate>=0.9",
         "jinja2>=3.1",

@@ -12,6 +12,7 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.comparable import Contrast, contenders_by_name, contrasts
 from bench.records import Accuracy, Boundary, Measurement, Run, Timing
@@ -21,6 +22,7 @@ from bench.statistics import (
     MIN_ROUNDS_FOR_INTERVAL,
     Ratio,
     Verdict,
+    bootstrap_interval,
     floor_ratio,
     judge,
     median,
@@ -132,13 +134,14 @@ def unpaired_ratio(
     rounds = min(len(ours), len(theirs))
     if rounds < MIN_ROUNDS_FOR_INTERVAL:
         return Ratio(point, None, None, rounds)
-    rng = np.random.default_rng(seed)
-    above, below = (
-        np.median(blocks[rng.integers(0, len(blocks), (draws, len(blocks)))], axis=1)
-        for blocks in (ours, theirs)
-    )
-    low, high = np.quantile(above / below, (0.025, 0.975))
-    return Ratio(point, float(low), float(high), rounds)
+
+    def ratio_of_medians(
+        a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], axis: int
+    ) -> npt.NDArray[np.float64]:
+        return np.median(a, axis=axis) / np.median(b, axis=axis)
+
+    interval = bootstrap_interval((ours, theirs), ratio_of_medians, draws, seed)
+    return Ratio(point, *interval, rounds)
 
 
 def paired_interval(gain: int, different: int, images: int) -> Interval:

@@ -34,23 +34,28 @@ def has_nvidia_gpu() -> bool:
     return count_gpus(open_nvml()[0]) > 0
 
 
-def describe_environment(root: Path = ROOT) -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """Return the facts to store beside every measurement, as JSON types.
 
     What cannot be read is left out. They hold no user name, host name or path.
     """
-    cpu = describe_cpu(root)
+    import psutil  # not above: processes that are timed use this module, too
+
+    memory = psutil.virtual_memory()
     facts: dict[str, Any] = {
         "foldbench": bench.__version__,
-        **cpu,
-        "cpu": cpu_name(root),
-        "cores_usable": usable_cores(root),
+        **describe_cpu(),
+        "cpu": cpu_name(),
+        "cpus_online": psutil.cpu_count(),
+        "cores": psutil.cpu_count(logical=False),
+        "cores_usable": usable_cores(),
         "machine": platform.machine(),
         "os": f"{platform.system()} {platform.release()}",
         "libc": " ".join(platform.libc_ver()).strip() or None,
         "python": platform.python_version(),
-        "memory_bytes": _memory_bytes(),
-        **{key: value for key, value in describe_memory(root).items() if value is not None},
+        "memory_bytes": memory.total,
+        "memory_available_bytes": memory.available,
+        **describe_memory(),
         "git_revision": _git_revision(),
     }
     facts |= {name: _version(name) for name in _PACKAGES}
@@ -62,9 +67,9 @@ def describe_environment(root: Path = ROOT) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if value is not None}
 
 
-def cpu_name(root: Path = ROOT) -> str:
+def cpu_name() -> str:
     """Return the processor's own name, or its kind where it has none."""
-    return describe_cpu(root)["cpu"] or platform.processor() or platform.machine()
+    return describe_cpu()["cpu"] or platform.processor() or platform.machine()
 
 
 def describe_variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -82,14 +87,6 @@ def describe_variables(environment: Mapping[str, str]) -> dict[str, str]:
             else:
                 found[name] = "a path" if "/" in value or "\\" in value else value
     return found
-
-
-def _memory_bytes() -> int | None:
-    """Return the size of the memory where there is no /proc to tell it."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def _version(*distributions: str) -> str | None:

@@ -1,4 +1,8 @@
-"""What the CPUs and the memory are, from the files in which Linux tells it.
+"""What psutil does not tell of CPUs and memory, from the files in which Linux tells it.
+
+That is the processor's model and instruction sets, caches, who sets the clock, what slows it down,
+and the limits of control groups. A clock is read here as well: psutil gives the nominal one where
+the kernel measures none. Processes that are timed read it, and load no library for it.
 
 Every function takes the root of the file system, so that a made-up machine can be described. A file
 that is missing or makes no sense gives None: nothing is guessed.
@@ -43,7 +47,7 @@ def describe_cpu(root: Path = ROOT, cpus: Sequence[int] | None = None) -> dict[s
         ),
         "numa_nodes": len(list(root.glob("sys/devices/system/node/node[0-9]*"))) or None,
         "smt": _switch(root / _CPUS / "smt/active"),
-        **_topology(root),
+        "sockets": _count_sockets(root),
         **_caches(root),
         **_clock_policy(root, cpus),
         "cpu_mhz_now": read_cpu_mhz(root, cpus),
@@ -51,11 +55,9 @@ def describe_cpu(root: Path = ROOT, cpus: Sequence[int] | None = None) -> dict[s
 
 
 def describe_memory(root: Path = ROOT) -> dict[str, Any]:
-    """Return how much memory there is, how much of it is free and who limits it."""
+    """Return who limits the memory, and when it comes in huge pages."""
     huge_pages = read_line(root / "sys/kernel/mm/transparent_hugepage/enabled") or ""
     return {
-        "memory_bytes": _meminfo_bytes(root, "MemTotal"),
-        "memory_available_bytes": _meminfo_bytes(root, "MemAvailable"),
         "cgroup_memory_bytes": cgroup_memory_bytes(root),
         "transparent_huge_pages": huge_pages.partition("[")[2].partition("]")[0] or None,
     }
@@ -180,15 +182,9 @@ def _cpuinfo_mhz(root: Path, cpus: set[int]) -> Iterator[float]:
                 continue
 
 
-def _topology(root: Path) -> dict[str, Any]:
-    folders = list(root.glob(f"{_CPUS}/cpu[0-9]*/topology"))
-    packages = {read_int(folder / "physical_package_id") for folder in folders} - {None}
-    cores = {read_line(folder / "thread_siblings_list") for folder in folders} - {None}
-    return {
-        "cpus_online": len(folders) or None,
-        "cores": len(cores) or None,
-        "sockets": len(packages) or None,
-    }
+def _count_sockets(root: Path) -> int | None:
+    files = root.glob(f"{_CPUS}/cpu[0-9]*/topology/physical_package_id")
+    return len({read_int(file) for file in files} - {None}) or None
 
 
 def _caches(root: Path) -> dict[str, Any]:
@@ -242,15 +238,6 @@ def _boost(root: Path, folders: Sequence[Path]) -> bool | None:
     switches = [_switch(path / "boost") for path in (root / _CPUS / "cpufreq", *folders)]
     known = [switch for switch in switches if switch is not None]
     return all(known) if known else None
-
-
-def _meminfo_bytes(root: Path, name: str) -> int | None:
-    for line in _lines(root / "proc/meminfo"):
-        words = line.split()
-        if len(words) == 3 and words[0] == f"{name}:" and words[2] == "kB":
-            number = _whole(words[1])
-            return None if number is None else number * 1024
-    return None
 
 
 def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from pydantic import ValidationError
+from scipy.special import softmax
 
 from bench.backends import Floats, Session, Source
 from bench.datasets._pixels import fit
 from bench.environment import usable_cores
 from bench.errors import BackendError, ExportError
 from bench.preprocessing import preprocess
-from bench.probabilities import softmax
 from bench.record_base import Record
 from bench.records import Artifact, Checkpoint, Sha256
 from bench.registry import BACKENDS
@@ -147,4 +147,4 @@ def _ask_both(
     both.outside.bind(preprocess(pixels, preprocessing))
     both.outside.step()
     both.outside.synchronize()
-    return ask_image_model(both.inside, image), softmax(both.outside.output())[0]
+    return ask_image_model(both.inside, image), softmax(both.outside.output()[0])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 
 from bench.backends import Floats, Session, Source
 from bench.environment import usable_cores
@@ -19,7 +20,6 @@ from bench.image_model import (
 )
 from bench.networks import Network, fit_picture, open_picture
 from bench.preprocessing import preprocess
-from bench.probabilities import softmax
 from bench.records import Artifact, Preprocessing
 from bench.registry import BACKENDS
 from bench.runs import RunDirectory
@@ -124,7 +124,7 @@ def _open_torch(network: Network, stack: ExitStack) -> Voice:
     source = Source(path=Path(), build_module=lambda: network.module)
     session: Session = BACKENDS.load("torch").open(source, device="cpu", threads=usable_cores())
     opened = stack.enter_context(session)
-    return lambda sight: softmax(call(opened, sight.x))[0]
+    return lambda sight: softmax(call(opened, sight.x)[0])
 
 
 def _open_artifacts(network: Network, stack: ExitStack) -> dict[str, Voice | str]:
@@ -155,7 +155,7 @@ def _open_artifact(
     source = _source(folder, artifact, checkpoint_sha256)
     session: Session = BACKENDS.load("ort").open(source, device="cpu", threads=usable_cores())
     opened = stack.enter_context(session)
-    return lambda sight: softmax(call(opened, sight.x))[0]
+    return lambda sight: softmax(call(opened, sight.x)[0])
 
 
 def _open_image_model(run: RunDirectory, model: ImageModel, stack: ExitStack) -> Voice:

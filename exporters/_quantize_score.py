@@ -4,11 +4,11 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from onnx import ModelProto
+from scipy.special import log_softmax
 
 from bench import own_operators
 from bench.accuracy import measure_agreement
 from bench.errors import ExportError, one_line
-from bench.probabilities import log_softmax
 from bench.records_quantization import Closeness
 from exporters._quantize_images import Floats, LabelledImages
 
@@ -40,7 +40,7 @@ def run_model(model: ModelProto, images: LabelledImages, threads: int) -> Floats
 
 def measure_closeness(before: Floats, after: Floats, labels: npt.NDArray[np.int64]) -> Closeness:
     """Return how close logits `after` are to `before`, both (N, classes); labels are (N,)."""
-    p, q = log_softmax(before), log_softmax(after)
+    p, q = (log_softmax(logits.astype(np.float64), axis=1) for logits in (before, after))
     agreement = measure_agreement(before, after)
     return Closeness(
         images=len(labels),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from bench.config_files import load
 from bench.host import usable_cpus
@@ -20,10 +21,13 @@ CPUS = usable_cpus()
 
 
 def pytest_configure() -> None:
-    """Give each of pytest-xdist's processes a core of its own.
+    """Give each of pytest-xdist's processes a core of its own, and Hypothesis no deadline.
 
-    Two processes whose threads wait for each other's cores are no faster than one.
+    Two processes whose threads wait for each other's cores are no faster than one. The first
+    example of a test may have to import what it tests.
     """
+    settings.register_profile("foldbench", deadline=None)
+    settings.load_profile("foldbench")
     worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     if worker and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {CPUS[int(worker) % len(CPUS)]})

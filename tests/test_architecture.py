@@ -1,6 +1,8 @@
 """The shape of the code: who may import whom, and how long a file may be."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ FILES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py")
 LINES_AT_MOST = 300
 
 HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "sklearn"}
-HEAVY |= {"openvino"}
+HEAVY |= {"openvino", "scipy", "psutil"}
 
 # For each part: which of ours it may import, and which heavy packages. Lighter third-party packages
 # are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
@@ -48,7 +50,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.specs": (GROUND | {"bench.registry"}, set()),
     "bench.yaml_files": (GROUND, set()),
     "bench.config_files": (PLAIN | {"bench.registry", "bench.specs", "bench.yaml_files"}, set()),
-    "bench.statistics": (GROUND, set()),
+    "bench.statistics": (GROUND, {"scipy"}),
     "bench.accuracy": (PLAIN, set()),
     "bench.advice": (
         PLAIN
@@ -88,7 +90,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "bench.host_files": (GROUND | {"bench.host", "bench.environment"}, set()),
     "bench.own_operators": (GROUND | {"bench.host", "bench.storage"}, set()),
     "bench.targets": (GROUND | RECORDS, set()),
-    "bench.environment": (GROUND | {"bench.host", "bench.gpu"}, set()),
+    "bench.environment": (GROUND | {"bench.host", "bench.gpu"}, {"psutil"}),
     "bench.clocks": (GROUND | {"bench.host", "bench.gpu", "bench.records"}, set()),
     "bench.timing": (
         GROUND
@@ -119,9 +121,9 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     ),
     "exporters": (
         PLAIN
-        | {"exporters", "bench.registry", "bench.accuracy", "bench.probabilities"}
+        | {"exporters", "bench.registry", "bench.accuracy"}
         | {"bench.host_files", "bench.own_operators"},
-        {"torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir"},
+        {"torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "scipy"},
     ),
     "reports": (
         PLAIN
@@ -167,6 +169,18 @@ def test_a_module_imports_only_what_its_place_allows(path: Path) -> None:
             assert allowed, f"{name} imports {imported}"
         elif top in HEAVY:
             assert top in heavy, f"{name} imports {imported}"
+
+
+def test_the_process_that_is_timed_loads_neither_scipy_nor_psutil() -> None:
+    code = (
+        "import sys, numpy as np, bench.servant, bench.clocks, bench.tuning, bench.loadgen\n"
+        "import bench.backends.ort\n"
+        "from bench.host_files import host_facts\n"
+        "bench.clocks.open_reader('cpu')(), host_facts('1')\n"
+        "print(sorted({'scipy', 'psutil', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)

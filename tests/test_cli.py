@@ -36,7 +36,7 @@ def test_help_names_every_command_and_needs_no_heavy_package() -> None:
     code = (
         "import sys; from bench.cli import cli; cli(['--help'], standalone_mode=False);"
         "heavy = {'torch', 'onnx', 'onnxruntime', 'numpy', 'pydantic', 'sklearn', 'rich',"
-        "'matplotlib', 'optuna'};"
+        "'matplotlib', 'optuna', 'scipy', 'psutil'};"
         "print('heavy:', sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,8 +15,8 @@ def test_the_facts_are_json_and_none_is_unknown() -> None:
     found = describe_environment()
     assert json.loads(json.dumps(found)) == found
     assert None not in found.values()
-    assert found["cores_usable"] >= 1
-    assert found["memory_bytes"] > 2**20
+    assert 2**20 < found["memory_available_bytes"] <= found["memory_bytes"]
+    assert 1 <= found["cores_usable"] <= found["cpus_online"]
     assert ("gpu" in found) != ("gpus_unknown" in found)
 
 

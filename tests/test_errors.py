@@ -10,7 +10,6 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from scipy.stats import binomtest
 
 from bench.cli import cli
 from bench.error_overlap import compare_errors, representative, require_same_test_images
@@ -19,7 +18,6 @@ from bench.progress import Silence
 from bench.records import Run
 from bench.runs import RunDirectory
 from bench.stages import Places, compare_run
-from bench.statistics import mcnemar
 from builders import QUICK
 from reports.contact_sheet import Caption, draw_contact_sheet
 from reports.error_overlap import render_errors
@@ -97,21 +95,6 @@ def test_the_counts_add_up_whatever_was_said(measured: Run, rows) -> None:
     mirrored = compare_errors(*reversed(runs), labels)
     assert mirrored.p_value == found.p_value
     assert "\n" in render_errors(*runs, found)
-
-
-@given(st.integers(0, 400), st.integers(0, 400))
-def test_mcnemars_test_is_the_binomial_one(only_a: int, only_b: int) -> None:
-    total = only_a + only_b
-    expected = binomtest(min(only_a, only_b), total).pvalue if total else 1.0
-    assert mcnemar(only_a, only_b) == pytest.approx(expected, rel=1e-9)
-
-
-def test_mcnemars_test_knows_the_homework_and_large_counts() -> None:
-    assert 1e-70 < mcnemar(31, 320) < 1e-50
-    assert mcnemar(0, 0) == 1.0
-    assert mcnemar(0, 5000) == 0.0
-    with pytest.raises(ValueError, match="below 0"):
-        mcnemar(-1, 3)
 
 
 def test_runs_over_other_test_images_are_refused_naming_both(measured: Run) -> None:

@@ -1,11 +1,15 @@
 """Statistics hold for any input, and agree with published values."""
 
+from fractions import Fraction
+from math import comb
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.statistics import (
     calls_needed,
+    mcnemar,
     median,
     median_ratio,
     percentile,
@@ -62,8 +66,31 @@ def test_wilson_intervals_are_those_of_newcombe_1998_table_1(correct, total, low
 
 @pytest.mark.parametrize(("correct", "total"), [(0, 0), (3, 2), (-1, 5)])
 def test_a_share_that_cannot_be_is_refused(correct, total):
-    with pytest.raises(ValueError, match="no share"):
+    with pytest.raises(ValueError, match="[kn] .*must"):
         wilson_interval(correct, total)
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "p"),
+    [(0, 5, 2 / 32), (1, 9, 22 / 1024), (5, 15, 43400 / 2**20), (4, 4, 1.0), (0, 0, 1.0)],
+)
+def test_mcnemars_p_values_are_those_of_a_table_of_the_binomial(only_a, only_b, p):
+    assert mcnemar(only_a, only_b) == pytest.approx(p, rel=1e-12)
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_mcnemars_test_is_twice_the_exact_tail(only_a, only_b):
+    total, smaller = only_a + only_b, min(only_a, only_b)
+    tail = Fraction(sum(comb(total, k) for k in range(smaller + 1)), 2**total)
+    assert mcnemar(only_a, only_b) == pytest.approx(float(min(1, 2 * tail)), rel=1e-9)
+    assert mcnemar(only_a, only_b) == mcnemar(only_b, only_a)
+
+
+def test_mcnemars_test_takes_large_counts_and_none_below_0():
+    assert 1e-70 < mcnemar(31, 320) < 1e-50
+    assert mcnemar(0, 5000) == 0.0
+    with pytest.raises(ValueError, match="must"):
+        mcnemar(-1, 3)
 
 
 def test_the_median_of_nothing_does_not_exist():
@@ -133,6 +160,12 @@ def test_only_rounds_that_both_took_part_in_count():
     ratio = median_ratio({0: [2.0], 1: [2.0], 7: [900.0]}, {0: [1.0], 1: [1.0], 8: [0.001]})
     assert (ratio.point, ratio.rounds) == (2.0, 2)
     assert median_ratio({0: [1.0]}, {1: [1.0]}) is None
+
+
+def test_the_same_blocks_give_the_same_interval_as_in_published_reports():
+    reference = {r: [1.0 + r / 10] for r in range(9)}
+    ratio = median_ratio(reference, {r: [1.0] for r in range(9)})
+    assert (ratio.point, ratio.low, ratio.high, ratio.rounds) == (1.4, 1.1, 1.7, 9)
 
 
 def test_spread_and_drift_need_enough_blocks():

@@ -365,6 +365,13 @@ def test_the_interval_of_a_ratio_covers_the_truth_about_as_often_as_it_says() ->
     assert 180 <= hits <= 199
 
 
+def test_the_same_blocks_of_two_runs_give_the_same_interval_as_before() -> None:
+    a, b = [1.0 + k / 10 for k in range(9)], [1.0 + k / 20 for k in range(6)]
+    ratio = unpaired_ratio(a, b)
+    assert ratio.point == pytest.approx(1.4 / 1.125)
+    assert (ratio.low, ratio.high) == pytest.approx((1.0, 1.36 / 0.9))
+
+
 def test_a_ratio_needs_blocks_on_both_sides_and_five_for_an_interval() -> None:
     assert unpaired_ratio([], [1.0]) is None
     assert unpaired_ratio([0.0], [1.0]) is None
