@@ -132,7 +132,42 @@ def _find_unobservable(run: Run, kind: str) -> Iterator[Advice]:
         yield Advice(kind, numbers={"remedy": remedy})
 
 
+def _find_interrupted(run: Run, kind: str) -> Iterator[Advice]:
+    if not run.interrupted:
+        return
+    sizes, repeats = setting(run, "batch_sizes"), setting(run, "repeat")
+    rounds: dict[tuple[int, str], int] = {(size, "host"): 0 for size in sizes}
+    for m in run.measurements:
+        for timing in m.timings:
+            where = timing.batch_size, timing.boundary
+            made = max((block.round for block in timing.blocks), default=0)
+            rounds[where] = max(rounds.get(where, 0), made)
+    reached = (
+        f"{made} at batch {size}{', device-resident' * (boundary == 'device')}"
+        for (size, boundary), made in rounds.items()
+    )
+    wanted = run.rounds * repeats
+    yield Advice(kind, numbers={"reached": ", ".join(reached), "wanted_count": wanted})
+
+
+def _find_resumed(run: Run, kind: str) -> Iterator[Advice]:
+    if run.resumed:
+        yield Advice(kind, numbers={"sessions_count": len(run.resumed) + 1})
+
+
 MACHINE_RULES: Mapping[str, Rule] = {
+    "interrupted": Rule(
+        "latency",
+        _find_interrupted,
+        "This comparison has not finished: interrupted after round {reached}, of {wanted_count} "
+        "wanted. The same bench compare goes on with it.",
+    ),
+    "resumed": Rule(
+        "latency",
+        _find_resumed,
+        "This comparison was interrupted and went on: its rounds were made in {sessions_count} "
+        "sessions, each with new processes. No round mixes two; an interval covers them all.",
+    ),
     "loaded": Rule(
         "latency",
         _find_loaded,
