@@ -133,21 +133,23 @@ def _find_unobservable(run: Run, kind: str) -> Iterator[Advice]:
 
 
 def _find_interrupted(run: Run, kind: str) -> Iterator[Advice]:
-    if not run.interrupted:
-        return
-    sizes, repeats = setting(run, "batch_sizes"), setting(run, "repeat")
-    rounds: dict[tuple[int, str], int] = {(size, "host"): 0 for size in sizes}
+    if run.interrupted:
+        rounds = _rounds_made(run)
+        reached = f"after round {rounds}" if rounds else "before anything was timed in rounds"
+        yield Advice(kind, numbers={"reached": reached})
+
+
+def _rounds_made(run: Run) -> str:
+    """Return how many rounds were made of those wanted, at each batch size; empty for none."""
+    wanted = run.rounds * setting(run, "repeat")
+    made: dict[str, int] = {}
     for m in run.measurements:
         for timing in m.timings:
-            where = timing.batch_size, timing.boundary
-            made = max((block.round for block in timing.blocks), default=0)
-            rounds[where] = max(rounds.get(where, 0), made)
-    reached = (
-        f"{made} at batch {size}{', device-resident' * (boundary == 'device')}"
-        for (size, boundary), made in rounds.items()
-    )
-    wanted = run.rounds * repeats
-    yield Advice(kind, numbers={"reached": ", ".join(reached), "wanted_count": wanted})
+            where = f"batch {timing.batch_size}"
+            where += ", device-resident" * (timing.boundary == "device")
+            last = max((block.round for block in timing.blocks), default=0)
+            made[where] = max(made.get(where, 0), last)
+    return "; ".join(f"{last} of {wanted} at {where}" for where, last in made.items())
 
 
 def _find_resumed(run: Run, kind: str) -> Iterator[Advice]:
@@ -159,8 +161,8 @@ MACHINE_RULES: Mapping[str, Rule] = {
     "interrupted": Rule(
         "latency",
         _find_interrupted,
-        "This comparison has not finished: interrupted after round {reached}, of {wanted_count} "
-        "wanted. The same bench compare goes on with it.",
+        "This comparison has not finished: interrupted {reached}. What is missing was not measured "
+        "yet; the same bench compare goes on with it.",
     ),
     "resumed": Rule(
         "latency",
