@@ -137,7 +137,44 @@ def _find_unobservable(run: Run, kind: str) -> Iterator[Advice]:
         yield Advice(kind, numbers={"remedy": remedy})
 
 
+def _find_interrupted(run: Run, kind: str) -> Iterator[Advice]:
+    if run.interrupted:
+        rounds = _rounds_made(run)
+        reached = f"after round {rounds}" if rounds else "before anything was timed in rounds"
+        yield Advice(kind, numbers={"reached": reached})
+
+
+def _rounds_made(run: Run) -> str:
+    """Return how many rounds were made of those wanted, at each batch size; empty for none."""
+    wanted = run.rounds * setting(run, "repeat")
+    made: dict[str, int] = {}
+    for m in run.measurements:
+        for timing in m.timings:
+            where = f"batch {timing.batch_size}"
+            where += ", device-resident" * (timing.boundary == "device")
+            last = max((block.round for block in timing.blocks), default=0)
+            made[where] = max(made.get(where, 0), last)
+    return "; ".join(f"{last} of {wanted} at {where}" for where, last in made.items())
+
+
+def _find_resumed(run: Run, kind: str) -> Iterator[Advice]:
+    if run.resumed:
+        yield Advice(kind, numbers={"sessions_count": len(run.resumed) + 1})
+
+
 MACHINE_RULES: Mapping[str, Rule] = {
+    "interrupted": Rule(
+        "latency",
+        _find_interrupted,
+        "This comparison has not finished: interrupted {reached}. What is missing was not measured "
+        "yet; the same bench compare goes on with it.",
+    ),
+    "resumed": Rule(
+        "latency",
+        _find_resumed,
+        "This comparison was interrupted and went on: its rounds were made in {sessions_count} "
+        "sessions, each with new processes. No round mixes two; an interval covers them all.",
+    ),
     "loaded": Rule(
         "latency",
         _find_loaded,

@@ -55,6 +55,7 @@ _COMMA_LIST = "NAME[,NAME]..."
     type=click.Choice(["homework", "clean"]),
     help="How accuracy is taken: on flipped and cropped test images, or as they are.",
 )
+@click.option("--fresh", is_flag=True, help="Begin anew, even if an interrupted one could go on.")
 @tracker_option
 @data_option
 @set_option
@@ -72,6 +73,7 @@ def compare(
     qps: float | None,
     duration: float | None,
     protocol: str | None,
+    fresh: bool,
     tracker: str | None,
     data: Path | None,
     overrides: tuple[str, ...],
@@ -80,7 +82,8 @@ def compare(
 ) -> None:
     """Measure accuracy and latency of each RUN on every backend and device.
 
-    Without RUN, the newest run of each config is taken. Exit code 1 when a row failed.
+    Without RUN, the newest run of each config is taken. Interrupted and started again with the same
+    settings, it goes on where it stopped. Exit code 1 when a row failed.
     """
     _refuse_what_does_not_fit(scenario, qps, duration, rounds, budget)
     steps.require_tracker(tracker)
@@ -99,7 +102,7 @@ def compare(
     named = tuple(f"{key}={value}" for key, value in given.items() if value is not None)
     runs = steps.choose_runs(names, places)
     given_all = with_data((*overrides, *named), data)
-    records = [steps.compare(run, given_all, places, ladder) for run in runs]
+    records = [steps.compare(run, given_all, places, ladder, fresh) for run in runs]
     output.print_report(records, as_json)
     steps.track(tracker, runs, records, places)
     output.print_written(runs, as_json)

@@ -10,6 +10,8 @@ from bench import output, steps
 from bench.options import run_argument, shared_options, tracker_option
 
 if TYPE_CHECKING:
+    from bench.records import Run
+    from bench.runs import RunDirectory
     from bench.stages import Places
     from reports.render import Format
 
@@ -52,7 +54,8 @@ def report(
     Several runs become one report, side by side. Without RUN, the newest compared run of each
     config is taken. html is one page that holds everything and loads nothing; csv has one row per
     contender and batch size. A run is shown as it was compared last, or with --both-protocols as it
-    was under homework and under clean, side by side.
+    was under homework and under clean, side by side. A comparison that was interrupted is shown as
+    far as it came where the run has no finished one.
     """
     from bench.run_report import pictures_of
     from reports.render import render
@@ -60,7 +63,7 @@ def report(
     steps.require_tracker(tracker)
     runs = steps.choose_runs(names, places, compared=not names)
     found = [profile for run in runs if (profile := run.profile())]
-    kept = [run.results_by_protocol() if both_protocols else (run.results(),) for run in runs]
+    kept = [_records_of(run, both_protocols) for run in runs]
     records = [record for of_run in kept for record in of_run]
     owners = [run for run, of_run in zip(runs, kept, strict=True) for _ in of_run]
     colour = _colour(target)
@@ -91,6 +94,19 @@ def history(
 
     records = [run.results() for run in compared_runs(places.runs, configs)]
     _give(render_history(records, "json" if as_json else form, _colour(target)), target)
+
+
+def _records_of(run: "RunDirectory", both_protocols: bool) -> "tuple[Run, ...]":
+    """Return the records of a run to show; say so where an unfinished comparison is not."""
+    from bench.samples import read_samples, unfinished_record
+
+    if run.is_compared():
+        if run.samples.is_file():
+            note = f"{run.name}: its last finished comparison; a later one has not finished"
+            click.echo(f"{note}: the same bench compare goes on with it", err=True)
+        return run.results_by_protocol() if both_protocols else (run.results(),)
+    samples = read_samples(run.samples)
+    return (unfinished_record(samples) if samples else run.results(),)
 
 
 def _colour(target: Path | None) -> bool:

@@ -22,7 +22,8 @@ _GPU = ("gpu", "gpus", "driver")
 _GPU_LIBRARIES = ("cuda", "cudnn", "tf32_matmul", "tf32_convolution")
 """What a row that ran on the GPU found loaded, under any library's name."""
 _LIBRARIES = ("torch", "onnxruntime", "openvino")
-_ALWAYS_DIFFERENT = ("load_1min", "cpu_mhz_now", "memory_available_bytes", "gpus_now")
+ALWAYS_DIFFERENT = ("load_1min", "cpu_mhz_now", "memory_available_bytes", "gpus_now")
+"""Facts of the environment that hold for the moment alone."""
 _ABSENT_IS_A_VALUE = ("gpu", "driver", "environment_variables")
 """Facts that are left out of a record where there is none of the kind."""
 _SHORT = 12
@@ -146,7 +147,7 @@ def _of_environment(a: Run, b: Run) -> Iterator[Contrast]:
     for key in keys:
         ours, theirs = _fact(a, key), _fact(b, key)
         unknown = None in (ours, theirs) and key not in _ABSENT_IS_A_VALUE
-        if unknown or key in _ALWAYS_DIFFERENT:
+        if unknown or key in ALWAYS_DIFFERENT:
             continue
         yield from _contrast(key, ours, theirs, *(("latency",) if key in spoiling else ()))
 

@@ -15,9 +15,7 @@ from bench.config import CompareSection
 from bench.contenders import (
     REFERENCE,
     Contender,
-    Series,
     Subject,
-    Times,
     contenders_of,
     failures_of,
     original_of,
@@ -27,12 +25,9 @@ from bench.jobs import Job, Workman
 from bench.latency import measure_latency
 from bench.measure_scenarios import measure_scenarios
 from bench.progress import Listener
-from bench.records import (
-    Accuracy,
-    Measurement,
-    Protocol,
-    Timing,
-)
+from bench.records import Accuracy, Measurement, Protocol
+from bench.records_samples import Row
+from bench.series import to_timing
 from bench.worker import Worker
 
 
@@ -59,7 +54,8 @@ def compare(
 ) -> tuple[Measurement, ...]:
     """Measure accuracy and latency of every contender; a failure becomes its row's reason.
 
-    `hire` gives each contender the worker that runs it: a process of its own, unless a test says
+    What an interrupted comparison had timed is in the contenders, and is not timed again. `hire`
+    gives each contender the worker that runs it: a process of its own, unless a test says
     otherwise.
     """
     with ExitStack() as stack:
@@ -68,15 +64,18 @@ def compare(
 
         def start(contender: Contender) -> None:
             job = describe_job(subject, contender, evaluation, threads, settings.batch_sizes[0])
-            _start(contender, hire(job))
+            _start(contender, job, hire)
 
+        _log_rows([c for c in contenders if c.session == 1], evaluation, None)
         reference = _evaluate(subject, contenders, evaluation, start, listener)
+        _log_rows(contenders, evaluation, reference)
         measure = measure_scenarios if settings.loadgen.scenarios else measure_latency
-        measure(contenders, settings, listener)
-        for repeat in range(2, settings.repeat + 1):
-            listener.note(f"pausing {settings.pause_s:g} s before repetition {repeat}")
-            time.sleep(settings.pause_s)
-            _restart(contenders, start)
+        first = max((contender.last_repeat() for contender in contenders), default=1)
+        for repeat in range(first, settings.repeat + 1):
+            if repeat > first:
+                listener.note(f"pausing {settings.pause_s:g} s before repetition {repeat}")
+                time.sleep(settings.pause_s)
+                _restart(contenders, start)
             measure(contenders, settings, listener, repeat)
         for contender in contenders:
             _take_memory(contender)
@@ -160,11 +159,11 @@ def describe_job(
     )
 
 
-def _start(contender: Contender, worker: Workman) -> None:
-    """Have the worker open the contender's network."""
-    contender.worker = worker
+def _start(contender: Contender, job: Job, hire: Callable[[Job], Workman]) -> None:
+    """Have a worker of its own open the contender's network."""
     with failures_of(contender):
-        contender.opened = worker.open()
+        contender.worker = hire(job)
+        contender.opened = contender.worker.open()
         if contender.opened.device.startswith("cuda") and not contender.opened.resident:
             contender.not_resident = "its backend cannot keep input and output on the device"
 
@@ -173,6 +172,16 @@ def _take_memory(contender: Contender) -> None:
     if contender.status == "ok":
         with failures_of(contender):
             contender.peak_memory_bytes = contender.hired().memory()
+
+
+def _log_rows(
+    contenders: Sequence[Contender], evaluation: Evaluation, reference: Floats | None
+) -> None:
+    """Log what is known of each row besides what is timed."""
+    for contender in contenders:
+        row = _to_measurement(contender, evaluation, reference)
+        timed = {"timings": (), "scenarios": (), "tunings": ()}
+        contender.log(Row(measurement=row.model_copy(update=timed)))
 
 
 def _to_measurement(
@@ -200,12 +209,10 @@ def _to_measurement(
         libraries=opened.libraries if opened else None,
         peak_memory_bytes=contender.peak_memory_bytes,
         accuracy=_to_accuracy(contender, evaluation, reference),
-        timings=tuple(to_timing(contender.times, series) for series in contender.times.blocks)
-        if ok
-        else (),
+        timings=tuple(to_timing(contender.times, series) for series in contender.times.blocks),
         not_resident=contender.not_resident if ok else None,
-        scenarios=tuple(contender.scenarios) if ok else (),
-        tunings=tuple(contender.times.tunings) if ok else (),
+        scenarios=tuple(contender.scenarios),
+        tunings=tuple(contender.times.tunings),
     )
 
 
@@ -233,20 +240,3 @@ def _mean_of_views(logits: Floats, count: int) -> Floats:
     """Return (count, classes): the mean over the views of each image, all images view by view."""
     mean: Floats = logits.reshape(-1, count, logits.shape[1]).mean(0)
     return mean
-
-
-def to_timing(times: Times, series: Series) -> Timing:
-    """Return the record of what one series of rounds timed."""
-    blocks = tuple(times.blocks[series])
-    warm_up = times.warm_ups[series]
-    return Timing(
-        batch_size=series.batch_size,
-        boundary=series.boundary,
-        first_call_s=warm_up.first_call_s,
-        warmup_calls=times.untimed_calls[series],
-        steady=warm_up.steady,
-        blocks=blocks,
-        checked_outputs=len(blocks),
-        stopped=times.stopped[series],
-        shortage=times.shortages.get(series),
-    )

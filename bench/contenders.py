@@ -1,10 +1,9 @@
 """The rows of a comparison: which there are, and which of them are known not to run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from bench.backends import Floats
 from bench.errors import BackendError, BenchError
@@ -22,7 +21,8 @@ from bench.records import (
     StopReason,
     Variant,
 )
-from bench.records_machine import Tuning
+from bench.records_samples import Driven, Ended, Event, Failed, Shortened, Timed, Warmed
+from bench.series import Series, Times
 from bench.specs import load_backend, parse_spec
 from bench.storage import file_sha256
 from bench.targets import files_for, target_of
@@ -44,46 +44,8 @@ class Subject:
     """Whether the steps on the way to what is shipped are compared too."""
 
 
-class Series(NamedTuple):
-    """What one series of rounds times."""
-
-    batch_size: int
-    boundary: Boundary = "host"
-
-    def __str__(self) -> str:
-        """Return it in words, such as ``batch 64, device-resident``."""
-        return f"batch {self.batch_size}{', device-resident' * (self.boundary == 'device')}"
-
-
-@dataclass
-class Times:
-    """What was timed of one contender, by batch size and boundary."""
-
-    warm_ups: dict[Series, WarmUp] = field(default_factory=dict)
-    untimed_calls: dict[Series, int] = field(default_factory=dict)
-    blocks: dict[Series, list[Block]] = field(default_factory=dict)
-    stopped: dict[Series, StopReason] = field(default_factory=dict)
-    shortages: dict[Series, Shortage] = field(default_factory=dict)
-    tunings: list[Tuning] = field(default_factory=list)
-
-    def begin(self, series: Series, warm_up: WarmUp) -> None:
-        """Note a warm-up; the first one of a series holds the first call of all."""
-        self.warm_ups.setdefault(series, warm_up)
-        self.tunings += [warm_up.tuning] if warm_up.tuning else []
-        self.count_untimed(series, warm_up.calls)
-
-    def count_untimed(self, series: Series, calls: int) -> None:
-        """Note calls that were made but not timed."""
-        self.untimed_calls[series] = self.untimed_calls.get(series, 0) + calls
-
-    def add(self, series: Series, blocks: Sequence[Block], stopped: StopReason) -> None:
-        """Note the blocks of a series of rounds and why it ended."""
-        self.blocks.setdefault(series, []).extend(blocks)
-        self.stopped[series] = stopped
-
-    def last_round(self, series: Series) -> int:
-        """Return the number of the last round of a series, 0 before the first."""
-        return max((block.round for block in self.blocks.get(series, ())), default=0)
+def _keep_nothing(event: Event) -> None:
+    """Take what is to be logged where no log is kept."""
 
 
 @dataclass
@@ -107,6 +69,10 @@ class Contender:
     role: Role = "contender"
     not_resident: str | None = None
     """Why it is not timed device-resident (any more) although it runs on a GPU."""
+    session: int = 1
+    """Which start of the comparison it runs in: 2 and up after an interruption."""
+    log: Callable[[Event], None] = _keep_nothing
+    """Takes what was found as soon as it is."""
 
     @property
     def actual_device(self) -> str:
@@ -143,13 +109,67 @@ class Contender:
         if self.status == "failed":
             return
         self.status, self.reason = "failed", reason
+        self.log(Failed(contender=self.name, boundary="host", reason=reason))
         self.close()
+
+    def fail_resident(self, reason: str) -> None:
+        """Take it out of the rounds on the device alone; unfinished ones there do not count."""
+        self.not_resident = reason
+        self.times.drop_unfinished("device")
+        self.log(Failed(contender=self.name, boundary="device", reason=reason))
+
+    def add_warm_up(self, series: Series, warm_up: WarmUp) -> None:
+        """Note and log a warm-up."""
+        self.times.begin(series, warm_up)
+        self.log(Warmed(contender=self.name, **series._asdict(), **vars(warm_up)))
+
+    def add_block(self, series: Series, block: Block, settle_calls: int) -> None:
+        """Note and log one timed block."""
+        self.times.add(series, block, settle_calls)
+        self.log(
+            Timed(
+                contender=self.name,
+                **series._asdict(),
+                settle_calls=settle_calls,
+                block=block,
+            )
+        )
+
+    def add_scenario(self, result: ScenarioResult) -> None:
+        """Note and log what LoadGen measured in one scenario."""
+        self.scenarios.append(result)
+        self.log(Driven(contender=self.name, result=result))
+
+    def last_repeat(self) -> int:
+        """Return the number of the last repetition that anything was measured in, 1 before any."""
+        measured = [b.repeat for blocks in self.times.blocks.values() for b in blocks]
+        return max([1, *measured, *(result.repeat for result in self.scenarios)])
 
     def close(self) -> None:
         """End its process."""
         if self.worker is not None:
             self.worker.close()
             self.worker = None
+
+
+def shorten_series(contenders: Sequence[Contender], series: Series, shortage: Shortage) -> None:
+    """Note and log that the blocks of a series are shortened for `contenders`."""
+    for contender in contenders:
+        contender.times.shortages[series] = shortage
+    names = tuple(contender.name for contender in contenders)
+    contenders[0].log(Shortened(contenders=names, **series._asdict(), shortage=shortage))
+
+
+def end_series(
+    contenders: Sequence[Contender], series: Series, repeat: int, stopped: StopReason
+) -> None:
+    """Note and log that the rounds of a series ended for `contenders`, and why."""
+    for contender in contenders:
+        contender.times.end(series, repeat, stopped)
+    if contenders:
+        names = tuple(contender.name for contender in contenders)
+        fields = series._asdict()
+        contenders[0].log(Ended(contenders=names, **fields, repeat=repeat, stopped=stopped))
 
 
 def original_of(contender: Contender, contenders: Sequence[Contender]) -> Contender | None:
@@ -170,7 +190,7 @@ def failures_of(contender: Contender, boundary: Boundary = "host") -> Iterator[N
         if boundary == "host":
             contender.fail(str(error))
         else:
-            contender.not_resident = str(error)
+            contender.fail_resident(str(error))
 
 
 def list_contenders(

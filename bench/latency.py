@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 
 from bench.budget import find_shortage, shorten
 from bench.config import CompareSection
-from bench.contenders import Contender, Series, failures_of, original_of
+from bench.contenders import Contender, end_series, failures_of, original_of, shorten_series
 from bench.progress import Listener
 from bench.records import Block, Boundary, Shortage
 from bench.schedule import Plan, run_rounds
+from bench.series import Series
 from bench.timing import BlockOptions
 
 
@@ -26,6 +27,7 @@ def measure_latency(
 ) -> None:
     """Time the contenders that are still in; their `times` and failures are noted in them.
 
+    Rounds that an interrupted comparison made are in `times` already; what is missing is made.
     `repeat` is the number of this repetition, which has its share of each device's budget.
     """
     order = random.Random(f"{settings.seed}/{repeat}")
@@ -45,9 +47,13 @@ def _measure_device(
 ) -> None:
     """Time what runs on one device; what a series of rounds leaves of the budget is the next's."""
     left_s = settings.budget_s / settings.repeat
+    left_s -= sum(contender.times.spent_s.get(repeat, 0.0) for contender in contenders)
     all_series = _list_series(contenders, settings)
     for number, series in enumerate(all_series):
-        for contender in _takers(contenders, series, settings):
+        takers = _takers(contenders, series, settings)
+        if any((series, repeat) in contender.times.ended for contender in takers):
+            continue
+        for contender in takers:
             _warm_up(contender, series, settings)
         started = clock()
         share_s = left_s / (len(all_series) - number)
@@ -95,10 +101,10 @@ def _time_rounds(
         plan,
         order,
         clock,
+        {name: c.times.of_repeat(series, repeat) for name, c in alive.items()},
     )
     listener.end()
-    for name, blocks in rounds.blocks.items():
-        alive[name].times.add(series, blocks, rounds.stopped)
+    end_series([alive[name] for name in rounds.blocks], series, repeat, rounds.stopped)
 
 
 def _note_shortage(
@@ -115,8 +121,7 @@ def _note_shortage(
     if shortage is None:
         return
     listener.note(f"{where}: {_describe(shortage)}")
-    for contender in contenders:
-        contender.times.shortages[series] = shortage
+    shorten_series(contenders, series, shortage)
 
 
 def _describe(shortage: Shortage) -> str:
@@ -135,28 +140,34 @@ def _time_block(
     contender: Contender, series: Series, options: BlockOptions, number: int, repeat: int
 ) -> Block | None:
     """Return one block, or None when the contender failed and is out."""
+    timed = None
     with failures_of(contender, series.boundary):
         timed = contender.hired().time(series.batch_size, options)
-        contender.times.count_untimed(series, timed.settle_calls)
-        seen = timed.interference
-        return Block(
-            round=number,
-            repeat=repeat,
-            samples_s=timed.samples_s,
-            run_delay_ratio=seen.run_delay_ratio,
-            cpu_ratio=seen.cpu_ratio,
-            pressure_ratio=seen.pressure_ratio,
-            steal_ratio=seen.steal_ratio,
-            clocks=timed.clocks,
-        )
-    return None
+    if timed is None:
+        return None
+    seen = timed.interference
+    block = Block(
+        round=number,
+        repeat=repeat,
+        session=contender.session,
+        samples_s=timed.samples_s,
+        run_delay_ratio=seen.run_delay_ratio,
+        cpu_ratio=seen.cpu_ratio,
+        pressure_ratio=seen.pressure_ratio,
+        steal_ratio=seen.steal_ratio,
+        clocks=timed.clocks,
+    )
+    contender.add_block(series, block, timed.settle_calls)
+    return block
 
 
 def _warm_up(contender: Contender, series: Series, settings: CompareSection) -> None:
+    warm = None
     with failures_of(contender, series.boundary):
         worker = contender.hired()
         warm = worker.warm_up(series.batch_size, settings.warm_up_s, series.boundary)
-        contender.times.begin(series, warm)
+    if warm is not None:
+        contender.add_warm_up(series, warm)
 
 
 def _name_of(contender: Contender | None) -> str | None:

@@ -17,18 +17,27 @@ def measure_scenarios(
 ) -> None:
     """Have LoadGen drive the contenders that are still in, one at a time.
 
-    Their `scenarios` and failures are noted in them; `repeat` is the number of this repetition.
+    Their `scenarios` and failures are noted in them; what is there already is not made again.
+    `repeat` is the number of this repetition.
     """
     for scenario in dict.fromkeys(settings.loadgen.scenarios):
         options = _options(scenario, settings)
-        alive = [contender for contender in contenders if contender.status == "ok"]
+        made = scenario, repeat
+        alive = [
+            contender
+            for contender in contenders
+            if contender.status == "ok"
+            and made not in [(r.scenario, r.repeat) for r in contender.scenarios]
+        ]
         again = f", repetition {repeat}" if settings.repeat > 1 else ""
         listener.begin(f"{scenario} for {options.duration_s:g} s or more{again}", len(alive))
         for number, contender in enumerate(alive):
             listener.advance(number, contender.name)
+            result = None
             with failures_of(contender):
                 result = contender.hired().run_scenario(options)
-                contender.scenarios.append(result.model_copy(update={"repeat": repeat}))
+            if result is not None:
+                contender.add_scenario(result.model_copy(update={"repeat": repeat}))
         listener.end()
 
 

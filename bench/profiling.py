@@ -33,7 +33,8 @@ def profile_contenders(
     listener.begin("profiling", len(contenders) * len(batch_sizes))
     for contender in contenders:
         if contender.status == "ok":
-            contender.worker = Worker(describe(contender))
+            with failures_of(contender):
+                contender.worker = Worker(describe(contender))
         for batch_size in batch_sizes:
             listener.advance(len(found), f"{contender.name} at batch {batch_size}")
             found.append(_profile_one(contender, batch_size))

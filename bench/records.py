@@ -280,3 +280,7 @@ class Run(Record):
     measurements: tuple[Measurement, ...]
     ladder: tuple[LadderStep, ...] = ()
     """Where the steps were compared one by one: in order, the first one where it begins."""
+    resumed: tuple[str, ...] = ()
+    """When it went on after an interruption, in new processes; see `Block.session`."""
+    interrupted: bool = False
+    """Whether it has not come to its end: what it would have measured after that is missing."""

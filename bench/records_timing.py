@@ -7,7 +7,7 @@ from bench.record_base import Record
 Boundary = Literal["host", "device"]
 """What a timed call covers. host: a host array in, a host array out, transfers to and from a GPU
 included. device: the network alone, with input and output in the memory of the GPU."""
-StopReason = Literal["rounds", "narrow", "budget"]
+StopReason = Literal["rounds", "narrow", "budget", "interrupted"]
 
 Pair = tuple[float, float]
 """Just before the first timed call of a block, and just after its last."""
@@ -38,6 +38,8 @@ class Block(Record):
     samples_s: tuple[float, ...]
     repeat: int = 1
     """Which whole repetition of the rounds it belongs to."""
+    session: int = 1
+    """Which start of the comparison timed it: 2 and up after an interruption, in new processes."""
     run_delay_ratio: float | None = None
     """Time that its threads were ready but had no CPU, summed over threads."""
     cpu_ratio: float | None = None
@@ -78,7 +80,8 @@ class Timing(Record):
     steady: bool | None = None
     """Whether the times had settled when the first round began."""
     stopped: StopReason | None = None
-    """Enough clean rounds, intervals narrow enough, or the budget spent."""
+    """Enough clean rounds, intervals narrow enough, the budget spent, or the comparison
+    interrupted; None where the row failed meanwhile."""
     shortage: Shortage | None = None
     """None where enough rounds fitted the budget with blocks as configured."""
 

@@ -3,10 +3,41 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.errors import RunError
+from bench.progress import Listener
 from bench.records import Run
 from bench.runs import RunDirectory
 from reports.figures import Photograph
 from reports.render import render
+
+
+def store_comparison(run: RunDirectory, record: Run, listener: Listener) -> None:
+    """Write the record of a finished comparison and its report, in place of the one before.
+
+    A comparison in which nothing ran says less than one in which something did, and does not
+    replace it. Raises RunError when it cannot be written; then `listener` is told the figures.
+    """
+    try:
+        if _has_figures(record) or not _has_results_with_figures(run):
+            run.write_results(record)
+            write_report(run, record)
+        else:
+            listener.note(f"nothing ran: the results of {run.name} from before stay as they are")
+        run.samples.unlink(missing_ok=True)
+    except RunError:
+        listener.note(render(record, "terminal"))
+        raise
+
+
+def _has_figures(record: Run) -> bool:
+    return any(m.accuracy or m.timings or m.scenarios for m in record.measurements)
+
+
+def _has_results_with_figures(run: RunDirectory) -> bool:
+    try:
+        return _has_figures(run.results())
+    except RunError:
+        return False
 
 
 def write_report(run: RunDirectory, record: Run) -> None:

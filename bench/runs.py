@@ -2,9 +2,10 @@
 
 ``runs/deep_mish-003/`` holds ``run.json`` (what it is), ``resume.pt`` (while training),
 ``weights.safetensors`` and ``checkpoint.json``, ``artifacts/*.onnx`` and ``artifacts.json``,
-``results.json`` (the last comparison), ``results-homework.json`` and ``results-clean.json`` (the
-last one under each protocol), ``profile.json``, ``report.md`` and ``report.html``. Some commands
-add to that: ``image_model.json`` and ``artifacts/*.image.onnx`` (the network with its
+``samples.jsonl`` (while comparing, and after an interruption), ``results.json`` (the last
+comparison that finished), ``results-homework.json`` and ``results-clean.json`` (the last one under
+each protocol), ``profile.json``, ``report.md`` and ``report.html``. Some commands add to that:
+``image_model.json`` and ``artifacts/*.image.onnx`` (the network with its
 preprocessing), ``artifacts/engines/`` (TensorRT's), ``filters.png``, ``loss.png`` and
 ``features/*.png``. Every file is whole or not there.
 """
@@ -78,6 +79,11 @@ class RunDirectory:
         """Write run.json."""
         self._write("run.json", json.dumps(meta, indent=1))
 
+    @property
+    def samples(self) -> Path:
+        """Where a comparison that has not finished keeps what it has timed."""
+        return self.path / "samples.jsonl"
+
     def is_compared(self) -> bool:
         """Return whether a comparison has finished."""
         return (self.path / "results.json").is_file()
@@ -91,7 +97,8 @@ class RunDirectory:
         except RunError:
             exported = ["artifacts.json damaged"]
         compared = ["compared"] if self.is_compared() else []
-        return ", ".join(["trained", *exported, *compared])
+        interrupted = ["comparison not finished"] if self.samples.is_file() else []
+        return ", ".join(["trained", *exported, *compared, *interrupted])
 
     def checkpoint(self) -> Checkpoint:
         """Return the checkpoint's record; raise RunError when training has not finished."""
@@ -211,6 +218,8 @@ class RunDirectory:
             raise RunError(f"{path}: cannot be read: {error}") from error
 
     def _write(self, name: str, text: str) -> Path:
+        if name != "run.json" and not (self.path / "run.json").is_file():
+            raise RunError(f"{self.path} was deleted meanwhile: {name} was not written")
         write_text(self.path / name, text + "\n")
         return self.path / name
 

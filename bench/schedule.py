@@ -45,14 +45,17 @@ def run_rounds(
     plan: Plan,
     order: random.Random,
     clock: Callable[[], float],
+    earlier: Mapping[str, Sequence[Block]] | None = None,
 ) -> Rounds:
     """Time all `names` in rounds of random order until the plan is met.
+
+    Blocks of `earlier`, by name, count as made: of an interrupted comparison that goes on.
 
     `reference` names the contender that a speed-up is against, None where there is none. A round
     counts for a contender when both its block and its reference's are clean; contenders that have
     enough of them are left out of further rounds, unless somebody still needs them as reference.
     """
-    result = Rounds({name: [] for name in names})
+    result = Rounds({name: list((earlier or {}).get(name, ())) for name in names})
     alive, started, number = list(names), clock(), 0
 
     def is_spent() -> bool:

@@ -1,6 +1,5 @@
 """The job step by step: train, export, compare, report. Each step reads and writes one run."""
 
-import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,14 @@ from bench.config_files import Loaded
 from bench.contenders import REFERENCE, Subject, list_contenders, list_self_checks
 from bench.datasets import ImageSet
 from bench.environment import describe_environment, has_nvidia_gpu, usable_cores
-from bench.errors import DataError, RunError
+from bench.errors import DataError
 from bench.image_sets import load_data
 from bench.interference import measure_foreign_load
 from bench.ladder import ladder_of
 from bench.progress import Listener, Silence
 from bench.records import Checkpoint, Device, Run
+from bench.resume import describe_opening, measure_or_go_on, now
+from bench.run_report import store_comparison
 from bench.run_settings import settings_of
 from bench.runs import RunDirectory, create_run, list_runs
 from bench.scenarios import require_loadgen
@@ -93,14 +94,13 @@ def compare_run(
     listener: Listener,
     command: Sequence[str] = (),
     ladder: bool = False,
+    fresh: bool = False,
 ) -> Run:
     """Measure the run's contenders and store the record and the report in the run.
 
-    With `ladder`, the steps on the way to what is shipped are exported and compared too.
+    With `ladder`, the steps on the way to what is shipped are exported and compared too. An
+    interrupted comparison goes on where it stopped, unless `fresh`.
     """
-    from bench.run_report import write_report
-    from reports.render import render
-
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
     settings = config.compare
@@ -124,17 +124,9 @@ def compare_run(
         if settings.arithmetic:
             kinds = kinds_of(contenders)
             arithmetic = measure_arithmetic(checkpoint, run.path, kinds, threads, listener)
-        measurements = compare(
-            subject,
-            contenders,
-            evaluation,
-            settings,
-            threads,
-            listener,
-        )
-        record = Run(
+        planned = Run(
             name=run.name,
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            created=now(),
             config=config.model_dump(mode="json"),
             environment=environment,
             command=tuple(command),
@@ -149,15 +141,20 @@ def compare_run(
             foreign_load_cores=foreign_load_cores,
             arithmetic=arithmetic,
             reference=REFERENCE,
-            measurements=measurements,
-            ladder=ladder_of(measurements, subject.artifacts) if ladder else (),
+            measurements=(),
         )
-    try:
-        run.write_results(record)
-        write_report(run, record)
-    except RunError:
-        listener.note(render(record, "terminal"))  # what was measured must not be lost with it
-        raise
+        measurements, resumed = measure_or_go_on(
+            run,
+            describe_opening(planned, subject, contenders, threads),
+            contenders,
+            lambda rows: compare(subject, rows, evaluation, settings, threads, listener),
+            listener,
+            fresh,
+        )
+        steps = ladder_of(measurements, subject.artifacts) if ladder else ()
+        found = {"created": now(), "measurements": measurements, "ladder": steps}
+        record = planned.model_copy(update={**found, "resumed": resumed})
+        store_comparison(run, record, listener)
     return record
 
 

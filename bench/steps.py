@@ -60,7 +60,11 @@ def put_preprocessing_inside(
 
 
 def compare(
-    run: "RunDirectory", overrides: Sequence[str], places: "Places", ladder: bool = False
+    run: "RunDirectory",
+    overrides: Sequence[str],
+    places: "Places",
+    ladder: bool = False,
+    fresh: bool = False,
 ) -> "Run":
     """Compare one run; its record holds the command line as it was given."""
     from bench import stages
@@ -68,7 +72,7 @@ def compare(
 
     command = ("bench", *sys.argv[1:])
     with listening() as listener:
-        return stages.compare_run(run, overrides, places, listener, command, ladder)
+        return stages.compare_run(run, overrides, places, listener, command, ladder, fresh)
 
 
 def profile(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "Profile":

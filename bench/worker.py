@@ -19,14 +19,25 @@ from bench.timing import BlockOptions, WarmUp
 
 
 class Worker:
-    """The parent's side: a live process that answers one request at a time."""
+    """The parent's side: a live process that answers one request at a time.
+
+    Raises BackendError when the operating system gives no process or no pipe to it.
+    """
 
     def __init__(self, job: Job) -> None:
         context = get_context("spawn")
-        self._connection, theirs = context.Pipe()
+        try:
+            self._connection, theirs = context.Pipe()
+        except OSError as error:
+            raise _cannot_start(error) from error
         self._process = context.Process(target=serve, args=(theirs, job), daemon=True)
-        self._process.start()
-        theirs.close()
+        try:
+            self._process.start()
+        except OSError as error:
+            self._connection.close()
+            raise _cannot_start(error) from error
+        finally:
+            theirs.close()
 
     @property
     def process_id(self) -> int | None:
@@ -94,3 +105,7 @@ class Worker:
             hint = ": out of memory?" if -code == signal.SIGKILL else ""
             return f"its process was ended by {name}{hint}"
         return f"its process ended by itself (exit code {code})"
+
+
+def _cannot_start(error: OSError) -> BackendError:
+    return BackendError(f"its process could not be started: {error.strerror or error}")

@@ -26,15 +26,15 @@ import click
 import numpy as np
 from tabulate import tabulate
 
-from bench.compare import to_timing
 from bench.config import CompareSection
-from bench.contenders import Contender, Series, Subject, Times, contenders_of, list_self_checks
+from bench.contenders import Contender, Subject, contenders_of, list_self_checks
 from bench.environment import describe_environment, usable_cores
 from bench.jobs import Job
 from bench.latency import measure_latency
 from bench.progress import Silence
 from bench.records import Measurement
 from bench.run_finding import find_runs
+from bench.series import Series, Times, to_timing
 from bench.speedups import Speedup, measure_speedup, round_ratios
 from bench.statistics import Ratio, largest_gap
 from bench.worker import Worker

@@ -27,6 +27,7 @@ STOPPED: dict[StopReason, str] = {
     "rounds": "all clean rounds made",
     "narrow": "intervals narrow enough",
     "budget": "budget spent",
+    "interrupted": "interrupted",
 }
 """Why the rounds ended, in words."""
 _WIDEST = 200

@@ -41,6 +41,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         | {"bench.records_quantization"},
         set(),
     ),
+    "bench.records_samples": (RECORDS | {"bench.records_timing"}, set()),
+    "bench.series": (RECORDS | {"bench.timing"}, set()),
     "bench.registry": (GROUND, set()),
     "bench.storage": (GROUND, set()),
     "bench.progress": (GROUND, set()),

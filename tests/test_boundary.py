@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from bench.backends import Resident
 from bench.backends.fake import FakeClock, FakeGpuSession, FakeSession
-from bench.compare import to_timing
 from bench.config import CompareSection
-from bench.contenders import Contender, Series
+from bench.contenders import Contender
 from bench.errors import BackendError
 from bench.interference import Interference
 from bench.jobs import Opened, TimedBlock
 from bench.latency import measure_latency
 from bench.progress import Silence
+from bench.series import Series, to_timing
 from bench.servant import Servant
 from bench.timing import (
     BlockOptions,

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from bench.cli import cli
 from bench.runs import RunDirectory, list_runs
+from bench.samples import read_samples
 from bench.stages import Places
 from builders import QUICK
 
@@ -313,6 +314,9 @@ def test_being_told_to_end_leaves_neither_processes_nor_files(
     for line in process.stderr:
         if line.startswith("latency"):
             break
+    while b'"kind":"timed"' not in own_run.samples.read_bytes():
+        assert process.poll() is None
+        time.sleep(0.05)
     process.terminate()
     rest = process.stderr.read()
     process.stderr.close()
@@ -320,6 +324,10 @@ def test_being_told_to_end_leaves_neither_processes_nor_files(
     assert rest.splitlines()[-1] == "Interrupted: the same command goes on where it can."
     assert "Traceback" not in rest
     assert not list(scratch.glob("foldbench-*"))
+    samples = read_samples(own_run.samples)
+    assert samples is not None
+    assert samples.has_figures()
+    assert not own_run.is_compared()
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(own_run: RunDirectory, places: Places) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.contenders import Subject, list_contenders
-from bench.errors import BackendError, DataError
+from bench.errors import BackendError, DataError, RunError
 from bench.jobs import Job
 from bench.progress import Silence
 from bench.records import Measurement
@@ -124,6 +124,24 @@ def test_the_report_that_a_comparison_writes_shows_the_pictures_of_the_run(
     compare_run(own_run, [*QUICK, *settings], places, Silence())
     page = (own_run.path / "report.html").read_text(encoding="utf-8")
     assert f"First-layer filters of {own_run.name}" in page
+
+
+def test_the_record_is_written_while_the_run_is_locked(
+    own_run: RunDirectory, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+
+    def try_to_lock(run: RunDirectory, *_: object) -> None:
+        with pytest.raises(RunError, match="in use"), RunDirectory(run.path).locked():
+            pass
+        refused.append(run.name)
+
+    monkeypatch.setattr("bench.stages.measure_or_go_on", lambda *_: ((), ()))
+    monkeypatch.setattr("bench.stages.store_comparison", try_to_lock)
+    compare_run(own_run, [*QUICK, "compare.backends=[torch]"], places, Silence())
+    assert refused == [own_run.name]
+    with own_run.locked():
+        pass
 
 
 def test_agreement_is_measured_even_when_the_reference_is_not_compared(
