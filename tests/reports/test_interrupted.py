@@ -266,7 +266,7 @@ def test_other_settings_begin_anew_and_keep_what_was_timed(
 def test_the_log_gives_back_what_the_contenders_had(comparison: Comparison) -> None:
     comparison.devices = ("cpu", "cuda")
     wrong = raising(BackendError("off by one"), 4, "ort", "device")
-    stop = raising(KeyboardInterrupt(), 70)
+    stop = raising(KeyboardInterrupt(), 55)
 
     def before_block(job: Job, options: BlockOptions) -> None:
         wrong(job, options)
