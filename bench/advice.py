@@ -86,7 +86,7 @@ RULES: Mapping[str, Rule] = {
         "agreement",
         _find_no_reference,
         "No agreement is given: {reference}, which all are held against, gave no outputs. "
-        "Mend what stopped it (its row has the reason), or measure where torch runs on the CPU.",
+        "Fix what stopped it (its row has the reason), or measure where torch runs on the CPU.",
     ),
     "at_chance": Rule(
         "accuracy",

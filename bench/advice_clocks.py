@@ -17,7 +17,7 @@ _THROTTLED = {
     "hw_thermal_slowdown": "its heat",
     "hw_power_brake_slowdown": "a brake on its power supply",
 }
-"""NVML's reasons in words."""
+"""NVML's reasons as text."""
 
 _COOL = "Let it cool down, or measure for a shorter time, and measure again"
 _RAISE = "Ask who runs the machine to raise the power limit, or to lock a clock that it can hold"
@@ -102,7 +102,7 @@ CLOCK_RULES: Mapping[str, Rule] = {
         "latency",
         _find_throttled,
         "{where}: {chip} was slowed down by {reasons} in {blocks_count} of {of_count} blocks, so "
-        "its times are those of a slower chip. {remedy}.",
+        "its times are those of a slower processor. {remedy}.",
     ),
     "clock_moved": Rule(
         "latency",

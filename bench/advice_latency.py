@@ -210,7 +210,7 @@ LATENCY_RULES: Mapping[str, Rule] = {
         "latency",
         _find_floor_only,
         "{where}: no speed-up, which takes {needed_count} rounds in which nothing else ran; "
-        "{clean_count} of {rounds_count} were such. Marked (floor) stands the ratio of the fastest "
+        "{clean_count} of {rounds_count} were such. Marked (best case) is the ratio of the fastest "
         "twentieth of all calls, which has no interval. {remedy} the rounds more time: {longer}.",
     ),
     "budget_spent": Rule(

@@ -79,10 +79,10 @@ def _watched(run: Run) -> Iterator[tuple[Measurement, Timing, str, list[float]]]
     for m in self_checks(run, "one_thread"):
         reference = find_reference(run, m)
         for timing in m.timings if reference else ():
-            theirs = None
+            baseline = None
             if reference:
-                theirs = timing_at(reference, timing.batch_size, timing.boundary)
-            values = round_ratios(timing, theirs)
+                baseline = timing_at(reference, timing.batch_size, timing.boundary)
+            values = round_ratios(timing, baseline)
             yield m, timing, "speed-ups by threads", values
 
 
@@ -206,8 +206,8 @@ MACHINE_RULES: Mapping[str, Rule] = {
     "reference_differs": Rule(
         "latency",
         _find_reference_differs,
-        "{where}: timed a second time in the same rounds, {reference} came out {off_ratio} "
-        "{direction} than itself. Believe no difference up to that size; to learn whether it "
+        "{where}: the A/A control, {reference} timed a second time in the same rounds, was "
+        "{off_ratio} {direction}. Believe no difference up to that size; to learn whether it "
         "lasts, measure again and hold the two runs against each other: bench diff.",
     ),
     "unobservable": Rule(

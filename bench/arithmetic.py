@@ -1,4 +1,4 @@
-"""What the network has to compute, and how fast this machine computes its like.
+"""Peak throughput: the network's operations, and how fast this machine can do such.
 
 A network is mostly matrix products. How fast the machine multiplies large matrices of the same kind
 of numbers, with the same threads and just before the rounds, is a mark that a latency can be held
@@ -18,13 +18,13 @@ from bench.backends import TORCH_PRECISIONS
 from bench.contenders import Contender
 from bench.errors import BenchError, one_line
 from bench.interference import Counters, measure_between, read_counters
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records import Checkpoint, Device
-from bench.records_machine import Arithmetic, CopyRate, MatmulRate, Traffic
+from bench.records_machine import CopyRate, MatmulRate, PeakThroughput, Traffic
 from bench.specs import parse_spec
 from bench.statistics import is_clean
 
-Kind = tuple[Device, str]
+ProductKind = tuple[Device, str]
 """A device and the precision of the products."""
 K = TypeVar("K")
 
@@ -40,9 +40,9 @@ _LONGEST_S = 5.0
 _SAMPLE_S = 0.05
 
 
-def kinds_of(contenders: Iterable[Contender]) -> tuple[Kind, ...]:
+def product_kinds(contenders: Iterable[Contender]) -> tuple[ProductKind, ...]:
     """Return the kinds of products to measure: float32, and what options ask for besides."""
-    kinds: dict[Kind, None] = {}
+    kinds: dict[ProductKind, None] = {}
     for contender in contenders:
         if contender.status == "ok":
             kinds[contender.device, "float32"] = None
@@ -52,26 +52,30 @@ def kinds_of(contenders: Iterable[Contender]) -> tuple[Kind, ...]:
     return tuple(kinds)
 
 
-def measure_arithmetic(
-    checkpoint: Checkpoint, folder: Path, kinds: Sequence[Kind], threads: int, listener: Listener
-) -> Arithmetic | None:
+def measure_peak_throughput(
+    checkpoint: Checkpoint,
+    folder: Path,
+    kinds: Sequence[ProductKind],
+    threads: int,
+    listener: ProgressListener,
+) -> PeakThroughput | None:
     """Measure in a process of its own that is gone afterwards; None, with a note, on failure."""
-    listener.note("measuring how fast this machine multiplies matrices and copies")
+    listener.note("measuring this machine's peak throughput (matrix products, copies)")
     context = get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    arguments = (theirs, checkpoint, folder, tuple(kinds), threads)
+    receiver, sender = context.Pipe(duplex=False)
+    arguments = (sender, checkpoint, folder, tuple(kinds), threads)
     process = context.Process(target=_answer, args=arguments, daemon=True)
     process.start()
-    theirs.close()
+    sender.close()
     try:
-        answer: Arithmetic | str = ours.recv()
+        answer: PeakThroughput | str = receiver.recv()
     except EOFError:
         answer = "the process that measures it has died"
     finally:
-        ours.close()
+        receiver.close()
         process.join()
     if isinstance(answer, str):
-        listener.note(f"the matrix-product rate is left out: {answer}")
+        listener.note(f"peak throughput is left out: {answer}")
         return None
     return answer
 
@@ -80,7 +84,7 @@ def _answer(
     connection: Connection,
     checkpoint: Checkpoint,
     folder: Path,
-    kinds: Sequence[Kind],
+    kinds: Sequence[ProductKind],
     threads: int,
 ) -> None:
     """Measure in a process of its own, and send what was found, or why it was not."""
@@ -92,8 +96,8 @@ def _answer(
 
 
 def _measure(
-    checkpoint: Checkpoint, folder: Path, kinds: Sequence[Kind], threads: int
-) -> Arithmetic:
+    checkpoint: Checkpoint, folder: Path, kinds: Sequence[ProductKind], threads: int
+) -> PeakThroughput:
     import torch
 
     from models._checkpoint import load_checkpoint
@@ -103,7 +107,7 @@ def _measure(
     flops = count_flops(module, checkpoint.preprocessing.input_shape)
     present = [kind for kind in kinds if kind[0] == "cpu" or torch.cuda.is_available()]
     devices = tuple(dict.fromkeys(device for device, _ in present))
-    return Arithmetic(
+    return PeakThroughput(
         flops_per_image=flops,
         matmul_rates=measure_rates(present, threads, time.perf_counter),
         traffic=count_traffic(module, checkpoint.preprocessing.input_shape),
@@ -151,7 +155,7 @@ def _count_numbers(module: Any, shape: tuple[int, ...]) -> int:
 
 
 def measure_rates(
-    kinds: Sequence[Kind],
+    kinds: Sequence[ProductKind],
     threads: int,
     clock: Callable[[], float],
     size: int | None = None,
@@ -220,7 +224,7 @@ def _time_in_turns(
     return {kind: (tuple(samples[kind]), tuple(clean[kind])) for kind in works}
 
 
-def _make_product(kind: Kind, size: int) -> Callable[[], None]:
+def _make_product(kind: ProductKind, size: int) -> Callable[[], None]:
     """Return a function that multiplies two matrices of that kind, and waits until it is done."""
     import torch
 

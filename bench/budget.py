@@ -9,7 +9,7 @@ from dataclasses import replace
 from math import ceil
 
 from bench.records import Shortage
-from bench.schedule import Plan
+from bench.schedule import RoundPlan
 from bench.statistics import MIN_CLEAN_ROUNDS
 from bench.timing import SYNCHRONIZE_CHECKS, BlockOptions, WarmUp
 
@@ -25,7 +25,9 @@ def round_duration_s(warm_ups: Sequence[WarmUp], options: BlockOptions) -> float
     return sum(_block_duration_s(warm, options) for warm in warm_ups)
 
 
-def find_shortage(warm_ups: Sequence[WarmUp], options: BlockOptions, plan: Plan) -> Shortage | None:
+def find_shortage(
+    warm_ups: Sequence[WarmUp], options: BlockOptions, plan: RoundPlan
+) -> Shortage | None:
     """Return by how much blocks must be shortened, None where enough rounds fit as they are.
 
     Blocks are halved until MIN_CLEAN_ROUNDS rounds (or the fewer that are wanted) fit with SLACK,

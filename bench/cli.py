@@ -33,10 +33,10 @@ from bench.options import (
 )
 
 if TYPE_CHECKING:
-    from bench.stages import Places
+    from bench.stages import Paths
 
 
-class _Group(click.Group):
+class _CommandGroup(click.Group):
     """A group whose commands turn foldbench's own errors into one line and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -55,7 +55,7 @@ class _Group(click.Group):
 
 
 @click.group(
-    cls=_Group,
+    cls=_CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(bench.__version__, prog_name="bench")
@@ -96,7 +96,7 @@ def export(
     with_preprocess: bool,
     data: Path | None,
     overrides: tuple[str, ...],
-    places: "Places",
+    paths: "Paths",
     as_json: bool,
     **asked: Any,
 ) -> None:
@@ -105,13 +105,13 @@ def export(
     Without RUN, the newest run of each config is taken.
     """
     given = with_data((*overrides, *export_overrides(fold_bn, **asked)), data)
-    runs = steps.choose_runs(names, places)
-    artifacts = [steps.export(run, given, places) for run in runs]
+    runs = steps.choose_runs(names, paths)
+    artifacts = [steps.export(run, given, paths) for run in runs]
     made = list(zip(runs, artifacts, strict=True))
     output.print_artifacts(made, as_json)
     output.fail_on_artifacts(artifacts)
     for run, artifact in made if with_preprocess else ():
-        model = steps.put_preprocessing_inside(run, artifact, given, places)
+        model = steps.put_preprocessing_inside(run, artifact, given, paths)
         output.print_image_model(run, model, as_json)
 
 
@@ -123,11 +123,11 @@ for command in (predict, features, probe, errors, homework):
 
 @cli.command("list")
 @shared_options
-def list_everything(places: "Places", as_json: bool) -> None:
+def list_everything(paths: "Paths", as_json: bool) -> None:
     """List models, datasets, backends, passes, configs and runs."""
     from bench.listing import collect_names
 
-    output.print_listing(collect_names(places.runs), as_json)
+    output.print_listing(collect_names(paths.runs), as_json)
 
 
 @cli.command()
@@ -138,12 +138,12 @@ def doctor(as_json: bool) -> None:
     Takes about 15 seconds. Exit code 1 when a guard stays silent.
     """
     from bench.console import listening
-    from bench.doctor import FAULTS, examine
+    from bench.doctor import FAULTS, run_checks
 
     with listening() as listener:
         listener.begin("breaking things", len(FAULTS))
         findings = []
-        for finding in examine():
+        for finding in run_checks():
             findings.append(finding)
             listener.advance(len(findings), finding.fault)
     output.print_findings(findings, as_json)

@@ -19,7 +19,7 @@ from bench.options import (
 )
 
 if TYPE_CHECKING:
-    from bench.stages import Places
+    from bench.stages import Paths
 
 _COMMA_LIST = "NAME[,NAME]..."
 
@@ -33,7 +33,13 @@ _COMMA_LIST = "NAME[,NAME]..."
     help="auto is the CPU, and CUDA where there is an NVIDIA GPU.  [default: by config]",
 )
 @click.option("--batch-sizes", metavar="N[,N]...", help="Such as 1,64.  [default: by config]")
-@click.option("--ladder", is_flag=True, help="Also every step on the way: what did each give?")
+@click.option(
+    "--ablation",
+    "--ladder",
+    "ablation",
+    is_flag=True,
+    help="Also benchmark each intermediate optimization step.",
+)
 @click.option("--rounds", type=click.IntRange(min=1), help="Clean rounds.  [default: by config]")
 @click.option("--budget", type=Seconds(), help="Most time for the rounds of each device: 60s, 5m.")
 @click.option("--repeat", type=click.IntRange(min=1), help="Whole repetitions, minutes apart.")
@@ -68,7 +74,7 @@ def compare(
     rounds: int | None,
     budget: float | None,
     repeat: int | None,
-    ladder: bool,
+    ablation: bool,
     scenario: str | None,
     qps: float | None,
     duration: float | None,
@@ -77,7 +83,7 @@ def compare(
     tracker: str | None,
     data: Path | None,
     overrides: tuple[str, ...],
-    places: "Places",
+    paths: "Paths",
     as_json: bool,
 ) -> None:
     """Measure accuracy and latency of each RUN on every backend and device.
@@ -100,11 +106,11 @@ def compare(
         "evaluate.protocol": protocol,
     }
     named = tuple(f"{key}={value}" for key, value in given.items() if value is not None)
-    runs = steps.choose_runs(names, places)
+    runs = steps.choose_runs(names, paths)
     given_all = with_data((*overrides, *named), data)
-    records = [steps.compare(run, given_all, places, ladder, fresh) for run in runs]
+    records = [steps.compare(run, given_all, paths, ablation, fresh) for run in runs]
     output.print_report(records, as_json)
-    steps.track(tracker, runs, records, places)
+    steps.track(tracker, runs, records, paths)
     output.print_written(runs, as_json)
     output.fail_loudly(records)
 

@@ -9,7 +9,7 @@ from bench import output
 from bench.options import shared_options
 
 if TYPE_CHECKING:
-    from bench.stages import Places
+    from bench.stages import Paths
 
 _WORSE = 3
 """Exit code when something got worse by more than --fail-on allows."""
@@ -47,7 +47,7 @@ class _Percent(click.ParamType):
 )
 @shared_options
 def diff(
-    run_a: str, run_b: str, force: bool, limit: float | None, places: "Places", as_json: bool
+    run_a: str, run_b: str, force: bool, limit: float | None, paths: "Paths", as_json: bool
 ) -> None:
     """Compare the stored results of RUN_A (before) and RUN_B (after), row by row.
 
@@ -65,7 +65,7 @@ def diff(
     from bench.run_finding import find_runs
     from reports import difference as text
 
-    a, b = (run.results() for run in find_runs(places.runs, (run_a, run_b)))
+    a, b = (run.results() for run in find_runs(paths.runs, (run_a, run_b)))
     if not force:
         require_comparable(a, b)
     found = compare_runs(a, b)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bench.datasets import Split
     from bench.error_overlap import ErrorOverlap
     from bench.records import Run
-    from bench.stages import Places
+    from bench.stages import Paths
 
 
 @click.command()
@@ -39,13 +39,13 @@ def errors(
     sheet: Path | None,
     sheet_images: int,
     data: Path | None,
-    places: "Places",
+    paths: "Paths",
     as_json: bool,
 ) -> None:
     """Compare the wrong answers of the compared runs RUN_A and RUN_B.
 
     Counts of images that only A, only B or both get wrong, by class and in all, McNemar's exact
-    test, and what is taken for what. Both runs need to have been compared on the same test images.
+    test, and the confusions. Both runs need to have been compared on the same test images.
     """
     from bench.console import listening
     from bench.error_overlap import compare_errors, require_same_test_images
@@ -53,10 +53,10 @@ def errors(
     from bench.scored_images import load_scored
     from reports import error_overlap as text
 
-    a, b = (run.results() for run in find_runs(places.runs, (run_a, run_b)))
+    a, b = (run.results() for run in find_runs(paths.runs, (run_a, run_b)))
     require_same_test_images(a, b)
     with listening() as listener:
-        split = load_scored(a, with_data((), data), places.cache, listener)
+        split = load_scored(a, with_data((), data), paths.cache, listener)
     overlap = compare_errors(a, b, split.labels)
     if sheet is not None:
         _write_sheet(sheet, sheet_images, (a, b), overlap, split)
@@ -81,9 +81,9 @@ def _write_sheet(
     wrong = np.array(overlap.disagreements, np.int64)
     rows = wrong[spread(len(wrong), limit)] if len(wrong) else wrong
     classes = runs[0].checkpoint.classes
-    said_a, said_b = (representative(run)[1].top1 for run in runs)
+    accuracy_a, accuracy_b = (representative(run)[1].top1 for run in runs)
     captions = [
-        Caption(classes[split.labels[row]], classes[said_a[row]], classes[said_b[row]])
+        Caption(classes[split.labels[row]], classes[accuracy_a[row]], classes[accuracy_b[row]])
         for row in rows
     ]
     title = (

@@ -11,7 +11,7 @@ from bench import output
 from bench.options import network_options, shared_options
 
 if TYPE_CHECKING:
-    from bench.stages import Places
+    from bench.stages import Paths
 
 
 @click.command()
@@ -46,7 +46,7 @@ def features(
     out: Path | None,
     weights: str | None,
     download: bool,
-    places: "Places",
+    paths: "Paths",
     as_json: bool,
 ) -> None:
     """Draw what layers of MODEL make of IMAGE, one PNG for each layer.
@@ -61,7 +61,7 @@ def features(
     from bench.storage import write_with
     from reports.feature_maps import draw_feature_maps
 
-    network = open_network(model, weights, download, places.runs)
+    network = open_network(model, weights, download, paths.runs)
     pixels = fit_picture(open_picture(image), network.preprocessing, str(image))
     x = preprocess(pixels, network.preprocessing)
     folder = out or (network.run.path / "features" if network.run else Path())

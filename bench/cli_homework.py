@@ -8,7 +8,7 @@ from bench import output
 from bench.options import shared_options
 
 if TYPE_CHECKING:
-    from bench.stages import Places
+    from bench.stages import Paths
 
 
 @click.command()
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     show_default=True,
 )
 @shared_options
-def homework(form: str, places: "Places", as_json: bool) -> None:
+def homework(form: str, paths: "Paths", as_json: bool) -> None:
     """Show the homework's figures, each beside the newest run that measured the same.
 
     Where none did, the command that would is shown instead.
@@ -28,7 +28,7 @@ def homework(form: str, places: "Places", as_json: bool) -> None:
     from bench.runs import list_runs
     from reports import homework_table as text
 
-    compared = [run for run in list_runs(places.runs) if run.is_compared()]
+    compared = [run for run in list_runs(paths.runs) if run.is_compared()]
     runs = [record for run in compared for record in run.results_by_protocol()]
     rows = text.homework_rows(runs)
     if as_json:

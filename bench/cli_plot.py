@@ -9,7 +9,7 @@ from bench import output, steps
 from bench.options import shared_options
 
 if TYPE_CHECKING:
-    from bench.stages import Places
+    from bench.stages import Paths
 
 
 @click.command()
@@ -27,7 +27,7 @@ def plot(
     names: tuple[str, ...],
     kind: Literal["filters", "loss", "compare"],
     target: Path | None,
-    places: "Places",
+    paths: "Paths",
     as_json: bool,
 ) -> None:
     """Draw the first layer's filters of each RUN, its loss curve, or all loss curves together.
@@ -37,9 +37,9 @@ def plot(
     """
     from bench.stages_plot import plot_comparison, plot_run
 
-    runs = steps.choose_runs(names, places)
+    runs = steps.choose_runs(names, paths)
     if kind == "compare":
-        written = [plot_comparison(runs, target or places.runs / "loss-compare.png")]
+        written = [plot_comparison(runs, target or paths.runs / "loss-compare.png")]
     elif target is not None and len(runs) > 1:
         raise click.UsageError(f"--output names one file, but there are {len(runs)} runs: name one")
     else:

@@ -9,9 +9,9 @@ from bench import output
 from bench.options import network_options, shared_options
 
 if TYPE_CHECKING:
-    from bench.networks import Network
+    from bench.networks import LoadedNetwork
     from bench.prediction import Answer
-    from bench.stages import Places
+    from bench.stages import Paths
 
 
 @click.command()
@@ -32,7 +32,7 @@ def predict(
     top: int,
     weights: str | None,
     download: bool,
-    places: "Places",
+    paths: "Paths",
     as_json: bool,
 ) -> None:
     """Say what MODEL sees in each IMAGE: class names and probabilities.
@@ -45,7 +45,7 @@ def predict(
     from bench.networks import open_network
     from bench.prediction import predict as predict_images
 
-    network = open_network(model, weights, download, places.runs)
+    network = open_network(model, weights, download, paths.runs)
     answers = []
     if not as_json:
         click.echo(f"{network.name} ({network.weights}); images: {_describe(network)}")
@@ -60,7 +60,7 @@ def predict(
         raise click.ClickException(f"{failed} of {len(answers)} images have no full answer (above)")
 
 
-def _describe(network: "Network") -> str:
+def _describe(network: "LoadedNetwork") -> str:
     preprocessing = network.preprocessing
     size, resize = preprocessing.input_shape[-1], preprocessing.resize
     if resize.stretch:
@@ -79,13 +79,13 @@ def _print_answer(answer: "Answer") -> None:
             click.echo(f"  {prediction.backend}: did not run: {prediction.reason}")
             continue
         click.echo(f"  {prediction.backend}")
-        for guess in prediction.guesses:
-            click.echo(f"    {guess.probability:.6f}  {guess.class_name}")
+        for one in prediction.ranked:
+            click.echo(f"    {one.probability:.6f}  {one.class_name}")
     if answer.max_difference is not None:
         click.echo(f"  largest difference of a probability: {answer.max_difference:.1e}")
 
 
-def _to_json(network: "Network", answers: "list[Answer]") -> dict[str, Any]:
+def _to_json(network: "LoadedNetwork", answers: "list[Answer]") -> dict[str, Any]:
     return {
         "network": network.name,
         "weights": network.weights,
@@ -100,8 +100,8 @@ def _to_json(network: "Network", answers: "list[Answer]") -> dict[str, Any]:
                         "backend": prediction.backend,
                         "reason": prediction.reason,
                         "top": [
-                            {"class": guess.class_name, "probability": guess.probability}
-                            for guess in prediction.guesses
+                            {"class": one.class_name, "probability": one.probability}
+                            for one in prediction.ranked
                         ],
                     }
                     for prediction in answer.predictions

@@ -9,7 +9,7 @@ from bench import output
 from bench.options import data_option, network_options, set_option, shared_options, with_weights
 
 if TYPE_CHECKING:
-    from bench.stages import Places
+    from bench.stages import Paths
 
 
 @click.command()
@@ -32,7 +32,7 @@ def probe(
     weights: str | None,
     download: bool,
     overrides: tuple[str, ...],
-    places: "Places",
+    paths: "Paths",
     as_json: bool,
 ) -> None:
     """Fit linear classifiers to frozen features as each CONFIG says, and in other ways.
@@ -49,7 +49,7 @@ def probe(
     given = with_weights(overrides, data, weights, download)
     loaded = [load(name, given) for name in names]
     with listening() as listener:
-        probes = [p for one in loaded for p in probe_config(one, places.cache, listener)]
+        probes = [p for one in loaded for p in probe_config(one, paths.cache, listener)]
     effects = batchnorm_effects(probes)
     if as_json:
         output.print_json(text.probes_json(probes, effects))

@@ -16,7 +16,7 @@ from bench.options import (
 )
 
 if TYPE_CHECKING:
-    from bench.stages import Places
+    from bench.stages import Paths
 
 
 @click.command()
@@ -40,7 +40,7 @@ def profile(
     nodes: bool,
     data: Path | None,
     overrides: tuple[str, ...],
-    places: "Places",
+    paths: "Paths",
     as_json: bool,
 ) -> None:
     """Show which operators of each RUN take the time, on every backend side by side.
@@ -57,8 +57,8 @@ def profile(
         "compare.batch_sizes": yaml_list(batch_sizes),
     }
     named = tuple(f"{key}={value}" for key, value in given.items() if value is not None)
-    runs = steps.choose_runs(names, places)
-    found = [steps.profile(run, with_data((*overrides, *named), data), places) for run in runs]
+    runs = steps.choose_runs(names, paths)
+    found = [steps.profile(run, with_data((*overrides, *named), data), paths) for run in runs]
     if as_json:
         output.print_json({"profiles": [one.model_dump(mode="json") for one in found]})
         return

@@ -12,7 +12,7 @@ from bench.options import run_argument, shared_options, tracker_option
 if TYPE_CHECKING:
     from bench.records import Run
     from bench.runs import RunDirectory
-    from bench.stages import Places
+    from bench.stages import Paths
     from reports.render import Format
 
 
@@ -46,7 +46,7 @@ def report(
     target: Path | None,
     both_protocols: bool,
     tracker: str | None,
-    places: "Places",
+    paths: "Paths",
     as_json: bool,
 ) -> None:
     """Show the report of each RUN, made from its stored records.
@@ -61,7 +61,7 @@ def report(
     from reports.render import render
 
     steps.require_tracker(tracker)
-    runs = steps.choose_runs(names, places, compared=not names)
+    runs = steps.choose_runs(names, paths, compared=not names)
     found = [profile for run in runs if (profile := run.profile())]
     kept = [_records_of(run, both_protocols) for run in runs]
     records = [record for of_run in kept for record in of_run]
@@ -70,7 +70,7 @@ def report(
     pictures = [picture for run in runs for picture in pictures_of(run)]
     text = render(records, "json" if as_json else form, found, pictures, colour)
     _give(text, target)
-    steps.track(tracker, owners, records, places)
+    steps.track(tracker, owners, records, paths)
 
 
 @click.command()
@@ -81,7 +81,7 @@ def history(
     configs: tuple[str, ...],
     form: "Format",
     target: Path | None,
-    places: "Places",
+    paths: "Paths",
     as_json: bool,
 ) -> None:
     """Show how speed-up and accuracy moved over the compared runs of each CONFIG.
@@ -92,7 +92,7 @@ def history(
     from bench.run_finding import compared_runs
     from reports.history_page import render_history
 
-    records = [run.results() for run in compared_runs(places.runs, configs)]
+    records = [run.results() for run in compared_runs(paths.runs, configs)]
     _give(render_history(records, "json" if as_json else form, _colour(target)), target)
 
 

@@ -16,7 +16,7 @@ from bench.options import (
 )
 
 if TYPE_CHECKING:
-    from bench.stages import Places
+    from bench.stages import Paths
 
 _fresh_option = click.option("--fresh", is_flag=True, help="Train anew even if it has been done.")
 
@@ -35,7 +35,7 @@ def train(
     download: bool,
     overrides: tuple[str, ...],
     fresh: bool,
-    places: "Places",
+    paths: "Paths",
     as_json: bool,
 ) -> None:
     """Train the network of config NAME.
@@ -45,7 +45,7 @@ def train(
     torchrun --nproc-per-node 2 -m bench train NAME
     """
     given = with_weights(overrides, data, weights, download)
-    run = steps.train(name, given, fresh, places)
+    run = steps.train(name, given, fresh, paths)
     if torchrun.rank() > 0:
         return
     checkpoint = run.checkpoint()
@@ -78,19 +78,19 @@ def run_all(
     overrides: tuple[str, ...],
     fresh: bool,
     tracker: str | None,
-    places: "Places",
+    paths: "Paths",
     as_json: bool,
 ) -> None:
     """Train, export, compare and report config NAME, all of it."""
     given = with_weights(overrides, data, weights, download)
     steps.require_packages(name, given)
     steps.require_tracker(tracker)
-    run = steps.train(name, given, fresh, places)
+    run = steps.train(name, given, fresh, paths)
     # What the weights were is part of the run by now.
     given = with_weights(overrides, data, None, False)
-    steps.export(run, given, places)
-    records = [steps.compare(run, given, places)]
+    steps.export(run, given, paths)
+    records = [steps.compare(run, given, paths)]
     output.print_report(records, as_json)
-    steps.track(tracker, [run], records, places)
+    steps.track(tracker, [run], records, paths)
     output.print_written([run], as_json)
     output.fail_loudly(records)

@@ -11,7 +11,7 @@ from bench import output
 from bench.options import data_option, set_option, shared_options, with_data
 
 if TYPE_CHECKING:
-    from bench.stages import Places
+    from bench.stages import Paths
 
 
 class _Numbers(click.ParamType):
@@ -81,7 +81,7 @@ def tune(
     top: int,
     data: Path | None,
     overrides: tuple[str, ...],
-    places: "Places",
+    paths: "Paths",
     as_json: bool,
 ) -> None:
     """Search learning rate, batch size and epochs of config NAME on a few training images.
@@ -95,14 +95,14 @@ def tune(
     from bench.config_writing import refuse_target, write_choice
     from bench.console import listening
     from bench.search import Space
-    from bench.stages_search import Options, search
+    from bench.stages_search import SearchOptions, search
     from reports.search import build_search
     from reports.terminal import render_terminal
 
     if target is not None:
         refuse_target(target)
     loaded = load(name, with_data(overrides, data))
-    options = Options(
+    options = SearchOptions(
         preset=preset,
         trials=trials,
         images=images,
@@ -111,7 +111,7 @@ def tune(
         storage=storage,
     )
     with listening() as listener:
-        found = search(loaded, options, places, listener)
+        found = search(loaded, options, paths, listener)
     if as_json:
         output.print_json(found.model_dump(mode="json"))
     else:

@@ -1,4 +1,4 @@
-"""How fast the chips are clocked around a block of timed calls, and what holds them back.
+"""How fast the processors are clocked around a block of timed calls, and what holds them back.
 
 Read before the last untimed call and after the last timed one, never in between: a reading costs
 from microseconds to milliseconds.

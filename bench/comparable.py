@@ -14,7 +14,7 @@ from bench.errors import RunError
 from bench.records import Checkpoint, Measurement, Run
 from bench.speedups import completed, contenders
 
-Figure = Literal["latency", "accuracy"]
+Metric = Literal["latency", "accuracy"]
 
 _MACHINE = ("cpu", "machine", "cores_usable", "governor", "boost", "smt", "cpu_mhz_max")
 _GPU = ("gpu", "gpus", "driver")
@@ -37,7 +37,7 @@ class Contrast:
     what: str
     a: str
     b: str
-    spoils: tuple[Figure, ...] = ()
+    spoils: tuple[Metric, ...] = ()
     """Figures that say nothing because of it; none for one that is only mentioned."""
 
 
@@ -63,7 +63,7 @@ def require_comparable(a: Run, b: Run) -> None:
 
 
 def describe(contrast: Contrast) -> str:
-    """Return the contrast in words: what differs, the two values, and what that spoils."""
+    """Return the contrast as text: what differs, the two values, and what that spoils."""
     spoils = f" (spoils {' and '.join(contrast.spoils)})" if contrast.spoils else ""
     return f"{contrast.what}: {contrast.a} in A, {contrast.b} in B{spoils}"
 
@@ -73,7 +73,7 @@ def contenders_by_name(run: Run) -> dict[str, Measurement]:
     return {m.contender: m for m in contenders(run)}
 
 
-def _contrast(what: str, a: Any, b: Any, *spoils: Figure) -> Iterator[Contrast]:
+def _contrast(what: str, a: Any, b: Any, *spoils: Metric) -> Iterator[Contrast]:
     if a != b:
         yield Contrast(what, _text(a), _text(b), spoils)
 
@@ -88,9 +88,9 @@ def _text(value: Any) -> str:
 
 def _of_conditions(a: Run, b: Run) -> Iterator[Contrast]:
     """Yield what differs in network, images and batch sizes."""
-    ours, theirs = a.checkpoint, b.checkpoint
-    yield from _contrast("model", _names(ours), _names(theirs), "latency", "accuracy")
-    shapes = ours.preprocessing.input_shape, theirs.preprocessing.input_shape
+    of_a, of_b = a.checkpoint, b.checkpoint
+    yield from _contrast("model", _names(of_a), _names(of_b), "latency", "accuracy")
+    shapes = of_a.preprocessing.input_shape, of_b.preprocessing.input_shape
     yield from _contrast("input shape", *shapes, "latency", "accuracy")
     hashes = a.evaluation_sha256[:_SHORT], b.evaluation_sha256[:_SHORT]
     yield from _contrast("evaluation images (sha256)", *hashes, "accuracy")
@@ -131,9 +131,9 @@ def _on_gpu(name: str, m: Measurement) -> str | None:
 def _of_field(
     what: str, a: Run, b: Run, field: Callable[[Measurement], str | int | None]
 ) -> Iterator[Contrast]:
-    ours, theirs = contenders_by_name(a), contenders_by_name(b)
-    both = [n for n in ours if n in theirs and {ours[n].status, theirs[n].status} == {"ok"}]
-    pairs = {name: (field(ours[name]), field(theirs[name])) for name in both}
+    of_a, of_b = contenders_by_name(a), contenders_by_name(b)
+    both = [n for n in of_a if n in of_b and {of_a[n].status, of_b[n].status} == {"ok"}]
+    pairs = {name: (field(of_a[name]), field(of_b[name])) for name in both}
     for pair in dict.fromkeys(pairs.values()):
         if None not in pair:
             names = [name for name, other in pairs.items() if other == pair]
@@ -145,11 +145,11 @@ def _of_environment(a: Run, b: Run) -> Iterator[Contrast]:
     spoiling = _spoiling_keys(a, b)
     keys = dict.fromkeys([*spoiling, *a.environment, *b.environment])
     for key in keys:
-        ours, theirs = _fact(a, key), _fact(b, key)
-        unknown = None in (ours, theirs) and key not in _ABSENT_IS_A_VALUE
+        of_a, of_b = _fact(a, key), _fact(b, key)
+        unknown = None in (of_a, of_b) and key not in _ABSENT_IS_A_VALUE
         if unknown or key in ALWAYS_DIFFERENT:
             continue
-        yield from _contrast(key, ours, theirs, *(("latency",) if key in spoiling else ()))
+        yield from _contrast(key, of_a, of_b, *(("latency",) if key in spoiling else ()))
 
 
 def _fact(run: Run, key: str) -> Any:
@@ -168,11 +168,11 @@ def _spoiling_keys(a: Run, b: Run) -> Sequence[str]:
 
 def _mentioned(a: Run, b: Run) -> Iterator[Contrast]:
     """Yield what two runs may differ in: the weights, and how long was measured."""
-    ours, theirs = a.checkpoint, b.checkpoint
-    yield from _contrast("checkpoint (sha256)", ours.sha256[:_SHORT], theirs.sha256[:_SHORT])
-    yield from _contrast("model arguments", ours.model_args, theirs.model_args)
-    yield from _contrast("parameters", ours.parameter_count, theirs.parameter_count)
-    yield from _contrast("training seed", ours.seed, theirs.seed)
+    of_a, of_b = a.checkpoint, b.checkpoint
+    yield from _contrast("checkpoint (sha256)", of_a.sha256[:_SHORT], of_b.sha256[:_SHORT])
+    yield from _contrast("model arguments", of_a.model_args, of_b.model_args)
+    yield from _contrast("parameters", of_a.parameter_count, of_b.parameter_count)
+    yield from _contrast("training seed", of_a.seed, of_b.seed)
     settings = a.config.get("compare") or {}, b.config.get("compare") or {}
     for key in dict.fromkeys([*settings[0], *settings[1]]):
         if key != "batch_sizes":

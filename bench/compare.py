@@ -21,14 +21,14 @@ from bench.contenders import (
     original_of,
 )
 from bench.errors import BackendError
-from bench.jobs import Job, Workman
+from bench.jobs import Job, WorkerProtocol
 from bench.latency import measure_latency
 from bench.measure_scenarios import measure_scenarios
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records import Accuracy, Measurement, Protocol
 from bench.records_samples import Row
 from bench.series import to_timing
-from bench.worker import Worker
+from bench.worker import WorkerClient
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def compare(
     evaluation: Evaluation,
     settings: CompareSection,
     threads: int,
-    listener: Listener,
-    hire: Callable[[Job], Workman] = Worker,
+    listener: ProgressListener,
+    start_worker: Callable[[Job], WorkerProtocol] = WorkerClient,
 ) -> tuple[Measurement, ...]:
     """Measure accuracy and latency of every contender; a failure becomes its row's reason.
 
@@ -64,7 +64,7 @@ def compare(
 
         def start(contender: Contender) -> None:
             job = describe_job(subject, contender, evaluation, threads, settings.batch_sizes[0])
-            _start(contender, job, hire)
+            _start(contender, job, start_worker)
 
         _log_rows([c for c in contenders if c.session == 1], evaluation, None)
         reference = _evaluate(subject, contenders, evaluation, start, listener)
@@ -87,7 +87,7 @@ def _evaluate(
     contenders: Sequence[Contender],
     evaluation: Evaluation,
     start: Callable[[Contender], None],
-    listener: Listener,
+    listener: ProgressListener,
 ) -> Floats | None:
     """Open every contender and take its logits, one at a time; return the reference's.
 
@@ -100,9 +100,9 @@ def _evaluate(
         start(contender)
         with failures_of(contender):
             if contender.status == "ok" and contender.role == "contender":
-                contender.logits = contender.hired().evaluate()
+                contender.logits = contender.require_worker().evaluate()
             elif contender.status == "ok":
-                contender.hired().expect(_logits_of(original_of(contender, contenders)))
+                contender.require_worker().expect(_logits_of(original_of(contender, contenders)))
     listener.end()
     reference = next((c for c in contenders if c.name == REFERENCE), None)
     if reference is None:
@@ -110,7 +110,7 @@ def _evaluate(
         (reference,) = (c for c in contenders_of(subject, "torch", "cpu") if c.name == REFERENCE)
         start(reference)
         with failures_of(reference):
-            reference.logits = reference.hired().evaluate()
+            reference.logits = reference.require_worker().evaluate()
         reference.close()
     if reference.logits is None:
         listener.note(f"no agreement can be given: {REFERENCE} did not run ({reference.reason})")
@@ -126,7 +126,7 @@ def _restart(contenders: Sequence[Contender], start: Callable[[Contender], None]
             with failures_of(contender):
                 scored = contender.role == "contender"
                 source = contender if scored else original_of(contender, contenders)
-                contender.hired().expect(_logits_of(source))
+                contender.require_worker().expect(_logits_of(source))
 
 
 def _logits_of(contender: Contender | None) -> Floats:
@@ -159,10 +159,10 @@ def describe_job(
     )
 
 
-def _start(contender: Contender, job: Job, hire: Callable[[Job], Workman]) -> None:
+def _start(contender: Contender, job: Job, start_worker: Callable[[Job], WorkerProtocol]) -> None:
     """Have a worker of its own open the contender's network."""
     with failures_of(contender):
-        contender.worker = hire(job)
+        contender.worker = start_worker(job)
         contender.opened = contender.worker.open()
         if contender.opened.device.startswith("cuda") and not contender.opened.resident:
             contender.not_resident = "its backend cannot keep input and output on the device"
@@ -171,7 +171,7 @@ def _start(contender: Contender, job: Job, hire: Callable[[Job], Workman]) -> No
 def _take_memory(contender: Contender) -> None:
     if contender.status == "ok":
         with failures_of(contender):
-            contender.peak_memory_bytes = contender.hired().memory()
+            contender.peak_memory_bytes = contender.require_worker().memory()
 
 
 def _log_rows(

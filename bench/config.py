@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from bench.config_base import Positive, Section, Seed, Threads, refuse_repeats
+from bench.config_base import ConfigSection, Positive, Seed, Threads, refuse_repeats
 from bench.config_training import TrainSection
 from bench.records import Protocol, Resize, Target
 from bench.records_quantization import Quantize
@@ -13,7 +13,7 @@ from bench.records_scenarios import Scenario
 Channels = tuple[float, float, float]
 
 
-class ModelSection(Section):
+class ModelSection(ConfigSection):
     """Which network."""
 
     name: str
@@ -22,7 +22,7 @@ class ModelSection(Section):
     """Arguments of the model's build function besides the classes and the input shape."""
 
 
-class DataSection(Section):
+class DataSection(ConfigSection):
     """Which images, and how they become the network's input."""
 
     name: str = "cifar10"
@@ -57,7 +57,7 @@ class DataSection(Section):
     """How many training images to train on, drawn at random with the seed; all by default."""
 
 
-class TransferSection(Section):
+class TransferSection(ConfigSection):
     """A linear layer on the features of a pretrained network, which stay as they are.
 
     For model pretrained. The section train says how the linear layer is trained.
@@ -88,7 +88,7 @@ class TransferSection(Section):
     """Images at a time while features are taken."""
 
 
-class EvaluateSection(Section):
+class EvaluateSection(ConfigSection):
     """How accuracy on the test split is taken."""
 
     protocol: Protocol = "clean"
@@ -109,7 +109,7 @@ def _one_or_more(names: Any) -> Any:
     return tuple(names) if isinstance(names, list) else names
 
 
-class ExportSection(Section):
+class ExportSection(ConfigSection):
     """How the network becomes an .onnx file."""
 
     fold_bn: bool = True
@@ -140,7 +140,7 @@ class ExportSection(Section):
     """Other training images, on which the drop is measured and nodes are chosen."""
 
 
-class LoadgenSection(Section):
+class LoadgenSection(ConfigSection):
     """MLPerf Inference scenarios, which MLCommons' LoadGen drives in place of the rounds."""
 
     scenarios: Annotated[tuple[Scenario, ...], AfterValidator(refuse_repeats)] = ()
@@ -162,7 +162,7 @@ class LoadgenSection(Section):
         return self
 
 
-class CompareSection(Section):
+class CompareSection(ConfigSection):
     """What is compared, and how long is measured."""
 
     backends: Annotated[tuple[str, ...], Field(min_length=1)] = ("torch", "ort")
@@ -208,7 +208,7 @@ class CompareSection(Section):
     """Time the reference against itself in every round, and with one thread in every round at the
     smallest batch size."""
     arithmetic: bool = True
-    """Measure, before the rounds, how fast this machine multiplies matrices and copies."""
+    """Measure this machine's peak throughput (matrix products, copies) before the rounds."""
     threads: Threads | None = None
     """For one operator, the same for every backend; all that this process may use by default."""
     seed: Seed = 0
@@ -216,7 +216,7 @@ class CompareSection(Section):
     loadgen: LoadgenSection = LoadgenSection()
 
 
-class Config(Section):
+class Config(ConfigSection):
     """Everything `bench` needs to train, export and compare one network."""
 
     model: ModelSection

@@ -18,7 +18,7 @@ def refuse_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A part of a configuration; unknown keys are refused, numbers are not read from text."""
 
     model_config = ConfigDict(

@@ -4,11 +4,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bench.config_base import Positive, Section, Share, Threads
+from bench.config_base import ConfigSection, Positive, Share, Threads
 from bench.records import Protocol
 
 
-class AugmentSection(Section):
+class AugmentSection(ConfigSection):
     """Random changes to training images."""
 
     flip: bool = True
@@ -26,7 +26,7 @@ class AugmentSection(Section):
     """Share of images that get a box of another one, and its label in proportion to its area."""
 
 
-class ScheduleSection(Section):
+class ScheduleSection(ConfigSection):
     """How the learning rate changes."""
 
     name: Literal["constant", "step", "cosine", "one_cycle"] = "step"
@@ -39,7 +39,7 @@ class ScheduleSection(Section):
     """Share of all steps spent going up (one_cycle alone)."""
 
 
-class TrainSection(Section):
+class TrainSection(ConfigSection):
     """How the network is trained."""
 
     protocol: Protocol = "clean"
@@ -57,7 +57,7 @@ class TrainSection(Section):
     decay_norm_and_bias: bool = True
     """Whether weight decay also pulls at biases and at the weights of normalisations."""
     norm_bias_factor: Annotated[float, Field(gt=0)] = 1.0
-    """Learning rate of the biases of normalisations, in units of everybody else's."""
+    """Learning rate of the biases of normalisations, as a multiple of the base rate."""
     momentum: Share = 0.9
     """For sgd and muon alone (with Nesterov's correction)."""
     decoupled: bool = False

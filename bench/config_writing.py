@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.config_files import Loaded, load, to_yaml
 from bench.errors import ConfigError
-from bench.records_search import Choice
+from bench.records_search import Hyperparameters
 from bench.storage import write_text
 
 
@@ -19,15 +19,15 @@ def refuse_target(path: Path) -> None:
         raise ConfigError(f"{path} exists already: give another name, or delete it")
 
 
-def write_choice(path: Path, base: str, loaded: Loaded, choice: Choice) -> None:
+def write_choice(path: Path, base: str, loaded: Loaded, choice: Hyperparameters) -> None:
     """Write the configuration `loaded`, which is `base` with overrides, with a search's choice.
 
     Where the images are on this machine is left out: --data says it.
     """
-    ours = loaded.as_dict()
-    ours["train"] |= choice.model_dump()
-    ours["data"]["path"] = None
-    changed = _difference(load(base).as_dict(), ours)
+    config_values = loaded.as_dict()
+    config_values["train"] |= choice.model_dump()
+    config_values["data"]["path"] = None
+    changed = _difference(load(base).as_dict(), config_values)
     looks_like_path = base.endswith((".yaml", ".yml"))
     parent = os.path.relpath(base, path.parent) if looks_like_path else base
     write_text(path, to_yaml({"extends": parent, **changed}))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.progress import Listener
+from bench.progress import ProgressListener
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -100,7 +100,7 @@ class RichListener:
 
 
 @contextmanager
-def listening() -> Iterator[Listener]:
+def listening() -> Iterator[ProgressListener]:
     """Yield the listener that fits stderr; leave no bar behind."""
     listener = RichListener() if sys.stderr.isatty() else PlainListener()
     try:

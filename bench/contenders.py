@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.backends import Floats
 from bench.errors import BackendError, BenchError
-from bench.jobs import Opened, Workman
+from bench.jobs import Opened, WorkerProtocol
 from bench.records import (
     Artifact,
     Block,
@@ -22,7 +22,7 @@ from bench.records import (
     Variant,
 )
 from bench.records_samples import Driven, Ended, Event, Failed, Shortened, Timed, Warmed
-from bench.series import Series, Times
+from bench.series import MeasurementSeries, Times
 from bench.specs import load_backend, parse_spec
 from bench.storage import file_sha256
 from bench.targets import files_for, target_of
@@ -40,7 +40,7 @@ class Subject:
     folder: Path
     checkpoint: Checkpoint
     artifacts: tuple[Artifact, ...]
-    ladder: bool = False
+    ablation: bool = False
     """Whether the steps on the way to what is shipped are compared too."""
 
 
@@ -60,7 +60,7 @@ class Contender:
     size_bytes: int | None = None
     reason: str | None = None
     status: Status = "ok"
-    worker: Workman | None = None
+    worker: WorkerProtocol | None = None
     opened: Opened | None = None
     logits: Floats | None = None
     times: Times = field(default_factory=Times)
@@ -84,7 +84,7 @@ class Contender:
         """Unique within the run, such as ``ort/folded/cpu``."""
         return f"{self.backend}/{self.variant}/{self.device}{_SUFFIX[self.role]}"
 
-    def hired(self) -> Workman:
+    def require_worker(self) -> WorkerProtocol:
         """Return the worker that runs it."""
         if self.worker is None:
             raise BackendError("no process runs it any more")
@@ -94,7 +94,7 @@ class Contender:
         """Return whether it can be timed with input and output on the device."""
         return bool(self.opened and self.opened.resident and self.not_resident is None)
 
-    def takes_part(self, series: Series, smallest: int) -> bool:
+    def takes_part(self, series: MeasurementSeries, smallest: int) -> bool:
         """Return whether it is timed in a series; `smallest` is the smallest batch size of all.
 
         One thread is timed there alone: that shows in every round whether the machine changed, at
@@ -118,12 +118,12 @@ class Contender:
         self.times.drop_unfinished("device")
         self.log(Failed(contender=self.name, boundary="device", reason=reason))
 
-    def add_warm_up(self, series: Series, warm_up: WarmUp) -> None:
+    def add_warm_up(self, series: MeasurementSeries, warm_up: WarmUp) -> None:
         """Note and log a warm-up."""
         self.times.begin(series, warm_up)
         self.log(Warmed(contender=self.name, **series._asdict(), **vars(warm_up)))
 
-    def add_block(self, series: Series, block: Block, settle_calls: int) -> None:
+    def add_block(self, series: MeasurementSeries, block: Block, settle_calls: int) -> None:
         """Note and log one timed block."""
         self.times.add(series, block, settle_calls)
         self.log(
@@ -152,7 +152,9 @@ class Contender:
             self.worker = None
 
 
-def shorten_series(contenders: Sequence[Contender], series: Series, shortage: Shortage) -> None:
+def shorten_series(
+    contenders: Sequence[Contender], series: MeasurementSeries, shortage: Shortage
+) -> None:
     """Note and log that the blocks of a series are shortened for `contenders`."""
     for contender in contenders:
         contender.times.shortages[series] = shortage
@@ -161,7 +163,7 @@ def shorten_series(contenders: Sequence[Contender], series: Series, shortage: Sh
 
 
 def end_series(
-    contenders: Sequence[Contender], series: Series, repeat: int, stopped: StopReason
+    contenders: Sequence[Contender], series: MeasurementSeries, repeat: int, stopped: StopReason
 ) -> None:
     """Note and log that the rounds of a series ended for `contenders`, and why."""
     for contender in contenders:
@@ -251,8 +253,8 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
 
 
 def _exported(subject: Subject) -> list[Artifact]:
-    """Return the artifacts to compare; steps of a ladder first, in their order."""
-    steps = [a for a in subject.artifacts if a.ladder_step is not None and subject.ladder]
+    """Return the artifacts to compare; steps of an ablation first, in their order."""
+    steps = [a for a in subject.artifacts if a.ladder_step is not None and subject.ablation]
     shipped = [a for a in subject.artifacts if a.ladder_step is None]
     return sorted(steps, key=lambda a: a.ladder_step or 0) + shipped
 
@@ -276,7 +278,7 @@ def _of_artifact(subject: Subject, artifact: Artifact, contender: Contender) -> 
 def _how_to_export(artifact: Artifact) -> str:
     """Return the options with which an artifact is made again."""
     if artifact.quantization is not None:
-        said = f"--quantize {artifact.variant.partition('.')[0]}"
+        option = f"--quantize {artifact.variant.partition('.')[0]}"
     else:
-        said = "--no-fold-bn" if artifact.variant.startswith("unfolded") else "--fold-bn"
-    return said if artifact.target == "cpu" else f"{said} --target {artifact.target}"
+        option = "--no-fold-bn" if artifact.variant.startswith("unfolded") else "--fold-bn"
+    return option if artifact.target == "cpu" else f"{option} --target {artifact.target}"

@@ -22,8 +22,8 @@ from bench.statistics import (
     MIN_ROUNDS_FOR_INTERVAL,
     Ratio,
     Verdict,
+    best_case_ratio,
     bootstrap_interval,
-    floor_ratio,
     judge,
     median,
     wilson_interval,
@@ -105,14 +105,14 @@ class Difference:
 
 def compare_runs(a: Run, b: Run) -> Difference:
     """Return the difference of B from A, by contender name and batch size, in A's order."""
-    ours, theirs = contenders_by_name(a), contenders_by_name(b)
-    both = [n for n in ours if n in theirs and {ours[n].status, theirs[n].status} == {"ok"}]
+    of_a, of_b = contenders_by_name(a), contenders_by_name(b)
+    both = [n for n in of_a if n in of_b and {of_a[n].status, of_b[n].status} == {"ok"}]
     same_images = a.evaluation_sha256 == b.evaluation_sha256
     trained = not (a.checkpoint.random_weights or b.checkpoint.random_weights)
     latency, accuracy = [], []
     for name in both:
-        latency += list(_latency_changes(a, b, ours[name], theirs[name]))
-        change = _accuracy_change(ours[name], theirs[name], same_images) if trained else None
+        latency += list(_latency_changes(a, b, of_a[name], of_b[name]))
+        change = _accuracy_change(of_a[name], of_b[name], same_images) if trained else None
         accuracy += [change] if change else []
     return Difference(contrasts(a, b), tuple(latency), tuple(accuracy), tuple(_unmatched(a, b)))
 
@@ -129,9 +129,9 @@ def unpaired_ratio(
     """
     if not len(a_s) or not len(b_s) or min(*a_s, *b_s) <= 0:
         return None
-    ours, theirs = np.asarray(a_s, float), np.asarray(b_s, float)
-    point = float(np.median(ours) / np.median(theirs))
-    rounds = min(len(ours), len(theirs))
+    of_a, of_b = np.asarray(a_s, float), np.asarray(b_s, float)
+    point = float(np.median(of_a) / np.median(of_b))
+    rounds = min(len(of_a), len(of_b))
     if rounds < MIN_ROUNDS_FOR_INTERVAL:
         return Ratio(point, None, None, rounds)
 
@@ -140,7 +140,7 @@ def unpaired_ratio(
     ) -> npt.NDArray[np.float64]:
         return np.median(a, axis=axis) / np.median(b, axis=axis)
 
-    interval = bootstrap_interval((ours, theirs), ratio_of_medians, draws, seed)
+    interval = bootstrap_interval((of_a, of_b), ratio_of_medians, draws, seed)
     return Ratio(point, *interval, rounds)
 
 
@@ -165,19 +165,19 @@ def unpaired_interval(a: Accuracy, b: Accuracy) -> Interval:
 
     Newcombe's hybrid of two Wilson intervals (R. G. Newcombe, Stat. Med. 17, 1998, method 10).
     """
-    ours, theirs = a.correct / a.total, b.correct / b.total
+    of_a, of_b = a.correct / a.total, b.correct / b.total
     a_low, a_high = wilson_interval(a.correct, a.total)
     b_low, b_high = wilson_interval(b.correct, b.total)
-    below = sqrt((theirs - b_low) ** 2 + (a_high - ours) ** 2)
-    above = sqrt((b_high - theirs) ** 2 + (ours - a_low) ** 2)
-    return theirs - ours - below, theirs - ours + above
+    below = sqrt((of_b - b_low) ** 2 + (a_high - of_a) ** 2)
+    above = sqrt((b_high - of_b) ** 2 + (of_a - a_low) ** 2)
+    return of_b - of_a - below, of_b - of_a + above
 
 
 def _latency_changes(
-    a: Run, b: Run, ours: Measurement, theirs: Measurement
+    a: Run, b: Run, of_a: Measurement, of_b: Measurement
 ) -> Iterator[LatencyChange]:
-    for before in ours.timings:
-        after = timing_at(theirs, before.batch_size, before.boundary)
+    for before in of_a.timings:
+        after = timing_at(of_b, before.batch_size, before.boundary)
         if after is None:
             continue
         a_clean, b_clean = count_clean_rounds(before), count_clean_rounds(after)
@@ -186,25 +186,25 @@ def _latency_changes(
         )
         a_s, b_s = block_medians(before), block_medians(after)
         ratio = unpaired_ratio(a_s, b_s) if judged else None
-        floors = [_noise_floor(a, ours, before), _noise_floor(b, theirs, after)]
+        floors = [_aa_noise(a, of_a, before), _aa_noise(b, of_b, after)]
         noise_floor = max((floor for floor in floors if floor is not None), default=None)
         yield LatencyChange(
-            contender=ours.contender,
+            contender=of_a.contender,
             batch_size=before.batch_size,
             a_s=median(a_s),
             b_s=median(b_s),
             a_clean_blocks=a_clean,
             b_clean_blocks=b_clean,
             ratio=ratio,
-            floor_ratio=None if ratio else floor_ratio(before.samples_s(), after.samples_s()),
+            floor_ratio=None if ratio else best_case_ratio(before.samples_s(), after.samples_s()),
             noise_floor=noise_floor,
             verdict=judge(ratio, noise_floor or 0.0) if ratio else None,
-            same_work=_work(ours) == _work(theirs) and ours.source_sha256 is not None,
+            same_work=_work(of_a) == _work(of_b) and of_a.source_sha256 is not None,
             boundary=before.boundary,
         )
 
 
-def _noise_floor(run: Run, measurement: Measurement, timing: Timing) -> float | None:
+def _aa_noise(run: Run, measurement: Measurement, timing: Timing) -> float | None:
     speedup = measure_speedup(run, measurement, timing.batch_size, timing.boundary)
     return speedup.noise_floor if speedup else None
 
@@ -214,9 +214,9 @@ def _work(m: Measurement) -> tuple[object, ...]:
 
 
 def _accuracy_change(
-    ours: Measurement, theirs: Measurement, same_images: bool
+    of_a: Measurement, of_b: Measurement, same_images: bool
 ) -> AccuracyChange | None:
-    a, b = ours.accuracy, theirs.accuracy
+    a, b = of_a.accuracy, of_b.accuracy
     if a is None or b is None or not a.total or not b.total:
         return None
     paired = same_images and len(a.top1) == len(b.top1) == a.total == b.total
@@ -226,7 +226,7 @@ def _accuracy_change(
     else:
         low, high = paired_interval(b.correct - a.correct, different, a.total)
     return AccuracyChange(
-        contender=ours.contender,
+        contender=of_a.contender,
         a=a.correct / a.total,
         b=b.correct / b.total,
         difference=b.correct / b.total - a.correct / a.total,
@@ -246,9 +246,9 @@ def _judge_accuracy(low: float, high: float) -> AccuracyVerdict:
 
 
 def _unmatched(a: Run, b: Run) -> Iterator[Unmatched]:
-    ours, theirs = contenders_by_name(a), contenders_by_name(b)
-    for name in dict.fromkeys([*ours, *theirs]):
-        before, after = ours.get(name), theirs.get(name)
+    of_a, of_b = contenders_by_name(a), contenders_by_name(b)
+    for name in dict.fromkeys([*of_a, *of_b]):
+        before, after = of_a.get(name), of_b.get(name)
         statuses: list[Presence] = [m.status if m else "absent" for m in (before, after)]
         if before is None or after is None or statuses != ["ok", "ok"]:
             reason = (after.reason if after else None) or (before.reason if before else None)

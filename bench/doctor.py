@@ -1,4 +1,4 @@
-"""Break the measurement on purpose, one way at a time, and see that a guard says so.
+"""Inject faults into the measurement, one at a time, and check that a guard fires.
 
 Every fault is made for real, on a small network of its own: nothing of a run is touched. A guard
 counts as fired when the error that the fault names comes from it, and not for any other error. One
@@ -18,13 +18,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bench.backends import Source
+from bench.backends import NetworkSource
 from bench.backends.fake import FakeClock
 from bench.broken_sessions import ConstantSession, HastyGpuSession, LateSession, StuckSession
 from bench.errors import BackendError, BenchError, ExportError
 from bench.interference import Interference, measure_between, read_counters
 from bench.records import Boundary, Parity, Preprocessing
-from bench.servant import Servant
+from bench.servant import WorkerServer
 from bench.statistics import DIRTY_RUN_DELAY, is_clean
 from bench.timing import BlockOptions, Clock, warm_up
 
@@ -42,7 +42,7 @@ class Finding:
 
     fault: str
     state: State
-    said: str
+    message: str
     """What the guard said, why it is taken for silent, or why the fault cannot be made here."""
 
 
@@ -51,7 +51,7 @@ class Fault:
     """One way to break the measurement, and the error by which its guard is known."""
 
     name: str
-    make: Callable[["_Patient"], None]
+    make: Callable[["_Fixture"], None]
     """Makes the fault; raises what the guard raises, or NotTestableError."""
     error: type[BenchError]
     guard: str
@@ -62,19 +62,19 @@ class NotTestableError(Exception):
     """This system lacks what a guard goes by."""
 
 
-def examine() -> Iterator[Finding]:
+def run_checks() -> Iterator[Finding]:
     """Make every fault in turn; yield what came of each."""
     with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
-        patient = _Patient(Path(folder))
+        fixture = _Fixture(Path(folder))
         for fault in FAULTS:
-            yield _examine_one(fault, patient)
+            yield _examine_one(fault, fixture)
 
 
-def _examine_one(fault: Fault, patient: "_Patient") -> Finding:
+def _examine_one(fault: Fault, fixture: "_Fixture") -> Finding:
     """Return ``fired`` only for the error that the fault names, from the guard that it names."""
     expected = f"{fault.error.__name__} of {fault.guard} was expected"
     try:
-        fault.make(patient)
+        fault.make(fixture)
     except NotTestableError as error:
         return Finding(fault.name, "not_testable", str(error))
     except BenchError as error:
@@ -86,7 +86,7 @@ def _examine_one(fault: Fault, patient: "_Patient") -> Finding:
     return Finding(fault.name, "silent", f"{expected}, but nothing was raised")
 
 
-class _Patient:
+class _Fixture:
     """A small network with BatchNorm, its exported file, and images."""
 
     def __init__(self, folder: Path) -> None:
@@ -122,9 +122,9 @@ class _Patient:
         exported = to_onnx(module.eval(), self.images[:2], self.options)
         return check_parity(exported.SerializeToString(), self.module, self.images)
 
-    def source(self) -> Source:
+    def source(self) -> NetworkSource:
         """Return the network as a backend is given it."""
-        return Source(path=self.path, build_module=lambda: self.module)
+        return NetworkSource(path=self.path, build_module=lambda: self.module)
 
     def evaluate_and_time(
         self, session: Any, clock: Clock = time.perf_counter, boundary: Boundary = "host"
@@ -133,46 +133,46 @@ class _Patient:
         checkpoint = SimpleNamespace(classes=tuple("0123456789"), preprocessing=self.preprocessing)
         job: Any = SimpleNamespace(images=self.pixels_path, checkpoint=checkpoint, batch_size=8)
         with ExitStack() as stack:
-            servant = Servant(job, stack, clock, session)
-            servant.evaluate()
-            servant.time(4, BlockOptions(calls=3, block_s=0, settle_s=0, boundary=boundary))
+            server = WorkerServer(job, stack, clock, session)
+            server.evaluate()
+            server.time(4, BlockOptions(calls=3, block_s=0, settle_s=0, boundary=boundary))
 
 
-def _force_cpu_provider(patient: _Patient) -> None:
+def _force_cpu_provider(fixture: _Fixture) -> None:
     import onnxruntime
 
     from bench.backends.ort import OrtSession
 
-    session = onnxruntime.InferenceSession(str(patient.path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(fixture.path), providers=["CPUExecutionProvider"])
     OrtSession(session, "cuda")
 
 
-def _drop_synchronisation(patient: _Patient) -> None:
-    patient.evaluate_and_time(LateSession(patient.module, _ACCURACY_CALLS))
+def _drop_synchronisation(fixture: _Fixture) -> None:
+    fixture.evaluate_and_time(LateSession(fixture.module, _ACCURACY_CALLS))
 
 
-def _stop_the_clock_early(patient: _Patient) -> None:
+def _stop_the_clock_early(fixture: _Fixture) -> None:
     clock = FakeClock()
     session = HastyGpuSession(lambda size: 1e-3 * size, clock, transfer_s=1e-4)
-    patient.evaluate_and_time(session, clock, "device")
+    fixture.evaluate_and_time(session, clock, "device")
 
 
-def _leave_in_train_mode(patient: _Patient) -> None:
+def _leave_in_train_mode(fixture: _Fixture) -> None:
     from copy import deepcopy
 
     from bench.backends import torch
 
-    source = Source(path=patient.path, build_module=lambda: deepcopy(patient.module).train())
-    torch.open(source, device="cpu", threads=1)
+    source = NetworkSource(path=fixture.path, build_module=lambda: deepcopy(fixture.module).train())
+    torch.open_session(source, device="cpu", threads=1)
 
 
-def _swap_channels(patient: _Patient) -> None:
-    _refuse_wrong_outputs(patient.parity_of(_with_input(patient.module, lambda x: x.flip(1))))
+def _swap_channels(fixture: _Fixture) -> None:
+    _refuse_wrong_outputs(fixture.parity_of(_with_input(fixture.module, lambda x: x.flip(1))))
 
 
-def _normalise_wrongly(patient: _Patient) -> None:
-    changed = _with_input(patient.module, lambda x: (x - 0.05) / 0.9)
-    _refuse_wrong_outputs(patient.parity_of(changed))
+def _normalise_wrongly(fixture: _Fixture) -> None:
+    changed = _with_input(fixture.module, lambda x: (x - 0.05) / 0.9)
+    _refuse_wrong_outputs(fixture.parity_of(changed))
 
 
 def _refuse_wrong_outputs(parity: Parity) -> None:
@@ -181,14 +181,14 @@ def _refuse_wrong_outputs(parity: Parity) -> None:
         raise ExportError(str(parity.reason))
 
 
-def _bake_batch_size(patient: _Patient) -> None:
+def _bake_batch_size(fixture: _Fixture) -> None:
     import torch
 
     from exporters.parity import check_parity
 
     program = torch.onnx.export(
-        patient.module,
-        (torch.from_numpy(patient.images[:2]),),
+        fixture.module,
+        (torch.from_numpy(fixture.images[:2]),),
         dynamo=True,
         external_data=False,
         verbose=False,
@@ -196,7 +196,7 @@ def _bake_batch_size(patient: _Patient) -> None:
     if program is None:
         raise NotTestableError("this torch exports nothing with a fixed batch size")
     baked = program.model_proto.SerializeToString()
-    _refuse_what_does_not_run(check_parity(baked, patient.module, patient.images))
+    _refuse_what_does_not_run(check_parity(baked, fixture.module, fixture.images))
 
 
 def _refuse_what_does_not_run(parity: Parity) -> None:
@@ -205,19 +205,19 @@ def _refuse_what_does_not_run(parity: Parity) -> None:
         raise ExportError(str(parity.reason))
 
 
-def _return_nothing(patient: _Patient) -> None:
-    patient.evaluate_and_time(ConstantSession(np.empty((0, CLASSES), np.float32)))
+def _return_nothing(fixture: _Fixture) -> None:
+    fixture.evaluate_and_time(ConstantSession(np.empty((0, CLASSES), np.float32)))
 
 
-def _return_no_numbers(patient: _Patient) -> None:
-    patient.evaluate_and_time(ConstantSession(np.full((8, CLASSES), np.nan, np.float32)))
+def _return_no_numbers(fixture: _Fixture) -> None:
+    fixture.evaluate_and_time(ConstantSession(np.full((8, CLASSES), np.nan, np.float32)))
 
 
-def _return_the_same_answer(patient: _Patient) -> None:
-    patient.evaluate_and_time(StuckSession(patient.module, _ACCURACY_CALLS))
+def _return_the_same_answer(fixture: _Fixture) -> None:
+    fixture.evaluate_and_time(StuckSession(fixture.module, _ACCURACY_CALLS))
 
 
-def _add_busy_neighbour(patient: _Patient) -> None:
+def _add_busy_neighbour(fixture: _Fixture) -> None:
     """Two busy processes per core: whatever is timed has to wait for a CPU."""
     from bench.backends import ort
     from bench.environment import usable_cores
@@ -226,15 +226,15 @@ def _add_busy_neighbour(patient: _Patient) -> None:
         raise NotTestableError("this system does not count run_delay: no neighbour can be seen")
     context = multiprocessing.get_context("spawn")
     busy = [context.Process(target=_spin, daemon=True) for _ in range(2 * usable_cores())]
-    with ort.open(patient.source(), device="cpu", threads=usable_cores()) as session:
+    with ort.open_session(fixture.source(), device="cpu", threads=usable_cores()) as session:
         for process in busy:
             process.start()
         try:
             time.sleep(1)
-            warm_up(session, [patient.images[:8]], 0.2, time.perf_counter)
+            warm_up(session, [fixture.images[:8]], 0.2, time.perf_counter)
             before, end = read_counters(), time.perf_counter() + 1.0
             while time.perf_counter() < end:
-                session.bind(patient.images[:8])
+                session.bind(fixture.images[:8])
                 session.step()
             seen = measure_between(before, read_counters())
         finally:

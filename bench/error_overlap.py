@@ -103,7 +103,7 @@ class ErrorOverlap:
 
 
 def representative(run: Run) -> tuple[str, Accuracy]:
-    """Return the contender whose answers stand for the run, and what it said.
+    """Return the contender that represents the run, and its accuracy.
 
     It is the reference, or the first that ran where the reference did not. Raises RunError when
     nothing was scored, or with random weights, whose answers mean nothing.
@@ -153,10 +153,10 @@ def compare_errors(a: Run, b: Run, labels: Integers) -> ErrorOverlap:
     Raises RunError when the runs were not scored on the same images, or the labels are not theirs.
     """
     require_same_test_images(a, b)
-    (name_a, said_a), (name_b, said_b) = representative(a), representative(b)
-    answers_a, answers_b = np.array(said_a.top1), np.array(said_b.top1)
-    for run, said, answers in ((a, said_a, answers_a), (b, said_b, answers_b)):
-        if len(answers) != len(labels) or int((answers == labels).sum()) != said.correct:
+    (name_a, accuracy_a), (name_b, accuracy_b) = representative(a), representative(b)
+    answers_a, answers_b = np.array(accuracy_a.top1), np.array(accuracy_b.top1)
+    for run, accuracy, answers in ((a, accuracy_a, answers_a), (b, accuracy_b, answers_b)):
+        if len(answers) != len(labels) or int((answers == labels).sum()) != accuracy.correct:
             raise RunError(
                 f"the labels at hand are not those that {run.name} was scored on: give the data "
                 "it was compared on with --data"

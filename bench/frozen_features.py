@@ -20,7 +20,7 @@ from bench.backends import Floats
 from bench.datasets import ImageSet
 from bench.errors import DataError, RunError, TrainingError, one_line
 from bench.preprocessing import preprocess
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records import Preprocessing
 from bench.storage import json_sha256, write_with
 
@@ -63,7 +63,7 @@ def take_features(
     data: ImageSet,
     how: Extraction,
     cache: Path,
-    listener: Listener,
+    listener: ProgressListener,
 ) -> Features:
     """Return the features of all images by `network`, a FeatureClassifier, in eval mode.
 
@@ -108,7 +108,11 @@ def take_features(
 
 
 def _extract(
-    network: Any, images: npt.NDArray[np.uint8], how: Extraction, listener: Listener, done: int
+    network: Any,
+    images: npt.NDArray[np.uint8],
+    how: Extraction,
+    listener: ProgressListener,
+    done: int,
 ) -> Floats:
     import torch
 

@@ -17,7 +17,7 @@ THROTTLING: Mapping[int, str] = {
     0x80: "hw_power_brake_slowdown",
 }
 """Bits of NVML's clock event reasons by which a clock is lower than the work asks for; the others
-say that the GPU is idle or that somebody set its clocks (nvml.h, nvmlClocksEventReason*)."""
+say that the GPU is idle or that its clocks were set (nvml.h, nvmlClocksEventReason*)."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ def _count_foreign(nvml: Any, handle: Any) -> int | None:
     pids = _processes(nvml, handle)
     if pids is None or os.getpid() not in pids:
         return None
-    ours = {os.getpid(), os.getppid()}
-    return sum(pid not in ours and _parent_of(pid) != os.getppid() for pid in set(pids))
+    own_pids = {os.getpid(), os.getppid()}
+    return sum(pid not in own_pids and _parent_of(pid) != os.getppid() for pid in set(pids))
 
 
 def _parent_of(pid: int) -> int | None:

@@ -1,7 +1,7 @@
 """Files that are for one kind of machine alone, and how a file says that it is one.
 
 A graph that onnxruntime has optimised for a processor holds weights in that processor's layout and
-operators of that version of onnxruntime; one with operators of foldbench's own needs them compiled
+operators of that version of onnxruntime; one with custom operators needs them compiled
 for that processor. A file says so in its metadata, so that it is run as it is to be and nowhere
 else.
 """
@@ -36,7 +36,7 @@ class HowToRun:
 
     optimised: bool = False
     """To be run without any further graph optimisation."""
-    own_operators: bool = False
+    custom_operators: bool = False
     """To be run with `bench.own_operators`."""
 
 
@@ -45,7 +45,7 @@ def host_facts(onnxruntime_version: str) -> dict[str, str]:
     return {HOST: _describe(onnxruntime_version)}
 
 
-def own_operator_facts(onnxruntime_version: str) -> dict[str, str]:
+def custom_operator_facts(onnxruntime_version: str) -> dict[str, str]:
     """Return the metadata of a file with operators of `bench.own_operators`."""
     return {**host_facts(onnxruntime_version), OPERATORS: OWN}
 

@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import ValidationError
 from scipy.special import softmax
 
-from bench.backends import Floats, Session, Source
+from bench.backends import Floats, NetworkSource, Session
 from bench.datasets._pixels import fit
 from bench.environment import usable_cores
 from bench.errors import BackendError, ExportError
@@ -125,8 +125,10 @@ def ask_image_model(session: Session, image: npt.NDArray[np.uint8]) -> Floats:
 
 
 def _open(path: Path) -> Session:
-    source = Source(path=path, build_module=lambda: None)
-    session: Session = BACKENDS.load("ort").open(source, device="cpu", threads=usable_cores())
+    source = NetworkSource(path=path, build_module=lambda: None)
+    session: Session = BACKENDS.load("ort").open_session(
+        source, device="cpu", threads=usable_cores()
+    )
     return session
 
 

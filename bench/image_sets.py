@@ -7,14 +7,14 @@ from types import ModuleType
 from bench.config import DataSection
 from bench.datasets import DataOptions, ImageSet
 from bench.errors import ConfigError
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.registry import DATASETS
 
 _LABEL_RULE = ("label_pattern", "split", "test_fraction", "split_seed")
 _FIELDS = ("download", "image_size", "resize", *_LABEL_RULE)
 
 
-def load_data(settings: DataSection, cache: Path, listener: Listener) -> ImageSet:
+def load_data(settings: DataSection, cache: Path, listener: ProgressListener) -> ImageSet:
     """Read the images; `cache` keeps decoded ones. Raises DataError when that is impossible.
 
     Raises ConfigError for settings that the data set would not take notice of.

@@ -1,4 +1,4 @@
-"""What a comparison asks of whoever runs a contender, and what it gets back."""
+"""The protocol between a comparison and its workers: requests and results."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,8 +72,8 @@ class Failure:
     reason: str
 
 
-class Workman(Protocol):
-    """What the comparison asks of whoever runs a contender."""
+class WorkerProtocol(Protocol):
+    """The requests that a worker answers."""
 
     def open(self) -> Opened:
         """Open the network; raise BackendError with the reason when that cannot be."""
@@ -82,7 +82,7 @@ class Workman(Protocol):
         """Return the logits (N, classes) float32 of all images."""
 
     def expect(self, logits: Floats) -> None:
-        """Take the logits (N, classes) of all images as what timed outputs have to be."""
+        """Set the logits (N, classes) of all images that timed outputs must match."""
 
     def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
         """Make untimed calls at `batch_size` for `least_s` seconds or more."""

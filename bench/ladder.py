@@ -1,4 +1,4 @@
-"""The steps from unfolded torch to the file that is shipped, each one a contender of its own.
+"""The ablation: the steps from unfolded torch to the shipped file, each a contender.
 
 Unfolded torch, folded torch, what torch.onnx.export gives by itself, the folded network exported
 without passes, then one more pass after the other, and quantization where it was made. Passes that
@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.errors import ExportError
-from bench.records import Artifact, LadderStep, Measurement
+from bench.records import AblationStep, Artifact, Measurement
 
 if TYPE_CHECKING:
     from exporters.export import ExportOptions
@@ -25,14 +25,14 @@ _TEXTS = {
 }
 
 
-def plan_ladder(shipped: Artifact, options: "ExportOptions") -> tuple["ExportOptions", ...]:
+def plan_ablation(shipped: Artifact, options: "ExportOptions") -> tuple["ExportOptions", ...]:
     """Return how to export the steps before `shipped`, which was exported with `options`.
 
-    Raises ExportError when that did not fold BatchNorm: there is nothing to climb to.
+    Raises ExportError when that did not fold BatchNorm: there are no steps to it.
     """
     if not options.fold_bn:
         raise ExportError(
-            "a ladder leads to the folded network, and export.fold_bn is false: leave "
+            "an ablation leads to the folded network, and export.fold_bn is false: leave "
             "--no-fold-bn out, or set export.fold_bn to true"
         )
     always = options.passes[:1]
@@ -55,17 +55,17 @@ def _name(passes: Sequence[str]) -> str:
     return "+".join((_BARE, *passes))
 
 
-def ladder_of(
+def ablation_of(
     measurements: Sequence[Measurement], artifacts: Sequence[Artifact]
-) -> tuple[LadderStep, ...]:
+) -> tuple[AblationStep, ...]:
     """Return the steps among `measurements`, in order.
 
-    Torch, then files for the target of the ladder in onnxruntime: pass by pass, what is shipped,
+    Torch, then files for the target of the ablation in onnxruntime: pass by pass, what is shipped,
     and what was made of it in lower precision.
     """
     made = {a.variant: a for a in artifacts}
     target = next((a.target for a in artifacts if a.ladder_step is not None), None)
-    steps: list[tuple[tuple[int, ...], LadderStep]] = []
+    steps: list[tuple[tuple[int, ...], AblationStep]] = []
     for m in measurements:
         artifact = made.get(m.variant) if m.backend == "ort" else None
         if m.role != "contender" or (m.backend != "torch" and artifact is None):
@@ -73,7 +73,7 @@ def ladder_of(
         if artifact is not None and artifact.target != target:
             continue
         passes = [p.name for p in artifact.passes if p.changed][1:] if artifact else []
-        step = LadderStep(contender=m.contender, what=_describe(m, passes))
+        step = AblationStep(contender=m.contender, what=_describe(m, passes))
         steps.append((_rank(m, artifact), step))
     return tuple(step for _, step in sorted(steps, key=lambda found: found[0]))
 

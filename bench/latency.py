@@ -11,17 +11,17 @@ from collections.abc import Callable, Sequence
 from bench.budget import find_shortage, shorten
 from bench.config import CompareSection
 from bench.contenders import Contender, end_series, failures_of, original_of, shorten_series
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records import Block, Boundary, Shortage
-from bench.schedule import Plan, run_rounds
-from bench.series import Series
+from bench.schedule import RoundPlan, run_rounds
+from bench.series import MeasurementSeries
 from bench.timing import BlockOptions
 
 
 def measure_latency(
     contenders: Sequence[Contender],
     settings: CompareSection,
-    listener: Listener,
+    listener: ProgressListener,
     repeat: int = 1,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
@@ -41,7 +41,7 @@ def _measure_device(
     contenders: Sequence[Contender],
     settings: CompareSection,
     order: random.Random,
-    listener: Listener,
+    listener: ProgressListener,
     repeat: int,
     clock: Callable[[], float],
 ) -> None:
@@ -57,26 +57,32 @@ def _measure_device(
             _warm_up(contender, series, settings)
         started = clock()
         share_s = left_s / (len(all_series) - number)
-        plan = Plan(settings.rounds, share_s, settings.interval)
+        plan = RoundPlan(settings.rounds, share_s, settings.interval)
         _time_rounds(contenders, series, repeat, plan, settings, order, listener, clock)
         left_s -= clock() - started
 
 
-def _list_series(contenders: Sequence[Contender], settings: CompareSection) -> list[Series]:
+def _list_series(
+    contenders: Sequence[Contender], settings: CompareSection
+) -> list[MeasurementSeries]:
     boundaries: list[Boundary] = ["host"]
     if settings.boundaries == "auto" and any(c.is_resident() for c in contenders):
         boundaries.append("device")
-    return [Series(size, boundary) for size in settings.batch_sizes for boundary in boundaries]
+    return [
+        MeasurementSeries(size, boundary)
+        for size in settings.batch_sizes
+        for boundary in boundaries
+    ]
 
 
 def _time_rounds(
     contenders: Sequence[Contender],
-    series: Series,
+    series: MeasurementSeries,
     repeat: int,
-    plan: Plan,
+    plan: RoundPlan,
     settings: CompareSection,
     order: random.Random,
-    listener: Listener,
+    listener: ProgressListener,
     clock: Callable[[], float],
 ) -> None:
     alive = {c.name: c for c in _takers(contenders, series, settings)}
@@ -109,11 +115,11 @@ def _time_rounds(
 
 def _note_shortage(
     contenders: Sequence[Contender],
-    series: Series,
+    series: MeasurementSeries,
     where: str,
     options: BlockOptions,
-    plan: Plan,
-    listener: Listener,
+    plan: RoundPlan,
+    listener: ProgressListener,
 ) -> None:
     """Note in every contender, and say, what has to be done for enough rounds to fit the budget."""
     warm_ups = [contender.times.warm_ups[series] for contender in contenders]
@@ -137,12 +143,12 @@ def _describe(shortage: Shortage) -> str:
 
 
 def _time_block(
-    contender: Contender, series: Series, options: BlockOptions, number: int, repeat: int
+    contender: Contender, series: MeasurementSeries, options: BlockOptions, number: int, repeat: int
 ) -> Block | None:
     """Return one block, or None when the contender failed and is out."""
     timed = None
     with failures_of(contender, series.boundary):
-        timed = contender.hired().time(series.batch_size, options)
+        timed = contender.require_worker().time(series.batch_size, options)
     if timed is None:
         return None
     seen = timed.interference
@@ -161,10 +167,10 @@ def _time_block(
     return block
 
 
-def _warm_up(contender: Contender, series: Series, settings: CompareSection) -> None:
+def _warm_up(contender: Contender, series: MeasurementSeries, settings: CompareSection) -> None:
     warm = None
     with failures_of(contender, series.boundary):
-        worker = contender.hired()
+        worker = contender.require_worker()
         warm = worker.warm_up(series.batch_size, settings.warm_up_s, series.boundary)
     if warm is not None:
         contender.add_warm_up(series, warm)
@@ -175,7 +181,7 @@ def _name_of(contender: Contender | None) -> str | None:
 
 
 def _takers(
-    contenders: Sequence[Contender], series: Series, settings: CompareSection
+    contenders: Sequence[Contender], series: MeasurementSeries, settings: CompareSection
 ) -> list[Contender]:
     smallest = min(settings.batch_sizes)
     return [contender for contender in contenders if contender.takes_part(series, smallest)]

@@ -16,7 +16,7 @@ from bench.backends import Floats
 from bench.config import Config
 from bench.config_training import TrainSection
 from bench.errors import TrainingError
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records import Epoch
 from bench.records_transfer import Candidate
 from bench.splits import draw_held_out
@@ -52,7 +52,7 @@ class Fitted:
 
 
 def fit_linear(
-    features: Floats, labels: Labels, classes: int, config: Config, listener: Listener
+    features: Floats, labels: Labels, classes: int, config: Config, listener: ProgressListener
 ) -> Fitted:
     """Return the classifier that ``transfer.classifier`` asks for, fitted to `features` (N, D)."""
     if config.transfer is None:
@@ -66,7 +66,7 @@ def fit_linear(
 
 
 def _descend(
-    features: Floats, labels: Labels, classes: int, config: Config, listener: Listener
+    features: Floats, labels: Labels, classes: int, config: Config, listener: ProgressListener
 ) -> tuple[Linear, tuple[Epoch, ...]]:
     """Train a linear layer in batches; under protocol homework in the same order every time."""
     import torch
@@ -132,7 +132,7 @@ def _epoch(
 
 
 def _regress(
-    features: Floats, labels: Labels, config: Config, listener: Listener
+    features: Floats, labels: Labels, config: Config, listener: ProgressListener
 ) -> tuple[Linear, tuple[Candidate, ...], int]:
     """Choose the regularisation on held-out training images, then fit to all of them."""
     if config.transfer is None or config.train.validation_fraction == 0:
@@ -156,7 +156,7 @@ def _regress(
     return linear, tuple(candidates), len(held)
 
 
-def _logistic(features: Floats, labels: Labels, value: float, listener: Listener) -> Linear:
+def _logistic(features: Floats, labels: Labels, value: float, listener: ProgressListener) -> Linear:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bench.config import CompareSection
 from bench.contenders import Contender, failures_of
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records_scenarios import Scenario
 from bench.scenarios import ScenarioOptions
 
@@ -12,7 +12,7 @@ from bench.scenarios import ScenarioOptions
 def measure_scenarios(
     contenders: Sequence[Contender],
     settings: CompareSection,
-    listener: Listener,
+    listener: ProgressListener,
     repeat: int = 1,
 ) -> None:
     """Have LoadGen drive the contenders that are still in, one at a time.
@@ -35,7 +35,7 @@ def measure_scenarios(
             listener.advance(number, contender.name)
             result = None
             with failures_of(contender):
-                result = contender.hired().run_scenario(options)
+                result = contender.require_worker().run_scenario(options)
             if result is not None:
                 contender.add_scenario(result.model_copy(update={"repeat": repeat}))
         listener.end()

@@ -19,7 +19,7 @@ from bench.runs import RunDirectory, list_runs
 
 
 @dataclass(frozen=True)
-class Network:
+class LoadedNetwork:
     """A torch module with all that is needed to feed it and to read its answers."""
 
     name: str
@@ -33,7 +33,7 @@ class Network:
     """Where it was trained; None for a pretrained network as it is."""
 
 
-def open_network(name: str, weights: str | None, download: bool, runs: Path) -> Network:
+def open_network(name: str, weights: str | None, download: bool, runs: Path) -> LoadedNetwork:
     """Return the run `name` in `runs`, or the network `name` of torchvision or timm.
 
     `weights` is for the latter: ``default`` where it is None, a name of torchvision's, or a
@@ -55,7 +55,7 @@ def _find_run(name: str, runs: Path) -> RunDirectory | None:
     return run
 
 
-def _of_run(run: RunDirectory) -> Network:
+def _of_run(run: RunDirectory) -> LoadedNetwork:
     from models._checkpoint import load_checkpoint
 
     checkpoint = run.checkpoint()
@@ -64,7 +64,7 @@ def _of_run(run: RunDirectory) -> Network:
             f"run {run.name} has random weights and says nothing of an image: train one with "
             f"weights (bench train {checkpoint.config_name} --weights FILE.safetensors)"
         )
-    return Network(
+    return LoadedNetwork(
         name=run.name,
         weights=f"sha256 {checkpoint.sha256[:12]}…",
         module=load_checkpoint(checkpoint, run.path),
@@ -74,7 +74,7 @@ def _of_run(run: RunDirectory) -> Network:
     )
 
 
-def _pretrained(name: str, weights: str, download: bool, runs: Path) -> Network:
+def _pretrained(name: str, weights: str, download: bool, runs: Path) -> LoadedNetwork:
     from models import _zoo
 
     if weights == "none":
@@ -90,7 +90,7 @@ def _pretrained(name: str, weights: str, download: bool, runs: Path) -> Network:
         raise UnknownNameError(f"{error}{hint}{nearest(name, known)}") from None
     module = _zoo.create(network)
     filled = _zoo.fill(module, network, weights, download)
-    return Network(
+    return LoadedNetwork(
         name=network.name,
         weights=filled.title,
         module=module.eval(),

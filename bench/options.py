@@ -47,7 +47,7 @@ class FiniteNumber(click.FloatRange):
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --runs, --cache and --json; hand the command `places` and `as_json`."""
+    """Add --runs, --cache and --json; hand the command `paths` and `as_json`."""
 
     @click.option(
         "--runs",
@@ -66,10 +66,10 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
     @wraps(command)
     def wrapped(runs: Path, cache: Path | None, **options: Any) -> None:
-        from bench.stages import Places
+        from bench.stages import Paths
         from bench.storage import user_cache
 
-        command(places=Places(runs, cache or user_cache()), **options)
+        command(paths=Paths(runs, cache or user_cache()), **options)
 
     return wrapped
 

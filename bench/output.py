@@ -39,7 +39,7 @@ def print_artifacts(made: "Sequence[tuple[RunDirectory, Artifact]]", as_json: bo
 def _print_artifact(run: "RunDirectory", artifact: "Artifact") -> None:
     fold, parity = artifact.fold, artifact.parity
     click.echo(f"{run.path / artifact.path}")
-    by = " and ".join(artifact.folded_by) or "nobody"
+    by = " and ".join(artifact.folded_by) or "none"
     click.echo(
         f"  BatchNorm: {fold.batchnorms_before} in the module, {fold.batchnorms_after} after "
         f"folding, {artifact.batchnorm_nodes} in the file (folded by {by})"
@@ -53,7 +53,7 @@ def _print_artifact(run: "RunDirectory", artifact: "Artifact") -> None:
         click.echo(
             f"  folded against unfolded: largest difference {a.max_abs_difference:.2e} "
             f"({a.max_rel_difference:.2e} of the largest logit), "
-            f"same class on {a.top1_equal:,} of {a.images:,} images"
+            f"{a.top1_equal:,} of {a.images:,} predictions identical"
         )
     verdict = "passed" if parity.passed else f"FAILED: {parity.reason}"
     of = "" if artifact.quantization is None else " of the float32 file"
@@ -78,7 +78,7 @@ def _print_quantization(precision: str, report: "QuantizationReport") -> None:
     click.echo(
         f"  {precision} against float32: {c.correct_after:,} instead of {c.correct_before:,} right "
         f"of {c.images:,} training images ({report.untrained_images:,} of them held out while "
-        f"training), same class on {c.top1_equal:,}, largest difference "
+        f"training), {c.top1_equal:,} predictions identical, largest difference "
         f"{c.max_rel_difference:.2e} of the largest logit"
     )
     verdict = "kept" if report.within_budget else f"EXCEEDED: {report.reason}"
@@ -100,7 +100,7 @@ def print_image_model(run: "RunDirectory", model: "ImageModel", as_json: bool) -
     click.echo(
         f"{run.path / model.path}\n"
         f"  uint8 image in, probabilities out; against preprocessing outside, on {model.images:,} "
-        f"images: same class on {model.top1_equal:,}, largest difference of a probability "
+        f"images: {model.top1_equal:,} predictions identical, largest difference of a probability "
         f"{model.max_difference:.1e}",
         err=as_json,
     )
@@ -168,7 +168,7 @@ def print_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
         print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            click.echo(f"{_STATES[finding.state]:17}  {finding.fault}\n{'':19}{finding.said}")
+            click.echo(f"{_STATES[finding.state]:17}  {finding.fault}\n{'':19}{finding.message}")
     silent = [finding.fault for finding in findings if finding.state == "silent"]
     testable = sum(finding.state != "not_testable" for finding in findings)
     if silent:

@@ -1,4 +1,4 @@
-"""Operators of foldbench's own for onnxruntime on a CPU, compiled on the machine that runs them.
+"""Custom operators for onnxruntime on a CPU, compiled on the machine that runs them.
 
 They are C in ``bench/kernels``, compiled once by this machine's compiler for this machine's
 processor and kept in the user's cache folder. Files that hold them say so in their metadata
@@ -73,7 +73,7 @@ def _compiler() -> str:
     found = next((path for name in wanted if (path := shutil.which(name))), None)
     if found is None:
         raise BackendError(
-            f"foldbench's own operators need a C compiler, and there is no {' or '.join(wanted)} "
+            f"the custom operators need a C compiler, and there is no {' or '.join(wanted)} "
             "here: install one, or export without them (bench export --target cpu)"
         )
     return found
@@ -84,9 +84,10 @@ def _compile(compiler: str, path: Path) -> None:
     try:
         subprocess.run(command, capture_output=True, text=True, timeout=_TIME_S, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or error
+        reason = getattr(error, "stderr", None) or error
         raise BackendError(
-            f"{compiler} could not compile foldbench's own operators "
-            f"({one_line(ValueError(said), 120)}): name another compiler in CC, or export without "
+            f"{compiler} could not compile the custom operators "
+            f"({one_line(ValueError(reason), 120)}): name another compiler in CC, or export "
+            "without "
             "them (bench export --target cpu)"
         ) from error

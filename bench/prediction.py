@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from bench.backends import Floats, Session, Source
+from bench.backends import Floats, NetworkSource, Session
 from bench.environment import usable_cores
 from bench.errors import BackendError, BenchError
 from bench.image_model import (
@@ -18,7 +18,7 @@ from bench.image_model import (
     find_image_model,
     open_image_model,
 )
-from bench.networks import Network, fit_picture, open_picture
+from bench.networks import LoadedNetwork, fit_picture, open_picture
 from bench.preprocessing import preprocess
 from bench.records import Artifact, Preprocessing
 from bench.registry import BACKENDS
@@ -28,8 +28,8 @@ from bench.timing import call
 
 
 @dataclass(frozen=True)
-class Sight:
-    """One image as networks are shown it."""
+class ImageInput:
+    """One image, as a picture and as the network's input."""
 
     picture: npt.NDArray[np.uint8]
     """(H, W, 3) uint8, upright RGB, as large as it is."""
@@ -37,13 +37,13 @@ class Sight:
     """(1, 3, H, W) float32, preprocessed."""
 
 
-Voice = Callable[[Sight], Floats]
-"""Says how likely each class is: (classes,) float32."""
+Predictor = Callable[[ImageInput], Floats]
+"""Returns each class's probability: (classes,) float32."""
 
 
 @dataclass(frozen=True)
-class Guess:
-    """One class and how likely the network finds it, 0..1."""
+class ClassProbability:
+    """One class and its probability, 0..1."""
 
     class_name: str
     probability: float
@@ -55,7 +55,7 @@ class Prediction:
 
     backend: str
     """Such as ``torch`` or ``ort/folded``."""
-    guesses: tuple[Guess, ...]
+    ranked: tuple[ClassProbability, ...]
     """The likeliest first."""
     reason: str | None = None
     """Why there are none."""
@@ -73,40 +73,46 @@ class Answer:
     """Largest difference of a class's probability between torch and another backend."""
 
 
-def predict(network: Network, images: Sequence[Path], top: int) -> Iterator[Answer]:
+def predict(network: LoadedNetwork, images: Sequence[Path], top: int) -> Iterator[Answer]:
     """Yield the `top` likeliest classes of each image by torch and every artifact of its run.
 
     An image that cannot be read, and an artifact that does not run, become reasons.
     """
     with ExitStack() as stack:
-        voices = {"torch": _open_torch(network, stack), **_open_artifacts(network, stack)}
+        predictors = {"torch": _open_torch(network, stack), **_open_artifacts(network, stack)}
         for image in images:
             try:
-                sight = _look_at(image, network.preprocessing)
+                image_input = _read_image(image, network.preprocessing)
             except BenchError as error:
                 yield Answer(image, (), str(error))
                 continue
-            yield _answer(network, voices, image, sight, top)
+            yield _answer(network, predictors, image, image_input, top)
 
 
 def _answer(
-    network: Network, voices: dict[str, Voice | str], path: Path, sight: Sight, top: int
+    network: LoadedNetwork,
+    predictors: dict[str, Predictor | str],
+    path: Path,
+    image_input: ImageInput,
+    top: int,
 ) -> Answer:
     predictions: list[Prediction] = []
     found: dict[str, Floats] = {}
-    for name, voice in voices.items():
-        if isinstance(voice, str):
-            predictions.append(Prediction(name, (), voice))
+    for name, predictor in predictors.items():
+        if isinstance(predictor, str):
+            predictions.append(Prediction(name, (), predictor))
             continue
-        probabilities = voice(sight)
+        probabilities = predictor(image_input)
         if not np.isfinite(probabilities).all():
             damaged = "its probabilities are not all finite: the weights are damaged, get them anew"
             predictions.append(Prediction(name, (), damaged))
             continue
         found[name] = probabilities
         likeliest = np.argsort(-found[name], kind="stable")[:top]
-        guesses = tuple(Guess(network.classes[i], float(found[name][i])) for i in likeliest)
-        predictions.append(Prediction(name, guesses))
+        ranked = tuple(
+            ClassProbability(network.classes[i], float(found[name][i])) for i in likeliest
+        )
+        predictions.append(Prediction(name, ranked))
     others = [p for name, p in found.items() if name != "torch"]
     gap = None
     if "torch" in found:
@@ -114,25 +120,27 @@ def _answer(
     return Answer(path, tuple(predictions), max_difference=gap)
 
 
-def _look_at(path: Path, preprocessing: Preprocessing) -> Sight:
+def _read_image(path: Path, preprocessing: Preprocessing) -> ImageInput:
     picture = open_picture(path)
     pixels = fit_picture(picture, preprocessing, str(path))
-    return Sight(np.asarray(picture), preprocess(pixels, preprocessing))
+    return ImageInput(np.asarray(picture), preprocess(pixels, preprocessing))
 
 
-def _open_torch(network: Network, stack: ExitStack) -> Voice:
-    source = Source(path=Path(), build_module=lambda: network.module)
-    session: Session = BACKENDS.load("torch").open(source, device="cpu", threads=usable_cores())
+def _open_torch(network: LoadedNetwork, stack: ExitStack) -> Predictor:
+    source = NetworkSource(path=Path(), build_module=lambda: network.module)
+    session: Session = BACKENDS.load("torch").open_session(
+        source, device="cpu", threads=usable_cores()
+    )
     opened = stack.enter_context(session)
-    return lambda sight: softmax(call(opened, sight.x)[0])
+    return lambda image_input: softmax(call(opened, image_input.x)[0])
 
 
-def _open_artifacts(network: Network, stack: ExitStack) -> dict[str, Voice | str]:
-    """Return a voice, or the reason why there is none, for each exported file of the run."""
+def _open_artifacts(network: LoadedNetwork, stack: ExitStack) -> dict[str, Predictor | str]:
+    """Return a predictor, or the reason why there is none, for each exported file."""
     if network.run is None:
         return {}
     run, checkpoint = network.run, network.run.checkpoint()
-    opened: dict[str, Voice | str] = {}
+    opened: dict[str, Predictor | str] = {}
     for artifact in run.artifacts():
         name = f"ort/{artifact.variant}"
         try:
@@ -151,19 +159,21 @@ def _open_artifacts(network: Network, stack: ExitStack) -> dict[str, Voice | str
 
 def _open_artifact(
     folder: Path, artifact: Artifact, checkpoint_sha256: str, stack: ExitStack
-) -> Voice:
+) -> Predictor:
     source = _source(folder, artifact, checkpoint_sha256)
-    session: Session = BACKENDS.load("ort").open(source, device="cpu", threads=usable_cores())
+    session: Session = BACKENDS.load("ort").open_session(
+        source, device="cpu", threads=usable_cores()
+    )
     opened = stack.enter_context(session)
-    return lambda sight: softmax(call(opened, sight.x)[0])
+    return lambda image_input: softmax(call(opened, image_input.x)[0])
 
 
-def _open_image_model(run: RunDirectory, model: ImageModel, stack: ExitStack) -> Voice:
+def _open_image_model(run: RunDirectory, model: ImageModel, stack: ExitStack) -> Predictor:
     opened = stack.enter_context(open_image_model(run, model))
-    return lambda sight: ask_image_model(opened, sight.picture)
+    return lambda image_input: ask_image_model(opened, image_input.picture)
 
 
-def _source(folder: Path, artifact: Artifact, checkpoint_sha256: str) -> Source:
+def _source(folder: Path, artifact: Artifact, checkpoint_sha256: str) -> NetworkSource:
     path = folder / artifact.path
     if artifact.checkpoint_sha256 != checkpoint_sha256:
         raise BackendError("exported from other weights than the run's: export the run again")
@@ -173,4 +183,4 @@ def _source(folder: Path, artifact: Artifact, checkpoint_sha256: str) -> Source:
         raise BackendError(
             f"it does not compute what the checkpoint does: {artifact.parity.reason}"
         )
-    return Source(path=path, build_module=lambda: None)
+    return NetworkSource(path=path, build_module=lambda: None)

@@ -16,7 +16,7 @@ from bench.datasets import ImageSet
 from bench.errors import ConfigError
 from bench.image_sets import load_data
 from bench.linear_probe import Labels
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records import DataInfo, Transfer
 from bench.statistics import mcnemar
 from bench.transfer import fit_transfer, with_preprocessing
@@ -58,7 +58,7 @@ class BatchNormEffect:
     """McNemar's exact test."""
 
 
-def probe(loaded: Loaded, cache: Path, listener: Listener) -> Iterator[Probe]:
+def probe(loaded: Loaded, cache: Path, listener: ProgressListener) -> Iterator[Probe]:
     """Yield the configuration with each kind of BatchNorm and each classifier.
 
     Raises ConfigError for a configuration without a transfer section or with random weights.
@@ -96,7 +96,9 @@ def _variant(base: Config, batchnorm: str, classifier: str) -> Config:
     return from_dict(values, (), "bench probe")
 
 
-def _probe(name: str, config: Config, data: ImageSet, cache: Path, listener: Listener) -> Probe:
+def _probe(
+    name: str, config: Config, data: ImageSet, cache: Path, listener: ProgressListener
+) -> Probe:
     from torch.nn import InstanceNorm2d
     from torch.nn.modules.batchnorm import _BatchNorm
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 from bench.contenders import Contender, failures_of
 from bench.jobs import Job
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records_profile import ContenderProfile, OperatorTime, Profile
-from bench.worker import Worker
+from bench.worker import WorkerClient
 
 PROFILED_RUNS = 20
 """Runs of the network under the profiler; as many run before, untimed."""
@@ -23,7 +23,7 @@ def profile_contenders(
     describe: Callable[[Contender], Job],
     batch_sizes: Sequence[int],
     threads: int,
-    listener: Listener,
+    listener: ProgressListener,
 ) -> Profile:
     """Profile each contender at each batch size, in a process of its own.
 
@@ -34,7 +34,7 @@ def profile_contenders(
     for contender in contenders:
         if contender.status == "ok":
             with failures_of(contender):
-                contender.worker = Worker(describe(contender))
+                contender.worker = WorkerClient(describe(contender))
         for batch_size in batch_sizes:
             listener.advance(len(found), f"{contender.name} at batch {batch_size}")
             found.append(_profile_one(contender, batch_size))
@@ -52,7 +52,7 @@ def _profile_one(contender: Contender, batch_size: int) -> ContenderProfile:
     operators: tuple[OperatorTime, ...] = ()
     if contender.status == "ok":
         with failures_of(contender):
-            operators = contender.hired().profile(batch_size, PROFILED_RUNS)
+            operators = contender.require_worker().profile(batch_size, PROFILED_RUNS)
     return ContenderProfile(
         contender=contender.name,
         backend=contender.backend,

@@ -3,8 +3,8 @@
 from typing import Protocol
 
 
-class Listener(Protocol):
-    """Somebody who wants to know how work goes on."""
+class ProgressListener(Protocol):
+    """Receives the progress of long work."""
 
     def note(self, text: str) -> None:
         """Hear one fact worth a line, such as which run was chosen."""
@@ -19,8 +19,8 @@ class Listener(Protocol):
         """Hear that the work is done, and what came of it."""
 
 
-class Silence:
-    """A listener that does not care."""
+class NullListener:
+    """A listener that ignores everything."""
 
     def note(self, text: str) -> None:
         """Ignore it."""

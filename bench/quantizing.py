@@ -16,13 +16,13 @@ from bench.datasets import ImageSet, Split
 from bench.environment import usable_cores
 from bench.errors import ConfigError, DataError, ExportError
 from bench.preprocessing import preprocess
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records import Artifact, Checkpoint, Target
 from bench.runs import RunDirectory
 from bench.splits import hold_out
 
 if TYPE_CHECKING:
-    from exporters.quantize import Material, QuantizeOptions, Quantizer
+    from exporters.quantize import CalibrationSet, QuantizeOptions, Quantizer
 
 _TARGETS: dict[str, tuple[Target, ...]] = {
     "int8": ("cpu",),
@@ -30,7 +30,7 @@ _TARGETS: dict[str, tuple[Target, ...]] = {
     "float16": ("cpu", "cuda", "tensorrt"),
 }
 LEAST_IMAGES = 50
-"""To calibrate with, and again to judge by: fewer cannot tell a drop of a point from none."""
+"""For calibration, and as many for validation: fewer cannot resolve a drop of a point."""
 
 
 def refuse_contradictions(asked: ExportSection) -> None:
@@ -61,7 +61,7 @@ def quantize(
     config: Config,
     data: ImageSet,
     source: Artifact,
-    listener: Listener,
+    listener: ProgressListener,
 ) -> Artifact:
     """Return the artifact that `export.quantize` asks for, made from `source`, which is in float32.
 
@@ -74,24 +74,28 @@ def quantize(
     if not source.parity.passed:
         raise ExportError(
             f"{source.path} does not compute what the checkpoint does ({source.parity.reason}), "
-            "so that there is nothing to hold a lower precision against: mend that first"
+            "so that there is nothing to compare a lower precision with: fix that first"
         )
     asked = config.export
-    material = choose_material(data, checkpoint, config)
+    calibration_set = choose_calibration_set(data, checkpoint, config)
     options = QuantizeOptions(asked.quantize, asked.max_drop_points, asked.target)
-    quantizer = Quantizer(run.path, checkpoint.config_name, material, usable_cores(), listener)
+    quantizer = Quantizer(
+        run.path, checkpoint.config_name, calibration_set, usable_cores(), listener
+    )
     return _make_once(run, quantizer, source, options)
 
 
-def choose_material(data: ImageSet, checkpoint: Checkpoint, config: Config) -> "Material":
-    """Return training images to find ranges with, and others to judge by.
+def choose_calibration_set(
+    data: ImageSet, checkpoint: Checkpoint, config: Config
+) -> "CalibrationSet":
+    """Return training images to find ranges with, and others to validate on.
 
     Both are spread over the classes. Those held out while training come first among the latter,
     since the network has not learnt them; they are known only where the data is what it was trained
     on. Raises DataError where there are too few images.
     """
     from exporters._quantize_images import LabelledImages
-    from exporters.quantize import Material
+    from exporters.quantize import CalibrationSet
 
     same = data.info.sha256 == checkpoint.data.sha256
     fraction = config.train.validation_fraction if same else 0.0
@@ -105,21 +109,21 @@ def choose_material(data: ImageSet, checkpoint: Checkpoint, config: Config) -> "
         )
     order = spread_by_class(trained.labels, config.seed)
     calibrating = min(config.export.calibration_images, count // 2)
-    judged = _take(trained, order[calibrating:])
+    validation = _take(trained, order[calibrating:])
     untrained = 0
     if held_out is not None:
         first = _take(held_out, spread_by_class(held_out.labels, config.seed))
         untrained = min(len(first.labels), config.export.judged_images)
-        judged = Split(
-            np.concatenate([first.images, judged.images]),
-            np.concatenate([first.labels, judged.labels]),
+        validation = Split(
+            np.concatenate([first.images, validation.images]),
+            np.concatenate([first.labels, validation.labels]),
         )
     shape = partial(preprocess, preprocessing=checkpoint.preprocessing)
     calibration = _take(trained, order[:calibrating])
     most = config.export.judged_images
-    return Material(
+    return CalibrationSet(
         calibration=LabelledImages(calibration.images, calibration.labels, shape),
-        judged=LabelledImages(judged.images[:most], judged.labels[:most], shape),
+        validation=LabelledImages(validation.images[:most], validation.labels[:most], shape),
         untrained=untrained,
     )
 
@@ -144,7 +148,7 @@ def _make_once(
     """Return the artifact, made now or before."""
     from exporters.quantize import hash_quantization
 
-    found = run.find_artifact(hash_quantization(source, quantizer.material, options))
+    found = run.find_artifact(hash_quantization(source, quantizer.calibration_set, options))
     if found is not None:
         quantizer.listener.note(f"{run.path / found.path} is exported already with these settings")
         return found

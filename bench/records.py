@@ -15,7 +15,7 @@ from bench.records_images import DataInfo as DataInfo
 from bench.records_images import Preprocessing as Preprocessing
 from bench.records_images import Resize as Resize
 from bench.records_images import Sha256 as Sha256
-from bench.records_machine import Arithmetic as Arithmetic
+from bench.records_machine import PeakThroughput as PeakThroughput
 from bench.records_machine import Tuning as Tuning
 from bench.records_quantization import QuantizationReport
 from bench.records_scenarios import ScenarioResult as ScenarioResult
@@ -187,7 +187,7 @@ class Artifact(Record):
 
 
 class Accuracy(Record):
-    """What a contender said about the whole test split."""
+    """A contender's accuracy on the whole test split."""
 
     protocol: Protocol
     correct: int
@@ -204,7 +204,7 @@ class Measurement(Record):
     contender: str
     """Unique within the run, such as ``ort/folded/cpu``."""
     role: Role = "contender"
-    """``again`` and ``one_thread`` check the measurement: see compare.self_checks."""
+    """``again`` is the A/A control, ``one_thread`` the single-thread control."""
     backend: str
     variant: Variant
     requested_device: Device
@@ -240,7 +240,7 @@ class Measurement(Record):
     tunings: tuple[Tuning, ...] = ()
 
 
-class LadderStep(Record):
+class AblationStep(Record):
     """One step on the way from unfolded torch to the file that is shipped."""
 
     contender: str
@@ -273,12 +273,12 @@ class Run(Record):
     """Most seconds that the rounds of each device might take."""
     foreign_load_cores: float | None = None
     """Cores that other programs kept busy just before the rounds."""
-    arithmetic: Arithmetic | None = None
+    arithmetic: PeakThroughput | None = None
     """What the network computes, and how fast this machine multiplied just before the rounds."""
     reference: str
     """The contender that agreement is measured against."""
     measurements: tuple[Measurement, ...]
-    ladder: tuple[LadderStep, ...] = ()
+    ladder: tuple[AblationStep, ...] = ()
     """Where the steps were compared one by one: in order, the first one where it begins."""
     resumed: tuple[str, ...] = ()
     """When it went on after an interruption, in new processes; see `Block.session`."""

@@ -60,7 +60,7 @@ class DataInfo(Record):
     test_count: int
     classes: tuple[str, ...]
     original: bool
-    """True for the data set's own files; False for a copy of them or for somebody's own images."""
+    """True for the data set's own files; False for a copy of them or for the user's own images."""
     decode_s: float
     """Seconds to decode and cache the images, or to map them when they were cached."""
     from_cache: bool

@@ -44,8 +44,8 @@ class Traffic(Record):
     numbers_per_image: int
 
 
-class Arithmetic(Record):
-    """What the network has to compute, and how fast this machine computes its like."""
+class PeakThroughput(Record):
+    """Peak throughput: the network's operations, and how fast this machine can do such."""
 
     flops_per_image: int
     """Floating-point operations of the network's convolutions and matrix products, a multiply-add
@@ -56,8 +56,8 @@ class Arithmetic(Record):
     copy_rates: tuple[CopyRate, ...] = ()
 
 
-class Way(Record):
-    """One way to run a batch, and how long it took."""
+class Tactic(Record):
+    """One tactic to run a batch, and how long it took."""
 
     name: str
     medians_s: tuple[float, ...]
@@ -69,6 +69,6 @@ class Tuning(Record):
 
     batch_size: int
     chosen: str
-    """Name of the way that is used from then on."""
-    ways: tuple[Way, ...]
+    """Name of the tactic that is used from then on."""
+    ways: tuple[Tactic, ...]
     """All that were tried, the plain one first."""

@@ -36,7 +36,7 @@ class Closeness(Record):
         return 100.0 * (self.correct_before - self.correct_after) / self.images
 
 
-class Trial(Record):
+class RangeTrial(Record):
     """Every node that can be quantized in int8, with ranges of one method."""
 
     method: Method
@@ -69,7 +69,7 @@ class QuantizationReport(Record):
     untrained_images: int
     """How many of the images of `closeness` were held out while training; the rest was not."""
     method: Method | None
-    trials: tuple[Trial, ...]
+    trials: tuple[RangeTrial, ...]
     nodes: tuple[NodeChoice, ...]
     tables: int
     """Chains of element-wise operators that were replaced by tables."""

@@ -19,7 +19,7 @@ class Opening(Record):
     """What has to be the same for the comparison to go on, by name."""
     record: Run
     """Of the whole comparison, without its measurements."""
-    ladder: bool
+    ablation: bool
     """Whether the steps on the way to what is shipped are compared one by one."""
 
 

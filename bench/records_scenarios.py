@@ -1,4 +1,4 @@
-"""The records of MLPerf Inference scenarios: what LoadGen was told, and what came of it."""
+"""The records of MLPerf Inference scenarios: LoadGen's settings and results."""
 
 from typing import Annotated, Literal
 

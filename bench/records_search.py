@@ -9,7 +9,7 @@ from bench.record_base import Record
 TrialStatus = Literal["finished", "pruned", "failed", "running"]
 
 
-class Choice(Record):
+class Hyperparameters(Record):
     """What a search chooses."""
 
     learning_rate: float
@@ -17,11 +17,11 @@ class Choice(Record):
     epochs: int
 
 
-class Trial(Record):
+class SearchTrial(Record):
     """One training of a search."""
 
     number: int
-    choice: Choice
+    choice: Hyperparameters
     status: TrialStatus
     losses: tuple[float, ...] = ()
     """Mean training loss of each epoch that was run."""
@@ -57,9 +57,9 @@ class Search(Record):
     validation_images: int = Field(ge=1)
     """Training images that it was validated on: none of `images`, and none of the test split."""
     environment: dict[str, Any]
-    trials: tuple[Trial, ...]
+    trials: tuple[SearchTrial, ...]
 
-    def winner(self) -> Trial | None:
+    def winner(self) -> SearchTrial | None:
         """Return the finished trial that the search was for, None before there is one.
 
         Under the homework's preset the lowest training loss wins, as it did there; otherwise the

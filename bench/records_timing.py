@@ -14,7 +14,7 @@ Pair = tuple[float, float]
 
 
 class Clocks(Record):
-    """How fast the chips were clocked around a block's timed calls; None where unknown."""
+    """How fast the processors were clocked around a block's timed calls; None where unknown."""
 
     cpu_mhz: Pair | None = None
     """Of the fastest CPU that the process may use."""

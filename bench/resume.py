@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from bench.comparable import ALWAYS_DIFFERENT
 from bench.contenders import Contender, Subject
 from bench.errors import RunError
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records import Measurement, Run
 from bench.records_samples import Opening, Session
 from bench.runs import RunDirectory
@@ -35,7 +35,7 @@ def describe_opening(
     settings = {
         "compare": record.config["compare"],
         "evaluate": record.config["evaluate"],
-        "ladder": subject.ladder,
+        "ablation": subject.ablation,
         "threads": threads,
     }
     identity = {
@@ -48,7 +48,7 @@ def describe_opening(
     return Opening(
         identity={what: json_sha256(value) for what, value in identity.items()},
         record=record,
-        ladder=subject.ladder,
+        ablation=subject.ablation,
     )
 
 
@@ -57,7 +57,7 @@ def measure_or_go_on(
     opening: Opening,
     contenders: Sequence[Contender],
     measure: Measure,
-    listener: Listener,
+    listener: ProgressListener,
     fresh: bool = False,
 ) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
     """Return a row for each of `contenders`, and when the comparison was resumed.
@@ -96,7 +96,7 @@ def _restore(contender: Contender, row: Found, session: int) -> None:
 
 
 def _find_interrupted(
-    run: RunDirectory, opening: Opening, listener: Listener, fresh: bool
+    run: RunDirectory, opening: Opening, listener: ProgressListener, fresh: bool
 ) -> Samples | None:
     """Return the interrupted comparison that goes on; set one aside that cannot."""
     try:
@@ -118,7 +118,7 @@ def _find_interrupted(
     return samples
 
 
-def _set_aside(run: RunDirectory, why: str, listener: Listener) -> None:
+def _set_aside(run: RunDirectory, why: str, listener: ProgressListener) -> None:
     aside = run.samples.with_name("samples-old.jsonl")
     run.samples.replace(aside)
     listener.note(f"beginning anew ({why}); the interrupted comparison is kept as {aside}")

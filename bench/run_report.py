@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.errors import RunError
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records import Run
 from bench.runs import RunDirectory
-from reports.figures import Photograph
+from reports.figures import EmbeddedImage
 from reports.render import render
 
 
-def store_comparison(run: RunDirectory, record: Run, listener: Listener) -> None:
+def store_comparison(run: RunDirectory, record: Run, listener: ProgressListener) -> None:
     """Write the record of a finished comparison and its report, in place of the one before.
 
     A comparison in which nothing ran says less than one in which something did, and does not
@@ -48,7 +48,7 @@ def write_report(run: RunDirectory, record: Run) -> None:
     run.write_report(render(record, "md", profiles), page)
 
 
-def pictures_of(run: RunDirectory) -> Iterator[Photograph]:
+def pictures_of(run: RunDirectory) -> Iterator[EmbeddedImage]:
     """Yield what `bench plot` and `bench features` drew of the run's network.
 
     Its losses a report draws itself.
@@ -56,10 +56,10 @@ def pictures_of(run: RunDirectory) -> Iterator[Photograph]:
     path = run.path / "filters.png"
     if path.is_file():
         words = "A grid of small colour pictures, one for each filter of the first layer."
-        yield Photograph(f"First-layer filters of {run.name}", words, path.read_bytes())
+        yield EmbeddedImage(f"First-layer filters of {run.name}", words, path.read_bytes())
     for path in sorted((run.path / "features").glob("*.png"), key=_by_number):
         words = "Maps of one layer's activations side by side, in one scale of grey."
-        yield Photograph(f"Feature maps of {run.name}: {path.stem}", words, path.read_bytes())
+        yield EmbeddedImage(f"Feature maps of {run.name}: {path.stem}", words, path.read_bytes())
 
 
 def _by_number(path: Path) -> list[tuple[int, str]]:

@@ -14,7 +14,7 @@ from typing import Self
 from pydantic import TypeAdapter, ValidationError
 
 from bench.errors import RunError
-from bench.ladder import ladder_of
+from bench.ladder import ablation_of
 from bench.records import Measurement, Run, ScenarioResult
 from bench.records_samples import (
     Driven,
@@ -29,7 +29,7 @@ from bench.records_samples import (
     Timed,
     Warmed,
 )
-from bench.series import Series, Times, to_timing
+from bench.series import MeasurementSeries, Times, to_timing
 from bench.timing import WarmUp
 
 _LINES: TypeAdapter[Opening | Event] = TypeAdapter(Line)
@@ -181,8 +181,8 @@ def _take(event: Event, rows: dict[str, Found]) -> None:
             _fail(event, rows[event.contender])
 
 
-def _series(event: Warmed | Shortened | Timed | Ended) -> Series:
-    return Series(event.batch_size, event.boundary)
+def _series(event: Warmed | Shortened | Timed | Ended) -> MeasurementSeries:
+    return MeasurementSeries(event.batch_size, event.boundary)
 
 
 def _fail(event: Failed, row: Found) -> None:
@@ -204,11 +204,11 @@ def unfinished_record(samples: Samples) -> Run:
                 row.times.stopped[series] = "interrupted"
     measurements = tuple(_without_promise(row.to_measurement()) for row in rows)
     record = samples.opening.record
-    ladder = ladder_of(measurements, record.artifacts) if samples.opening.ladder else ()
+    steps = ablation_of(measurements, record.artifacts) if samples.opening.ablation else ()
     return record.model_copy(
         update={
             "measurements": measurements,
-            "ladder": ladder,
+            "ladder": steps,
             "resumed": samples.sessions(),
             "interrupted": True,
         }

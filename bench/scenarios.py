@@ -190,10 +190,10 @@ def _reasons(options: ScenarioOptions, driven: Driven, log: _Log) -> tuple[str, 
             f"{driven.unanswered_count + driven.sample_count:,} samples were not computed by then"
         )
     if log["result_validity"] != "VALID":
-        said = [log["result_invalid_reason"], *log.errors]
+        messages = [log["result_invalid_reason"], *log.errors]
         if not log["early_stopping_met"]:
-            said.append("Early stopping: " + log["early_stopping_result"].replace(" * ", " "))
-        reasons += [" ".join(text.split()) for text in said if text.strip()]
+            messages.append("Early stopping: " + log["early_stopping_result"].replace(" * ", " "))
+        reasons += [" ".join(text.split()) for text in messages if text.strip()]
         reasons = reasons or ["LoadGen gave no reason"]
     return tuple(reasons)
 

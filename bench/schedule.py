@@ -20,7 +20,7 @@ TimeOne = Callable[[str, int], Block | None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class RoundPlan:
     """How long to go on."""
 
     rounds: int
@@ -31,7 +31,7 @@ class Plan:
 
 
 @dataclass
-class Rounds:
+class MeasuredRounds:
     """What the rounds of one batch size gave."""
 
     blocks: dict[str, list[Block]] = field(default_factory=dict)
@@ -42,20 +42,20 @@ def run_rounds(
     names: Sequence[str],
     reference: Callable[[str], str | None],
     time_one: TimeOne,
-    plan: Plan,
+    plan: RoundPlan,
     order: random.Random,
     clock: Callable[[], float],
     earlier: Mapping[str, Sequence[Block]] | None = None,
-) -> Rounds:
+) -> MeasuredRounds:
     """Time all `names` in rounds of random order until the plan is met.
 
     Blocks of `earlier`, by name, count as made: of an interrupted comparison that goes on.
 
     `reference` names the contender that a speed-up is against, None where there is none. A round
     counts for a contender when both its block and its reference's are clean; contenders that have
-    enough of them are left out of further rounds, unless somebody still needs them as reference.
+    enough of them are left out of further rounds, unless they are still needed as reference.
     """
-    result = Rounds({name: list((earlier or {}).get(name, ())) for name in names})
+    result = MeasuredRounds({name: list((earlier or {}).get(name, ())) for name in names})
     alive, started, number = list(names), clock(), 0
 
     def is_spent() -> bool:
@@ -107,9 +107,9 @@ def _still_due(
     alive: Sequence[str],
     reference: Callable[[str], str | None],
     blocks: Mapping[str, Sequence[Block]],
-    plan: Plan,
+    plan: RoundPlan,
 ) -> list[str]:
-    """Return who is to be timed in the next round; nobody when the plan is met."""
+    """Return the contenders of the next round; none when the plan is met."""
     lacking = _lacking(alive, reference, blocks, plan)
     if _are_narrow(lacking, reference, blocks, plan):
         return []
@@ -121,9 +121,9 @@ def _lacking(
     alive: Sequence[str],
     reference: Callable[[str], str | None],
     blocks: Mapping[str, Sequence[Block]],
-    plan: Plan,
+    plan: RoundPlan,
 ) -> list[str]:
-    """Return who has fewer clean rounds than the plan wants."""
+    """Return the contenders with fewer clean rounds than planned."""
     return [name for name in alive if len(_pairs(name, reference, blocks)[0]) < plan.rounds]
 
 
@@ -131,7 +131,7 @@ def _are_narrow(
     lacking: Sequence[str],
     reference: Callable[[str], str | None],
     blocks: Mapping[str, Sequence[Block]],
-    plan: Plan,
+    plan: RoundPlan,
 ) -> bool:
     """Return whether every speed-up is known well enough; never where there is none to know."""
     others = [name for name in lacking if reference(name) != name]
@@ -144,15 +144,15 @@ def _is_narrow(
     name: str,
     reference: Callable[[str], str | None],
     blocks: Mapping[str, Sequence[Block]],
-    plan: Plan,
+    plan: RoundPlan,
 ) -> bool:
     """Return whether the speed-up over the reference, which must be there, is known well enough."""
     if reference(name) not in blocks:
         return False
-    ours, theirs = _pairs(name, reference, blocks)
-    if len(ours) < min(MIN_CLEAN_ROUNDS, plan.rounds):
+    candidate, baseline = _pairs(name, reference, blocks)
+    if len(candidate) < min(MIN_CLEAN_ROUNDS, plan.rounds):
         return False
-    ratio = median_ratio(theirs, ours)
+    ratio = median_ratio(baseline, candidate)
     width = half_width(ratio) if ratio else None
     return width is not None and width <= plan.interval
 
@@ -161,5 +161,5 @@ def _pairs(
     name: str, reference: Callable[[str], str | None], blocks: Mapping[str, Sequence[Block]]
 ) -> tuple[dict[int, tuple[float, ...]], dict[int, tuple[float, ...]]]:
     other = reference(name)
-    theirs = blocks.get(other, blocks[name]) if other else blocks[name]
-    return clean_pairs(blocks[name], theirs)
+    baseline = blocks.get(other, blocks[name]) if other else blocks[name]
+    return clean_pairs(blocks[name], baseline)

@@ -7,11 +7,13 @@ from bench.config_files import from_dict
 from bench.datasets import Split
 from bench.errors import RunError
 from bench.image_sets import load_data
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records import Run
 
 
-def load_scored(run: Run, overrides: Sequence[str], cache: Path, listener: Listener) -> Split:
+def load_scored(
+    run: Run, overrides: Sequence[str], cache: Path, listener: ProgressListener
+) -> Split:
     """Return the test split that `run` was compared on, as it lies in the data set.
 
     `overrides` may say where the data set is now. Raises RunError when the images that are found

@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from bench.errors import MissingPackageError, RunError, one_line
-from bench.records_search import Choice, Trial, TrialStatus
+from bench.records_search import Hyperparameters, SearchTrial, TrialStatus
 
 _STARTUP_TRIALS, _STARTUP_EPOCHS = 5, 3
 """What is seen before anything is pruned."""
@@ -31,7 +31,7 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     """What is searched, and for how long."""
 
     study: str
@@ -39,7 +39,7 @@ class Plan:
     seed: int
     trials: int
     """In all, those of other processes and earlier ones included."""
-    rows: tuple[Choice, ...] = ()
+    rows: tuple[Hyperparameters, ...] = ()
     """Try these and nothing else; the lowest value wins. Otherwise the highest one."""
 
 
@@ -47,7 +47,7 @@ class Plan:
 class Attempt:
     """One trial while it runs here."""
 
-    choice: Choice
+    choice: Hyperparameters
     handle: Any
     losses: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Attempt:
 class SharedSearch:
     """The trials of a search, shared through its storage by every process that works on it."""
 
-    def __init__(self, plan: Plan, folder: Path, storage: str | None = None) -> None:
+    def __init__(self, plan: SearchPlan, folder: Path, storage: str | None = None) -> None:
         """Open or begin the search.
 
         `storage` is a database's URL or a journal file; ``study.journal`` in `folder` by default.
@@ -102,7 +102,7 @@ class SharedSearch:
             yield None
             return
         try:
-            yield Attempt(Choice.model_validate(handle.params), handle)
+            yield Attempt(Hyperparameters.model_validate(handle.params), handle)
             Path(lock.lock_file).unlink(missing_ok=True)
         finally:
             lock.release()
@@ -134,7 +134,7 @@ class SharedSearch:
             handle.set_user_attr("reason", reason or "no reason was given")
             self._study.tell(handle, state=TrialState.FAIL)
 
-    def trials(self) -> tuple[Trial, ...]:
+    def trials(self) -> tuple[SearchTrial, ...]:
         """Return all trials but interrupted ones, in the order they began."""
         return tuple(_to_trial(t) for t in self._trials() if t.params and not _is_interrupted(t))
 
@@ -154,7 +154,9 @@ class SharedSearch:
         counted = [t for t in self._trials() if not _is_interrupted(t)]
         if self._plan.rows:
             known = [t.params or t.system_attrs.get("fixed_params") for t in counted]
-            missing = [r for r in map(Choice.model_dump, self._plan.rows) if r not in known]
+            missing = [
+                r for r in map(Hyperparameters.model_dump, self._plan.rows) if r not in known
+            ]
             for row in missing:
                 self._study.enqueue_trial(row)
         waiting = any(t.state == TrialState.WAITING for t in self._trials())
@@ -180,7 +182,7 @@ class SharedSearch:
         }
 
     def _give_up_interrupted(self) -> None:
-        """Have every trial made again that says it is running, but that nobody works on."""
+        """Re-queue every trial that is marked as running but whose process is gone."""
         from optuna.trial import TrialState
 
         for trial in self._trials():
@@ -232,7 +234,7 @@ def _is_interrupted(trial: Any) -> bool:
     return trial.state == TrialState.FAIL and "reason" not in trial.user_attrs
 
 
-def _to_trial(trial: Any) -> Trial:
+def _to_trial(trial: Any) -> SearchTrial:
     from optuna.trial import TrialState
 
     statuses: dict[Any, TrialStatus] = {
@@ -241,9 +243,9 @@ def _to_trial(trial: Any) -> Trial:
         TrialState.FAIL: "failed",
     }
     found = trial.user_attrs
-    return Trial(
+    return SearchTrial(
         number=trial.number,
-        choice=Choice.model_validate(trial.params),
+        choice=Hyperparameters.model_validate(trial.params),
         status=statuses.get(trial.state, "running"),
         losses=tuple(found.get("losses", ())),
         validation=tuple(found.get("validation", ())),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.backends import Floats, Resident, Session, Source, Tunable
+from bench.backends import Floats, NetworkSource, Resident, Session, Tunable
 from bench.clocks import ReadClocks, open_reader, read_nothing
 from bench.errors import BackendError, BenchError, one_line
 from bench.jobs import Failure, Job, Opened, TimedBlock
@@ -34,7 +34,7 @@ from bench.timing import (
     time_call,
     warm_up,
 )
-from bench.tuning import tune
+from bench.tuning import autotune
 
 _BATCH_MEMORY_BYTES = 256 * 2**20
 _DISTINCT_BATCHES = 32
@@ -49,7 +49,7 @@ def serve(connection: Connection, job: Job) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     os.dup2(2, 1)  # whatever a runtime prints must not mix with the parent's output
     with ExitStack() as stack:
-        requests = Servant(job, stack)
+        requests = WorkerServer(job, stack)
         while True:
             try:
                 name, *arguments = connection.recv()
@@ -76,8 +76,8 @@ def _answer(request: Callable[..., Any], arguments: list[Any]) -> Any:
         return Failure(f"{type(error).__name__}: {one_line(error)}")
 
 
-class Servant:
-    """The worker's side: it holds the open network and does what the parent asks.
+class WorkerServer:
+    """The server: it holds the open network and answers the parent's requests.
 
     `stack` closes the network; `clock` returns seconds; `session` is one that is open already.
     """
@@ -104,7 +104,7 @@ class Servant:
         spec = parse_spec(self._job.backend)
         backend = load_backend(spec)
         imported = self._clock()
-        session = backend.open(
+        session = backend.open_session(
             self._source(), device=self._job.device, threads=self._job.threads, options=spec.options
         )
         opened = self._clock()
@@ -166,14 +166,14 @@ class Servant:
     def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
         """Make untimed calls until the times settle, from the first call at this batch size on.
 
-        After them, a session that can run a batch in several ways is made to use the fastest.
+        After them, a session with several tactics selects the fastest.
         """
         inputs = [x for _, x in self._batches_of(batch_size)]
         session = self._opened()
         warm = warm_up(session, inputs, least_s, self._clock, boundary)
         if not isinstance(session, Tunable):
             return warm
-        tuning, calls = tune(session, inputs, self._clock)
+        tuning, calls = autotune(session, inputs, self._clock)
         return replace(warm, calls=warm.calls + calls, tuning=tuning)
 
     def run_scenario(self, options: ScenarioOptions) -> ScenarioResult:
@@ -186,7 +186,7 @@ class Servant:
             block = BlockOptions(calls=3, block_s=timed_s, settle_s=options.warm_up_s)
             session = self._opened()
             if isinstance(session, Tunable):
-                tune(session, [x for _, x in self._batches_of(size)], self._clock)
+                autotune(session, [x for _, x in self._batches_of(size)], self._clock)
             call_s = min(self.time(size, block).samples_s)
         self._batches = {}  # the images that LoadGen asks for take their place
         image_bytes = 4 * int(np.prod(self._images.shape[1:]))
@@ -222,8 +222,8 @@ class Servant:
             runs=runs,
         )
 
-    def _source(self) -> Source:
-        return Source(path=self._job.path, build_module=lambda: build_module(self._job))
+    def _source(self) -> NetworkSource:
+        return NetworkSource(path=self._job.path, build_module=lambda: build_module(self._job))
 
     def _check(self, indices: npt.NDArray[np.int64], output: Floats) -> None:
         """Raise BackendError when a timed output is not what the accuracy pass gave."""

@@ -8,14 +8,14 @@ from bench.statistics import (
     MIN_CLEAN_ROUNDS,
     Ratio,
     Verdict,
-    floor_ratio,
+    best_case_ratio,
     is_clean,
     judge,
     median,
     median_ratio,
 )
 
-Rounds = Mapping[int, tuple[float, ...]]
+SamplesByRound = Mapping[int, tuple[float, ...]]
 """Round -> seconds of its calls."""
 
 
@@ -33,7 +33,7 @@ class Speedup:
     floor_ratio: float | None
     """Of the 5 % quantiles over all rounds: given in place of `ratio` on a loaded machine."""
     noise_floor: float | None
-    """How far the reference was from itself in the same rounds; None where that was not timed."""
+    """The A/A difference in the same rounds; None where that was not timed."""
     verdict: Verdict | None
     repeats: tuple[float, ...]
     """The ratio of each repetition; empty for a single one."""
@@ -69,16 +69,16 @@ def clean_pairs(
     blocks: Sequence[Block], reference: Sequence[Block]
 ) -> tuple[dict[int, tuple[float, ...]], dict[int, tuple[float, ...]]]:
     """Return the rounds in which both were left alone, of each of the two."""
-    ours = {block.round: block for block in blocks if is_clean(block.run_delay_ratio)}
-    theirs = {block.round: block for block in reference if is_clean(block.run_delay_ratio)}
-    both = sorted(ours.keys() & theirs.keys())
-    return {r: ours[r].samples_s for r in both}, {r: theirs[r].samples_s for r in both}
+    candidate = {block.round: block for block in blocks if is_clean(block.run_delay_ratio)}
+    baseline = {block.round: block for block in reference if is_clean(block.run_delay_ratio)}
+    both = sorted(candidate.keys() & baseline.keys())
+    return {r: candidate[r].samples_s for r in both}, {r: baseline[r].samples_s for r in both}
 
 
 def round_ratios(timing: Timing, reference: Timing | None) -> list[float]:
     """Return how long a call took here for each second there, of every clean round."""
-    ours, theirs = clean_pairs(timing.blocks, reference.blocks if reference else ())
-    medians = [(median(ours[r]), median(theirs[r])) for r in ours]
+    candidate, baseline = clean_pairs(timing.blocks, reference.blocks if reference else ())
+    medians = [(median(candidate[r]), median(baseline[r])) for r in candidate]
     return [here / there for here, there in medians if here and there]
 
 
@@ -132,56 +132,60 @@ def measure_speedup(
     reference = find_reference(run, measurement)
     if reference is None:
         return None
-    theirs = timing_at(reference, batch_size, boundary)
-    ours = timing_at(measurement, batch_size, boundary)
-    if theirs is None or ours is None:
+    baseline = timing_at(reference, batch_size, boundary)
+    candidate = timing_at(measurement, batch_size, boundary)
+    if baseline is None or candidate is None:
         return None
-    noise_floor = _noise_floor(run, reference, theirs)
-    mine, clean = clean_pairs(ours.blocks, theirs.blocks)
+    noise_floor = _aa_noise(run, reference, baseline)
+    mine, clean = clean_pairs(candidate.blocks, baseline.blocks)
     ratio = _ratio(run, mine, clean)
     if reference.contender == measurement.contender:
         ratio = Ratio(1.0, None, None, len(mine))
     loaded = None
     if ratio is None:
-        loaded = floor_ratio(theirs.samples_s(), ours.samples_s())
+        loaded = best_case_ratio(baseline.samples_s(), candidate.samples_s())
     return Speedup(
         reference=reference.contender,
-        rounds=len({b.round for b in ours.blocks} & {b.round for b in theirs.blocks}),
+        rounds=len({b.round for b in candidate.blocks} & {b.round for b in baseline.blocks}),
         clean_rounds=len(mine),
         ratio=ratio,
         floor_ratio=loaded,
         noise_floor=noise_floor,
         verdict=judge(ratio, noise_floor or 0.0) if ratio else None,
-        repeats=_repeats(ours, theirs),
+        repeats=_repeats(candidate, baseline),
     )
 
 
-def _ratio(run: Run, ours: Rounds, theirs: Rounds) -> Ratio | None:
+def _ratio(run: Run, candidate: SamplesByRound, baseline: SamplesByRound) -> Ratio | None:
     """Return the ratio when enough rounds are clean, or all that were asked for."""
-    return median_ratio(theirs, ours) if len(ours) >= min(MIN_CLEAN_ROUNDS, run.rounds) else None
+    return (
+        median_ratio(baseline, candidate)
+        if len(candidate) >= min(MIN_CLEAN_ROUNDS, run.rounds)
+        else None
+    )
 
 
-def _noise_floor(run: Run, reference: Measurement, theirs: Timing) -> float | None:
+def _aa_noise(run: Run, reference: Measurement, baseline: Timing) -> float | None:
     checks = self_checks(run, "again")
-    again = next((m for m in checks if m.actual_device == reference.actual_device), None)
-    timing = timing_at(again, theirs.batch_size, theirs.boundary) if again else None
+    aa_control = next((m for m in checks if m.actual_device == reference.actual_device), None)
+    timing = timing_at(aa_control, baseline.batch_size, baseline.boundary) if aa_control else None
     if timing is None:
         return None
-    ours, clean = clean_pairs(timing.blocks, theirs.blocks)
-    ratio = _ratio(run, ours, clean)
-    point = ratio.point if ratio else floor_ratio(theirs.samples_s(), timing.samples_s())
+    candidate, clean = clean_pairs(timing.blocks, baseline.blocks)
+    ratio = _ratio(run, candidate, clean)
+    point = ratio.point if ratio else best_case_ratio(baseline.samples_s(), timing.samples_s())
     return None if point is None else abs(point - 1)
 
 
-def _repeats(ours: Timing, theirs: Timing) -> tuple[float, ...]:
-    numbers = sorted({block.repeat for block in ours.blocks})
+def _repeats(candidate: Timing, baseline: Timing) -> tuple[float, ...]:
+    numbers = sorted({block.repeat for block in candidate.blocks})
     if len(numbers) < 2:
         return ()
     ratios = []
     for number in numbers:
         mine, clean = clean_pairs(
-            [b for b in ours.blocks if b.repeat == number],
-            [b for b in theirs.blocks if b.repeat == number],
+            [b for b in candidate.blocks if b.repeat == number],
+            [b for b in baseline.blocks if b.repeat == number],
         )
         ratio = median_ratio(clean, mine)
         if ratio is not None:
@@ -196,8 +200,8 @@ def measure_step(
 
     None where either was not timed at the batch size, or too few rounds were clean.
     """
-    theirs, ours = timing_at(before, batch_size), timing_at(after, batch_size)
-    if theirs is None or ours is None:
+    baseline, candidate = timing_at(before, batch_size), timing_at(after, batch_size)
+    if baseline is None or candidate is None:
         return None
-    mine, clean = clean_pairs(ours.blocks, theirs.blocks)
+    mine, clean = clean_pairs(candidate.blocks, baseline.blocks)
     return _ratio(run, mine, clean)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import torchrun
-from bench.arithmetic import kinds_of, measure_arithmetic
+from bench.arithmetic import measure_peak_throughput, product_kinds
 from bench.compare import compare
 from bench.config_files import Loaded
 from bench.contenders import REFERENCE, Subject, list_contenders, list_self_checks
@@ -15,8 +15,8 @@ from bench.environment import describe_environment, has_nvidia_gpu, usable_cores
 from bench.errors import DataError
 from bench.image_sets import load_data
 from bench.interference import measure_foreign_load
-from bench.ladder import ladder_of
-from bench.progress import Listener, Silence
+from bench.ladder import ablation_of
+from bench.progress import NullListener, ProgressListener
 from bench.records import Checkpoint, Device, Run
 from bench.resume import describe_opening, measure_or_go_on, now
 from bench.run_report import store_comparison
@@ -29,76 +29,80 @@ from bench.training_key import training_key
 from bench.transfer import Trained, fit_transfer, preprocessing_of, with_preprocessing
 
 if TYPE_CHECKING:
-    from models._team import Team
+    from models._team import ProcessGroup
 
 
 @dataclass(frozen=True)
-class Places:
+class Paths:
     """Where things are kept on this machine."""
 
     runs: Path
     cache: Path
 
 
-def train(loaded: Loaded, places: Places, listener: Listener, fresh: bool = False) -> RunDirectory:
+def train(
+    loaded: Loaded, paths: Paths, listener: ProgressListener, fresh: bool = False
+) -> RunDirectory:
     """Train the configuration's network, or go on with a training that was interrupted.
 
     A finished training of the same configuration on the same images is not done again unless
     `fresh`. Several processes that torchrun started train together; one of them writes. Raises
     BenchError of the kind at fault; what was finished before stays.
     """
-    from models._team import joined_team
+    from models._team import join_process_group
 
     loaded = with_preprocessing(loaded)
     config = loaded.config
     if config.transfer is not None:
         torchrun.require_one_process("training a linear layer on features")
-    data = load_data(config.data, places.cache, listener)
+    data = load_data(config.data, paths.cache, listener)
     key = training_key(config, data.info.sha256)
     meta = {"config_name": loaded.name, "training_key": key, "config": loaded.as_dict()}
-    with joined_team() as team:
-        if not team.leads:
-            return _assist(loaded, data, key, team)
-        run = None if fresh else _find_training(places.runs, loaded.name, key)
+    with join_process_group() as process_group:
+        if not process_group.is_main:
+            return _train_on_other_rank(loaded, data, key, process_group)
+        run = None if fresh else _find_training(paths.runs, loaded.name, key)
         if run is None:
-            run = create_run(places.runs, loaded.name, meta)
+            run = create_run(paths.runs, loaded.name, meta)
         with run.locked():
             run.write_meta(meta)
-            team.agree(str(run.path.resolve()))
+            process_group.broadcast_text(str(run.path.resolve()))
             if run.is_trained():
                 listener.note(
                     f"{run.path} is trained already with these settings; --fresh trains anew"
                 )
             else:
                 trained = (
-                    _train_into(run, loaded, data, key, team, listener)
+                    _train_into(run, loaded, data, key, process_group, listener)
                     if config.transfer is None
-                    else _transfer_into(run, loaded, data, places, listener)
+                    else _transfer_into(run, loaded, data, paths, listener)
                 )
                 _write_checkpoint(run, loaded, data, trained)
     return run
 
 
-def _assist(loaded: Loaded, data: ImageSet, key: str, team: "Team") -> RunDirectory:
-    """Train with the process that leads the team, and leave writing to it; return its run."""
-    run = RunDirectory(Path(team.agree("")))
+def _train_on_other_rank(
+    loaded: Loaded, data: ImageSet, key: str, process_group: "ProcessGroup"
+) -> RunDirectory:
+    """Train as a rank other than 0, which writes nothing; return rank 0's run."""
+    run = RunDirectory(Path(process_group.broadcast_text("")))
     if not run.is_trained():
-        _train_into(run, loaded, data, key, team, Silence())
+        _train_into(run, loaded, data, key, process_group, NullListener())
     return run
 
 
 def compare_run(
     run: RunDirectory,
     overrides: Sequence[str],
-    places: Places,
-    listener: Listener,
+    paths: Paths,
+    listener: ProgressListener,
     command: Sequence[str] = (),
-    ladder: bool = False,
+    ablation: bool = False,
     fresh: bool = False,
 ) -> Run:
     """Measure the run's contenders and store the record and the report in the run.
 
-    With `ladder`, the steps on the way to what is shipped are exported and compared too. An
+    With `ablation`, the steps on the way to what is shipped are exported and compared too. An
     interrupted comparison goes on where it stopped, unless `fresh`.
     """
     checkpoint = run.checkpoint()
@@ -106,24 +110,24 @@ def compare_run(
     settings = config.compare
     if settings.loadgen.scenarios:
         require_loadgen()
-    data = load_data(config.data, places.cache, listener)
+    data = load_data(config.data, paths.cache, listener)
     refuse_other_classes(checkpoint, data)
-    if ladder:
-        from bench.stages_export import export_ladder
+    if ablation:
+        from bench.stages_export import export_ablation
 
-        export_ladder(run, overrides, places, listener)
+        export_ablation(run, overrides, paths, listener)
     threads = settings.threads or usable_cores()
     environment = describe_environment()
     foreign_load_cores = measure_foreign_load()
     with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, sha256):
-        subject = Subject(run.path, checkpoint, run.artifacts(), ladder)
+        subject = Subject(run.path, checkpoint, run.artifacts(), ablation)
         contenders = list_contenders(subject, settings.backends, devices_of(settings.devices))
         if settings.self_checks and not settings.loadgen.scenarios:
             contenders += list_self_checks(contenders, threads)
-        arithmetic = None
+        throughput = None
         if settings.arithmetic:
-            kinds = kinds_of(contenders)
-            arithmetic = measure_arithmetic(checkpoint, run.path, kinds, threads, listener)
+            kinds = product_kinds(contenders)
+            throughput = measure_peak_throughput(checkpoint, run.path, kinds, threads, listener)
         planned = Run(
             name=run.name,
             created=now(),
@@ -139,7 +143,7 @@ def compare_run(
             rounds=settings.rounds,
             budget_s=settings.budget_s,
             foreign_load_cores=foreign_load_cores,
-            arithmetic=arithmetic,
+            arithmetic=throughput,
             reference=REFERENCE,
             measurements=(),
         )
@@ -151,7 +155,7 @@ def compare_run(
             listener,
             fresh,
         )
-        steps = ladder_of(measurements, subject.artifacts) if ladder else ()
+        steps = ablation_of(measurements, subject.artifacts) if ablation else ()
         found = {"created": now(), "measurements": measurements, "ladder": steps}
         record = planned.model_copy(update={**found, "resumed": resumed})
         store_comparison(run, record, listener)
@@ -163,8 +167,8 @@ def _train_into(
     loaded: Loaded,
     data: ImageSet,
     key: str,
-    team: "Team",
-    listener: Listener,
+    process_group: "ProcessGroup",
+    listener: ProgressListener,
 ) -> Trained:
     import torch
 
@@ -186,9 +190,10 @@ def _train_into(
     kept, held_out = hold_out(data.train, config.train.validation_fraction, config.seed)
     train_split = draw_subset(kept, config.data.subset, config.seed)
     device = pick_device(config.train.device)
-    team_text = f", {team.size} processes" if team.size > 1 else ""
+    process_text = f", {process_group.size} processes" if process_group.size > 1 else ""
     listener.note(
-        f"training {run.name} on {device.type} ({config.train.precision}{team_text}) in {run.path}"
+        f"training {run.name} on {device.type} ({config.train.precision}{process_text}) "
+        f"in {run.path}"
     )
     history = train_model(
         model,
@@ -199,13 +204,13 @@ def _train_into(
         seed=config.seed,
         resume=Resume(run.resume, key),
         listener=listener,
-        team=team,
+        process_group=process_group,
     )
     return Trained(model, history)
 
 
 def _transfer_into(
-    run: RunDirectory, loaded: Loaded, data: ImageSet, places: Places, listener: Listener
+    run: RunDirectory, loaded: Loaded, data: ImageSet, paths: Paths, listener: ProgressListener
 ) -> Trained:
     import torch
 
@@ -213,7 +218,7 @@ def _transfer_into(
     torch.set_num_threads(config.train.threads or usable_cores())
     torch.manual_seed(config.seed)
     listener.note(f"training {run.name} in {run.path}")
-    return fit_transfer(config, data, places.cache, listener)
+    return fit_transfer(config, data, paths.cache, listener)
 
 
 def _write_checkpoint(run: RunDirectory, loaded: Loaded, data: ImageSet, trained: Trained) -> None:

@@ -8,28 +8,28 @@ from bench.config import Config
 from bench.datasets import ImageSet
 from bench.image_model import ImageModel, export_image_model
 from bench.image_sets import load_data
-from bench.ladder import plan_ladder
+from bench.ladder import plan_ablation
 from bench.preprocessing import preprocess
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.quantizing import quantize, refuse_contradictions, source_target
 from bench.records import Artifact, Checkpoint
 from bench.run_settings import settings_of
 from bench.runs import RunDirectory
 from bench.splits import spread
-from bench.stages import Places, refuse_other_classes
+from bench.stages import Paths, refuse_other_classes
 
 
 def export(
     run: RunDirectory,
     overrides: Sequence[str],
-    places: Places,
-    listener: Listener,
+    paths: Paths,
+    listener: ProgressListener,
 ) -> Artifact:
     """Export the run's network as its configuration says, overridden by `overrides`.
 
     Returns the artifact in the precision asked for; one in float32 is always made, too.
     """
-    prepared = prepare_export(run, overrides, places, listener)
+    prepared = prepare_export(run, overrides, paths, listener)
     artifact = export_with(prepared, prepared.options, listener)
     if prepared.config.export.quantize == "none":
         return artifact
@@ -53,7 +53,7 @@ class Exporting:
 
 
 def prepare_export(
-    run: RunDirectory, overrides: Sequence[str], places: Places, listener: Listener
+    run: RunDirectory, overrides: Sequence[str], paths: Paths, listener: ProgressListener
 ) -> Exporting:
     """Load what an export needs."""
     from exporters.export import ExportOptions
@@ -64,7 +64,7 @@ def prepare_export(
     config = settings_of(run, checkpoint, overrides)
     refuse_contradictions(config.export)
     module = load_checkpoint(checkpoint, run.path)
-    data = load_data(config.data, places.cache, listener)
+    data = load_data(config.data, paths.cache, listener)
     refuse_other_classes(checkpoint, data)
     pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
     images = preprocess(pixels, checkpoint.preprocessing)
@@ -75,7 +75,7 @@ def prepare_export(
     return Exporting(run, checkpoint, config, data, module, images, options)
 
 
-def export_with(prepared: Exporting, options: Any, listener: Listener) -> Artifact:
+def export_with(prepared: Exporting, options: Any, listener: ProgressListener) -> Artifact:
     """Export with `options`, unless that has been done already."""
     from exporters.export import export_checkpoint, hash_inputs
 
@@ -95,23 +95,23 @@ def put_preprocessing_inside(
     run: RunDirectory,
     artifact: Artifact,
     overrides: Sequence[str],
-    places: Places,
-    listener: Listener,
+    paths: Paths,
+    listener: ProgressListener,
 ) -> ImageModel:
     """Write the exported network once more, with its preprocessing inside the file."""
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
-    data = load_data(config.data, places.cache, listener)
+    data = load_data(config.data, paths.cache, listener)
     pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
     with run.locked():
         return export_image_model(run, checkpoint, artifact, pixels)
 
 
-def export_ladder(
-    run: RunDirectory, overrides: Sequence[str], places: Places, listener: Listener
+def export_ablation(
+    run: RunDirectory, overrides: Sequence[str], paths: Paths, listener: ProgressListener
 ) -> None:
     """Export what is shipped, and every step on the way there."""
-    prepared = prepare_export(run, overrides, places, listener)
+    prepared = prepare_export(run, overrides, paths, listener)
     shipped = export_with(prepared, prepared.options, listener)
-    for options in plan_ladder(shipped, prepared.options):
+    for options in plan_ablation(shipped, prepared.options):
         export_with(prepared, options, listener)

@@ -11,10 +11,10 @@ from reports.plots import curve_of, draw_comparison, draw_filters, draw_losses, 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Kind = Literal["filters", "loss"]
+PlotKind = Literal["filters", "loss"]
 
 
-def plot_run(run: RunDirectory, kind: Kind, output: Path | None) -> Path:
+def plot_run(run: RunDirectory, kind: PlotKind, output: Path | None) -> Path:
     """Draw the first layer's filters or the loss of a run; return the path of the picture.
 
     It goes to `output`, or beside the run's records. Raises RunError when the run is not trained to

@@ -7,21 +7,21 @@ from bench.contenders import Subject, list_contenders
 from bench.environment import usable_cores
 from bench.image_sets import load_data
 from bench.profiling import profile_contenders
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records_profile import Profile
 from bench.run_settings import settings_of
 from bench.runs import RunDirectory
 from bench.splits import prepare_evaluation
-from bench.stages import Places, devices_of, refuse_other_classes
+from bench.stages import Paths, devices_of, refuse_other_classes
 
 
 def profile_run(
-    run: RunDirectory, overrides: Sequence[str], places: Places, listener: Listener
+    run: RunDirectory, overrides: Sequence[str], paths: Paths, listener: ProgressListener
 ) -> Profile:
     """Profile the contenders that the run's configuration names; store the record in the run."""
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
-    data = load_data(config.data, places.cache, listener)
+    data = load_data(config.data, paths.cache, listener)
     refuse_other_classes(checkpoint, data)
     threads = config.compare.threads or usable_cores()
     with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, _):

@@ -12,13 +12,13 @@ from bench.datasets import ImageSet, Split
 from bench.environment import describe_environment, usable_cores
 from bench.errors import ConfigError, TrainingError
 from bench.image_sets import load_data
-from bench.progress import Listener, Silence
+from bench.progress import NullListener, ProgressListener
 from bench.records import Epoch
-from bench.records_search import Choice, Search, Trial
+from bench.records_search import Hyperparameters, Search, SearchTrial
 from bench.run_settings import training_settings
-from bench.search import Attempt, Plan, SharedSearch, Space
+from bench.search import Attempt, SearchPlan, SharedSearch, Space
 from bench.splits import draw_apart
-from bench.stages import Places
+from bench.stages import Paths
 from bench.storage import json_sha256, write_text
 from bench.training_key import code_versions
 from bench.transfer import preprocessing_of
@@ -28,7 +28,7 @@ _CHOSEN = ("train.learning_rate", "train.batch_size", "train.epochs", "train.val
 
 
 @dataclass(frozen=True)
-class Options:
+class SearchOptions:
     """How to search."""
 
     preset: Literal["homework"] | None
@@ -44,7 +44,9 @@ class _FellBehindError(Exception):
     """A trial that is not worth going on with."""
 
 
-def search(loaded: Loaded, options: Options, places: Places, listener: Listener) -> Search:
+def search(
+    loaded: Loaded, options: SearchOptions, paths: Paths, listener: ProgressListener
+) -> Search:
     """Try learning rates, batch sizes and epochs on a part of the training images.
 
     What other processes do in the same search counts as well. The record of all trials is also
@@ -54,10 +56,10 @@ def search(loaded: Loaded, options: Options, places: Places, listener: Listener)
     if config.transfer is not None:
         raise ConfigError("bench tune is for networks that are trained whole, without transfer")
     rows = _rows_of(config.model.name) if options.preset else ()
-    data = load_data(config.data, places.cache, listener)
+    data = load_data(config.data, paths.cache, listener)
     splits = draw_apart(data.train, options.images, options.validation_images, config.seed)
     plan = _plan(loaded, options, data, rows)
-    folder = folder_of(places, loaded.name)
+    folder = folder_of(paths, loaded.name)
     shared = SharedSearch(plan, folder, options.storage)
     listener.note(f"search {plan.study} in {folder}")
     listener.begin("tuning", max(1, shared.count()[1]))
@@ -80,12 +82,12 @@ def search(loaded: Loaded, options: Options, places: Places, listener: Listener)
     return record
 
 
-def folder_of(places: Places, name: str) -> Path:
+def folder_of(paths: Paths, name: str) -> Path:
     """Return where the searches of a configuration are kept."""
-    return places.runs / "tuning" / name
+    return paths.runs / "tuning" / name
 
 
-def _rows_of(model: str) -> tuple[Choice, ...]:
+def _rows_of(model: str) -> tuple[Hyperparameters, ...]:
     """Return what the homework tried for a network, each combination once.
 
     Raises ConfigError for a network that the homework does not have.
@@ -97,13 +99,17 @@ def _rows_of(model: str) -> tuple[Choice, ...]:
             "choose one of those, or search without a preset"
         )
     rows = [
-        Choice(learning_rate=row.learning_rate, batch_size=row.batch_size, epochs=row.epochs)
+        Hyperparameters(
+            learning_rate=row.learning_rate, batch_size=row.batch_size, epochs=row.epochs
+        )
         for row in known[model].tuning
     ]
     return tuple(dict.fromkeys(rows))
 
 
-def _plan(loaded: Loaded, options: Options, data: ImageSet, rows: tuple[Choice, ...]) -> Plan:
+def _plan(
+    loaded: Loaded, options: SearchOptions, data: ImageSet, rows: tuple[Hyperparameters, ...]
+) -> SearchPlan:
     space = options.space
     if rows:
         rates = [row.learning_rate for row in rows]
@@ -119,7 +125,7 @@ def _plan(loaded: Loaded, options: Options, data: ImageSet, rows: tuple[Choice, 
             "space": [*space.learning_rates, *space.batch_sizes, *space.epochs],
         }
     )
-    return Plan(
+    return SearchPlan(
         study=f"{options.preset or 'search'}-{key[:12]}",
         space=space,
         seed=loaded.config.seed,
@@ -133,7 +139,7 @@ def _try_one(
     config: Config,
     splits: tuple[Split, Split],
     data: ImageSet,
-    listener: Listener,
+    listener: ProgressListener,
 ) -> bool:
     """Make the next trial; return False when there is none."""
     with shared.attempt() as attempt:
@@ -179,17 +185,17 @@ def _train(
         preprocessing=preprocessing,
         seed=config.seed,
         resume=None,
-        listener=Silence(),
+        listener=NullListener(),
         after_epoch=hear,
     )
 
 
-def _settings_with(section: TrainSection, choice: Choice) -> TrainSection:
+def _settings_with(section: TrainSection, choice: Hyperparameters) -> TrainSection:
     values: dict[str, Any] = section.model_dump() | choice.model_dump()
     return TrainSection.model_validate(values)
 
 
-def _trial_text(trials: tuple[Trial, ...], attempt: Attempt) -> str:
+def _trial_text(trials: tuple[SearchTrial, ...], attempt: Attempt) -> str:
     trial = next(t for t in trials if t.number == attempt.handle.number)
     choice, accuracy = trial.choice, trial.accuracy()
     figures = (

@@ -45,8 +45,8 @@ class Ratio:
 
 def balanced_accuracy(labels: npt.ArrayLike, answers: npt.ArrayLike, classes: int) -> float:
     """Return the mean over classes of the share of each class's images that are right, 0..1."""
-    truth, said = np.asarray(labels), np.asarray(answers)
-    shares = [float((said[truth == c] == c).mean()) for c in range(classes)]
+    expected, predicted = np.asarray(labels), np.asarray(answers)
+    shares = [float((predicted[expected == c] == c).mean()) for c in range(classes)]
     return float(np.mean(shares))
 
 
@@ -129,7 +129,7 @@ def median_ratio(
         for r in sorted(reference_blocks.keys() & blocks.keys())
         if len(reference_blocks[r]) and len(blocks[r])
     ]
-    ratios = np.array([theirs / ours for theirs, ours in pairs if ours > 0])
+    ratios = np.array([baseline / candidate for baseline, candidate in pairs if candidate > 0])
     if not len(ratios):
         return None
     point = float(np.median(ratios))
@@ -162,7 +162,7 @@ def is_clean(run_delay_ratio: float | None) -> bool:
     return run_delay_ratio is None or run_delay_ratio < DIRTY_RUN_DELAY
 
 
-def floor_ratio(reference_s: Sequence[float], samples_s: Sequence[float]) -> float | None:
+def best_case_ratio(reference_s: Sequence[float], samples_s: Sequence[float]) -> float | None:
     """Return the ratio of the 5 % quantiles, reference over contender; None without samples.
 
     What both take when left alone: the fallback where nothing was clean. It says nothing of how
@@ -170,8 +170,8 @@ def floor_ratio(reference_s: Sequence[float], samples_s: Sequence[float]) -> flo
     """
     if not len(reference_s) or not len(samples_s):
         return None
-    ours = float(np.quantile(samples_s, 0.05))
-    return float(np.quantile(reference_s, 0.05)) / ours if ours > 0 else None
+    candidate = float(np.quantile(samples_s, 0.05))
+    return float(np.quantile(reference_s, 0.05)) / candidate if candidate > 0 else None
 
 
 def half_width(ratio: Ratio) -> float | None:

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from bench.records import Artifact, Run
     from bench.records_profile import Profile
     from bench.runs import RunDirectory
-    from bench.stages import Places
+    from bench.stages import Paths
 
 
-def train(name: str, overrides: Sequence[str], fresh: bool, places: "Places") -> "RunDirectory":
+def train(name: str, overrides: Sequence[str], fresh: bool, paths: "Paths") -> "RunDirectory":
     """Train config `name` with `overrides`; return its run.
 
     Of several processes, the first one alone shows how it goes.
@@ -23,11 +23,11 @@ def train(name: str, overrides: Sequence[str], fresh: bool, places: "Places") ->
     from bench import stages, torchrun
     from bench.config_files import load
     from bench.console import listening
-    from bench.progress import Silence
+    from bench.progress import NullListener
 
     loaded = load(name, overrides)
-    with listening() if torchrun.rank() == 0 else nullcontext(Silence()) as listener:
-        return stages.train(loaded, places, listener, fresh)
+    with listening() if torchrun.rank() == 0 else nullcontext(NullListener()) as listener:
+        return stages.train(loaded, paths, listener, fresh)
 
 
 def require_packages(name: str, overrides: Sequence[str]) -> None:
@@ -39,31 +39,31 @@ def require_packages(name: str, overrides: Sequence[str]) -> None:
         require_loadgen()
 
 
-def export(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "Artifact":
+def export(run: "RunDirectory", overrides: Sequence[str], paths: "Paths") -> "Artifact":
     """Export one run."""
     from bench import stages_export
     from bench.console import listening
 
     with listening() as listener:
-        return stages_export.export(run, overrides, places, listener)
+        return stages_export.export(run, overrides, paths, listener)
 
 
 def put_preprocessing_inside(
-    run: "RunDirectory", artifact: "Artifact", overrides: Sequence[str], places: "Places"
+    run: "RunDirectory", artifact: "Artifact", overrides: Sequence[str], paths: "Paths"
 ) -> "ImageModel":
     """Write one exported network with its preprocessing inside the file."""
     from bench import stages_export
     from bench.console import listening
 
     with listening() as listener:
-        return stages_export.put_preprocessing_inside(run, artifact, overrides, places, listener)
+        return stages_export.put_preprocessing_inside(run, artifact, overrides, paths, listener)
 
 
 def compare(
     run: "RunDirectory",
     overrides: Sequence[str],
-    places: "Places",
-    ladder: bool = False,
+    paths: "Paths",
+    ablation: bool = False,
     fresh: bool = False,
 ) -> "Run":
     """Compare one run; its record holds the command line as it was given."""
@@ -72,16 +72,16 @@ def compare(
 
     command = ("bench", *sys.argv[1:])
     with listening() as listener:
-        return stages.compare_run(run, overrides, places, listener, command, ladder, fresh)
+        return stages.compare_run(run, overrides, paths, listener, command, ablation, fresh)
 
 
-def profile(run: "RunDirectory", overrides: Sequence[str], places: "Places") -> "Profile":
+def profile(run: "RunDirectory", overrides: Sequence[str], paths: "Paths") -> "Profile":
     """Profile one run."""
     from bench.console import listening
     from bench.stages_profile import profile_run
 
     with listening() as listener:
-        return profile_run(run, overrides, places, listener)
+        return profile_run(run, overrides, paths, listener)
 
 
 def require_tracker(tracker: str | None) -> None:
@@ -96,7 +96,7 @@ def track(
     tracker: str | None,
     runs: Sequence["RunDirectory"],
     records: Sequence["Run"],
-    places: "Places",
+    paths: "Paths",
 ) -> None:
     """Log each record to `tracker`, if one is named, with the files of its run; say where."""
     if tracker is None:
@@ -104,17 +104,17 @@ def track(
     from bench.tracking import log_run
 
     for run, record in zip(runs, records, strict=True):
-        address = log_run(record, run.path, places.runs)
+        address = log_run(record, run.path, paths.runs)
         click.echo(f"logged: {record.name} to {tracker} at {address}", err=True)
 
 
 def choose_runs(
-    names: Sequence[str], places: "Places", compared: bool = False
+    names: Sequence[str], paths: "Paths", compared: bool = False
 ) -> tuple["RunDirectory", ...]:
     """Return the runs to work on; say which ones when they were not named."""
     from bench.run_finding import find_runs, newest_runs
 
-    runs = find_runs(places.runs, names) if names else newest_runs(places.runs, compared)
+    runs = find_runs(paths.runs, names) if names else newest_runs(paths.runs, compared)
     if not names:
         click.echo(f"newest run of each config: {', '.join(run.name for run in runs)}", err=True)
     return runs

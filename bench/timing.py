@@ -115,7 +115,7 @@ class WarmUp:
 
     first_call_s: float
     calls: int
-    steady: bool
+    converged: bool
     """Whether the medians of the last three chunks of calls agreed within STEADY_WITHIN."""
     call_s: float
     """Median of the last calls, seconds."""
@@ -125,7 +125,7 @@ class WarmUp:
     """What a session that tunes itself chose after them."""
 
 
-STEADY_WITHIN = 0.05
+CONVERGED_WITHIN = 0.05
 _SLOW_CALL_S = 0.02
 _MAX_WARM_UP_FACTOR = 6
 """How many times its least duration a warm-up may last while times have not settled."""
@@ -151,19 +151,19 @@ def warm_up(
     while True:
         samples.append(time_one(session, next(rotation), clock)[0])
         elapsed_s = clock() - started
-        steady = _is_steady(samples)
-        if (elapsed_s >= least_s and steady) or elapsed_s >= _MAX_WARM_UP_FACTOR * least_s:
+        converged = _has_converged(samples)
+        if (elapsed_s >= least_s and converged) or elapsed_s >= _MAX_WARM_UP_FACTOR * least_s:
             call_s, timed_s = median(samples[-10:]), sum(samples)
             turn_s = call_s * elapsed_s / timed_s if timed_s > 0 else call_s
-            return WarmUp(first_call_s, 1 + len(samples), steady, call_s, turn_s)
+            return WarmUp(first_call_s, 1 + len(samples), converged, call_s, turn_s)
 
 
-def _is_steady(samples: Sequence[float]) -> bool:
+def _has_converged(samples: Sequence[float]) -> bool:
     size = 10 if samples[-1] < _SLOW_CALL_S else 3
     if len(samples) < 3 * size:
         return False
     medians = [median(samples[len(samples) - k * size :][:size]) for k in (3, 2, 1)]
-    return max(medians) <= (1 + STEADY_WITHIN) * min(medians)
+    return max(medians) <= (1 + CONVERGED_WITHIN) * min(medians)
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class TimedCalls:
     output: Floats
     """Logits of that call, so that the caller can check what was really computed."""
     clocks: Clocks | None = None
-    """How fast the chips were clocked just before and after."""
+    """How fast the processors were clocked just before and after."""
 
 
 def time_block(

@@ -16,7 +16,7 @@ from bench.datasets import ImageSet
 from bench.errors import ConfigError
 from bench.frozen_features import Extraction, Features, take_features
 from bench.linear_probe import Fitted, Labels, fit_linear
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records import Epoch, Preprocessing, Transfer
 from bench.statistics import balanced_accuracy
 from bench.storage import file_sha256
@@ -89,7 +89,9 @@ def weights_identity(config: Config) -> str | None:
     return file_sha256(path) if is_file(weights) and path.is_file() else weights
 
 
-def fit_transfer(config: Config, data: ImageSet, cache: Path, listener: Listener) -> Trained:
+def fit_transfer(
+    config: Config, data: ImageSet, cache: Path, listener: ProgressListener
+) -> Trained:
     """Take the features of `data`, fit the linear layer, and return the whole network.
 
     With random weights nothing is fitted. Raises CheckpointError for weights that are not there,

@@ -1,19 +1,19 @@
-"""Which of several ways to run a batch suits this machine: found before anything is timed.
+"""Autotuning: which tactic runs a batch fastest on this machine, found before timing.
 
-The ways give the same answers. The plain one stays unless another is clearly faster: in the median
-of rounds that time every way in turn, and in the fastest block of each as well.
+The tactics give the same outputs. The plain one stays unless another is clearly faster: in the
+median of rounds that time every tactic in turn, and in the fastest block of each as well.
 """
 
 from collections.abc import Mapping, Sequence
 from statistics import median
 
 from bench.backends import Floats, Tunable
-from bench.records_machine import Tuning, Way
+from bench.records_machine import Tactic, Tuning
 from bench.statistics import RESOLUTION, is_clean
 from bench.timing import BlockOptions, Clock, time_block
 
 ROUNDS = 5
-"""Blocks of each way; with at least three clean ones, the others are left out."""
+"""Blocks of each tactic; with at least three clean ones, the others are left out."""
 _CLEAN_ENOUGH = 3
 _LONGEST_S = 10.0
 """After that long no fourth round is begun."""
@@ -22,15 +22,15 @@ _BLOCK = BlockOptions(calls=1, block_s=0.1, settle_s=0.06)
 the next one outlast that."""
 
 
-def tune(
+def autotune(
     session: Tunable, batches: Sequence[Floats], clock: Clock, block: BlockOptions = _BLOCK
 ) -> tuple[Tuning, int]:
-    """Choose how `session` runs batches of this size; return what was found, and the calls made.
+    """Select how `session` runs batches of this size; return the result and the calls made.
 
     `batches` are of one size, (N, C, H, W) float32.
     """
     size = len(batches[0])
-    names = session.ways(size)
+    names = session.tactics(size)
     medians_s: dict[str, list[float]] = {name: [] for name in names}
     clean: dict[str, list[bool]] = {name: [] for name in names}
     calls, started = 0, clock()
@@ -38,23 +38,23 @@ def tune(
         if number >= _CLEAN_ENOUGH and clock() - started > _LONGEST_S:
             break
         for name in (*names[number % len(names) :], *names[: number % len(names)]):
-            session.choose(size, name)
+            session.select_tactic(size, name)
             timed = time_block(session, batches, block, clock)
             calls += timed.settle_calls + len(timed.samples_s)
             medians_s[name].append(median(timed.samples_s))
             clean[name].append(is_clean(timed.interference.run_delay_ratio))
-    chosen = choose_way(medians_s, clean)
-    session.choose(size, chosen)
-    ways = tuple(Way(name=name, medians_s=tuple(found)) for name, found in medians_s.items())
-    return Tuning(batch_size=size, chosen=chosen, ways=ways), calls
+    chosen = choose_tactic(medians_s, clean)
+    session.select_tactic(size, chosen)
+    tactics = tuple(Tactic(name=name, medians_s=tuple(found)) for name, found in medians_s.items())
+    return Tuning(batch_size=size, chosen=chosen, ways=tactics), calls
 
 
-def choose_way(
+def choose_tactic(
     medians_s: Mapping[str, Sequence[float]], clean: Mapping[str, Sequence[bool]]
 ) -> str:
-    """Return the fastest way that is faster than the first by more than RESOLUTION, else the first.
+    """Return the fastest tactic if it beats the first by more than RESOLUTION, else the first.
 
-    `medians_s` holds the seconds of each round for each way, `clean` whether nothing else ran.
+    `medians_s` holds the seconds of each round for each tactic, `clean` whether nothing else ran.
     """
     plain, *others = medians_s
     best, best_ratio = plain, 1 - RESOLUTION
@@ -62,9 +62,9 @@ def choose_way(
         rounds = [n for n in range(len(clean[name])) if clean[name][n] and clean[plain][n]]
         if len(rounds) < _CLEAN_ENOUGH:
             rounds = list(range(len(clean[name])))
-        ours, theirs = ([medians_s[way][n] for n in rounds] for way in (name, plain))
-        typical = median([a / b for a, b in zip(ours, theirs, strict=True)])
-        ratio = max(typical, min(ours) / min(theirs))
+        candidate, baseline = ([medians_s[tactic][n] for n in rounds] for tactic in (name, plain))
+        typical = median([a / b for a, b in zip(candidate, baseline, strict=True)])
+        ratio = max(typical, min(candidate) / min(baseline))
         if ratio < best_ratio:
             best, best_ratio = name, ratio
     return best

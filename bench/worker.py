@@ -18,8 +18,8 @@ from bench.servant import serve
 from bench.timing import BlockOptions, WarmUp
 
 
-class Worker:
-    """The parent's side: a live process that answers one request at a time.
+class WorkerClient:
+    """The client: a live process that answers one request at a time.
 
     Raises BackendError when the operating system gives no process or no pipe to it.
     """
@@ -27,17 +27,17 @@ class Worker:
     def __init__(self, job: Job) -> None:
         context = get_context("spawn")
         try:
-            self._connection, theirs = context.Pipe()
+            self._connection, sender = context.Pipe()
         except OSError as error:
             raise _cannot_start(error) from error
-        self._process = context.Process(target=serve, args=(theirs, job), daemon=True)
+        self._process = context.Process(target=serve, args=(sender, job), daemon=True)
         try:
             self._process.start()
         except OSError as error:
             self._connection.close()
             raise _cannot_start(error) from error
         finally:
-            theirs.close()
+            sender.close()
 
     @property
     def process_id(self) -> int | None:

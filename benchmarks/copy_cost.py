@@ -32,9 +32,9 @@ from bench.environment import describe_environment, usable_cores
 from bench.errors import DataError
 from bench.image_sets import load_data
 from bench.options import data_option, set_option, shared_options, with_data
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.splits import spread
-from bench.stages import Places
+from bench.stages import Paths
 from bench.storage import write_text
 from benchmarks.normalisation_study import as_inputs, score, train_fresh
 
@@ -213,14 +213,14 @@ def main(
     out: Path | None,
     data: Path | None,
     overrides: tuple[str, ...],
-    places: Places,
+    paths: Paths,
     as_json: bool,
 ) -> None:
     """Train on a copy and on the copy of the copy; print what the second loss costs."""
     if (originals is None) == (quality is None):
         raise click.UsageError("give --originals or --quality, one of them")
     loaded = load(name, with_data(overrides, data))
-    source = load_data(loaded.config.data, places.cache, Silence())
+    source = load_data(loaded.config.data, paths.cache, NullListener())
     torch.set_num_threads(loaded.config.train.threads or usable_cores())
     losses = []
     if originals is not None:

@@ -29,18 +29,18 @@ from bench.environment import describe_environment, usable_cores
 from bench.errors import BackendError
 from bench.image_sets import load_data
 from bench.options import data_option, shared_options, with_data
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.records import Block
 from bench.registry import BACKENDS
 from bench.run_finding import find_runs
 from bench.run_settings import settings_of
 from bench.runs import RunDirectory
 from bench.speedups import clean_pairs
-from bench.stages import Places
+from bench.stages import Paths
 from bench.statistics import MIN_CLEAN_ROUNDS, Ratio, judge, median, median_ratio
 from bench.storage import write_text
 from bench.targets import files_for, target_of
-from bench.worker import Worker
+from bench.worker import WorkerClient
 from benchmarks.export_passes import AGAIN, PLAIN, describe_job, make_steps, time_rounds
 
 PEERS = ("torch_compile:freeze", "openvino")
@@ -96,16 +96,18 @@ def fastest(names: Sequence[str], blocks: Mapping[str, Sequence[Block]]) -> str:
 
 def typical_s(blocks: Sequence[Block]) -> float | None:
     """Return the median over clean rounds of a block's median, seconds."""
-    ours, _ = clean_pairs(blocks, blocks)
-    return median([median(samples) or 0.0 for samples in ours.values()])
+    candidate, _ = clean_pairs(blocks, blocks)
+    return median([median(samples) or 0.0 for samples in candidate.values()])
 
 
 def compare_blocks(
     blocks: Mapping[str, Sequence[Block]], subject: str, other: str
 ) -> tuple[Ratio | None, int]:
     """Return how many times faster `subject` is than `other`, and over how many clean rounds."""
-    ours, theirs = clean_pairs(blocks[subject], blocks[other])
-    return (median_ratio(theirs, ours) if len(ours) >= MIN_CLEAN_ROUNDS else None), len(ours)
+    candidate, baseline = clean_pairs(blocks[subject], blocks[other])
+    return (median_ratio(baseline, candidate) if len(candidate) >= MIN_CLEAN_ROUNDS else None), len(
+        candidate
+    )
 
 
 def list_aims(
@@ -113,9 +115,9 @@ def list_aims(
 ) -> list[Aim]:
     """Return what is aimed at; the best of ours stands for all of them at this batch size."""
     ran = [entry for entry in entries if entry.name in blocks]
-    ours = [e for e in ran if e.backend in OURS and e.name not in (PLAIN, AGAIN)]
-    whole = [e.name for e in ours if e.precision == "float32"]
-    lower = [e.name for e in ours if e.precision == QUANTIZED]
+    candidate = [e for e in ran if e.backend in OURS and e.name not in (PLAIN, AGAIN)]
+    whole = [e.name for e in candidate if e.precision == "float32"]
+    lower = [e.name for e in candidate if e.precision == QUANTIZED]
     best = fastest(whole, blocks)
     any_cpu = next(name for name in whole if name == "ort/folded")
     aims = [
@@ -141,12 +143,12 @@ def measure(
     budget_s: float,
 ) -> tuple[dict[int, dict[str, list[Block]]], dict[str, Any], dict[str, str]]:
     """Return blocks by batch size and name, the logits of each, and why some did not run."""
-    workers: dict[str, Worker] = {}
+    workers: dict[str, WorkerClient] = {}
     logits, missing = {}, {}
     try:
         for entry in entries:
             job = describe_job(run, entry.path, images)
-            worker = Worker(replace(job, backend=entry.backend, variant=entry.variant))
+            worker = WorkerClient(replace(job, backend=entry.backend, variant=entry.variant))
             try:
                 worker.open()
                 logits[entry.name] = worker.evaluate()
@@ -235,15 +237,15 @@ def main(
     rounds: int,
     budget: float,
     out: Path | None,
-    places: Places,
+    paths: Paths,
     as_json: bool,
 ) -> None:
     """Measure exported runs against the plain export, torch.compile and OpenVINO."""
     sizes = [int(size) for size in batch_sizes.split(",")]
     parts, stored = [], {}
-    for run in find_runs(places.runs, names):
+    for run in find_runs(paths.runs, names):
         config = settings_of(run, run.checkpoint(), with_data((), data))
-        images = load_data(config.data, places.cache, Silence())
+        images = load_data(config.data, paths.cache, NullListener())
         with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
             path = Path(folder) / "images.npy"
             np.save(path, images.test.images)

@@ -30,11 +30,11 @@ from bench.records import Block
 from bench.registry import PASSES
 from bench.run_finding import find_runs
 from bench.runs import RunDirectory
-from bench.schedule import Plan, run_rounds
+from bench.schedule import RoundPlan, run_rounds
 from bench.speedups import clean_pairs
-from bench.statistics import MIN_CLEAN_ROUNDS, floor_ratio, judge, median, median_ratio
+from bench.statistics import MIN_CLEAN_ROUNDS, best_case_ratio, judge, median, median_ratio
 from bench.timing import BlockOptions
-from bench.worker import Worker
+from bench.worker import WorkerClient
 from exporters.export import ExportOptions, to_onnx
 from exporters.fold import fold_batchnorm
 from exporters.rewriting import choose_passes
@@ -92,11 +92,11 @@ def measure(
     budget_s: float,
 ) -> dict[int, dict[str, list[Block]]]:
     """Return the blocks of every step at every batch size."""
-    workers: dict[str, Worker] = {}
+    workers: dict[str, WorkerClient] = {}
     try:
         expected = None
         for step in steps:
-            workers[step.name] = Worker(describe_job(run, step.path, images))
+            workers[step.name] = WorkerClient(describe_job(run, step.path, images))
             workers[step.name].open()
             logits = workers[step.name].evaluate()
             expected = logits if expected is None else expected
@@ -124,7 +124,7 @@ def describe_job(run: RunDirectory, path: Path, images: Path) -> Job:
 
 
 def time_rounds(
-    workers: Mapping[str, Worker], batch_size: int, rounds: int, budget_s: float
+    workers: Mapping[str, WorkerClient], batch_size: int, rounds: int, budget_s: float
 ) -> dict[str, list[Block]]:
     """Time all files in rounds, until enough are clean or the budget is spent."""
     for worker in workers.values():
@@ -138,7 +138,7 @@ def time_rounds(
         seen = timed.interference
         return Block(round=number, samples_s=timed.samples_s, run_delay_ratio=seen.run_delay_ratio)
 
-    plan = Plan(rounds, budget_s, interval=0.0)
+    plan = RoundPlan(rounds, budget_s, interval=0.0)
     order = random.Random(batch_size)
     done = run_rounds(list(workers), lambda _: PLAIN, time_one, plan, order, time.monotonic)
     return done.blocks
@@ -148,19 +148,26 @@ def to_row(step: Step, blocks: Mapping[str, Sequence[Block]], batch_size: int) -
     """Return a row of the table; nothing is called faster within what PLAIN is from itself."""
     again = median_ratio(*clean_pairs(blocks[AGAIN], blocks[PLAIN]))
     noise_floor = abs(again.point - 1) if again else 0.0
-    ours, theirs = clean_pairs(blocks[step.name], blocks[PLAIN])
+    candidate, baseline = clean_pairs(blocks[step.name], blocks[PLAIN])
     cells = [step.name, str(step.nodes), str(batch_size)]
-    if len(ours) < MIN_CLEAN_ROUNDS:
+    if len(candidate) < MIN_CLEAN_ROUNDS:
         samples = {n: [s for b in blocks[n] for s in b.samples_s] for n in (PLAIN, step.name)}
-        found = floor_ratio(samples[PLAIN], samples[step.name])
-        return [*cells, "", f"≈{found:.2f} (floor)" if found else "", "", "", str(len(ours))]
-    middle = median([median(samples) or 0.0 for samples in ours.values()]) or 0.0
+        found = best_case_ratio(samples[PLAIN], samples[step.name])
+        return [
+            *cells,
+            "",
+            f"≈{found:.2f} (best case)" if found else "",
+            "",
+            "",
+            str(len(candidate)),
+        ]
+    middle = median([median(samples) or 0.0 for samples in candidate.values()]) or 0.0
     cells.append(f"{1000 * middle:.3g}")
-    ratio = median_ratio(theirs, ours)
+    ratio = median_ratio(baseline, candidate)
     if step.name == PLAIN or ratio is None:
-        return [*cells, "1", "", "", str(len(ours))]
+        return [*cells, "1", "", "", str(len(candidate))]
     interval = f"{ratio.low:.2f}–{ratio.high:.2f}" if ratio.low and ratio.high else ""
-    return [*cells, f"{ratio.point:.2f}", interval, judge(ratio, noise_floor), str(len(ours))]
+    return [*cells, f"{ratio.point:.2f}", interval, judge(ratio, noise_floor), str(len(candidate))]
 
 
 @click.command()

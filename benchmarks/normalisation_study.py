@@ -29,10 +29,10 @@ from bench.datasets import ImageSet, Split
 from bench.environment import describe_environment, usable_cores
 from bench.image_sets import load_data
 from bench.options import data_option, set_option, shared_options, with_data
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.records import Epoch
 from bench.splits import draw_subset, spread
-from bench.stages import Places
+from bench.stages import Paths
 from bench.storage import write_text
 from bench.transfer import preprocessing_of
 from models._augment import normalise
@@ -150,7 +150,7 @@ def train_fresh(
         preprocessing=preprocessing,
         seed=seed,
         resume=None,
-        listener=Silence(),
+        listener=NullListener(),
     )
     return model, history
 
@@ -444,14 +444,14 @@ def main(
     out: Path | None,
     data: Path | None,
     overrides: tuple[str, ...],
-    places: Places,
+    paths: Paths,
     as_json: bool,
 ) -> None:
     """Train with every normalisation at several batch sizes; print the tables."""
     given = {"images": images, "epochs": epochs, "seeds": seeds}
     plan = replace(QUICK if quick else Plan(), **{k: v for k, v in given.items() if v is not None})
     loaded = load(name, with_data(overrides, data))
-    source = load_data(loaded.config.data, places.cache, Silence())
+    source = load_data(loaded.config.data, paths.cache, NullListener())
     torch.set_num_threads(loaded.config.train.threads or usable_cores())
     cells = []
     for cell, number, total in run_study(

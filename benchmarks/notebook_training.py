@@ -36,15 +36,15 @@ from bench.errors import ConfigError
 from bench.image_sets import load_data
 from bench.interference import measure_foreign_load
 from bench.options import data_option, set_option, shared_options, with_data
-from bench.progress import Silence
-from bench.stages import Places
+from bench.progress import NullListener
+from bench.stages import Paths
 from bench.statistics import Ratio, median, median_ratio
 from bench.storage import write_text
 from bench.transfer import preprocessing_of
 from models._building import build_model
 from models._compiled import compiled
 from models._device import layout, pick_device
-from models._team import Team
+from models._team import ProcessGroup
 from models._trainer import Trainer, split_batches
 from reports.homework import Reference, references
 
@@ -166,11 +166,11 @@ class OurWay:
             split,
             None,
             network=stack.enter_context(compiled(model, config.train.compile)),
-            team=Team(),
+            process_group=ProcessGroup(),
             settings=config.train,
             preprocessing=preprocessing_of(config),
             seed=config.seed,
-            listener=Silence(),
+            listener=NullListener(),
         )
         self._batch_size = config.train.batch_size
         self._epoch = 0
@@ -267,8 +267,8 @@ def evaluate(
 
     `start_s` is what the notebook's workers take each epoch, `ends_s` what comes after the last.
     """
-    theirs = seconds_per_image(rounds, NOTEBOOK)
-    image_s = median([s for (s,) in theirs.values()]) or 0.0
+    baseline = seconds_per_image(rounds, NOTEBOOK)
+    image_s = median([s for (s,) in baseline.values()]) or 0.0
     notebook_s = ways[NOTEBOOK] * (images * image_s + start_s)
 
     def train_s(way: str, speed_up: float) -> float:
@@ -277,7 +277,7 @@ def evaluate(
 
     results = []
     for way, epochs in ways.items():
-        found = median_ratio(theirs, seconds_per_image(rounds, way))
+        found = median_ratio(baseline, seconds_per_image(rounds, way))
         if found is None:
             raise ValueError(f"{way} was not timed")
         whole_s = train_s(way, found.point)
@@ -346,7 +346,7 @@ def write_page(
         "steps. Times as fast: median over rounds of the ratio within a round, with a bootstrap "
         "interval. Whole training: seconds per image times all training images times epochs, with "
         "what the notebook's workers take to start each epoch, and what averaged weights take at "
-        "the end; nobody trained that long here.\n\n"
+        "the end; no training here was that long.\n\n"
         f"Machine: {facts['cpu']}, {facts['cores_usable']} usable cores; python {facts['python']}, "
         f"torch {facts['torch']}, torchvision {facts['torchvision']}.\n\n"
         f"    python -m benchmarks.notebook_training --data PATH{settings}\n"
@@ -380,7 +380,7 @@ def main(
     out: Path | None,
     data: Path | None,
     overrides: tuple[str, ...],
-    places: Places,
+    paths: Paths,
     as_json: bool,
 ) -> None:
     """Time the notebook's way of training against each CONFIG [deep_mish fast_deep_mish]."""
@@ -388,7 +388,7 @@ def main(
     configs = [load(name, given) for name in names or ("deep_mish", "fast_deep_mish")]
     reference = pick_reference(configs)
     sizes = QUICK if quick else Sizes(**({"rounds": rounds} if rounds else {}))
-    images = load_data(configs[0].config.data, places.cache, Silence())
+    images = load_data(configs[0].config.data, paths.cache, NullListener())
     torch.set_num_threads(usable_cores())
     shape, classes = preprocessing_of(configs[0].config).input_shape, len(images.info.classes)
 
@@ -399,10 +399,10 @@ def main(
         build_model(reference.model, {}, classes, shape), images.train, reference
     )
     with ExitStack() as stack:
-        ours = {one.name: OurWay(fresh(one), images.train, one, stack) for one in configs}
-        blocks = {NOTEBOOK: notebook.block, **{name: way.block for name, way in ours.items()}}
+        candidate = {one.name: OurWay(fresh(one), images.train, one, stack) for one in configs}
+        blocks = {NOTEBOOK: notebook.block, **{name: way.block for name, way in candidate.items()}}
         made = run_rounds(blocks, sizes, lambda text: click.echo(text, err=True))
-        ends_s = {name: way.end_s() for name, way in ours.items()}
+        ends_s = {name: way.end_s() for name, way in candidate.items()}
     counted = [one for one in made if is_quiet(one, sizes)]
     if not counted:
         raise click.ClickException("no round was left alone: measure on a quieter machine")

@@ -26,7 +26,7 @@ from PIL import Image
 from scipy.special import softmax
 from tabulate import tabulate
 
-from bench.backends import Closing, Floats, Session, Source
+from bench.backends import Closing, Floats, NetworkSource, Session
 from bench.environment import describe_environment, usable_cores
 from bench.errors import BenchError
 from bench.image_model import find_image_model, open_image_model
@@ -48,8 +48,8 @@ class Outside(Closing):
 
     def __init__(self, run: RunDirectory, variant: str) -> None:
         (artifact,) = (a for a in run.artifacts() if a.variant == variant)
-        source = Source(path=run.path / artifact.path, build_module=lambda: None)
-        self._session: Session = BACKENDS.load("ort").open(
+        source = NetworkSource(path=run.path / artifact.path, build_module=lambda: None)
+        self._session: Session = BACKENDS.load("ort").open_session(
             source, device="cpu", threads=usable_cores()
         )
         self._preprocessing = run.checkpoint().preprocessing
@@ -172,10 +172,10 @@ def main(name: str, photo: Path, runs: Path, rounds: int, budget: float, out: Pa
     context = get_context("spawn")
     lines = {}
     for way in WAYS:
-        lines[way], theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, run.path, way, photo), daemon=True)
+        lines[way], child_end = context.Pipe()
+        process = context.Process(target=serve, args=(child_end, run.path, way, photo), daemon=True)
         process.start()
-        theirs.close()
+        child_end.close()
 
     def ask(way: str) -> TimedCalls:
         lines[way].send(True)

@@ -31,13 +31,13 @@ from bench.contenders import Contender, Subject, contenders_of, list_self_checks
 from bench.environment import describe_environment, usable_cores
 from bench.jobs import Job
 from bench.latency import measure_latency
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.records import Measurement
 from bench.run_finding import find_runs
-from bench.series import Series, Times, to_timing
+from bench.series import MeasurementSeries, Times, to_timing
 from bench.speedups import Speedup, measure_speedup, round_ratios
 from bench.statistics import Ratio, largest_gap
-from bench.worker import Worker
+from bench.worker import WorkerClient
 
 BATCH_SIZE = 1
 IMAGES = 256
@@ -109,7 +109,7 @@ def measure_ours(contenders: Sequence[Contender], rounds: int, budget_s: float, 
         batch_sizes=(BATCH_SIZE,), rounds=rounds, budget_s=budget_s, interval=0.0, seed=seed
     )
     started = time.monotonic()
-    measure_latency(contenders, settings, Silence())
+    measure_latency(contenders, settings, NullListener())
     duration_s = time.monotonic() - started
     measured = [to_row(contender) for contender in contenders]
     run = SimpleNamespace(measurements=measured, rounds=rounds)
@@ -140,7 +140,7 @@ def to_row(contender: Contender) -> Measurement:
         requested_device=contender.device,
         actual_device=contender.device,
         status=contender.status,
-        timings=(to_timing(contender.times, Series(BATCH_SIZE)),),
+        timings=(to_timing(contender.times, MeasurementSeries(BATCH_SIZE)),),
     )
 
 
@@ -266,9 +266,9 @@ def main(run_name: str, runs: Path, trials: int, budget: float, out: Path | None
                 path,
                 64,
             )
-            contender.worker = Worker(job)
-            contender.hired().open()
-            contender.hired().evaluate()
+            contender.worker = WorkerClient(job)
+            contender.require_worker().open()
+            contender.require_worker().evaluate()
         try:
             results = study(contenders, job, pixels, trials, budget)
         finally:

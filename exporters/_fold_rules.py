@@ -40,12 +40,12 @@ _SHAPE_METHODS = ("size", "dim", "ndimension", "numel")
 _SHAPE_ATTRIBUTES = ("shape", "ndim", "dtype", "device")
 
 
-class RefusedError(Exception):
+class FoldRefusedError(Exception):
     """A BatchNorm that stays; its text says why."""
 
 
 @dataclass
-class BatchNorm:
+class BatchNormParameters:
     """A BatchNorm call that normalises by running statistics.
 
     y = (x - mean) / sqrt(var + eps) * weight + bias, all tensors of shape (channels,).
@@ -73,30 +73,30 @@ def name_of(node: fx.Node) -> str:
     return owner(node)[0] or next((parent for parent in parents if parent), node.name)
 
 
-def read_batchnorm(flow: Flow, node: fx.Node) -> BatchNorm:
+def read_batchnorm(flow: Flow, node: fx.Node) -> BatchNormParameters:
     """Return the numbers that the BatchNorm call `node` uses; raises RefusedError."""
     module = flow.module(node)
     if module is not None:
         if (reason := intervention(module)) is not None:
-            raise RefusedError(f"it {reason}; a folded BatchNorm is not called any more")
+            raise FoldRefusedError(f"it {reason}; a folded BatchNorm is not called any more")
         if type(module) not in _BATCHNORMS:
             kind = type(module).__qualname__
-            raise RefusedError(f"it is a {kind}, which may compute more than a BatchNorm does")
+            raise FoldRefusedError(f"it is a {kind}, which may compute more than a BatchNorm does")
     if owner(node)[0] in flow.training:
-        raise RefusedError(
+        raise FoldRefusedError(
             "it is in train mode, where it normalises by each batch; call .eval() on the network"
         )
     values = _arguments(flow, node, module)
     if values["mean"] is None or values["var"] is None or values["training"]:
-        raise RefusedError(
+        raise FoldRefusedError(
             "it normalises by each batch also in eval mode, not by running statistics"
         )
     tensors = {}
     for name in ("mean", "var", "weight", "bias"):
         tensors[name] = flow.value(values[name]) if module is None else values[name]
         if values[name] is not None and not isinstance(tensors[name], torch.Tensor):
-            raise RefusedError(f"its {name} is computed in every call")
-    return BatchNorm(source=values["input"], eps=values["eps"], **tensors)
+            raise FoldRefusedError(f"its {name} is computed in every call")
+    return BatchNormParameters(source=values["input"], eps=values["eps"], **tensors)
 
 
 def find_layer(flow: Flow, source: fx.Node) -> tuple[fx.Node, nn.Module]:
@@ -112,16 +112,16 @@ def find_layer(flow: Flow, source: fx.Node) -> tuple[fx.Node, nn.Module]:
     rank = None if layer is None else _rank_of(layer)
     if layer is None or rank is None:
         reason = intervention(layer) if layer is not None else None
-        raise RefusedError(
+        raise FoldRefusedError(
             f"it follows {describe(flow, node)}{f', which {reason}' if reason else ''}; only a "
             "Conv, ConvTranspose or Linear right before it can take it in"
         )
     if (reason := intervention(layer)) is not None:
-        raise RefusedError(f"{describe(flow, node)} {reason}; folding would change its weights")
+        raise FoldRefusedError(f"{describe(flow, node)} {reason}; folding would change its weights")
     if type(layer.weight) is not nn.Parameter:
-        raise RefusedError(f"the weight of {describe(flow, node)} is no plain parameter")
+        raise FoldRefusedError(f"the weight of {describe(flow, node)} is no plain parameter")
     if flow.ranks[node] != rank:
-        raise RefusedError(
+        raise FoldRefusedError(
             f"{describe(flow, node)} gives {flow.ranks[node]} dimensions here, not {rank}, so the "
             "BatchNorm's channels (dimension 1) are not the layer's features"
         )
@@ -135,7 +135,7 @@ def _rank_of(layer: nn.Module) -> int | None:
     return 4 if kind_of(layer) == SAME_PADDED else _LAYER_RANKS.get(type(layer))
 
 
-def fuse(layer: nn.Module, batchnorm: BatchNorm) -> nn.Module:
+def fuse(layer: nn.Module, batchnorm: BatchNormParameters) -> nn.Module:
     """Return a copy of `layer` that computes `layer` and then `batchnorm`.
 
     With s = gamma / sqrt(var + eps): w' = w s over the output channels, b' = (b - mean) s + beta
@@ -153,7 +153,7 @@ def fuse(layer: nn.Module, batchnorm: BatchNorm) -> nn.Module:
     for name, value in (("weight", weight), ("bias", (old_bias - mean) * scale + beta)):
         stored = value.to(layer.weight.dtype)
         if not torch.isfinite(stored).all():
-            raise RefusedError(
+            raise FoldRefusedError(
                 f"the folded {name} would have values that are not finite in {stored.dtype}: the "
                 f"smallest running variance is {var.min():.3g}, eps is {batchnorm.eps:.3g}"
             )
@@ -200,7 +200,7 @@ def _require_single_use(flow: Flow, node: fx.Node) -> None:
     users = [user for user in node.users if not _reads_shape(user)]
     if len(users) > 1:
         names = ", ".join(dict.fromkeys(describe(flow, user) for user in users))
-        raise RefusedError(
+        raise FoldRefusedError(
             f"the output of {describe(flow, node)} is used {len(users)} times ({names}), and "
             "folding would change it for all of them"
         )
@@ -225,7 +225,7 @@ def _passes_through(flow: Flow, node: fx.Node) -> bool:
         is_dropout = type(module) in _DROPOUTS
         off = is_dropout or type(module) is nn.Identity
     if is_dropout and owner(node)[0] in flow.training:
-        raise RefusedError(
+        raise FoldRefusedError(
             f"{describe(flow, node)} before it is in train mode; call .eval() on the network"
         )
     return off

@@ -81,7 +81,7 @@ def owner(node: fx.Node) -> tuple[str, type | None]:
 
 
 def intervention(module: nn.Module) -> str | None:
-    """Return what changes or watches `module` from outside, in words; None for nothing."""
+    """Return what changes or watches `module` from outside, as text; None for nothing."""
     for kind in _HOOKS:
         for hook in getattr(module, kind).values():
             name = getattr(hook, "__qualname__", type(hook).__qualname__).rpartition(".")[2]

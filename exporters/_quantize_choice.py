@@ -8,20 +8,20 @@ from onnx import ModelProto, NodeProto
 from onnxruntime.quantization import TensorsData
 
 from bench.errors import ExportError
-from bench.progress import Listener
-from bench.records_quantization import Closeness, Method, NodeChoice, Trial
+from bench.progress import ProgressListener
+from bench.records_quantization import Closeness, Method, NodeChoice, RangeTrial
 from exporters._quantize_calibration import METHODS, measure_ranges
 from exporters._quantize_graph import COMPUTING, count_weights, find_candidates, quantize_nodes
 from exporters._quantize_images import LabelledImages
 from exporters._quantize_score import measure_closeness, run_model
 
 SENSITIVITY_IMAGES = 512
-"""Of the images that graphs are judged on, the first so many tell the nodes' order. They are enough
+"""So many images of the validation set decide the nodes' order. They are enough
 for a divergence, which every image adds to; an accuracy needs them all."""
 
 
-class Judge:
-    """Holds graphs against the one in float32, on images that no range follows from."""
+class ClosenessScorer:
+    """Scores graphs against the one in float32, on images not used for calibration."""
 
     def __init__(self, model: ModelProto, images: LabelledImages, threads: int) -> None:
         self._images, self._threads = images, threads
@@ -35,28 +35,28 @@ class Judge:
 
 
 @dataclass(frozen=True)
-class Choice:
+class QuantizationChoice:
     """What was decided, and what that followed from."""
 
     model: ModelProto
     method: Method
-    trials: tuple[Trial, ...]
+    trials: tuple[RangeTrial, ...]
     nodes: tuple[NodeChoice, ...]
 
 
-class Chooser:
+class QuantizationSearch:
     """One search: how ranges are found, how sensitive each node is, how many are in int8."""
 
     def __init__(
         self,
         model: ModelProto,
         calibration: LabelledImages,
-        judge: Judge,
+        scorer: ClosenessScorer,
         max_drop_points: float,
-        listener: Listener,
+        listener: ProgressListener,
     ) -> None:
         """Take `model`, which tells the shape of every tensor; ExportError without candidates."""
-        self._model, self._calibration, self._judge = model, calibration, judge
+        self._model, self._calibration, self._scorer = model, calibration, scorer
         self._max_drop_points, self._listener = max_drop_points, listener
         self._candidates = find_candidates(model)
         if not self._candidates:
@@ -66,7 +66,7 @@ class Chooser:
             )
         self._done = 0
 
-    def choose(self) -> Choice:
+    def choose(self) -> QuantizationChoice:
         """Return the choice: all nodes where that keeps the budget, else the least sensitive ones.
 
         Where not even one node can be had within the budget, all are taken, so that the file shows
@@ -74,13 +74,13 @@ class Chooser:
         """
         most = len(METHODS) + len(self._candidates) + ceil(log2(len(self._candidates) + 1))
         self._listener.begin("quantizing", most)
-        trials: list[Trial] = []
+        trials: list[RangeTrial] = []
         ranges: dict[Method, TensorsData] = {}
         everything = [node.name for node in self._candidates]
         for method in METHODS:
             ranges[method] = measure_ranges(self._model, self._calibration, method)
             model = quantize_nodes(self._model, ranges[method], everything)
-            trials.append(Trial(method=method, closeness=self._judge.score(model)))
+            trials.append(RangeTrial(method=method, closeness=self._scorer.score(model)))
             self._tell(f"ranges by {method}", trials[-1].closeness)
         best = min(trials, key=lambda trial: _order(trial.closeness))
         alone = [self._alone(node, ranges[best.method]) for node in self._candidates]
@@ -88,7 +88,7 @@ class Chooser:
         names = [everything[i] for i in ranked]
         count, exceeding = self._count(names, ranges[best.method], best.closeness)
         self._listener.end()
-        return Choice(
+        return QuantizationChoice(
             model=quantize_nodes(self._model, ranges[best.method], names[: count or None]),
             method=best.method,
             trials=tuple(trials),
@@ -107,7 +107,7 @@ class Chooser:
 
     def _alone(self, node: NodeProto, ranges: TensorsData) -> Closeness:
         model = quantize_nodes(self._model, ranges, [node.name])
-        closeness = self._judge.score(model, SENSITIVITY_IMAGES)
+        closeness = self._scorer.score(model, SENSITIVITY_IMAGES)
         self._tell(f"{node.name} alone", closeness)
         return closeness
 
@@ -123,7 +123,7 @@ class Chooser:
         low, high, exceeding = 0, len(names), together
         while high - low > 1:
             middle = (low + high) // 2
-            found = self._judge.score(quantize_nodes(self._model, ranges, names[:middle]))
+            found = self._scorer.score(quantize_nodes(self._model, ranges, names[:middle]))
             self._tell(f"{middle} of {len(names)} nodes", found)
             if self._keeps(found):
                 low = middle

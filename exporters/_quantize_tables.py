@@ -4,8 +4,8 @@ What lies between a DequantizeLinear and a QuantizeLinear, and looks at one numb
 one of 256 codes to one of 256 codes. onnxruntime itself works the table out, so that it holds
 exactly what the operators would have given. GatherElements looks codes up. On a core with AVX-512
 that took 0.7 ns a number; to dequantize, run the six operators of Mish and quantize took 1.0 ns in
-the cache and 1.8 ns out of it. For one machine alone, foldbench's own operator Lookup takes its
-place (`bench.own_operators`).
+the cache and 1.8 ns out of it. For one machine alone, the custom operator Lookup takes its place
+(`bench.own_operators`).
 
 A convolution in int8 works in NHWC on the CPU. The tables are put in NHWC too, between transposes
 that onnxruntime then cancels against those around its convolutions.
@@ -20,7 +20,7 @@ import onnxruntime
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bench import own_operators
-from bench.host_files import own_operator_facts
+from bench.host_files import custom_operator_facts
 from exporters._quantize_graph import Wiring, infer_shapes
 
 CODES = 256
@@ -46,10 +46,10 @@ class _Chain:
         self.quantize = quantize
 
 
-def write_tables(model: ModelProto, own_operator: bool = False) -> tuple[ModelProto, int]:
+def write_tables(model: ModelProto, custom_operator: bool = False) -> tuple[ModelProto, int]:
     """Return a copy of a quantized `model` with tables, and how many there are.
 
-    With `own_operator` they are read by foldbench's own operator, which the copy's metadata says.
+    With `custom_operator` the custom operator reads them, which the copy's metadata says.
     """
     working = infer_shapes(model)
     wiring = Wiring(working.graph)
@@ -61,7 +61,7 @@ def write_tables(model: ModelProto, own_operator: bool = False) -> tuple[ModelPr
     replaced: dict[str, list[NodeProto]] = {}
     dropped: set[str] = set()
     for chain in chains:
-        nodes = _look_up(chain, working, wiring, own_operator)
+        nodes = _look_up(chain, working, wiring, custom_operator)
         if nodes is None:
             continue
         replaced[chain.quantize.output[0]] = nodes
@@ -76,9 +76,9 @@ def write_tables(model: ModelProto, own_operator: bool = False) -> tuple[ModelPr
     del working.graph.node[:], working.graph.value_info[:]
     working.graph.node.extend(kept)
     _remove_unused(working.graph)
-    if own_operator and replaced:
+    if custom_operator and replaced:
         working.opset_import.append(helper.make_opsetid(own_operators.DOMAIN, 1))
-        for key, value in own_operator_facts(onnxruntime.__version__).items():
+        for key, value in custom_operator_facts(onnxruntime.__version__).items():
             working.metadata_props.add(key=key, value=value)
     return working, len(replaced)
 
@@ -126,7 +126,7 @@ def _has_codes(node: NodeProto, wiring: Wiring) -> bool:
 
 
 def _look_up(
-    chain: _Chain, model: ModelProto, wiring: Wiring, own_operator: bool
+    chain: _Chain, model: ModelProto, wiring: Wiring, custom_operator: bool
 ) -> list[NodeProto] | None:
     """Return the nodes that look the chain's result up; None where its shape is not known."""
     shape = wiring.shape_of(chain.quantize.input[0])
@@ -140,7 +140,7 @@ def _look_up(
     last = [_make("Transpose", [result], name, perm=_NCHW)] if turned else []
     codes = f"{name}_nhwc" if turned else given
     table = _work_out(chain, model, wiring)
-    if own_operator:
+    if custom_operator:
         _add_constants(model, {f"{name}_table": table})
         inputs = [codes, f"{name}_table"]
         found = [_make(own_operators.LOOKUP, inputs, result, domain=own_operators.DOMAIN)]

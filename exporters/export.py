@@ -34,7 +34,7 @@ from bench.records import (
 from bench.storage import file_sha256, json_sha256, write_with
 from exporters._origins import host_origins, library_versions, sources_sha256
 from exporters.fold import count_batchnorms, fold_batchnorm
-from exporters.parity import ask, judge, run_module
+from exporters.parity import check_outputs, run_module, run_reference
 from exporters.rewriting import apply_passes
 
 Floats = npt.NDArray[np.float32]
@@ -102,14 +102,14 @@ def export_checkpoint(
         example = np.repeat(example, _TRACED_BATCH, axis=0)
     network, fold = _fold(module, images, example, options.fold_bn)
     exported = to_onnx(network, example, options)
-    questions = ask(module, images)
-    model, passes = apply_passes(exported, options.passes, lambda file: judge(file, questions))
+    inputs = run_reference(module, images)
+    model, passes = apply_passes(exported, options.passes, lambda file: check_outputs(file, inputs))
     _describe(model, checkpoint, options.variant)
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # shape inference raises a kind of its own
         raise ExportError(f"onnx.checker refuses the exported graph: {one_line(error)}") from error
-    parity = judge(model.SerializeToString(), questions)
+    parity = check_outputs(model.SerializeToString(), inputs)
     path = folder / "artifacts" / f"{checkpoint.config_name}.{options.variant}.onnx"
     write_with(path, lambda temporary: onnx.save(model, temporary))
     return Artifact(

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.records import Fold, FoldReport, Skip
 from exporters._fold_rules import (
-    RefusedError,
+    FoldRefusedError,
     find_layer,
     fuse,
     is_batchnorm,
@@ -72,7 +72,7 @@ def _fold_all(flow: Flow) -> tuple[list[Fold], list[Skip]]:
             batchnorm = read_batchnorm(flow, node)
             call, layer = find_layer(flow, batchnorm.source)
             fused = fuse(layer, batchnorm)
-        except RefusedError as refusal:
+        except FoldRefusedError as refusal:
             skipped.append(Skip(module=name, reason=str(refusal)))
             continue
         folded.append(Fold(layer=placement.put(call, fused), batchnorm=name))

@@ -3,8 +3,8 @@
     uint8 (N, H, W, 3), RGB -> resize -> cut -> (pixels / 255 - mean) / std -> network -> softmax
 
 Resizing runs on uint8, with the filter, the anti-aliasing and the rounding of Pillow, so hardly a
-pixel differs from what the network was evaluated on. Whoever uses the file has only to decode the
-image and to turn it upright.
+pixel differs from what the network was evaluated on. A caller only has to decode the image and turn
+it upright.
 """
 
 from typing import Any

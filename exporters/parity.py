@@ -20,9 +20,9 @@ from bench.host_files import how_to_run
 from bench.records import Parity, ParityCase
 
 Floats = npt.NDArray[np.float32]
-Kind = Literal["images", "random", "extreme"]
+InputKind = Literal["images", "random", "extreme"]
 
-RELATIVE_FLOOR = 1e-5
+MIN_TOLERANCE = 1e-5
 """Error allowed in any case: of the order of float32 rounding summed over a deep network."""
 TORCH_ERROR_FACTOR = 10.0
 """How many times the error of float32 torch an artifact may have."""
@@ -40,16 +40,16 @@ def run_module(module: nn.Module, images: Floats, batch_size: int = 100) -> Floa
 
 
 @dataclass(frozen=True)
-class Question:
-    """An input and what there is to expect of it."""
+class ParityInput:
+    """An input with its reference outputs."""
 
-    kind: Kind
+    kind: InputKind
     x: Floats
     """(N, C, H, W) float32."""
-    truth: npt.NDArray[np.float64]
-    """(N, classes): what the network gives in float64."""
-    ours: Floats
-    """(N, classes): what it gives in float32 in torch."""
+    reference: npt.NDArray[np.float64]
+    """(N, classes): the network's output in float64."""
+    reference_float32: Floats
+    """(N, classes): its output in float32 in torch."""
 
 
 def check_parity(onnx_bytes: bytes, module: nn.Module, images: Floats, seed: int = 0) -> Parity:
@@ -57,13 +57,13 @@ def check_parity(onnx_bytes: bytes, module: nn.Module, images: Floats, seed: int
 
     `module` is the checkpoint's network, unfolded, float32, in eval mode; `images` are preprocessed
     test images (N, C, H, W) float32. Batch sizes 1, 3 and up to 32 differ from the traced one.
-    An artifact that cannot even be loaded or run fails with the runtime's words as the reason.
+    An artifact that cannot even be loaded or run fails with the runtime's message as the reason.
     """
-    return judge(onnx_bytes, ask(module, images, seed))
+    return check_outputs(onnx_bytes, run_reference(module, images, seed))
 
 
-def ask(module: nn.Module, images: Floats, seed: int = 0) -> tuple[Question, ...]:
-    """Return inputs of every kind with the answers of `module`, as in `check_parity`.
+def run_reference(module: nn.Module, images: Floats, seed: int = 0) -> tuple[ParityInput, ...]:
+    """Return inputs of every kind with the outputs of `module`, as in `check_parity`.
 
     Raises ExportError when the network does not run in float64.
     """
@@ -71,11 +71,11 @@ def ask(module: nn.Module, images: Floats, seed: int = 0) -> tuple[Question, ...
         exact = deepcopy(module).double()
         with torch.inference_mode():
             return tuple(
-                Question(
+                ParityInput(
                     kind=kind,
                     x=x,
-                    truth=exact(torch.from_numpy(x).double()).numpy(),
-                    ours=run_module(module, x),
+                    reference=exact(torch.from_numpy(x).double()).numpy(),
+                    reference_float32=run_module(module, x),
                 )
                 for kind, x in _inputs(images, seed)
             )
@@ -86,14 +86,14 @@ def ask(module: nn.Module, images: Floats, seed: int = 0) -> tuple[Question, ...
         ) from error
 
 
-def judge(onnx_bytes: bytes, questions: Sequence[Question]) -> Parity:
-    """Return whether the artifact gives the right answers in onnxruntime, on the CPU."""
+def check_outputs(onnx_bytes: bytes, inputs: Sequence[ParityInput]) -> Parity:
+    """Return whether the artifact matches the reference in onnxruntime, on the CPU."""
     cases: list[ParityCase] = []
     try:
         session = open_session(onnx_bytes)
         (name,) = (value.name for value in session.get_inputs())
-        for question in questions:
-            cases.append(_judge(question, session.run(None, {name: question.x})[0]))
+        for given in inputs:
+            cases.append(_check_case(given, session.run(None, {name: given.x})[0]))
     except Exception as error:  # onnxruntime raises bare Exceptions of its own
         reason = f"onnxruntime could not run it: {one_line(error)}"
         return Parity(passed=False, reason=reason, cases=tuple(cases))
@@ -114,12 +114,12 @@ def open_session(onnx_bytes: bytes) -> Any:
     how = how_to_run(onnx_bytes, onnxruntime.__version__)
     if how.optimised:
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if how.own_operators:
+    if how.custom_operators:
         own_operators.register(settings)
     return onnxruntime.InferenceSession(onnx_bytes, settings, providers=["CPUExecutionProvider"])
 
 
-def _inputs(images: Floats, seed: int) -> Iterator[tuple[Kind, Floats]]:
+def _inputs(images: Floats, seed: int) -> Iterator[tuple[InputKind, Floats]]:
     """Yield inputs of every kind: real, random and far outside what images can be."""
     shape = images.shape[1:]
     random = np.random.default_rng(seed).standard_normal((5, *shape)).astype(np.float32)
@@ -132,21 +132,21 @@ def _inputs(images: Floats, seed: int) -> Iterator[tuple[Kind, Floats]]:
     yield "extreme", random * np.float32(100)
 
 
-def _judge(question: Question, found: Floats) -> ParityCase:
-    """Return the verdict on `found`; outside real images, what torch overflows on is no fault."""
-    kind, truth, ours = question.kind, question.truth, question.ours
-    comparable = np.isfinite(truth) & np.isfinite(ours)
+def _check_case(given: ParityInput, candidate: Floats) -> ParityCase:
+    """Return the verdict on `candidate`; overflow counts only where torch has none."""
+    kind, reference, reference_float32 = given.kind, given.reference, given.reference_float32
+    comparable = np.isfinite(reference) & np.isfinite(reference_float32)
     if kind == "images":
         comparable = np.ones_like(comparable)
-    torch_error = _relative_error(truth, ours, comparable)
-    tolerance = max(RELATIVE_FLOOR, TORCH_ERROR_FACTOR * torch_error)
-    usable = found.shape == truth.shape and bool(
-        np.isfinite(found[comparable]).all() and np.isfinite(truth[comparable]).all()
+    torch_error = _relative_error(reference, reference_float32, comparable)
+    tolerance = max(MIN_TOLERANCE, TORCH_ERROR_FACTOR * torch_error)
+    usable = candidate.shape == reference.shape and bool(
+        np.isfinite(candidate[comparable]).all() and np.isfinite(reference[comparable]).all()
     )
-    error = _relative_error(truth, found, comparable) if usable else None
+    error = _relative_error(reference, candidate, comparable) if usable else None
     return ParityCase(
         inputs=kind,
-        batch_size=len(truth),
+        batch_size=len(reference),
         error=error,
         torch_error=torch_error,
         tolerance=tolerance,
@@ -154,10 +154,10 @@ def _judge(question: Question, found: Floats) -> ParityCase:
     )
 
 
-def _relative_error(truth: npt.NDArray, found: npt.NDArray, where: npt.NDArray) -> float:
-    """Return max |found - truth| / max |truth| over the places in `where`."""
-    scale = np.abs(truth[where]).max(initial=0.0) or 1.0
-    return float(np.abs(truth[where] - found[where]).max(initial=0.0) / scale)
+def _relative_error(reference: npt.NDArray, candidate: npt.NDArray, where: npt.NDArray) -> float:
+    """Return max |candidate - reference| / max |reference| over the places in `where`."""
+    scale = np.abs(reference[where]).max(initial=0.0) or 1.0
+    return float(np.abs(reference[where] - candidate[where]).max(initial=0.0) / scale)
 
 
 def _reason(cases: list[ParityCase]) -> str | None:

@@ -11,12 +11,17 @@ import onnx
 import bench
 from bench import own_operators
 from bench.errors import ExportError, one_line
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records import Artifact, Target
 from bench.records_quantization import PRECISION, Closeness, QuantizationReport, Quantize
 from bench.storage import file_sha256, json_sha256, write_with
 from exporters._origins import host_origins, library_versions, sources_sha256
-from exporters._quantize_choice import Choice, Chooser, Judge, keeps_budget
+from exporters._quantize_choice import (
+    ClosenessScorer,
+    QuantizationChoice,
+    QuantizationSearch,
+    keeps_budget,
+)
 from exporters._quantize_graph import infer_shapes
 from exporters._quantize_images import LabelledImages
 from exporters._quantize_tables import write_tables
@@ -30,7 +35,7 @@ class QuantizeOptions:
 
     quantize: Quantize
     max_drop_points: float
-    """Percentage points that may be lost on the images judged by."""
+    """Percentage points that may be lost on the validation set."""
     target: Target = "cpu"
 
     @property
@@ -40,30 +45,32 @@ class QuantizeOptions:
 
 
 @dataclass(frozen=True)
-class Material:
-    """Training images: some for ranges, others to judge by."""
+class CalibrationSet:
+    """Training images: some for ranges, others to validate on."""
 
     calibration: LabelledImages
-    judged: LabelledImages
+    validation: LabelledImages
     untrained: int
-    """How many of `judged` were held out while training."""
+    """How many of `validation` were held out while training."""
 
     def sha256(self) -> str:
         """Return the sha256 of pixels and labels, those of the calibration first."""
         digest = hashlib.sha256()
-        for images in (self.calibration, self.judged):
+        for images in (self.calibration, self.validation):
             digest.update(images.pixels.tobytes())
             digest.update(images.labels.tobytes())
         return digest.hexdigest()
 
 
-def hash_quantization(source: Artifact, material: Material, options: QuantizeOptions) -> str:
+def hash_quantization(
+    source: Artifact, calibration_set: CalibrationSet, options: QuantizeOptions
+) -> str:
     """Return the sha256 of everything that a file in lower precision follows from."""
     return json_sha256(
         {
             "source": source.sha256,
-            "images": material.sha256(),
-            "calibration_images": len(material.calibration),
+            "images": calibration_set.sha256(),
+            "calibration_images": len(calibration_set.calibration),
             "options": asdict(options),
             "host": host_origins() if options.target == "host" else None,
             "sources": sources_sha256(),
@@ -78,9 +85,9 @@ class Quantizer:
 
     folder: Path
     config_name: str
-    material: Material
+    calibration_set: CalibrationSet
     threads: int
-    listener: Listener
+    listener: ProgressListener
 
     def to_int8(self, source: Artifact, options: QuantizeOptions) -> Artifact:
         """Return `source`, which is in float32, with as many nodes in int8 as the budget allows.
@@ -90,12 +97,12 @@ class Quantizer:
         """
         started = time.perf_counter()
         model = infer_shapes(self._load(source))
-        judge = Judge(model, self.material.judged, self.threads)
-        found = Chooser(
-            model, self.material.calibration, judge, options.max_drop_points, self.listener
+        scorer = ClosenessScorer(model, self.calibration_set.validation, self.threads)
+        found = QuantizationSearch(
+            model, self.calibration_set.calibration, scorer, options.max_drop_points, self.listener
         ).choose()
         path = self._write(found.model, source, options)
-        closeness = judge.score(onnx.load(path))
+        closeness = scorer.score(onnx.load(path))
         report = self._report(source, options, closeness, found)
         return self._record(source, options, path, report, started)
 
@@ -109,18 +116,18 @@ class Quantizer:
         made = int8.quantization
         if made is None or made.source_sha256 != source.sha256:
             raise ValueError(f"{int8.path} was not made from {source.path}")
-        judge = Judge(self._load(source), self.material.judged, self.threads)
-        own_operator = options.target == "host"
-        if own_operator:
+        scorer = ClosenessScorer(self._load(source), self.calibration_set.validation, self.threads)
+        custom_operator = options.target == "host"
+        if custom_operator:
             own_operators.library()
-        model, tables = write_tables(self._load(int8), own_operator)
+        model, tables = write_tables(self._load(int8), custom_operator)
         if tables == 0:
             raise ExportError(
                 f"no element-wise operators lie between int8 tensors in {int8.path}, so that there "
                 "is nothing to write as tables: use --quantize int8"
             )
         path = self._write(model, source, options)
-        closeness = judge.score(onnx.load(path))
+        closeness = scorer.score(onnx.load(path))
         report = made.model_copy(
             update={
                 "source_variant": int8.variant,
@@ -141,14 +148,14 @@ class Quantizer:
 
         started = time.perf_counter()
         model = self._load(source)
-        judge = Judge(model, self.material.judged, self.threads)
+        scorer = ClosenessScorer(model, self.calibration_set.validation, self.threads)
         try:
             converted = convert_float_to_float16(infer_shapes(model), keep_io_types=True)
         except Exception as error:  # whatever the converter trips over
             raise ExportError(f"it cannot be converted to float16: {one_line(error)}") from error
         ONNXModel(converted).topological_sort()  # the converter appends its casts
         path = self._write(converted, source, options)
-        closeness = judge.score(onnx.load(path))
+        closeness = scorer.score(onnx.load(path))
         report = self._report(source, options, closeness, None)
         return self._record(source, options, path, report, started)
 
@@ -180,14 +187,14 @@ class Quantizer:
         source: Artifact,
         options: QuantizeOptions,
         closeness: Closeness,
-        found: Choice | None,
+        found: QuantizationChoice | None,
     ) -> QuantizationReport:
         return QuantizationReport(
             source_variant=source.variant,
             source_sha256=source.sha256,
-            calibration_images=len(self.material.calibration) if found else 0,
-            images_sha256=self.material.sha256(),
-            untrained_images=self.material.untrained,
+            calibration_images=len(self.calibration_set.calibration) if found else 0,
+            images_sha256=self.calibration_set.sha256(),
+            untrained_images=self.calibration_set.untrained,
             method=found.method if found else None,
             trials=found.trials if found else (),
             nodes=found.nodes if found else (),
@@ -207,7 +214,7 @@ class Quantizer:
         model = onnx.load(path)
         return source.model_copy(
             update={
-                "inputs_sha256": hash_quantization(source, self.material, options),
+                "inputs_sha256": hash_quantization(source, self.calibration_set, options),
                 "variant": _name(options),
                 "target": options.target,
                 "path": path.relative_to(self.folder).as_posix(),

@@ -12,7 +12,7 @@ ALWAYS = "strip_metadata"
 """Made by every export: a file never tells where its sources lie."""
 DEFAULT, NONE = "default", "none"
 
-Judge = Callable[[bytes], Parity]
+ParityCheck = Callable[[bytes], Parity]
 """Says whether a serialised model still gives the right answers."""
 
 
@@ -40,7 +40,7 @@ def choose_passes(asked: Sequence[str], target: Target, fold_bn: bool) -> tuple[
 
 
 def apply_passes(
-    model: ModelProto, names: Sequence[str], judge: Judge
+    model: ModelProto, names: Sequence[str], check: ParityCheck
 ) -> tuple[ModelProto, tuple[PassReport, ...]]:
     """Return `model` after the passes, and what each did.
 
@@ -56,7 +56,7 @@ def apply_passes(
             raise
         except Exception as error:  # whatever a pass trips over, it is that pass
             raise ExportError(f"export pass {name!r} failed: {one_line(error)}") from error
-        reason = _blame(model, rewritten, judge) if report.changed else None
+        reason = _blame(model, rewritten, check) if report.changed else None
         if reason is None:
             model = rewritten
         else:
@@ -73,9 +73,9 @@ def _defaults(target: Target, fold_bn: bool) -> list[str]:
     ]
 
 
-def _blame(before: ModelProto, after: ModelProto, judge: Judge) -> str | None:
+def _blame(before: ModelProto, after: ModelProto, check: ParityCheck) -> str | None:
     """Return what is wrong with the model `after` and was right `before`; None for nothing."""
-    verdict = judge(after.SerializeToString())
-    if verdict.passed or not judge(before.SerializeToString()).passed:
+    verdict = check(after.SerializeToString())
+    if verdict.passed or not check(before.SerializeToString()).passed:
         return None
     return verdict.reason

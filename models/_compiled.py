@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from bench.errors import TrainingError, one_line
 
 Compiled = Literal["none", "mish", "model"]
-Network = Callable[[Tensor], Tensor]
+NetworkCall = Callable[[Tensor], Tensor]
 
 
 @contextmanager
-def compiled(model: nn.Module, what: Compiled) -> Iterator[Network]:
+def compiled(model: nn.Module, what: Compiled) -> Iterator[NetworkCall]:
     """Yield what trains `model`: itself, itself with a compiled Mish, or itself compiled whole.
 
     Parameters and buffers stay those of `model`, which is as it was afterwards. Raises
@@ -108,7 +108,7 @@ def _mish_backward(gradient: Tensor, x: Tensor) -> Tensor:
 
 
 def _require_compiler(what: Compiled, device: torch.device) -> None:
-    # It warns of a CUDA toolkit without a GPU, which nobody here asked for.
+    # It warns of a CUDA toolkit without a GPU, which was not requested.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     try:
         _kernel(_mish)(torch.zeros(64, device=device))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Group = dict[str, Any]
+ParameterGroup = dict[str, Any]
 """Parameters with their rate and weight decay, as torch's optimizers want them."""
 
 
@@ -21,7 +21,11 @@ class MuonWithAdamW(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, matrices: Sequence[Group], others: Sequence[Group], *, momentum: float
+        self,
+        matrices: Sequence[ParameterGroup],
+        others: Sequence[ParameterGroup],
+        *,
+        momentum: float,
     ) -> None:
         weights = [weight for group in matrices for weight in group["params"]]
         self._pairs = [(weight, _shared(weight)) for weight in weights]
@@ -58,7 +62,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
             part.load_state_dict(state)
         self.param_groups = self._groups()
 
-    def _groups(self) -> list[Group]:
+    def _groups(self) -> list[ParameterGroup]:
         return [group for part in self._parts for group in part.param_groups]
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from bench.config_training import TrainSection
-from models._muon import Group, MuonWithAdamW
+from models._muon import MuonWithAdamW, ParameterGroup
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 _KILO = 1024
@@ -36,7 +36,7 @@ def make_optimizer(model: nn.Module, settings: TrainSection) -> torch.optim.Opti
             return torch.optim.AdamW(_grouped(rates))
 
 
-def _grouped(rates: Iterable[tuple[nn.Parameter, float, float]]) -> list[Group]:
+def _grouped(rates: Iterable[tuple[nn.Parameter, float, float]]) -> list[ParameterGroup]:
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter, rate, decay in rates:
         groups.setdefault((rate, decay), []).append(parameter)

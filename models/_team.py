@@ -19,61 +19,61 @@ from bench import torchrun
 
 
 @dataclass(frozen=True)
-class Team:
-    """The processes that train together, seen from one of them."""
+class ProcessGroup:
+    """The processes that train together (data parallel), seen from one of them."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the process that validates, writes and speaks for all."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which validates, logs and saves."""
         return self.rank == 0
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """Return what calls `model` and gives everybody the mean of all gradients.
+        """Return `model` wrapped so that gradients are averaged over all processes.
 
-        Everybody's parameters become those of the one that leads.
+        Every process starts with the parameters of rank 0.
         """
         return DistributedDataParallel(model) if self.size > 1 else model
 
-    def share(self, batch: Tensor) -> Tensor:
+    def shard(self, batch: Tensor) -> Tensor:
         """Return this process's part of a batch along its first dimension.
 
         The shares of all processes are the batch; their sizes differ by one at most.
         """
         return batch.tensor_split(self.size)[self.rank]
 
-    def total(self, value: Tensor) -> Tensor:
-        """Return the sum of everybody's `value`, a number, to everybody."""
+    def all_reduce_sum(self, value: Tensor) -> Tensor:
+        """Return the sum of `value`, a number, over all processes, on every process."""
         if self.size > 1:
             value = value.clone()
             torch.distributed.all_reduce(value)
         return value
 
-    def agree(self, text: str) -> str:
-        """Return the text of the one that leads to everybody."""
+    def broadcast_text(self, text: str) -> str:
+        """Return rank 0's text on every process."""
         if self.size == 1:
             return text
         encoded = list(text.encode())
-        size = self.total(torch.tensor(len(encoded) if self.leads else 0))
+        size = self.all_reduce_sum(torch.tensor(len(encoded) if self.is_main else 0))
         content = torch.zeros(int(size), dtype=torch.uint8)
-        if self.leads:
+        if self.is_main:
             content.copy_(torch.tensor(encoded, dtype=torch.uint8))
         torch.distributed.broadcast(content, src=0)
         return bytes(content.tolist()).decode()
 
 
 @contextmanager
-def joined_team() -> Iterator[Team]:
-    """Yield the team of the processes that torchrun started; a team of one without it."""
+def join_process_group() -> Iterator[ProcessGroup]:
+    """Yield the group of the processes that torchrun started; a group of one without it."""
     size = torchrun.world_size()
     if size == 1:
-        yield Team()
+        yield ProcessGroup()
         return
     has_gpu = torch.cuda.is_available()
     torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if has_gpu else "gloo")
     try:
-        yield Team(torchrun.rank(), size)
+        yield ProcessGroup(torchrun.rank(), size)
     finally:
         torch.distributed.destroy_process_group()

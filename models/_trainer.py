@@ -19,16 +19,16 @@ from torch import Tensor, nn
 from bench.config_training import TrainSection
 from bench.datasets import Split
 from bench.errors import TrainingError
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records import Epoch, Preprocessing
 from models._augment import cut_mix, cut_out, flip_and_crop, normalise, toss_coins
 from models._averaging import WeightAverage
-from models._compiled import Network
+from models._compiled import NetworkCall
 from models._device import layout
 from models._held_images import HeldImages, hold
 from models._optimization import make_optimizer, make_scheduler
 from models._resume import Stateful
-from models._team import Team
+from models._team import ProcessGroup
 
 _PROGRESS_INTERVAL_S = 0.2
 _EVALUATION_BATCH = 500
@@ -41,8 +41,8 @@ _COINS, _STATISTICS = 1, 2
 class Trainer:
     """A network, what it learns from, and what changes while it does.
 
-    `network` is what is called to train `model`: itself, or what wraps it. Of a `team`, every
-    process has a trainer of its own on the same images.
+    `network` is what is called to train `model`: itself, or what wraps it. Every process of a
+    `process_group` has its own trainer on the same images.
     """
 
     def __init__(
@@ -51,17 +51,17 @@ class Trainer:
         train: Split,
         held_out: Split | None,
         *,
-        network: Network,
-        team: Team,
+        network: NetworkCall,
+        process_group: ProcessGroup,
         settings: TrainSection,
         preprocessing: Preprocessing,
         seed: int,
-        listener: Listener,
+        listener: ProgressListener,
     ) -> None:
         self.model = model
         self.device = next(model.parameters()).device
         self._network = network
-        self.team = team
+        self.process_group = process_group
         self.train = hold(train, preprocessing, self.device)
         self.held_out = hold(held_out, preprocessing, self.device) if held_out else None
         self._settings = settings
@@ -87,8 +87,10 @@ class Trainer:
         """Train on every image once, in an order and with changes drawn from seed and epoch."""
         homework = self._settings.protocol == "homework"
         generator = seed_epoch(self._seed, epoch)
-        if not self.team.leads:
-            torch.manual_seed(_draw(self._seed, epoch, rank=self.team.rank))  # dropout of its own
+        if not self.process_group.is_main:
+            torch.manual_seed(
+                _draw(self._seed, epoch, rank=self.process_group.rank)
+            )  # dropout of its own
         batches = list(self._batches(generator))
         self.model.train()
         started = last_told = time.perf_counter()
@@ -103,10 +105,13 @@ class Trainer:
             now = time.perf_counter()
             if now - last_told > _PROGRESS_INTERVAL_S:
                 last_told = now
-                part = self.team.size  # its own share stands for everybody's until the end
+                part = self.process_group.size  # its own share stands for all until the end
                 mean_loss = part * float(loss_sum) / (number if homework else seen)
                 self._tell(epoch, seen, mean_loss, part * int(correct), now - started)
-        loss_sum, correct = self.team.total(loss_sum), self.team.total(correct)
+        loss_sum, correct = (
+            self.process_group.all_reduce_sum(loss_sum),
+            self.process_group.all_reduce_sum(correct),
+        )
         loss_mean = float(loss_sum) / (len(batches) if homework else seen)
         duration_s = time.perf_counter() - started
         if not math.isfinite(loss_mean):
@@ -135,14 +140,14 @@ class Trainer:
     ) -> tuple[Tensor, Tensor]:
         """Make one step; return the batch's mean loss and its number of correct answers.
 
-        `indices` is (N,) int64 on the CPU: the images of the batch. Of a team, each process gets
+        `indices` is (N,) int64 on the CPU: the images of the batch. In a process group, each gets
         its own share's part of both.
         """
         images, kept = self._augmented(indices, epoch, generator)
         labels = self.train.labels[indices.to(self.device)]
         count = self._settings.micro_batches
         batch = (images, labels) if kept is None else (images, labels, labels.roll(1), kept)
-        parts = zip(*(self.team.share(x).tensor_split(count) for x in batch), strict=True)
+        parts = zip(*(self.process_group.shard(x).tensor_split(count) for x in batch), strict=True)
         self._optimizer.zero_grad(set_to_none=True)
         found = [self._learn(*part, whole=len(indices)) for part in parts]
         self._optimizer.step()
@@ -162,8 +167,9 @@ class Trainer:
             logits = self._network(inputs)
         loss, hits = self._judged(logits.float(), *answers)
         part = len(inputs) / whole
-        # The team takes the mean of its gradients; that of the whole batch is weighted by parts.
-        (loss * (self.team.size * part)).backward()
+        # The process group takes the mean of its gradients; that of the whole batch is weighted by
+        # parts.
+        (loss * (self.process_group.size * part)).backward()
         return loss.detach() * part, hits
 
     def _judged(
@@ -190,13 +196,13 @@ class Trainer:
 
     def finish(self, epoch: int) -> None:
         """Give the network the weights that training was for: averaged ones where it averages."""
-        if self._average is not None and self.team.leads:
+        if self._average is not None and self.process_group.is_main:
             with self._autocast():
                 self._average.settle(self._statistics_batches(epoch))
 
     def _batches(self, generator: torch.Generator) -> Iterator[Tensor]:
         size = self._settings.batch_size
-        least = 2 * self.team.size * self._settings.micro_batches
+        least = 2 * self.process_group.size * self._settings.micro_batches
         return split_batches(len(self.train), size, generator, least)
 
     def _augmented(
@@ -240,7 +246,7 @@ class Trainer:
 
     def _validate(self, epoch: int) -> float | None:
         """Return the share of held-out images that are classified correctly as they are."""
-        if self.held_out is None or not self.team.leads:
+        if self.held_out is None or not self.process_group.is_main:
             return None
         if self._average is None:
             return self._score(self.held_out)

@@ -7,13 +7,13 @@ from torch import nn
 from bench.config_training import TrainSection
 from bench.datasets import Split
 from bench.errors import TrainingError, one_line
-from bench.progress import Listener
+from bench.progress import ProgressListener
 from bench.records import Epoch, Preprocessing
 from models._building import start_as_identity
 from models._compiled import compiled
 from models._device import layout, pick_device, plain_float32
 from models._resume import Resume, restore_state, save_state
-from models._team import Team
+from models._team import ProcessGroup
 from models._trainer import Trainer
 
 VERSION = 1
@@ -29,29 +29,29 @@ def train_model(
     preprocessing: Preprocessing,
     seed: int,
     resume: Resume | None,
-    listener: Listener,
+    listener: ProgressListener,
     after_epoch: Callable[[Epoch], None] | None = None,
-    team: Team | None = None,
+    process_group: ProcessGroup | None = None,
 ) -> tuple[Epoch, ...]:
     """Train `model` in place, from the state at `resume.path` where there is one.
 
     Return one record an epoch, those before the interruption included. The state is written after
     every epoch, nowhere without `resume`. `after_epoch` hears of every epoch that was run here;
-    what it raises ends the training. Of a `team`, every process calls this with the same
-    arguments; the one that leads writes the state. Raises TrainingError when the loss is no longer
+    what it raises ends the training. In a `process_group`, every process calls this with the same
+    arguments; rank 0 writes the state. Raises TrainingError when the loss is no longer
     finite or the device is missing, RunError when the state cannot be read or written.
     """
     if settings.initial_weights == "dirac":
         start_as_identity(model)
     model.to(device=pick_device(settings.device), memory_format=layout(settings))
-    team = team or Team()
-    with plain_float32(), compiled(team.wrap(model), settings.compile) as network:
+    process_group = process_group or ProcessGroup()
+    with plain_float32(), compiled(process_group.wrap(model), settings.compile) as network:
         trainer = Trainer(
             model,
             train,
             held_out,
             network=network,
-            team=team,
+            process_group=process_group,
             settings=settings,
             preprocessing=preprocessing,
             seed=seed,
@@ -65,7 +65,7 @@ def _train(
     trainer: Trainer,
     settings: TrainSection,
     resume: Resume | None,
-    listener: Listener,
+    listener: ProgressListener,
     after_epoch: Callable[[Epoch], None] | None,
 ) -> list[Epoch]:
     """Run the epochs that are left, keep the state after each, and settle the weights."""
@@ -77,7 +77,7 @@ def _train(
     listener.advance(len(history) * images)
     for number in range(len(history) + 1, settings.epochs + 1):
         history.append(_run_epoch(trainer, settings, number))
-        if resume and trainer.team.leads:
+        if resume and trainer.process_group.is_main:
             save_state(resume, trainer.parts(), history)
         listener.advance(number * images)
         listener.note(_epoch_text(history[-1], settings.epochs))

@@ -20,16 +20,16 @@ from bench.records import Preprocessing
 from bench.storage import file_sha256
 from models import _timm_zoo, _torchvision_zoo
 
-Source = Literal["torchvision", "timm"]
-SOURCES: tuple[Source, ...] = get_args(Source)
-_LIBRARIES: dict[Source, Any] = {"torchvision": _torchvision_zoo, "timm": _timm_zoo}
+ZooLibrary = Literal["torchvision", "timm"]
+SOURCES: tuple[ZooLibrary, ...] = get_args(ZooLibrary)
+_LIBRARIES: dict[ZooLibrary, Any] = {"torchvision": _torchvision_zoo, "timm": _timm_zoo}
 
 
 @dataclass(frozen=True)
-class Network:
+class ZooNetwork:
     """One architecture of one library."""
 
-    source: Source
+    source: ZooLibrary
     arch: str
 
     @property
@@ -49,7 +49,7 @@ class Weights:
     random: bool
 
 
-def find_network(text: str) -> Network:
+def find_network(text: str) -> ZooNetwork:
     """Return the network called ``torchvision:NAME``, ``timm:NAME`` or NAME.
 
     NAME alone is torchvision's network where both libraries have one of that name. Raises
@@ -62,7 +62,7 @@ def find_network(text: str) -> Network:
     name = arch if colon else text
     for one in asked:
         if name in _LIBRARIES[one].names():
-            return Network(one, name)
+            return ZooNetwork(one, name)
     known = {n for one in asked for n in _LIBRARIES[one].names()}
     raise UnknownNameError(
         f"no network {name!r} in {' or '.join(asked)}{nearest(name, known)} "
@@ -70,12 +70,12 @@ def find_network(text: str) -> Network:
     )
 
 
-def create(network: Network) -> nn.Module:
+def create(network: ZooNetwork) -> nn.Module:
     """Return the network with random weights and its ImageNet classifier, in train mode."""
     return _LIBRARIES[network.source].create(network.arch)
 
 
-def fill(module: nn.Module, network: Network, weights: str, download: bool) -> Weights:
+def fill(module: nn.Module, network: ZooNetwork, weights: str, download: bool) -> Weights:
     """Load weights into `module`, which `create` made, and say which.
 
     `weights` is ``none`` (they stay random), ``default``, torchvision's name of weights such as
@@ -97,7 +97,7 @@ def fill(module: nn.Module, network: Network, weights: str, download: bool) -> W
     return Weights(title, hash_state(module), random=False)
 
 
-def preprocessing_of(network: Network, weights: str) -> Preprocessing:
+def preprocessing_of(network: ZooNetwork, weights: str) -> Preprocessing:
     """Return how the weights were evaluated, as the library's own metadata say.
 
     For a file, or without weights, these are the metadata of the default weights.
@@ -105,7 +105,7 @@ def preprocessing_of(network: Network, weights: str) -> Preprocessing:
     return _LIBRARIES[network.source].preprocessing_of(network.arch, weights)
 
 
-def classes_of(network: Network, module: nn.Module) -> tuple[str, ...]:
+def classes_of(network: ZooNetwork, module: nn.Module) -> tuple[str, ...]:
     """Return the names of the classes that the network's own classifier tells apart."""
     return _LIBRARIES[network.source].classes_of(network.arch, module)
 
@@ -158,7 +158,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _refuse_other_network(
-    module: nn.Module, state: dict[str, torch.Tensor], network: Network, path: Path
+    module: nn.Module, state: dict[str, torch.Tensor], network: ZooNetwork, path: Path
 ) -> None:
     own = module.state_dict()
     counters = {name for name in own if name.endswith("num_batches_tracked")}

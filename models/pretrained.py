@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from models._backbone import count_features, cut_classifier, fix_padding, normalise_each_image
-from models._zoo import Network, Source, Weights, create, fill, find_network
+from models._zoo import Weights, ZooLibrary, ZooNetwork, create, fill, find_network
 
 VERSION = 1
 """Raised whenever the same arguments give other parameters or another function."""
@@ -46,7 +46,7 @@ def build(
     *,
     classes: int,
     input_shape: tuple[int, int, int],
-    source: Source | None = None,
+    source: ZooLibrary | None = None,
     arch: str = _ARCH,
     pooled: bool = True,
     l2_normalise: bool = True,
@@ -77,10 +77,10 @@ def build_filled(
     download: bool,
     classes: int,
     input_shape: tuple[int, int, int],
-    source: Source | None = None,
+    source: ZooLibrary | None = None,
     arch: str = _ARCH,
     **args: Any,
-) -> tuple[FeatureClassifier, Network, Weights]:
+) -> tuple[FeatureClassifier, ZooNetwork, Weights]:
     """Return what `build` returns, with pretrained `weights`; its architecture; which weights.
 
     Raises CheckpointError for weights that are not there, may not be fetched, or do not belong to
@@ -93,14 +93,14 @@ def build_filled(
     return module, network, filled
 
 
-def choose_network(source: Source | None = None, arch: str = _ARCH) -> Network:
+def choose_network(source: ZooLibrary | None = None, arch: str = _ARCH) -> ZooNetwork:
     """Return the network that these arguments name; raise UnknownNameError when there is none."""
     return find_network(f"{source}:{arch}" if source else arch)
 
 
 def _attach(
     backbone: nn.Module,
-    network: Network,
+    network: ZooNetwork,
     *,
     classes: int,
     input_shape: tuple[int, int, int],

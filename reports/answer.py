@@ -31,11 +31,11 @@ class _Place:
 
 def build_answer(labelled: Labelled) -> tuple[str, ...]:
     """Return the sentences, the most important first: speed, accuracy, what did not run."""
-    places = [place for label, run in labelled for place in _places(label, run)]
-    keys = sorted(dict.fromkeys((p.batch_size, p.reference) for p in places), key=itemgetter(0))
-    groups = [[p for p in places if (p.batch_size, p.reference) == key] for key in keys]
+    paths = [place for label, run in labelled for place in _places(label, run)]
+    keys = sorted(dict.fromkeys((p.batch_size, p.reference) for p in paths), key=itemgetter(0))
+    groups = [[p for p in paths if (p.batch_size, p.reference) == key] for key in keys]
     groups.sort(key=lambda group: not any(place.fastest() for place in group))
-    speed = [line for group in groups for line in _told(group, len(labelled) > 1)]
+    speed = [line for group in groups for line in _summaries(group, len(labelled) > 1)]
     without = (*_unreferenced(labelled), *_driven(labelled))
     return (*speed, *without, *_accuracy(labelled), *_lost(labelled))
 
@@ -50,7 +50,7 @@ def _places(label: str, run: Run) -> Iterator[_Place]:
             yield _Place(label, run, reference, batch_size, others)
 
 
-def _told(group: Sequence[_Place], many: bool) -> Iterator[str]:
+def _summaries(group: Sequence[_Place], many: bool) -> Iterator[str]:
     """Yield what the runs of `group`, at one batch size, found against one reference."""
     where = f"At batch {units.count(group[0].batch_size)}"
     best = [(place, row) for place in group if (row := place.fastest())]
@@ -107,12 +107,12 @@ def _same_class(run: Run, row: LatencyRow) -> str:
     if scored is None or scored.agreement_images is None:
         return ""
     same, images = units.count(scored.agreement_top1_equal), units.count(scored.agreement_images)
-    return f", with the same class on {same} of {images} test images"
+    return f", with {same} of {images} predictions identical"
 
 
 def _same_classes(best: Sequence[tuple[_Place, LatencyRow]]) -> str:
-    told = {_same_class(place.run, row) for place, row in best}
-    return f"{told.pop()} each time" if len(told) == 1 and "" not in told else ""
+    summaries = {_same_class(place.run, row) for place, row in best}
+    return f"{summaries.pop()} each time" if len(summaries) == 1 and "" not in summaries else ""
 
 
 def _slower(place: _Place) -> str:
@@ -138,9 +138,9 @@ def _nothing_faster(place: _Place) -> str:
     if not unresolved:
         return f"nothing is faster than {place.reference}{_slower(place)}{_unjudged(place)}"
     floor = max(row.noise_floor or 0.0 for row in judged)
-    own = f" (timed twice, it came out {units.by_name('_ratio', floor)} from itself)"
+    own = f" (A/A difference {units.by_name('_ratio', floor)})"
     return (
-        f"no difference from {place.reference}{own if floor else ''} is resolved for "
+        f"no significant difference from {place.reference}{own if floor else ''} for "
         f"{_listed(unresolved)}{_slower(place)}{_unjudged(place)}"
     )
 
@@ -179,13 +179,13 @@ def _driven(labelled: Labelled) -> Iterator[str]:
 
 
 def _accuracy(labelled: Labelled) -> Iterator[str]:
-    told = [_accuracy_told(label, run, len(labelled) > 1) for label, run in labelled]
-    found = [text for text in told if text]
+    summaries = [_accuracy_summary(label, run, len(labelled) > 1) for label, run in labelled]
+    found = [text for text in summaries if text]
     if found:
         yield f"Accuracy, top-1 with its 95 % interval: {'; '.join(found)}."
 
 
-def _accuracy_told(label: str, run: Run, many: bool) -> str:
+def _accuracy_summary(label: str, run: Run, many: bool) -> str:
     rows = scored_rows(run)
     if not rows:
         return ""

@@ -13,7 +13,7 @@ from bench.error_overlap import ContingencyTable, cross_tabulate, describe_other
 from bench.records import Run
 from bench.speedups import scored
 from reports import units
-from reports.document import Column, Section, left, right, tabulated
+from reports.document import Column, ReportSection, left, right, tabulated
 from reports.labels import Labelled, label_in, labelled_rows
 
 _MOST = 8
@@ -82,10 +82,10 @@ def overlaps(labelled: Labelled) -> Iterator[Overlap]:
                 yield Overlap(f"{before}{first}", f"{before}{name}", counts)
     for i, (label, run) in enumerate(labelled):
         for other_label, other in labelled[i + 1 :]:
-            ours, theirs = confused_contender(run), confused_contender(other)
-            if ours is None or theirs is None or describe_other_images(run, other):
+            row, other_row = confused_contender(run), confused_contender(other)
+            if row is None or other_row is None or describe_other_images(run, other):
                 continue
-            pair = predictions(run)[ours], predictions(other)[theirs]
+            pair = predictions(run)[row], predictions(other)[other_row]
             yield Overlap(label, other_label, cross_tabulate(_labels(run), *pair))
 
 
@@ -93,13 +93,13 @@ def _labels(run: Run) -> npt.NDArray[np.int64]:
     return np.asarray(run.labels, np.int64)
 
 
-def build_confusion(column: Column, labelled: Labelled) -> Iterator[Section]:
+def build_confusion(column: Column, labelled: Labelled) -> Iterator[ReportSection]:
     """Yield the sections; `column` heads the names of the runs where there are several."""
     rows = labelled_rows(labelled, lambda _, run: _worst(run))
     columns = (column, left("shown"), left("taken for"), right("images"), right("of that class"))
     whose = dict.fromkeys(filter(None, (confused_contender(run) for _, run in labelled)))
     table = tabulated(columns, rows)
-    yield Section(
+    yield ReportSection(
         "Most frequent confusions",
         table=table,
         caption=f"By {' and '.join(whose)}; of that class: all test images of it." if table else "",
@@ -125,7 +125,7 @@ def _worst(run: Run) -> list[list[str]]:
     ]
 
 
-def _overlap_section(found: Sequence[Overlap]) -> Section:
+def _overlap_section(found: Sequence[Overlap]) -> ReportSection:
     columns = (
         left("A"),
         left("B"),
@@ -144,8 +144,8 @@ def _overlap_section(found: Sequence[Overlap]) -> Section:
         ]
         for pair in found
     ]
-    return Section(
-        "Which images are wrong",
+    return ReportSection(
+        "Prediction overlap",
         table=tabulated(columns, rows),
         caption="Test images by who gets them right; p: McNemar's exact test, how likely a "
         "difference this large is if both are equally good."

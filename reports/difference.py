@@ -10,14 +10,14 @@ from bench.difference import AccuracyChange, Difference, LatencyChange, Unmatche
 from bench.records import Boundary, Run
 from bench.regressions import Regression
 from reports import units
-from reports.document import Document, Section, left, right, tabulated
+from reports.document import Document, ReportSection, left, right, tabulated
 from reports.terminal import render_terminal
 
 
 def render_difference(a: Run, b: Run, difference: Difference) -> str:
     """Return the tables for the terminal, ending in a newline."""
     sections = (
-        Section(
+        ReportSection(
             "Warning: these runs are not comparable",
             notes=tuple(describe(c) for c in difference.contrasts if c.spoils),
         ),
@@ -26,7 +26,7 @@ def render_difference(a: Run, b: Run, difference: Difference) -> str:
         _accuracy(difference.accuracy),
         _unmatched(difference.unmatched),
         _mentioned(difference),
-        Section("Notes", notes=tuple(_notes(difference))),
+        ReportSection("Notes", notes=tuple(_notes(difference))),
     )
     shown = tuple(section for section in sections if section.table or section.notes)
     return render_terminal(Document(_title(a, b), shown))
@@ -78,7 +78,7 @@ def _identity(run: Run) -> dict[str, str]:
     }
 
 
-def _latency(rows: Sequence[LatencyChange], boundary: Boundary) -> Section:
+def _latency(rows: Sequence[LatencyChange], boundary: Boundary) -> ReportSection:
     columns = (
         left("contender"),
         right("batch"),
@@ -89,10 +89,10 @@ def _latency(rows: Sequence[LatencyChange], boundary: Boundary) -> Section:
         left("B is"),
         right("clean A, B"),
     )
-    title = "Latency, host array in to host array out"
+    title = "End-to-end latency (host to host)"
     if boundary == "device":
-        title = "Latency on the device, without transfers"
-    return Section(
+        title = "GPU compute latency (device-resident)"
+    return ReportSection(
         title,
         table=tabulated(columns, [_latency_cells(r) for r in rows if r.boundary == boundary]),
         caption="Medians over clean blocks; A / B above 1: B is faster. The interval is a "
@@ -120,7 +120,7 @@ def _latency_cells(row: LatencyChange) -> list[str]:
     ]
 
 
-def _accuracy(rows: Sequence[AccuracyChange]) -> Section:
+def _accuracy(rows: Sequence[AccuracyChange]) -> ReportSection:
     columns = (
         left("contender"),
         right("A %"),
@@ -130,7 +130,7 @@ def _accuracy(rows: Sequence[AccuracyChange]) -> Section:
         right("other class"),
         left("B is"),
     )
-    return Section(
+    return ReportSection(
         "Accuracy",
         table=tabulated(columns, [_accuracy_cells(row) for row in rows]),
         caption=f"Top-1; differences in percentage points. {_interval_text(rows)}",
@@ -167,18 +167,18 @@ def _accuracy_cells(row: AccuracyChange) -> list[str]:
     ]
 
 
-def _unmatched(rows: Sequence[Unmatched]) -> Section:
+def _unmatched(rows: Sequence[Unmatched]) -> ReportSection:
     columns = (left("contender"), left("in A"), left("in B"), left("reason"))
     cells = [
         [_where(row.contender, row.batch_size, row.boundary), row.a, row.b, row.reason or ""]
         for row in rows
     ]
-    return Section("Not measured in both", table=tabulated(columns, cells))
+    return ReportSection("Not measured in both", table=tabulated(columns, cells))
 
 
-def _mentioned(difference: Difference) -> Section:
+def _mentioned(difference: Difference) -> ReportSection:
     rows = [[c.what, c.a, c.b] for c in difference.contrasts if not c.spoils]
-    return Section(
+    return ReportSection(
         "What differs between the runs",
         table=tabulated((left("what"), left("A"), left("B")), rows),
     )

@@ -25,7 +25,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """One titled part of a report; what it does not have is empty."""
 
     title: str
@@ -46,7 +46,7 @@ class Document:
     """A whole report."""
 
     title: str
-    sections: tuple[Section, ...]
+    sections: tuple[ReportSection, ...]
     answer: tuple[str, ...] = ()
     """What was found, in sentences; the first is the one to remember."""
 

@@ -8,7 +8,7 @@ from bench.error_overlap import ErrorOverlap
 from bench.records import Run
 from bench.statistics import wilson_interval
 from reports import units
-from reports.document import Document, Section, left, right, tabulated
+from reports.document import Document, ReportSection, left, right, tabulated
 from reports.terminal import render_terminal
 
 _CONFUSIONS = 15
@@ -39,7 +39,7 @@ def errors_json(a: Run, b: Run, overlap: ErrorOverlap, sheet: str | None) -> dic
     }
 
 
-def _totals(overlap: ErrorOverlap) -> Section:
+def _totals(overlap: ErrorOverlap) -> ReportSection:
     rows = []
     for name, only in (("A", overlap.only_a), ("B", overlap.only_b)):
         wrong = only + overlap.both
@@ -53,10 +53,10 @@ def _totals(overlap: ErrorOverlap) -> Section:
             ]
         )
     columns = (left("network"), right("wrong"), right("accuracy %"), right("95 % interval"))
-    return Section("Each on its own", table=tabulated(columns, rows))
+    return ReportSection("Each on its own", table=tabulated(columns, rows))
 
 
-def _counts(overlap: ErrorOverlap) -> Section:
+def _counts(overlap: ErrorOverlap) -> ReportSection:
     right_by_both = overlap.images - overlap.only_a - overlap.only_b - overlap.both
     rows = [
         ["only A wrong", units.count(overlap.only_a)],
@@ -65,7 +65,7 @@ def _counts(overlap: ErrorOverlap) -> Section:
         ["  with the same answer", units.count(overlap.both_alike)],
         ["both right", units.count(right_by_both)],
     ]
-    return Section(
+    return ReportSection(
         "Together",
         table=tabulated((left("outcome"), right("images")), rows),
         caption=f"McNemar's exact test on {units.count(overlap.only_a)} against "
@@ -74,7 +74,7 @@ def _counts(overlap: ErrorOverlap) -> Section:
     )
 
 
-def _classes(overlap: ErrorOverlap) -> Section:
+def _classes(overlap: ErrorOverlap) -> ReportSection:
     rows = [
         [
             c.class_name,
@@ -91,20 +91,20 @@ def _classes(overlap: ErrorOverlap) -> Section:
         right("only B"),
         right("both"),
     )
-    return Section(
+    return ReportSection(
         "By class",
         table=tabulated(columns, rows),
         caption=_cut(len(overlap.classes), _CLASSES, "classes"),
     )
 
 
-def _confusions(overlap: ErrorOverlap) -> Section:
+def _confusions(overlap: ErrorOverlap) -> ReportSection:
     rows = [
         [c.class_name, c.taken_for, units.count(c.a), units.count(c.b)]
         for c in overlap.confusions[:_CONFUSIONS]
     ]
-    return Section(
-        "What is taken for what",
+    return ReportSection(
+        "Confusions by class",
         table=tabulated(
             (left("true class"), left("taken for"), right("by A"), right("by B")), rows
         ),

@@ -9,12 +9,12 @@ from markupsafe import Markup
 from reports import units
 from reports.document import Table
 from reports.labels import Labelled, label_in
-from reports.svg_marks import Series
+from reports.svg_marks import SeriesStyle
 from reports.tables import LatencyRow
 
 
 @dataclass(frozen=True)
-class Figure:
+class ReportFigure:
     """Panels that belong together, a legend and a table; nothing is shown in the panels alone."""
 
     identity: str
@@ -24,7 +24,7 @@ class Figure:
     caption: str
     table: Table | None
     """What the panels show, in figures."""
-    legend: tuple[tuple[Series, str], ...] = ()
+    legend: tuple[tuple[SeriesStyle, str], ...] = ()
     raw: tuple[tuple[str, str], ...] = ()
     """Identity and name of the embedded data that it was drawn from; none where the table is all
     of it."""
@@ -47,7 +47,7 @@ def latency_panels(
 
 
 @dataclass(frozen=True)
-class Photograph:
+class EmbeddedImage:
     """A picture that was made elsewhere, such as the filters of a run's first layer."""
 
     title: str

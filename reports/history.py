@@ -13,7 +13,7 @@ from bench.comparable import contrasts
 from bench.records import Run
 from bench.statistics import Verdict
 from reports import units
-from reports.document import Document, Section, left, right, tabulated
+from reports.document import Document, ReportSection, left, right, tabulated
 from reports.machines import machine_of, machines_of
 from reports.tables import accuracy_rows, host_rows
 
@@ -23,7 +23,7 @@ _CHANGES = 6
 
 
 @dataclass(frozen=True)
-class Point:
+class HistoryPoint:
     """One contender at one batch size in one run; shares of 1 and seconds."""
 
     config: str
@@ -44,36 +44,36 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Group:
+class RunGroup:
     """The runs of one configuration on one machine, oldest first."""
 
     config: str
     machine: str
     runs: tuple[Run, ...]
-    points: tuple[Point, ...]
+    points: tuple[HistoryPoint, ...]
 
     @property
     def title(self) -> str:
         """What tells it from other groups."""
         return f"{self.config} on {self.machine}"
 
-    def series(self) -> dict[tuple[str, int], list[Point]]:
+    def series(self) -> dict[tuple[str, int], list[HistoryPoint]]:
         """Return the points of each contender and batch size, oldest first."""
-        found: dict[tuple[str, int], list[Point]] = {}
+        found: dict[tuple[str, int], list[HistoryPoint]] = {}
         for point in self.points:
             found.setdefault((point.contender, point.batch_size), []).append(point)
         return found
 
-    def accuracies(self) -> dict[str, list[Point]]:
+    def accuracies(self) -> dict[str, list[HistoryPoint]]:
         """Return one point a run of each contender that was scored, oldest first."""
-        found: dict[str, dict[str, Point]] = {}
+        found: dict[str, dict[str, HistoryPoint]] = {}
         for point in self.points:
             if point.accuracy is not None:
                 found.setdefault(point.contender, {}).setdefault(point.run, point)
         return {contender: list(by_run.values()) for contender, by_run in found.items()}
 
 
-def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
+def group_runs(runs: Sequence[Run]) -> tuple[RunGroup, ...]:
     """Return the runs by configuration and machine; raise ValueError when there are none."""
     if not runs:
         raise ValueError("a history needs at least one run")
@@ -85,16 +85,16 @@ def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
         for machine in machines_of(own):
             here = tuple(run for run in own if machine_of(run) == machine)
             points = tuple(point for run in here for point in _points(run, machine))
-            groups.append(Group(config, machine, here, points))
+            groups.append(RunGroup(config, machine, here, points))
     return tuple(groups)
 
 
-def _points(run: Run, machine: str) -> Iterator[Point]:
+def _points(run: Run, machine: str) -> Iterator[HistoryPoint]:
     scored = {row.contender: row for row in accuracy_rows(run)}
     for row in host_rows(run):
         if row.batch_size is not None:
             share = scored[row.contender]
-            yield Point(
+            yield HistoryPoint(
                 config=run.checkpoint.config_name,
                 machine=machine,
                 run=run.name,
@@ -132,7 +132,7 @@ def sparkline(values: Sequence[float | None]) -> str:
     )
 
 
-def build_history(groups: Sequence[Group]) -> Document:
+def build_history(groups: Sequence[RunGroup]) -> Document:
     """Return the history as tables of text."""
     sections = [section for group in groups for section in history_sections(group, len(groups) > 1)]
     count = sum(len(group.runs) for group in groups)
@@ -143,14 +143,14 @@ def build_history(groups: Sequence[Group]) -> Document:
     return Document(f"{configs} over time: {runs} on {where}", tuple(sections))
 
 
-def history_sections(group: Group, many: bool) -> tuple[Section, ...]:
+def history_sections(group: RunGroup, many: bool) -> tuple[ReportSection, ...]:
     """Return a group's tables, the ones that have rows; `many` names the group in their titles."""
     return tuple(s for s in _sections(group, f" of {group.title}" if many else "") if s.table)
 
 
-def _sections(group: Group, where: str) -> Iterator[Section]:
+def _sections(group: RunGroup, where: str) -> Iterator[ReportSection]:
     references = {p.reference for p in group.points if p.reference}
-    yield Section(
+    yield ReportSection(
         f"Speed-up{where}",
         table=tabulated(
             (
@@ -178,7 +178,7 @@ def _sections(group: Group, where: str) -> Iterator[Section]:
         else "",
         key="speedups",
     )
-    yield Section(
+    yield ReportSection(
         f"Accuracy{where}",
         table=tabulated(
             (
@@ -195,7 +195,7 @@ def _sections(group: Group, where: str) -> Iterator[Section]:
         caption="Top-1 on the test split; the interval is Wilson's, of the last run.",
         key="accuracy",
     )
-    yield Section(
+    yield ReportSection(
         f"Runs{where}",
         table=tabulated(
             (left("compared"), left("run"), left("changed since the one before")),
@@ -204,7 +204,7 @@ def _sections(group: Group, where: str) -> Iterator[Section]:
     )
 
 
-def _speedup_cells(name: tuple[str, int], points: Sequence[Point]) -> list[str]:
+def _speedup_cells(name: tuple[str, int], points: Sequence[HistoryPoint]) -> list[str]:
     ratios = [p.speedup_ratio for p in points]
     known = [ratio for ratio in ratios if ratio is not None]
     last = points[-1]
@@ -222,7 +222,7 @@ def _speedup_cells(name: tuple[str, int], points: Sequence[Point]) -> list[str]:
     ]
 
 
-def _accuracy_cells(contender: str, points: Sequence[Point]) -> list[str]:
+def _accuracy_cells(contender: str, points: Sequence[HistoryPoint]) -> list[str]:
     shares = [p.accuracy for p in points if p.accuracy is not None]
     last = points[-1]
     span = units.span(units.percent(min(shares)), units.percent(max(shares)))
@@ -241,14 +241,14 @@ def _run_cells(runs: Sequence[Run]) -> list[list[str]]:
     rows = []
     for before, run in zip((None, *runs), runs, strict=False):
         changes = contrasts(before, run) if before else ()
-        told = [f"{change.what}: {change.a} → {change.b}" for change in changes[:_CHANGES]]
+        described = [f"{change.what}: {change.a} → {change.b}" for change in changes[:_CHANGES]]
         more = [f"and {len(changes) - _CHANGES} more"] if len(changes) > _CHANGES else []
         nothing = "nothing that is recorded" if before else ""
-        rows.append([run.created, run.name, "; ".join([*told, *more]) or nothing])
+        rows.append([run.created, run.name, "; ".join([*described, *more]) or nothing])
     return rows
 
 
-def history_json(groups: Sequence[Group]) -> str:
+def history_json(groups: Sequence[RunGroup]) -> str:
     """Return every point as JSON, unrounded, ending in a newline."""
     points = [asdict(point) for group in groups for point in group.points]
     return json.dumps({"points": points}, indent=2, allow_nan=False) + "\n"

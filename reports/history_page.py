@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bench.records import Run
 from reports import units
-from reports.history import Group, build_history, group_runs, history_json, history_sections
+from reports.history import RunGroup, build_history, group_runs, history_json, history_sections
 from reports.markdown import render_markdown
 from reports.page import Page, Part, fill
 from reports.raw_samples import embed
@@ -26,7 +26,7 @@ def render_history(runs: Sequence[Run], format: Format = "terminal", colour: boo
     return _RENDERERS[format](groups)
 
 
-def _render_page(groups: Sequence[Group]) -> str:
+def _render_page(groups: Sequence[RunGroup]) -> str:
     document = build_history(groups)
     series = assign([point.contender for group in groups for point in group.points])
     parts: list[Part] = []
@@ -48,7 +48,7 @@ def _render_page(groups: Sequence[Group]) -> str:
     )
 
 
-_RENDERERS: Mapping[Format, Callable[[Sequence[Group]], str]] = {
+_RENDERERS: Mapping[Format, Callable[[Sequence[RunGroup]], str]] = {
     "md": lambda groups: render_markdown(build_history(groups)),
     "html": _render_page,
     "json": history_json,

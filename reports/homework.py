@@ -130,11 +130,14 @@ def _foreign(data: DataInfo, homework: _Data) -> str | None:
             f"these {plain(len(data.classes))} classes are others than its: "
             "a difference would compare two tasks"
         )
-    ours, theirs = (data.train_count, data.test_count), (homework.train_count, homework.test_count)
-    if ours != theirs:
+    own_counts, homework_values = (
+        (data.train_count, data.test_count),
+        (homework.train_count, homework.test_count),
+    )
+    if own_counts != homework_values:
         return (
-            f"these are {plain(ours[0])} training and {plain(ours[1])} test images "
-            f"instead of its {plain(theirs[0])} and {plain(theirs[1])}"
+            f"these are {plain(own_counts[0])} training and {plain(own_counts[1])} test images "
+            f"instead of its {plain(homework_values[0])} and {plain(homework_values[1])}"
         )
     if not (data.original or data.title.startswith("CIFAR-10")):
         return "these images are not known to be a copy of it"
@@ -160,7 +163,7 @@ def deviations(run: Run) -> tuple[str, ...]:
         "data set scored": _scored(run),
         **{what: read(run.checkpoint.config) for what, read in _SETTINGS.items()},
     }
-    theirs = {
+    homework_values = {
         "images": "the original CIFAR-10 files",
         "network": f"{plain(reference.parameter_count)} parameters",
         "evaluation": _EVALUATION[reference.recipe["evaluate.protocol"]],
@@ -169,9 +172,9 @@ def deviations(run: Run) -> tuple[str, ...]:
         **{what: read(_nested(reference.recipe)) for what, read in _SETTINGS.items()},
     }
     return tuple(
-        f"{what[0].upper()}{what[1:]}: here {found[what]}; in the homework {theirs[what]}."
-        for what in theirs
-        if found[what] != theirs[what]
+        f"{what[0].upper()}{what[1:]}: here {found[what]}; in the homework {homework_values[what]}."
+        for what in homework_values
+        if found[what] != homework_values[what]
     )
 
 
@@ -273,4 +276,4 @@ _SETTINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "mean subtracted from pixels": _setting("data.mean"),
     "divisor of pixels": _setting("data.std"),
 }
-"""What is compared, in words, and how it is read from a configuration."""
+"""What is compared, and how it is read from a configuration."""

@@ -140,8 +140,8 @@ def _balanced(run: Run) -> float | None:
     """Return the balanced accuracy of a transfer; None for other networks and older records."""
     if run.checkpoint.transfer is None or not run.labels:
         return None
-    _, said = representative(run)
-    return balanced_accuracy(run.labels, said.top1, len(run.checkpoint.classes))
+    _, accuracy = representative(run)
+    return balanced_accuracy(run.labels, accuracy.top1, len(run.checkpoint.classes))
 
 
 def filled(row: HomeworkRow, run: Run, remark: str, theirs: float | None = None) -> HomeworkRow:

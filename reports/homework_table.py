@@ -14,7 +14,7 @@ from bench.error_overlap import compare_errors
 from bench.errors import RunError
 from bench.records import Run
 from reports import units
-from reports.document import Document, Section, left, right, tabulated
+from reports.document import Document, ReportSection, left, right, tabulated
 from reports.homework import other_figures, references
 from reports.homework_rows import (
     PROTOCOLS,
@@ -80,7 +80,7 @@ def render_homework(rows: Sequence[HomeworkRow], markdown: bool = False) -> str:
         ]
         for row in rows
     ]
-    section = Section(
+    section = ReportSection(
         "Accuracy",
         table=tabulated(columns, cells),
         caption="homework: as its code ran, quirks included; clean: done as it should be. "
@@ -95,7 +95,7 @@ def render_homework(rows: Sequence[HomeworkRow], markdown: bool = False) -> str:
         )
         + "An empty figure was not measured here.",
     )
-    sections = (section, Section("Notes", notes=tuple(remarks)))
+    sections = (section, ReportSection("Notes", notes=tuple(remarks)))
     document = Document("The homework's figures, and what was measured here", sections)
     return render_markdown(document) if markdown else render_terminal(document)
 

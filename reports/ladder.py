@@ -1,4 +1,4 @@
-"""What each step from unfolded torch to the shipped file gave: accuracy, agreement, time."""
+"""The ablation, step by step from unfolded torch to the shipped file."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from bench.records import Measurement, Run
 from bench.speedups import measure_step
 from bench.statistics import Ratio, Verdict, judge
 from reports import units
-from reports.document import Column, Section, left, right, tabulated
+from reports.document import Column, ReportSection, left, right, tabulated
 from reports.labels import Labelled, labelled_rows
 from reports.latency_sections import VERDICTS
 from reports.tables import AccuracyRow, LatencyRow, accuracy_rows, host_rows
 
 
 @dataclass(frozen=True)
-class LadderRow:
+class AblationRow:
     """One step on one device at one batch size."""
 
     step: int
@@ -36,12 +36,12 @@ class LadderRow:
     """How many times faster than the first step."""
 
 
-def ladder_rows(run: Run) -> tuple[LadderRow, ...]:
+def ablation_rows(run: Run) -> tuple[AblationRow, ...]:
     """Return the steps at each batch size, each device apart; none for a run without a ladder."""
     return tuple(_rows(run))
 
 
-def _rows(run: Run) -> Iterator[LadderRow]:
+def _rows(run: Run) -> Iterator[AblationRow]:
     named = {m.contender: m for m in run.measurements}
     steps = [(one.what, named[one.contender]) for one in run.ladder if one.contender in named]
     accuracies = {row.contender: row for row in accuracy_rows(run)}
@@ -55,7 +55,7 @@ def _rows(run: Run) -> Iterator[LadderRow]:
             latency = latencies.get((m.contender, batch_size))
             latency = latency or LatencyRow(m.contender, m.status, m.reason)
             ratio = measure_step(run, before, m, batch_size) if before else None
-            yield LadderRow(
+            yield AblationRow(
                 step=number,
                 device=device,
                 contender=m.contender,
@@ -75,9 +75,9 @@ def _device(m: Measurement) -> str:
     return (m.actual_device or m.requested_device).partition(":")[0]
 
 
-def build_ladder(column: Column, labelled: Labelled) -> Section:
-    """Return the section; it is empty for runs without a ladder."""
-    rows = labelled_rows(labelled, lambda _, run: map(_cells, ladder_rows(run)))
+def build_ablation(column: Column, labelled: Labelled) -> ReportSection:
+    """Return the section; it is empty for runs without an ablation."""
+    rows = labelled_rows(labelled, lambda _, run: map(_cells, ablation_rows(run)))
     columns = (
         column,
         right("batch"),
@@ -91,19 +91,19 @@ def build_ladder(column: Column, labelled: Labelled) -> Section:
         left("verdict"),
         right("× first"),
     )
-    return Section(
-        "Ladder: what each step gave",
+    return ReportSection(
+        "Ablation: effect of each step",
         table=tabulated(columns, rows),
         caption="× before: how many times faster than the step before, × first: than the first "
         "one, both on the same device, in the same clean rounds, with a bootstrap over rounds. "
-        "Other class: test images that get another class than from unfolded torch."
+        "Other class: test images with another predicted class than from unfolded torch."
         if rows
         else "",
         key="ladder",
     )
 
 
-def _cells(row: LadderRow) -> list[str]:
+def _cells(row: AblationRow) -> list[str]:
     images, same = row.accuracy.agreement_images, row.accuracy.agreement_top1_equal
     before, start = row.before, row.start
     ratio, span = units.estimate(before.point, before.low, before.high) if before else ("", "")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from bench.records import Boundary, Run
 from bench.statistics import DIRTY_RUN_DELAY, RESOLUTION, Verdict
 from reports import units
-from reports.document import Column, Section, left, right, tabulated
+from reports.document import Column, ReportSection, left, right, tabulated
 from reports.labels import Labelled, label_in, labelled_rows
 from reports.notes import Notes
 from reports.scenarios import scenarios_of
@@ -16,12 +16,12 @@ VERDICTS: dict[Verdict | None, str] = {
     None: "",
     "faster": "faster",
     "slower": "slower",
-    "no difference resolved": "not resolved",
+    "no difference resolved": "not significant",
 }
 """Verdicts as tables show them."""
 
 
-def build_latency(column: Column, labelled: Labelled, notes: Notes) -> Iterator[Section]:
+def build_latency(column: Column, labelled: Labelled, notes: Notes) -> Iterator[ReportSection]:
     """Yield the sections; `column` heads the names of the runs where there are several."""
     yield _latency(column, labelled, notes, "host")
     yield _latency(column, labelled, notes, "device")
@@ -29,7 +29,7 @@ def build_latency(column: Column, labelled: Labelled, notes: Notes) -> Iterator[
     yield _self_checks(column, labelled, notes)
 
 
-def _latency(column: Column, labelled: Labelled, notes: Notes, boundary: Boundary) -> Section:
+def _latency(column: Column, labelled: Labelled, notes: Notes, boundary: Boundary) -> ReportSection:
     def cells(label: str, run: Run) -> list[list[str]]:
         rows = () if scenarios_of(run) else latency_rows(run)
         return [
@@ -52,13 +52,13 @@ def _latency(column: Column, labelled: Labelled, notes: Notes, boundary: Boundar
     )
     table = tabulated(columns, labelled_rows(labelled, cells))
     if boundary == "device":
-        return Section(
-            "Latency on the device, without transfers",
+        return ReportSection(
+            "GPU compute latency (device-resident)",
             table=table,
             caption=_RESIDENT if table else "",
         )
-    return Section(
-        "Latency, host array in to host array out",
+    return ReportSection(
+        "End-to-end latency (host to host)",
         table=table,
         caption=_latency_caption([row for _, run in labelled for row in latency_rows(run)]),
         key="latency",
@@ -72,7 +72,7 @@ def _notes_of(notes: Notes, label: str, row: LatencyRow | SelfCheckRow) -> str:
 _RESIDENT = (
     "The same contenders and statistics in rounds of their own, for what runs on a GPU: the input "
     "lies in its memory before the clock starts, the output stays there, and the clock stops when "
-    "the GPU is done. What a call takes longer from host to host is the way there and back."
+    "the GPU is done. The difference to the end-to-end latency is the transfers."
 )
 
 
@@ -84,7 +84,7 @@ def _latency_cells(row: LatencyRow) -> list[str]:
         units.milliseconds(row.median_s) if row.status == "ok" else row.status,
         units.milliseconds(row.p95_s),
         units.rate(row.images_per_s),
-        ratio or units.floor_ratio(row.speedup_floor_ratio),
+        ratio or units.best_case_ratio(row.speedup_floor_ratio),
         span,
         VERDICTS[row.verdict],
     ]
@@ -101,17 +101,17 @@ def _latency_caption(rows: Sequence[LatencyRow]) -> str:
             " Speed-up: how many times faster than unfolded torch on the same device, the median "
             "of the rounds' ratios; its interval is a bootstrap over rounds. Verdict: faster or "
             f"slower when it differs by more than {RESOLUTION * 100:.0f} % and the whole interval "
-            "lies further from 1 than the reference came out from itself."
+            "lies further from 1 than the reference's A/A difference."
         )
     if any(row.speedup_floor_ratio is not None for row in rows):
         text += (
-            " (floor): too few clean rounds for a speed-up; the ratio of the 5 % quantiles of all "
-            "calls, which has no interval and no verdict."
+            " (best case): too few clean rounds for a speed-up; the ratio of the 5 % quantiles of "
+            "all calls, which has no interval and no verdict."
         )
     return text
 
 
-def _repeats(column: Column, labelled: Labelled) -> Section:
+def _repeats(column: Column, labelled: Labelled) -> ReportSection:
     def cells(_: str, run: Run) -> list[list[str]]:
         return [
             [
@@ -136,7 +136,7 @@ def _repeats(column: Column, labelled: Labelled) -> Section:
         left("each"),
     )
     table = tabulated(columns, labelled_rows(labelled, cells))
-    return Section(
+    return ReportSection(
         "Speed-up of each repetition",
         table=table,
         caption="The rounds as a whole were made more than once, a while apart. A range wider than "
@@ -146,7 +146,7 @@ def _repeats(column: Column, labelled: Labelled) -> Section:
     )
 
 
-def _self_checks(column: Column, labelled: Labelled, notes: Notes) -> Section:
+def _self_checks(column: Column, labelled: Labelled, notes: Notes) -> ReportSection:
     def cells(label: str, run: Run) -> list[list[str]]:
         return [
             [*_self_check_cells(row), _notes_of(notes, label, row)] for row in self_check_rows(run)
@@ -164,13 +164,13 @@ def _self_checks(column: Column, labelled: Labelled, notes: Notes) -> Section:
         left("notes"),
     )
     table = tabulated(columns, labelled_rows(labelled, cells))
-    return Section(
+    return ReportSection(
         "Self-checks",
         table=table,
-        caption="Again: the reference's speed-up over itself, timed twice in every round; as far "
-        "as it is from 1, so far other speed-ups mean nothing. 1 thread: how many times faster "
-        "the reference is with all its threads. Min–max: over clean rounds; a wide one shows that "
-        "the machine changed."
+        caption="Again: the A/A control, the reference's speed-up over itself, timed twice in "
+        "every round; other speed-ups within its difference from 1 are noise. 1 thread: the "
+        "single-thread control, how many times faster the reference is with all its threads. "
+        "Min–max: over clean rounds; a wide one shows that the machine changed."
         if table
         else "",
         pairs=_failures(labelled),
@@ -193,7 +193,7 @@ def _failures(labelled: Labelled) -> tuple[tuple[str, str], ...]:
 
 def _self_check_cells(row: SelfCheckRow) -> list[str]:
     found, span = units.estimate(row.ratio, row.low, row.high)
-    ratio = found or units.floor_ratio(row.floor_ratio)
+    ratio = found or units.best_case_ratio(row.floor_ratio)
     return [
         row.contender,
         units.count(row.batch_size),

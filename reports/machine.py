@@ -7,7 +7,7 @@ from typing import Any
 from bench.advice import advise
 from bench.records import Run
 from reports.homework import deviations, reason_for_blank
-from reports.matmul_share import share_rows
+from reports.matmul_share import roofline_rows
 from reports.scenarios import summarise_scenarios
 from reports.self_checks import self_check_rows
 from reports.tables import accuracy_rows, export_rows, history_rows, latency_rows
@@ -34,7 +34,7 @@ def summary(run: Run) -> dict[str, Any]:
             "agreement_reference": run.reference,
             "accuracy": [asdict(row) for row in accuracy_rows(run)],
             "latency": [asdict(row) for row in latency_rows(run)],
-            "matmul_share": [asdict(row) for row in share_rows(run)],
+            "matmul_share": [asdict(row) for row in roofline_rows(run)],
             "self_checks": [asdict(row) for row in self_check_rows(run)],
             "scenarios": summarise_scenarios(run),
             "artifacts": [asdict(row) for row in export_rows(run)],

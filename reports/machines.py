@@ -7,7 +7,7 @@ from reports import units
 
 
 def machine_of(run: Run) -> str:
-    """Return the machine in words; two runs with the same words may stand in one picture."""
+    """Return the machine's label; runs with the same label may share a picture."""
     environment = run.environment
     cores = environment.get("cores_usable")
     parts = [

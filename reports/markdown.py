@@ -2,7 +2,7 @@
 
 from tabulate import tabulate
 
-from reports.document import Document, Section, Table
+from reports.document import Document, ReportSection, Table
 from reports.escaping import fence, markdown, visible
 
 
@@ -14,7 +14,7 @@ def render_markdown(document: Document) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _section(section: Section) -> str:
+def _section(section: ReportSection) -> str:
     blocks = [f"## {markdown(section.title)}"]
     if section.table:
         blocks.append(_table(section.table))

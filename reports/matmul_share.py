@@ -1,4 +1,4 @@
-"""How much of this machine's rates of matrix products and of copies each contender reaches."""
+"""Roofline: each contender's share of this machine's peak matmul throughput and bandwidth."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from statistics import median
 from bench.records import Boundary, Run
 from bench.records_machine import CopyRate, MatmulRate
 from reports import units
-from reports.document import Column, Section, left, right, tabulated
+from reports.document import Column, ReportSection, left, right, tabulated
 from reports.labels import Labelled, label_in
 from reports.tables import latency_rows
 
 
 @dataclass(frozen=True)
-class ShareRow:
-    """Operations per second of one contender at one batch size, beside those of matrix products."""
+class RooflineRow:
+    """One contender's operations per second at one batch size, beside the machine's peak."""
 
     contender: str
     batch_size: int
@@ -36,7 +36,7 @@ _BYTES = {"float32": 4, "tf32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 """Of one number, by what a contender computes in."""
 
 
-def share_rows(run: Run) -> Iterator[ShareRow]:
+def roofline_rows(run: Run) -> Iterator[RooflineRow]:
     """Yield a row for each contender, batch size and boundary that was timed."""
     measured = run.arithmetic
     if measured is None:
@@ -56,7 +56,7 @@ def share_rows(run: Run) -> Iterator[ShareRow]:
             traffic = measured.traffic
             numbers = traffic.numbers_per_call + traffic.numbers_per_image * row.batch_size
             moved = numbers * size / row.median_s
-        yield ShareRow(
+        yield RooflineRow(
             contender=row.contender,
             batch_size=row.batch_size,
             precision=m.precision,
@@ -80,9 +80,9 @@ def copied(rate: CopyRate) -> int:
     return 2 * rate.size_bytes
 
 
-def build_shares(column: Column, labelled: Labelled) -> Iterator[Section]:
+def build_roofline(column: Column, labelled: Labelled) -> Iterator[ReportSection]:
     """Yield the sections; they are empty where nothing was measured."""
-    shares = [(label, row) for label, run in labelled for row in share_rows(run)]
+    shares = [(label, row) for label, run in labelled for row in roofline_rows(run)]
     products = [
         [
             *_named(label, row, shares),
@@ -95,8 +95,8 @@ def build_shares(column: Column, labelled: Labelled) -> Iterator[Section]:
     start = (column, left("contender"), right("batch"), left("boundary"))
     columns = (*start, right("GFLOP/s"), right("matrix products"), right("share %"))
     table = tabulated(columns, products)
-    title = "Fraction of the matrix-product rate"
-    yield Section(title, table=table, caption=_caption(labelled) if table else "")
+    title = "Share of peak matmul throughput (roofline)"
+    yield ReportSection(title, table=table, caption=_caption(labelled) if table else "")
     copies = [
         [
             *_named(label, row, shares),
@@ -109,11 +109,11 @@ def build_shares(column: Column, labelled: Labelled) -> Iterator[Section]:
     ]
     columns = (*start, right("GB/s"), right("copies"), right("share %"))
     table = tabulated(columns, copies)
-    title = "Fraction of the copy bandwidth"
-    yield Section(title, table=table, caption=_copy_caption(labelled) if table else "")
+    title = "Share of memory bandwidth (roofline)"
+    yield ReportSection(title, table=table, caption=_copy_caption(labelled) if table else "")
 
 
-def _named(label: str, row: ShareRow, shares: Sequence[tuple[str, ShareRow]]) -> list[str]:
+def _named(label: str, row: RooflineRow, shares: Sequence[tuple[str, RooflineRow]]) -> list[str]:
     """Return what tells the row from the others; columns in which nothing differs are blank."""
     many = len({label for label, _ in shares}) > 1
     resident = any(one.boundary == "device" for _, one in shares)

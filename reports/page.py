@@ -21,9 +21,9 @@ from bench.records import Run
 from bench.records_profile import Profile
 from bench.speedups import contenders
 from reports import units
-from reports.document import Document, Section
+from reports.document import Document, ReportSection
 from reports.escaping import visible
-from reports.figures import Figure, Photograph
+from reports.figures import EmbeddedImage, ReportFigure
 from reports.labels import Labelled, label_runs
 from reports.notes import take_notes
 from reports.raw_samples import STATISTICS, RawData, raw_blocks, samples_id
@@ -31,7 +31,7 @@ from reports.results_table import Results, build_results
 from reports.sections import compose
 from reports.svg_confusion import confusion_figure, overlap_figure
 from reports.svg_elements import safe
-from reports.svg_ladder import ladder_figure
+from reports.svg_ladder import ablation_figure
 from reports.svg_latency import latency_figure
 from reports.svg_losses import loss_figure
 from reports.svg_marks import assign
@@ -45,8 +45,8 @@ class Part:
 
     identity: str
     title: str
-    section: Section | None = None
-    figures: tuple[Figure, ...] = ()
+    section: ReportSection | None = None
+    figures: tuple[ReportFigure, ...] = ()
     folded: bool = False
     """Whether the section's body is shown only on request."""
 
@@ -59,7 +59,7 @@ class Page:
     kicker: str
     parts: tuple[Part, ...]
     raw: tuple[RawData, ...]
-    pictures: tuple[Photograph, ...] = ()
+    pictures: tuple[EmbeddedImage, ...] = ()
     answer: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     results: Results | None = None
@@ -76,7 +76,7 @@ class Page:
 
 
 def render_page(
-    runs: Sequence[Run], profiles: Sequence[Profile] = (), pictures: Sequence[Photograph] = ()
+    runs: Sequence[Run], profiles: Sequence[Profile] = (), pictures: Sequence[EmbeddedImage] = ()
 ) -> str:
     """Return the report of `runs` as one HTML document; raise ValueError when there are none."""
     column, labelled = label_runs(runs)
@@ -160,19 +160,19 @@ def _facts(document: Document) -> tuple[tuple[str, str], ...]:
     return tuple((head, pairs[head]) for head in _FACTS if head in pairs)
 
 
-def _figures(labelled: Labelled) -> Mapping[str, tuple[Figure, ...]]:
+def _figures(labelled: Labelled) -> Mapping[str, tuple[ReportFigure, ...]]:
     """Return the figures by the key of the section that they belong to."""
     names = [m.contender for _, run in labelled for m in contenders(run)]
     series = assign(names)
     statistics = ((STATISTICS, "statistics"),)
     samples = tuple((samples_id(i), f"calls of {label}") for i, (label, _) in enumerate(labelled))
-    found: dict[str, list[Figure | None]] = {
+    found: dict[str, list[ReportFigure | None]] = {
         "accuracy": [tradeoff_figure(labelled, series, statistics)],
         "latency": [
             speedup_figure(labelled, series, samples),
             latency_figure(labelled, series, samples),
         ],
-        "ladder": [ladder_figure(labelled, series, samples)],
+        "ladder": [ablation_figure(labelled, series, samples)],
         "confusion": [confusion_figure(labelled)],
         "overlap": [overlap_figure(labelled)],
         "training": [loss_figure(labelled)],
@@ -184,12 +184,12 @@ _TITLES: Mapping[str, str] = {
     "accuracy": "Accuracy against latency",
     "latency": "Latency and speed-up",
     "training": "Training",
-    "confusion": "What is taken for what",
+    "confusion": "Confusion matrix",
 }
 """Titles of parts that begin with a picture, where the section's own is about its table."""
 
 
-def _parts(document: Document, figures: Mapping[str, tuple[Figure, ...]]) -> list[Part]:
+def _parts(document: Document, figures: Mapping[str, tuple[ReportFigure, ...]]) -> list[Part]:
     left = dict(figures)
     parts = []
     for i, section in enumerate(document.sections):

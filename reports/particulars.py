@@ -5,25 +5,25 @@ from collections.abc import Callable, Iterator
 from bench.records import Run
 from bench.statistics import RESOLUTION, median
 from reports import units
-from reports.document import Column, Section, left, right, tabulated
+from reports.document import Column, ReportSection, left, right, tabulated
 from reports.labels import Labelled, label_in
 from reports.provenance import STOPPED
 from reports.quantization import build_choices
 from reports.tables import HistoryRow, history_rows, latency_rows
 
 
-def build_particulars(column: Column, labelled: Labelled) -> Iterator[Section]:
+def build_particulars(column: Column, labelled: Labelled) -> Iterator[ReportSection]:
     """Yield the sections; `column` heads the names of the runs where there are several."""
     for label, run in labelled:
         yield _history(f"Training{label_in(labelled, label, before=' of ')}", run)
     for title, columns, cells, caption in _KINDS:
         rows = [[label_in(labelled, label), *row] for label, run in labelled for row in cells(run)]
         table = tabulated((column, *columns), rows)
-        yield Section(title, table=table, caption=caption if table else "", detail=True)
+        yield ReportSection(title, table=table, caption=caption if table else "", detail=True)
     yield from build_choices(column, labelled)
 
 
-def _history(title: str, run: Run) -> Section:
+def _history(title: str, run: Run) -> ReportSection:
     columns = (
         right("epoch"),
         right("loss"),
@@ -35,7 +35,7 @@ def _history(title: str, run: Run) -> Section:
         right("seconds"),
         right("images/s"),
     )
-    return Section(
+    return ReportSection(
         title,
         table=tabulated(columns, [_history_cells(row) for row in history_rows(run)]),
         caption="Mean training loss of each epoch; training accuracy is of augmented images, "
@@ -103,14 +103,14 @@ def _tuning_cells(run: Run) -> list[list[str]]:
         [
             m.contender,
             units.count(tuning.batch_size),
-            way.name,
-            units.milliseconds(median(way.medians_s)),
-            units.milliseconds(min(way.medians_s, default=None)),
-            "chosen" if way.name == tuning.chosen else "",
+            tactic.name,
+            units.milliseconds(median(tactic.medians_s)),
+            units.milliseconds(min(tactic.medians_s, default=None)),
+            "chosen" if tactic.name == tuning.chosen else "",
         ]
         for m in run.measurements
         for tuning in m.tunings
-        for way in tuning.ways
+        for tactic in tuning.ways
     ]
 
 
@@ -164,9 +164,9 @@ def _file_cells(run: Run) -> list[list[str]]:
     ]
 
 
-_Kind = tuple[str, tuple[Column, ...], Callable[[Run], list[list[str]]], str]
+_SectionKind = tuple[str, tuple[Column, ...], Callable[[Run], list[list[str]]], str]
 
-_STARTS: _Kind = (
+_STARTS: _SectionKind = (
     "Start-up and timed calls",
     (
         left("contender"),
@@ -178,7 +178,7 @@ _STARTS: _Kind = (
         right("peak memory"),
         right("first call ms"),
         right("untimed calls"),
-        left("steady"),
+        left("converged"),
         right("median ms"),
         right("clean rounds"),
         right("timed calls"),
@@ -190,11 +190,11 @@ _STARTS: _Kind = (
     "session after that; first run: the very first call, at the first of the batch sizes, with all "
     "that is compiled or searched for then; first call: when that batch size's turn came. Peak "
     "memory: largest resident set of the contender's process, library and "
-    "test images included. Untimed calls: warm-up and settling; steady: whether the times had "
+    "test images included. Untimed calls: warm-up and settling; converged: whether the times had "
     "settled by then. Clean rounds: in which neither it nor its reference was disturbed, of all. "
     "Outputs checked: results of timed calls that were compared with those of the accuracy pass.",
 )
-_RUNTIMES: _Kind = (
+_RUNTIMES: _SectionKind = (
     "Runtimes",
     (
         left("contender"),
@@ -207,22 +207,22 @@ _RUNTIMES: _Kind = (
     _runtime_cells,
     "",
 )
-_TUNINGS: _Kind = (
+_TUNINGS: _SectionKind = (
     "Tuned contenders",
     (
         left("contender"),
         right("batch"),
-        left("way to run a batch"),
+        left("tactic"),
         right("median ms"),
         right("fastest ms"),
         left("choice"),
     ),
     _tuning_cells,
     "Tried in turns before the rounds, untimed there: the median and the fastest of the blocks' "
-    "medians. The first way is kept unless another is more than "
+    "medians. The first tactic is kept unless another is more than "
     f"{RESOLUTION * 100:.0f} % faster by both.",
 )
-_PARITY: _Kind = (
+_PARITY: _SectionKind = (
     "Parity cases",
     (
         left("variant"),
@@ -237,17 +237,17 @@ _PARITY: _Kind = (
     "Errors are against float64 torch, relative to its largest logit; float32 torch has the second "
     "one anyway.",
 )
-_LAYERS: _Kind = (
+_LAYERS: _SectionKind = (
     "BatchNorm by layer",
     (left("variant"), left("module"), left("what became of it")),
     _layer_cells,
     "",
 )
-_PASSES: _Kind = (
+_PASSES: _SectionKind = (
     "Export passes",
     (left("variant"), left("pass"), right("places changed"), left("detail")),
     _pass_cells,
     "",
 )
-_FILES: _Kind = ("Files", (left("file"), right("size"), left("sha256")), _file_cells, "")
+_FILES: _SectionKind = ("Files", (left("file"), right("size"), left("sha256")), _file_cells, "")
 _KINDS = (_STARTS, _RUNTIMES, _TUNINGS, _PARITY, _LAYERS, _PASSES, _FILES)

@@ -7,7 +7,7 @@ from typing import Any
 from bench.probe import BatchNormEffect, Probe
 from bench.statistics import wilson_interval
 from reports import units
-from reports.document import Document, Section, left, right, tabulated
+from reports.document import Document, ReportSection, left, right, tabulated
 from reports.markdown import render_markdown
 from reports.terminal import render_terminal
 
@@ -43,7 +43,7 @@ def probes_json(probes: Sequence[Probe], effects: Sequence[BatchNormEffect]) -> 
     }
 
 
-def _accuracy(probes: Sequence[Probe]) -> Section:
+def _accuracy(probes: Sequence[Probe]) -> ReportSection:
     rows = []
     for p in probes:
         correct, count = p.record.test_correct, p.record.test_count
@@ -70,7 +70,7 @@ def _accuracy(probes: Sequence[Probe]) -> Section:
         right("features"),
         left("as configured"),
     )
-    return Section(
+    return ReportSection(
         "Accuracy on the test split",
         table=tabulated(columns, rows),
         caption="Train mode is one image at a time, as in the homework: each image is normalised "
@@ -79,7 +79,7 @@ def _accuracy(probes: Sequence[Probe]) -> Section:
     )
 
 
-def _effects(effects: Sequence[BatchNormEffect]) -> Section:
+def _effects(effects: Sequence[BatchNormEffect]) -> ReportSection:
     rows = [
         [
             e.config_name,
@@ -101,14 +101,14 @@ def _effects(effects: Sequence[BatchNormEffect]) -> Section:
         right("both wrong"),
         right("McNemar p"),
     )
-    return Section(
+    return ReportSection(
         "What train-mode BatchNorm alone does",
         table=tabulated(columns, rows),
         caption="Percentage points and test images; weights, images, split and classifier alike.",
     )
 
 
-def _data(probes: Sequence[Probe]) -> Section:
+def _data(probes: Sequence[Probe]) -> ReportSection:
     facts = {
         p.config_name: (
             f"{p.data.title}; {units.count(p.data.train_count)} training and "
@@ -117,4 +117,4 @@ def _data(probes: Sequence[Probe]) -> Section:
         )
         for p in probes
     }
-    return Section("Images", pairs=tuple(facts.items()))
+    return ReportSection("Images", pairs=tuple(facts.items()))

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from bench.records_profile import ContenderProfile, OperatorTime, Profile
 from reports import units
-from reports.document import Document, Section, left, right, tabulated
+from reports.document import Document, ReportSection, left, right, tabulated
 from reports.labels import Labelled, label_in
 
 _CONTENDERS_A_TABLE = 3
@@ -29,7 +29,7 @@ def build_profile(profile: Profile, top: int, nodes: bool) -> Document:
             part = found[start : start + _CONTENDERS_A_TABLE]
             sections.append(_section(part, batch_size, top, nodes))
     if sections:
-        sections[-1] = Section(sections[-1].title, sections[-1].table, caption=_CAPTION)
+        sections[-1] = ReportSection(sections[-1].title, sections[-1].table, caption=_CAPTION)
     sections += [*_placement(ran), *_failures(profile.profiles)]
     return Document(
         f"Time by {'node' if nodes else 'operator'}: {profile.name}, "
@@ -38,7 +38,7 @@ def build_profile(profile: Profile, top: int, nodes: bool) -> Document:
     )
 
 
-def operator_sections(labelled: Labelled, profiles: Sequence[Profile]) -> Iterator[Section]:
+def operator_sections(labelled: Labelled, profiles: Sequence[Profile]) -> Iterator[ReportSection]:
     """Yield, for a report, the top operators of each run that a profile names."""
     for label, run in labelled:
         for profile in profiles:
@@ -55,12 +55,12 @@ def _batch_size(profile: ContenderProfile) -> int:
 
 def _section(
     profiles: Sequence[ContenderProfile], batch_size: int, top: int, nodes: bool
-) -> Section:
+) -> ReportSection:
     cells = [list(_cells(profile, top, nodes)) for profile in profiles]
     depth = max(len(column) for column in cells)
     rows = [[column[i] if i < len(column) else "" for column in cells] for i in range(depth)]
     columns = [left(profile.contender) for profile in profiles]
-    return Section(f"Batch {units.count(batch_size)}", table=tabulated(columns, rows))
+    return ReportSection(f"Batch {units.count(batch_size)}", table=tabulated(columns, rows))
 
 
 def _cells(profile: ContenderProfile, top: int, nodes: bool) -> Iterator[str]:
@@ -135,7 +135,7 @@ def count_copies(profile: ContenderProfile) -> float:
     return sum(one.calls for one in profile.operators if one.operator.startswith(_COPIES))
 
 
-def _placement(ran: Sequence[ContenderProfile]) -> Iterator[Section]:
+def _placement(ran: Sequence[ContenderProfile]) -> Iterator[ReportSection]:
     """Yield where the operators of contenders on a GPU ran; on the CPU there is no other place."""
     rows = []
     for profile in ran:
@@ -151,15 +151,17 @@ def _placement(ran: Sequence[ContenderProfile]) -> Iterator[Section]:
             )
     if rows:
         columns = (left("contender"), right("batch"), left("ran on"), right("copies"))
-        yield Section("Placement", table=tabulated(columns, rows), caption=_PLACEMENT_CAPTION)
+        yield ReportSection("Placement", table=tabulated(columns, rows), caption=_PLACEMENT_CAPTION)
 
 
 def _nodes(number: int) -> str:
     return f"{units.count(number)} node{'' if number == 1 else 's'}"
 
 
-def _failures(profiles: Sequence[ContenderProfile]) -> Iterator[Section]:
+def _failures(profiles: Sequence[ContenderProfile]) -> Iterator[ReportSection]:
     reasons = {one.contender: one.reason for one in profiles if one.status != "ok"}
     if reasons:
         rows = [[name, reason or ""] for name, reason in reasons.items()]
-        yield Section("Not profiled", table=tabulated((left("contender"), left("reason")), rows))
+        yield ReportSection(
+            "Not profiled", table=tabulated((left("contender"), left("reason")), rows)
+        )

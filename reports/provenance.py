@@ -10,7 +10,7 @@ from bench.speedups import completed
 from bench.statistics import DIRTY_RUN_DELAY
 from reports import units
 from reports.chips import describe_clocks, describe_fact, describe_gpu, join_facts
-from reports.document import Section, left, tabulated
+from reports.document import ReportSection, left, tabulated
 from reports.labels import Labelled, label_in
 from reports.scenarios import describe_method, scenarios_of
 from reports.transfer import describe_transfer
@@ -20,7 +20,7 @@ _SHORT = 12
 
 _PROTOCOL = {
     "homework": "flipped and cropped at random, as the homework's code did (protocol homework)",
-    "clean": "shown as they are (protocol clean)",
+    "clean": "without augmentation (protocol clean)",
 }
 
 STOPPED: dict[StopReason, str] = {
@@ -29,22 +29,22 @@ STOPPED: dict[StopReason, str] = {
     "budget": "budget spent",
     "interrupted": "interrupted",
 }
-"""Why the rounds ended, in words."""
+"""Why the rounds ended, as text."""
 _WIDEST = 200
 """Characters of a fact in the environment's table, at most; the JSON report has all of them."""
 
 
-def build_provenance(labelled: Labelled) -> Iterator[Section]:
+def build_provenance(labelled: Labelled) -> Iterator[ReportSection]:
     """Yield the digest of the environment, the whole of it, and the commands."""
-    yield Section("How this was measured", pairs=_digest(labelled), key="provenance")
+    yield ReportSection("How this was measured", pairs=_digest(labelled), key="provenance")
     for label, run in labelled:
         title = f"Environment{label_in(labelled, label, before=' of ')}"
         facts = ((str(key), units.plain(value)) for key, value in sorted(run.environment.items()))
         rows = [[key, cut(fact, _WIDEST)] for key, fact in facts]
         table = tabulated((left("what"), left("value")), rows)
-        yield Section(title, table=table, detail=True)
+        yield ReportSection(title, table=table, detail=True)
     commands = tuple(dict.fromkeys(shlex.join(run.command) for _, run in labelled if run.command))
-    yield Section("To repeat", commands=commands, key="repeat")
+    yield ReportSection("To repeat", commands=commands, key="repeat")
 
 
 def _digest(labelled: Labelled) -> tuple[tuple[str, str], ...]:
@@ -148,7 +148,7 @@ def _method(run: Run) -> str:
         text += "; the reference is timed twice in each round"
     if any(timing.boundary == "device" for m in run.measurements for timing in m.timings):
         text += "; what runs on a GPU is also timed in rounds without transfers"
-    return f"{text}; each contender in a process of its own, the others asleep"
+    return f"{text}; each contender in a process of its own, the others idle"
 
 
 def _ending(run: Run) -> str:

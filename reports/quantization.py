@@ -6,14 +6,14 @@ from bench.difference import paired_interval
 from bench.records import Artifact, Run
 from bench.records_quantization import Closeness, QuantizationReport
 from reports import units
-from reports.document import Column, Section, left, right, tabulated
+from reports.document import Column, ReportSection, left, right, tabulated
 from reports.labels import Labelled, label_in, labelled_rows
 from reports.notes import Notes
 
 Made = tuple[Artifact, QuantizationReport]
 
 
-def build_quantization(column: Column, labelled: Labelled, notes: Notes) -> Section:
+def build_quantization(column: Column, labelled: Labelled, notes: Notes) -> ReportSection:
     """Return what each file in lower precision costs on training images."""
 
     def cells(label: str, run: Run) -> Iterator[list[str]]:
@@ -27,7 +27,7 @@ def build_quantization(column: Column, labelled: Labelled, notes: Notes) -> Sect
         right("nodes"),
         left("ranges by"),
         right("tables"),
-        right("same class"),
+        right("agreement"),
         right("accuracy before %"),
         right("after %"),
         right("difference"),
@@ -36,8 +36,8 @@ def build_quantization(column: Column, labelled: Labelled, notes: Notes) -> Sect
         left("verdict"),
         left("notes"),
     )
-    return Section(
-        "Lower precision",
+    return ReportSection(
+        "Quantization",
         table=tabulated(columns, labelled_rows(labelled, cells)),
         caption="On training images that no range follows from, not on the test split. Nodes: "
         "convolutions and matrix products in lower precision, of all. Tables: chains of "
@@ -46,7 +46,7 @@ def build_quantization(column: Column, labelled: Labelled, notes: Notes) -> Sect
     )
 
 
-def build_choices(column: Column, labelled: Labelled) -> Iterator[Section]:
+def build_choices(column: Column, labelled: Labelled) -> Iterator[ReportSection]:
     """Yield how ranges were found and why each node has which precision."""
     for title, columns, cells, caption in (_TRIALS, _NODES):
         rows = [
@@ -56,7 +56,7 @@ def build_choices(column: Column, labelled: Labelled) -> Iterator[Section]:
             for row in cells(report)
         ]
         table = tabulated((column, left("variant"), *columns), rows)
-        yield Section(title, table=table, caption=caption if table else "", detail=True)
+        yield ReportSection(title, table=table, caption=caption if table else "", detail=True)
 
 
 def _made(run: Run) -> list[Made]:
@@ -126,7 +126,7 @@ def _closeness_cells(c: Closeness) -> list[str]:
     ]
 
 
-_CLOSENESS = (right("KL nats"), right("same class"), right("difference"))
+_CLOSENESS = (right("KL nats"), right("agreement"), right("difference"))
 _TRIALS = (
     "Ranges of tensors in int8",
     (left("ranges by"), *_CLOSENESS, left("")),
@@ -145,5 +145,5 @@ _NODES = (
         left("why"),
     ),
     _node_cells,
-    "KL, same class and difference: this node alone in int8, on the first of the training images.",
+    "KL, agreement and difference: this node alone in int8, on the first of the training images.",
 )

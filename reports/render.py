@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from bench.errors import UnknownNameError, nearest
 from bench.records import Run
 from bench.records_profile import Profile
-from reports.figures import Photograph
+from reports.figures import EmbeddedImage
 from reports.machine import summary
 from reports.markdown import render_markdown
 from reports.page import render_page
@@ -24,7 +24,7 @@ def render(
     run: Run | Runs,
     format: Format = "terminal",
     profiles: Profiles = (),
-    pictures: Sequence[Photograph] = (),
+    pictures: Sequence[EmbeddedImage] = (),
     colour: bool = False,
 ) -> str:
     """Return the report of one run, or of several side by side, ending in a newline.

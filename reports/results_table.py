@@ -40,7 +40,7 @@ class Results:
     rows: tuple[tuple[Cell, ...], ...]
     caption: str = (
         "Small figures are 95 % intervals, of homework % the difference in percentage points, of "
-        "same class all test images. Median and p95 are from a host array in to a host array out, "
+        "agreement all test images. Median and p95 are end-to-end (host to host), "
         "of clean rounds alone where there are any. Speed-up: times as fast as unfolded torch on "
         "the same device. What each figure is exactly is said with the tables below."
     )
@@ -56,7 +56,7 @@ def build_results(column: Column, labelled: Labelled, notes: Notes) -> Results:
         left("boundary"),
         right("accuracy %"),
         right("homework %"),
-        right("same class"),
+        right("agreement"),
         right("median ms"),
         right("p95 ms"),
         right("images/s"),
@@ -131,7 +131,7 @@ def _latency(row: LatencyRow, rulers: Scale) -> tuple[Cell, ...]:
         Cell(units.milliseconds(row.p95_s), value=row.p95_s),
         Cell(units.rate(row.images_per_s), value=row.images_per_s),
         Cell(
-            ratio or units.floor_ratio(row.speedup_floor_ratio),
+            ratio or units.best_case_ratio(row.speedup_floor_ratio),
             span,
             row.speedup_ratio or row.speedup_floor_ratio,
             glyph(row, rulers),

@@ -9,7 +9,7 @@ from bench.records_scenarios import Scenario
 from bench.scenarios import OFFICIAL_DURATION_S
 from bench.speedups import contenders
 from reports import units
-from reports.document import Column, Section, left, right, tabulated
+from reports.document import Column, ReportSection, left, right, tabulated
 from reports.labels import Labelled, label_in
 from reports.notes import Notes
 
@@ -28,7 +28,7 @@ def describe_method(run: Run) -> str:
     return (
         f"{f'LoadGen {versions}'.strip()} drove one contender after the other, for "
         f"{units.duration(duration_s)} or more in each scenario, after a warm-up; each in a "
-        "process of its own, the others asleep"
+        "process of its own, the others idle"
     )
 
 
@@ -41,7 +41,7 @@ def summarise_scenarios(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def build_scenarios(column: Column, labelled: Labelled, notes: Notes) -> Iterator[Section]:
+def build_scenarios(column: Column, labelled: Labelled, notes: Notes) -> Iterator[ReportSection]:
     """Yield the sections where scenarios were measured; `column` heads the names of the runs."""
     driven = [(label, run) for label, run in labelled if scenarios_of(run)]
     columns = (
@@ -62,7 +62,7 @@ def build_scenarios(column: Column, labelled: Labelled, notes: Notes) -> Iterato
         for m in contenders(run)
         for subject, cells in _rows(label_in(labelled, label), m)
     ]
-    yield Section(
+    yield ReportSection(
         "MLPerf Inference scenarios (LoadGen)",
         table=tabulated(columns, rows),
         caption=_CAPTION if rows else "",
@@ -153,7 +153,7 @@ def _describe(result: ScenarioResult) -> str:
     )
 
 
-def _list_invalid(column: Column, labelled: Labelled) -> Section:
+def _list_invalid(column: Column, labelled: Labelled) -> ReportSection:
     columns = (column, left("contender"), left("scenario"), left("reasons"))
     rows = [
         [
@@ -165,10 +165,10 @@ def _list_invalid(column: Column, labelled: Labelled) -> Section:
         for label, m, result in _tests(labelled)
         if result.validity == "INVALID"
     ]
-    return Section("INVALID tests", table=tabulated(columns, rows))
+    return ReportSection("INVALID tests", table=tabulated(columns, rows))
 
 
-def _list_particulars(column: Column, labelled: Labelled) -> Section:
+def _list_particulars(column: Column, labelled: Labelled) -> ReportSection:
     columns = (
         column,
         left("contender"),
@@ -190,7 +190,7 @@ def _list_particulars(column: Column, labelled: Labelled) -> Section:
         [label_in(labelled, label), m.contender, result.scenario, *_particular_cells(result)]
         for label, m, result in _tests(labelled)
     ]
-    return Section(
+    return ReportSection(
         "Scenario particulars",
         table=tabulated(columns, rows),
         caption="Samples: images that were computed; calls: of the network, for that. Outputs "

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from bench.records_search import Choice, Search, Trial
+from bench.records_search import Hyperparameters, Search, SearchTrial
 from reports import units
-from reports.document import Document, Section, left, right, tabulated
+from reports.document import Document, ReportSection, left, right, tabulated
 from reports.homework import Reference, TuningRow, references
 
 _CHOICE = (right("learning rate"), right("batch size"), right("epochs"))
@@ -28,7 +28,7 @@ def build_search(search: Search, top: int) -> Document:
     )
 
 
-def _cells(choice: Choice | TuningRow) -> list[str]:
+def _cells(choice: Hyperparameters | TuningRow) -> list[str]:
     return [
         units.learning_rate(choice.learning_rate),
         units.count(choice.batch_size),
@@ -36,13 +36,15 @@ def _cells(choice: Choice | TuningRow) -> list[str]:
     ]
 
 
-def _beside_homework(search: Search, reference: Reference) -> Section:
+def _beside_homework(search: Search, reference: Reference) -> ReportSection:
     """Return the homework's rows in its order, with ours beside them."""
     ours = {trial.choice: trial for trial in search.trials if trial.status != "running"}
     rows = []
     for row in reference.tuning:
         trial = ours.get(
-            Choice(learning_rate=row.learning_rate, batch_size=row.batch_size, epochs=row.epochs)
+            Hyperparameters(
+                learning_rate=row.learning_rate, batch_size=row.batch_size, epochs=row.epochs
+            )
         )
         loss = trial.loss() if trial else None
         rows.append(
@@ -63,7 +65,7 @@ def _beside_homework(search: Search, reference: Reference) -> Section:
         right("our validation %"),
         left("where it stands"),
     )
-    return Section(
+    return ReportSection(
         "The homework's rows",
         table=tabulated(columns, rows),
         caption="Mean training loss of the last epoch on "
@@ -75,7 +77,7 @@ def _beside_homework(search: Search, reference: Reference) -> Section:
     )
 
 
-def _ranked(search: Search, top: int) -> Section:
+def _ranked(search: Search, top: int) -> ReportSection:
     done = [t for t in search.trials if t.status in ("finished", "pruned") and t.validation]
     ranked = sorted(done, key=lambda t: (t.status != "finished", -(t.accuracy() or 0.0)))
     rows = [
@@ -90,7 +92,7 @@ def _ranked(search: Search, top: int) -> Section:
     ]
     columns = (right("trial"), *_CHOICE, right("validation %"), right("loss"), left("ended"))
     pruned = sum(trial.status == "pruned" for trial in done)
-    return Section(
+    return ReportSection(
         f"Best {len(rows)} of {len(search.trials)} trials",
         table=tabulated(columns, rows),
         caption=f"Validation: accuracy on {units.count(search.validation_images)} training images "
@@ -100,12 +102,12 @@ def _ranked(search: Search, top: int) -> Section:
     )
 
 
-def _homework_alone(reference: Reference) -> Section:
+def _homework_alone(reference: Reference) -> ReportSection:
     rows = [
         [*_cells(row), units.loss(row.loss), "output of a cell" if row.printed else "table"]
         for row in reference.tuning
     ]
-    return Section(
+    return ReportSection(
         f"The homework's tuning of {reference.title}",
         table=tabulated((*_CHOICE, right("loss"), left("where it stands")), rows),
         caption=f"Training loss on {units.count(reference.tuning_images)} images of CIFAR-10. "
@@ -113,7 +115,7 @@ def _homework_alone(reference: Reference) -> Section:
     )
 
 
-def _result(search: Search) -> Section:
+def _result(search: Search) -> ReportSection:
     winner = search.winner()
     reference = references().get(str(search.config["model"]["name"]))
     pairs = []
@@ -125,23 +127,25 @@ def _result(search: Search) -> Section:
         rate, size, epochs = (
             reference.recipe[f"train.{key}"] for key in ("learning_rate", "batch_size", "epochs")
         )
-        used = Choice(learning_rate=rate, batch_size=size, epochs=epochs)
+        used = Hyperparameters(learning_rate=rate, batch_size=size, epochs=epochs)
         pairs.append(("lowest loss of the homework", _words(best)))
         pairs.append(("what the homework then trained with", _words(used)))
-    return Section("Choice", pairs=tuple(pairs))
+    return ReportSection("Choice", pairs=tuple(pairs))
 
 
-def _words(choice: Choice | TuningRow) -> str:
+def _words(choice: Hyperparameters | TuningRow) -> str:
     rate, size, epochs = _cells(choice)
     return f"learning rate {rate}, batch size {size}, {epochs} epochs"
 
 
-def _failures(trials: Sequence[Trial]) -> Section:
+def _failures(trials: Sequence[SearchTrial]) -> ReportSection:
     rows = list(_failed(trials))
-    return Section("Failed", table=tabulated((right("trial"), *_CHOICE, left("reason")), rows))
+    return ReportSection(
+        "Failed", table=tabulated((right("trial"), *_CHOICE, left("reason")), rows)
+    )
 
 
-def _failed(trials: Sequence[Trial]) -> Iterator[list[str]]:
+def _failed(trials: Sequence[SearchTrial]) -> Iterator[list[str]]:
     for trial in trials:
         if trial.status == "failed":
             yield [units.count(trial.number), *_cells(trial.choice), trial.reason or ""]

@@ -9,12 +9,12 @@ from bench.statistics import wilson_interval
 from reports import units
 from reports.answer import build_answer
 from reports.confusion import build_confusion
-from reports.document import Column, Document, Section, left, right, tabulated
+from reports.document import Column, Document, ReportSection, left, right, tabulated
 from reports.homework import Reference, reference_for
 from reports.labels import Labelled, label_runs, labelled_rows
-from reports.ladder import build_ladder
+from reports.ladder import build_ablation
 from reports.latency_sections import build_latency
-from reports.matmul_share import build_shares
+from reports.matmul_share import build_roofline
 from reports.notes import Notes, take_notes
 from reports.particulars import build_particulars
 from reports.profile import operator_sections
@@ -47,14 +47,14 @@ def compose(
         _accuracy(column, labelled, notes),
         _agreement(column, labelled, notes),
         *build_latency(column, labelled, notes),
-        build_ladder(column, labelled),
+        build_ablation(column, labelled),
         *build_scenarios(column, labelled, notes),
-        *build_shares(column, labelled),
+        *build_roofline(column, labelled),
         _folding(column, labelled, notes),
         _export(column, labelled),
         build_quantization(column, labelled, notes),
         _not_run(column, labelled),
-        Section("Notes", notes=notes.texts, key="notes"),
+        ReportSection("Notes", notes=notes.texts, key="notes"),
         *build_confusion(column, labelled),
         *build_particulars(column, labelled),
         *operator_sections(labelled, profiles),
@@ -64,7 +64,7 @@ def compose(
     return Document(_title(labelled), shown, build_answer(labelled))
 
 
-def _has_content(section: Section) -> bool:
+def _has_content(section: ReportSection) -> bool:
     return bool(section.table or section.pairs or section.notes or section.commands)
 
 
@@ -76,7 +76,7 @@ def _title(labelled: Labelled) -> str:
     return f"{label} ({parameters} parameters) on {run.checkpoint.data.title}"
 
 
-def _accuracy(column: Column, labelled: Labelled, notes: Notes) -> Section:
+def _accuracy(column: Column, labelled: Labelled, notes: Notes) -> ReportSection:
     def cells(label: str, run: Run) -> list[list[str]]:
         return [
             [
@@ -96,7 +96,7 @@ def _accuracy(column: Column, labelled: Labelled, notes: Notes) -> Section:
         right("difference"),
         left("notes"),
     )
-    return Section(
+    return ReportSection(
         "Accuracy",
         table=tabulated(columns, labelled_rows(labelled, cells)),
         caption=_accuracy_caption(labelled),
@@ -147,7 +147,7 @@ def _homework_span(known: Reference) -> str:
     return units.span(units.percent(low), units.percent(high))
 
 
-def _agreement(column: Column, labelled: Labelled, notes: Notes) -> Section:
+def _agreement(column: Column, labelled: Labelled, notes: Notes) -> ReportSection:
     def cells(label: str, run: Run) -> list[list[str]]:
         return [
             [
@@ -166,23 +166,23 @@ def _agreement(column: Column, labelled: Labelled, notes: Notes) -> Section:
     columns = (
         column,
         left("contender"),
-        right("same class"),
+        right("agreement"),
         right("max |Δ logit|"),
         right("relative"),
         right("file size"),
         left("notes"),
     )
     references_named = ", ".join(sorted({run.reference for _, run in labelled}))
-    return Section(
+    return ReportSection(
         f"Agreement with {references_named}",
         table=tabulated(columns, labelled_rows(labelled, cells)),
-        caption="Same class: test images that get the same class. Relative: the largest difference "
-        "of two logits, divided by the largest logit of the reference.",
+        caption="Agreement: test images with the same predicted class. Relative: the largest "
+        "difference of two logits, divided by the largest logit of the reference.",
         key="agreement",
     )
 
 
-def _folding(column: Column, labelled: Labelled, notes: Notes) -> Section:
+def _folding(column: Column, labelled: Labelled, notes: Notes) -> ReportSection:
     def cells(label: str, run: Run) -> list[list[str]]:
         return [
             [*_folding_cells(row), notes.of(label, "export", row.variant)]
@@ -196,16 +196,16 @@ def _folding(column: Column, labelled: Labelled, notes: Notes) -> Section:
         right("BatchNorm"),
         right("in .onnx"),
         left("folded by"),
-        right("same class"),
+        right("agreement"),
         right("max |Δ logit|"),
         right("relative"),
         left("notes"),
     )
-    return Section(
+    return ReportSection(
         "BatchNorm folding",
         table=tabulated(columns, labelled_rows(labelled, cells)),
         caption="BatchNorm: calls in the module before → after; in .onnx: nodes left in the file. "
-        "Same class and differences: folded against unfolded module, float32 torch, test images.",
+        "Agreement and differences: folded against unfolded module, float32 torch, test images.",
     )
 
 
@@ -221,7 +221,7 @@ def _folding_cells(row: ExportRow) -> list[str]:
     ]
 
 
-def _export(column: Column, labelled: Labelled) -> Section:
+def _export(column: Column, labelled: Labelled) -> ReportSection:
     def cells(_: str, run: Run) -> list[list[str]]:
         return [
             [
@@ -244,7 +244,7 @@ def _export(column: Column, labelled: Labelled) -> Section:
         right("tolerance"),
         right("export s"),
     )
-    return Section(
+    return ReportSection(
         "Export to ONNX",
         table=tabulated(columns, labelled_rows(labelled, cells)),
         caption=f"Written by {_exporters(labelled)}. Parity: the file against float64 torch "
@@ -264,7 +264,7 @@ def _exporters(labelled: Labelled) -> str:
     return " and ".join(dict.fromkeys(f"{row.exporter}, opset {row.opset}" for row in rows))
 
 
-def _not_run(column: Column, labelled: Labelled) -> Section:
+def _not_run(column: Column, labelled: Labelled) -> ReportSection:
     def cells(_: str, run: Run) -> list[list[str]]:
         return [
             [m.contender, m.requested_device, m.status, m.reason or "no reason was recorded"]
@@ -273,7 +273,7 @@ def _not_run(column: Column, labelled: Labelled) -> Section:
         ]
 
     columns = (column, left("contender"), left("asked for"), left("status"), left("reason"))
-    return Section("Did not run", table=tabulated(columns, labelled_rows(labelled, cells)))
+    return ReportSection("Did not run", table=tabulated(columns, labelled_rows(labelled, cells)))
 
 
 def _of(part: int | None, whole: int | None) -> str:

@@ -1,4 +1,4 @@
-"""What the measurement says about itself: the reference timed again, and with one thread."""
+"""The self-checks: the A/A control and the single-thread control."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -64,10 +64,10 @@ def _rows(run: Run, m: Measurement) -> Iterator[SelfCheckRow]:
             least=min(ratios, default=None),
             most=max(ratios, default=None),
         )
-        yield _again(row, found) if m.role == "again" else replace(row, ratio=median(ratios))
+        yield _aa_control(row, found) if m.role == "again" else replace(row, ratio=median(ratios))
 
 
-def _again(row: SelfCheckRow, found: Speedup) -> SelfCheckRow:
+def _aa_control(row: SelfCheckRow, found: Speedup) -> SelfCheckRow:
     """Return the row with the reference's speed-up over itself."""
     ratio = found.ratio
     return replace(

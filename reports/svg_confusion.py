@@ -9,7 +9,7 @@ from markupsafe import Markup
 from reports import units
 from reports.confusion import Overlap, confused_contender, confusion_of, overlaps
 from reports.document import Table, left, right
-from reports.figures import Figure
+from reports.figures import ReportFigure
 from reports.labels import Labelled
 from reports.raw_samples import classes_id
 from reports.svg_elements import drawing, element, number, short, text
@@ -24,7 +24,7 @@ _LONGEST = 14
 """Letters of a class name that are drawn; the table has all of it."""
 
 
-def confusion_figure(labelled: Labelled) -> Figure | None:
+def confusion_figure(labelled: Labelled) -> ReportFigure | None:
     """Return a matrix for each run, None where no run has labels."""
     panels, tables, raw = [], [], []
     for i, (label, run) in enumerate(labelled):
@@ -37,9 +37,9 @@ def confusion_figure(labelled: Labelled) -> Figure | None:
         raw.append((classes_id(i), f"classes given by {label}"))
     if not panels:
         return None
-    return Figure(
+    return ReportFigure(
         identity="confusion",
-        title="What is taken for what",
+        title="Confusion matrix",
         panels=tuple(panels),
         caption="Rows: the true class; columns: the class it was given. Shade: share of the true "
         "class; the diagonal is right.",
@@ -83,9 +83,14 @@ def _matrix(
             place = (left_edge + j * cell, top + i * cell, cell)
             marks += _cell(place, int(counts[i, j]), int(totals[i]), i == j, len(names))
     right_ones, all_ones = int(np.trace(counts)), int(counts.sum())
-    told = f"{units.count(right_ones)} of {units.count(all_ones)} images on the diagonal."
+    described = f"{units.count(right_ones)} of {units.count(all_ones)} images on the diagonal."
     return drawing(
-        identity, _SIDE, top + cell * len(names) + 8, f"Confusion matrix of {heading}", told, *marks
+        identity,
+        _SIDE,
+        top + cell * len(names) + 8,
+        f"Confusion matrix of {heading}",
+        described,
+        *marks,
     )
 
 
@@ -109,14 +114,14 @@ def _cell(
     return [shade, text(units.plain(count), x + side / 2, y + side / 2 + 3.5, style, "middle")]
 
 
-def overlap_figure(labelled: Labelled) -> Figure | None:
+def overlap_figure(labelled: Labelled) -> ReportFigure | None:
     """Return a bar for each pair, None where there is no pair."""
     found = tuple(overlaps(labelled))
     if not found:
         return None
-    return Figure(
+    return ReportFigure(
         identity="overlap",
-        title="Which images are wrong",
+        title="Prediction overlap",
         panels=(_bars(found),),
         caption="Each bar is all test images. From the left: those that both get right, only A, "
         "only B, and neither.",
@@ -125,7 +130,7 @@ def overlap_figure(labelled: Labelled) -> Figure | None:
 
 
 def _bars(found: Sequence[Overlap]) -> Markup:
-    marks, told = [], []
+    marks, described = [], []
     for i, pair in enumerate(found):
         top = 8 + i * 58
         marks.append(text(short(f"A {pair.a}, B {pair.b}", 66), 0, top + 12, "label"))
@@ -144,13 +149,13 @@ def _bars(found: Sequence[Overlap]) -> Markup:
                     element("rect", x=x, y=top + 20, width=width, height=14, class_=f"part {style}")
                 )
             x += width
-        said = (
+        label = (
             f"right: both {units.count(counts.both_right)}, "
             f"only A {units.count(counts.only_a_right)}, "
             f"only B {units.count(counts.only_b_right)}, "
             f"neither {units.count(counts.both_wrong)}"
         )
-        marks.append(text(said, 0, top + 48, "note"))
-        told.append(f"A {pair.a}, B {pair.b}, {said}")
-    title, height = "Which images are wrong", 8 + 58 * len(found)
-    return drawing("overlap-0", _SIDE, height, title, f"{'; '.join(told)}.", *marks)
+        marks.append(text(label, 0, top + 48, "note"))
+        described.append(f"A {pair.a}, B {pair.b}, {label}")
+    title, height = "Prediction overlap", 8 + 58 * len(found)
+    return drawing("overlap-0", _SIDE, height, title, f"{'; '.join(described)}.", *marks)

@@ -8,10 +8,10 @@ from markupsafe import Markup, escape
 
 from reports.escaping import visible
 
-Value = str | float
+AttributeValue = str | float
 
 
-def element(name: str, /, *children: str | Markup, **attributes: Value | None) -> Markup:
+def element(name: str, /, *children: str | Markup, **attributes: AttributeValue | None) -> Markup:
     """Return the element `name`; plain text in it is escaped, Markup is taken as it is.
 
     An attribute's underscores become hyphens (a trailing one, as in ``class_``, goes); None leaves
@@ -33,7 +33,7 @@ def safe(text: str | Markup) -> Markup:
     return text if isinstance(text, Markup) else escape(visible(text))
 
 
-def _value(value: Value) -> Markup:
+def _value(value: AttributeValue) -> Markup:
     return safe(value) if isinstance(value, str) else Markup(number(value))
 
 
@@ -43,7 +43,7 @@ def number(value: float) -> str:
     return text[:-2] if text.endswith(".0") else text
 
 
-def group(*children: Markup, **attributes: Value | None) -> Markup:
+def group(*children: Markup, **attributes: AttributeValue | None) -> Markup:
     """Return a group of elements."""
     return element("g", *children, **attributes)
 
@@ -54,7 +54,12 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
 
 
 def text(
-    content: str, x: float, y: float, class_: str = "", anchor: str = "start", **more: Value
+    content: str,
+    x: float,
+    y: float,
+    class_: str = "",
+    anchor: str = "start",
+    **more: AttributeValue,
 ) -> Markup:
     """Return a line of text; `anchor` is start, middle or end."""
     found = anchor if anchor != "start" else None
@@ -75,7 +80,7 @@ def drawing(
 ) -> Markup:
     """Return a drawing that scales to its place; `identity` is unique in the page.
 
-    Whoever cannot see it is read the title and the description.
+    Screen readers read the title and the description.
     """
     return element(
         "svg",

@@ -1,27 +1,27 @@
-"""The ladder as a picture: latency step by step, with what each step gave."""
+"""The ablation as a picture: latency and effect, step by step."""
 
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
 from reports import units
-from reports.figures import Figure, panel_heading
+from reports.figures import ReportFigure, panel_heading
 from reports.labels import Labelled
-from reports.ladder import LadderRow, ladder_rows
+from reports.ladder import AblationRow, ablation_rows
 from reports.svg_elements import drawing, element, group, line, short, text
-from reports.svg_marks import Series
+from reports.svg_marks import SeriesStyle
 
 _WIDTH = 440
 _ROW = 42
 
 
-def ladder_figure(
-    labelled: Labelled, series: Mapping[str, Series], raw: tuple[tuple[str, str], ...]
-) -> Figure | None:
-    """Return a panel for each run, batch size and device; None where no run has a ladder."""
+def ablation_figure(
+    labelled: Labelled, series: Mapping[str, SeriesStyle], raw: tuple[tuple[str, str], ...]
+) -> ReportFigure | None:
+    """Return a panel for each run, batch size and device; None where no run has an ablation."""
     panels: list[Markup] = []
     for label, run in labelled:
-        rows = ladder_rows(run)
+        rows = ablation_rows(run)
         many = len({row.device for row in rows}) > 1
         for size, device in dict.fromkeys((row.batch_size, row.device) for row in rows):
             here = [row for row in rows if (row.batch_size, row.device) == (size, device)]
@@ -29,9 +29,9 @@ def ladder_figure(
             panels.append(_panel(f"ladder-{len(panels)}", heading, here, series))
     if not panels:
         return None
-    return Figure(
+    return ReportFigure(
         identity="ladder",
-        title="What each step gave",
+        title="Effect of each step",
         panels=tuple(panels),
         caption="A bar is the median latency of a step, from the first at the top. × is how many "
         "times faster it is than the step before, with its 95 % interval.",
@@ -41,7 +41,7 @@ def ladder_figure(
 
 
 def _panel(
-    identity: str, heading: str, rows: Sequence[LadderRow], series: Mapping[str, Series]
+    identity: str, heading: str, rows: Sequence[AblationRow], series: Mapping[str, SeriesStyle]
 ) -> Markup:
     longest_s = max(row.latency.median_s or 0.0 for row in rows) or 1.0
     marks, top = [text(short(heading, 60), 0, 14, "heading")], 24
@@ -50,19 +50,19 @@ def _panel(
         width = (_WIDTH - 4) * (row.latency.median_s or 0.0) / longest_s
         bar = element("rect", x=0, y=y + 20, width=width, height=12, class_="bar")
         marks.append(text(short(row.what, 36), 0, y + 14, "label"))
-        marks.append(text(_said(row), _WIDTH - 4, y + 14, "note", "end"))
+        marks.append(text(_label(row), _WIDTH - 4, y + 14, "note", "end"))
         marks.append(group(bar, class_=series[row.contender].style))
     bottom = top + _ROW * len(rows)
     marks.append(line(0, top + 16, 0, bottom, "one"))
-    told = "; ".join(f"{row.what} ({row.contender}): {_said(row)}" for row in rows)
-    return drawing(identity, _WIDTH, bottom + 6, f"The ladder, {heading}", f"{told}.", *marks)
+    described = "; ".join(f"{row.what} ({row.contender}): {_label(row)}" for row in rows)
+    return drawing(identity, _WIDTH, bottom + 6, f"Ablation, {heading}", f"{described}.", *marks)
 
 
-def _said(row: LadderRow) -> str:
+def _label(row: AblationRow) -> str:
     if row.latency.status != "ok":
         return row.latency.status
-    said = f"{units.milliseconds(row.latency.median_s)} ms"
+    latency = f"{units.milliseconds(row.latency.median_s)} ms"
     if row.before is None:
-        return said
+        return latency
     ratio, span = units.estimate(row.before.point, row.before.low, row.before.high)
-    return f"×{ratio}{f' ({span})' if span else ''}, {said}"
+    return f"×{ratio}{f' ({span})' if span else ''}, {latency}"

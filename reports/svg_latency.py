@@ -10,11 +10,11 @@ from bench.records import Run, Timing
 from bench.speedups import clean_blocks, contenders
 from reports import units
 from reports.document import left, right, tabulated
-from reports.figures import Figure, latency_panels
+from reports.figures import ReportFigure, latency_panels
 from reports.labels import Labelled, label_in
 from reports.svg_axes import Scale, horizontal_axis
 from reports.svg_elements import drawing, element, group, line, number, short, text
-from reports.svg_marks import Series
+from reports.svg_marks import SeriesStyle
 from reports.tables import LatencyRow, latency_rows
 
 _WIDTH = 440
@@ -40,8 +40,8 @@ class _Strip:
 
 
 def latency_figure(
-    labelled: Labelled, series: Mapping[str, Series], raw: tuple[tuple[str, str], ...]
-) -> Figure | None:
+    labelled: Labelled, series: Mapping[str, SeriesStyle], raw: tuple[tuple[str, str], ...]
+) -> ReportFigure | None:
     """Return a panel for each run and batch size, None when nothing was timed."""
     panels: list[Markup] = []
     cells: list[list[str]] = []
@@ -65,7 +65,7 @@ def latency_figure(
         right("p95 ms"),
         right("longest ms"),
     )
-    return Figure(
+    return ReportFigure(
         identity="latency",
         title="Every timed call",
         panels=tuple(panels),
@@ -126,7 +126,7 @@ def _scale(strips: Sequence[_Strip]) -> Scale | None:
 
 
 def _panel(
-    identity: str, heading: str, strips: Sequence[_Strip], series: Mapping[str, Series]
+    identity: str, heading: str, strips: Sequence[_Strip], series: Mapping[str, SeriesStyle]
 ) -> Markup:
     scale = _scale(strips)
     top, height = 26, _HEAD + _STRIP + _FOOT
@@ -147,7 +147,7 @@ def _panel(
     )
 
 
-def _draw(strip: _Strip, scale: Scale, top: float, series: Series) -> Markup:
+def _draw(strip: _Strip, scale: Scale, top: float, series: SeriesStyle) -> Markup:
     row = strip.row
     upper, lower = top + _HEAD, top + _HEAD + _STRIP - 6
     few = len(strip.clean_s) + len(strip.dirty_s) < _FEW
@@ -191,5 +191,5 @@ def _beyond(strip: _Strip, scale: Scale, lower: float) -> Iterator[Markup]:
     """Yield how many calls took longer than the axis shows, and how long the longest took."""
     later = [s for _, s in (*strip.clean_s, *strip.dirty_s) if s * 1e3 > scale.high]
     if later:
-        said = f"{units.count(len(later))} beyond, to {units.milliseconds(max(later))} ms"
-        yield text(said, _WIDTH - 4, lower + _FOOT, "note halo", "end")
+        label = f"{units.count(len(later))} beyond, to {units.milliseconds(max(later))} ms"
+        yield text(label, _WIDTH - 4, lower + _FOOT, "note halo", "end")

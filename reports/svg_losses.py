@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from reports import units
 from reports.document import left, right, tabulated
-from reports.figures import Figure
+from reports.figures import ReportFigure
 from reports.homework import reference_for
 from reports.labels import Labelled
 from reports.svg_axes import Scale, horizontal_axis, vertical_axis
@@ -18,7 +18,7 @@ _OVER, _UNDER = -8, 14
 """Where a curve's name is, seen from its end: on the side where the other curve is not."""
 
 
-def loss_figure(labelled: Labelled) -> Figure | None:
+def loss_figure(labelled: Labelled) -> ReportFigure | None:
     """Return a panel for each training, None where there is no history.
 
     Runs of the same checkpoint share one.
@@ -29,21 +29,21 @@ def loss_figure(labelled: Labelled) -> Figure | None:
         return None
     panels, rows = [], []
     for i, (label, run) in enumerate(found):
-        ours = {epoch.epoch: epoch.loss for epoch in run.checkpoint.history}
+        run_losses = {epoch.epoch: epoch.loss for epoch in run.checkpoint.history}
         reference = reference_for(run.checkpoint)
-        theirs = dict(enumerate(reference.losses, start=1)) if reference else {}
-        panels.append(_panel(f"loss-{i}", label, ours, theirs))
+        homework_losses = dict(enumerate(reference.losses, start=1)) if reference else {}
+        panels.append(_panel(f"loss-{i}", label, run_losses, homework_losses))
         rows += [
             [
                 label if len(found) > 1 else "",
                 units.count(epoch),
-                units.loss(ours.get(epoch)),
-                units.loss(theirs.get(epoch)),
+                units.loss(run_losses.get(epoch)),
+                units.loss(homework_losses.get(epoch)),
             ]
-            for epoch in sorted({*ours, *theirs})
+            for epoch in sorted({*run_losses, *homework_losses})
         ]
     columns = (left("model"), right("epoch"), right("loss"), right("homework loss"))
-    return Figure(
+    return ReportFigure(
         identity="losses",
         title="Training loss",
         panels=tuple(panels),
@@ -54,34 +54,49 @@ def loss_figure(labelled: Labelled) -> Figure | None:
 
 
 def _panel(
-    identity: str, label: str, ours: Mapping[int, float], theirs: Mapping[int, float]
+    identity: str, label: str, run_losses: Mapping[int, float], homework_losses: Mapping[int, float]
 ) -> Markup:
-    losses = [*ours.values(), *theirs.values()]
-    x = Scale(1, max([2, *ours, *theirs]), _LEFT + 6, _RIGHT)
+    losses = [*run_losses.values(), *homework_losses.values()]
+    x = Scale(1, max([2, *run_losses, *homework_losses]), _LEFT + 6, _RIGHT)
     y = Scale(0, max(losses) * 1.05, _BOTTOM, _TOP)
     marks = [
         text(short(label, 56), 0, 14, "heading"),
         vertical_axis(y, _LEFT, _RIGHT, "loss"),
         horizontal_axis(x, _TOP, _BOTTOM, "epoch"),
-        element("path", d=_path(theirs, x, y), class_="theirs"),
-        element("path", d=_path(ours, x, y), class_="ours"),
-        *(element("circle", cx=x(e), cy=y(v), r=2.6, class_="mark") for e, v in ours.items()),
+        element("path", d=_path(homework_losses, x, y), class_="theirs"),
+        element("path", d=_path(run_losses, x, y), class_="ours"),
+        *(element("circle", cx=x(e), cy=y(v), r=2.6, class_="mark") for e, v in run_losses.items()),
     ]
-    last = max(ours)
-    below = bool(theirs) and ours[last] < theirs.get(last, theirs[max(theirs)])
+    last = max(run_losses)
+    below = bool(homework_losses) and run_losses[last] < homework_losses.get(
+        last, homework_losses[max(homework_losses)]
+    )
     late = x(last) > (_LEFT + _RIGHT) / 2
-    near = (x(last) - 8 if late else x(last) + 8, y(ours[last]) + (_UNDER if below else _OVER))
+    near = (
+        x(last) - 8 if late else x(last) + 8,
+        y(run_losses[last]) + (_UNDER if below else _OVER),
+    )
     marks.append(text("this run", *near, "label halo", "end" if late else "start"))
-    if theirs:
-        end = y(theirs[max(theirs)]) + (_OVER if below else _UNDER)
-        marks.append(text("homework", x(max(theirs)), end, "note halo", "end"))
-    told = f"This run: {units.loss(ours[min(ours)])} after epoch {min(ours)}, "
-    told += f"{units.loss(ours[last])} after epoch {last}."
-    if theirs:
-        told += f" The homework: {units.loss(theirs[1])}, then {units.loss(theirs[max(theirs)])} "
-        told += f"after epoch {max(theirs)}."
+    if homework_losses:
+        end = y(homework_losses[max(homework_losses)]) + (_OVER if below else _UNDER)
+        marks.append(text("homework", x(max(homework_losses)), end, "note halo", "end"))
+    described = (
+        f"This run: {units.loss(run_losses[min(run_losses)])} after epoch {min(run_losses)}, "
+    )
+    described += f"{units.loss(run_losses[last])} after epoch {last}."
+    if homework_losses:
+        described += (
+            f" The homework: {units.loss(homework_losses[1])}, then "
+            f"{units.loss(homework_losses[max(homework_losses)])} "
+        )
+        described += f"after epoch {max(homework_losses)}."
     return drawing(
-        identity, _WIDTH, _HEIGHT, f"Training loss of {label}", told, group(*marks, class_="s0")
+        identity,
+        _WIDTH,
+        _HEIGHT,
+        f"Training loss of {label}",
+        described,
+        group(*marks, class_="s0"),
     )
 
 

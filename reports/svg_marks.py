@@ -21,7 +21,7 @@ _SHAPES = (
 
 
 @dataclass(frozen=True)
-class Series:
+class SeriesStyle:
     """One contender's number among those of the page."""
 
     number: int
@@ -47,6 +47,6 @@ class Series:
         )
 
 
-def assign(names: Sequence[str]) -> Mapping[str, Series]:
+def assign(names: Sequence[str]) -> Mapping[str, SeriesStyle]:
     """Return a series for each name, in their order."""
-    return {name: Series(i) for i, name in enumerate(dict.fromkeys(names))}
+    return {name: SeriesStyle(i) for i, name in enumerate(dict.fromkeys(names))}

@@ -7,11 +7,11 @@ from markupsafe import Markup
 from bench.statistics import RESOLUTION
 from reports import units
 from reports.document import left, right, tabulated
-from reports.figures import Figure, latency_panels
+from reports.figures import ReportFigure, latency_panels
 from reports.labels import Labelled, label_in
 from reports.svg_axes import Scale, horizontal_axis, padded_ratio
 from reports.svg_elements import drawing, element, group, line, short, text
-from reports.svg_marks import Series
+from reports.svg_marks import SeriesStyle
 from reports.tables import LatencyRow, latency_rows
 
 _WIDTH = 440
@@ -54,8 +54,8 @@ _STYLES = {"faster": "faster", "slower": "slower", "no difference resolved": "op
 
 
 def speedup_figure(
-    labelled: Labelled, series: Mapping[str, Series], raw: tuple[tuple[str, str], ...]
-) -> Figure | None:
+    labelled: Labelled, series: Mapping[str, SeriesStyle], raw: tuple[tuple[str, str], ...]
+) -> ReportFigure | None:
     """Return a panel for each run and batch size, None where no speed-up has an interval."""
     panels: list[Markup] = []
     cells: list[list[str]] = []
@@ -76,17 +76,17 @@ def speedup_figure(
         left("boundary"),
         right("speed-up"),
         right("95 % interval"),
-        right("reference from itself"),
+        right("A/A difference"),
         left("verdict"),
     )
-    return Figure(
+    return ReportFigure(
         identity="speedups",
         title="Speed-up and its interval",
         panels=tuple(panels),
         caption="Right of 1 is faster than unfolded torch on the same device. The bar is the 95 % "
-        "interval. The band is what is not told apart: the larger of "
-        f"{units.by_name('_ratio', RESOLUTION)} and how far the reference came out from itself in "
-        "the same rounds. Hollow: no difference resolved.",
+        "interval. The band is what is not significant: the larger of "
+        f"{units.by_name('_ratio', RESOLUTION)} and the A/A difference in the same rounds. Hollow: "
+        "no significant difference.",
         table=tabulated(columns, cells),
         legend=tuple((series[name], name) for name in dict.fromkeys(names)),
         raw=raw,
@@ -110,7 +110,7 @@ def _panel(
     heading: str,
     rows: Sequence[LatencyRow],
     scale: Scale,
-    series: Mapping[str, Series],
+    series: Mapping[str, SeriesStyle],
 ) -> Markup:
     top = 26
     bottom = top + _ROW * len(rows) + 4
@@ -121,12 +121,12 @@ def _panel(
         line(scale(1), top, scale(1), bottom, "one"),
         *(_draw(row, scale, top + i * _ROW, series[row.contender]) for i, row in enumerate(rows)),
     ]
-    told = "; ".join(f"{row.contender}: {_said(row)}, {row.verdict}" for row in rows)
+    described = "; ".join(f"{row.contender}: {_label(row)}, {row.verdict}" for row in rows)
     title = f"Speed-up and its interval, {heading}"
-    return drawing(identity, _WIDTH, bottom + 38, title, f"{told}.", *marks)
+    return drawing(identity, _WIDTH, bottom + 38, title, f"{described}.", *marks)
 
 
-def _said(row: LatencyRow) -> str:
+def _label(row: LatencyRow) -> str:
     ratio, span = units.estimate(row.speedup_ratio, row.speedup_low, row.speedup_high)
     return f"{ratio} ({span})"
 
@@ -138,11 +138,11 @@ def _band(row: LatencyRow, scale: Scale, top: float) -> Markup:
     return element("rect", x=start, y=top + 18, width=end - start, height=12, class_="band")
 
 
-def _draw(row: LatencyRow, scale: Scale, top: float, series: Series) -> Markup:
+def _draw(row: LatencyRow, scale: Scale, top: float, series: SeriesStyle) -> Markup:
     y = top + 24
     return group(
         text(short(row.contender, 44), 0, top + 14, "label halo"),
-        text(_said(row), scale.end, top + 14, "note halo", "end"),
+        text(_label(row), scale.end, top + 14, "note halo", "end"),
         line(scale(row.speedup_low or 1), y, scale(row.speedup_high or 1), y, "interval"),
         series.marker(scale(row.speedup_ratio or 1), y, row.verdict == "no difference resolved"),
         class_=series.style,

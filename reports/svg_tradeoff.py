@@ -7,12 +7,12 @@ from markupsafe import Markup
 
 from reports import units
 from reports.document import left, right, tabulated
-from reports.figures import Figure
+from reports.figures import ReportFigure
 from reports.labels import Labelled
 from reports.machines import machine_of, machines_of
 from reports.svg_axes import Scale, horizontal_axis, padded, padded_ratio, vertical_axis
 from reports.svg_elements import drawing, element, group, line, number, short, text
-from reports.svg_marks import Series
+from reports.svg_marks import SeriesStyle
 from reports.tables import accuracy_rows, host_rows
 
 _WIDTH, _HEIGHT = 440, 340
@@ -20,7 +20,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 428, 44, 296
 
 
 @dataclass(frozen=True)
-class Point:
+class TradeoffPoint:
     """One contender of one run at one batch size; accuracies are shares of 1."""
 
     label: str
@@ -35,7 +35,7 @@ class Point:
     """Whether any round was clean; the median of a loaded machine says little."""
 
 
-def find_points(labelled: Labelled) -> list[Point]:
+def find_points(labelled: Labelled) -> list[TradeoffPoint]:
     """Return a point for each contender and batch size that has both figures."""
     found = []
     for label, run in labelled:
@@ -47,11 +47,13 @@ def find_points(labelled: Labelled) -> list[Point]:
             numbers = (row.median_s, at.accuracy or 0.0, at.low or 0.0, at.high or 0.0)
             where = machine_of(run)
             clean = bool(row.clean_rounds)
-            found.append(Point(label, row.contender, row.batch_size, where, *numbers, clean))
+            found.append(
+                TradeoffPoint(label, row.contender, row.batch_size, where, *numbers, clean)
+            )
     return found
 
 
-def pareto_front(points: Sequence[Point]) -> list[Point]:
+def pareto_front(points: Sequence[TradeoffPoint]) -> list[TradeoffPoint]:
     """Return the points that no other one beats: none is as accurate and faster, nor the reverse.
 
     In order of latency. Of several that are equal in both, all are kept.
@@ -72,8 +74,8 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
 
 
 def tradeoff_figure(
-    labelled: Labelled, series: Mapping[str, Series], raw: tuple[tuple[str, str], ...]
-) -> Figure | None:
+    labelled: Labelled, series: Mapping[str, SeriesStyle], raw: tuple[tuple[str, str], ...]
+) -> ReportFigure | None:
     """Return a panel for each batch size and machine, None where nothing has both figures."""
     points = find_points(labelled)
     groups = [
@@ -101,7 +103,7 @@ def tradeoff_figure(
         left("on the front"),
         left("machine"),
     )
-    return Figure(
+    return ReportFigure(
         identity="tradeoff",
         title="Accuracy against latency",
         panels=tuple(panels),
@@ -115,7 +117,7 @@ def tradeoff_figure(
     )
 
 
-def _cells(point: Point, on_front: bool, machine: str) -> list[str]:
+def _cells(point: TradeoffPoint, on_front: bool, machine: str) -> list[str]:
     return [
         point.label,
         point.contender,
@@ -131,9 +133,9 @@ def _cells(point: Point, on_front: bool, machine: str) -> list[str]:
 def _panel(
     identity: str,
     heading: str,
-    points: Sequence[Point],
-    front: Sequence[Point],
-    series: Mapping[str, Series],
+    points: Sequence[TradeoffPoint],
+    front: Sequence[TradeoffPoint],
+    series: Mapping[str, SeriesStyle],
 ) -> Markup:
     low, high = padded_ratio([p.median_s * 1e3 for p in points], 0.12)
     x = Scale(low, high, _LEFT, _RIGHT, logarithmic=True)
@@ -156,18 +158,18 @@ def _panel(
             marks.append(element("circle", **ring, class_="ring"))
     if len({p.label for p in points}) > 1:
         marks += _names(points, x, y)
-    told = "; ".join(
+    described = "; ".join(
         f"{p.label} {p.contender} with {units.milliseconds(p.median_s)} ms and "
         f"{units.percent(p.accuracy)} %"
         for p in front
     )
-    description = f"{len(points)} contenders. On the Pareto front: {told}."
+    description = f"{len(points)} contenders. On the Pareto front: {described}."
     return drawing(
         identity, _WIDTH, _HEIGHT, f"Accuracy against latency, {heading}", description, *marks
     )
 
 
-def _front_line(front: Sequence[Point], x: Scale, y: Scale) -> Markup:
+def _front_line(front: Sequence[TradeoffPoint], x: Scale, y: Scale) -> Markup:
     """Return steps: between two points of the front, nothing better than the left one is known."""
     steps, before = "", None
     for point in front:
@@ -177,7 +179,7 @@ def _front_line(front: Sequence[Point], x: Scale, y: Scale) -> Markup:
     return element("path", d=steps or None, class_="front")
 
 
-def _names(points: Sequence[Point], x: Scale, y: Scale) -> list[Markup]:
+def _names(points: Sequence[TradeoffPoint], x: Scale, y: Scale) -> list[Markup]:
     """Return each run's name above its fastest point, moved up where names would overlap."""
     placed: list[tuple[float, float]] = []
     marks = []

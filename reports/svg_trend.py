@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from reports import units
-from reports.figures import Figure
-from reports.history import Group, Point
+from reports.figures import ReportFigure
+from reports.history import HistoryPoint, RunGroup
 from reports.svg_axes import Scale, padded, vertical_axis
 from reports.svg_elements import drawing, element, group, line, number, short, text
-from reports.svg_marks import Series
+from reports.svg_marks import SeriesStyle
 
 _WIDTH, _HEIGHT = 440, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 428, 44, 206
@@ -19,7 +19,7 @@ _NAMED = 4
 
 
 @dataclass(frozen=True)
-class _Value:
+class _TrendValue:
     """One point's place, with its interval and whether it is resolved."""
 
     run: str
@@ -30,8 +30,11 @@ class _Value:
 
 
 def trend_figure(
-    identity: str, history: Group, series: Mapping[str, Series], raw: tuple[tuple[str, str], ...]
-) -> Figure | None:
+    identity: str,
+    history: RunGroup,
+    series: Mapping[str, SeriesStyle],
+    raw: tuple[tuple[str, str], ...],
+) -> ReportFigure | None:
     """Return a panel for each batch size's speed-ups and one for accuracy, None without either."""
     runs = [run.name for run in history.runs]
     panels = []
@@ -50,7 +53,7 @@ def trend_figure(
     if not shown:
         return None
     names = dict.fromkeys(point.contender for point in history.points)
-    return Figure(
+    return ReportFigure(
         identity=identity,
         title=f"{history.title}: the trend",
         panels=shown,
@@ -62,23 +65,25 @@ def trend_figure(
     )
 
 
-def _values(points: Sequence[Point], read: Callable[[Point], _Value | None]) -> list[_Value]:
+def _values(
+    points: Sequence[HistoryPoint], read: Callable[[HistoryPoint], _TrendValue | None]
+) -> list[_TrendValue]:
     return [value for value in map(read, points) if value is not None]
 
 
-def _speedup(point: Point) -> _Value | None:
+def _speedup(point: HistoryPoint) -> _TrendValue | None:
     if point.speedup_ratio is None:
         return None
     hollow = point.verdict == "no difference resolved"
     low, high = point.speedup_low, point.speedup_high
-    return _Value(point.run, point.speedup_ratio, low, high, hollow)
+    return _TrendValue(point.run, point.speedup_ratio, low, high, hollow)
 
 
-def _share(point: Point) -> _Value | None:
+def _share(point: HistoryPoint) -> _TrendValue | None:
     if point.accuracy is None or point.accuracy_low is None or point.accuracy_high is None:
         return None
     low, high = 100 * point.accuracy_low, 100 * point.accuracy_high
-    return _Value(point.run, 100 * point.accuracy, low, high, False)
+    return _TrendValue(point.run, 100 * point.accuracy, low, high, False)
 
 
 def _panel(
@@ -86,8 +91,8 @@ def _panel(
     heading: str,
     unit: str,
     runs: Sequence[str],
-    lines: Mapping[str, Sequence[_Value]],
-    series: Mapping[str, Series],
+    lines: Mapping[str, Sequence[_TrendValue]],
+    series: Mapping[str, SeriesStyle],
 ) -> Markup:
     ends = [
         end
@@ -108,11 +113,11 @@ def _panel(
     ]
     for contender, values in lines.items():
         marks.append(_line(runs, values, x, y, series[contender]))
-    told = "; ".join(
+    described = "; ".join(
         f"{name}: {units.ratio(values[0].value)} first, {units.ratio(values[-1].value)} last"
         for name, values in lines.items()
     )
-    return drawing(identity, _WIDTH, _HEIGHT, f"{heading} over time", f"{told}.", *marks)
+    return drawing(identity, _WIDTH, _HEIGHT, f"{heading} over time", f"{described}.", *marks)
 
 
 def _anchor(position: int, count: int) -> str:
@@ -122,7 +127,7 @@ def _anchor(position: int, count: int) -> str:
 
 
 def _line(
-    runs: Sequence[str], values: Sequence[_Value], x: Scale, y: Scale, series: Series
+    runs: Sequence[str], values: Sequence[_TrendValue], x: Scale, y: Scale, series: SeriesStyle
 ) -> Markup:
     places = [(x(runs.index(v.run)), y(v.value), v) for v in values]
     path = "L".join(f"{number(at)} {number(level)}" for at, level, _ in places)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tabulate import SEPARATING_LINE, tabulate
 
-from reports.document import Document, Section, Table
+from reports.document import Document, ReportSection, Table
 from reports.escaping import visible
 
 WIDTH = 100
@@ -36,7 +36,7 @@ def _styled(text: str, code: str, colour: bool) -> str:
     return f"\x1b[{code}m{text}\x1b[0m" if colour and text else text
 
 
-def _section(section: Section, colour: bool) -> str:
+def _section(section: ReportSection, colour: bool) -> str:
     blocks = [_styled(_wrap(section.title), _BOLD, colour)]
     if section.table:
         blocks.append(_table(section.table, colour))

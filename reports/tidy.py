@@ -46,7 +46,7 @@ COLUMNS: Mapping[str, str] = {
     "speedup_low_ratio": "lower end of its 95 % interval (bootstrap over rounds)",
     "speedup_high_ratio": "upper end",
     "speedup_floor_ratio": "of the 5 % quantiles, where too few rounds were clean for a speed-up",
-    "noise_floor_ratio": "how far the reference came out from itself",
+    "noise_floor_ratio": "the A/A difference: the reference against itself",
     "verdict": "faster, slower or no difference resolved; blank without an interval",
     "calls": "all that were timed",
     "rounds": "all that were made",
@@ -60,7 +60,7 @@ COLUMNS: Mapping[str, str] = {
 }
 """Every column and what it holds; seconds, bytes and shares of 1, unrounded, blanks for None."""
 
-Value = str | float | int | None
+CellValue = str | float | int | None
 
 
 def render_csv(runs: Sequence[Run]) -> str:
@@ -79,7 +79,7 @@ def render_csv(runs: Sequence[Run]) -> str:
     return text.getvalue()
 
 
-def _rows(run: Run) -> Iterator[dict[str, Value]]:
+def _rows(run: Run) -> Iterator[dict[str, CellValue]]:
     measured = {m.contender: m for m in contenders(run)}
     scored = {row.contender: row for row in accuracy_rows(run)}
     for row in latency_rows(run):
@@ -126,7 +126,7 @@ def _rows(run: Run) -> Iterator[dict[str, Value]]:
         }
 
 
-def _of_run(run: Run) -> dict[str, Value]:
+def _of_run(run: Run) -> dict[str, CellValue]:
     return {
         "run": run.name,
         "created": run.created,
@@ -140,7 +140,7 @@ def _of_run(run: Run) -> dict[str, Value]:
     }
 
 
-def _cell(value: Value) -> str:
+def _cell(value: CellValue) -> str:
     """Return a value as text; one that a spreadsheet would take for a formula gets a quote before.
 
     Source: OWASP, CSV injection.

@@ -1,4 +1,4 @@
-"""How a linear classifier on frozen features came about, in words."""
+"""How a linear classifier on frozen features was fitted, as text."""
 
 from bench.records import Run, Transfer
 from reports import units

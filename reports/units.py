@@ -105,9 +105,9 @@ def estimate(value: float | None, low: float | None, high: float | None) -> tupl
     return f"{value:,.{decimals}f}", f"{low:,.{decimals}f}–{high:,.{decimals}f}"
 
 
-def floor_ratio(value: float | None) -> str:
-    """Return a ratio of fastest calls, marked so that nobody takes it for a speed-up."""
-    return f"≈{_significant(value)} (floor)" if _exists(value) else ""
+def best_case_ratio(value: float | None) -> str:
+    """Return a ratio of fastest calls, marked as no speed-up."""
+    return f"≈{_significant(value)} (best case)" if _exists(value) else ""
 
 
 def span(low: str, high: str) -> str:
@@ -166,7 +166,7 @@ def count(value: int | None) -> str:
 
 
 def plain(value: object) -> str:
-    """Return a configuration value in words: True as on, 0.0005 as 0.0005, a list with commas."""
+    """Return a configuration value as text: True as on, 0.0005 as 0.0005, a list with commas."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):

@@ -21,7 +21,7 @@ from bench import records, records_quantization, records_scenarios
 from bench.config import Config
 from bench.config_training import TrainSection
 from bench.datasets import Split
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.records import Epoch, Preprocessing
 from models._resume import Resume
 from models._training import train_model
@@ -344,7 +344,9 @@ def make_quantization(**changes) -> records_quantization.QuantizationReport:
             "images_sha256": sha("7"),
             "untrained_images": 0,
             "method": "percentile",
-            "trials": (records_quantization.Trial(method="percentile", closeness=closeness(899)),),
+            "trials": (
+                records_quantization.RangeTrial(method="percentile", closeness=closeness(899)),
+            ),
             "nodes": (
                 records_quantization.NodeChoice(
                     node="conv_1", quantized=True, reason="within the budget", **node
@@ -516,7 +518,7 @@ def run_training(folder: Path, model: nn.Module, **options: object) -> tuple[Epo
         preprocessing=PREPROCESSING,
         seed=0,
         resume=Resume(folder / "resume.pt", "key"),
-        listener=Silence(),
+        listener=NullListener(),
     )
 
 

@@ -12,9 +12,9 @@ from hypothesis import settings
 
 from bench.config_files import load
 from bench.host import usable_cpus
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.runs import RunDirectory
-from bench.stages import Places, train
+from bench.stages import Paths, train
 from builders import INT8, QUICK
 
 CPUS = usable_cpus()
@@ -69,29 +69,29 @@ def all_cores() -> Iterator[None]:
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
+def paths(tmp_path: Path) -> Paths:
     """Empty folders for runs and decoded images."""
-    return Places(tmp_path / "runs", tmp_path / "cache")
+    return Paths(tmp_path / "runs", tmp_path / "cache")
 
 
 @pytest.fixture(scope="session")
-def trained_places(tmp_path_factory: pytest.TempPathFactory) -> Places:
+def trained_paths(tmp_path_factory: pytest.TempPathFactory) -> Paths:
     folder = tmp_path_factory.mktemp("trained")
-    return Places(folder / "runs", folder / "cache")
+    return Paths(folder / "runs", folder / "cache")
 
 
 @pytest.fixture(scope="session")
-def trained_run(trained_places: Places) -> RunDirectory:
+def trained_run(trained_paths: Paths) -> RunDirectory:
     """A finished training of bn_cnn on digits; copy it before changing anything in it."""
-    return train(load("digits", QUICK), trained_places, Silence())
+    return train(load("digits", QUICK), trained_paths, NullListener())
 
 
 @pytest.fixture
-def own_run(trained_run: RunDirectory, places: Places) -> RunDirectory:
+def own_run(trained_run: RunDirectory, paths: Paths) -> RunDirectory:
     """A copy of the finished training in the test's own folder."""
     import shutil
 
-    copy = places.runs / trained_run.name
+    copy = paths.runs / trained_run.name
     shutil.copytree(trained_run.path, copy)
     return RunDirectory(copy)
 
@@ -108,7 +108,7 @@ def quantized_run(
     folder = tmp_path_factory.mktemp("quantized")
     copy = RunDirectory(folder / trained_run.name)
     shutil.copytree(trained_run.path, copy.path)
-    export(copy, INT8, Places(folder, folder / "cache"), Silence())
+    export(copy, INT8, Paths(folder, folder / "cache"), NullListener())
     return copy
 
 

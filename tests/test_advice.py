@@ -114,7 +114,8 @@ CAUSES = {
     "reference_differs": (
         run_with(B.make_self_check("again", 0.0019, 0.064)),
         "torch/unfolded/cpu again at batch 1: timed a second time in the same rounds, "
-        "torch/unfolded/cpu came out 5.3 % faster than itself.",
+        "the A/A control, torch/unfolded/cpu timed a second time in the same rounds, was 5.3 % "
+        "faster.",
     ),
     "unobservable": (
         B.make_run(measurements=(reference_timed(10, seen={"run_delay_ratio": None}),)),
@@ -124,7 +125,7 @@ CAUSES = {
     "throttled": (
         clocked(Clocks(gpu_throttled=("sw_power_cap",)), Clocks(gpu_throttled=())),
         "torch/unfolded/cuda at batch 1: the GPU was slowed down by its power limit in 5 of 10 "
-        "blocks, so its times are those of a slower chip. Ask who runs the machine to raise",
+        "blocks, so its times are those of a slower processor. Ask who runs the machine to raise",
     ),
     "clock_moved": (
         clocked(Clocks(gpu_mhz=(1980, 1980)), Clocks(gpu_mhz=(1900, 1860))),
@@ -143,7 +144,7 @@ CAUSES = {
     "floor_only": (
         run_with(timed(*[0.001] * 7, calls=30, stopped="budget"), rounds=20, budget_s=60),
         "no speed-up, which takes 8 rounds in which nothing else ran; 7 of 7 were such. Marked "
-        "(floor) stands the ratio of the fastest twentieth of all calls, which has no interval. "
+        "(best case) is the ratio of the fastest twentieth of all calls, which has no interval. "
         "Give the rounds more time: --budget 180s.",
     ),
     "budget_spent": (
@@ -463,7 +464,7 @@ def test_a_row_that_left_the_device_is_told_so_where_it_was_not_timed_there_alon
     assert (once.batch_size, once.numbers["when"]) == (None, " in every repetition")
 
 
-def test_without_the_second_boundary_nobody_misses_it():
+def test_without_the_second_boundary_there_is_no_note_about_it():
     row = B.make_row("ort", "folded", not_resident="its backend cannot")
     assert advise(run_with(row, config=config_with(boundaries="host"))) == ()
 

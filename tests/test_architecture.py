@@ -16,8 +16,9 @@ LINES_AT_MOST = 300
 HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "sklearn"}
 HEAVY |= {"openvino", "scipy", "psutil"}
 
-# For each part: which of ours it may import, and which heavy packages. Lighter third-party packages
-# are free. What is not listed (cli, stages, worker, compare and their like) may import everything.
+# For each part: which of our packages it may import, and which heavy ones. Lighter third-party
+# packages are free. What is not listed (cli, stages, worker, compare and their like) may import
+# everything.
 GROUND = {"bench", "bench.errors"}
 RECORDS = {"bench.records", "bench.record_base", "bench.records_profile", "bench.records_machine"}
 RECORDS |= {"bench.records_search", "bench.records_quantization"}
@@ -159,7 +160,7 @@ def test_a_module_imports_only_what_its_place_allows(path: Path) -> None:
     name = module_name(path)
     rule = next((r for part, r in RULES.items() if is_within(name, part)), None)
     for imported in imports_of(path):
-        assert imported != "bench.cli" or name == "bench.__main__", "nobody imports bench.cli"
+        assert imported != "bench.cli" or name == "bench.__main__", "nothing imports bench.cli"
         if rule is None:
             continue
         ours, heavy = rule

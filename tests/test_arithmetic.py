@@ -11,15 +11,15 @@ from torch import nn
 from bench.arithmetic import (
     count_flops,
     count_traffic,
-    kinds_of,
-    measure_arithmetic,
     measure_copies,
+    measure_peak_throughput,
     measure_rates,
+    product_kinds,
 )
 from bench.interference import Counters
-from bench.progress import Listener, Silence
+from bench.progress import NullListener, ProgressListener
 from bench.runs import RunDirectory
-from bench.stages import Places, compare_run
+from bench.stages import Paths, compare_run
 from bench.stages_export import export
 from builders import QUICK
 
@@ -50,7 +50,7 @@ def contender(backend: str, device: str = "cpu", status: str = "ok") -> SimpleNa
 def test_products_are_measured_in_the_precisions_that_contenders_are_to_compute_in() -> None:
     rows = [contender("torch"), contender("torch:bf16+channels_last"), contender("ort", "cuda")]
     rows += [contender("ort:tf32", "cuda"), contender("torch:fp16", "cuda", status="skipped")]
-    assert kinds_of(rows) == (
+    assert product_kinds(rows) == (
         ("cpu", "float32"),
         ("cpu", "bfloat16"),
         ("cuda", "float32"),
@@ -106,32 +106,32 @@ def test_it_does_not_go_on_for_ever_beside_a_neighbour() -> None:
 
 
 def test_a_comparison_records_both_and_the_report_shows_the_share(
-    own_run: RunDirectory, trained_places: Places
+    own_run: RunDirectory, trained_paths: Paths
 ) -> None:
-    export(own_run, ["export.images=16"], trained_places, Silence())
+    export(own_run, ["export.images=16"], trained_paths, NullListener())
     overrides = [*QUICK, "compare.arithmetic=true", "compare.backends=[torch]"]
-    record = compare_run(own_run, [*overrides, "compare.budget_s=2"], trained_places, Silence())
+    record = compare_run(own_run, [*overrides, "compare.budget_s=2"], trained_paths, NullListener())
     assert record.arithmetic is not None
     assert record.arithmetic.flops_per_image > 1e6
     (rate,) = record.arithmetic.matmul_rates
     assert (rate.device, rate.precision) == ("cpu", "float32")
     assert all(seconds > 0 for seconds in rate.samples_s)
     text = (own_run.path / "report.md").read_text(encoding="utf-8")
-    assert "Fraction of the matrix-product rate" in text
+    assert "Share of peak matmul throughput (roofline)" in text
     assert record.arithmetic.traffic is not None
     assert [rate.device for rate in record.arithmetic.copy_rates] == ["cpu"]
-    assert "Fraction of the copy bandwidth" in text
+    assert "Share of memory bandwidth (roofline)" in text
 
 
 def test_when_it_cannot_be_measured_a_note_says_why(own_run: RunDirectory) -> None:
     said: list[str] = []
 
-    class Notes(Silence):
+    class Notes(NullListener):
         def note(self, text: str) -> None:
             said.append(text)
 
-    listener: Listener = Notes()
+    listener: ProgressListener = Notes()
     checkpoint = own_run.checkpoint()
-    found = measure_arithmetic(checkpoint, Path("/nowhere"), [("cpu", "float32")], 1, listener)
+    found = measure_peak_throughput(checkpoint, Path("/nowhere"), [("cpu", "float32")], 1, listener)
     assert found is None
-    assert "the matrix-product rate is left out" in said[-1]
+    assert "peak throughput is left out" in said[-1]

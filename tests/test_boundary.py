@@ -22,9 +22,9 @@ from bench.errors import BackendError
 from bench.interference import Interference
 from bench.jobs import Opened, TimedBlock
 from bench.latency import measure_latency
-from bench.progress import Silence
-from bench.series import Series, to_timing
-from bench.servant import Servant
+from bench.progress import NullListener
+from bench.series import MeasurementSeries, to_timing
+from bench.servant import WorkerServer
 from bench.timing import (
     BlockOptions,
     check_synchronized,
@@ -133,13 +133,13 @@ class Local:
 
     def __init__(self, session: FakeSession, clock: FakeClock, images: Path) -> None:
         job = SimpleNamespace(images=images, checkpoint=self.checkpoint, batch_size=4)
-        self.servant = Servant(job, ExitStack(), clock, session)
-        self.servant.evaluate()
-        self.warm_up = self.servant.warm_up
+        self.server = WorkerServer(job, ExitStack(), clock, session)
+        self.server.evaluate()
+        self.warm_up = self.server.warm_up
         self.closed = False
 
     def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        return replace(self.servant.time(batch_size, options), interference=QUIET)
+        return replace(self.server.time(batch_size, options), interference=QUIET)
 
     def close(self) -> None:
         self.closed = True
@@ -165,7 +165,7 @@ def test_opening_times_the_very_first_call_apart(images: Path) -> None:
         batch_size=4,
         first_batch_size=2,
     )
-    opened = Servant(job, ExitStack(), lambda: float(next(ticks))).open()
+    opened = WorkerServer(job, ExitStack(), lambda: float(next(ticks))).open()
     assert (opened.import_s, opened.open_s, opened.first_run_s) == (1.0, 1.0, 1.0)
 
 
@@ -205,7 +205,7 @@ def test_what_runs_on_a_gpu_is_timed_within_both_boundaries_and_the_rest_within_
     images: Path,
 ) -> None:
     cpu, cuda = on_cpu(images), on_gpu(images)
-    measure_latency([cpu, cuda], quick(), Silence())
+    measure_latency([cpu, cuda], quick(), NullListener())
     assert times_of(cpu) == {(1, "host"): {1.0}, (4, "host"): {1.0}}
     assert times_of(cuda) == {
         (1, "host"): {0.40625},
@@ -213,7 +213,7 @@ def test_what_runs_on_a_gpu_is_timed_within_both_boundaries_and_the_rest_within_
         (4, "host"): {1.15625},
         (4, "device"): {1.03125},
     }
-    timing = to_timing(cuda.times, Series(1, "device"))
+    timing = to_timing(cuda.times, MeasurementSeries(1, "device"))
     assert timing.first_call_s == 0.28125
     assert timing.checked_outputs == len(timing.blocks) == 2
     assert {block.round for block in timing.blocks} == {1, 2}
@@ -221,7 +221,7 @@ def test_what_runs_on_a_gpu_is_timed_within_both_boundaries_and_the_rest_within_
 
 def test_the_second_boundary_can_be_left_out(images: Path) -> None:
     cuda = on_gpu(images)
-    measure_latency([cuda], quick(boundaries="host"), Silence())
+    measure_latency([cuda], quick(boundaries="host"), NullListener())
     assert set(times_of(cuda)) == {(1, "host"), (4, "host")}
 
 
@@ -229,7 +229,7 @@ def test_one_that_does_not_wait_for_its_device_keeps_its_figures_from_host_to_ho
     images: Path,
 ) -> None:
     hasty, sound = on_gpu(images, Forgetful, "ort"), on_gpu(images)
-    measure_latency([hasty, sound], quick(), Silence())
+    measure_latency([hasty, sound], quick(), NullListener())
     assert (hasty.status, hasty.reason) == ("ok", None)
     assert "went on working for 250000 µs after synchronize()" in str(hasty.not_resident)
     assert set(times_of(hasty)) == {(1, "host"), (4, "host")}
@@ -246,7 +246,7 @@ def test_one_that_fails_on_the_device_at_a_later_batch_size_keeps_the_earlier_on
             super().place(x)
 
     row = on_gpu(images, Full)
-    measure_latency([row], quick(), Silence())
+    measure_latency([row], quick(), NullListener())
     assert (row.status, row.not_resident) == ("ok", "out of memory")
     assert set(times_of(row)) == {(1, "host"), (1, "device"), (4, "host")}
 
@@ -268,7 +268,7 @@ def test_a_wrong_answer_on_the_device_is_not_timed_there(images: Path) -> None:
             return np.roll(answers, 1, axis=1) if self.placed else answers
 
     row = on_gpu(images, Wrong)
-    measure_latency([row], quick(), Silence())
+    measure_latency([row], quick(), NullListener())
     assert "differs from the one of the accuracy pass" in str(row.not_resident)
     assert set(times_of(row)) == {(1, "host"), (4, "host")}
 
@@ -277,9 +277,9 @@ def test_a_repetition_goes_on_counting_the_rounds_of_each_boundary(images: Path)
     cuda = on_gpu(images)
     settings = quick(repeat=2, batch_sizes=(1,))
     for repeat in (1, 2):
-        measure_latency([cuda], settings, Silence(), repeat)
+        measure_latency([cuda], settings, NullListener(), repeat)
     for boundary in ("host", "device"):
-        blocks = to_timing(cuda.times, Series(1, boundary)).blocks
+        blocks = to_timing(cuda.times, MeasurementSeries(1, boundary)).blocks
         assert [(b.round, b.repeat) for b in blocks] == [(1, 1), (2, 1), (3, 2), (4, 2)]
 
 
@@ -330,13 +330,13 @@ def test_onnxruntime_keeps_input_and_output_on_the_gpu(monkeypatch: pytest.Monke
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_the_device_boundary_agrees_with_the_events_of_cuda() -> None:
     """A large product of matrices: the GPU's own clock is the second opinion on ours."""
-    from bench.backends import Source
+    from bench.backends import NetworkSource
     from bench.backends import torch as backend
 
     network = torch.nn.Sequential(torch.nn.Flatten(), *[torch.nn.Linear(3072, 3072)] * 8).eval()
-    source = Source(path=Path(), build_module=lambda: network)
+    source = NetworkSource(path=Path(), build_module=lambda: network)
     x = np.ones((4096, 3, 32, 32), np.float32)
-    with backend.open(source, device="cuda", threads=1) as session:
+    with backend.open_session(source, device="cuda", threads=1) as session:
         ours, theirs = [], []
         for _ in range(10):
             ours.append(time_resident_call(session, x, time.perf_counter)[0])

@@ -9,13 +9,13 @@ from bench.backends.fake import FakeClock, FakeGpuSession, FakeSession
 from bench.budget import find_shortage, round_duration_s, shorten
 from bench.compare import to_timing
 from bench.config import CompareSection
-from bench.contenders import Contender, Series
+from bench.contenders import Contender, MeasurementSeries
 from bench.interference import Interference
 from bench.jobs import Opened, TimedBlock
 from bench.latency import measure_latency
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.records import Boundary, Role, Timing
-from bench.schedule import Plan
+from bench.schedule import RoundPlan
 from bench.timing import BlockOptions, WarmUp, check_synchronized, time_block, warm_up
 
 QUIET = Interference(run_delay_ratio=0.0, cpu_ratio=1.0, pressure_ratio=0.0, steal_ratio=0.0)
@@ -69,7 +69,7 @@ def row(
     return made
 
 
-class Heard(Silence):
+class Heard(NullListener):
     """Keeps what is said, and how many blocks were timed before."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class Heard(Silence):
 
 
 def timing_of(contender: Contender, size: int = 1, boundary: Boundary = "host") -> Timing:
-    return to_timing(contender.times, Series(size, boundary))
+    return to_timing(contender.times, MeasurementSeries(size, boundary))
 
 
 def calls_of(timing: Timing) -> set[int]:
@@ -93,8 +93,8 @@ def calls_of(timing: Timing) -> set[int]:
 
 def test_blocks_are_as_configured_where_enough_rounds_fit() -> None:
     assert round_duration_s([TENTH] * 10, BLOCK) == pytest.approx(13)
-    assert find_shortage([TENTH] * 10, BLOCK, Plan(20, 131, 0.0)) is None
-    assert find_shortage([], BLOCK, Plan(20, 1, 0.0)) is None
+    assert find_shortage([TENTH] * 10, BLOCK, RoundPlan(20, 131, 0.0)) is None
+    assert find_shortage([], BLOCK, RoundPlan(20, 1, 0.0)) is None
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_blocks_are_as_configured_where_enough_rounds_fit() -> None:
 def test_blocks_are_halved_until_enough_rounds_fit_or_they_are_the_shortest(
     budget_s: float, calls: int, block_s: float, needed_s: float
 ) -> None:
-    found = find_shortage([TENTH] * 10, BLOCK, Plan(20, budget_s, 0.0))
+    found = find_shortage([TENTH] * 10, BLOCK, RoundPlan(20, budget_s, 0.0))
     assert found is not None
     assert (found.rounds, found.calls, found.block_s) == (8, calls, block_s)
     assert (found.needed_s, found.budget_s) == (pytest.approx(needed_s), budget_s)
@@ -112,7 +112,7 @@ def test_blocks_are_halved_until_enough_rounds_fit_or_they_are_the_shortest(
 
 def test_blocks_that_are_short_already_are_made_no_longer() -> None:
     short = BlockOptions(calls=3, block_s=0.0, settle_s=0.0)
-    found = find_shortage([TENTH], short, Plan(2, 1.0, 0.0))
+    found = find_shortage([TENTH], short, RoundPlan(2, 1.0, 0.0))
     assert found is not None
     assert (found.rounds, found.calls, found.block_s) == (2, 3, 0.0)
     assert found.needed_s == pytest.approx(1.2)
@@ -138,7 +138,7 @@ def test_the_rounds_of_one_device_take_nothing_from_those_of_another() -> None:
     clock = FakeClock()
     cpu, cuda = row(clock, 0.5), row(clock, 0.001, device="cuda")
     settings = CompareSection(batch_sizes=(1,), rounds=20, budget_s=30, warm_up_s=0)
-    measure_latency([cpu, cuda], settings, Silence(), clock=clock)
+    measure_latency([cpu, cuda], settings, NullListener(), clock=clock)
     assert timing_of(cpu).stopped == "budget"
     for boundary in ("host", "device"):
         timing = timing_of(cuda, boundary=boundary)
@@ -154,7 +154,9 @@ def test_one_thread_is_timed_at_the_smallest_batch_size_alone() -> None:
         row(clock, 0.001, role="again"),
         row(clock, 0.002, role="one_thread"),
     ]
-    measure_latency(rows, CompareSection(batch_sizes=(4, 1), warm_up_s=0), Silence(), clock=clock)
+    measure_latency(
+        rows, CompareSection(batch_sizes=(4, 1), warm_up_s=0), NullListener(), clock=clock
+    )
     sizes = [{series.batch_size for series in r.times.blocks} for r in rows]
     assert sizes == [{1, 4}, {1, 4}, {1}]
     assert [len(timing_of(r).blocks) for r in rows] == [20, 20, 20]

@@ -15,17 +15,17 @@ from click.testing import CliRunner, Result
 from bench.cli import cli
 from bench.runs import RunDirectory, list_runs
 from bench.samples import read_samples
-from bench.stages import Places
+from bench.stages import Paths
 from builders import QUICK
 
 SET = [f"--set={text}" for text in QUICK]
 
 
 @pytest.fixture
-def bench(places: Places, monkeypatch: pytest.MonkeyPatch):
+def bench(paths: Paths, monkeypatch: pytest.MonkeyPatch):
     """Run a command in the test's own folders."""
-    monkeypatch.setenv("FOLDBENCH_RUNS", str(places.runs))
-    monkeypatch.setenv("FOLDBENCH_CACHE", str(places.cache))
+    monkeypatch.setenv("FOLDBENCH_RUNS", str(paths.runs))
+    monkeypatch.setenv("FOLDBENCH_CACHE", str(paths.cache))
 
     def call(*arguments: str) -> Result:
         return CliRunner().invoke(cli, list(arguments), prog_name="bench")
@@ -75,14 +75,14 @@ def test_config_schema_is_a_json_schema(bench) -> None:
     jsonschema.Draft202012Validator.check_schema(json.loads(bench("config", "schema").stdout))
 
 
-def test_the_main_job_end_to_end_and_again(bench, places: Places) -> None:
+def test_the_main_job_end_to_end_and_again(bench, paths: Paths) -> None:
     trained = bench("train", "digits", *SET)
     assert trained.exit_code == 0, trained.output
     assert "weights: " in trained.stdout
     assert "epoch 1/1  loss " in trained.stderr
 
     exported = bench("export", "--no-fold-bn", *SET)
-    assert "3 in the module, 3 after folding, 3 in the file (folded by nobody)" in exported.stdout
+    assert "3 in the module, 3 after folding, 3 in the file (folded by none)" in exported.stdout
     exported = bench("export", "--fold-bn", *SET)
     assert "newest run of each config: digits-001" in exported.stderr
     assert "3 in the module, 0 after folding, 0 in the file (folded by foldbench)" in (
@@ -95,7 +95,7 @@ def test_the_main_job_end_to_end_and_again(bench, places: Places) -> None:
     for name in ("torch/unfolded/cpu", "torch/folded/cpu", "ort/unfolded/cpu", "ort/folded/cpu"):
         assert name in compared.stdout
     assert "report.md" in compared.stdout
-    page = places.runs / "digits-001" / "report.html"
+    page = paths.runs / "digits-001" / "report.html"
     assert compared.stdout.endswith(f"to look at: {page}\n")
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
@@ -103,7 +103,7 @@ def test_the_main_job_end_to_end_and_again(bench, places: Places) -> None:
         assert bench("report", "--format", form).stdout.startswith(start)
     again = bench("train", "digits", *SET)
     assert "is trained already with these settings" in again.stderr
-    assert len(list_runs(places.runs)) == 1
+    assert len(list_runs(paths.runs)) == 1
 
 
 def test_run_does_all_of_it_and_json_keeps_stdout_for_json(bench) -> None:
@@ -282,11 +282,11 @@ def test_settings_that_changed_since_training_hold_without_training_again(
     assert own_run.results().config["export"]["fold_bn"] is False
 
 
-def test_a_disk_that_is_full_while_training_is_one_line(places: Places) -> None:
+def test_a_disk_that_is_full_while_training_is_one_line(paths: Paths) -> None:
     limit = pytest.importorskip("resource")
-    command = [sys.executable, "-m", "bench", "train", "digits", "--runs", str(places.runs)]
+    command = [sys.executable, "-m", "bench", "train", "digits", "--runs", str(paths.runs)]
     done = subprocess.run(
-        [*command, "--cache", str(places.cache), *SET],
+        [*command, "--cache", str(paths.cache), *SET],
         capture_output=True,
         text=True,
         preexec_fn=lambda: limit.setrlimit(limit.RLIMIT_FSIZE, (300_000, 300_000)),
@@ -297,12 +297,12 @@ def test_a_disk_that_is_full_while_training_is_one_line(places: Places) -> None:
 
 
 def test_being_told_to_end_leaves_neither_processes_nor_files(
-    own_run: RunDirectory, places: Places, tmp_path: Path
+    own_run: RunDirectory, paths: Paths, tmp_path: Path
 ) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    command = [sys.executable, "-m", "bench", "compare", own_run.name, "--runs", str(places.runs)]
-    settings = [*SET, "--set=compare.rounds=100000", "--cache", str(places.cache)]
+    command = [sys.executable, "-m", "bench", "compare", own_run.name, "--runs", str(paths.runs)]
+    settings = [*SET, "--set=compare.rounds=100000", "--cache", str(paths.cache)]
     process = subprocess.Popen(
         [*command, *settings, "--set=compare.backends=[torch]"],
         stderr=subprocess.PIPE,
@@ -330,13 +330,13 @@ def test_being_told_to_end_leaves_neither_processes_nor_files(
     assert not own_run.is_compared()
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(own_run: RunDirectory, places: Places) -> None:
+def test_a_full_disk_is_one_line_and_loses_nothing(own_run: RunDirectory, paths: Paths) -> None:
     """A file-size limit stands in for a full disk: writing past it fails in the same way."""
     limit = pytest.importorskip("resource")
     before = {p.name: p.read_bytes() for p in own_run.path.iterdir() if p.is_file()}
-    command = [sys.executable, "-m", "bench", "export", own_run.name, "--runs", str(places.runs)]
+    command = [sys.executable, "-m", "bench", "export", own_run.name, "--runs", str(paths.runs)]
     done = subprocess.run(
-        [*command, "--cache", str(places.cache), *SET],
+        [*command, "--cache", str(paths.cache), *SET],
         capture_output=True,
         text=True,
         preexec_fn=lambda: limit.setrlimit(limit.RLIMIT_FSIZE, (50_000, 50_000)),
@@ -353,18 +353,18 @@ def test_a_full_disk_is_one_line_and_loses_nothing(own_run: RunDirectory, places
     not hasattr(os, "geteuid") or (os.geteuid() == 0 and shutil.which("setpriv") is None),
     reason="needs an unprivileged user",
 )
-def test_a_read_only_run_is_one_line(own_run: RunDirectory, places: Places) -> None:
-    for path in (own_run.path, places.runs):
+def test_a_read_only_run_is_one_line(own_run: RunDirectory, paths: Paths) -> None:
+    for path in (own_run.path, paths.runs):
         path.chmod(0o555)
     command = [sys.executable, "-m", "bench", "train", "digits", "--fresh"]
     if os.geteuid() == 0:
         command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *command]
     done = subprocess.run(
-        [*command, "--runs", str(places.runs), "--cache", str(places.cache), *SET],
+        [*command, "--runs", str(paths.runs), "--cache", str(paths.cache), *SET],
         capture_output=True,
         text=True,
     )
-    for path in (own_run.path, places.runs):
+    for path in (own_run.path, paths.runs):
         path.chmod(0o755)
     if done.returncode == 0:
         pytest.skip("this system lets the user write anyway")
@@ -372,9 +372,9 @@ def test_a_read_only_run_is_one_line(own_run: RunDirectory, places: Places) -> N
     assert done.stderr.splitlines()[-1].startswith("Error: cannot write in ")
 
 
-def test_an_interrupt_says_how_to_go_on(places: Places, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bench", "train", "digits", "--runs", str(places.runs)]
-    settings = [*SET, "--set=train.epochs=500", "--cache", str(places.cache)]
+def test_an_interrupt_says_how_to_go_on(paths: Paths, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench", "train", "digits", "--runs", str(paths.runs)]
+    settings = [*SET, "--set=train.epochs=500", "--cache", str(paths.cache)]
     said = tmp_path / "stderr.txt"
     with said.open("w") as stderr:
         process = subprocess.Popen(

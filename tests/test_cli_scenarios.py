@@ -9,17 +9,17 @@ from click.testing import CliRunner, Result
 
 from bench.cli import cli
 from bench.runs import RunDirectory
-from bench.stages import Places
+from bench.stages import Paths
 from builders import QUICK
 
 SET = [f"--set={text}" for text in (*QUICK, "compare.devices=[cpu]")]
 
 
 @pytest.fixture
-def bench(places: Places, monkeypatch: pytest.MonkeyPatch):
+def bench(paths: Paths, monkeypatch: pytest.MonkeyPatch):
     """Run a command in the test's own folders."""
-    monkeypatch.setenv("FOLDBENCH_RUNS", str(places.runs))
-    monkeypatch.setenv("FOLDBENCH_CACHE", str(places.cache))
+    monkeypatch.setenv("FOLDBENCH_RUNS", str(paths.runs))
+    monkeypatch.setenv("FOLDBENCH_CACHE", str(paths.cache))
 
     def call(*arguments: str) -> Result:
         return CliRunner().invoke(cli, list(arguments), prog_name="bench")
@@ -59,10 +59,10 @@ def test_a_configuration_with_a_server_needs_a_rate_too(bench, own_run: RunDirec
 
 
 def test_without_loadgen_nothing_is_opened_or_trained(
-    bench, own_run: RunDirectory, places: Places, monkeypatch: pytest.MonkeyPatch
+    bench, own_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
-    shutil.rmtree(places.cache, ignore_errors=True)
+    shutil.rmtree(paths.cache, ignore_errors=True)
     scenario = "--set=compare.loadgen.scenarios=[singlestream]"
     for arguments in (
         ("compare", own_run.name, "--scenario", "singlestream", *SET),
@@ -73,12 +73,12 @@ def test_without_loadgen_nothing_is_opened_or_trained(
         (line,) = result.stderr.splitlines()
         assert line.startswith("Error: MLPerf scenarios need MLCommons' LoadGen")
         assert line.endswith("pip install 'foldbench[loadgen]'")
-    assert [path.name for path in places.runs.iterdir()] == [own_run.name]
+    assert [path.name for path in paths.runs.iterdir()] == [own_run.name]
     assert not own_run.is_compared()
 
 
 def test_torch_and_onnxruntime_are_driven_and_reported_in_place_of_the_rounds(
-    bench, own_run: RunDirectory, places: Places
+    bench, own_run: RunDirectory, paths: Paths
 ) -> None:
     pytest.importorskip("mlperf_loadgen", reason="LoadGen has no build for this platform")
     assert bench("export", *SET).exit_code == 0
@@ -103,8 +103,8 @@ def test_torch_and_onnxruntime_are_driven_and_reported_in_place_of_the_rounds(
         text = bench("report", "--format", form).stdout
         assert "MLPerf Inference scenarios (LoadGen)" in text
         assert "Not an official MLPerf result" in text
-        assert "Latency, host array" not in text
-    other = places.runs / "digits-002"
+        assert "End-to-end latency" not in text
+    other = paths.runs / "digits-002"
     shutil.copytree(own_run.path, other)
     differed = bench("diff", own_run.name, other.name, "--fail-on", "5%")
     assert differed.exit_code == 0, differed.output

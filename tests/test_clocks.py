@@ -111,7 +111,7 @@ def test_a_worker_sends_them_along_with_its_block(tmp_path: Path, monkeypatch) -
     from contextlib import ExitStack
 
     from bench.backends import fake
-    from bench.servant import Servant
+    from bench.servant import WorkerServer
 
     speeds = iter((3000.0, 2000.0))
     monkeypatch.setattr(
@@ -131,12 +131,12 @@ def test_a_worker_sends_them_along_with_its_block(tmp_path: Path, monkeypatch) -
     )
     clock = fake.FakeClock()
     session = FakeSession(lambda size: 1e-3, clock)
-    monkeypatch.setattr(fake, "open", lambda *_, **__: session)
+    monkeypatch.setattr(fake, "open_session", lambda *_, **__: session)
     with ExitStack() as stack:
-        servant = Servant(job, stack, clock)
-        opened = servant.open()
-        servant.evaluate()
-        timed = servant.time(2, BlockOptions(calls=3, block_s=0, settle_s=0))
+        server = WorkerServer(job, stack, clock)
+        opened = server.open()
+        server.evaluate()
+        timed = server.time(2, BlockOptions(calls=3, block_s=0, settle_s=0))
     assert timed.clocks == Clocks(cpu_mhz=(3000.0, 2000.0))
     assert opened.resident is False
     assert "thread_pools" in opened.libraries

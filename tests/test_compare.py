@@ -10,13 +10,13 @@ import pytest
 from bench.contenders import Subject, list_contenders
 from bench.errors import BackendError, DataError, RunError
 from bench.jobs import Job
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.records import Measurement
 from bench.runs import RunDirectory
-from bench.stages import Places, compare_run
+from bench.stages import Paths, compare_run
 from bench.stages_export import export
 from bench.timing import BlockOptions
-from bench.worker import Worker
+from bench.worker import WorkerClient
 from builders import QUICK
 
 
@@ -24,9 +24,9 @@ def subject(run: RunDirectory) -> Subject:
     return Subject(run.path, run.checkpoint(), run.artifacts())
 
 
-def export_both(run: RunDirectory, places: Places) -> None:
+def export_both(run: RunDirectory, paths: Paths) -> None:
     for fold in ("true", "false"):
-        export(run, [f"export.fold_bn={fold}"], places, Silence())
+        export(run, [f"export.fold_bn={fold}"], paths, NullListener())
 
 
 def by_name(measurements: tuple[Measurement, ...]) -> dict[str, Measurement]:
@@ -51,9 +51,9 @@ def job(own_run: RunDirectory, tmp_path: Path) -> Job:
 
 
 def test_there_is_a_row_for_every_artifact_backend_and_device(
-    own_run: RunDirectory, places: Places
+    own_run: RunDirectory, paths: Paths
 ) -> None:
-    export_both(own_run, places)
+    export_both(own_run, paths)
     rows = list_contenders(subject(own_run), ("torch", "ort"), ("cpu", "cuda"))
     assert [row.name for row in rows] == [
         f"{backend}/{variant}/{device}"
@@ -72,9 +72,9 @@ def test_without_an_export_the_row_says_what_to_do(own_run: RunDirectory) -> Non
 
 
 def test_an_artifact_that_was_changed_or_failed_parity_is_not_run(
-    own_run: RunDirectory, places: Places
+    own_run: RunDirectory, paths: Paths
 ) -> None:
-    artifact = export(own_run, ["export.fold_bn=true"], places, Silence())
+    artifact = export(own_run, ["export.fold_bn=true"], paths, NullListener())
     failed = artifact.parity.model_copy(update={"passed": False, "reason": "off by 1"})
     for change, reason in (
         ({"sha256": "0" * 64}, "is not the file that was exported"),
@@ -89,10 +89,12 @@ def test_an_artifact_that_was_changed_or_failed_parity_is_not_run(
 
 
 def test_one_run_of_everything_records_what_a_report_needs(
-    own_run: RunDirectory, places: Places
+    own_run: RunDirectory, paths: Paths
 ) -> None:
-    export_both(own_run, places)
-    record = compare_run(own_run, [*QUICK, "compare.devices=[cpu]"], places, Silence(), ("bench",))
+    export_both(own_run, paths)
+    record = compare_run(
+        own_run, [*QUICK, "compare.devices=[cpu]"], paths, NullListener(), ("bench",)
+    )
     rows = by_name(record.measurements)
     assert set(rows) == {f"{b}/{v}/cpu" for b in ("torch", "ort") for v in ("unfolded", "folded")}
     for row in rows.values():
@@ -117,17 +119,17 @@ def test_one_run_of_everything_records_what_a_report_needs(
 
 
 def test_the_report_that_a_comparison_writes_shows_the_pictures_of_the_run(
-    own_run: RunDirectory, places: Places
+    own_run: RunDirectory, paths: Paths
 ) -> None:
     (own_run.path / "filters.png").write_bytes(b"\x89PNG")
     settings = ["compare.backends=[torch]", "compare.devices=[cpu]", "compare.batch_sizes=[1]"]
-    compare_run(own_run, [*QUICK, *settings], places, Silence())
+    compare_run(own_run, [*QUICK, *settings], paths, NullListener())
     page = (own_run.path / "report.html").read_text(encoding="utf-8")
     assert f"First-layer filters of {own_run.name}" in page
 
 
 def test_the_record_is_written_while_the_run_is_locked(
-    own_run: RunDirectory, places: Places, monkeypatch: pytest.MonkeyPatch
+    own_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = []
 
@@ -138,17 +140,17 @@ def test_the_record_is_written_while_the_run_is_locked(
 
     monkeypatch.setattr("bench.stages.measure_or_go_on", lambda *_: ((), ()))
     monkeypatch.setattr("bench.stages.store_comparison", try_to_lock)
-    compare_run(own_run, [*QUICK, "compare.backends=[torch]"], places, Silence())
+    compare_run(own_run, [*QUICK, "compare.backends=[torch]"], paths, NullListener())
     assert refused == [own_run.name]
     with own_run.locked():
         pass
 
 
 def test_agreement_is_measured_even_when_the_reference_is_not_compared(
-    own_run: RunDirectory, places: Places
+    own_run: RunDirectory, paths: Paths
 ) -> None:
-    export(own_run, ["export.fold_bn=true"], places, Silence())
-    record = compare_run(own_run, [*QUICK, "compare.backends=[ort]"], places, Silence())
+    export(own_run, ["export.fold_bn=true"], paths, NullListener())
+    record = compare_run(own_run, [*QUICK, "compare.backends=[ort]"], paths, NullListener())
     rows = [m for m in record.measurements if m.requested_device == "cpu"]
     (row,) = rows
     assert row.accuracy is not None
@@ -156,14 +158,14 @@ def test_agreement_is_measured_even_when_the_reference_is_not_compared(
 
 
 def test_the_evaluation_protocols_show_different_images_and_each_repeats(
-    own_run: RunDirectory, places: Places
+    own_run: RunDirectory, paths: Paths
 ) -> None:
     hashes = [
         compare_run(
             own_run,
             [*QUICK, "compare.backends=[torch]", f"evaluate.protocol={protocol}"],
-            places,
-            Silence(),
+            paths,
+            NullListener(),
         ).evaluation_sha256
         for protocol in ("clean", "homework", "homework")
     ]
@@ -171,14 +173,14 @@ def test_the_evaluation_protocols_show_different_images_and_each_repeats(
 
 
 def test_a_device_that_is_missing_is_a_row_with_its_reason(
-    own_run: RunDirectory, places: Places
+    own_run: RunDirectory, paths: Paths
 ) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    export(own_run, ["export.fold_bn=true"], places, Silence())
-    record = compare_run(own_run, [*QUICK, "compare.devices=[cpu, cuda]"], places, Silence())
+    export(own_run, ["export.fold_bn=true"], paths, NullListener())
+    record = compare_run(own_run, [*QUICK, "compare.devices=[cpu, cuda]"], paths, NullListener())
     rows = by_name(record.measurements)
     for name in ("torch/unfolded/cuda", "ort/folded/cuda"):
         assert rows[name].status == "failed"
@@ -187,20 +189,20 @@ def test_a_device_that_is_missing_is_a_row_with_its_reason(
     assert rows["ort/folded/cpu"].status == "ok"
 
 
-def test_images_of_other_classes_are_refused(own_run: RunDirectory, places: Places) -> None:
+def test_images_of_other_classes_are_refused(own_run: RunDirectory, paths: Paths) -> None:
     from PIL import Image
 
-    folder = places.cache.parent / "others"
+    folder = paths.cache.parent / "others"
     for split in ("train", "test"):
         for name in ("cat", "dog"):
             (folder / split / name).mkdir(parents=True)
             Image.new("RGB", (32, 32)).save(folder / split / name / "1.png")
     with pytest.raises(DataError, match="has other classes"):
-        export(own_run, ["data.name=imagefolder", f"data.path={folder}"], places, Silence())
+        export(own_run, ["data.name=imagefolder", f"data.path={folder}"], paths, NullListener())
 
 
 def test_a_worker_that_is_killed_becomes_its_rows_reason(job: Job) -> None:
-    worker = Worker(job)
+    worker = WorkerClient(job)
     try:
         worker.open()
         assert worker.process_id is not None
@@ -212,7 +214,7 @@ def test_a_worker_that_is_killed_becomes_its_rows_reason(job: Job) -> None:
 
 
 def test_a_worker_checks_the_outputs_that_it_times(job: Job) -> None:
-    worker = Worker(job)
+    worker = WorkerClient(job)
     options = BlockOptions(calls=2, block_s=0, settle_s=0)
     try:
         with pytest.raises(BackendError, match="the network is not open"):
@@ -238,7 +240,7 @@ def test_a_worker_checks_the_outputs_that_it_times(job: Job) -> None:
 
 def test_whatever_a_worker_raises_comes_back_as_one_line(job: Job) -> None:
     (job.folder / "weights.safetensors").write_bytes(b"damaged")
-    worker = Worker(job)
+    worker = WorkerClient(job)
     try:
         with pytest.raises(BackendError, match="are not the ones that were trained") as caught:
             worker.open()
@@ -249,7 +251,7 @@ def test_whatever_a_worker_raises_comes_back_as_one_line(job: Job) -> None:
 
 @pytest.mark.usefixtures("all_cores")
 def test_a_repetition_has_new_processes_and_blocks_of_its_own(
-    own_run: RunDirectory, places: Places
+    own_run: RunDirectory, paths: Paths
 ) -> None:
     record = compare_run(
         own_run,
@@ -261,8 +263,8 @@ def test_a_repetition_has_new_processes_and_blocks_of_its_own(
             "compare.pause_s=0",
             "compare.self_checks=true",
         ],
-        places,
-        Silence(),
+        paths,
+        NullListener(),
     )
     rows = by_name(record.measurements)
     assert {row.role for row in rows.values()} == {"contender", "again", "one_thread"}

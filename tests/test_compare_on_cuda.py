@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from bench.config_files import load
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.records import Measurement
 from bench.runs import RunDirectory
-from bench.stages import Places, compare_run, train
+from bench.stages import Paths, compare_run, train
 from bench.stages_export import export
 from bench.stages_profile import profile_run
 from builders import QUICK
@@ -22,10 +22,10 @@ DEVICES = ("cuda", "cpu")
 BOTH = (*QUICK, "train.device=cuda", "compare.devices=[cuda, cpu]")
 
 
-def exported(places: Places) -> RunDirectory:
+def exported(paths: Paths) -> RunDirectory:
     """Return a run that was trained on the GPU and exported."""
-    run = train(load("digits", BOTH), places, Silence())
-    export(run, BOTH, places, Silence())
+    run = train(load("digits", BOTH), paths, NullListener())
+    export(run, BOTH, paths, NullListener())
     return run
 
 
@@ -34,9 +34,9 @@ def ran(rows: Sequence[Measurement]) -> dict[str, Measurement]:
     return {row.contender: row for row in rows}
 
 
-def test_a_network_trained_on_the_gpu_is_compared_there_and_on_the_cpu(places: Places) -> None:
-    run = exported(places)
-    record = compare_run(run, BOTH, places, Silence())
+def test_a_network_trained_on_the_gpu_is_compared_there_and_on_the_cpu(paths: Paths) -> None:
+    run = exported(paths)
+    record = compare_run(run, BOTH, paths, NullListener())
     rows = ran(record.measurements)
     assert set(rows) == {
         *(f"torch/{variant}/{device}" for variant in ("unfolded", "folded") for device in DEVICES),
@@ -54,8 +54,8 @@ def test_a_network_trained_on_the_gpu_is_compared_there_and_on_the_cpu(places: P
     assert torch.cuda.get_device_name() in report
 
 
-def test_the_operators_of_the_gpu_are_profiled(places: Places) -> None:
-    profile = profile_run(exported(places), BOTH, places, Silence())
+def test_the_operators_of_the_gpu_are_profiled(paths: Paths) -> None:
+    profile = profile_run(exported(paths), BOTH, paths, NullListener())
     on_gpu = [one for one in profile.profiles if one.device == "cuda"]
     assert {one.backend for one in on_gpu} == {"torch", "ort"}
     assert {one.contender: one.reason for one in on_gpu if one.status != "ok"} == {}

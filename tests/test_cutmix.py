@@ -9,11 +9,11 @@ from torch.nn.functional import cross_entropy
 
 from bench.config import Config
 from bench.config_training import TrainSection
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.run_settings import training_settings
 from builders import PREPROCESSING, small_split
 from models._augment import cut_mix, normalise
-from models._team import Team
+from models._team import ProcessGroup
 from models._trainer import Trainer
 
 
@@ -83,8 +83,8 @@ def test_a_mixed_image_is_of_both_labels_in_proportion(
     )
     model = nn.Sequential(nn.Flatten(), nn.Linear(split.images[0].size, 10))
     trainer = Trainer(
-        model, split, None, network=model, team=Team(), settings=section,
-        preprocessing=PREPROCESSING, seed=0, listener=Silence(),
+        model, split, None, network=model, process_group=ProcessGroup(), settings=section,
+        preprocessing=PREPROCESSING, seed=0, listener=NullListener(),
     )  # fmt: skip
     images, labels = torch.tensor(split.images), torch.tensor(split.labels)
     held = trainer.train

@@ -11,7 +11,7 @@ from bench.cli import cli
 from bench.doctor import Fault, Finding, NotTestableError
 from bench.errors import BackendError, ExportError
 from bench.output import print_findings
-from bench.servant import Servant
+from bench.servant import WorkerServer
 
 GUARDS = {
     "asked for cuda, the session fell back to the CPU": (BackendError, "check_provider"),
@@ -33,15 +33,15 @@ GUARDS = {
 
 @pytest.fixture(scope="module")
 def findings() -> dict[str, doctor.Finding]:
-    return {finding.fault: finding for finding in doctor.examine()}
+    return {finding.fault: finding for finding in doctor.run_checks()}
 
 
 @pytest.mark.parametrize("fault", doctor.FAULTS, ids=lambda fault: fault.name)
 def test_its_own_guard_fires(fault: Fault, findings: dict[str, doctor.Finding]) -> None:
     assert (fault.error, fault.guard) == GUARDS[fault.name]
     if findings[fault.name].state == "not_testable":
-        pytest.skip(findings[fault.name].said)
-    assert findings[fault.name].state == "fired", findings[fault.name].said
+        pytest.skip(findings[fault.name].message)
+    assert findings[fault.name].state == "fired", findings[fault.name].message
 
 
 @pytest.mark.parametrize(
@@ -56,17 +56,17 @@ def test_without_its_guard_a_fault_stays_silent(
 ) -> None:
     """No other guard fires in its place and is taken for it."""
     monkeypatch.setattr(doctor, "FAULTS", [f for f in doctor.FAULTS if f.name in names])
-    monkeypatch.setattr(Servant, guard, lambda *_: None)
-    assert {finding.fault: finding.state for finding in doctor.examine()} == dict.fromkeys(
+    monkeypatch.setattr(WorkerServer, guard, lambda *_: None)
+    assert {finding.fault: finding.state for finding in doctor.run_checks()} == dict.fromkeys(
         names, "silent"
     )
 
 
-def seen(patient: object) -> None:
+def seen(fixture: object) -> None:
     raise BackendError("this one is seen")
 
 
-def untestable(patient: object) -> None:
+def untestable(fixture: object) -> None:
     raise NotTestableError("this system lacks it")
 
 
@@ -76,7 +76,7 @@ UNTESTABLE = Fault("untestable", untestable, BackendError, "untestable")
 
 def test_a_guard_that_stays_silent_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
     silent = (
-        Fault("nothing is raised", lambda patient: None, BackendError, "<lambda>"),
+        Fault("nothing is raised", lambda fixture: None, BackendError, "<lambda>"),
         replace(SEEN, name="another kind of error", error=ExportError),
         replace(SEEN, name="the error of another guard", guard="Servant.time"),
     )
@@ -114,7 +114,7 @@ def test_without_run_delay_a_busy_neighbour_is_not_testable(
     uncounted = replace(doctor.read_counters(), run_delay_s=None)
     monkeypatch.setattr(doctor, "read_counters", lambda: uncounted)
     monkeypatch.setattr(doctor, "FAULTS", doctor.FAULTS[-1:])
-    (finding,) = doctor.examine()
+    (finding,) = doctor.run_checks()
     assert (finding.fault, finding.state) == (
         "a busy neighbour while a block is timed",
         "not_testable",

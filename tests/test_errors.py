@@ -14,10 +14,10 @@ from PIL import Image
 from bench.cli import cli
 from bench.error_overlap import compare_errors, representative, require_same_test_images
 from bench.errors import RunError
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.records import Run
 from bench.runs import RunDirectory
-from bench.stages import Places, compare_run
+from bench.stages import Paths, compare_run
 from builders import QUICK
 from reports.contact_sheet import Caption, draw_contact_sheet
 from reports.error_overlap import render_errors
@@ -36,12 +36,12 @@ def measured_runs(tmp_path_factory: pytest.TempPathFactory, trained_run: RunDire
 
 
 @pytest.fixture(scope="module")
-def measured(trained_run: RunDirectory, trained_places: Places, measured_runs: Path) -> Run:
+def measured(trained_run: RunDirectory, trained_paths: Paths, measured_runs: Path) -> Run:
     """A comparison of the finished training, torch on the CPU alone."""
     only = ("compare.backends=[torch]", "compare.devices=[cpu]", "compare.budget_s=1")
     quick = (*QUICK, *only, "compare.rounds=1")
     copy = RunDirectory(measured_runs / trained_run.name)
-    return compare_run(copy, quick, Places(measured_runs, trained_places.cache), Silence())
+    return compare_run(copy, quick, Paths(measured_runs, trained_paths.cache), NullListener())
 
 
 def saying(run: Run, answers: list[int], labels=LABELS, **changes) -> Run:
@@ -177,4 +177,4 @@ def test_a_data_set_that_is_not_the_one_scored_is_refused(measured: Run, tmp_pat
         update={"data": measured.data.model_copy(update={"sha256": "0" * 64})}
     )
     with pytest.raises(RunError, match="does not hold the images that"):
-        load_scored(other, (), tmp_path, Silence())
+        load_scored(other, (), tmp_path, NullListener())

@@ -11,16 +11,16 @@ from click.testing import CliRunner, Result
 from bench.cli import cli
 from bench.contenders import Subject, list_contenders
 from bench.runs import RunDirectory
-from bench.stages import Places
+from bench.stages import Paths
 from builders import QUICK
 
 Export = Callable[..., Result]
 
 
 @pytest.fixture
-def export(own_run: RunDirectory, places: Places) -> Export:
+def export(own_run: RunDirectory, paths: Paths) -> Export:
     def call(*arguments: str) -> Result:
-        options = ["--runs", str(places.runs), "--cache", str(places.cache)]
+        options = ["--runs", str(paths.runs), "--cache", str(paths.cache)]
         overrides = [f"--set={text}" for text in QUICK if text.startswith("export")]
         return CliRunner().invoke(
             cli, ["export", own_run.name, *options, *overrides, *arguments], prog_name="bench"

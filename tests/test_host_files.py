@@ -38,6 +38,6 @@ def test_a_file_says_how_it_is_to_be_run(tmp_path: Path) -> None:
     assert how_to_run(model_with(here), "1.2.3") == HowToRun()
     assert how_to_run(model_with(optimised), "1.2.3") == HowToRun(optimised=True)
     own = {**here, "foldbench.operators": "own"}
-    assert how_to_run(model_with(own), "1.2.3") == HowToRun(own_operators=True)
+    assert how_to_run(model_with(own), "1.2.3") == HowToRun(custom_operators=True)
     assert how_to_run(model_with({}), "1.2.3") == HowToRun()
     assert how_to_run(tmp_path / "nothing.onnx", "1.2.3") == HowToRun()

@@ -1,4 +1,4 @@
-"""The ladder: every step from unfolded torch to the shipped file is exported, compared and told."""
+"""The ablation: every step from unfolded torch to the shipped file is exported and compared."""
 
 from pathlib import Path
 
@@ -6,20 +6,20 @@ import pytest
 
 from bench.contenders import Subject, contenders_of
 from bench.errors import ExportError
-from bench.ladder import plan_ladder
-from bench.progress import Silence
+from bench.ladder import plan_ablation
+from bench.progress import NullListener
 from bench.records import Run
 from bench.runs import RunDirectory
-from bench.stages import Places, compare_run
+from bench.stages import Paths, compare_run
 from bench.stages_export import export
 from exporters.export import ExportOptions
-from reports.ladder import ladder_rows
+from reports.ladder import ablation_rows
 from reports.render import render
 
 
 @pytest.fixture(scope="module")
 def climbed(
-    trained_run: RunDirectory, trained_places: Places, tmp_path_factory: pytest.TempPathFactory
+    trained_run: RunDirectory, trained_paths: Paths, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[RunDirectory, Run]:
     """A copy of the trained run, compared step by step."""
     import shutil
@@ -28,7 +28,7 @@ def climbed(
     shutil.copytree(trained_run.path, folder)
     run = RunDirectory(folder)
     settings = ["export.passes=[default]", "compare.devices=[cpu]", "compare.batch_sizes=[2]"]
-    return run, compare_run(run, settings, trained_places, Silence(), ladder=True)
+    return run, compare_run(run, settings, trained_paths, NullListener(), ablation=True)
 
 
 def test_every_step_is_a_contender_in_order(climbed: tuple[RunDirectory, Run]) -> None:
@@ -45,13 +45,13 @@ def test_every_step_is_a_contender_in_order(climbed: tuple[RunDirectory, Run]) -
 
 def test_the_steps_are_told_with_what_each_gave(climbed: tuple[RunDirectory, Run]) -> None:
     _, record = climbed
-    rows = ladder_rows(record)
+    rows = ablation_rows(record)
     assert [row.step for row in rows] == [0, 1, 2, 3, 4]
     assert rows[0].before is None
     assert all(row.latency.median_s for row in rows)
     assert len({row.accuracy.correct for row in rows}) == 1
     text = render(record, "md")
-    assert "Ladder: what each step gave" in text
+    assert "Ablation: effect of each step" in text
     assert "+ pass mish" in text
 
 
@@ -72,21 +72,21 @@ def test_steps_are_left_out_of_other_comparisons(climbed: tuple[RunDirectory, Ru
 
 
 def test_steps_are_not_exported_again(
-    climbed: tuple[RunDirectory, Run], trained_places: Places
+    climbed: tuple[RunDirectory, Run], trained_paths: Paths
 ) -> None:
     run, _ = climbed
     before = {a.variant: a.inputs_sha256 for a in run.artifacts()}
-    export(run, ["export.passes=[default]"], trained_places, Silence())
+    export(run, ["export.passes=[default]"], trained_paths, NullListener())
     assert {a.variant: a.inputs_sha256 for a in run.artifacts()} == before
 
 
-def test_without_folding_there_is_no_ladder(climbed: tuple[RunDirectory, Run]) -> None:
+def test_without_folding_there_is_no_ablation(climbed: tuple[RunDirectory, Run]) -> None:
     run, _ = climbed
     (shipped,) = (a for a in run.artifacts() if a.ladder_step is None)
     with pytest.raises(ExportError, match="leave --no-fold-bn out"):
-        plan_ladder(shipped, ExportOptions(False, 20, ("strip_metadata",)))
+        plan_ablation(shipped, ExportOptions(False, 20, ("strip_metadata",)))
 
 
-def test_a_run_without_a_ladder_has_no_such_section(climbed: tuple[RunDirectory, Run]) -> None:
+def test_a_run_without_an_ablation_has_no_such_section(climbed: tuple[RunDirectory, Run]) -> None:
     _, record = climbed
-    assert "Ladder" not in render(record.model_copy(update={"ladder": ()}), "md")
+    assert "Ablation" not in render(record.model_copy(update={"ladder": ()}), "md")

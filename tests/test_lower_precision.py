@@ -10,10 +10,10 @@ import builders as B
 from bench.advice import advise
 from bench.cli import cli
 from bench.contenders import Subject, list_contenders
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.records import Artifact, Run
 from bench.runs import RunDirectory
-from bench.stages import Places, compare_run
+from bench.stages import Paths, compare_run
 from bench.stages_export import export
 from builders import INT8, QUICK, needs_c_compiler
 from reports.render import render
@@ -43,27 +43,29 @@ def run_with_int8(correct: int = 8000, **changes) -> Run:
 
 @needs_c_compiler
 def test_tables_for_this_machine_alone_are_made_from_the_file_for_any_cpu(
-    own_run: RunDirectory, quantized_run: RunDirectory, places: Places
+    own_run: RunDirectory, quantized_run: RunDirectory, paths: Paths
 ) -> None:
     copy_artifacts(quantized_run, own_run)
     settings = ["export.quantize=int8_tables", "export.target=host"]
-    host = export(own_run, [*INT8, *settings], places, Silence())
+    host = export(own_run, [*INT8, *settings], paths, NullListener())
     assert (host.variant, host.target, host.precision) == ("int8_tables.host", "host", "int8")
     made = {artifact.variant: artifact for artifact in own_run.artifacts()}
     assert host.quantization.source_sha256 == made["int8"].sha256
     assert host.quantization.closeness == made["int8"].quantization.closeness
     operators = [node.op_type for node in onnx.load(own_run.path / host.path).graph.node]
     assert operators.count("Lookup") == host.quantization.tables > 0
-    assert export(own_run, [*INT8, *settings], places, Silence()) == host
+    assert export(own_run, [*INT8, *settings], paths, NullListener()) == host
 
 
 def test_an_int8_file_is_a_row_on_the_cpu_that_says_its_precision(
-    own_run: RunDirectory, quantized_run: RunDirectory, places: Places
+    own_run: RunDirectory, quantized_run: RunDirectory, paths: Paths
 ) -> None:
     copy_artifacts(quantized_run, own_run)
     settings = ["compare.backends=[ort]", "compare.devices=[cpu]", "compare.batch_sizes=[1]"]
     settings += ["compare.rounds=1", "compare.budget_s=5", "compare.arithmetic=false"]
-    rows = {m.contender: m for m in compare_run(own_run, settings, places, Silence()).measurements}
+    rows = {
+        m.contender: m for m in compare_run(own_run, settings, paths, NullListener()).measurements
+    }
     assert set(rows) == {"ort/int8/cpu", "ort/folded/cpu"}
     assert {name: row.precision for name, row in rows.items()} == {
         "ort/int8/cpu": "int8",
@@ -84,14 +86,14 @@ def test_int8_for_the_cpu_is_no_row_on_a_gpu(quantized_run: RunDirectory) -> Non
 
 
 def test_a_file_over_its_budget_is_made_and_told_but_not_benchmarked(
-    own_run: RunDirectory, places: Places, monkeypatch: pytest.MonkeyPatch
+    own_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object) -> bool:
         return False
 
     monkeypatch.setattr("exporters._quantize_choice.keeps_budget", never)
     monkeypatch.setattr("exporters.quantize.keeps_budget", never)
-    given = ["export", own_run.name, "--runs", str(places.runs), "--cache", str(places.cache)]
+    given = ["export", own_run.name, "--runs", str(paths.runs), "--cache", str(paths.cache)]
     asked = ["--quantize", "int8", "--max-drop", "0.25", "--calibration-images", "60"]
     settings = [f"--set={text}" for text in (*QUICK, "export.judged_images=80")]
     result = CliRunner().invoke(cli, [*given, *asked, *settings])
@@ -109,9 +111,9 @@ def test_a_file_over_its_budget_is_made_and_told_but_not_benchmarked(
     assert str(rows[0].reason).startswith("it exceeds its budget of accuracy: accuracy is")
 
 
-def test_what_was_decided_is_printed(quantized_run: RunDirectory, places: Places) -> None:
+def test_what_was_decided_is_printed(quantized_run: RunDirectory, paths: Paths) -> None:
     settings = [f"--set={text}" for text in INT8]
-    given = ["export", str(quantized_run.path), "--cache", str(places.cache)]
+    given = ["export", str(quantized_run.path), "--cache", str(paths.cache)]
     result = CliRunner().invoke(cli, [*given, *settings])
     assert result.exit_code == 0, result.output
     for words in ("ranges by percentile:", "(taken)", "int8 (alone KL", "budget of 50 percentage"):

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.backends import Source
+from bench.backends import NetworkSource
 from bench.errors import BackendError, MissingPackageError
 from bench.registry import BACKENDS
 from exporters.export import ExportOptions, to_onnx
@@ -26,21 +26,23 @@ needs_openvino = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+def source(tmp_path_factory: pytest.TempPathFactory) -> NetworkSource:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Mish(), nn.Flatten(), nn.Linear(3600, 10))
     path = tmp_path_factory.mktemp("openvino") / "network.onnx"
     example = np.zeros((2, 3, 32, 32), np.float32)
     onnx.save(to_onnx(network.eval(), example, ExportOptions(False, 20, ())), path)
-    return Source(path=path, build_module=lambda: network)
+    return NetworkSource(path=path, build_module=lambda: network)
 
 
-def open_on_cpu(source: Source, threads: int = 1, **options: str):
-    return BACKENDS.load("openvino").open(source, device="cpu", threads=threads, options=options)
+def open_on_cpu(source: NetworkSource, threads: int = 1, **options: str):
+    return BACKENDS.load("openvino").open_session(
+        source, device="cpu", threads=threads, options=options
+    )
 
 
 @needs_openvino
-def test_it_computes_in_float32_although_the_cpu_may_prefer_another(source: Source) -> None:
+def test_it_computes_in_float32_although_the_cpu_may_prefer_another(source: NetworkSource) -> None:
     with open_on_cpu(source) as session:
         assert session.precision == "float32"
 
@@ -59,7 +61,7 @@ def test_a_precision_that_was_not_used_is_no_row() -> None:
 
 @needs_openvino
 def test_a_quantised_file_is_read_and_called_int8(
-    source: Source, images: np.ndarray, tmp_path: Path
+    source: NetworkSource, images: np.ndarray, tmp_path: Path
 ) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
@@ -73,7 +75,7 @@ def test_a_quantised_file_is_read_and_called_int8(
 
     path = tmp_path / "int8.onnx"
     quantize_static(source.path, path, Images(), quant_format=QuantFormat.QDQ)
-    quantised = Source(path=path, build_module=source.build_module)
+    quantised = NetworkSource(path=path, build_module=source.build_module)
     with open_on_cpu(source) as exact, open_on_cpu(quantised) as session:
         assert session.precision == "int8"
         for one in (exact, session):
@@ -85,13 +87,15 @@ def test_a_quantised_file_is_read_and_called_int8(
 
 def threads_and_runtime(path: Path, threads: int) -> tuple[int, str]:
     """Return what a session on a file reads back."""
-    with open_on_cpu(Source(path=path, build_module=nn.Identity), threads=threads) as session:
+    with open_on_cpu(
+        NetworkSource(path=path, build_module=nn.Identity), threads=threads
+    ) as session:
         return session.threads, session.runtime
 
 
 @needs_openvino
 @pytest.mark.usefixtures("all_cores")
-def test_threads_and_settings_are_read_back(source: Source) -> None:
+def test_threads_and_settings_are_read_back(source: NetworkSource) -> None:
     # OpenVINO counts the cores once a process: one of its own sees all of them.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         threads, runtime = process.submit(threads_and_runtime, source.path, 2).result()
@@ -100,12 +104,14 @@ def test_threads_and_settings_are_read_back(source: Source) -> None:
 
 
 @needs_openvino
-def test_the_caller_s_array_is_kept_until_the_next_one(source: Source, images: np.ndarray) -> None:
+def test_the_caller_s_array_is_kept_until_the_next_one(
+    source: NetworkSource, images: np.ndarray
+) -> None:
     with open_on_cpu(source) as session:
         session.bind(images[:1])
         session.step()
         expected = session.output()
-        session.bind(images[:1].copy())  # nobody else holds this one
+        session.bind(images[:1].copy())  # nothing else holds this one
         np.full((1 << 20,), np.nan, np.float32)
         session.step()
         np.testing.assert_array_equal(session.output(), expected)
@@ -132,7 +138,7 @@ def test_it_sends_nothing_and_writes_nothing_to_the_home_directory(tmp_path: Pat
 
 @needs_openvino
 def test_a_profile_counts_a_fused_activation_with_its_convolution(
-    source: Source, images: np.ndarray
+    source: NetworkSource, images: np.ndarray
 ) -> None:
     found = BACKENDS.load("openvino").profile(
         source, device="cpu", threads=1, options={}, batches=[images], runs=2

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench.backends import Source, ort
+from bench.backends import NetworkSource, ort
 from bench.backends._ort_options import read_settings
 from bench.backends._ort_placement import check_nodes
-from bench.backends._ort_ways import ASLEEP, WHOLE, TunedSession
+from bench.backends._ort_ways import NO_SPIN_WAIT, WHOLE, TunedSession
 from bench.errors import BackendError
 from exporters.export import ExportOptions, to_onnx
 
@@ -21,17 +21,17 @@ NO_GPU = not torch.cuda.is_available()
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+def source(tmp_path_factory: pytest.TempPathFactory) -> NetworkSource:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3600, 10))
     path = tmp_path_factory.mktemp("ort") / "network.onnx"
     example = np.zeros((2, 3, 32, 32), np.float32)
     onnx.save(to_onnx(network.eval(), example, ExportOptions(False, 20, ())), path)
-    return Source(path=path, build_module=lambda: network)
+    return NetworkSource(path=path, build_module=lambda: network)
 
 
-def answer(source: Source, x: np.ndarray, device="cpu", **options: str) -> np.ndarray:
-    with ort.open(source, device=device, threads=1, options=options) as session:
+def answer(source: NetworkSource, x: np.ndarray, device="cpu", **options: str) -> np.ndarray:
+    with ort.open_session(source, device=device, threads=1, options=options) as session:
         session.bind(x)
         session.step()
         session.synchronize()
@@ -92,7 +92,7 @@ def test_every_cuda_option_is_one_of_the_provider_s_own() -> None:
         )
     ]
     assert settings.precision == "tf32"
-    assert settings.said == (
+    assert settings.reported == (
         "TF32 on",
         "cuDNN search heuristic",
         "NHWC preferred",
@@ -115,7 +115,7 @@ def test_tensorrt_says_what_it_computes_in(option: str | None, precision: str, f
 
 
 def test_tensorrt_keeps_its_engines_apart_by_what_they_were_built_from(
-    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: NetworkSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What onnxruntime is handed, without a GPU."""
     handed: list[dict[str, str]] = []
@@ -141,8 +141,11 @@ def test_tensorrt_keeps_its_engines_apart_by_what_they_were_built_from(
         onnx.save(network, tmp_path / name)
         for options in ({"tensorrt": ""}, {"tensorrt": "", "fp16": ""}):
             with pytest.raises(BackendError):
-                ort.open(
-                    Source(tmp_path / name, lambda: None), device="cuda", threads=1, options=options
+                ort.open_session(
+                    NetworkSource(tmp_path / name, lambda: None),
+                    device="cuda",
+                    threads=1,
+                    options=options,
                 )
     folders = [options["trt_engine_cache_path"] for options in handed]
     assert all(options["trt_engine_cache_enable"] == "1" for options in handed)
@@ -152,15 +155,15 @@ def test_tensorrt_keeps_its_engines_apart_by_what_they_were_built_from(
 
 
 def test_a_provider_that_is_not_there_is_named_with_the_package_that_has_it(
-    source: Source, monkeypatch: pytest.MonkeyPatch
+    source: NetworkSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         ort.onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"]
     )
     with pytest.raises(BackendError, match="pip install onnxruntime-openvino"):
-        ort.open(source, device="cpu", threads=1, options={"openvino": ""})
+        ort.open_session(source, device="cpu", threads=1, options={"openvino": ""})
     with pytest.raises(BackendError, match="pip install onnxruntime-gpu 'tensorrt"):
-        ort.open(source, device="cuda", threads=1, options={"tensorrt": ""})
+        ort.open_session(source, device="cuda", threads=1, options={"tensorrt": ""})
 
 
 def placed(*parts: tuple[str, list[str]]) -> SimpleNamespace:
@@ -186,49 +189,51 @@ def test_shapes_may_be_computed_elsewhere_and_are_counted() -> None:
     assert check_nodes(session, "Wanted") == "2 of 4 nodes on it"
 
 
-def test_where_nodes_run_is_read_from_a_real_session(source: Source) -> None:
+def test_where_nodes_run_is_read_from_a_real_session(source: NetworkSource) -> None:
     session = ort._open_session(source, read_settings({}, "cpu", 1), "cpu", 1)
     assert check_nodes(session, "CPUExecutionProvider").endswith("nodes on it")
     with pytest.raises(BackendError, match="it took 0 of"):
         check_nodes(session, "CUDAExecutionProvider")
 
 
-def test_pieces_give_what_the_whole_batch_gives(source: Source, images: np.ndarray) -> None:
+def test_pieces_give_what_the_whole_batch_gives(source: NetworkSource, images: np.ndarray) -> None:
     whole = answer(source, images)
     for size in ("1", "5", "12", "100"):
         np.testing.assert_allclose(answer(source, images, micro=size), whole, atol=1e-5)
 
 
-def test_every_way_of_a_tuned_session_gives_the_same(source: Source, images: np.ndarray) -> None:
+def test_every_way_of_a_tuned_session_gives_the_same(
+    source: NetworkSource, images: np.ndarray
+) -> None:
     whole = answer(source, images)
-    with ort.open(source, device="cpu", threads=2, options={"tuned": ""}) as session:
+    with ort.open_session(source, device="cpu", threads=2, options={"tuned": ""}) as session:
         assert isinstance(session, TunedSession)
-        assert session.ways(len(images)) == (WHOLE, "pieces of 8", ASLEEP)
-        for way in session.ways(len(images)):
-            session.choose(len(images), way)
+        assert session.tactics(len(images)) == (WHOLE, "micro-batches of 8", NO_SPIN_WAIT)
+        for tactic in session.tactics(len(images)):
+            session.select_tactic(len(images), tactic)
             session.bind(images)
             session.step()
             np.testing.assert_allclose(session.output(), whole, atol=1e-5)
 
 
-def test_the_runtime_text_says_how_the_session_was_opened(source: Source) -> None:
+def test_the_runtime_text_says_how_the_session_was_opened(source: NetworkSource) -> None:
     said = {}
     for name, options in {"plain": {}, "micro": {"micro": "8"}, "tuned": {"tuned": ""}}.items():
-        with ort.open(source, device="cpu", threads=1, options=options) as session:
+        with ort.open_session(source, device="cpu", threads=1, options=options) as session:
             said[name] = session.runtime
     settings = "graph optimisation all, sequential, arena on, spinning on"
     assert said["plain"].endswith(f"CPUExecutionProvider, {settings}")
-    assert said["micro"] == f"{said['plain']}, pieces of 8 images"
+    assert said["micro"] == f"{said['plain']}, micro-batches of 8 images"
     assert said["tuned"] == f"{said['plain']}, tuned for each batch size"
 
 
-def test_a_tuned_session_is_not_profiled_under_its_own_name(source: Source) -> None:
+def test_a_tuned_session_is_not_profiled_under_its_own_name(source: NetworkSource) -> None:
     with pytest.raises(BackendError, match="profile ort"):
         ort.profile(source, device="cpu", threads=1, options={"tuned": ""}, batches=[], runs=1)
 
 
-def on_cuda(source: Source, images: np.ndarray, **options: str) -> Iterator[np.ndarray]:
-    with ort.open(source, device="cuda", threads=1, options=options) as session:
+def on_cuda(source: NetworkSource, images: np.ndarray, **options: str) -> Iterator[np.ndarray]:
+    with ort.open_session(source, device="cuda", threads=1, options=options) as session:
         for size in (1, 5, 12, 5, 1):
             session.bind(images[:size])
             session.step()
@@ -240,7 +245,7 @@ def on_cuda(source: Source, images: np.ndarray, **options: str) -> Iterator[np.n
 @pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("option", ["cuda_graph", "nhwc", "tf32", "search"])
 def test_on_cuda_each_option_gives_what_the_cpu_gives(
-    source: Source, images: np.ndarray, option: str
+    source: NetworkSource, images: np.ndarray, option: str
 ) -> None:
     given = {option: "heuristic" if option == "search" else ""}
     allowed = 1e-2 if option == "tf32" else 1e-3
@@ -253,7 +258,7 @@ def test_on_cuda_each_option_gives_what_the_cpu_gives(
 @pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("option", [None, "tf32", "fp16"])
 def test_tensorrt_gives_what_the_cpu_gives_again_from_the_engine_it_kept(
-    source: Source, images: np.ndarray, option: str | None
+    source: NetworkSource, images: np.ndarray, option: str | None
 ) -> None:
     options = {"tensorrt": "", **({option: ""} if option else {})}
     for _ in range(2):
@@ -271,8 +276,8 @@ def test_tensorrt_gives_what_the_cpu_gives_again_from_the_engine_it_kept(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
-def test_a_replayed_graph_reads_the_new_input(source: Source, images: np.ndarray) -> None:
-    with ort.open(source, device="cuda", threads=1, options={"cuda_graph": ""}) as session:
+def test_a_replayed_graph_reads_the_new_input(source: NetworkSource, images: np.ndarray) -> None:
+    with ort.open_session(source, device="cuda", threads=1, options={"cuda_graph": ""}) as session:
         for x in (images, images + 1, images):
             session.bind(x)
             session.step()

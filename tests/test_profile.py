@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from bench.backends._ort_profile import read_profile
 from bench.cli import cli
 from bench.errors import BackendError
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.records_profile import ContenderProfile, OperatorTime, Profile
 from bench.runs import RunDirectory
-from bench.stages import Places
+from bench.stages import Paths
 from bench.stages_export import export
 from reports.profile import build_profile, count_copies, placements, summed
 from reports.terminal import render_terminal
@@ -103,16 +103,16 @@ def test_on_a_cpu_alone_nothing_is_said_of_placement() -> None:
 
 
 @pytest.fixture
-def exported_run(own_run: RunDirectory, trained_places: Places) -> RunDirectory:
-    export(own_run, ["export.images=16"], trained_places, Silence())
+def exported_run(own_run: RunDirectory, trained_paths: Paths) -> RunDirectory:
+    export(own_run, ["export.images=16"], trained_paths, NullListener())
     return own_run
 
 
 def test_a_run_is_profiled_on_every_backend_side_by_side(
-    exported_run: RunDirectory, trained_places: Places
+    exported_run: RunDirectory, trained_paths: Paths
 ) -> None:
     command = ["profile", exported_run.name, "--runs", str(exported_run.path.parent)]
-    command += ["--cache", str(trained_places.cache), "--backends=torch,ort", *SMALL]
+    command += ["--cache", str(trained_paths.cache), "--backends=torch,ort", *SMALL]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 0, result.output
     assert "torch/folded/cpu" in result.output
@@ -126,10 +126,10 @@ def test_a_run_is_profiled_on_every_backend_side_by_side(
 
 
 def test_a_backend_without_a_profiler_is_a_row_with_the_reason(
-    exported_run: RunDirectory, trained_places: Places
+    exported_run: RunDirectory, trained_paths: Paths
 ) -> None:
     command = ["profile", exported_run.name, "--runs", str(exported_run.path.parent)]
-    command += ["--cache", str(trained_places.cache), "--backends=fake", *SMALL]
+    command += ["--cache", str(trained_paths.cache), "--backends=fake", *SMALL]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 1
     assert "backend 'fake' has no profiler of operators" in result.output

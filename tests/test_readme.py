@@ -15,7 +15,7 @@ from bench.cli import cli
 from bench.config_files import load
 from bench.registry import BACKENDS
 from bench.specs import parse_spec
-from bench.stages import Places
+from bench.stages import Paths
 from builders import QUICK
 
 ROOT = Path(__file__).parent.parent
@@ -70,12 +70,12 @@ def test_every_bench_command_is_one_that_the_command_line_takes(command: str) ->
 
 
 def test_the_commands_on_digits_run_one_after_the_other(
-    places: Places, monkeypatch: pytest.MonkeyPatch
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of the README's commands that need no data, with the settings cut down to seconds."""
-    monkeypatch.setenv("FOLDBENCH_RUNS", str(places.runs))
-    monkeypatch.setenv("FOLDBENCH_CACHE", str(places.cache))
-    monkeypatch.chdir(places.runs.parent)  # for what is written to the folder one is in
+    monkeypatch.setenv("FOLDBENCH_RUNS", str(paths.runs))
+    monkeypatch.setenv("FOLDBENCH_CACHE", str(paths.cache))
+    monkeypatch.chdir(paths.runs.parent)  # for what is written to the folder one is in
     quick = [f"--set={text}" for text in QUICK]
     first = commands("bench").index("bench train digits")
     lines = commands("bench")[first:]
@@ -86,8 +86,8 @@ def test_the_commands_on_digits_run_one_after_the_other(
             continue  # LoadGen has no build for this platform
         takes_settings = arguments[0] in ("train", "export", "compare", "run")
         if arguments[0] == "diff":
-            copy = places.runs / arguments[2]
-            shutil.copytree(places.runs / arguments[1], copy)
+            copy = paths.runs / arguments[2]
+            shutil.copytree(paths.runs / arguments[1], copy)
         arguments = ["cpu" if argument == "auto" else argument for argument in arguments]
         result = CliRunner().invoke(cli, [*arguments, *(quick if takes_settings else [])])
         assert result.exit_code == 0, f"{line}: {result.output}"

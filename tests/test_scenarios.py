@@ -27,7 +27,7 @@ from bench.errors import BackendError, MissingPackageError
 from bench.jobs import Job
 from bench.loadgen import Images, drive
 from bench.measure_scenarios import measure_scenarios
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.records import Preprocessing, ScenarioResult
 from bench.runs import RunDirectory
 from bench.scenarios import (
@@ -37,8 +37,8 @@ from bench.scenarios import (
     require_loadgen,
     to_result,
 )
-from bench.servant import Servant
-from bench.worker import Worker
+from bench.servant import WorkerServer
+from bench.worker import WorkerClient
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen has no build for this platform")
 
@@ -69,10 +69,10 @@ class Paced(FakeSession):
 
 
 @pytest.fixture
-def servant(tmp_path: Path) -> Callable[[FakeSession], Servant]:
+def worker_server(tmp_path: Path) -> Callable[[FakeSession], WorkerServer]:
     """Make a worker's inside with 30 images, the first pixel of image k being grey value k."""
 
-    def make(session: FakeSession, count: int = 30) -> Servant:
+    def make(session: FakeSession, count: int = 30) -> WorkerServer:
         images = np.zeros((count, 3, 4, 4), np.uint8)
         images[:, :, 0, 0] = np.arange(count)[:, None]
         np.save(tmp_path / "images.npy", images)
@@ -81,7 +81,7 @@ def servant(tmp_path: Path) -> Callable[[FakeSession], Servant]:
             preprocessing=Preprocessing(input_shape=(3, 4, 4), mean=(0.0,) * 3, std=(1 / 255,) * 3),
         )
         job = SimpleNamespace(images=tmp_path / "images.npy", checkpoint=checkpoint, batch_size=16)
-        made = Servant(job, ExitStack(), session=session)  # type: ignore[arg-type]
+        made = WorkerServer(job, ExitStack(), session=session)  # type: ignore[arg-type]
         made.evaluate()
         return made
 
@@ -103,9 +103,9 @@ def options(scenario: str, duration_s: float = 0.3, **changes) -> ScenarioOption
     )
 
 
-def test_a_query_of_one_stream_takes_what_the_network_takes(servant) -> None:
+def test_a_query_of_one_stream_takes_what_the_network_takes(worker_server) -> None:
     session = Paced(0.002)
-    result = servant(session).run_scenario(options("singlestream"))
+    result = worker_server(session).run_scenario(options("singlestream"))
     assert (result.validity, result.reasons) == ("VALID", ())
     assert result.loadgen_version.startswith("6.")
     assert result.query_count == result.sample_count == result.call_count >= 64
@@ -123,9 +123,9 @@ def test_a_query_of_one_stream_takes_what_the_network_takes(servant) -> None:
     assert (result.samples_per_s, result.completed_qps) == (None, None)
 
 
-def test_multistream_is_eight_images_at_once_and_a_query_is_all_of_them(servant) -> None:
+def test_multistream_is_eight_images_at_once_and_a_query_is_all_of_them(worker_server) -> None:
     session = Paced(0.0002)
-    made = servant(session)
+    made = worker_server(session)
     session.batch_sizes.clear()
     result = made.run_scenario(options("multistream"))
     assert set(session.batch_sizes) == {8}
@@ -136,9 +136,9 @@ def test_multistream_is_eight_images_at_once_and_a_query_is_all_of_them(servant)
     assert result.latencies.p50_s >= 8 * 0.0002
 
 
-def test_offline_is_one_query_of_everything_in_large_batches(servant) -> None:
+def test_offline_is_one_query_of_everything_in_large_batches(worker_server) -> None:
     session = Paced(0.0005)
-    result = servant(session).run_scenario(options("offline"))
+    result = worker_server(session).run_scenario(options("offline"))
     assert result.query_count == 1
     assert result.sample_count == result.settings.samples_per_query
     assert result.call_count == -(-result.sample_count // 6)
@@ -147,9 +147,11 @@ def test_offline_is_one_query_of_everything_in_large_batches(servant) -> None:
     assert (result.latencies, result.early_stopping_s) == (None, None)
 
 
-def test_server_answers_what_has_queued_in_the_thread_that_opened_the_network(servant) -> None:
+def test_server_answers_what_has_queued_in_the_thread_that_opened_the_network(
+    worker_server,
+) -> None:
     session = Paced(0.0002)
-    result = servant(session).run_scenario(options("server"))
+    result = worker_server(session).run_scenario(options("server"))
     assert (result.validity, result.reasons) == ("VALID", ())
     assert session.threads_seen == {threading.get_ident()}
     assert set(session.batch_sizes) <= {1, 2, 4, 6, 16, 14}, "16 and 14: the accuracy pass"
@@ -162,9 +164,11 @@ def test_server_answers_what_has_queued_in_the_thread_that_opened_the_network(se
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_inputs_rotate_over_all_images_and_outputs_are_checked(scenario: str, servant) -> None:
+def test_inputs_rotate_over_all_images_and_outputs_are_checked(
+    scenario: str, worker_server
+) -> None:
     session = Paced()
-    made = servant(session)
+    made = worker_server(session)
     session.images.clear()
     result = made.run_scenario(options(scenario, 0.1))
     assert session.images == set(range(30))
@@ -172,8 +176,8 @@ def test_inputs_rotate_over_all_images_and_outputs_are_checked(scenario: str, se
     assert 20 <= result.checked_outputs <= 65
 
 
-def test_a_server_that_cannot_keep_up_is_invalid(servant) -> None:
-    result = servant(Paced(0.004)).run_scenario(
+def test_a_server_that_cannot_keep_up_is_invalid(worker_server) -> None:
+    result = worker_server(Paced(0.004)).run_scenario(
         options("server", 0.5, qps=300.0, latency_bound_s=0.01)
     )
     assert result.validity == "INVALID"
@@ -181,9 +185,11 @@ def test_a_server_that_cannot_keep_up_is_invalid(servant) -> None:
     assert result.over_latency_count is None or result.over_latency_count > 0
 
 
-def test_a_server_that_cannot_ever_keep_up_is_given_up_without_figures(servant) -> None:
+def test_a_server_that_cannot_ever_keep_up_is_given_up_without_figures(worker_server) -> None:
     started = time.monotonic()
-    result = servant(Paced(0.05)).run_scenario(options("server", 0.2, qps=5000.0, batch_size=2))
+    result = worker_server(Paced(0.05)).run_scenario(
+        options("server", 0.2, qps=5000.0, batch_size=2)
+    )
     assert time.monotonic() - started < 60
     assert result.validity == "INVALID"
     assert "given up after 1.4 s" in result.reasons[0]
@@ -191,8 +197,8 @@ def test_a_server_that_cannot_ever_keep_up_is_given_up_without_figures(servant) 
     assert (result.latencies, result.completed_qps) == (None, None)
 
 
-def test_a_percentile_without_enough_queries_does_not_exist(servant) -> None:
-    result = servant(Paced(0.1)).run_scenario(options("singlestream", 0.5, warm_up_s=0.0))
+def test_a_percentile_without_enough_queries_does_not_exist(worker_server) -> None:
+    result = worker_server(Paced(0.1)).run_scenario(options("singlestream", 0.5, warm_up_s=0.0))
     assert result.query_count < 64
     assert result.latencies is not None
     assert (result.latencies.p90_s, result.latencies.p99_9_s) == (None, None)
@@ -202,7 +208,7 @@ def test_a_percentile_without_enough_queries_does_not_exist(servant) -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_wrong_answer_during_the_test_is_no_result(scenario: str, servant) -> None:
+def test_a_wrong_answer_during_the_test_is_no_result(scenario: str, worker_server) -> None:
     class Turncoat(Paced):
         wrong = False
 
@@ -210,7 +216,7 @@ def test_a_wrong_answer_during_the_test_is_no_result(scenario: str, servant) -> 
             return super().output() + (1 if self.wrong else 0)
 
     session = Turncoat()
-    made = servant(session)
+    made = worker_server(session)
     calls = {"n": 0}
     pause = session._pause
 
@@ -225,9 +231,9 @@ def test_a_wrong_answer_during_the_test_is_no_result(scenario: str, servant) -> 
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_what_the_network_raises_ends_the_test_and_comes_out(scenario: str, servant) -> None:
+def test_what_the_network_raises_ends_the_test_and_comes_out(scenario: str, worker_server) -> None:
     session = Paced()
-    made = servant(session)
+    made = worker_server(session)
     calls = {"n": 0}
 
     def fail_in_the_end(batch_size: int) -> float:
@@ -256,9 +262,9 @@ def test_more_queries_than_fit_in_memory_are_refused(tmp_path: Path) -> None:
         drive(Paced(), blank_images(), options("singlestream", 600), 1e-6, tmp_path)
 
 
-def test_fewer_images_than_a_query_has_samples_are_used_again(servant) -> None:
+def test_fewer_images_than_a_query_has_samples_are_used_again(worker_server) -> None:
     session = Paced()
-    result = servant(session, count=3).run_scenario(options("multistream", 0.1))
+    result = worker_server(session, count=3).run_scenario(options("multistream", 0.1))
     assert result.settings.loaded_samples == 3
     assert result.sample_count == 8 * result.query_count
 
@@ -323,8 +329,8 @@ class Stub:
         pass
 
 
-def test_one_contender_after_the_other_is_driven_until_one_fails(servant) -> None:
-    result = servant(Paced()).run_scenario(options("singlestream", 0.1))
+def test_one_contender_after_the_other_is_driven_until_one_fails(worker_server) -> None:
+    result = worker_server(Paced()).run_scenario(options("singlestream", 0.1))
     good, bad = Stub(result), Stub(None)
     rows = [
         Contender("torch", "folded", "cpu", worker=good),  # type: ignore[arg-type]
@@ -333,7 +339,7 @@ def test_one_contender_after_the_other_is_driven_until_one_fails(servant) -> Non
     loadgen = LoadgenSection(scenarios=("server", "offline"), qps=40.0, duration_s=2.0)
     settings = CompareSection(loadgen=loadgen, batch_sizes=(4, 24), repeat=2, seed=7)
     for repeat in (1, 2):
-        measure_scenarios(rows, settings, Silence(), repeat)
+        measure_scenarios(rows, settings, NullListener(), repeat)
     assert [found.repeat for found in rows[0].scenarios] == [1, 1, 2, 2]
     assert (rows[1].status, rows[1].reason) == ("failed", "an output at batch size 1 differs")
     assert len(bad.asked) == 1
@@ -361,7 +367,7 @@ def test_a_worker_that_hangs_is_killed_and_says_so(
         batch_size=2,
     )
     monkeypatch.setattr("bench.scenarios.GRACE_S", 0.0)
-    worker = Worker(job)
+    worker = WorkerClient(job)
     try:
         assert worker.process_id is not None
         os.kill(worker.process_id, signal.SIGSTOP)

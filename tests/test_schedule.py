@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bench.config import CompareSection
 from bench.records import Block
-from bench.schedule import TRIES, Plan, Rounds, run_rounds
+from bench.schedule import TRIES, MeasuredRounds, RoundPlan, run_rounds
 
 NAMES = ["reference", "fast", "slow"]
 SECONDS = {"reference": 0.02, "fast": 0.01, "slow": 0.04}
@@ -42,15 +42,15 @@ class Machine:
         )
 
     def run(
-        self, plan: Plan, names: list[str] = NAMES, reference: str | None = "reference"
-    ) -> Rounds:
+        self, plan: RoundPlan, names: list[str] = NAMES, reference: str | None = "reference"
+    ) -> MeasuredRounds:
         return run_rounds(
             names, lambda _: reference, self.time_one, plan, random.Random(0), self.clock
         )
 
 
-def plan(rounds: int = 20, budget_s: float = 1e9, interval: float = 0.0) -> Plan:
-    return Plan(rounds, budget_s, interval)
+def plan(rounds: int = 20, budget_s: float = 1e9, interval: float = 0.0) -> RoundPlan:
+    return RoundPlan(rounds, budget_s, interval)
 
 
 def test_every_round_times_everyone_once_in_changing_order() -> None:

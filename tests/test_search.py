@@ -15,12 +15,12 @@ from bench.cli import cli
 from bench.config_files import load
 from bench.datasets import Split
 from bench.errors import ConfigError, DataError, MissingPackageError, RunError
-from bench.progress import Silence
-from bench.records_search import Choice, Search, Trial
-from bench.search import Plan, SharedSearch, Space
+from bench.progress import NullListener
+from bench.records_search import Hyperparameters, Search, SearchTrial
+from bench.search import SearchPlan, SharedSearch, Space
 from bench.splits import draw_apart
-from bench.stages import Places
-from bench.stages_search import Options, search
+from bench.stages import Paths
+from bench.stages_search import SearchOptions, search
 from reports.homework import TuningRow, references
 from reports.search import build_search
 from reports.terminal import render_terminal
@@ -29,18 +29,18 @@ pytest.importorskip("optuna")
 
 SPACE = Space((1e-3, 1e-1), (16, 32), (1, 2))
 ROWS = (
-    Choice(learning_rate=0.01, batch_size=32, epochs=1),
-    Choice(learning_rate=0.002, batch_size=16, epochs=2),
+    Hyperparameters(learning_rate=0.01, batch_size=32, epochs=1),
+    Hyperparameters(learning_rate=0.002, batch_size=16, epochs=2),
 )
 
 
-def plan(trials: int = 4, rows: tuple[Choice, ...] = ()) -> Plan:
-    return Plan("study", SPACE, 0, trials, rows)
+def plan(trials: int = 4, rows: tuple[Hyperparameters, ...] = ()) -> SearchPlan:
+    return SearchPlan("study", SPACE, 0, trials, rows)
 
 
-def work(shared: SharedSearch, at_most: int = 100) -> list[Choice]:
+def work(shared: SharedSearch, at_most: int = 100) -> list[Hyperparameters]:
     """Make trials that come to their learning rate, until there is nothing left to do."""
-    made: list[Choice] = []
+    made: list[Hyperparameters] = []
     for _ in range(at_most):
         with shared.attempt() as attempt:
             if attempt is None:
@@ -118,7 +118,7 @@ def test_a_trial_that_another_process_works_on_is_left_alone(tmp_path: Path) -> 
 
 def test_an_interrupt_leaves_the_trial_to_be_made_again(tmp_path: Path) -> None:
     shared = SharedSearch(plan(), tmp_path)
-    begun: list[Choice] = []
+    begun: list[Hyperparameters] = []
 
     def be_interrupted() -> None:
         with shared.attempt() as attempt:
@@ -192,20 +192,20 @@ SMALL = (
 )  # fmt: skip
 
 
-def options(**changes) -> Options:
-    return replace(Options(None, 3, 60, 40, SPACE, None), **changes)
+def options(**changes) -> SearchOptions:
+    return replace(SearchOptions(None, 3, 60, 40, SPACE, None), **changes)
 
 
 def test_a_search_is_judged_by_training_images_that_no_trial_was_trained_on(
-    places: Places, monkeypatch: pytest.MonkeyPatch
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = search(load("digits", SMALL), options(), places, Silence())
+    found = search(load("digits", SMALL), options(), paths, NullListener())
     assert len(found.trials) == 3
     winner = found.winner()
     assert winner is not None
     assert winner.accuracy() == max(t.accuracy() or 0 for t in found.trials)
     assert all(len(t.losses) == len(t.validation) == t.choice.epochs for t in found.trials)
-    stored = places.runs / "tuning" / "digits" / "search.json"
+    stored = paths.runs / "tuning" / "digits" / "search.json"
     assert Search.model_validate_json(stored.read_text(encoding="utf-8")) == found
     text = render_terminal(build_search(found, 2))
     assert "Best 2 of 3 trials" in text
@@ -213,10 +213,10 @@ def test_a_search_is_judged_by_training_images_that_no_trial_was_trained_on(
 
 
 def test_other_settings_are_another_search_and_more_trials_are_the_same_one(
-    places: Places,
+    paths: Paths,
 ) -> None:
     names = [
-        search(load("digits", [*SMALL, *more]), options(**changes), places, Silence()).study
+        search(load("digits", [*SMALL, *more]), options(**changes), paths, NullListener()).study
         for more, changes in (
             ((), {"trials": 1}),
             ((), {"trials": 2}),
@@ -244,9 +244,9 @@ def short_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("short_tuning")
 def test_the_homeworks_rows_stand_beside_its_losses_and_the_lowest_loss_wins(
-    places: Places,
+    paths: Paths,
 ) -> None:
-    found = search(load("digits", SMALL), options(preset="homework"), places, Silence())
+    found = search(load("digits", SMALL), options(preset="homework"), paths, NullListener())
     assert {t.choice for t in found.trials} == set(ROWS)
     winner = found.winner()
     assert winner is not None
@@ -260,10 +260,10 @@ def test_the_homeworks_rows_stand_beside_its_losses_and_the_lowest_loss_wins(
     assert float(rows[1][5]) == pytest.approx(losses[ROWS[1]] - 2.25, abs=2e-4)
 
 
-def test_a_network_that_the_homework_did_not_tune_is_refused(places: Places) -> None:
+def test_a_network_that_the_homework_did_not_tune_is_refused(paths: Paths) -> None:
     loaded = load("digits", [*SMALL, "model={name: pretrained, args: {arch: resnet18}}"])
     with pytest.raises(ConfigError, match="the homework tuned mish_cnn, bn_cnn, deep_mish, not"):
-        search(loaded, options(preset="homework"), places, Silence())
+        search(loaded, options(preset="homework"), paths, NullListener())
 
 
 @pytest.mark.parametrize(
@@ -277,9 +277,11 @@ def test_the_homeworks_tuning_is_held_as_it_is_printed(model: str, rows: int, be
     assert min(row.loss for row in known.tuning) == best
 
 
-def trial(number: int, status: str, *validation: float) -> Trial:
+def trial(number: int, status: str, *validation: float) -> SearchTrial:
     losses = tuple(1 - share for share in validation)
-    return Trial(number=number, choice=ROWS[0], status=status, losses=losses, validation=validation)
+    return SearchTrial(
+        number=number, choice=ROWS[0], status=status, losses=losses, validation=validation
+    )
 
 
 def test_only_a_finished_trial_can_win() -> None:
@@ -295,19 +297,19 @@ def test_only_a_finished_trial_can_win() -> None:
 
 
 def test_the_command_prints_the_table_and_writes_the_choice_as_a_config(
-    places: Places, tmp_path: Path
+    paths: Paths, tmp_path: Path
 ) -> None:
     target = tmp_path / "chosen.yaml"
     command = [
         "tune", "digits", "--trials=2", "--images=60", "--validation=40", "--batch-sizes=16,32",
-        "--epochs=1,2", "--learning-rates=0.001,0.1", "--runs", str(places.runs), "--cache",
-        str(places.cache), *(f"--set={text}" for text in SMALL), "--write", str(target),
+        "--epochs=1,2", "--learning-rates=0.001,0.1", "--runs", str(paths.runs), "--cache",
+        str(paths.cache), *(f"--set={text}" for text in SMALL), "--write", str(target),
     ]  # fmt: skip
     done = CliRunner().invoke(cli, command)
     assert done.exit_code == 0, done.output
     assert "Best 2 of 2 trials" in done.stdout
     assert "The homework's tuning of BNCNN" in done.stdout
-    found = json.loads((places.runs / "tuning" / "digits" / "search.json").read_text("utf-8"))
+    found = json.loads((paths.runs / "tuning" / "digits" / "search.json").read_text("utf-8"))
     chosen = Search.model_validate(found).winner()
     assert chosen is not None
     config = load(str(target)).config

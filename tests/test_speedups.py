@@ -6,7 +6,7 @@ import pytest
 
 from bench.records import Block, Measurement, Timing
 from bench.speedups import clean_blocks, clean_pairs, find_reference, measure_speedup
-from bench.statistics import Ratio, floor_ratio, judge, largest_gap
+from bench.statistics import Ratio, best_case_ratio, judge, largest_gap
 
 
 def blocks(seconds: list[float], dirty: set[int] = frozenset(), repeat: int = 1) -> list[Block]:
@@ -44,8 +44,8 @@ def steady(value: float, count: int = 20) -> list[float]:
 
 
 def test_a_round_counts_when_both_were_left_alone() -> None:
-    ours, theirs = blocks(steady(1.0), {1, 2}), blocks(steady(2.0), {2, 3})
-    mine, clean = clean_pairs(ours, theirs)
+    candidate, baseline = blocks(steady(1.0), {1, 2}), blocks(steady(2.0), {2, 3})
+    mine, clean = clean_pairs(candidate, baseline)
     assert sorted(mine) == sorted(clean) == list(range(4, 21))
 
 
@@ -147,6 +147,6 @@ def test_two_states_show_as_a_gap_and_one_outlier_does_not() -> None:
 
 
 def test_the_floor_ratio_ignores_what_load_adds() -> None:
-    ours, theirs = [1.0] * 20 + [9.0] * 80, [2.0] * 30 + [30.0] * 70
-    assert floor_ratio(theirs, ours) == pytest.approx(2.0)
-    assert floor_ratio([], ours) is None
+    candidate, baseline = [1.0] * 20 + [9.0] * 80, [2.0] * 30 + [30.0] * 70
+    assert best_case_ratio(baseline, candidate) == pytest.approx(2.0)
+    assert best_case_ratio([], candidate) is None

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from bench import torchrun
 from bench.config_files import load
 from bench.errors import TrainingError
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.runs import RunDirectory, list_runs
-from bench.stages import Places, train
+from bench.stages import Paths, train
 from models._device import pick_device
-from models._team import Team
+from models._team import ProcessGroup
 from models._trainer import split_batches
 
 # The last 5 of 145 images are a batch of their own: shares of 3 and 2.
@@ -30,25 +30,25 @@ SETTINGS = (
 )
 
 
-def torchrun_bench(places: Places, *arguments: str, processes: int = 2) -> tuple[int, str, str]:
+def torchrun_bench(paths: Paths, *arguments: str, processes: int = 2) -> tuple[int, str, str]:
     """Run bench in `processes` processes; return the exit code, stdout and stderr."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(processes), "-m", "bench", *arguments]
-    places.runs.mkdir(parents=True, exist_ok=True)
-    folders = {"FOLDBENCH_RUNS": str(places.runs), "FOLDBENCH_CACHE": str(places.cache)}
+    paths.runs.mkdir(parents=True, exist_ok=True)
+    folders = {"FOLDBENCH_RUNS": str(paths.runs), "FOLDBENCH_CACHE": str(paths.cache)}
     done = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | folders, timeout=300, check=False
     )
     return done.returncode, done.stdout, done.stderr
 
 
-def train_in_two(places: Places, *overrides: str) -> tuple[RunDirectory, str]:
+def train_in_two(paths: Paths, *overrides: str) -> tuple[RunDirectory, str]:
     """Train digits in two processes; return the only run there is and what was said."""
     given = [part for one in overrides for part in ("--set", one)]
-    code, out, err = torchrun_bench(places, "train", "digits", *given)
+    code, out, err = torchrun_bench(paths, "train", "digits", *given)
     assert code == 0, err
     assert out.count("weights:") == 1, "one process alone speaks"
-    (run,) = list_runs(places.runs)
+    (run,) = list_runs(paths.runs)
     return run, err
 
 
@@ -57,16 +57,16 @@ def weights_of(run: RunDirectory) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def other_places(tmp_path: Path) -> Places:
-    return Places(tmp_path / "other", tmp_path / "cache")
+def other_paths(tmp_path: Path) -> Paths:
+    return Paths(tmp_path / "other", tmp_path / "cache")
 
 
 def test_two_processes_end_where_one_ends_but_for_the_order_of_sums(
-    places: Places, other_places: Places
+    paths: Paths, other_paths: Paths
 ) -> None:
     overrides = [*SETTINGS, "model.name=mish_cnn"]
-    alone = train(load("digits", overrides), places, Silence())
-    together, said = train_in_two(other_places, *overrides)
+    alone = train(load("digits", overrides), paths, NullListener())
+    together, said = train_in_two(other_paths, *overrides)
     assert "2 processes" in said
     for one, two in zip(alone.checkpoint().history, together.checkpoint().history, strict=True):
         assert two.loss == pytest.approx(one.loss, rel=1e-4)
@@ -76,20 +76,20 @@ def test_two_processes_end_where_one_ends_but_for_the_order_of_sums(
 
 
 def test_batchnorm_over_shares_learns_as_well_within_noise_and_goes_on_after_its_epochs(
-    places: Places, other_places: Places
+    paths: Paths, other_paths: Paths
 ) -> None:
     overrides = [*SETTINGS, "model.name=bn_cnn", "train.learning_rate=0.005"]
-    alone = train(load("digits", overrides), places, Silence()).checkpoint().history
-    run, _ = train_in_two(other_places, *overrides)
+    alone = train(load("digits", overrides), paths, NullListener()).checkpoint().history
+    run, _ = train_in_two(other_paths, *overrides)
     assert run.checkpoint().history[-1].loss == pytest.approx(alone[-1].loss, rel=0.2)
     assert not run.resume.exists()
-    again, said = train_in_two(other_places, *overrides)
+    again, said = train_in_two(other_paths, *overrides)
     assert again == run
     assert said.count("is trained already") == 1
 
 
-def test_other_commands_are_refused_in_several_processes_in_one_line(places: Places) -> None:
-    code, out, err = torchrun_bench(places, "list")
+def test_other_commands_are_refused_in_several_processes_in_one_line(paths: Paths) -> None:
+    code, out, err = torchrun_bench(paths, "list")
     assert code == 1
     assert not out
     assert "Error: torchrun started 2 processes, but bench list is done by one" in err
@@ -99,7 +99,7 @@ def test_other_commands_are_refused_in_several_processes_in_one_line(places: Pla
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 def test_shares_are_the_batch_and_differ_by_one_at_most(size: int) -> None:
     for batch in split_batches(53, 16, torch.Generator(), 2 * size):
-        shares = [Team(rank, size).share(batch) for rank in range(size)]
+        shares = [ProcessGroup(rank, size).shard(batch) for rank in range(size)]
         assert torch.equal(torch.cat(shares), batch)
         lengths = [len(share) for share in shares]
         assert max(lengths) - min(lengths) <= 1

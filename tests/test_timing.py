@@ -56,7 +56,7 @@ def test_a_first_call_that_compiles_is_not_taken_for_the_warm_up() -> None:
     warm = warm_up(FakeSession(step_s, clock), batches(2), 0.5, clock)
     assert warm.first_call_s == pytest.approx(30)
     assert warm.calls > 30
-    assert warm.steady
+    assert warm.converged
 
 
 def test_inputs_rotate_and_the_last_output_comes_with_its_batch() -> None:
@@ -126,7 +126,7 @@ def test_warming_up_goes_on_until_the_times_settle() -> None:
     slow_first = iter([0.5, 0.4, 0.3, 0.2])
     session = FakeSession(lambda size: next(slow_first, 0.01), clock)
     warm = warm_up(session, batches(3), 1.5, clock)
-    assert (warm.first_call_s, warm.steady) == (0.5, True)
+    assert (warm.first_call_s, warm.converged) == (0.5, True)
     assert 1.5 <= clock.now_s < 9
 
 
@@ -134,7 +134,7 @@ def test_warming_up_ends_even_when_the_times_never_settle() -> None:
     clock = FakeClock()
     times = iter(0.01 * 1.2**k for k in range(1000))
     warm = warm_up(FakeSession(lambda size: next(times), clock), batches(1), 0.5, clock)
-    assert not warm.steady
+    assert not warm.converged
     assert clock.now_s >= 3.0
 
 
@@ -157,11 +157,11 @@ def test_a_worker_sets_what_it_has_loaded_apart_from_what_may_be_garbage(
         def send(self, answer: object) -> None:
             calls.append("answer")
 
-    class Servant:
+    class WorkerServer:
         def __init__(self, *_: object) -> None:
             self.open = self.memory = lambda: None
 
-    monkeypatch.setattr(servant, "Servant", Servant)
+    monkeypatch.setattr(servant, "WorkerServer", WorkerServer)
     monkeypatch.setattr(servant.os, "dup2", lambda *_: None)
     monkeypatch.setattr(servant.signal, "signal", lambda *_: None)
     monkeypatch.setattr(servant.gc, "freeze", lambda: calls.append("freeze"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.backends import Source, torch_compile
+from bench.backends import NetworkSource, torch_compile
 from bench.backends import torch as torch_backend
 from bench.errors import BackendError
 
@@ -20,10 +20,10 @@ needs_compiler = pytest.mark.skipif(
 
 
 @pytest.fixture
-def source(tmp_path) -> Source:
+def source(tmp_path) -> NetworkSource:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Mish(), nn.Flatten(), nn.Linear(3600, 10))
-    return Source(path=tmp_path / "none", build_module=lambda: network.eval())
+    return NetworkSource(path=tmp_path / "none", build_module=lambda: network.eval())
 
 
 @pytest.mark.parametrize("backend", [torch_backend, torch_compile])
@@ -36,13 +36,13 @@ def test_precisions_exclude_one_another_and_some_are_for_cuda(backend) -> None:
 
 
 def test_channels_last_is_the_layout_of_weights_and_images(
-    source: Source, images: np.ndarray
+    source: NetworkSource, images: np.ndarray
 ) -> None:
     module = source.build_module()
     seen: list[Tensor] = []
     module[0].register_forward_pre_hook(lambda _, x: seen.append(x[0]))
     options = {"channels_last": ""}
-    with torch_backend.open(source, device="cpu", threads=1, options=options) as session:
+    with torch_backend.open_session(source, device="cpu", threads=1, options=options) as session:
         session.bind(images)
         session.step()
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
@@ -51,12 +51,14 @@ def test_channels_last_is_the_layout_of_weights_and_images(
 
 
 def test_under_bfloat16_the_layers_compute_in_it_and_the_logits_are_float32(
-    source: Source, images: np.ndarray
+    source: NetworkSource, images: np.ndarray
 ) -> None:
     module = source.build_module()
     seen: list[torch.dtype] = []
     module[3].register_forward_hook(lambda _, x, y: seen.append(y.dtype))
-    with torch_backend.open(source, device="cpu", threads=1, options={"bf16": ""}) as session:
+    with torch_backend.open_session(
+        source, device="cpu", threads=1, options={"bf16": ""}
+    ) as session:
         session.bind(images)
         session.step()
         assert session.output().dtype == np.float32
@@ -70,8 +72,8 @@ def test_an_output_on_another_device_than_asked_for_is_refused(images: np.ndarra
         def forward(self, x: Tensor) -> Tensor:
             return x.mean((2, 3)).to("meta")
 
-    source = Source(path=Path(), build_module=lambda: Strays().eval())
-    with torch_backend.open(source, device="cpu", threads=1) as session:
+    source = NetworkSource(path=Path(), build_module=lambda: Strays().eval())
+    with torch_backend.open_session(source, device="cpu", threads=1) as session:
         session.bind(images)
         session.step()
         with pytest.raises(BackendError, match="asked for cpu, but the output is on meta"):
@@ -79,28 +81,30 @@ def test_an_output_on_another_device_than_asked_for_is_refused(images: np.ndarra
 
 
 def test_without_a_compiler_the_one_to_install_is_named(
-    source: Source, monkeypatch: pytest.MonkeyPatch
+    source: NetworkSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(BackendError, match=r"there is no no-such-compiler: apt-get install g\+\+"):
-        torch_compile.open(source, device="cpu", threads=1)
+        torch_compile.open_session(source, device="cpu", threads=1)
 
 
 def test_without_python_s_headers_the_package_to_install_is_named(
-    source: Source, monkeypatch: pytest.MonkeyPatch, tmp_path
+    source: NetworkSource, monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:
     monkeypatch.setattr(torch_compile.shutil, "which", lambda name: name)
     monkeypatch.setattr(torch_compile.sysconfig, "get_path", lambda name: str(tmp_path))
     with pytest.raises(BackendError, match="apt-get install python3-dev"):
-        torch_compile.open(source, device="cpu", threads=1)
+        torch_compile.open_session(source, device="cpu", threads=1)
 
 
 @needs_compiler
-def test_only_the_first_call_of_a_batch_size_compiles(source: Source, images: np.ndarray) -> None:
+def test_only_the_first_call_of_a_batch_size_compiles(
+    source: NetworkSource, images: np.ndarray
+) -> None:
     from torch._dynamo.utils import counters
 
-    with torch_compile.open(source, device="cpu", threads=1) as session:
+    with torch_compile.open_session(source, device="cpu", threads=1) as session:
         graphs = []
         counters.clear()
         for size in (1, 5, 1, 5, 1):
@@ -115,7 +119,9 @@ def test_only_the_first_call_of_a_batch_size_compiles(source: Source, images: np
 
 
 @needs_compiler
-def test_a_profile_shows_the_kernels_that_were_compiled(source: Source, images: np.ndarray) -> None:
+def test_a_profile_shows_the_kernels_that_were_compiled(
+    source: NetworkSource, images: np.ndarray
+) -> None:
     found = torch_compile.profile(
         source, device="cpu", threads=1, options={}, batches=[images], runs=2
     )
@@ -130,8 +136,8 @@ def test_a_network_that_is_no_single_graph_is_not_run_half_compiled(images: np.n
         def forward(self, x: Tensor) -> Tensor:
             return x.sum((2, 3)) if x.sum() > 0 else x.mean((2, 3))
 
-    source = Source(path=None, build_module=lambda: Branches().eval())  # type: ignore[arg-type]
-    with torch_compile.open(source, device="cpu", threads=1) as session:
+    source = NetworkSource(path=None, build_module=lambda: Branches().eval())  # type: ignore[arg-type]
+    with torch_compile.open_session(source, device="cpu", threads=1) as session:
         session.bind(images)
         with pytest.raises(Exception, match="(?i)data-dependent|graph break|branching"):
             session.step()
@@ -143,10 +149,10 @@ def test_a_network_that_is_no_single_graph_is_not_run_half_compiled(images: np.n
     "options", [{"fp16": ""}, {"bf16": ""}, {"tf32": ""}, {"channels_last": ""}]
 )
 def test_on_cuda_other_precisions_and_layouts_give_about_the_same(
-    source: Source, images: np.ndarray, options: dict
+    source: NetworkSource, images: np.ndarray, options: dict
 ) -> None:
     expected = source.build_module().cpu()(torch.from_numpy(images)).detach().numpy()
-    with torch_backend.open(source, device="cuda", threads=1, options=options) as session:
+    with torch_backend.open_session(source, device="cuda", threads=1, options=options) as session:
         session.bind(images)
         session.step()
         session.synchronize()
@@ -157,10 +163,10 @@ def test_on_cuda_other_precisions_and_layouts_give_about_the_same(
 @pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("options", [{}, {"reduce_overhead": ""}])
 def test_on_cuda_the_compiled_network_gives_the_same_at_changing_batch_sizes(
-    source: Source, images: np.ndarray, options: dict
+    source: NetworkSource, images: np.ndarray, options: dict
 ) -> None:
     expected = source.build_module().cpu()(torch.from_numpy(images)).detach().numpy()
-    with torch_compile.open(source, device="cuda", threads=1, options=options) as session:
+    with torch_compile.open_session(source, device="cuda", threads=1, options=options) as session:
         for size in (1, 12, 1, 12, 1, 12):
             session.bind(images[:size])
             session.step()

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from bench.cli import cli
 from bench.errors import MissingPackageError
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.runs import RunDirectory
-from bench.stages import Places, compare_run
+from bench.stages import Paths, compare_run
 from bench.tracking import log_run, require_mlflow
 
 SETTINGS = ["compare.backends=[torch]", "compare.devices=[cpu]", "compare.batch_sizes=[2]"]
@@ -22,7 +22,7 @@ SETTINGS = ["compare.backends=[torch]", "compare.devices=[cpu]", "compare.batch_
 
 @pytest.fixture(scope="module")
 def compared(
-    trained_run: RunDirectory, trained_places: Places, tmp_path_factory: pytest.TempPathFactory
+    trained_run: RunDirectory, trained_paths: Paths, tmp_path_factory: pytest.TempPathFactory
 ) -> RunDirectory:
     """A copy of the trained run, compared on torch alone."""
     import shutil
@@ -30,7 +30,7 @@ def compared(
     folder = tmp_path_factory.mktemp("tracked") / trained_run.name
     shutil.copytree(trained_run.path, folder)
     run = RunDirectory(folder)
-    compare_run(run, SETTINGS, trained_places, Silence())
+    compare_run(run, SETTINGS, trained_paths, NullListener())
     return run
 
 

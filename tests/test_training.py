@@ -17,8 +17,8 @@ from torch import nn
 from bench.config_files import load
 from bench.config_training import TrainSection
 from bench.errors import RunError, TrainingError
-from bench.progress import Silence
-from bench.stages import Places, train
+from bench.progress import NullListener
+from bench.stages import Paths, train
 from builders import PREPROCESSING, QUICK, run_training, small_model, small_split
 from models._augment import flip_and_crop, normalise
 from models._device import pick_device
@@ -156,7 +156,7 @@ def test_a_training_stopped_after_an_epoch_reaches_the_same_weights(tmp_path: Pa
     class Stop(Exception):
         pass
 
-    class StopAfterOne(Silence):
+    class StopAfterOne(NullListener):
         def note(self, text: str) -> None:
             if text.startswith("epoch 1/"):
                 raise Stop
@@ -183,7 +183,7 @@ def test_a_training_killed_at_any_moment_goes_on_and_reaches_the_same_weights(
         *QUICK, "train.epochs=3", "train.validation_fraction=0", "train.ema_decay=0.9",
         "train.augment={alternating_flip: true, flip: true, cutout: 4}",
     ]  # fmt: skip
-    whole = train(load("digits", overrides), Places(tmp_path / "whole", tmp_path), Silence())
+    whole = train(load("digits", overrides), Paths(tmp_path / "whole", tmp_path), NullListener())
     command = [
         sys.executable, "-m", "bench", "train", "digits", "--runs", str(tmp_path / "killed"),
         *(f"--set={text}" for text in overrides),
@@ -221,7 +221,7 @@ def test_a_state_of_another_training_is_refused(tmp_path: Path) -> None:
         train_model(
             small_model(), small_split(), None, settings=TrainSection(device="cpu"), seed=0,
             preprocessing=PREPROCESSING, resume=Resume(tmp_path / "resume.pt", "other"),
-            listener=Silence(),
+            listener=NullListener(),
         )  # fmt: skip
 
 
@@ -240,16 +240,16 @@ def test_asking_for_a_gpu_that_is_not_there_is_refused() -> None:
     assert pick_device("auto").type == "cpu"
 
 
-def test_a_finished_training_is_not_done_again_unless_asked_or_changed(places: Places) -> None:
-    first = train(load("digits", QUICK), places, Silence())
+def test_a_finished_training_is_not_done_again_unless_asked_or_changed(paths: Paths) -> None:
+    first = train(load("digits", QUICK), paths, NullListener())
     stamp = (first.path / "checkpoint.json").stat().st_mtime_ns
-    assert train(load("digits", QUICK), places, Silence()) == first
+    assert train(load("digits", QUICK), paths, NullListener()) == first
     assert (first.path / "checkpoint.json").stat().st_mtime_ns == stamp
-    assert train(load("digits", [*QUICK, "seed=1"]), places, Silence()).name == "digits-002"
-    assert train(load("digits", QUICK), places, Silence(), fresh=True).name == "digits-003"
+    assert train(load("digits", [*QUICK, "seed=1"]), paths, NullListener()).name == "digits-002"
+    assert train(load("digits", QUICK), paths, NullListener(), fresh=True).name == "digits-003"
 
 
-def test_what_does_not_matter_to_the_weights_starts_no_new_training(places: Places) -> None:
-    first = train(load("digits", QUICK), places, Silence())
-    again = train(load("digits", [*QUICK, "compare.rounds=9"]), places, Silence())
+def test_what_does_not_matter_to_the_weights_starts_no_new_training(paths: Paths) -> None:
+    first = train(load("digits", QUICK), paths, NullListener())
+    again = train(load("digits", [*QUICK, "compare.rounds=9"]), paths, NullListener())
     assert again == first

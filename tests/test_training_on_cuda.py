@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bench.config_training import TrainSection
 from bench.datasets import Split
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.records import Epoch, Preprocessing
 from models._training import train_model
 
@@ -51,7 +51,7 @@ def train(model: nn.Module, **options: Any) -> tuple[Epoch, ...]:
         preprocessing=PREPROCESSING,
         seed=0,
         resume=None,
-        listener=Silence(),
+        listener=NullListener(),
     )
 
 

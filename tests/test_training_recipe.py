@@ -14,11 +14,11 @@ from bench.config_files import load
 from bench.config_training import TrainSection
 from bench.datasets import Split
 from bench.errors import ConfigError, DataError
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.run_settings import settings_of
 from bench.runs import RunDirectory
 from bench.splits import draw_subset
-from bench.stages import Places, train
+from bench.stages import Paths, train
 from builders import PREPROCESSING, QUICK, small_model, small_split
 from models._augment import cut_out, flip_and_crop, toss_coins
 from models._averaging import WeightAverage
@@ -56,19 +56,19 @@ class Stop(Exception):
     pass
 
 
-class StopAfterOne(Silence):
+class StopAfterOne(NullListener):
     def note(self, text: str) -> None:
         if text.startswith("epoch 1/"):
             raise Stop
 
 
-def fit(folder: Path, model: nn.Module, listener: Silence | None = None, **options: object):
+def fit(folder: Path, model: nn.Module, listener: NullListener | None = None, **options: object):
     section = TrainSection.model_validate(
         {"epochs": 3, "batch_size": 16, "device": "cpu", **RECIPE, **options}
     )
     return train_model(
         model, small_split(), small_split(10), settings=section, preprocessing=PREPROCESSING,
-        seed=0, resume=Resume(folder / "resume.pt", "key"), listener=listener or Silence(),
+        seed=0, resume=Resume(folder / "resume.pt", "key"), listener=listener or NullListener(),
     )  # fmt: skip
 
 
@@ -405,10 +405,10 @@ def test_a_subset_is_drawn_with_the_seed_and_without_repeats() -> None:
         draw_subset(numbered, 41, seed=1)
 
 
-def test_a_subset_is_another_training_and_is_what_is_trained_on(places: Places) -> None:
+def test_a_subset_is_another_training_and_is_what_is_trained_on(paths: Paths) -> None:
     overrides = [*QUICK, "train.validation_fraction=0", "train.batch_size=20"]
-    part = train(load("digits", [*overrides, "data.subset=40"]), places, Silence())
-    other = train(load("digits", [*overrides, "data.subset=60"]), places, Silence())
+    part = train(load("digits", [*overrides, "data.subset=40"]), paths, NullListener())
+    other = train(load("digits", [*overrides, "data.subset=60"]), paths, NullListener())
     assert part != other
     assert part.checkpoint().history[0].accuracy * 40 == pytest.approx(
         round(part.checkpoint().history[0].accuracy * 40)

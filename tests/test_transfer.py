@@ -21,10 +21,10 @@ from bench.errors import BenchError, ConfigError, ExportError, TrainingError
 from bench.image_model import find_image_model
 from bench.linear_probe import fit_linear
 from bench.probe import batchnorm_effects, probe
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.run_settings import settings_of, training_settings
 from bench.runs import RunDirectory, list_runs
-from bench.stages import Places, train
+from bench.stages import Paths, train
 from bench.stages_export import export, put_preprocessing_inside
 from bench.statistics import balanced_accuracy
 from bench.storage import file_sha256
@@ -79,21 +79,21 @@ def materials(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_places(tmp_path_factory: pytest.TempPathFactory) -> Places:
+def tiny_paths(tmp_path_factory: pytest.TempPathFactory) -> Paths:
     folder = tmp_path_factory.mktemp("tiny")
-    return Places(folder / "runs", folder / "cache")
+    return Paths(folder / "runs", folder / "cache")
 
 
 @pytest.fixture(scope="session")
-def run(materials: Path, tiny_places: Places) -> RunDirectory:
+def run(materials: Path, tiny_paths: Paths) -> RunDirectory:
     """A finished transfer by logistic regression; change nothing in it."""
-    return train(load(str(materials / "tiny.yaml"), QUICK), tiny_places, Silence())
+    return train(load(str(materials / "tiny.yaml"), QUICK), tiny_paths, NullListener())
 
 
 @pytest.fixture
-def bench(tiny_places: Places, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("FOLDBENCH_RUNS", str(tiny_places.runs))
-    monkeypatch.setenv("FOLDBENCH_CACHE", str(tiny_places.cache))
+def bench(tiny_paths: Paths, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FOLDBENCH_RUNS", str(tiny_paths.runs))
+    monkeypatch.setenv("FOLDBENCH_CACHE", str(tiny_paths.cache))
 
     def call(*arguments: str) -> Result:
         return CliRunner().invoke(cli, list(arguments), prog_name="bench")
@@ -126,13 +126,13 @@ def test_the_preprocessing_is_that_of_the_weights(run: RunDirectory) -> None:
 
 
 def test_the_whole_network_gives_what_the_classifier_gave_on_the_features(
-    run: RunDirectory, tiny_places: Places
+    run: RunDirectory, tiny_paths: Paths
 ) -> None:
     checkpoint = run.checkpoint()
     module = load_checkpoint(checkpoint, run.path)
     (folder,) = [
         path
-        for path in (tiny_places.cache / "features").iterdir()
+        for path in (tiny_paths.cache / "features").iterdir()
         if checkpoint.transfer.features_sha256.startswith(path.name)
     ]
     features = np.load(folder / "test.npy")
@@ -145,16 +145,16 @@ def test_the_whole_network_gives_what_the_classifier_gave_on_the_features(
 
 
 def test_the_same_training_is_found_again_wherever_the_weights_lie(
-    run: RunDirectory, materials: Path, tiny_places: Places, tmp_path: Path
+    run: RunDirectory, materials: Path, tiny_paths: Paths, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes((materials / "weights.safetensors").read_bytes())
     again = load(str(materials / "tiny.yaml"), [*QUICK, f"transfer.weights={copy}"])
-    assert train(again, tiny_places, Silence()).name == run.name
+    assert train(again, tiny_paths, NullListener()).name == run.name
 
 
 def test_features_come_from_the_cache_unless_something_they_follow_from_changed(
-    run: RunDirectory, materials: Path, tiny_places: Places, monkeypatch
+    run: RunDirectory, materials: Path, tiny_paths: Paths, monkeypatch
 ) -> None:
     taken = []
     extract = frozen_features._extract
@@ -163,7 +163,7 @@ def test_features_come_from_the_cache_unless_something_they_follow_from_changed(
     def fit(*overrides: str) -> int:
         taken.clear()
         loaded = load(str(materials / "tiny.yaml"), (*QUICK, *overrides))
-        train(loaded, tiny_places, Silence(), fresh=True)
+        train(loaded, tiny_paths, NullListener(), fresh=True)
         return len(taken)
 
     adam = ("transfer.classifier=adam", "train.validation_fraction=0")
@@ -177,7 +177,7 @@ def test_features_come_from_the_cache_unless_something_they_follow_from_changed(
         assert fit() == 2
     (damaged,) = [
         path
-        for path in (tiny_places.cache / "features").iterdir()
+        for path in (tiny_paths.cache / "features").iterdir()
         if run.checkpoint().transfer.features_sha256.startswith(path.name)
     ]
     (damaged / "test.npy").write_bytes(b"no array")
@@ -200,16 +200,16 @@ def test_features_that_are_not_float32_are_taken_anew(
 
 
 def test_a_file_with_preprocessing_that_is_wrong_leaves_the_good_one_as_it_was(
-    own_run: RunDirectory, places: Places, monkeypatch: pytest.MonkeyPatch
+    own_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = ["export.images=6"]
-    artifact = export(own_run, overrides, places, Silence())
-    good = put_preprocessing_inside(own_run, artifact, overrides, places, Silence())
+    artifact = export(own_run, overrides, paths, NullListener())
+    good = put_preprocessing_inside(own_run, artifact, overrides, paths, NullListener())
     scores = image_model.ask_image_model
     for wrong in (lambda *a: 1 - scores(*a), lambda *a: scores(*a) * np.nan):
         monkeypatch.setattr(image_model, "ask_image_model", wrong)
         with pytest.raises(ExportError, match="a probability is off by"):
-            put_preprocessing_inside(own_run, artifact, overrides, places, Silence())
+            put_preprocessing_inside(own_run, artifact, overrides, paths, NullListener())
     assert find_image_model(own_run) == good
     assert file_sha256(own_run.path / good.path) == good.sha256
     names = {path.name for path in (own_run.path / "artifacts").iterdir()}
@@ -268,13 +268,13 @@ def test_settings_that_training_fixed_cannot_be_changed_later(run: RunDirectory)
 
 
 def test_random_weights_give_a_latency_and_no_accuracy(
-    bench, materials: Path, tiny_places: Places
+    bench, materials: Path, tiny_paths: Paths
 ) -> None:
     quick = [f"--set={text}" for text in QUICK]
     config = str(materials / "tiny.yaml")
     trained = bench("train", config, "--weights", "none", *quick)
     assert "only its latency means something" in trained.stderr
-    newest = list_runs(tiny_places.runs)[-1]
+    newest = list_runs(tiny_paths.runs)[-1]
     done = bench("compare", newest.name, "--backends", "torch", *quick)
     assert done.exit_code == 0, done.output
     assert "random weights" in done.stdout
@@ -307,10 +307,10 @@ def test_random_weights_give_a_latency_and_no_accuracy(
     ],
 )
 def test_what_cannot_be_transferred_is_told_in_one_line(
-    overrides: list[str], words: str, materials: Path, places: Places
+    overrides: list[str], words: str, materials: Path, paths: Paths
 ) -> None:
     with pytest.raises(BenchError) as caught:
-        train(load(str(materials / "tiny.yaml"), [*QUICK, *overrides]), places, Silence())
+        train(load(str(materials / "tiny.yaml"), [*QUICK, *overrides]), paths, NullListener())
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -365,7 +365,7 @@ def test_logistic_regression_is_scikit_learns_with_the_best_on_held_out_images(
     classes: int,
 ) -> None:
     x, y = some_features(classes)
-    fitted = fit_linear(x, y, classes, a_config(), Silence())
+    fitted = fit_linear(x, y, classes, a_config(), NullListener())
     best = max(c.validation_accuracy for c in fitted.candidates)
     chosen = min(
         c.inverse_regularisation for c in fitted.candidates if c.validation_accuracy == best
@@ -383,7 +383,7 @@ def test_adam_in_the_homeworks_order_is_its_loop_step_by_step() -> None:
     config = load(
         "resnet50_pets_homework", ["train.epochs=4", "train.batch_size=16", "seed=5"]
     ).config
-    fitted = fit_linear(x, y, 3, config, Silence())
+    fitted = fit_linear(x, y, 3, config, NullListener())
     torch.manual_seed(5)
     layer = nn.Linear(8, 3)
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.001)
@@ -403,7 +403,7 @@ def test_a_loss_that_is_not_finite_is_told() -> None:
     x, y = some_features(3)
     config = load("resnet50_pets_homework", ["train.epochs=1"]).config
     with pytest.raises(TrainingError, match=r"became nan in epoch 1: lower train\.learning_rate"):
-        fit_linear(x * np.float32("nan"), y, 3, config, Silence())
+        fit_linear(x * np.float32("nan"), y, 3, config, NullListener())
 
 
 def test_balanced_accuracy_counts_classes_and_not_images() -> None:
@@ -412,21 +412,21 @@ def test_balanced_accuracy_counts_classes_and_not_images() -> None:
 
 
 def test_features_that_are_not_finite_are_refused(
-    materials: Path, places: Places, tmp_path: Path
+    materials: Path, paths: Paths, tmp_path: Path
 ) -> None:
     state = load_file(materials / "weights.safetensors")
     state["conv_stem.weight"][:] = float("nan")
     save_file(state, tmp_path / "nan.safetensors")
     settings = [*QUICK, f"transfer.weights={tmp_path / 'nan.safetensors'}"]
     with pytest.raises(TrainingError, match="features are not all finite"):
-        train(load(str(materials / "tiny.yaml"), settings), places, Silence())
+        train(load(str(materials / "tiny.yaml"), settings), paths, NullListener())
 
 
 def test_a_probe_sets_both_kinds_of_batchnorm_beside_each_other(
-    materials: Path, tiny_places: Places, bench
+    materials: Path, tiny_paths: Paths, bench
 ) -> None:
     loaded = load(str(materials / "tiny.yaml"), QUICK)
-    probes = list(probe(loaded, tiny_places.cache, Silence()))
+    probes = list(probe(loaded, tiny_paths.cache, NullListener()))
     assert [(p.batchnorm, p.classifier) for p in probes] == [
         ("running", "logistic"),
         ("running", "adam"),
@@ -450,7 +450,7 @@ def test_a_probe_sets_both_kinds_of_batchnorm_beside_each_other(
 
 
 def test_a_network_without_batchnorm_has_no_second_kind(
-    materials: Path, tiny_places: Places, tmp_path: Path
+    materials: Path, tiny_paths: Paths, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     weights = tmp_path / "vit.safetensors"
@@ -459,15 +459,15 @@ def test_a_network_without_batchnorm_has_no_second_kind(
         str(materials / "tiny.yaml"),
         [*QUICK, "model.args.arch=test_vit", f"transfer.weights={weights}"],
     )
-    probes = list(probe(loaded, tiny_places.cache, Silence()))
+    probes = list(probe(loaded, tiny_paths.cache, NullListener()))
     assert [(p.batchnorm, p.classifier) for p in probes] == [(None, "logistic"), (None, "adam")]
     assert batchnorm_effects(probes) == ()
 
 
-def test_random_weights_are_not_probed(materials: Path, places: Places) -> None:
+def test_random_weights_are_not_probed(materials: Path, paths: Paths) -> None:
     loaded = load(str(materials / "tiny.yaml"), [*QUICK, "transfer.weights=none"])
     with pytest.raises(ConfigError, match="features of random weights tell nothing"):
-        list(probe(loaded, places.cache, Silence()))
+        list(probe(loaded, paths.cache, NullListener()))
 
 
 def test_weights_are_told_apart_by_content(materials: Path, tmp_path: Path) -> None:

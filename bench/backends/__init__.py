@@ -7,7 +7,7 @@ A plug-in module has
   read without importing the module; a contender is written ``backend:option+option=value``,
 - where some options or devices do not go together, ``refuse(options, device)``, which returns the
   reason or None: such a contender is a row that is skipped,
-- ``open(source, *, device, threads, options={}) -> Session``,
+- ``open_session(source, *, device, threads, options={}) -> Session``,
 - where its runtime has a profiler, ``profile(source, *, device, threads, options, batches, runs)``,
   which returns an ``OperatorTime`` for each operator.
 
@@ -28,17 +28,17 @@ from bench.records import Device
 
 Format = Literal["module", "onnx"]
 Floats = npt.NDArray[np.float32]
-Options = Mapping[str, str]
+BackendOptions = Mapping[str, str]
 """Option -> value; one that is only switched on has the value ``""``."""
 
-NO_OPTIONS: Options = {}
+NO_OPTIONS: BackendOptions = {}
 
-TORCH_PRECISIONS: Options = {"bf16": "bfloat16", "fp16": "float16", "tf32": "tf32"}
+TORCH_PRECISIONS: BackendOptions = {"bf16": "bfloat16", "fp16": "float16", "tf32": "tf32"}
 """What torch computes in with each of these options; float32 without any."""
 
 
 @dataclass(frozen=True)
-class Source:
+class NetworkSource:
     """The network to open."""
 
     path: Path
@@ -121,8 +121,13 @@ class Backend(Protocol):
     FORMAT: Format
     OPTIONS: Mapping[str, str]
 
-    def open(
-        self, source: Source, *, device: Device, threads: int, options: Options = NO_OPTIONS
+    def open_session(
+        self,
+        source: NetworkSource,
+        *,
+        device: Device,
+        threads: int,
+        options: BackendOptions = NO_OPTIONS,
     ) -> Session:
         """Open `source` on `device` with `threads` threads for one operator.
 
@@ -133,13 +138,13 @@ class Backend(Protocol):
 
 @runtime_checkable
 class Tunable(Session, Protocol):
-    """A session that can run a batch in several ways, with the same answers.
+    """A session with several tactics to run a batch, all with the same outputs.
 
     Which of them is fastest is found before anything is timed, by `bench.tuning`.
     """
 
-    def ways(self, batch_size: int) -> tuple[str, ...]:
-        """Return the names of the ways, the plain one first."""
+    def tactics(self, batch_size: int) -> tuple[str, ...]:
+        """Return the names of the tactics, the plain one first."""
 
-    def choose(self, batch_size: int, way: str) -> None:
-        """Run batches of that size in that way from now on."""
+    def select_tactic(self, batch_size: int, tactic: str) -> None:
+        """Run batches of that size by that tactic from now on."""

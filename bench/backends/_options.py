@@ -2,13 +2,13 @@
 
 from collections.abc import Collection, Mapping
 
-from bench.backends import Options
+from bench.backends import BackendOptions
 from bench.errors import BackendError
 from bench.records import Device
 
 
 def refuse_elsewhere(
-    backend: str, options: Options, only_on: Mapping[str, Device], device: Device
+    backend: str, options: BackendOptions, only_on: Mapping[str, Device], device: Device
 ) -> str | None:
     """Return why `options` cannot be had on `device`; None when each is for it.
 
@@ -21,7 +21,7 @@ def refuse_elsewhere(
     return None
 
 
-def check_values(backend: str, options: Options, with_value: Collection[str] = ()) -> None:
+def check_values(backend: str, options: BackendOptions, with_value: Collection[str] = ()) -> None:
     """Raise BackendError for an option without the value it needs, or with one that it has not."""
     for option, value in options.items():
         if value and option not in with_value:
@@ -30,7 +30,7 @@ def check_values(backend: str, options: Options, with_value: Collection[str] = (
             raise BackendError(f"{backend}:{option} needs a value: write {option}=VALUE")
 
 
-def check_exclusive(backend: str, options: Options, group: Collection[str]) -> None:
+def check_exclusive(backend: str, options: BackendOptions, group: Collection[str]) -> None:
     """Raise BackendError when more than one option of `group` is given."""
     given = [option for option in options if option in group]
     if len(given) > 1:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.backends import Options
+from bench.backends import BackendOptions
 from bench.backends._options import (
     check_exclusive,
     check_values,
@@ -51,14 +51,14 @@ class OrtSettings:
     provider: str
     provider_options: Mapping[str, str] = field(default_factory=dict)
     precision: str = "float32"
-    said: tuple[str, ...] = ()
-    """The provider's settings in words."""
+    reported: tuple[str, ...] = ()
+    """The provider's settings as text."""
     fallback: tuple[str, ...] = ()
     """Providers for nodes that the first one does not know; no convolution may go there."""
     spinning: bool = True
     """Whether threads wait for work by asking for it over and over, which is how it is shipped."""
     micro: int | None = None
-    """Images in a piece; None for whole batches."""
+    """Images in a micro-batch; None for whole batches."""
     tuned: bool = False
     cuda_graph: bool = False
 
@@ -68,7 +68,7 @@ class OrtSettings:
         return [(self.provider, dict(self.provider_options)), *self.fallback]
 
 
-def refuse(options: Options, device: Device) -> str | None:
+def refuse(options: BackendOptions, device: Device) -> str | None:
     """Return why `options` make no sense on `device`; raise BackendError for impossible ones."""
     check_values("ort", options, ("micro", "search"))
     for group in _EXCLUSIVE:
@@ -85,7 +85,7 @@ def refuse(options: Options, device: Device) -> str | None:
     return refuse_elsewhere("ort", options, _ONLY_ON, device)
 
 
-def read_settings(options: Options, device: Device, threads: int) -> OrtSettings:
+def read_settings(options: BackendOptions, device: Device, threads: int) -> OrtSettings:
     """Return the settings for `options`; raise BackendError where they cannot be had."""
     reason = refuse(options, device)
     if reason:
@@ -108,30 +108,30 @@ def how_to_install(provider: str) -> str:
     return _HOW_TO_INSTALL[provider]
 
 
-def _cuda(options: Options) -> OrtSettings:
+def _cuda(options: BackendOptions) -> OrtSettings:
     """TF32 is off as in torch; what is searched for convolutions is stated, not left to chance.
 
     Names and values: onnxruntime's documentation of the CUDA execution provider.
     """
     tf32, search = "tf32" in options, options.get("search", _SEARCHES[0])
     settings = {"use_tf32": str(int(tf32)), "cudnn_conv_algo_search": search.upper()}
-    said = [f"TF32 {'on' if tf32 else 'off'}", f"cuDNN search {search}"]
+    reported = [f"TF32 {'on' if tf32 else 'off'}", f"cuDNN search {search}"]
     if "nhwc" in options:
         settings["prefer_nhwc"] = "1"
-        said.append("NHWC preferred")
+        reported.append("NHWC preferred")
     if "cuda_graph" in options:
         settings["enable_cuda_graph"] = "1"
-        said.append("CUDA graph replayed")
+        reported.append("CUDA graph replayed")
     return OrtSettings(
         "CUDAExecutionProvider",
         settings,
         "tf32" if tf32 else "float32",
-        tuple(said),
+        tuple(reported),
         cuda_graph="cuda_graph" in options,
     )
 
 
-def _tensorrt(options: Options) -> OrtSettings:
+def _tensorrt(options: BackendOptions) -> OrtSettings:
     """An engine is built at the first call of each new range of shapes, and kept on disk.
 
     Names and values: onnxruntime's documentation of the TensorRT execution provider.
@@ -158,5 +158,5 @@ def _openvino(threads: int) -> OrtSettings:
     return OrtSettings(
         "OpenVINOExecutionProvider",
         {"device_type": "CPU", "load_config": json.dumps({"CPU": plugin})},
-        said=("float32 hint", "latency hint", "threads not pinned"),
+        reported=("float32 hint", "latency hint", "threads not pinned"),
     )

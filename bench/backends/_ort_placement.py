@@ -13,7 +13,7 @@ _PREFIXES = ("QLinear", "Fused")
 
 
 def check_nodes(session: Any, wanted: str) -> str:
-    """Return how many nodes run on the provider `wanted`, in words.
+    """Return how many nodes run on the provider `wanted`, as text.
 
     The session has to be opened with RECORD_PLACEMENT. Raises BackendError when a convolution or a
     matrix product runs elsewhere: then the row would be named after what does little of its work.

@@ -1,4 +1,4 @@
-"""Sessions that do not run a batch as a whole, or only where that is best."""
+"""Micro-batching, and sessions that choose a tactic for each batch size."""
 
 from collections.abc import Callable, Mapping
 from typing import Self
@@ -9,12 +9,12 @@ from bench.backends import Closing, Floats, Session
 from bench.errors import BackendError
 
 WHOLE = "whole batch"
-ASLEEP = "whole batch, threads sleep between calls"
-_PIECES: Mapping[str, int] = {f"pieces of {size}": size for size in (8, 16, 32)}
+NO_SPIN_WAIT = "whole batch, no spin-wait"
+_MICRO_BATCHES: Mapping[str, int] = {f"micro-batches of {size}": size for size in (8, 16, 32)}
 
 
-class MicroSession(Closing):
-    """Runs batches larger than `size` in pieces of it, on a session of any kind.
+class MicroBatchSession(Closing):
+    """Runs batches larger than `size` in micro-batches, on a session of any kind.
 
     What one layer hands to the next is smaller then, and may stay in a cache.
     """
@@ -26,20 +26,20 @@ class MicroSession(Closing):
         self._y: Floats | None = None
         self.device, self.threads = inner.device, inner.threads
         self.precision = inner.precision
-        self.runtime = f"{inner.runtime}, pieces of {size} images"
+        self.runtime = f"{inner.runtime}, micro-batches of {size} images"
 
     def bind(self, x: Floats) -> None:
         """Take (N, C, H, W) float32."""
         self._x = x
 
     def step(self) -> None:
-        """Run the network piece by piece; returns when it is done."""
+        """Run the network on each micro-batch; returns when it is done."""
         if self._x is None:
             raise BackendError("step() before bind(): give the session an input first")
-        self._y = run_in_pieces(self._whole, self._x, self._size)
+        self._y = run_micro_batched(self._whole, self._x, self._size)
 
     def synchronize(self) -> None:
-        """Nothing to wait for: each piece was waited for."""
+        """Nothing to wait for: each micro-batch was waited for."""
 
     def output(self) -> Floats:
         """Return the logits of the last step, (N, classes) float32."""
@@ -57,48 +57,50 @@ class MicroSession(Closing):
         self._whole.__exit__(None, None, None)
 
 
-class TunedSession(MicroSession):
-    """Runs a batch of each size in the way that was chosen for it; as a whole until then.
+class TunedSession(MicroBatchSession):
+    """Runs a batch of each size by the tactic selected for it; as a whole until then.
 
-    `open_asleep` opens the network once more, with threads that sleep when they have nothing to do.
+    `open_no_spin_wait` opens the network again, with threads that do not spin-wait.
     """
 
-    def __init__(self, inner: Session, open_asleep: Callable[[], Session]) -> None:
+    def __init__(self, inner: Session, open_no_spin_wait: Callable[[], Session]) -> None:
         super().__init__(inner, 1)
-        self._open_asleep = open_asleep
-        self._asleep: Session | None = None
+        self._open_no_spin_wait = open_no_spin_wait
+        self._no_spin_wait: Session | None = None
         self._chosen: dict[int, str] = {}
         self.runtime = f"{inner.runtime}, tuned for each batch size"
 
-    def ways(self, batch_size: int) -> tuple[str, ...]:
-        """Return the names of what may be faster on some machine, the whole batch first."""
-        pieces = (way for way, size in _PIECES.items() if size < batch_size)
-        return (WHOLE, *pieces, *((ASLEEP,) if self.threads > 1 else ()))
+    def tactics(self, batch_size: int) -> tuple[str, ...]:
+        """Return the names of the tactics, the whole batch first."""
+        micro_batches = (tactic for tactic, size in _MICRO_BATCHES.items() if size < batch_size)
+        return (WHOLE, *micro_batches, *((NO_SPIN_WAIT,) if self.threads > 1 else ()))
 
-    def choose(self, batch_size: int, way: str) -> None:
-        """Run batches of that size in that way from now on."""
-        if way not in self.ways(batch_size):
-            raise BackendError(f"there is no way {way!r} to run {batch_size} images")
-        if way == ASLEEP and self._asleep is None:
-            self._asleep = self._open_asleep()
-        self._chosen[batch_size] = way
+    def select_tactic(self, batch_size: int, tactic: str) -> None:
+        """Run batches of that size by that tactic from now on."""
+        if tactic not in self.tactics(batch_size):
+            raise BackendError(f"there is no tactic {tactic!r} to run {batch_size} images")
+        if tactic == NO_SPIN_WAIT and self._no_spin_wait is None:
+            self._no_spin_wait = self._open_no_spin_wait()
+        self._chosen[batch_size] = tactic
 
     def step(self) -> None:
-        """Run the bound batch in the way that was chosen for its size."""
+        """Run the bound batch by the tactic selected for its size."""
         if self._x is None:
             raise BackendError("step() before bind(): give the session an input first")
-        way = self._chosen.get(len(self._x), WHOLE)
-        session = self._asleep if way == ASLEEP and self._asleep else self._whole
-        self._y = run_in_pieces(session, self._x, _PIECES.get(way, len(self._x)))
+        tactic = self._chosen.get(len(self._x), WHOLE)
+        session = (
+            self._no_spin_wait if tactic == NO_SPIN_WAIT and self._no_spin_wait else self._whole
+        )
+        self._y = run_micro_batched(session, self._x, _MICRO_BATCHES.get(tactic, len(self._x)))
 
     def close(self) -> None:
         """Free what the session holds."""
-        if self._asleep is not None:
-            self._asleep.__exit__(None, None, None)
+        if self._no_spin_wait is not None:
+            self._no_spin_wait.__exit__(None, None, None)
         super().close()
 
 
-def run_in_pieces(session: Session, x: Floats, size: int) -> Floats:
+def run_micro_batched(session: Session, x: Floats, size: int) -> Floats:
     """Return the logits (N, classes) of `x` (N, C, H, W), `size` images at a time."""
     if len(x) <= size:
         return _run(session, x)

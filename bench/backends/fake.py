@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bench.backends import NO_OPTIONS, Closing, Floats, Format, Options, Source
+from bench.backends import NO_OPTIONS, BackendOptions, Closing, Floats, Format, NetworkSource
 from bench.errors import BackendError
 from bench.records import Device
 
@@ -117,8 +117,8 @@ class FakeGpuSession(FakeSession):
         self._busy_until_s = max(self._clock.now_s, self._busy_until_s) + seconds
 
 
-def open(
-    source: Source, *, device: Device, threads: int, options: Options = NO_OPTIONS
+def open_session(
+    source: NetworkSource, *, device: Device, threads: int, options: BackendOptions = NO_OPTIONS
 ) -> FakeSession:
     """Open a session that takes 1 ms for each image of a batch; there is no fake CUDA."""
     if device != "cpu":

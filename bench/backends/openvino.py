@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from bench.backends import NO_OPTIONS, Closing, Floats, Format, Options, Source
+from bench.backends import NO_OPTIONS, BackendOptions, Closing, Floats, Format, NetworkSource
 from bench.backends._options import check_values
 from bench.errors import BackendError, one_line
 from bench.records import Device
@@ -100,7 +100,7 @@ def read_precisions(model: Any) -> set[str]:
     return found
 
 
-def refuse(options: Options, device: Device) -> str | None:
+def refuse(options: BackendOptions, device: Device) -> str | None:
     """Return why there is no such contender on `device`; raise BackendError for bad options."""
     check_values("openvino", options)
     if device != "cpu":
@@ -108,8 +108,8 @@ def refuse(options: Options, device: Device) -> str | None:
     return None
 
 
-def open(
-    source: Source, *, device: Device, threads: int, options: Options = NO_OPTIONS
+def open_session(
+    source: NetworkSource, *, device: Device, threads: int, options: BackendOptions = NO_OPTIONS
 ) -> OpenVinoSession:
     """Open the source's .onnx file on the CPU.
 
@@ -122,16 +122,16 @@ def open(
     return OpenVinoSession(_compile(source, threads, asked, profiled=False), asked)
 
 
-def _read_precision(options: Options) -> str:
+def _read_precision(options: BackendOptions) -> str:
     return "bfloat16" if "bf16" in options else "float32"
 
 
 def profile(
-    source: Source,
+    source: NetworkSource,
     *,
     device: Device,
     threads: int,
-    options: Options,
+    options: BackendOptions,
     batches: Sequence[Floats],
     runs: int,
 ) -> tuple[OperatorTime, ...]:
@@ -140,7 +140,7 @@ def profile(
     What was fused into another operator is counted there. As many runs are made before, and left
     out.
     """
-    with open(source, device=device, threads=threads, options=options):
+    with open_session(source, device=device, threads=threads, options=options):
         pass  # it can be had as it is asked for
     asked = _read_precision(options)
     request = _compile(source, threads, asked, profiled=True).create_infer_request()
@@ -167,7 +167,7 @@ def _operator_times(request: Any) -> Iterator[tuple[tuple[str, str, str], float]
             yield key, event.real_time.total_seconds()
 
 
-def _compile(source: Source, threads: int, precision: str, profiled: bool) -> Any:
+def _compile(source: NetworkSource, threads: int, precision: str, profiled: bool) -> Any:
     settings = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
         "INFERENCE_NUM_THREADS": threads,

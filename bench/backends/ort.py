@@ -10,14 +10,22 @@ from typing import Any
 import onnxruntime
 
 from bench import own_operators
-from bench.backends import NO_OPTIONS, Closing, Floats, Format, Options, Session, Source
+from bench.backends import (
+    NO_OPTIONS,
+    BackendOptions,
+    Closing,
+    Floats,
+    Format,
+    NetworkSource,
+    Session,
+)
 from bench.backends._ort_engines import cache_options, keep_engines
 from bench.backends._ort_graph import CudaGraphSession
 from bench.backends._ort_options import OrtSettings, how_to_install, read_settings
 from bench.backends._ort_options import refuse as refuse
 from bench.backends._ort_placement import RECORD_PLACEMENT, check_nodes
 from bench.backends._ort_profile import read_profile
-from bench.backends._ort_ways import MicroSession, TunedSession
+from bench.backends._ort_ways import MicroBatchSession, TunedSession
 from bench.errors import BackendError, one_line
 from bench.host_files import OPERATORS, OWN, how_to_run
 from bench.records import Device
@@ -26,8 +34,8 @@ from bench.records_quantization import PRECISION
 
 FORMAT: Format = "onnx"
 OPTIONS: dict[str, str] = {
-    "micro": "batches larger than N in pieces of N images: micro=16 (cpu)",
-    "tuned": "pieces and spinning threads as they suit this machine, chosen before timing (cpu)",
+    "micro": "micro-batching: batches larger than N in parts of N images: micro=16 (cpu)",
+    "tuned": "autotuned before timing: micro-batches, threads with or without spin-wait (cpu)",
     "openvino": "OpenVINO's execution provider, of the package onnxruntime-openvino (cpu)",
     "tensorrt": "TensorRT's execution provider (cuda)",
     "tf32": "TF32 matrix products and convolutions (cuda)",
@@ -110,20 +118,20 @@ def describe(session: Any, settings: OrtSettings) -> str:
     """Return library, provider and the settings that matter to speed, as the session has them."""
     used = session.get_session_options()
     level = "as in the file" if used.graph_optimization_level == _NONE else "all"
-    said = [
+    reported = [
         f"onnxruntime {onnxruntime.__version__} {settings.provider}",
         f"graph optimisation {level}",
         "sequential" if used.execution_mode == _SEQUENTIAL else "parallel",
         f"arena {'on' if used.enable_cpu_mem_arena else 'off'}",
-        *settings.said,
+        *settings.reported,
     ]
     if session.get_modelmeta().custom_metadata_map.get(OPERATORS) == OWN:
-        said.append("operators of foldbench's own")
+        reported.append("custom operators")
     if settings.provider != _PROVIDERS["cpu"]:
-        said.append(check_nodes(session, settings.provider))
+        reported.append(check_nodes(session, settings.provider))
     else:
-        said.append(f"spinning {'on' if settings.spinning else 'off'}")
-    return ", ".join(said)
+        reported.append(f"spinning {'on' if settings.spinning else 'off'}")
+    return ", ".join(reported)
 
 
 def check_provider(device: Device, held: list[str], wanted: str | None = None) -> str:
@@ -143,7 +151,9 @@ def check_provider(device: Device, held: list[str], wanted: str | None = None) -
     return wanted
 
 
-def open(source: Source, *, device: Device, threads: int, options: Options = NO_OPTIONS) -> Session:
+def open_session(
+    source: NetworkSource, *, device: Device, threads: int, options: BackendOptions = NO_OPTIONS
+) -> Session:
     """Open the source's .onnx file on `device`.
 
     Raises BackendError when onnxruntime cannot load it, has no such provider, or fell back.
@@ -154,22 +164,24 @@ def open(source: Source, *, device: Device, threads: int, options: Options = NO_
     if settings.cuda_graph:
         return CudaGraphSession(session, plain.runtime, plain.precision)
     if settings.micro is not None:
-        return MicroSession(plain, settings.micro)
+        return MicroBatchSession(plain, settings.micro)
     if settings.tuned:
-        asleep = replace(settings, spinning=False)
+        no_spin_wait = replace(settings, spinning=False)
         return TunedSession(
             plain,
-            lambda: OrtSession(_open_session(source, asleep, device, threads), device, asleep),
+            lambda: OrtSession(
+                _open_session(source, no_spin_wait, device, threads), device, no_spin_wait
+            ),
         )
     return plain
 
 
 def profile(
-    source: Source,
+    source: NetworkSource,
     *,
     device: Device,
     threads: int,
-    options: Options,
+    options: BackendOptions,
     batches: Sequence[Floats],
     runs: int,
 ) -> tuple[OperatorTime, ...]:
@@ -190,7 +202,7 @@ def profile(
 
 
 def _open_session(
-    source: Source,
+    source: NetworkSource,
     wanted: OrtSettings,
     device: Device,
     threads: int,
@@ -209,13 +221,13 @@ def _open_session(
     settings.inter_op_num_threads = 1
     settings.execution_mode = _SEQUENTIAL
     how = how_to_run(source.path, onnxruntime.__version__)
-    if (how.optimised or how.own_operators) and wanted.provider != _PROVIDERS["cpu"]:
+    if (how.optimised or how.custom_operators) and wanted.provider != _PROVIDERS["cpu"]:
         raise BackendError(
             f"the file is for this machine's CPU alone, not for {wanted.provider}: "
             "export it for that (bench export --target)"
         )
     settings.graph_optimization_level = _NONE if how.optimised else _HIGH
-    if how.own_operators:
+    if how.custom_operators:
         own_operators.register(settings)
     settings.log_severity_level = _SILENT
     settings.add_session_config_entry(*RECORD_PLACEMENT)

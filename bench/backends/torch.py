@@ -8,7 +8,15 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from bench.backends import NO_OPTIONS, TORCH_PRECISIONS, Closing, Floats, Format, Options, Source
+from bench.backends import (
+    NO_OPTIONS,
+    TORCH_PRECISIONS,
+    BackendOptions,
+    Closing,
+    Floats,
+    Format,
+    NetworkSource,
+)
 from bench.backends._options import check_exclusive, check_values, refuse_elsewhere
 from bench.backends._torch_profile import profile_calls
 from bench.errors import BackendError
@@ -73,15 +81,15 @@ class TorchSession(Closing):
         self.runtime = ", ".join((f"torch {torch.__version__} {self.mode}", *self._describe()))
 
     def _describe(self) -> list[str]:
-        """Return the settings that matter to speed, in words."""
-        said = ["channels_last"] if self._settings.channels_last else []
+        """Return the settings that matter to speed, as text."""
+        parts = ["channels_last"] if self._settings.channels_last else []
         if self.precision in _AUTOCAST:
-            said.append(f"autocast {self.precision}")
+            parts.append(f"autocast {self.precision}")
         if self._target.type == "cuda":
             name, cudnn = torch.cuda.get_device_name(self._target), torch.backends.cudnn.version()
             tf32 = "on" if self.precision == "tf32" else "off"
-            said += [f"on {name}", f"cuDNN {cudnn}", f"TF32 {tf32}", "cuDNN search on"]
-        return said
+            parts += [f"on {name}", f"cuDNN {cudnn}", f"TF32 {tf32}", "cuDNN search on"]
+        return parts
 
     def bind(self, x: Floats) -> None:
         """Take (N, C, H, W) float32; on the CPU without a copy unless the layout changes."""
@@ -144,15 +152,15 @@ class TorchSession(Closing):
         del self._module, self._forward
 
 
-def refuse(options: Options, device: Device) -> str | None:
+def refuse(options: BackendOptions, device: Device) -> str | None:
     """Return why `options` make no sense on `device`; raise BackendError for impossible ones."""
     check_values("torch", options)
     check_exclusive("torch", options, TORCH_PRECISIONS)
     return refuse_elsewhere("torch", options, _ONLY_ON, device)
 
 
-def open(
-    source: Source, *, device: Device, threads: int, options: Options = NO_OPTIONS
+def open_session(
+    source: NetworkSource, *, device: Device, threads: int, options: BackendOptions = NO_OPTIONS
 ) -> TorchSession:
     """Open the source's module on `device`; raise BackendError without a CUDA device."""
     reason = refuse(options, device)
@@ -163,7 +171,7 @@ def open(
     return TorchSession(source.build_module(), target, threads, settings)
 
 
-def read_precision(options: Options) -> str:
+def read_precision(options: BackendOptions) -> str:
     """Return what the network is to compute in."""
     return next((TORCH_PRECISIONS[name] for name in options if name in TORCH_PRECISIONS), "float32")
 
@@ -180,16 +188,16 @@ def find_device(device: Device) -> torch.device:
 
 
 def profile(
-    source: Source,
+    source: NetworkSource,
     *,
     device: Device,
     threads: int,
-    options: Options,
+    options: BackendOptions,
     batches: Sequence[Floats],
     runs: int,
 ) -> tuple[OperatorTime, ...]:
     """Return each operator's time as torch's profiler sees it; raises what `open` raises."""
-    with open(source, device=device, threads=threads, options=options) as session:
+    with open_session(source, device=device, threads=threads, options=options) as session:
         return profile_session(session, batches, runs)
 
 

@@ -15,7 +15,14 @@ import torch._dynamo
 import torch._inductor
 from torch import nn
 
-from bench.backends import NO_OPTIONS, TORCH_PRECISIONS, Floats, Format, Options, Source
+from bench.backends import (
+    NO_OPTIONS,
+    TORCH_PRECISIONS,
+    BackendOptions,
+    Floats,
+    Format,
+    NetworkSource,
+)
 from bench.backends._options import check_exclusive, check_values, refuse_elsewhere
 from bench.backends.torch import (
     TorchSession,
@@ -41,7 +48,7 @@ _NAME = "torch_compile"
 _ONLY_ON: dict[str, Device] = {"reduce_overhead": "cuda", "fp16": "cuda", "tf32": "cuda"}
 _GRAPHS_AT_MOST = 256
 
-# It would warn of a CUDA toolkit without a GPU, which nobody here asked for.
+# It would warn of a CUDA toolkit without a GPU, which was not requested.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 # It would recommend TF32, which is off here unless it is asked for.
 warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
@@ -62,7 +69,7 @@ class CompiledSession(TorchSession):
         device: torch.device,
         threads: int,
         precision: str,
-        options: Options,
+        options: BackendOptions,
     ) -> None:
         self._options = options
         super().__init__(module, device, threads, TorchSettings(True, precision))
@@ -101,15 +108,15 @@ class CompiledSession(TorchSession):
         torch._dynamo.reset()
 
 
-def refuse(options: Options, device: Device) -> str | None:
+def refuse(options: BackendOptions, device: Device) -> str | None:
     """Return why `options` make no sense on `device`; raise BackendError for impossible ones."""
     check_values(_NAME, options)
     check_exclusive(_NAME, options, TORCH_PRECISIONS)
     return refuse_elsewhere(_NAME, options, _ONLY_ON, device)
 
 
-def open(
-    source: Source, *, device: Device, threads: int, options: Options = NO_OPTIONS
+def open_session(
+    source: NetworkSource, *, device: Device, threads: int, options: BackendOptions = NO_OPTIONS
 ) -> CompiledSession:
     """Open the source's module on `device`, to be compiled when it is first run.
 
@@ -125,20 +132,20 @@ def open(
 
 
 def profile(
-    source: Source,
+    source: NetworkSource,
     *,
     device: Device,
     threads: int,
-    options: Options,
+    options: BackendOptions,
     batches: Sequence[Floats],
     runs: int,
 ) -> tuple[OperatorTime, ...]:
     """Return the time of each compiled kernel and each operator that inductor left to torch."""
-    with open(source, device=device, threads=threads, options=options) as session:
+    with open_session(source, device=device, threads=threads, options=options) as session:
         return profile_session(session, batches, runs)
 
 
-def _read_inductor_options(options: Options) -> dict[str, Any]:
+def _read_inductor_options(options: BackendOptions) -> dict[str, Any]:
     """Return inductor's own settings for what was asked."""
     mode = "default"
     if "reduce_overhead" in options:

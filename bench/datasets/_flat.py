@@ -21,7 +21,7 @@ from bench.datasets._layout import is_hidden, is_image_name, listed
 from bench.datasets._pixels import Pixels
 from bench.datasets._sources import (
     ImageFile,
-    Source,
+    ImageSource,
     check_size,
     image_files,
     stream,
@@ -99,7 +99,7 @@ class FlatLayout:
             )
 
 
-def open_flat(path: Path, rule: LabelRule) -> Source:
+def open_flat(path: Path, rule: LabelRule) -> ImageSource:
     """Return the images in the folder or tar archive `path`, labelled by `rule`.
 
     Raises DataError when there is nothing to read.
@@ -108,14 +108,16 @@ def open_flat(path: Path, rule: LabelRule) -> Source:
         if path.is_dir():
             return _folder(path, rule)
         if path.is_file():
-            return Source(file_sha256(path), partial(stream, path, partial(FlatLayout, rule=rule)))
+            return ImageSource(
+                file_sha256(path), partial(stream, path, partial(FlatLayout, rule=rule))
+            )
     except OSError as error:
         raise unreadable(Path(error.filename or path), error) from error
     fault = "is neither a file nor a folder" if path.exists() else "does not exist"
     raise DataError(f"{path} {fault}; {FORM}: correct --data (data.path in the configuration)")
 
 
-def _folder(root: Path, rule: LabelRule) -> Source:
+def _folder(root: Path, rule: LabelRule) -> ImageSource:
     layout = FlatLayout(root, rule)
     files: list[ImageFile] = []
     facts: list[tuple[str, int, int, int]] = []
@@ -127,10 +129,10 @@ def _folder(root: Path, rule: LabelRule) -> Source:
         facts.append((str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns))
         files.append(ImageFile(*place, str(path), path, status.st_size))
     layout.check()
-    return Source(json_sha256([str(root.resolve()), facts]), lambda: iter(files))
+    return ImageSource(json_sha256([str(root.resolve()), facts]), lambda: iter(files))
 
 
-Chooser = Callable[[Sequence[str], Sequence[str]], tuple[Rows, Rows]]
+SplitChooser = Callable[[Sequence[str], Sequence[str]], tuple[Rows, Rows]]
 """From names in order and their classes to the rows to train and to test on, in that order."""
 
 
@@ -156,7 +158,7 @@ def draw_split(
     return train, test
 
 
-def decode_flat(source: Source, options: DataOptions, choose: Chooser) -> Decoded:
+def decode_flat(source: ImageSource, options: DataOptions, choose: SplitChooser) -> Decoded:
     """Return all images, split by `choose`, in its order.
 
     Raises DataError for a damaged image, and for a class that one of the splits has no image of.

@@ -56,7 +56,7 @@ class ImageFile:
             raise unreadable(self.content, error) from error
 
 
-class Judge(Protocol):
+class LayoutProtocol(Protocol):
     """Says which images belong to a data set, and whether what was there makes one."""
 
     form: str
@@ -70,7 +70,7 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """Image files that can be gone through."""
 
     fingerprint: str
@@ -79,7 +79,7 @@ class Source:
     """Goes through the files once; raises DataError, at the end if the layout is wrong."""
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path) -> ImageSource:
     """Return the image files in the folder or tar archive `path`.
 
     Raises DataError when there is nothing to read or a folder is not laid out as it should be.
@@ -88,7 +88,7 @@ def open_source(path: Path) -> Source:
         if path.is_dir():
             return _folder(path)
         if path.is_file():
-            return Source(file_sha256(path), partial(stream, path))
+            return ImageSource(file_sha256(path), partial(stream, path))
         if not path.exists():
             raise DataError(
                 f"{path} does not exist; {FORM}: correct --data (data.path in the configuration)"
@@ -98,7 +98,7 @@ def open_source(path: Path) -> Source:
     raise DataError(f"{path} is neither a file nor a folder; {FORM}")
 
 
-def _folder(root: Path) -> Source:
+def _folder(root: Path) -> ImageSource:
     layout = Layout(root)
     files: list[ImageFile] = []
     facts: list[tuple[str, int, int, int]] = []
@@ -111,7 +111,7 @@ def _folder(root: Path) -> Source:
         facts.append((origin, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
         files.append(ImageFile(*place, origin, path, status.st_size))
     layout.check()
-    return Source(json_sha256([str(root.resolve()), facts]), lambda: iter(files))
+    return ImageSource(json_sha256([str(root.resolve()), facts]), lambda: iter(files))
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, os.stat_result | None]]:
@@ -166,7 +166,7 @@ class _Member(tarfile.TarInfo):
             raise ReadError(str(error)) from error
 
 
-def stream(path: Path, judge: Callable[[Path], Judge] = Layout) -> Iterator[ImageFile]:
+def stream(path: Path, judge: Callable[[Path], LayoutProtocol] = Layout) -> Iterator[ImageFile]:
     """Yield the images of the tar archive `path` that `judge` finds a place for, in its order.
 
     Raises DataError for a damaged archive, or at the end when the judge is not content.
@@ -198,7 +198,7 @@ def stream(path: Path, judge: Callable[[Path], Judge] = Layout) -> Iterator[Imag
 
 
 def _from_member(
-    path: Path, layout: Judge, archive: tarfile.TarFile, member: tarfile.TarInfo
+    path: Path, layout: LayoutProtocol, archive: tarfile.TarFile, member: tarfile.TarInfo
 ) -> ImageFile | None:
     if not (member.isdir() or member.isreg()):
         return None

@@ -13,14 +13,14 @@ from time import perf_counter
 from bench.datasets import DataOptions, ImageSet, _cache
 from bench.datasets._flat import (
     FORM,
-    Chooser,
     LabelRule,
+    SplitChooser,
     decode_flat,
     draw_split,
     open_flat,
 )
 from bench.datasets._pixels import VERSION
-from bench.datasets._sources import Source
+from bench.datasets._sources import ImageSource
 from bench.datasets.imagefolder import changes
 from bench.errors import DataError
 from bench.records import DataInfo
@@ -67,8 +67,8 @@ def load_drawn(options: DataOptions, path: Path, pattern: str, name: str) -> Ima
 def load_split(
     options: DataOptions,
     path: Path,
-    source: Source,
-    choose: Chooser,
+    source: ImageSource,
+    choose: SplitChooser,
     rule: list[object],
     identity: tuple[str, str, bool],
 ) -> ImageSet:

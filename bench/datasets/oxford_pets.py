@@ -14,7 +14,7 @@ from torchvision.datasets import OxfordIIITPet
 
 from bench.datasets import DataOptions, ImageSet
 from bench.datasets._flat import LabelRule, Rows
-from bench.datasets._sources import ImageFile, Source, check_size, unreadable
+from bench.datasets._sources import ImageFile, ImageSource, check_size, unreadable
 from bench.datasets.flat import load_drawn, load_split
 from bench.errors import DataError, one_line
 from bench.storage import json_sha256
@@ -87,7 +87,7 @@ def _load_published(options: DataOptions, base: Path, rule: LabelRule) -> ImageS
     names = sorted({name for part in listed for name in part})
     files = [_image_file(base / "images" / f"{name}.jpg", rule) for name in names]
     facts = [(f.origin, f.size_bytes, os.stat(f.origin).st_mtime_ns) for f in files]
-    source = Source(json_sha256([str(base.resolve()), facts, listed]), lambda: iter(files))
+    source = ImageSource(json_sha256([str(base.resolve()), facts, listed]), lambda: iter(files))
 
     def choose(names: Sequence[str], _: Sequence[str]) -> tuple[Rows, Rows]:
         row_of = {name: row for row, name in enumerate(names)}

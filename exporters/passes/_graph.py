@@ -14,7 +14,7 @@ from bench.records import PassReport
 _STANDARD = ("", "ai.onnx")
 
 
-class RefusedError(Exception):
+class PassRefusedError(Exception):
     """Something that looks like what a pass rewrites, and why it is left as it is."""
 
 
@@ -26,10 +26,10 @@ class Log:
     left: Counter[str] = field(default_factory=Counter)
 
     def describe(self, what: str, how: str) -> str:
-        """Return it in words; `what` is looked for (plural), `how` is what became of it."""
-        said = [f"{self.done} {how}"] if self.done else []
-        said += [f"{count} left as before: {reason}" for reason, count in self.left.items()]
-        return "; ".join(said) or f"no {what} found"
+        """Return it as text; `what` is looked for (plural), `how` is what became of it."""
+        parts = [f"{self.done} {how}"] if self.done else []
+        parts += [f"{count} left as before: {reason}" for reason, count in self.left.items()]
+        return "; ".join(parts) or f"no {what} found"
 
 
 def rewrite(

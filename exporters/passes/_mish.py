@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import onnx_ir as ir
 
-from exporters.passes._graph import RefusedError, is_op, is_used_outside, made_by, scalar_of
+from exporters.passes._graph import PassRefusedError, is_op, is_used_outside, made_by, scalar_of
 
 _LEAST_THRESHOLD = 15.0
 """Above it tanh(x) and tanh(softplus(x)) are the same number, also in float64."""
@@ -55,7 +55,7 @@ def _match_softplus(value: ir.Value, x: ir.Value) -> list[ir.Node] | None:
         return [*ones, node, *inner] if inner else None
     if is_op(node, "Div") and made_by(node.inputs[0], "Softplus"):
         beta = scalar_of(node.inputs[1])
-        raise RefusedError(f"its softplus has a beta of {'its own' if beta is None else beta}")
+        raise PassRefusedError(f"its softplus has a beta of {'its own' if beta is None else beta}")
     return None
 
 
@@ -80,7 +80,7 @@ def _match_where(node: ir.Node, x: ir.Value) -> list[ir.Node] | None:
     if given is not x or threshold is None:
         return None
     if threshold < _LEAST_THRESHOLD:
-        raise RefusedError(
+        raise PassRefusedError(
             f"its softplus is x itself from {threshold:g} on, which is not Mish below "
             f"{_LEAST_THRESHOLD:g}"
         )
@@ -100,7 +100,7 @@ def _given(node: ir.Node, index: int) -> ir.Value:
     """Return an input that the operator must have."""
     value = node.inputs[index]
     if value is None:
-        raise RefusedError(f"{node.op_type} lacks an input")
+        raise PassRefusedError(f"{node.op_type} lacks an input")
     return value
 
 
@@ -112,10 +112,10 @@ def check(found: Mish, dtypes: Collection[ir.DataType]) -> ir.DataType:
     dtype = found.x.dtype
     if dtype is None or dtype not in dtypes:
         shown = "unknown type" if dtype is None else _name(dtype)
-        raise RefusedError(f"{shown}, the form is for {' and '.join(map(_name, dtypes))}")
+        raise PassRefusedError(f"{shown}, the form is for {' and '.join(map(_name, dtypes))}")
     for node in found.nodes[1:]:
         if any(is_used_outside(value, found.nodes) for value in node.outputs):
-            raise RefusedError(f"its {node.op_type} is used by another operator too")
+            raise PassRefusedError(f"its {node.op_type} is used by another operator too")
     return dtype
 
 

@@ -19,7 +19,7 @@ from onnx import ModelProto
 from bench.records import PassReport
 from exporters.passes._graph import (
     Log,
-    RefusedError,
+    PassRefusedError,
     add_constant,
     array_of,
     is_op,
@@ -70,11 +70,13 @@ def _edit(model: ir.Model, log: Log) -> None:
             continue
         try:
             if opset_of(model) < _LEAST_OPSET:
-                raise RefusedError(f"opset {opset_of(model)}, {_LEAST_OPSET} or newer is needed")
+                raise PassRefusedError(
+                    f"opset {opset_of(model)}, {_LEAST_OPSET} or newer is needed"
+                )
             affine = _read(node)
             layer = _fuse(node, affine)
             _replace(model.graph, node, layer)
-        except RefusedError as refusal:
+        except PassRefusedError as refusal:
             log.left[str(refusal)] += 1
             continue
         log.done += 1
@@ -83,10 +85,10 @@ def _edit(model: ir.Model, log: Log) -> None:
 def _read(node: ir.Node) -> _Affine:
     """Return what a BatchNormalization computes; raise RefusedError where that is not fixed."""
     if node.attributes.get_int("training_mode", 0) or _extra_outputs(node):
-        raise RefusedError("it is in training mode")
+        raise PassRefusedError("it is in training mode")
     arrays = [array_of(value) for value in node.inputs[1:5]]
     if len(arrays) != 4 or any(array is None or array.dtype.kind != "f" for array in arrays):
-        raise RefusedError("its parameters are not all constant")
+        raise PassRefusedError("its parameters are not all constant")
     scale, shift, mean, variance = (np.asarray(array, np.float64) for array in arrays)
     with np.errstate(all="ignore"):
         factor = scale / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
@@ -101,9 +103,9 @@ def _fuse(node: ir.Node, affine: _Affine) -> _Layer:
     """Return the operator that gives the input of `node`, with `affine` in its weights."""
     between = node.inputs[0]
     if between is None:
-        raise RefusedError("it lacks an input")
+        raise PassRefusedError("it lacks an input")
     if is_used_outside(between, (node,)):
-        raise RefusedError("its input is used elsewhere too")
+        raise PassRefusedError("its input is used elsewhere too")
     before = between.producer()
     if is_op(before, "Conv", "ConvTranspose"):
         return _fuse_convolution(before, affine)
@@ -111,7 +113,7 @@ def _fuse(node: ir.Node, affine: _Affine) -> _Layer:
         return _fuse_gemm(before, affine)
     if is_op(before, "MatMul", "Add"):
         return _fuse_matmul(before, affine)
-    raise RefusedError(f"it follows {before.op_type if before else 'an input of the graph'}")
+    raise PassRefusedError(f"it follows {before.op_type if before else 'an input of the graph'}")
 
 
 def _fuse_convolution(node: ir.Node, affine: _Affine) -> _Layer:
@@ -141,7 +143,7 @@ def _fuse_matmul(node: ir.Node, affine: _Affine) -> _Layer:
     product, bias = (node, np.zeros(1)) if node.op_type == "MatMul" else _split(node)
     shape = node.outputs[0].shape
     if shape is None or len(shape) != 2:
-        raise RefusedError("the MatMul before it is not known to give a matrix")
+        raise PassRefusedError("the MatMul before it is not known to give a matrix")
     weight = _weight(product, 1)
     fused_bias = _spread(bias, len(affine.scale)) * affine.scale + affine.shift
     return _Layer(product, weight * affine.scale, fused_bias, () if node is product else (node,))
@@ -153,15 +155,15 @@ def _split(add: ir.Node) -> tuple[ir.Node, Doubles]:
         node = made_by(product, "MatMul")
         if node is not None:
             if is_used_outside(node.outputs[0], (add,)):
-                raise RefusedError("the MatMul before its Add is used elsewhere too")
+                raise PassRefusedError("the MatMul before its Add is used elsewhere too")
             return node, _constant(other)
-    raise RefusedError("it follows Add")
+    raise PassRefusedError("it follows Add")
 
 
 def _constant(value: ir.Value | None) -> Doubles:
     array = array_of(value)
     if array is None or array.dtype.kind != "f":
-        raise RefusedError("the weights before it are not all constant")
+        raise PassRefusedError("the weights before it are not all constant")
     return np.asarray(array, np.float64)
 
 
@@ -177,7 +179,7 @@ def _bias(node: ir.Node, index: int) -> Doubles:
 def _spread(bias: Doubles, channels: int) -> Doubles:
     """Return `bias` as (channels,); raise RefusedError where it differs from row to row."""
     if bias.size not in (1, channels) or (bias.size > 1 and bias.shape[-1] != channels):
-        raise RefusedError(f"a bias of shape {bias.shape} is not one number for each channel")
+        raise PassRefusedError(f"a bias of shape {bias.shape} is not one number for each channel")
     return np.broadcast_to(bias.reshape(-1), (channels,))
 
 
@@ -185,7 +187,7 @@ def _replace(graph: ir.Graph, node: ir.Node, layer: _Layer) -> None:
     """Put the layer in place of itself and `node`; nothing is changed where it is refused."""
     before, y, home = layer.node, node.outputs[0], node.graph
     if home is None or before.graph is not home:
-        raise RefusedError("the operator before it is in another graph")
+        raise PassRefusedError("the operator before it is in another graph")
     fused_weight, fused_bias = _round(layer)
     weight = add_constant(graph, f"{y.name}_weight", fused_weight)
     bias = add_constant(graph, f"{y.name}_bias", fused_bias)
@@ -204,5 +206,5 @@ def _round(layer: _Layer) -> tuple[npt.NDArray, npt.NDArray]:
     with np.errstate(over="ignore"):
         weight, bias = layer.weight.astype(given.dtype), layer.bias.astype(given.dtype)
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-        raise RefusedError("the folded weights are not finite")
+        raise PassRefusedError("the folded weights are not finite")
     return weight, bias

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from onnx import ModelProto
 
 from bench.records import PassReport
-from exporters.passes._graph import Log, RefusedError, add_constant, opset_of, rewrite
+from exporters.passes._graph import Log, PassRefusedError, add_constant, opset_of, rewrite
 from exporters.passes._mish import Mish, check, match
 
 ERROR_BOUND = 5e-7
@@ -47,10 +47,10 @@ def _edit(model: ir.Model, log: Log) -> None:
                 continue
             dtype = check(found, _MEASURED)
             if opset_of(model) < _LEAST_OPSET:
-                raise RefusedError(
+                raise PassRefusedError(
                     f"opset {opset_of(model)}, the form needs {_LEAST_OPSET} or newer"
                 )
-        except RefusedError as refusal:
+        except PassRefusedError as refusal:
             log.left[str(refusal)] += 1
             continue
         if dtype not in constants:

@@ -1,7 +1,7 @@
 """Write Mish as one operator that goes over memory once; for this machine alone.
 
 The six operators that the pass `mish` writes go over memory six times, which takes a fifth of the
-time of a network of convolutions. foldbench's own operator (`bench.own_operators`) does it in one,
+time of a network of convolutions. a custom operator (`bench.own_operators`) does it in one,
 compiled for this processor, with what comes before and after as it was: whatever the layout of the
 numbers, so that the pass `nchwc_strip` can take out the reorderings around it.
 
@@ -15,9 +15,9 @@ from onnx import ModelProto, helper
 
 from bench import own_operators
 from bench.errors import BackendError
-from bench.host_files import own_operator_facts
+from bench.host_files import custom_operator_facts
 from bench.records import PassReport
-from exporters.passes._graph import Log, RefusedError, made_by, rewrite, scalar_of
+from exporters.passes._graph import Log, PassRefusedError, made_by, rewrite, scalar_of
 from exporters.passes._mish import Mish, check, match
 
 ERROR_BOUND = 3e-7
@@ -38,11 +38,11 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
         copy = ModelProto()
         copy.CopyFrom(model)
         return copy, PassReport(name=_NAME, changed=0, detail=str(error))
-    how = "as one operator of foldbench's own; for this machine alone"
+    how = "as one custom operator; for this machine only"
     rewritten, report = rewrite(model, _NAME, "Mish", how, _edit)
     if report.changed:
         facts = {p.key: p.value for p in rewritten.metadata_props}
-        facts |= own_operator_facts(onnxruntime.__version__)
+        facts |= custom_operator_facts(onnxruntime.__version__)
         helper.set_model_props(rewritten, facts)
     return rewritten, report
 
@@ -54,7 +54,7 @@ def _edit(model: ir.Model, log: Log) -> None:
             if found is None:
                 continue
             check(found, _MEASURED)
-        except RefusedError as refusal:
+        except PassRefusedError as refusal:
             log.left[str(refusal)] += 1
             continue
         _replace(found)

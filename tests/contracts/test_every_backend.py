@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.backends import Resident, Source
+from bench.backends import NetworkSource, Resident
 from bench.errors import BackendError, MissingPackageError
 from bench.registry import BACKENDS
 from bench.timing import check_synchronized
@@ -57,11 +57,11 @@ def network() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def source(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Source:
+def source(network: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> NetworkSource:
     path = tmp_path_factory.mktemp("backend") / "network.onnx"
     example = np.zeros((2, 3, 32, 32), np.float32)
     onnx.save(to_onnx(network, example, ExportOptions(False, 20, ())), path)
-    return Source(path=path, build_module=lambda: network)
+    return NetworkSource(path=path, build_module=lambda: network)
 
 
 def answers(backend, network: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
@@ -72,10 +72,10 @@ def answers(backend, network: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def test_it_answers_what_the_network_computes_at_every_batch_size(
-    backend, source: Source, network: nn.Module, images: np.ndarray
+    backend, source: NetworkSource, network: nn.Module, images: np.ndarray
 ) -> None:
     expected = answers(backend, network)
-    with backend.open(source, device="cpu", threads=1) as session:
+    with backend.open_session(source, device="cpu", threads=1) as session:
         for size in (1, 5, 12):
             session.bind(images[:size])
             session.step()
@@ -85,8 +85,8 @@ def test_it_answers_what_the_network_computes_at_every_batch_size(
             np.testing.assert_allclose(output, expected(images[:size]), rtol=1e-4, atol=1e-5)
 
 
-def test_a_new_input_gives_a_new_answer(backend, source: Source, images: np.ndarray) -> None:
-    with backend.open(source, device="cpu", threads=1) as session:
+def test_a_new_input_gives_a_new_answer(backend, source: NetworkSource, images: np.ndarray) -> None:
+    with backend.open_session(source, device="cpu", threads=1) as session:
         outputs = []
         for x in (images[:1], images[:1] + 3):
             session.bind(x)
@@ -96,18 +96,20 @@ def test_a_new_input_gives_a_new_answer(backend, source: Source, images: np.ndar
     assert not np.array_equal(*outputs)
 
 
-def test_it_says_where_it_runs_on_what_and_with_how_many_threads(backend, source: Source) -> None:
-    with backend.open(source, device="cpu", threads=1) as session:
+def test_it_says_where_it_runs_on_what_and_with_how_many_threads(
+    backend, source: NetworkSource
+) -> None:
+    with backend.open_session(source, device="cpu", threads=1) as session:
         assert session.device == "cpu"
         assert session.threads == 1
         assert session.runtime
 
 
 def test_an_input_that_is_placed_gives_the_answer_of_one_that_is_bound(
-    backend, source: Source, network: nn.Module, images: np.ndarray
+    backend, source: NetworkSource, network: nn.Module, images: np.ndarray
 ) -> None:
     expected = answers(backend, network)
-    with backend.open(source, device="cpu", threads=1) as session:
+    with backend.open_session(source, device="cpu", threads=1) as session:
         if not isinstance(session, Resident):
             pytest.skip("keeps nothing on a device")
         check_placing(session, images, expected, 1e-4, 1e-5)
@@ -128,15 +130,18 @@ def check_placing(session, images: np.ndarray, expected, rtol: float, atol: floa
                 )
 
 
-def test_an_answer_before_a_step_is_refused(backend, source: Source) -> None:
-    with backend.open(source, device="cpu", threads=1) as session, pytest.raises(BackendError):
+def test_an_answer_before_a_step_is_refused(backend, source: NetworkSource) -> None:
+    with (
+        backend.open_session(source, device="cpu", threads=1) as session,
+        pytest.raises(BackendError),
+    ):
         session.output()
 
 
 def test_an_answer_of_a_placed_input_before_a_step_is_refused(
-    backend, source: Source, images: np.ndarray
+    backend, source: NetworkSource, images: np.ndarray
 ) -> None:
-    with backend.open(source, device="cpu", threads=1) as session:
+    with backend.open_session(source, device="cpu", threads=1) as session:
         if not isinstance(session, Resident):
             pytest.skip("keeps nothing on a device")
         session.place(images[:1])
@@ -144,26 +149,28 @@ def test_an_answer_of_a_placed_input_before_a_step_is_refused(
             session.output()
 
 
-def source_on_cuda(source: Source) -> Source:
+def source_on_cuda(source: NetworkSource) -> NetworkSource:
     """Return a source whose module can go to the GPU while the network of the tests stays."""
-    return Source(path=source.path, build_module=lambda: deepcopy(source.build_module()))
+    return NetworkSource(path=source.path, build_module=lambda: deepcopy(source.build_module()))
 
 
 @pytest.mark.skipif(not NO_GPU, reason="this machine has a CUDA device")
-def test_asking_for_cuda_without_a_gpu_is_refused_with_the_reason(backend, source: Source) -> None:
+def test_asking_for_cuda_without_a_gpu_is_refused_with_the_reason(
+    backend, source: NetworkSource
+) -> None:
     with pytest.raises(BackendError, match="asked for cuda"):
-        backend.open(source, device="cuda", threads=1)
+        backend.open_session(source, device="cuda", threads=1)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
 def test_on_cuda_it_answers_the_same(
-    backend, source: Source, network: nn.Module, images: np.ndarray
+    backend, source: NetworkSource, network: nn.Module, images: np.ndarray
 ) -> None:
     if backend.__name__.endswith("fake") or refusal(backend, {}, "cuda"):
         pytest.skip("runs on a cpu alone")
     expected = answers(backend, network)(images)
-    with backend.open(source_on_cuda(source), device="cuda", threads=1) as session:
+    with backend.open_session(source_on_cuda(source), device="cuda", threads=1) as session:
         assert session.device.startswith("cuda:0")
         session.bind(images)
         session.step()
@@ -174,12 +181,12 @@ def test_on_cuda_it_answers_the_same(
 @pytest.mark.gpu
 @pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
 def test_on_cuda_a_placed_input_gives_the_same_answer_and_the_device_is_waited_for(
-    backend, source: Source, network: nn.Module, images: np.ndarray
+    backend, source: NetworkSource, network: nn.Module, images: np.ndarray
 ) -> None:
     if backend.__name__.endswith("fake") or refusal(backend, {}, "cuda"):
         pytest.skip("runs on a cpu alone")
     expected = answers(backend, network)
-    with backend.open(source_on_cuda(source), device="cuda", threads=1) as session:
+    with backend.open_session(source_on_cuda(source), device="cuda", threads=1) as session:
         if not isinstance(session, Resident):
             pytest.skip("keeps nothing on a device")
         check_placing(session, images, expected, 1e-3, 1e-4)
@@ -191,9 +198,9 @@ def test_a_file_that_is_no_network_is_refused(backend, tmp_path: Path) -> None:
         pytest.skip("reads no .onnx file")
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"not a network")
-    source = Source(path=path, build_module=lambda: None)
+    source = NetworkSource(path=path, build_module=lambda: None)
     with pytest.raises(BackendError, match="could not open it on cpu"):
-        backend.open(source, device="cpu", threads=1)
+        backend.open_session(source, device="cpu", threads=1)
 
 
 def test_each_option_says_what_it_does_and_is_listed_without_an_import(backend) -> None:
@@ -203,18 +210,18 @@ def test_each_option_says_what_it_does_and_is_listed_without_an_import(backend) 
 
 @pytest.mark.parametrize(("name", "option"), EVERY_OPTION, ids=map(":".join, EVERY_OPTION))
 def test_each_option_for_the_cpu_gives_the_same_answers_at_changing_batch_sizes(
-    name: str, option: str, source: Source, network: nn.Module, images: np.ndarray
+    name: str, option: str, source: NetworkSource, network: nn.Module, images: np.ndarray
 ) -> None:
     backend = load(name)
     options = {option: VALUES.get(option, ""), **ALONGSIDE.get((name, option), {})}
     reason = refusal(backend, options, "cpu")
     if reason:
         with pytest.raises(BackendError) as caught:
-            backend.open(source, device="cpu", threads=1, options=options)
+            backend.open_session(source, device="cpu", threads=1, options=options)
         assert str(caught.value) == reason
         return
     try:
-        session = backend.open(source, device="cpu", threads=1, options=options)
+        session = backend.open_session(source, device="cpu", threads=1, options=options)
     except BackendError as error:
         if "pip install" not in str(error):
             raise
@@ -238,6 +245,6 @@ def test_each_option_is_for_one_device_at_least(name: str, option: str) -> None:
     assert all(reason is None or "\n" not in reason for reason in reasons)
 
 
-def test_it_says_what_it_computes_in(backend, source: Source) -> None:
-    with backend.open(source, device="cpu", threads=1) as session:
+def test_it_says_what_it_computes_in(backend, source: NetworkSource) -> None:
+    with backend.open_session(source, device="cpu", threads=1) as session:
         assert session.precision == "float32"

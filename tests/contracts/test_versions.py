@@ -25,11 +25,11 @@ from bench.config_training import TrainSection
 from bench.datasets import Split
 from bench.errors import ConfigError
 from bench.linear_probe import fit_linear
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.records import Preprocessing
 from bench.registry import MODELS
 from bench.runs import RunDirectory
-from bench.stages import Places, train
+from bench.stages import Paths, train
 from bench.training_key import training_key
 from models import _norms, _training, bn_cnn
 from models._building import build_model
@@ -143,7 +143,7 @@ def numbers_of_training(section: Mapping[str, Any]) -> list[float]:
         preprocessing=Preprocessing(input_shape=(3, 8, 8), mean=(0.5,) * 3, std=(0.5,) * 3),
         seed=0,
         resume=None,
-        listener=Silence(),
+        listener=NullListener(),
     )
     with torch.no_grad():
         logits = network.eval()(torch.from_numpy(split.images[:3]) / 255 - 0.5)
@@ -159,7 +159,7 @@ def numbers_of_transfer(classifier: str) -> list[float]:
     if classifier == "adam":
         overrides.append("train.validation_fraction=0")
     config = load("resnet50_pets", overrides).config
-    linear = fit_linear(features, labels, 3, config, Silence()).linear
+    linear = fit_linear(features, labels, 3, config, NullListener()).linear
     return [*linear.weight.ravel().tolist(), *linear.bias.tolist()]
 
 
@@ -220,16 +220,16 @@ def test_a_transfer_from_before_versions_has_the_key_of_version_1(
 
 
 def test_a_comment_orphans_no_training_and_another_version_does(
-    own_run: RunDirectory, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_run: RunDirectory, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = {"config_name": "digits", "training_key": OLD_KEYS["bn_cnn"], "config": {}}
     own_run.write_meta(old | {"config": own_run.meta()["config"]})
     commented = tmp_path / "bn_cnn.py"
     commented.write_text(Path(str(bn_cnn.__file__)).read_text(encoding="utf-8") + "# One more.\n")
     monkeypatch.setattr(bn_cnn, "__file__", str(commented))
-    assert train(load("digits", QUICK), places, Silence()) == own_run
+    assert train(load("digits", QUICK), paths, NullListener()) == own_run
     monkeypatch.setattr(_training, "VERSION", 2)
-    assert train(load("digits", QUICK), places, Silence()) != own_run
+    assert train(load("digits", QUICK), paths, NullListener()) != own_run
 
 
 def test_a_network_without_a_version_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

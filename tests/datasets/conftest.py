@@ -21,13 +21,13 @@ def make_folder(tmp_path: Path) -> MakeFolder:
     random = np.random.default_rng(0)
 
     def make(
-        places: tuple[str, ...] = ("train/cat", "train/dog", "test/cat", "test/dog"),
+        paths: tuple[str, ...] = ("train/cat", "train/dog", "test/cat", "test/dog"),
         count: int = 2,
         name: str = "images",
     ) -> Path:
         root = tmp_path / name
         root.mkdir(exist_ok=True)
-        for place in places:
+        for place in paths:
             (root / place).mkdir(parents=True)
             for index in range(count):
                 pixels = random.integers(0, 256, (12, 12, 3), np.uint8)

@@ -14,7 +14,7 @@ from bench.errors import DataError
 
 
 class Untouchable:
-    """Unpickling this makes a file, which shows that somebody unpickled it."""
+    """Unpickling this makes a file, which shows that it was unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from bench.errors import ExportError
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.runs import RunDirectory
-from bench.stages import Places
+from bench.stages import Paths
 from bench.stages_export import export
 from exporters import _origins
 from exporters.export import (
@@ -48,9 +48,9 @@ class FunctionalNetwork(nn.Module):
 
 
 def test_the_file_is_alone_checked_and_says_where_it_comes_from(
-    own_run: RunDirectory, places: Places
+    own_run: RunDirectory, paths: Paths
 ) -> None:
-    artifact = export(own_run, ["export.images=64"], places, Silence())
+    artifact = export(own_run, ["export.images=64"], paths, NullListener())
     path = own_run.path / artifact.path
     assert [p.name for p in path.parent.iterdir()] == [path.name], "no side-car beside it"
     model = onnx.load(path)
@@ -69,8 +69,8 @@ def test_the_file_is_alone_checked_and_says_where_it_comes_from(
     assert b".py" not in content
 
 
-def test_the_batch_is_dynamic_and_has_a_name(own_run: RunDirectory, places: Places) -> None:
-    artifact = export(own_run, ["export.images=8"], places, Silence())
+def test_the_batch_is_dynamic_and_has_a_name(own_run: RunDirectory, paths: Paths) -> None:
+    artifact = export(own_run, ["export.images=8"], paths, NullListener())
     model = onnx.load(own_run.path / artifact.path)
     (given,), (taken,) = model.graph.input, model.graph.output
     assert given.type.tensor_type.shape.dim[0].dim_param == "batch"
@@ -79,15 +79,15 @@ def test_the_batch_is_dynamic_and_has_a_name(own_run: RunDirectory, places: Plac
     assert (given.name, taken.name, artifact.opset) == ("input", "logits", 20)
 
 
-def test_without_folding_batchnorm_really_stays(own_run: RunDirectory, places: Places) -> None:
-    artifact = export(own_run, ["export.fold_bn=false", "export.images=8"], places, Silence())
+def test_without_folding_batchnorm_really_stays(own_run: RunDirectory, paths: Paths) -> None:
+    artifact = export(own_run, ["export.fold_bn=false", "export.images=8"], paths, NullListener())
     assert count_batchnorm_nodes(onnx.load(own_run.path / artifact.path)) == 3
     assert (artifact.batchnorm_nodes, artifact.folded_by, artifact.fold.folded) == (3, (), ())
     assert (artifact.fold.batchnorms_before, artifact.fold.batchnorms_after) == (3, 3)
 
 
-def test_with_folding_the_proof_is_in_the_record(own_run: RunDirectory, places: Places) -> None:
-    artifact = export(own_run, ["export.images=64"], places, Silence())
+def test_with_folding_the_proof_is_in_the_record(own_run: RunDirectory, paths: Paths) -> None:
+    artifact = export(own_run, ["export.images=64"], paths, NullListener())
     fold = artifact.fold
     assert (fold.batchnorms_before, fold.batchnorms_after, artifact.batchnorm_nodes) == (3, 0, 0)
     assert artifact.folded_by == ("foldbench",)
@@ -108,16 +108,16 @@ def test_the_exporter_is_named_when_it_folds_what_foldbench_left(
 
 
 def test_both_variants_are_kept_side_by_side_and_made_once(
-    own_run: RunDirectory, places: Places
+    own_run: RunDirectory, paths: Paths
 ) -> None:
     for fold in ("true", "false", "true"):
-        export(own_run, [f"export.fold_bn={fold}", "export.images=8"], places, Silence())
+        export(own_run, [f"export.fold_bn={fold}", "export.images=8"], paths, NullListener())
     first = own_run.artifacts()
     assert [a.variant for a in first] == ["unfolded", "folded"]
-    export(own_run, ["export.images=8"], places, Silence())
+    export(own_run, ["export.images=8"], paths, NullListener())
     assert own_run.artifacts() == first
     (own_run.path / first[1].path).write_bytes(b"damaged")
-    made_again = export(own_run, ["export.images=8"], places, Silence())
+    made_again = export(own_run, ["export.images=8"], paths, NullListener())
     assert made_again.sha256 == first[1].sha256
 
 

@@ -102,7 +102,7 @@ LOOK_ALIKES = {
     "something else above the threshold": make_graph(
         SOFTPLUS_ABOVE.format("20.0", "Greater") + "w = Where(g, t, s) h = Tanh(w) y = Mul(x, h)"
     ),
-    "a Mish of somebody else": parse_model(
+    "a Mish of another library": parse_model(
         '<ir_version: 10, opset_import: ["": 20, "custom": 1]> '
         "g (float[n] x) => (float[n] y) { y = custom.Mish(x) }"
     ),

@@ -11,7 +11,7 @@ from onnx.parser import parse_model
 from torch import nn
 
 from bench import own_operators
-from bench.backends import Source, ort
+from bench.backends import NetworkSource, ort
 from bench.errors import BackendError
 from bench.host_files import OPERATORS, how_to_run, read_metadata
 from builders import MishSpellings, make_graph, needs_c_compiler, operators
@@ -69,11 +69,11 @@ def test_a_file_with_it_says_so_and_runs_in_the_backend(
     path = tmp_path / "host.onnx"
     onnx.save(mish_kernel.apply(convolutions)[0], path)
     assert read_metadata(path.open("rb"))[OPERATORS] == "own"
-    assert how_to_run(path, ort.onnxruntime.__version__).own_operators
+    assert how_to_run(path, ort.onnxruntime.__version__).custom_operators
     x = np.random.default_rng(0).standard_normal((70, 3, 12, 12)).astype(np.float32)
-    source = Source(path=path, build_module=lambda: None)
-    with ort.open(source, device="cpu", threads=2) as session:
-        assert "operators of foldbench's own" in session.runtime
+    source = NetworkSource(path=path, build_module=lambda: None)
+    with ort.open_session(source, device="cpu", threads=2) as session:
+        assert "custom operators" in session.runtime
         session.bind(x)
         session.step()
         np.testing.assert_allclose(session.output(), run(convolutions, x), rtol=1e-4, atol=1e-5)

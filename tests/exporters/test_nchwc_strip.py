@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench.backends import Source, ort
+from bench.backends import NetworkSource, ort
 from bench.errors import BackendError
 from bench.host_files import HOST, OPTIMIZATION, HowToRun, how_to_run, read_metadata
 from exporters.export import ExportOptions, to_onnx
@@ -117,15 +117,15 @@ def host_file(tmp_path: Path) -> Path:
     return path
 
 
-def source(path: Path) -> Source:
-    return Source(path=path, build_module=lambda: None)
+def source(path: Path) -> NetworkSource:
+    return NetworkSource(path=path, build_module=lambda: None)
 
 
 def test_the_file_says_where_it_runs_and_is_run_as_it_is(host_file: Path) -> None:
     facts = read_metadata(host_file.open("rb"))
     assert facts[OPTIMIZATION] == "disabled"
     assert facts[HOST].endswith(f"onnxruntime {ort.onnxruntime.__version__}")
-    with ort.open(source(host_file), device="cpu", threads=1) as session:
+    with ort.open_session(source(host_file), device="cpu", threads=1) as session:
         assert "graph optimisation as in the file" in session.runtime
         session.bind(X)
         session.step()
@@ -141,7 +141,7 @@ def test_another_processor_or_onnxruntime_refuses_it(host_file: Path, was: str, 
     entry.value = entry.value.replace(was, now, 1)
     onnx.save(model, host_file)
     with pytest.raises(BackendError, match="the file was made for .*, and this is ") as caught:
-        ort.open(source(host_file), device="cpu", threads=1)
+        ort.open_session(source(host_file), device="cpu", threads=1)
     assert "\n" not in str(caught.value)
 
 
@@ -149,12 +149,12 @@ def test_it_is_for_the_cpu_alone(host_file: Path, monkeypatch: pytest.MonkeyPatc
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(ort.onnxruntime, "get_available_providers", lambda: providers)
     with pytest.raises(BackendError, match="for this machine's CPU alone, not for CUDA"):
-        ort.open(source(host_file), device="cuda", threads=1)
+        ort.open_session(source(host_file), device="cuda", threads=1)
 
 
 def test_other_files_are_optimised_by_the_runtime(tmp_path: Path) -> None:
     path = tmp_path / "any.onnx"
     onnx.save(exported(STRIPPED["one after the other"][0]), path)
     assert how_to_run(path, ort.onnxruntime.__version__) == HowToRun()
-    with ort.open(source(path), device="cpu", threads=1) as session:
+    with ort.open_session(source(path), device="cpu", threads=1) as session:
         assert "graph optimisation all" in session.runtime

@@ -14,21 +14,21 @@ from onnx import numpy_helper
 from torch import nn
 
 from bench.errors import ConfigError, DataError, ExportError
-from bench.progress import Silence
-from bench.quantizing import choose_material, spread_by_class
+from bench.progress import NullListener
+from bench.quantizing import choose_calibration_set, spread_by_class
 from bench.records import Artifact
 from bench.records_quantization import PRECISION
 from bench.run_settings import settings_of
 from bench.runs import RunDirectory
-from bench.stages import Places
+from bench.stages import Paths
 from bench.stages_export import export
 from builders import INT8
 from exporters import _quantize_calibration, _quantize_choice
-from exporters._quantize_choice import Chooser, Judge
+from exporters._quantize_choice import ClosenessScorer, QuantizationSearch
 from exporters._quantize_graph import find_candidates, infer_shapes, quantize_nodes
 from exporters._quantize_images import LabelledImages
 from exporters.export import ExportOptions, to_onnx
-from exporters.quantize import Material, QuantizeOptions, Quantizer
+from exporters.quantize import CalibrationSet, QuantizeOptions, Quantizer
 
 OPTIONS = ExportOptions(fold_bn=True, opset=20, passes=())
 
@@ -73,7 +73,7 @@ def pixels(count: int = 800) -> np.ndarray:
     return (colours + random.integers(-40, 40, (count, 3, 16, 16))).astype(np.uint8)
 
 
-def material_for(network: nn.Module) -> Material:
+def material_for(network: nn.Module) -> CalibrationSet:
     """Images that the network itself has labelled, those that it is surest of.
 
     So float32 is right about all of them, and small errors change nothing.
@@ -85,13 +85,15 @@ def material_for(network: nn.Module) -> Material:
     given, labels = pixels()[sure], logits.argmax(1)[sure]
     rest = LabelledImages(given[100:], labels[100:], scaled)
     calibration = LabelledImages(given[:100], labels[:100], scaled)
-    return Material(calibration=calibration, judged=rest, untrained=0)
+    return CalibrationSet(calibration=calibration, validation=rest, untrained=0)
 
 
-def choose(network: nn.Module, max_drop_points: float) -> _quantize_choice.Choice:
-    model, material = infer_shapes(exported(network)), material_for(network)
-    judge = Judge(model, material.judged, 1)
-    return Chooser(model, material.calibration, judge, max_drop_points, Silence()).choose()
+def choose(network: nn.Module, max_drop_points: float) -> _quantize_choice.QuantizationChoice:
+    model, calibration_set = infer_shapes(exported(network)), material_for(network)
+    scorer = ClosenessScorer(model, calibration_set.validation, 1)
+    return QuantizationSearch(
+        model, calibration_set.calibration, scorer, max_drop_points, NullListener()
+    ).choose()
 
 
 def sharp(width: float) -> Sharp:
@@ -106,9 +108,9 @@ def sharp(width: float) -> Sharp:
     return network
 
 
-def as_artifact(own_run: RunDirectory, places: Places, model: onnx.ModelProto) -> Artifact:
+def as_artifact(own_run: RunDirectory, paths: Paths, model: onnx.ModelProto) -> Artifact:
     """A record of `model` as if it were the run's network."""
-    artifact = export(own_run, ["export.images=8"], places, Silence())
+    artifact = export(own_run, ["export.images=8"], paths, NullListener())
     onnx.save(model, own_run.path / artifact.path)
     return artifact
 
@@ -150,13 +152,13 @@ def test_the_record_holds_what_was_tried_and_what_it_cost(quantized_run: RunDire
 
 
 def test_calibration_and_judging_see_training_images_alone_and_none_of_them_twice(
-    own_run: RunDirectory, places: Places, monkeypatch: pytest.MonkeyPatch
+    own_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bench.image_sets import load_data
     from bench.preprocessing import preprocess
 
     calibrated: list[np.ndarray] = []
-    judged: list[np.ndarray] = []
+    validation: list[np.ndarray] = []
     take = _quantize_calibration._Batch.__init__
     run_model = _quantize_choice.run_model
 
@@ -165,20 +167,20 @@ def test_calibration_and_judging_see_training_images_alone_and_none_of_them_twic
         take(self, name, batch)
 
     def run_noted(model, images: LabelledImages, threads: int) -> np.ndarray:
-        judged.extend(image for batch in images.batches() for image in batch)
+        validation.extend(image for batch in images.batches() for image in batch)
         return run_model(model, images, threads)
 
     monkeypatch.setattr(_quantize_calibration._Batch, "__init__", noted)
     monkeypatch.setattr(_quantize_choice, "run_model", run_noted)
-    export(own_run, INT8, places, Silence())
+    export(own_run, INT8, paths, NullListener())
     checkpoint = own_run.checkpoint()
     config = settings_of(own_run, checkpoint, ())
-    data = load_data(config.data, places.cache, Silence())
+    data = load_data(config.data, paths.cache, NullListener())
 
     def inputs(pixels: np.ndarray) -> set[bytes]:
         return {image.tobytes() for image in preprocess(pixels, checkpoint.preprocessing)}
 
-    seen = [{image.tobytes() for image in images} for images in (calibrated, judged)]
+    seen = [{image.tobytes() for image in images} for images in (calibrated, validation)]
     assert [len(images) for images in seen] == [100, 300]
     assert seen[0] | seen[1] <= inputs(data.train.images)
     assert not (seen[0] | seen[1]) & inputs(data.test.images)
@@ -218,12 +220,12 @@ class Fragile(nn.Module):
 
 
 def test_where_no_node_keeps_the_budget_the_file_is_written_and_says_by_how_much(
-    own_run: RunDirectory, places: Places
+    own_run: RunDirectory, paths: Paths
 ) -> None:
     torch.manual_seed(0)
     network = Fragile()
-    source = as_artifact(own_run, places, exported(network))
-    quantizer = Quantizer(own_run.path, "fragile", material_for(network), 1, Silence())
+    source = as_artifact(own_run, paths, exported(network))
+    quantizer = Quantizer(own_run.path, "fragile", material_for(network), 1, NullListener())
     artifact = quantizer.to_int8(source, QuantizeOptions("int8", 0.5))
     report = artifact.quantization
     assert report is not None
@@ -263,16 +265,16 @@ def test_a_pool_is_in_int8_exactly_where_int8_reads_it() -> None:
 
 
 def test_a_file_is_made_once_from_the_same_inputs(
-    quantized_run: RunDirectory, places: Places, monkeypatch: pytest.MonkeyPatch
+    quantized_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("it is made")
 
-    monkeypatch.setattr(_quantize_choice.Chooser, "choose", refuse)
-    assert export(quantized_run, INT8, places, Silence()) == quantized_run.artifacts()[0]
+    monkeypatch.setattr(_quantize_choice.QuantizationSearch, "choose", refuse)
+    assert export(quantized_run, INT8, paths, NullListener()) == quantized_run.artifacts()[0]
     for setting in ("max_drop_points=7", "calibration_images=90", "judged_images=290"):
         with pytest.raises(AssertionError, match="it is made"):
-            export(quantized_run, [*INT8, f"export.{setting}"], places, Silence())
+            export(quantized_run, [*INT8, f"export.{setting}"], paths, NullListener())
 
 
 _SCRIPT = """
@@ -311,17 +313,17 @@ def test_the_same_inputs_give_the_same_file_in_every_process(tmp_path: Path) -> 
 
 
 def test_too_few_training_images_are_an_error_that_says_what_is_needed(
-    own_run: RunDirectory, places: Places
+    own_run: RunDirectory, paths: Paths
 ) -> None:
     from bench.image_sets import load_data
 
     checkpoint = own_run.checkpoint()
     config = settings_of(own_run, checkpoint, ())
-    data = load_data(config.data, places.cache, Silence())
+    data = load_data(config.data, paths.cache, NullListener())
     few = replace(data.train, images=data.train.images[:30], labels=data.train.labels[:30])
     info = data.info.model_copy(update={"sha256": "0" * 64})
     with pytest.raises(DataError, match="has 30 training images that can be used, and a lower"):
-        choose_material(replace(data, train=few, info=info), checkpoint, config)
+        choose_calibration_set(replace(data, train=few, info=info), checkpoint, config)
 
 
 @pytest.mark.parametrize(
@@ -337,10 +339,10 @@ def test_too_few_training_images_are_an_error_that_says_what_is_needed(
     ],
 )
 def test_settings_that_exclude_it_are_refused_before_anything_is_made(
-    own_run: RunDirectory, places: Places, settings: tuple[str, ...], words: str
+    own_run: RunDirectory, paths: Paths, settings: tuple[str, ...], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
-        export(own_run, [*INT8, *settings], places, Silence())
+        export(own_run, [*INT8, *settings], paths, NullListener())
     assert own_run.artifacts() == ()
 
 
@@ -354,9 +356,9 @@ def test_a_network_without_weights_to_quantize_is_one_line() -> None:
 
 
 def test_float16_takes_and_gives_float32_and_holds_half_the_bytes(
-    own_run: RunDirectory, places: Places
+    own_run: RunDirectory, paths: Paths
 ) -> None:
-    artifact = export(own_run, [*INT8, "export.quantize=float16"], places, Silence())
+    artifact = export(own_run, [*INT8, "export.quantize=float16"], paths, NullListener())
     report = artifact.quantization
     assert report is not None
     assert (artifact.variant, artifact.precision) == ("float16", "float16")

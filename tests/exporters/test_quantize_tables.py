@@ -76,7 +76,7 @@ def test_outputs_are_the_same_bit_for_bit_at_every_batch_size(
     activation: Activation, rewrite: bool, operator: str
 ) -> None:
     before = quantized(activation, rewrite)
-    after, tables = write_tables(before, own_operator=operator == "Lookup")
+    after, tables = write_tables(before, custom_operator=operator == "Lookup")
     assert tables == 2, "after each convolution; results of matrix products are in float"
     onnx.checker.check_model(after, full_check=True)
     operators = [node.op_type for node in after.graph.node]
@@ -92,11 +92,11 @@ def test_onnxruntime_knows_shapes_behind_the_own_operator_and_keeps_convolutions
 ) -> None:
     before = quantized(functional.mish)
     counts = []
-    for own_operator in (False, True):
+    for custom_operator in (False, True):
         options = onnxruntime.SessionOptions()
         options.register_custom_ops_library(str(own_operators.library()))
         options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-        model, _ = write_tables(before, own_operator)
+        model, _ = write_tables(before, custom_operator)
         onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )

@@ -15,7 +15,7 @@ from bench.records import PassReport
 from bench.registry import PASSES
 from bench.runs import RunDirectory
 from exporters.export import ExportOptions, export_checkpoint, to_onnx
-from exporters.parity import ask, judge, open_session
+from exporters.parity import check_outputs, open_session, run_reference
 from exporters.rewriting import apply_passes, choose_passes
 
 
@@ -108,9 +108,9 @@ def images() -> np.ndarray:
 def test_a_pass_that_breaks_parity_is_undone_and_the_others_stay(images: np.ndarray) -> None:
     network = Network().eval()
     model = to_onnx(network, images[:2], ExportOptions(True, 20, ()))
-    questions = ask(network, images)
+    inputs = run_reference(network, images)
     names = ("strip_metadata", "wrong", "harmless", "broken")
-    result, reports = apply_passes(model, names, lambda file: judge(file, questions))
+    result, reports = apply_passes(model, names, lambda file: check_outputs(file, inputs))
     stripped, wrong, harmless, broken = reports
     assert stripped.changed > 0
     assert (wrong.name, wrong.changed) == ("wrong", 0)
@@ -118,7 +118,7 @@ def test_a_pass_that_breaks_parity_is_undone_and_the_others_stay(images: np.ndar
     assert (harmless.changed, harmless.detail) == (2, "2 scaled")
     assert broken.changed == 0
     assert "undone, since after it onnxruntime could not run it" in broken.detail
-    assert judge(result.SerializeToString(), questions).passed
+    assert check_outputs(result.SerializeToString(), inputs).passed
     found = open_session(result.SerializeToString()).run(None, {"input": images})[0]
     before = open_session(model.SerializeToString()).run(None, {"input": images})[0]
     np.testing.assert_allclose(found, before, rtol=1e-5)
@@ -128,8 +128,8 @@ def test_a_pass_that_breaks_parity_is_undone_and_the_others_stay(images: np.ndar
 def test_what_was_wrong_before_is_not_blamed_on_a_pass(images: np.ndarray) -> None:
     network = Network().eval()
     model = scaled(to_onnx(network, images[:2], ExportOptions(True, 20, ())), 2.0)
-    questions = ask(network, images)
-    _, (report,) = apply_passes(model, ["harmless"], lambda file: judge(file, questions))
+    inputs = run_reference(network, images)
+    _, (report,) = apply_passes(model, ["harmless"], lambda file: check_outputs(file, inputs))
     assert report.changed == 2
 
 
@@ -137,7 +137,7 @@ def test_what_was_wrong_before_is_not_blamed_on_a_pass(images: np.ndarray) -> No
 def test_a_pass_that_fails_is_named(images: np.ndarray) -> None:
     model = to_onnx(Network().eval(), images[:2], ExportOptions(True, 20, ()))
     with pytest.raises(ExportError, match="export pass 'raising' failed: 'weights'"):
-        apply_passes(model, ["raising"], lambda file: judge(file, ()))
+        apply_passes(model, ["raising"], lambda file: check_outputs(file, ()))
 
 
 @pytest.mark.usefixtures("wrong_passes")
@@ -158,4 +158,4 @@ def test_a_network_that_cannot_be_run_in_float64_says_so(images: np.ndarray) -> 
             return x.flatten(1) @ torch.ones(3072, 10, dtype=torch.float32)
 
     with pytest.raises(ExportError, match="does not run in float64"):
-        ask(Single().eval(), images)
+        run_reference(Single().eval(), images)

@@ -26,20 +26,20 @@ def test_what_is_faster_is_named_with_its_interval_and_its_agreement(build):
     first, *_ = answer(against_torch(build, taking(build, 0.001)))
     assert first == (
         "At batch 1, ort/folded/cpu is 2.00 times (95 % interval 1.99–2.01) as fast as "
-        "torch/unfolded/cpu, with the same class on 10,000 of 10,000 test images."
+        "torch/unfolded/cpu, with 10,000 of 10,000 predictions identical."
     )
 
 
 def test_images_with_another_class_are_counted_in_the_same_sentence(build):
     row = taking(build, 0.001, accuracy=build.accuracy(7590, top1_equal=9941))
     first, *_ = answer(against_torch(build, row))
-    assert "with the same class on 9,941 of 10,000 test images" in first
+    assert "with 9,941 of 10,000 predictions identical" in first
 
 
 def test_nothing_is_called_faster_where_nothing_is_resolved(build):
     first, *rest = answer(against_torch(build, taking(build, 0.00199)))
-    assert first.startswith("At batch 1, no difference from torch/unfolded/cpu")
-    assert "is resolved for ort/folded/cpu" in first
+    assert first.startswith("At batch 1, no significant difference from torch/unfolded/cpu")
+    assert "for ort/folded/cpu" in first
     assert not any("times as fast" in line for line in (first, *rest))
 
 
@@ -95,7 +95,7 @@ def test_a_resolved_batch_size_comes_before_one_that_is_not(build):
     reference = build.row("torch", "unfolded")
     lines = answer(build.run(measurements=(reference, row)))
     assert lines[0].startswith("At batch 64, ort/folded/cpu is 3.2")
-    assert lines[1].startswith("At batch 1, no difference")
+    assert lines[1].startswith("At batch 1, no significant difference")
 
 
 def test_at_each_batch_size_the_devices_come_in_the_order_they_were_measured_in(build):
@@ -120,8 +120,8 @@ def test_runs_that_agree_on_the_fastest_share_one_sentence(build):
     first, *_ = answer(*runs)
     assert first == (
         "At batch 1, ort/folded/cpu is faster than torch/unfolded/cpu in every run: 2.00 times "
-        "(95 % interval 1.99–2.01) as fast with n0.001 and 4.00 (3.98–4.02) with n0.0005, with the "
-        "same class on 10,000 of 10,000 test images each time."
+        "(95 % interval 1.99–2.01) as fast with n0.001 and 4.00 (3.98–4.02) with n0.0005, with "
+        "10,000 of 10,000 predictions identical each time."
     )
 
 

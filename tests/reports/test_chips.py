@@ -1,4 +1,4 @@
-"""Clocks and the GPU in words, and which of them keep two runs from being compared."""
+"""Clocks and the GPU as text, and which of them keep two runs from being compared."""
 
 import pytest
 

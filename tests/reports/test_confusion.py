@@ -54,7 +54,7 @@ def test_without_labels_there_is_no_matrix_and_no_section(labelled_run):
     run = labelled_run(labels=None, unfolded=(0, 1, 1, 1, 0, 2))
     assert confusion_of(run) is None
     assert "confusions" not in render(run, "md")
-    assert "What is taken for what" not in render(run, "html")
+    assert "Confusion matrix" not in render(run, "html")
 
 
 @pytest.mark.parametrize("labels", [(0, 0), (0, 0, 0, 1, 1, 3), (-1, 0, 0, 1, 1, 2)])
@@ -117,7 +117,7 @@ def test_the_page_has_the_matrix_with_its_counts_as_a_table(labelled_run):
     page = render(labelled_run(unfolded=(0, 1, 1, 1, 0, 2)), "html")
     assert "Confusion matrix of mine, torch/unfolded/cpu" in page
     assert "3 of 6 images on the diagonal." in page
-    assert "What is taken for what: the same as a table" in page
+    assert "Confusion matrix: the same as a table" in page
 
 
 def test_many_classes_are_drawn_without_numbers(labelled_run, build):

@@ -16,9 +16,9 @@ from bench.config import CompareSection
 from bench.contenders import Contender, Subject
 from bench.interference import Interference
 from bench.jobs import Job, Opened, TimedBlock
-from bench.progress import Silence
+from bench.progress import NullListener
 from bench.records import Boundary, Run
-from bench.servant import Servant
+from bench.servant import WorkerServer
 from bench.timing import BlockOptions, WarmUp
 from reports.render import render
 
@@ -41,32 +41,32 @@ class Local:
     def __init__(self, job: Job) -> None:
         clock = fake.FakeClock()
         self._stack = ExitStack()
-        self._servant = Servant(job, self._stack, clock)
+        self._server = WorkerServer(job, self._stack, clock)
         self._session = SESSIONS[job.device](
             lambda size: STEP_S[job.variant] * (0.5 + 0.5 * size), clock
         )
 
     def open(self) -> Opened:
-        fake_open, fake.open = fake.open, lambda *_, **__: self._session
+        fake_open, fake.open_session = fake.open_session, lambda *_, **__: self._session
         try:
-            return self._servant.open()
+            return self._server.open()
         finally:
-            fake.open = fake_open
+            fake.open_session = fake_open
 
     def evaluate(self) -> np.ndarray:
-        return self._servant.evaluate()
+        return self._server.evaluate()
 
     def expect(self, logits: np.ndarray) -> None:
-        self._servant.expect(logits)
+        self._server.expect(logits)
 
     def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
-        return self._servant.warm_up(batch_size, least_s, boundary)
+        return self._server.warm_up(batch_size, least_s, boundary)
 
     def memory(self) -> int:
         return 100 * 2**20
 
     def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        timed = self._servant.time(batch_size, options)
+        timed = self._server.time(batch_size, options)
         return replace(timed, interference=QUIET, clocks=None)
 
     def close(self) -> None:
@@ -112,8 +112,8 @@ def compare_all(
         Evaluation("clean", tmp_path / "images.npy", labels.astype(np.int64), 32),
         settings,
         1,
-        Silence(),
-        hire=Local,
+        NullListener(),
+        start_worker=Local,
     )
     return build.run(
         checkpoint=checkpoint,
@@ -167,7 +167,7 @@ def test_a_made_up_gpu_is_recorded_and_reported_within_both_boundaries(
     assert (gpu.actual_device, gpu.not_resident) == ("cuda:0", None)
     assert "thread_pools" in gpu.libraries
     assert Run.model_validate_json(run.model_dump_json()) == run
-    host, device = render(run, "terminal").split("Latency on the device, without transfers")
+    host, device = render(run, "terminal").split("GPU compute latency (device-resident)")
     assert "7.00" in host
     assert "fake/folded/cuda      1       1.00" in device
 

@@ -15,7 +15,7 @@ from reports.render import render
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTHS = (360, 768, 1280)
-LONG = "an_extraordinarily_long_name_of_a_network_that_somebody_chose" * 2
+LONG = "an_extraordinarily_long_name_of_a_network_that_a_user_chose" * 2
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from bench.run_report import store_comparison
 from bench.runs import RunDirectory, create_run
 from bench.samples import read_samples, replay, unfinished_record
 from bench.timing import BlockOptions, WarmUp
-from bench.worker import Worker
+from bench.worker import WorkerClient
 
 QUIET = Interference(run_delay_ratio=0.0, cpu_ratio=1.0, pressure_ratio=0.0, steal_ratio=0.0)
 LABELS = np.arange(10, dtype=np.int64)
@@ -94,7 +94,7 @@ class Comparison:
     def start(
         self,
         before_block: BeforeBlock = lambda job, options: None,
-        hire: Callable[[Job], object] | None = None,
+        start_worker: Callable[[Job], object] | None = None,
         fresh: bool = False,
         **changes,
     ) -> Run:
@@ -111,12 +111,12 @@ class Comparison:
         changed = {"rounds": settings.rounds, "config": {"evaluate": {}, **config}}
         planned = planned.model_copy(update={**changed, "measurements": ()})
         evaluation = Evaluation("clean", path, LABELS, 10)
-        hire = hire or (lambda job: Fake(job, before_block))
+        start_worker = start_worker or (lambda job: Fake(job, before_block))
         measurements, resumed = measure_or_go_on(
             self.run,
             describe_opening(planned, subject, self.contenders, 1),
             self.contenders,
-            lambda rows: compare(subject, rows, evaluation, settings, 1, self.notes, hire),
+            lambda rows: compare(subject, rows, evaluation, settings, 1, self.notes, start_worker),
             self.notes,
             fresh,
         )
@@ -348,7 +348,7 @@ def test_a_row_that_never_ran_is_there_with_the_reason(comparison: Comparison) -
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        comparison.start(hire=lambda job: Slow(job, lambda *_: None))
+        comparison.start(start_worker=lambda job: Slow(job, lambda *_: None))
     samples = read_samples(comparison.run.samples)
     assert samples is not None
     rows = unfinished_record(samples).measurements
@@ -362,10 +362,10 @@ def test_a_comparison_in_which_nothing_ran_keeps_the_results_before(
     def refuse(job: Job) -> Fake:
         raise BackendError("no")
 
-    first = comparison.start(hire=refuse)
+    first = comparison.start(start_worker=refuse)
     assert comparison.run.results() == first, "better than nothing"
     good = comparison.start()
-    assert {row.status for row in comparison.start(hire=refuse).measurements} == {"failed"}
+    assert {row.status for row in comparison.start(start_worker=refuse).measurements} == {"failed"}
     assert comparison.run.results() == good
 
 
@@ -381,7 +381,9 @@ def test_a_process_that_cannot_be_started_is_its_rows_reason(
     else:
         monkeypatch.setattr("multiprocessing.context.SpawnContext.Pipe", refuse)
     record = comparison.start(
-        hire=lambda job: Worker(job) if job.backend == "ort" else Fake(job, lambda *_: None)
+        start_worker=lambda job: (
+            WorkerClient(job) if job.backend == "ort" else Fake(job, lambda *_: None)
+        )
     )
     rows = rows_of(record)
     assert rows["ort/folded/cpu"].status == "failed"
@@ -399,13 +401,13 @@ def test_a_scenario_that_was_driven_is_not_driven_again(comparison: Comparison) 
                 raise KeyboardInterrupt
             return comparison.build.scenario("offline")
 
-    def hire(job: Job) -> Fake:
+    def start_worker(job: Job) -> Fake:
         return Driven(job, lambda *_: None)
 
     loadgen = {"scenarios": ("offline",)}
     with pytest.raises(KeyboardInterrupt):
-        comparison.start(hire=hire, loadgen=loadgen)
-    record = comparison.start(hire=hire, loadgen=loadgen)
+        comparison.start(start_worker=start_worker, loadgen=loadgen)
+    record = comparison.start(start_worker=start_worker, loadgen=loadgen)
     assert made == ["torch", "ort", "ort"]
     assert [len(row.scenarios) for row in record.measurements] == [1, 1]
 

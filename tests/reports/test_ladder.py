@@ -1,18 +1,18 @@
-"""The ladder: what each step gave over the one before."""
+"""The ablation: the effect of each step over the one before."""
 
 import pytest
 
-from bench.records import LadderStep
-from reports.ladder import ladder_rows
+from bench.records import AblationStep
+from reports.ladder import ablation_rows
 from reports.render import render
-from reports.svg_ladder import ladder_figure
+from reports.svg_ladder import ablation_figure
 from reports.svg_marks import assign
 
 STEPS = {"unfolded": 0.004, "plain": 0.002, "bare+mish": 0.001}
 
 
 def climb(build, rows):
-    steps = tuple(LadderStep(contender=r.contender, what=f"step {r.variant}") for r in rows)
+    steps = tuple(AblationStep(contender=r.contender, what=f"step {r.variant}") for r in rows)
     return build.run(measurements=tuple(rows), ladder=steps)
 
 
@@ -31,7 +31,7 @@ def ladder(build):
 
 
 def test_each_step_has_its_own_gain_and_an_interval(ladder):
-    first, second, third = ladder_rows(ladder)
+    first, second, third = ablation_rows(ladder)
     assert (first.before, first.start) == (None, None)
     for step in (second, third):
         assert step.before.point == pytest.approx(2, rel=0.01)
@@ -41,21 +41,21 @@ def test_each_step_has_its_own_gain_and_an_interval(ladder):
 
 def test_every_form_shows_it(ladder):
     for form in ("terminal", "md", "html"):
-        assert "Ladder: what each step gave" in render(ladder, form)
+        assert "Ablation: effect of each step" in render(ladder, form)
     page = render(ladder, "html")
     assert 'id="figure-ladder"' in page
     assert "step bare+mish (ort/bare+mish/cpu): ×2.00" in page
 
 
-def test_a_comparison_that_is_no_ladder_has_none(build):
-    assert not ladder_rows(build.run())
-    assert "ladder" not in render(build.run(), "md").lower()
+def test_a_comparison_that_is_no_ablation_has_none(build):
+    assert not ablation_rows(build.run())
+    assert "ablation" not in render(build.run(), "md").lower()
 
 
 def test_too_few_clean_rounds_give_no_gain(build):
     busy = build.timing(1, build.steady(0.001), dirty=range(1, 10))
     rows = build.row("torch", "unfolded"), build.row("ort", "plain", timings=(busy,))
-    _, step, *_ = ladder_rows(climb(build, rows))
+    _, step, *_ = ablation_rows(climb(build, rows))
     assert step.before is None
     assert step.latency.median_s is not None
 
@@ -64,7 +64,7 @@ def test_a_step_that_failed_is_passed_over(build):
     gone = build.row("ort", "plain", status="failed", reason="no memory", timings=())
     last = build.row("ort", "folded", timings=(build.timing(1, build.steady(0.001)),))
     first = build.row("torch", "unfolded", timings=(build.timing(1, build.steady(0.004)),))
-    rows = ladder_rows(climb(build, [first, gone, last]))
+    rows = ablation_rows(climb(build, [first, gone, last]))
     assert rows[1].before is None
     assert rows[1].latency.status == "failed"
     assert rows[2].before.point == pytest.approx(4, rel=0.01)
@@ -96,7 +96,7 @@ def both_devices(build):
 
 
 def test_each_device_has_a_ladder_of_its_own(both_devices):
-    rows = ladder_rows(both_devices)
+    rows = ablation_rows(both_devices)
     assert [(row.step, row.contender) for row in rows] == [
         (0, "torch/unfolded/cpu"),
         (1, "torch/folded/cpu"),
@@ -111,12 +111,12 @@ def test_each_device_has_a_ladder_of_its_own(both_devices):
         pytest.approx(1.25),
     ]
     assert [row.start and row.start.point for row in rows][1::2] == pytest.approx([2, 1.25])
-    figure = ladder_figure((("mine", both_devices),), assign([row.contender for row in rows]), ())
+    figure = ablation_figure((("mine", both_devices),), assign([row.contender for row in rows]), ())
     assert len(figure.panels) == 2
 
 
 def test_a_step_is_judged_by_the_noise_of_its_own_device(both_devices):
-    verdicts = [row.verdict for row in ladder_rows(both_devices)]
+    verdicts = [row.verdict for row in ablation_rows(both_devices)]
     assert verdicts == [None, "faster", None, "no difference resolved"]
 
 
@@ -134,5 +134,5 @@ def test_a_step_has_the_latency_that_its_gain_was_computed_from(build):
         )
         for variant, host_s in seconds.items()
     ]
-    medians = [row.latency.median_s for row in ladder_rows(climb(build, rows))]
+    medians = [row.latency.median_s for row in ablation_rows(climb(build, rows))]
     assert medians == pytest.approx([0.004, 0.002], rel=0.01)

@@ -8,7 +8,7 @@ from bench import records
 from reports.render import render
 from reports.tables import latency_rows
 
-LATENCY = "Latency, host array in to host array out"
+LATENCY = "End-to-end latency (host to host)"
 
 
 def lines_of(text, title):
@@ -55,20 +55,20 @@ def test_calls_of_dirty_rounds_do_not_make_up_the_number_that_a_p95_takes(build)
 def test_without_enough_clean_rounds_the_floor_stands_marked_and_alone(build):
     run = against_torch(build, *[0.001] * 12, dirty=range(7), stopped="budget")
     text = render(run)
-    assert words_of(text, LATENCY, "ort/folded/cpu")[4:6] == ["≈1.99", "(floor)"]
-    assert words_of(text, LATENCY, "ort/folded/cpu")[6:] == ["1–3"]
-    assert "(floor): too few clean rounds for a speed-up" in " ".join(lines_of(text, LATENCY))
+    assert words_of(text, LATENCY, "ort/folded/cpu")[4:7] == ["≈1.99", "(best", "case)"]
+    assert words_of(text, LATENCY, "ort/folded/cpu")[7:] == ["1–3"]
+    assert "(best case): too few clean rounds for a speed-up" in " ".join(lines_of(text, LATENCY))
     row = rows_of(run)[1]
     assert row["speedup_floor_ratio"] == pytest.approx(1.99, rel=0.01)
     assert [row[name] for name in ("speedup_ratio", "speedup_low", "verdict")] == [None] * 3
 
 
 def test_where_every_round_is_clean_no_floor_is_spoken_of(build):
-    assert "(floor)" not in render(build.run())
+    assert "(best case)" not in render(build.run())
 
 
 @pytest.mark.parametrize(
-    ("seconds", "verdict"), [(0.001, "faster"), (0.0025, "slower"), (0.00195, "not resolved")]
+    ("seconds", "verdict"), [(0.001, "faster"), (0.0025, "slower"), (0.00195, "not significant")]
 )
 def test_the_verdict_takes_a_difference_above_3_percent(build, seconds, verdict):
     text = render(against_torch(build, *build.steady(seconds, 12, 3)))
@@ -92,7 +92,7 @@ def test_self_checks_stand_in_their_own_table_and_in_no_other(build):
     for title in ("Accuracy", LATENCY, "Agreement with torch/unfolded/cpu", "Did not run"):
         assert not [line for line in lines_of(text, title) if "again" in line or "1 thread" in line]
     again = words_of(text, "Self-checks", "torch/unfolded/cpu again")
-    assert again[-2:] == ["not", "resolved"]
+    assert again[-2:] == ["not", "significant"]
     assert words_of(text, "Self-checks", "torch/unfolded/cpu 1 thread") == [
         *["torch/unfolded/cpu", "1", "thread"],
         *["1", "1.70", "1.68–1.72"],
@@ -164,7 +164,7 @@ def test_the_page_says_what_starting_cost_and_why_the_rounds_ended(build):
     assert found["import s"] == "1.40"
     assert found["first run s"] == "0.0250"
     assert found["peak memory"] == "384 MiB"
-    assert found["steady"] == "yes"
+    assert found["converged"] == "yes"
     assert found["clean rounds"] == "10/12"
     assert found["stopped because"] == "intervals narrow enough"
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from bench.records_machine import Arithmetic, CopyRate, MatmulRate, Traffic, Tuning, Way
+from bench.records_machine import CopyRate, MatmulRate, PeakThroughput, Tactic, Traffic, Tuning
 from reports.render import render
 
-FRACTION = "Fraction of the matrix-product rate"
+FRACTION = "Share of peak matmul throughput (roofline)"
 
 
 def rate(precision: str = "float32", size: int = 1000, clean=(True, True, False), **changes):
@@ -15,8 +15,8 @@ def rate(precision: str = "float32", size: int = 1000, clean=(True, True, False)
     return MatmulRate(precision=precision, size=size, clean=clean, **fields)
 
 
-def measured(*rates: MatmulRate) -> Arithmetic:
-    return Arithmetic(flops_per_image=50_000_000, matmul_rates=rates)
+def measured(*rates: MatmulRate) -> PeakThroughput:
+    return PeakThroughput(flops_per_image=50_000_000, matmul_rates=rates)
 
 
 def rows_of(run):
@@ -59,13 +59,13 @@ def test_without_products_in_its_precision_a_row_has_no_share(build) -> None:
     assert (row["matmul_flops_per_s"], row["share"]) == (None, None)
 
 
-COPIES = "Fraction of the copy bandwidth"
+COPIES = "Share of memory bandwidth (roofline)"
 
 
-def copying(**changes) -> Arithmetic:
+def copying(**changes) -> PeakThroughput:
     """A network of 1,000 weights that moves 500 numbers an image, and copies at 1 GB/s."""
     copies = {"device": "cpu", "threads": 2, "size_bytes": 10**6, "samples_s": (0.002, 0.003)}
-    return Arithmetic(
+    return PeakThroughput(
         flops_per_image=50_000_000,
         matmul_rates=(rate(),),
         traffic=Traffic(numbers_per_call=1000, numbers_per_image=500),
@@ -122,16 +122,16 @@ def test_the_caption_says_how_it_was_measured_and_whether_anything_else_ran(buil
 
 
 def test_what_a_tuned_contender_tried_is_shown_with_its_choice(build) -> None:
-    ways = (Way(name="whole batch", medians_s=(0.06, 0.062)),)
-    ways += (Way(name="pieces of 16", medians_s=(0.05, 0.054)),)
-    tuning = Tuning(batch_size=64, chosen="pieces of 16", ways=ways)
+    ways = (Tactic(name="whole batch", medians_s=(0.06, 0.062)),)
+    ways += (Tactic(name="micro-batches of 16", medians_s=(0.05, 0.054)),)
+    tuning = Tuning(batch_size=64, chosen="micro-batches of 16", ways=ways)
     text = render(build.run(measurements=(one_row(build, 0.05, 64, tunings=(tuning,)),)), "md")
     assert "| ort/folded/cpu |      64 | whole batch" in text
     (chosen,) = (line for line in text.splitlines() if line.rstrip(" |").endswith("chosen"))
     assert [cell.strip() for cell in chosen.strip("|").split("|")] == [
         "ort/folded/cpu",
         "64",
-        "pieces of 16",
+        "micro-batches of 16",
         "52.0",
         "50.0",
         "chosen",

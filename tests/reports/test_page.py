@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import pytest
 
-from reports.figures import Photograph
+from reports.figures import EmbeddedImage
 from reports.render import render
 from reports.sections import build as build_document
 
@@ -152,7 +152,7 @@ def test_nothing_is_loaded_from_elsewhere(build):
 
 
 def test_a_picture_from_elsewhere_is_held_by_the_page_itself(build):
-    picture = Photograph(f"Filters of {HOSTILE}", 'Eight "small" pictures', b"\x89PNG")
+    picture = EmbeddedImage(f"Filters of {HOSTILE}", 'Eight "small" pictures', b"\x89PNG")
     page = Page(render(build.run(), "html", pictures=[picture]))
     (shown,) = page.all("img")
     assert shown["src"] == "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()

@@ -58,8 +58,8 @@ def test_speed_ups_are_between_times_of_the_same_boundary(build) -> None:
 
 def test_there_is_a_second_table_for_the_device_and_only_then(build) -> None:
     text = render(gpu_run(build), "md")
-    host = section(text, "Latency, host array in to host array out")
-    device = section(text, "Latency on the device, without transfers")
+    host = section(text, "End-to-end latency (host to host)")
+    device = section(text, "GPU compute latency (device-resident)")
     assert [line.split("|")[1].strip() for line in host.splitlines() if "/c" in line] == [
         "torch/unfolded/cpu",
         "torch/unfolded/cuda",
@@ -113,7 +113,7 @@ def test_a_warning_about_the_device_marks_its_row_there_alone(build) -> None:
     assert (found.kind, found.subject, found.boundary) == ("not_steady", row.contender, "device")
     assert sentence([found]).startswith("ort/folded/cuda at batch 1, device-resident: the times")
     text = render(run, "md")
-    for title, marked in (("Latency, host", False), ("Latency on the device", True)):
+    for title, marked in (("End-to-end latency", False), ("GPU compute latency", True)):
         (line,) = (x for x in section(text, title).splitlines() if "ort/folded/cuda" in x)
         assert line.rstrip(" |").endswith(" 1") is marked
 
@@ -129,7 +129,7 @@ def test_two_runs_differ_within_each_boundary(build) -> None:
         "ort/folded/cuda at batch 1, device-resident: slower by 50.00 %"
     )
     text = render_difference(a, b, found)
-    host, device = text.split("Latency on the device, without transfers")
+    host, device = text.split("GPU compute latency (device-resident)")
     assert "slower" not in host
     assert "slower" in device
 

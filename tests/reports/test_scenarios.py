@@ -55,7 +55,7 @@ def test_it_says_what_it_is_not_and_by_which_settings_it_was_taken(build, driven
 
 def test_in_place_of_the_rounds_nothing_is_said_of_rounds(build, driven):
     text = render(driven(build.scenario()), "md")
-    assert "Latency, host array" not in text
+    assert "End-to-end latency" not in text
     assert "clean rounds wanted" not in text
     assert "budget" not in text
 
@@ -104,7 +104,7 @@ def test_programs_get_every_figure_unrounded(build, driven):
 def test_beside_a_run_with_rounds_each_is_in_its_own_table(build, driven):
     rounds, scenarios = build.run("mish_cnn"), driven(build.scenario())
     text = render([rounds, scenarios])
-    assert "mish_cnn" in section(text, "Latency, host array in to host array out")
-    assert "bn_cnn" not in section(text, "Latency, host array in to host array out")
+    assert "mish_cnn" in section(text, "End-to-end latency (host to host)")
+    assert "bn_cnn" not in section(text, "End-to-end latency (host to host)")
     assert "bn_cnn  ort/folded/cpu  singlestream" in section(text)
     assert TITLE not in render(rounds)

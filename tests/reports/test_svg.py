@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.records import LadderStep
+from bench.records import AblationStep
 from reports.svg_axes import Scale, padded, padded_ratio
 from reports.svg_elements import drawing, element, short, text
-from reports.svg_ladder import ladder_figure
+from reports.svg_ladder import ablation_figure
 from reports.svg_latency import latency_figure
 from reports.svg_marks import assign
-from reports.svg_tradeoff import Point, pareto_front
+from reports.svg_tradeoff import TradeoffPoint, pareto_front
 
 POSITIVE = st.floats(1e-6, 1e6)
 
@@ -66,7 +66,7 @@ def test_long_names_lose_their_middle(name, longest, shown):
 
 
 def point(seconds, accuracy):
-    return Point("m", "c", 1, "here", seconds, accuracy, accuracy - 0.1, accuracy + 0.1)
+    return TradeoffPoint("m", "c", 1, "here", seconds, accuracy, accuracy - 0.1, accuracy + 0.1)
 
 
 def test_the_front_holds_what_nothing_beats():
@@ -129,21 +129,21 @@ def test_a_disturbed_attempt_is_drawn_apart_from_the_clean_one_of_its_round(buil
     assert "3 beyond, to 150 ms" in panel
 
 
-def test_the_ladder_is_drawn_step_by_step(build):
+def test_the_ablation_is_drawn_step_by_step(build):
     steps = {"torch/unfolded/cpu": 0.004, "ort/plain/cpu": 0.002, "ort/folded/cpu": 0.001}
     rows = [
         build.row(*name.split("/")[:2], timings=(build.timing(1, build.steady(s, period=2 + i)),))
         for i, (name, s) in enumerate(steps.items())
     ]
-    ladder = tuple(LadderStep(contender=name, what=f"step <{name}>") for name in steps)
+    ladder = tuple(AblationStep(contender=name, what=f"step <{name}>") for name in steps)
     run = build.run(measurements=tuple(rows), ladder=ladder)
-    figure = ladder_figure((("mine", run),), assign(list(steps)), ())
+    figure = ablation_figure((("mine", run),), assign(list(steps)), ())
     (panel,) = map(str, figure.panels)
     widths = [float(w) for w in re.findall(r'width="([\d.]+)"', panel)]
     assert widths == pytest.approx([436, 218, 109], abs=1)
     assert "step &lt;ort/plain/cpu&gt;" in panel
     assert re.search(r">×(2\.0\d|1\.99) \(1\.99–2\.0\d\), (1\.00|0\.99\d) ms<", panel)
-    assert ladder_figure((("mine", build.run()),), assign(list(steps)), ()) is None
+    assert ablation_figure((("mine", build.run()),), assign(list(steps)), ()) is None
 
 
 def test_a_run_without_times_has_no_picture_of_them(build):

@@ -122,7 +122,7 @@ def test_every_line_fits_100_columns(build, case):
 
 
 def test_long_names_are_folded_to_fit_100_columns_and_lose_nothing(build):
-    name = "an_extraordinarily_long_name_of_a_network_that_somebody_chose" * 2
+    name = "an_extraordinarily_long_name_of_a_network_that_a_user_chose" * 2
     runs = [build.run(checkpoint=build.checkpoint(name)), build.run("deep_mish")]
     text = render(runs)
     assert max(map(len, text.splitlines())) <= 100
@@ -137,7 +137,7 @@ def test_accuracy_stands_next_to_its_wilson_interval_and_the_homework(build):
 
 def test_a_row_that_failed_is_there_with_its_reason_and_no_numbers(build):
     text = render(build.run())
-    for table in ("Accuracy", "Latency, host array in to host array out"):
+    for table in ("Accuracy", "End-to-end latency (host to host)"):
         assert row(text, table, "ort/folded/cuda").split() == ["ort/folded/cuda", "failed"]
         assert row(text, table, "torch/unfolded/cuda").split() == ["torch/unfolded/cuda", "skipped"]
     reason = "asked for cuda; the session holds CPUExecutionProvider"
@@ -147,7 +147,7 @@ def test_a_row_that_failed_is_there_with_its_reason_and_no_numbers(build):
 def test_a_row_that_failed_after_its_accuracy_was_taken_shows_no_numbers(build):
     failed = build.row("ort", "folded", status="failed", reason="its outputs changed")
     text = render(build.run(measurements=(build.row("torch", "unfolded"), failed)))
-    for table in ("Accuracy", "Latency, host array in to host array out"):
+    for table in ("Accuracy", "End-to-end latency (host to host)"):
         words = row(text, table, "ort/folded/cpu").split()
         assert [word for word in words if word != "cpu"] == ["ort/folded/cpu", "failed"]
 
@@ -169,13 +169,13 @@ def test_what_is_missing_is_blank_and_not_zero_none_or_nan(build):
         assert not re.search(r"\b(None|nan|NaN|inf)\b", render(run, form))
     text = render(run)
     assert row(text, "Accuracy", "torch/unfolded/cpu").split() == ["torch/unfolded/cpu", "cpu"]
-    latency = row(text, "Latency, host array in to host array out", "ort/folded/cpu").split()
+    latency = row(text, "End-to-end latency (host to host)", "ort/folded/cpu").split()
     assert latency[:4] == ["ort/folded/cpu", "1", "1.00", "1,000"]  # no p95 and no speed-up
 
 
 def test_the_reference_of_a_speed_up_shows_one_without_an_interval(build):
     text = render(build.run())
-    latency = section(text, "Latency, host array in to host array out")
+    latency = section(text, "End-to-end latency (host to host)")
     reference = next(line.split() for line in latency if line.startswith("torch/unfolded/cpu"))
     faster = next(line.split() for line in latency if line.startswith("ort/unfolded/cpu"))
     assert reference == ["torch/unfolded/cpu", "1", "2.00", "2.01", "500", "1"]
@@ -283,8 +283,8 @@ def test_no_run_is_no_report():
         (units.size(247_901), "242 KiB"),
         (units.size(1_048_500), "1.00 MiB"),
         (units.span("1.24", ""), ""),
-        (units.floor_ratio(2.1015), "≈2.10 (floor)"),
-        (units.floor_ratio(None), ""),
+        (units.best_case_ratio(2.1015), "≈2.10 (best case)"),
+        (units.best_case_ratio(None), ""),
     ],
 )
 def test_numbers_are_rounded_for_people(shown, text):
