@@ -53,6 +53,14 @@ def driven(scenario, **changes):
 
 
 CAUSES = {
+    "interrupted": (
+        run_with(timed(*[0.001] * 3, stopped="interrupted"), interrupted=True),
+        "3 of",
+    ),
+    "resumed": (
+        run_with(B.make_row("ort", "folded"), resumed=("2026-11-27T20:00:00+00:00",)),
+        "in 2 sessions",
+    ),
     "scenario_invalid": (
         driven("server", validity="INVALID", reasons=("Reduce target QPS.", "Early stopping: no")),
         "ort/folded/cpu in server: INVALID. Reduce target QPS. Let fewer images arrive, --qps "
