@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(
-    r'^__version__ = "(.+)"$', (HERE / "bench/__init__.py").read_text(encoding="utf-8"), re.M
+    r'^__version__ = "(.+)"$', (HERE / "foldbench/__init__.py").read_text(encoding="utf-8"), re.M
 ).group(1)
 
 # onnxruntime-gpu has builds for x86-64 Linux and Windows alone; both kinds import as onnxruntime.
@@ -22,20 +22,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[
-        "bench",
-        "bench.backends",
-        "bench.datasets",
-        "configs",
-        "exporters",
-        "exporters.passes",
-        "models",
-        "reports",
-    ],
+    packages=find_packages(include=["foldbench", "foldbench.*"]),
     package_data={
-        "bench": ["kernels/*.c"],
-        "configs": ["*.yaml"],
-        "reports": ["homework.json", "templates/*"],
+        "foldbench.bench.host_files": ["kernels/*.c"],
+        "foldbench.configs": ["*.yaml"],
+        "foldbench.reports.html": ["templates/*"],
+        "foldbench.reports.rows": ["homework.json"],
     },
     install_requires=[
         "torch>=2.11",
@@ -91,5 +83,5 @@ setup(
         "browser": ["playwright>=1.50"],  # drives a Chromium that is there already
         "lint": ["ruff>=0.9", "mypy>=1.14"],
     },
-    entry_points={"console_scripts": ["bench = bench.cli:main"]},
+    entry_points={"console_scripts": ["bench = foldbench.bench.cli:main"]},
 )

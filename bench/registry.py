@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-from bench.errors import MissingPackageError, UnknownNameError, nearest
+from foldbench.bench.errors import MissingPackageError, UnknownNameError, nearest
 
 # What to install when an import fails and the distribution is not named like the module.
 _DISTRIBUTIONS = {
@@ -86,7 +86,7 @@ class Registry:
         return Path(spec.origin).parent
 
 
-MODELS = Registry("model", "models")
-DATASETS = Registry("dataset", "bench.datasets")
-BACKENDS = Registry("backend", "bench.backends")
-PASSES = Registry("pass", "exporters.passes")
+MODELS = Registry("model", "foldbench.models")
+DATASETS = Registry("dataset", "foldbench.bench.datasets")
+BACKENDS = Registry("backend", "foldbench.bench.backends")
+PASSES = Registry("pass", "foldbench.exporters.passes")

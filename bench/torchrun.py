@@ -2,7 +2,7 @@
 
 import os
 
-from bench.errors import BenchError
+from foldbench.bench.errors import BenchError
 
 
 def is_started_by_torchrun() -> bool:

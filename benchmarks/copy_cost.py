@@ -26,17 +26,17 @@ from PIL import Image
 from scipy import stats
 from tabulate import tabulate
 
-from bench.config_files import Loaded, load
-from bench.datasets import ImageSet, Split
-from bench.environment import describe_environment, usable_cores
-from bench.errors import DataError
-from bench.image_sets import load_data
-from bench.options import data_option, set_option, shared_options, with_data
-from bench.progress import NullListener
-from bench.splits import spread
-from bench.stages import Paths
-from bench.storage import write_text
 from benchmarks.normalisation_study import as_inputs, score, train_fresh
+from foldbench.bench.cli.options import data_option, set_option, shared_options, with_data
+from foldbench.bench.config.files import Loaded, load
+from foldbench.bench.datasets import ImageSet, Split
+from foldbench.bench.errors import DataError
+from foldbench.bench.images.loading import load_data
+from foldbench.bench.images.splits import spread
+from foldbench.bench.machine.environment import describe_environment, usable_cores
+from foldbench.bench.progress import NullListener
+from foldbench.bench.stages.train import Paths
+from foldbench.bench.store.files import write_text
 
 Pixels = npt.NDArray[np.uint8]
 """(N, 3, H, W)."""

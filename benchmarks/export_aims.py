@@ -25,23 +25,23 @@ import numpy as np
 import onnx
 from tabulate import tabulate
 
-from bench.environment import describe_environment, usable_cores
-from bench.errors import BackendError
-from bench.image_sets import load_data
-from bench.options import data_option, shared_options, with_data
-from bench.progress import NullListener
-from bench.records import Block
-from bench.registry import BACKENDS
-from bench.run_finding import find_runs
-from bench.run_settings import settings_of
-from bench.runs import RunDirectory
-from bench.speedups import clean_pairs
-from bench.stages import Paths
-from bench.statistics import MIN_CLEAN_ROUNDS, Ratio, judge, median, median_ratio
-from bench.storage import write_text
-from bench.targets import files_for, target_of
-from bench.worker import WorkerClient
 from benchmarks.export_passes import AGAIN, PLAIN, describe_job, make_steps, time_rounds
+from foldbench.bench.analysis.speedups import clean_pairs
+from foldbench.bench.analysis.statistics import MIN_CLEAN_ROUNDS, Ratio, judge, median, median_ratio
+from foldbench.bench.cli.options import data_option, shared_options, with_data
+from foldbench.bench.errors import BackendError
+from foldbench.bench.images.loading import load_data
+from foldbench.bench.machine.environment import describe_environment, usable_cores
+from foldbench.bench.measure.targets import files_for, target_of
+from foldbench.bench.progress import NullListener
+from foldbench.bench.records import Block
+from foldbench.bench.registry import BACKENDS
+from foldbench.bench.stages.settings import settings_of
+from foldbench.bench.stages.train import Paths
+from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.files import write_text
+from foldbench.bench.store.finding import find_runs
+from foldbench.bench.workers.client import WorkerClient
 
 PEERS = ("torch_compile:freeze", "openvino")
 OURS = ("ort", "ort:tuned")

@@ -23,22 +23,28 @@ import numpy as np
 import onnx
 from tabulate import tabulate
 
-from bench.environment import describe_environment, usable_cores
-from bench.errors import BackendError
-from bench.jobs import Job
-from bench.records import Block
-from bench.registry import PASSES
-from bench.run_finding import find_runs
-from bench.runs import RunDirectory
-from bench.schedule import RoundPlan, run_rounds
-from bench.speedups import clean_pairs
-from bench.statistics import MIN_CLEAN_ROUNDS, best_case_ratio, judge, median, median_ratio
-from bench.timing import BlockOptions
-from bench.worker import WorkerClient
-from exporters.export import ExportOptions, to_onnx
-from exporters.fold import fold_batchnorm
-from exporters.rewriting import choose_passes
-from models._checkpoint import load_checkpoint
+from foldbench.bench.analysis.speedups import clean_pairs
+from foldbench.bench.analysis.statistics import (
+    MIN_CLEAN_ROUNDS,
+    best_case_ratio,
+    judge,
+    median,
+    median_ratio,
+)
+from foldbench.bench.errors import BackendError
+from foldbench.bench.machine.environment import describe_environment, usable_cores
+from foldbench.bench.measure.schedule import RoundPlan, run_rounds
+from foldbench.bench.records import Block
+from foldbench.bench.registry import PASSES
+from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.finding import find_runs
+from foldbench.bench.timing.loop import BlockOptions
+from foldbench.bench.workers.client import WorkerClient
+from foldbench.bench.workers.protocol import Job
+from foldbench.exporters.export import ExportOptions, to_onnx
+from foldbench.exporters.folding.fold import fold_batchnorm
+from foldbench.exporters.rewriting import choose_passes
+from foldbench.models.building.checkpoint import load_checkpoint
 
 IMAGES = 256
 BLOCK = BlockOptions(calls=10, block_s=0.3, settle_s=0.2)

@@ -25,12 +25,12 @@ import click
 import numpy as np
 from tabulate import tabulate
 
-from bench.backends import Floats
-from bench.backends.fake import FakeClock, FakeSession
-from bench.environment import describe_environment
-from bench.interference import measure_between, read_counters
-from bench.statistics import is_clean
-from bench.timing import BlockOptions, time_block
+from foldbench.bench.analysis.statistics import is_clean
+from foldbench.bench.backends import Floats
+from foldbench.bench.backends.fake import FakeClock, FakeSession
+from foldbench.bench.machine.environment import describe_environment
+from foldbench.bench.machine.interference import measure_between, read_counters
+from foldbench.bench.timing.loop import BlockOptions, time_block
 
 LIMIT_S, LIMIT_RATIO = 5e-6, 0.01
 STEPS_S = (0.0, 20e-6, 100e-6, 1e-3, 10e-3)

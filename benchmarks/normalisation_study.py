@@ -23,23 +23,23 @@ import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from bench.config_files import Loaded, load
-from bench.config_training import TrainSection
-from bench.datasets import ImageSet, Split
-from bench.environment import describe_environment, usable_cores
-from bench.image_sets import load_data
-from bench.options import data_option, set_option, shared_options, with_data
-from bench.progress import NullListener
-from bench.records import Epoch
-from bench.splits import draw_subset, spread
-from bench.stages import Paths
-from bench.storage import write_text
-from bench.transfer import preprocessing_of
-from models._augment import normalise
-from models._building import build_model
-from models._norms import KINDS
-from models._training import train_model
-from reports.plots import MARKERS, PALETTE, new_figure, save_figure
+from foldbench.bench.cli.options import data_option, set_option, shared_options, with_data
+from foldbench.bench.config.files import Loaded, load
+from foldbench.bench.config.training import TrainSection
+from foldbench.bench.datasets import ImageSet, Split
+from foldbench.bench.images.loading import load_data
+from foldbench.bench.images.splits import draw_subset, spread
+from foldbench.bench.machine.environment import describe_environment, usable_cores
+from foldbench.bench.progress import NullListener
+from foldbench.bench.records import Epoch
+from foldbench.bench.stages.train import Paths
+from foldbench.bench.store.files import write_text
+from foldbench.models._norms import KINDS
+from foldbench.models.building.network import build_model
+from foldbench.models.training.augment import normalise
+from foldbench.models.training.loop import train_model
+from foldbench.models.transfer.fit import preprocessing_of
+from foldbench.reports.pictures.plots import MARKERS, PALETTE, new_figure, save_figure
 
 RATE_BATCH_SIZE = 128
 """At which the configuration's learning rate is right."""

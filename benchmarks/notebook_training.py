@@ -29,24 +29,24 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from bench.config_files import Loaded, load
-from bench.datasets import ImageSet, Split
-from bench.environment import describe_environment, usable_cores
-from bench.errors import ConfigError
-from bench.image_sets import load_data
-from bench.interference import measure_foreign_load
-from bench.options import data_option, set_option, shared_options, with_data
-from bench.progress import NullListener
-from bench.stages import Paths
-from bench.statistics import Ratio, median, median_ratio
-from bench.storage import write_text
-from bench.transfer import preprocessing_of
-from models._building import build_model
-from models._compiled import compiled
-from models._device import layout, pick_device
-from models._team import ProcessGroup
-from models._trainer import Trainer, split_batches
-from reports.homework import Reference, references
+from foldbench.bench.analysis.statistics import Ratio, median, median_ratio
+from foldbench.bench.cli.options import data_option, set_option, shared_options, with_data
+from foldbench.bench.config.files import Loaded, load
+from foldbench.bench.datasets import ImageSet, Split
+from foldbench.bench.errors import ConfigError
+from foldbench.bench.images.loading import load_data
+from foldbench.bench.machine.environment import describe_environment, usable_cores
+from foldbench.bench.machine.interference import measure_foreign_load
+from foldbench.bench.progress import NullListener
+from foldbench.bench.stages.train import Paths
+from foldbench.bench.store.files import write_text
+from foldbench.models.building.network import build_model
+from foldbench.models.training.compiled import compiled
+from foldbench.models.training.device import layout, pick_device
+from foldbench.models.training.process_group import ProcessGroup
+from foldbench.models.training.trainer import Trainer, split_batches
+from foldbench.models.transfer.fit import preprocessing_of
+from foldbench.reports.rows.homework import Reference, references
 
 NOTEBOOK = "notebook"
 WORKERS = 2

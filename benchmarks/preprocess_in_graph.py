@@ -26,18 +26,18 @@ from PIL import Image
 from scipy.special import softmax
 from tabulate import tabulate
 
-from bench.backends import Closing, Floats, NetworkSource, Session
-from bench.environment import describe_environment, usable_cores
-from bench.errors import BenchError
-from bench.image_model import find_image_model, open_image_model
-from bench.networks import fit_picture, open_picture
-from bench.preprocessing import preprocess
-from bench.registry import BACKENDS
-from bench.run_finding import find_runs
-from bench.runs import RunDirectory
-from bench.statistics import is_clean, median, median_ratio
-from bench.storage import write_text
-from bench.timing import BlockOptions, TimedCalls, time_block
+from foldbench.bench.analysis.statistics import is_clean, median, median_ratio
+from foldbench.bench.backends import Closing, Floats, NetworkSource, Session
+from foldbench.bench.errors import BenchError
+from foldbench.bench.images.preprocessing import preprocess
+from foldbench.bench.machine.environment import describe_environment, usable_cores
+from foldbench.bench.predict.image_model import find_image_model, open_image_model
+from foldbench.bench.predict.networks import fit_picture, open_picture
+from foldbench.bench.registry import BACKENDS
+from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.files import write_text
+from foldbench.bench.store.finding import find_runs
+from foldbench.bench.timing.loop import BlockOptions, TimedCalls, time_block
 
 WAYS = ("outside", "inside")
 OPTIONS = BlockOptions(calls=10, block_s=0.15, settle_s=0.1)

@@ -26,18 +26,18 @@ import click
 import numpy as np
 from tabulate import tabulate
 
-from bench.config import CompareSection
-from bench.contenders import Contender, Subject, contenders_of, list_self_checks
-from bench.environment import describe_environment, usable_cores
-from bench.jobs import Job
-from bench.latency import measure_latency
-from bench.progress import NullListener
-from bench.records import Measurement
-from bench.run_finding import find_runs
-from bench.series import MeasurementSeries, Times, to_timing
-from bench.speedups import Speedup, measure_speedup, round_ratios
-from bench.statistics import Ratio, largest_gap
-from bench.worker import WorkerClient
+from foldbench.bench.analysis.speedups import Speedup, measure_speedup, round_ratios
+from foldbench.bench.analysis.statistics import Ratio, largest_gap
+from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.machine.environment import describe_environment, usable_cores
+from foldbench.bench.measure.contenders import Contender, Subject, contenders_of, list_self_checks
+from foldbench.bench.measure.latency import measure_latency
+from foldbench.bench.measure.series import MeasurementSeries, Times, to_timing
+from foldbench.bench.progress import NullListener
+from foldbench.bench.records import Measurement
+from foldbench.bench.store.finding import find_runs
+from foldbench.bench.workers.client import WorkerClient
+from foldbench.bench.workers.protocol import Job
 
 BATCH_SIZE = 1
 IMAGES = 256
@@ -189,7 +189,7 @@ def usual_calls(job: Job, images: np.ndarray, onnx_path: Path):
     import onnxruntime
     import torch
 
-    from models._checkpoint import load_checkpoint
+    from foldbench.models.building.checkpoint import load_checkpoint
 
     torch.set_num_threads(usable_cores())
     module = load_checkpoint(job.checkpoint, job.folder)
@@ -279,7 +279,7 @@ def main(run_name: str, runs: Path, trials: int, budget: float, out: Path | None
 
 def study(contenders, job: Job, pixels: np.ndarray, trials: int, budget: float) -> dict:
     """Return the quiet comparisons and the trials of both ways."""
-    from bench.preprocessing import preprocess
+    from foldbench.bench.images.preprocessing import preprocess
 
     images = preprocess(pixels[:8], job.checkpoint.preprocessing)
     calls = usual_calls(job, images, next(c.path for c in contenders if c.backend == "ort"))

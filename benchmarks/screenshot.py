@@ -15,9 +15,9 @@ from pathlib import Path
 import click
 from PIL import Image
 
-from bench.run_finding import find_runs
-from bench.storage import replacing
-from reports.render import render
+from foldbench.bench.store.files import replacing
+from foldbench.bench.store.finding import find_runs
+from foldbench.reports.render import render
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PICTURE = Path("reports/published/report.png")

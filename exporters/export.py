@@ -18,11 +18,11 @@ import onnx
 import torch
 from torch import nn
 
-import bench
-from bench.accuracy import measure_agreement
-from bench.errors import ExportError, one_line
-from bench.host_files import HOST, OPERATORS, OPTIMIZATION
-from bench.records import (
+import foldbench
+from foldbench.bench.analysis.logits import measure_agreement
+from foldbench.bench.errors import ExportError, one_line
+from foldbench.bench.host_files.marks import HOST, OPERATORS, OPTIMIZATION
+from foldbench.bench.records import (
     Artifact,
     Checkpoint,
     Folder,
@@ -31,11 +31,11 @@ from bench.records import (
     Target,
     Variant,
 )
-from bench.storage import file_sha256, json_sha256, write_with
-from exporters._origins import host_origins, library_versions, sources_sha256
-from exporters.fold import count_batchnorms, fold_batchnorm
-from exporters.parity import check_outputs, run_module, run_reference
-from exporters.rewriting import apply_passes
+from foldbench.bench.store.files import file_sha256, json_sha256, write_with
+from foldbench.exporters.folding.fold import count_batchnorms, fold_batchnorm
+from foldbench.exporters.origins import host_origins, library_versions, sources_sha256
+from foldbench.exporters.parity import check_outputs, run_module, run_reference
+from foldbench.exporters.rewriting import apply_passes
 
 Floats = npt.NDArray[np.float32]
 
@@ -216,7 +216,7 @@ def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
 def _describe(model: onnx.ModelProto, checkpoint: Checkpoint, variant: Variant) -> None:
     """Write into the model where it comes from and how to feed it."""
     model.producer_name = "foldbench"
-    model.producer_version = bench.__version__
+    model.producer_version = foldbench.__version__
     facts = {
         "checkpoint_sha256": checkpoint.sha256,
         "config": json.dumps(_without_paths(checkpoint.config)),

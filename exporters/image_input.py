@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from bench.errors import ExportError
-from bench.records import Preprocessing, Resize
+from foldbench.bench.errors import ExportError
+from foldbench.bench.records import Preprocessing, Resize
 
 INPUT, OUTPUT = "image", "probabilities"
 _PREFIX = "preprocessing/"

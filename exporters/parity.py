@@ -14,10 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from bench import own_operators
-from bench.errors import ExportError, one_line
-from bench.host_files import how_to_run
-from bench.records import Parity, ParityCase
+from foldbench.bench.errors import ExportError, one_line
+from foldbench.bench.host_files import custom_operators
+from foldbench.bench.host_files.marks import how_to_run
+from foldbench.bench.records import Parity, ParityCase
 
 Floats = npt.NDArray[np.float32]
 InputKind = Literal["images", "random", "extreme"]
@@ -115,7 +115,7 @@ def open_session(onnx_bytes: bytes) -> Any:
     if how.optimised:
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if how.custom_operators:
-        own_operators.register(settings)
+        custom_operators.register(settings)
     return onnxruntime.InferenceSession(onnx_bytes, settings, providers=["CPUExecutionProvider"])
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 from onnx import ModelProto
 
-from bench.errors import ConfigError, ExportError, one_line
-from bench.records import Parity, PassReport, Target
-from bench.registry import PASSES
+from foldbench.bench.errors import ConfigError, ExportError, one_line
+from foldbench.bench.records import Parity, PassReport, Target
+from foldbench.bench.registry import PASSES
 
 ALWAYS = "strip_metadata"
 """Made by every export: a file never tells where its sources lie."""

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from models._norms import make_norm
+from foldbench.models._norms import make_norm
 
 VERSION = 1
 """Raised whenever the same arguments give other parameters or another function."""

@@ -9,8 +9,20 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from models._backbone import count_features, cut_classifier, fix_padding, normalise_each_image
-from models._zoo import Weights, ZooLibrary, ZooNetwork, create, fill, find_network
+from foldbench.models.zoo.backbone import (
+    count_features,
+    cut_classifier,
+    fix_padding,
+    normalise_each_image,
+)
+from foldbench.models.zoo.networks import (
+    Weights,
+    ZooLibrary,
+    ZooNetwork,
+    create,
+    fill,
+    find_network,
+)
 
 VERSION = 1
 """Raised whenever the same arguments give other parameters or another function."""

@@ -4,16 +4,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, get_args
 
-from bench.errors import UnknownNameError, nearest
-from bench.records import Run
-from bench.records_profile import Profile
-from reports.figures import EmbeddedImage
-from reports.machine import summary
-from reports.markdown import render_markdown
-from reports.page import render_page
-from reports.sections import build
-from reports.terminal import render_terminal
-from reports.tidy import render_csv
+from foldbench.bench.errors import UnknownNameError, nearest
+from foldbench.bench.records import Profile, Run
+from foldbench.reports.figures.figure import EmbeddedImage
+from foldbench.reports.formats.csv import render_csv
+from foldbench.reports.formats.json import summary
+from foldbench.reports.formats.markdown import render_markdown
+from foldbench.reports.formats.terminal import render_terminal
+from foldbench.reports.html.page import render_page
+from foldbench.reports.sections.compose import build
 
 Format = Literal["terminal", "md", "html", "json", "csv"]
 Runs = Sequence[Run]

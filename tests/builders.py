@@ -17,14 +17,14 @@ from onnx.parser import parse_model
 from torch import nn
 from torch.nn import functional as F
 
-from bench import records, records_quantization, records_scenarios
-from bench.config import Config
-from bench.config_training import TrainSection
-from bench.datasets import Split
-from bench.progress import NullListener
-from bench.records import Epoch, Preprocessing
-from models._resume import Resume
-from models._training import train_model
+from foldbench.bench import records
+from foldbench.bench.config.schema import Config
+from foldbench.bench.config.training import TrainSection
+from foldbench.bench.datasets import Split
+from foldbench.bench.progress import NullListener
+from foldbench.bench.records import Epoch, Preprocessing
+from foldbench.models.training.loop import train_model
+from foldbench.models.training.resume import Resume
 
 QUICK = (
     "model.name=bn_cnn",
@@ -59,7 +59,9 @@ needs_c_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
 )
 
-HOMEWORK = json.loads((files("reports") / "homework.json").read_text(encoding="utf-8"))
+HOMEWORK = json.loads(
+    (files("foldbench.reports.rows") / "homework.json").read_text(encoding="utf-8")
+)
 CIFAR10 = tuple(HOMEWORK["data"]["classes"])
 DIGITS = tuple("0123456789")
 NO_PROVIDER = "asked for cuda; the session holds CPUExecutionProvider"
@@ -322,11 +324,11 @@ def make_artifact(variant: str, **changes) -> records.Artifact:
     )
 
 
-def make_quantization(**changes) -> records_quantization.QuantizationReport:
+def make_quantization(**changes) -> records.QuantizationReport:
     """One of two nodes in int8, 1 of 1,000 training images lost, which is allowed."""
 
-    def closeness(correct_after: int) -> records_quantization.Closeness:
-        return records_quantization.Closeness(
+    def closeness(correct_after: int) -> records.Closeness:
+        return records.Closeness(
             images=1000,
             correct_before=900,
             correct_after=correct_after,
@@ -336,7 +338,7 @@ def make_quantization(**changes) -> records_quantization.QuantizationReport:
         )
 
     node = {"op_type": "Conv", "weights": 432, "alone": closeness(900)}
-    return records_quantization.QuantizationReport(
+    return records.QuantizationReport(
         **{
             "source_variant": "folded",
             "source_sha256": sha("b"),
@@ -344,16 +346,12 @@ def make_quantization(**changes) -> records_quantization.QuantizationReport:
             "images_sha256": sha("7"),
             "untrained_images": 0,
             "method": "percentile",
-            "trials": (
-                records_quantization.RangeTrial(method="percentile", closeness=closeness(899)),
-            ),
+            "trials": (records.RangeTrial(method="percentile", closeness=closeness(899)),),
             "nodes": (
-                records_quantization.NodeChoice(
+                records.NodeChoice(
                     node="conv_1", quantized=True, reason="within the budget", **node
                 ),
-                records_quantization.NodeChoice(
-                    node="conv_2", quantized=False, reason="too sensitive", **node
-                ),
+                records.NodeChoice(node="conv_2", quantized=False, reason="too sensitive", **node),
             ),
             "tables": 0,
             "closeness": closeness(899),
@@ -410,7 +408,7 @@ def make_measurements() -> tuple[records.Measurement, ...]:
     )
 
 
-def make_scenario(scenario: str = "singlestream", **changes) -> records_scenarios.ScenarioResult:
+def make_scenario(scenario: str = "singlestream", **changes) -> records.ScenarioResult:
     """A test of 10 s that went well: 1 ms a query, or 1000 samples a second."""
     percentile = 0.9 if scenario == "singlestream" else 0.99
     settings = {
@@ -433,15 +431,15 @@ def make_scenario(scenario: str = "singlestream", **changes) -> records_scenario
         "server": {"scheduled_qps": 199.0, "completed_qps": 198.0, "over_latency_count": 3},
     }.get(scenario, {"early_stopping_s": 0.0013})
     if scenario != "offline":
-        figures["latencies"] = records_scenarios.Latencies(
+        figures["latencies"] = records.Latencies(
             **{name: 0.001 * (1 + 0.1 * i) for i, name in enumerate(shares)}
         )
-    return records_scenarios.ScenarioResult(
+    return records.ScenarioResult(
         **{
             "scenario": scenario,
             "validity": "VALID",
             "reasons": (),
-            "settings": records_scenarios.ScenarioSettings(**settings),
+            "settings": records.ScenarioSettings(**settings),
             "loadgen_version": "6.0.17 @ d6147c7eb7",
             "log_sha256": sha("9"),
             "batch_sizes": {"server": (1, 2, 4), "multistream": (8,)}.get(scenario, (1,)),

@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import settings
 
-from bench.config_files import load
-from bench.host import usable_cpus
-from bench.progress import NullListener
-from bench.runs import RunDirectory
-from bench.stages import Paths, train
 from builders import INT8, QUICK
+from foldbench.bench.config.files import load
+from foldbench.bench.machine.cpu import usable_cpus
+from foldbench.bench.progress import NullListener
+from foldbench.bench.stages.train import Paths, train
+from foldbench.bench.store.directory import RunDirectory
 
 CPUS = usable_cpus()
 
@@ -103,7 +103,7 @@ def quantized_run(
     """The finished training with a file in float32 and one in int8; read it only."""
     import shutil
 
-    from bench.stages_export import export
+    from foldbench.bench.stages.export import export
 
     folder = tmp_path_factory.mktemp("quantized")
     copy = RunDirectory(folder / trained_run.name)

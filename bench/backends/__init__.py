@@ -24,7 +24,7 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from bench.records import Device
+from foldbench.bench.records import Device
 
 Format = Literal["module", "onnx"]
 Floats = npt.NDArray[np.float32]
@@ -140,7 +140,7 @@ class Backend(Protocol):
 class Tunable(Session, Protocol):
     """A session with several tactics to run a batch, all with the same outputs.
 
-    Which of them is fastest is found before anything is timed, by `bench.tuning`.
+    Which of them is fastest is found before anything is timed, by `bench.timing.tuning`.
     """
 
     def tactics(self, batch_size: int) -> tuple[str, ...]:

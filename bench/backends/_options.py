@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Mapping
 
-from bench.backends import BackendOptions
-from bench.errors import BackendError
-from bench.records import Device
+from foldbench.bench.backends import BackendOptions
+from foldbench.bench.errors import BackendError
+from foldbench.bench.records import Device
 
 
 def refuse_elsewhere(

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.profiler import ProfilerActivity
 
-from bench.backends import Floats
-from bench.records_profile import OperatorTime
+from foldbench.bench.backends import Floats
+from foldbench.bench.records import OperatorTime
 
 
 def profile_calls(

@@ -4,9 +4,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bench.backends import NO_OPTIONS, BackendOptions, Closing, Floats, Format, NetworkSource
-from bench.errors import BackendError
-from bench.records import Device
+from foldbench.bench.backends import (
+    NO_OPTIONS,
+    BackendOptions,
+    Closing,
+    Floats,
+    Format,
+    NetworkSource,
+)
+from foldbench.bench.errors import BackendError
+from foldbench.bench.records import Device
 
 FORMAT: Format = "onnx"
 OPTIONS = {"slow": "each image takes twice the time"}

@@ -5,11 +5,17 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from bench.backends import NO_OPTIONS, BackendOptions, Closing, Floats, Format, NetworkSource
-from bench.backends._options import check_values
-from bench.errors import BackendError, one_line
-from bench.records import Device
-from bench.records_profile import OperatorTime
+from foldbench.bench.backends import (
+    NO_OPTIONS,
+    BackendOptions,
+    Closing,
+    Floats,
+    Format,
+    NetworkSource,
+)
+from foldbench.bench.backends._options import check_values
+from foldbench.bench.errors import BackendError, one_line
+from foldbench.bench.records import Device, OperatorTime
 
 # OpenVINO sends usage data when it is imported, and writes files to the home directory for that.
 # Where the package that does it cannot be imported, it goes on without.

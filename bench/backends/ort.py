@@ -9,8 +9,7 @@ from typing import Any
 
 import onnxruntime
 
-from bench import own_operators
-from bench.backends import (
+from foldbench.bench.backends import (
     NO_OPTIONS,
     BackendOptions,
     Closing,
@@ -19,18 +18,17 @@ from bench.backends import (
     NetworkSource,
     Session,
 )
-from bench.backends._ort_engines import cache_options, keep_engines
-from bench.backends._ort_graph import CudaGraphSession
-from bench.backends._ort_options import OrtSettings, how_to_install, read_settings
-from bench.backends._ort_options import refuse as refuse
-from bench.backends._ort_placement import RECORD_PLACEMENT, check_nodes
-from bench.backends._ort_profile import read_profile
-from bench.backends._ort_ways import MicroBatchSession, TunedSession
-from bench.errors import BackendError, one_line
-from bench.host_files import OPERATORS, OWN, how_to_run
-from bench.records import Device
-from bench.records_profile import OperatorTime
-from bench.records_quantization import PRECISION
+from foldbench.bench.backends._ort.engines import cache_options, keep_engines
+from foldbench.bench.backends._ort.graph import CudaGraphSession
+from foldbench.bench.backends._ort.options import OrtSettings, how_to_install, read_settings
+from foldbench.bench.backends._ort.options import refuse as refuse
+from foldbench.bench.backends._ort.placement import RECORD_PLACEMENT, check_nodes
+from foldbench.bench.backends._ort.profile import read_profile
+from foldbench.bench.backends._ort.tactics import MicroBatchSession, TunedSession
+from foldbench.bench.errors import BackendError, one_line
+from foldbench.bench.host_files import custom_operators
+from foldbench.bench.host_files.marks import OPERATORS, OWN, how_to_run
+from foldbench.bench.records import PRECISION, Device, OperatorTime
 
 FORMAT: Format = "onnx"
 OPTIONS: dict[str, str] = {
@@ -228,7 +226,7 @@ def _open_session(
         )
     settings.graph_optimization_level = _NONE if how.optimised else _HIGH
     if how.custom_operators:
-        own_operators.register(settings)
+        custom_operators.register(settings)
     settings.log_severity_level = _SILENT
     settings.add_session_config_entry(*RECORD_PLACEMENT)
     if wanted.provider == _TENSORRT:

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from bench.backends import (
+from foldbench.bench.backends import (
     NO_OPTIONS,
     TORCH_PRECISIONS,
     BackendOptions,
@@ -17,11 +17,10 @@ from bench.backends import (
     Format,
     NetworkSource,
 )
-from bench.backends._options import check_exclusive, check_values, refuse_elsewhere
-from bench.backends._torch_profile import profile_calls
-from bench.errors import BackendError
-from bench.records import Device
-from bench.records_profile import OperatorTime
+from foldbench.bench.backends._options import check_exclusive, check_values, refuse_elsewhere
+from foldbench.bench.backends._torch_profile import profile_calls
+from foldbench.bench.errors import BackendError
+from foldbench.bench.records import Device, OperatorTime
 
 FORMAT: Format = "module"
 OPTIONS: dict[str, str] = {

@@ -15,7 +15,7 @@ import torch._dynamo
 import torch._inductor
 from torch import nn
 
-from bench.backends import (
+from foldbench.bench.backends import (
     NO_OPTIONS,
     TORCH_PRECISIONS,
     BackendOptions,
@@ -23,17 +23,16 @@ from bench.backends import (
     Format,
     NetworkSource,
 )
-from bench.backends._options import check_exclusive, check_values, refuse_elsewhere
-from bench.backends.torch import (
+from foldbench.bench.backends._options import check_exclusive, check_values, refuse_elsewhere
+from foldbench.bench.backends.torch import (
     TorchSession,
     TorchSettings,
     find_device,
     profile_session,
     read_precision,
 )
-from bench.errors import BackendError
-from bench.records import Device
-from bench.records_profile import OperatorTime
+from foldbench.bench.errors import BackendError
+from foldbench.bench.records import Device, OperatorTime
 
 FORMAT: Format = "module"
 OPTIONS: dict[str, str] = {

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from bench.records import DataInfo, Resize
+from foldbench.bench.records import DataInfo, Resize
 
 COVER = Resize()
 """Scale to cover the square, cut at the centre."""

@@ -12,10 +12,10 @@ import numpy as np
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 
-from bench.datasets import DataOptions, ImageSet, Split, imagefolder
-from bench.datasets._pixels import content_sha256, fit_all
-from bench.errors import DataError, one_line
-from bench.records import DataInfo
+from foldbench.bench.datasets import DataOptions, ImageSet, Split, imagefolder
+from foldbench.bench.errors import DataError, one_line
+from foldbench.bench.images.pixels import content_sha256, fit_all
+from foldbench.bench.records import DataInfo
 
 _DOWNLOADED = "cifar-10-python.tar.gz"
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from bench.datasets import DataOptions, ImageSet, Split
-from bench.datasets._pixels import content_sha256
-from bench.errors import DataError
-from bench.records import DataInfo
+from foldbench.bench.datasets import DataOptions, ImageSet, Split
+from foldbench.bench.errors import DataError
+from foldbench.bench.images.pixels import content_sha256
+from foldbench.bench.records import DataInfo
 
 _BRIGHTEST = 16.0  # scikit-learn's pixels are 0..16
 _TEST_SHARE = 0.2

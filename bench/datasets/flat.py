@@ -10,8 +10,11 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-from bench.datasets import DataOptions, ImageSet, _cache
-from bench.datasets._flat import (
+from foldbench.bench.datasets import DataOptions, ImageSet
+from foldbench.bench.datasets.imagefolder import changes
+from foldbench.bench.errors import DataError
+from foldbench.bench.images import cache
+from foldbench.bench.images.flat import (
     FORM,
     LabelRule,
     SplitChooser,
@@ -19,12 +22,10 @@ from bench.datasets._flat import (
     draw_split,
     open_flat,
 )
-from bench.datasets._pixels import VERSION
-from bench.datasets._sources import ImageSource
-from bench.datasets.imagefolder import changes
-from bench.errors import DataError
-from bench.records import DataInfo
-from bench.storage import json_sha256
+from foldbench.bench.images.pixels import VERSION
+from foldbench.bench.images.sources import ImageSource
+from foldbench.bench.records import DataInfo
+from foldbench.bench.store.files import json_sha256
 
 TAKES_LABEL_RULE = True
 
@@ -80,7 +81,7 @@ def load_split(
     key = json_sha256(
         [source.fingerprint, options.image_size, VERSION, rule, *changes(options.resize)]
     )
-    entry, train, test, from_cache = _cache.fetch(
+    entry, train, test, from_cache = cache.fetch(
         options.cache / "flat" / key[:24],
         key,
         options.image_size,

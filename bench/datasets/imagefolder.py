@@ -13,14 +13,15 @@ from collections.abc import Iterable
 from time import perf_counter
 from typing import Any
 
-from bench.datasets import DataOptions, ImageSet, _cache
-from bench.datasets._decode import decode
-from bench.datasets._layout import FORM
-from bench.datasets._pixels import VERSION
-from bench.datasets._sources import open_source
-from bench.errors import DataError
-from bench.records import DataInfo, Resize
-from bench.storage import json_sha256
+from foldbench.bench.datasets import DataOptions, ImageSet
+from foldbench.bench.errors import DataError
+from foldbench.bench.images import cache
+from foldbench.bench.images.decode import decode
+from foldbench.bench.images.layout import FORM
+from foldbench.bench.images.pixels import VERSION
+from foldbench.bench.images.sources import open_source
+from foldbench.bench.records import DataInfo, Resize
+from foldbench.bench.store.files import json_sha256
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -42,7 +43,7 @@ def load(options: DataOptions) -> ImageSet:
     source = open_source(path)
     key = json_sha256([source.fingerprint, options.image_size, VERSION, *changes(options.resize)])
     folder = options.cache / "imagefolder" / key[:24]
-    entry, train, test, from_cache = _cache.fetch(
+    entry, train, test, from_cache = cache.fetch(
         folder,
         key,
         options.image_size,

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from torchvision.datasets import OxfordIIITPet
 
-from bench.datasets import DataOptions, ImageSet
-from bench.datasets._flat import LabelRule, Rows
-from bench.datasets._sources import ImageFile, ImageSource, check_size, unreadable
-from bench.datasets.flat import load_drawn, load_split
-from bench.errors import DataError, one_line
-from bench.storage import json_sha256
+from foldbench.bench.datasets import DataOptions, ImageSet
+from foldbench.bench.datasets.flat import load_drawn, load_split
+from foldbench.bench.errors import DataError, one_line
+from foldbench.bench.images.flat import LabelRule, Rows
+from foldbench.bench.images.sources import ImageFile, ImageSource, check_size, unreadable
+from foldbench.bench.store.files import json_sha256
 
 TAKES_LABEL_RULE = True
 

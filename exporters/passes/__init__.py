@@ -10,7 +10,7 @@ from typing import Protocol
 
 from onnx import ModelProto
 
-from bench.records import PassReport, Target
+from foldbench.bench.records import PassReport, Target
 
 
 class Pass(Protocol):

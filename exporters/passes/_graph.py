@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnx import ModelProto
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
-from bench.records import PassReport
+from foldbench.bench.records import PassReport
 
 _STANDARD = ("", "ai.onnx")
 

@@ -4,7 +4,13 @@ from collections.abc import Collection
 
 import onnx_ir as ir
 
-from exporters.passes._graph import PassRefusedError, is_op, is_used_outside, made_by, scalar_of
+from foldbench.exporters.passes._graph import (
+    PassRefusedError,
+    is_op,
+    is_used_outside,
+    made_by,
+    scalar_of,
+)
 
 _LEAST_THRESHOLD = 15.0
 """Above it tanh(x) and tanh(softplus(x)) are the same number, also in float64."""

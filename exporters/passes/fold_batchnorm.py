@@ -16,8 +16,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx import ModelProto
 
-from bench.records import PassReport
-from exporters.passes._graph import (
+from foldbench.bench.records import PassReport
+from foldbench.exporters.passes._graph import (
     Log,
     PassRefusedError,
     add_constant,

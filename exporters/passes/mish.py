@@ -19,9 +19,9 @@ import numpy as np
 import onnx_ir as ir
 from onnx import ModelProto
 
-from bench.records import PassReport
-from exporters.passes._graph import Log, PassRefusedError, add_constant, opset_of, rewrite
-from exporters.passes._mish import Mish, check, match
+from foldbench.bench.records import PassReport
+from foldbench.exporters.passes._graph import Log, PassRefusedError, add_constant, opset_of, rewrite
+from foldbench.exporters.passes._mish import Mish, check, match
 
 ERROR_BOUND = 5e-7
 TARGETS = ("cpu", "host")

@@ -1,9 +1,9 @@
 """Write Mish as one operator that goes over memory once; for this machine alone.
 
 The six operators that the pass `mish` writes go over memory six times, which takes a fifth of the
-time of a network of convolutions. a custom operator (`bench.own_operators`) does it in one,
-compiled for this processor, with what comes before and after as it was: whatever the layout of the
-numbers, so that the pass `nchwc_strip` can take out the reorderings around it.
+time of a network of convolutions. A custom operator (`bench.host_files.custom_operators`) does it
+in one, compiled for this processor, with what comes before and after as it was: whatever the layout
+of the numbers, so that the pass `nchwc_strip` can take out the reorderings around it.
 
 Without a C compiler nothing is changed, and the report says so. A file with the operator says in
 its metadata that it needs it.
@@ -13,12 +13,12 @@ import onnx_ir as ir
 import onnxruntime
 from onnx import ModelProto, helper
 
-from bench import own_operators
-from bench.errors import BackendError
-from bench.host_files import custom_operator_facts
-from bench.records import PassReport
-from exporters.passes._graph import Log, PassRefusedError, made_by, rewrite, scalar_of
-from exporters.passes._mish import Mish, check, match
+from foldbench.bench.errors import BackendError
+from foldbench.bench.host_files import custom_operators
+from foldbench.bench.host_files.marks import custom_operator_facts
+from foldbench.bench.records import PassReport
+from foldbench.exporters.passes._graph import Log, PassRefusedError, made_by, rewrite, scalar_of
+from foldbench.exporters.passes._mish import Mish, check, match
 
 ERROR_BOUND = 3e-7
 TARGETS = ("host",)
@@ -33,7 +33,7 @@ _VERSION = 1
 def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
     """Return `model` with every Mish in float32, also as `mish` writes it, as one operator."""
     try:
-        own_operators.library()
+        custom_operators.library()
     except BackendError as error:
         copy = ModelProto()
         copy.CopyFrom(model)
@@ -58,7 +58,7 @@ def _edit(model: ir.Model, log: Log) -> None:
             log.left[str(refusal)] += 1
             continue
         _replace(found)
-        model.opset_imports[own_operators.DOMAIN] = _VERSION
+        model.opset_imports[custom_operators.DOMAIN] = _VERSION
         log.done += 1
 
 
@@ -83,7 +83,7 @@ def _match_form(node: ir.Node) -> Mish | None:
 def _replace(found: Mish) -> None:
     last = found.nodes[0]
     tape = ir.tape.Tape()
-    y = tape.op(own_operators.MISH, [found.x], domain=own_operators.DOMAIN)
+    y = tape.op(custom_operators.MISH, [found.x], domain=custom_operators.DOMAIN)
     y.type, y.shape = found.x.type, found.x.shape
     graph = last.graph
     assert graph is not None  # it was found in one

@@ -20,10 +20,10 @@ import onnx_ir as ir
 import onnxruntime
 from onnx import ModelProto
 
-from bench import own_operators
-from bench.host_files import DISABLED, OPTIMIZATION, host_facts
-from bench.records import PassReport
-from exporters.passes._graph import array_of
+from foldbench.bench.host_files import custom_operators
+from foldbench.bench.host_files.marks import DISABLED, OPTIMIZATION, host_facts
+from foldbench.bench.records import PassReport
+from foldbench.exporters.passes._graph import array_of
 
 ERROR_BOUND = 0.0
 TARGETS = ("host",)
@@ -40,7 +40,7 @@ _ELEMENTWISE = {
         *("Softplus", "Softsign", "Sqrt", "Sub", "Swish", "Tanh", "ThresholdedRelu"),
     ),
     _MICROSOFT: ("FastGelu", "Gelu", "QuickGelu"),
-    own_operators.DOMAIN: (own_operators.MISH,),
+    custom_operators.DOMAIN: (custom_operators.MISH,),
 }
 _RANK = 4
 """Of what is reordered: (N, C, H, W)."""
@@ -80,8 +80,8 @@ def _optimise(model: ModelProto) -> ir.Model:
     """Return the graph that onnxruntime makes of `model` for this processor."""
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _SILENT
-    if any(opset.domain == own_operators.DOMAIN for opset in model.opset_import):
-        own_operators.register(settings)
+    if any(opset.domain == custom_operators.DOMAIN for opset in model.opset_import):
+        custom_operators.register(settings)
     with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
         path = Path(folder) / "optimised.onnx"
         settings.optimized_model_filepath = str(path)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 from onnx import ModelProto
 
-from bench.records import PassReport
+from foldbench.bench.records import PassReport
 
 ERROR_BOUND = 0.0
 """Notes have no part in the computation."""

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench.backends import NetworkSource, Resident
-from bench.errors import BackendError, MissingPackageError
-from bench.registry import BACKENDS
-from bench.timing import check_synchronized
-from exporters.export import ExportOptions, to_onnx
+from foldbench.bench.backends import NetworkSource, Resident
+from foldbench.bench.errors import BackendError, MissingPackageError
+from foldbench.bench.registry import BACKENDS
+from foldbench.bench.timing.loop import check_synchronized
+from foldbench.exporters.export import ExportOptions, to_onnx
 
 NO_GPU = not torch.cuda.is_available()
 NO_COMPILER = shutil.which("g++") is None and shutil.which("clang++") is None

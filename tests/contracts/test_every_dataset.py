@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.datasets import DataOptions, ImageSet
-from bench.registry import DATASETS
+from foldbench.bench.datasets import DataOptions, ImageSet
+from foldbench.bench.registry import DATASETS
 
 CACHING = {"imagefolder", "flat", "oxford_pets"}
 OPTIONS = {"flat": {"label_pattern": r"(.+)_\d+"}}

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from bench.accuracy import measure_agreement
-from bench.errors import ConfigError
-from bench.registry import MODELS
-from exporters.export import ExportOptions, count_batchnorm_nodes, to_onnx
-from exporters.fold import count_batchnorms, fold_batchnorm
-from exporters.parity import check_parity
-from models._building import build_model
+from foldbench.bench.analysis.logits import measure_agreement
+from foldbench.bench.errors import ConfigError
+from foldbench.bench.registry import MODELS
+from foldbench.exporters.export import ExportOptions, count_batchnorm_nodes, to_onnx
+from foldbench.exporters.folding.fold import count_batchnorms, fold_batchnorm
+from foldbench.exporters.parity import check_parity
+from foldbench.models.building.network import build_model
 
 SHAPE = (3, 32, 32)
 

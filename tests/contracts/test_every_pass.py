@@ -7,10 +7,10 @@ import torch
 from onnx.parser import parse_model
 from torch import nn
 
-from bench.records import Target
-from bench.registry import PASSES
-from exporters.export import ExportOptions, to_onnx
-from exporters.parity import open_session
+from foldbench.bench.records import Target
+from foldbench.bench.registry import PASSES
+from foldbench.exporters.export import ExportOptions, to_onnx
+from foldbench.exporters.parity import open_session
 
 X = np.concatenate(
     [

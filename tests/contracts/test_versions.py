@@ -18,21 +18,22 @@ import pytest
 import torch
 from torch import nn
 
-from bench import transfer
-from bench.config import Config
-from bench.config_files import load
-from bench.config_training import TrainSection
-from bench.datasets import Split
-from bench.errors import ConfigError
-from bench.linear_probe import fit_linear
-from bench.progress import NullListener
-from bench.records import Preprocessing
-from bench.registry import MODELS
-from bench.runs import RunDirectory
-from bench.stages import Paths, train
-from bench.training_key import training_key
-from models import _norms, _training, bn_cnn
-from models._building import build_model
+from foldbench.bench.config.files import load
+from foldbench.bench.config.schema import Config
+from foldbench.bench.config.training import TrainSection
+from foldbench.bench.datasets import Split
+from foldbench.bench.errors import ConfigError
+from foldbench.bench.progress import NullListener
+from foldbench.bench.records import Preprocessing
+from foldbench.bench.registry import MODELS
+from foldbench.bench.stages.train import Paths, train
+from foldbench.bench.stages.training_key import training_key
+from foldbench.bench.store.directory import RunDirectory
+from foldbench.models import _norms, bn_cnn
+from foldbench.models.building.network import build_model
+from foldbench.models.training import loop
+from foldbench.models.transfer import fit
+from foldbench.models.transfer.classifier import fit_linear
 from tests.conftest import QUICK
 
 STORED = Path(__file__).parent / "versions.json"
@@ -135,7 +136,7 @@ def numbers_of_training(section: Mapping[str, Any]) -> list[float]:
     convolution = nn.Conv2d(3, 8, 3, bias=False)
     rest = [nn.BatchNorm2d(8), nn.Mish(), nn.Flatten(), nn.Linear(288, 3)]
     network = nn.Sequential(convolution, *rest)
-    history = _training.train_model(
+    history = loop.train_model(
         network,
         split,
         None,
@@ -172,12 +173,12 @@ def test_a_network_is_what_its_version_is(name: str) -> None:
 
 def test_training_is_what_its_version_is() -> None:
     found = {name: numbers_of_training(section) for name, section in SETTINGS.items()}
-    hold_to_version("models/_training.py", _training.VERSION, found, ROUNDING_OF_TRAINING)
+    hold_to_version("models/loop.py", loop.VERSION, found, ROUNDING_OF_TRAINING)
 
 
 def test_a_linear_layer_on_features_is_what_its_version_is() -> None:
     found = {name: numbers_of_transfer(name) for name in ("logistic", "adam")}
-    hold_to_version("bench/transfer.py", transfer.VERSION, found)
+    hold_to_version("bench/fit.py", fit.VERSION, found)
 
 
 def test_a_change_in_what_a_network_is_made_of_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,9 +214,9 @@ def test_a_transfer_from_before_versions_has_the_key_of_version_1(
 ) -> None:
     config: Config = load("resnet50_pets").config
     assert training_key(config, "0" * 64) == OLD_TRANSFER_KEY
-    monkeypatch.setattr(_training, "VERSION", 2)
+    monkeypatch.setattr(loop, "VERSION", 2)
     assert training_key(config, "0" * 64) == OLD_TRANSFER_KEY, "it takes no part in a transfer"
-    monkeypatch.setattr(transfer, "VERSION", 2)
+    monkeypatch.setattr(fit, "VERSION", 2)
     assert training_key(config, "0" * 64) != OLD_TRANSFER_KEY
 
 
@@ -228,7 +229,7 @@ def test_a_comment_orphans_no_training_and_another_version_does(
     commented.write_text(Path(str(bn_cnn.__file__)).read_text(encoding="utf-8") + "# One more.\n")
     monkeypatch.setattr(bn_cnn, "__file__", str(commented))
     assert train(load("digits", QUICK), paths, NullListener()) == own_run
-    monkeypatch.setattr(_training, "VERSION", 2)
+    monkeypatch.setattr(loop, "VERSION", 2)
     assert train(load("digits", QUICK), paths, NullListener()) != own_run
 
 

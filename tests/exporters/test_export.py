@@ -11,21 +11,21 @@ import pytest
 import torch
 from torch import nn
 
-from bench.errors import ExportError
-from bench.progress import NullListener
-from bench.runs import RunDirectory
-from bench.stages import Paths
-from bench.stages_export import export
-from exporters import _origins
-from exporters.export import (
+from foldbench.bench.errors import ExportError
+from foldbench.bench.progress import NullListener
+from foldbench.bench.stages.export import export
+from foldbench.bench.stages.train import Paths
+from foldbench.bench.store.directory import RunDirectory
+from foldbench.exporters import origins
+from foldbench.exporters.export import (
     ExportOptions,
     count_batchnorm_nodes,
     export_checkpoint,
     hash_inputs,
     to_onnx,
 )
-from exporters.parity import check_parity
-from models._checkpoint import load_checkpoint
+from foldbench.exporters.parity import check_parity
+from foldbench.models.building.checkpoint import load_checkpoint
 
 OPTIONS = ExportOptions(fold_bn=True, opset=20, passes=("strip_metadata",))
 
@@ -128,8 +128,8 @@ def test_another_text_of_any_helper_is_another_export(
     helper: str, own_run: RunDirectory, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = own_run.path / "exporters"
-    shutil.copytree(_origins._FOLDER, copy)
-    monkeypatch.setattr(_origins, "_FOLDER", copy)
+    shutil.copytree(origins._FOLDER, copy)
+    monkeypatch.setattr(origins, "_FOLDER", copy)
     before = hash_inputs(own_run.checkpoint(), images, OPTIONS)
     with (copy / helper).open("a") as file:
         file.write("# One more line.\n")
@@ -141,9 +141,9 @@ def test_another_version_of_what_makes_or_proves_a_file_is_another_export(
     package: str, own_run: RunDirectory, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = hash_inputs(own_run.checkpoint(), images, OPTIONS)
-    changed = {**_origins.library_versions(), package: "999"}
-    assert changed.keys() == _origins.library_versions().keys()
-    monkeypatch.setattr("exporters.export.library_versions", lambda: changed)
+    changed = {**origins.library_versions(), package: "999"}
+    assert changed.keys() == origins.library_versions().keys()
+    monkeypatch.setattr("foldbench.exporters.export.library_versions", lambda: changed)
     assert hash_inputs(own_run.checkpoint(), images, OPTIONS) != before
 
 
@@ -154,7 +154,10 @@ def test_another_library_of_own_operators_is_another_export_for_this_machine_alo
         options = ExportOptions(fold_bn=True, opset=20, passes=(), target=target)
         keys = set()
         for library in (None, "0" * 64, "1" * 64):
-            monkeypatch.setattr("bench.own_operators.library_sha256", lambda found=library: found)
+            monkeypatch.setattr(
+                "foldbench.bench.host_files.custom_operators.library_sha256",
+                lambda found=library: found,
+            )
             keys.add(hash_inputs(own_run.checkpoint(), images, options))
         assert len(keys) == different
 

@@ -9,10 +9,10 @@ import torch
 import torchvision
 from torch import nn
 
-from bench.runs import RunDirectory
-from exporters.export import ExportOptions, export_checkpoint
-from exporters.fold import fold_batchnorm
-from exporters.rewriting import choose_passes
+from foldbench.bench.store.directory import RunDirectory
+from foldbench.exporters.export import ExportOptions, export_checkpoint
+from foldbench.exporters.folding.fold import fold_batchnorm
+from foldbench.exporters.rewriting import choose_passes
 
 NETWORKS = {
     "torchvision resnet18": (lambda: torchvision.models.resnet18(), 20),

@@ -10,13 +10,13 @@ import torch
 from onnx import ModelProto
 from torch import nn
 
-from bench.errors import ConfigError, ExportError, UnknownNameError
-from bench.records import PassReport
-from bench.registry import PASSES
-from bench.runs import RunDirectory
-from exporters.export import ExportOptions, export_checkpoint, to_onnx
-from exporters.parity import check_outputs, open_session, run_reference
-from exporters.rewriting import apply_passes, choose_passes
+from foldbench.bench.errors import ConfigError, ExportError, UnknownNameError
+from foldbench.bench.records import PassReport
+from foldbench.bench.registry import PASSES
+from foldbench.bench.store.directory import RunDirectory
+from foldbench.exporters.export import ExportOptions, export_checkpoint, to_onnx
+from foldbench.exporters.parity import check_outputs, open_session, run_reference
+from foldbench.exporters.rewriting import apply_passes, choose_passes
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def wrong_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Passes that scale the weights: by a little, by too much, and one that breaks the graph."""
 
     def register(name: str, change) -> None:
-        module = ModuleType(f"exporters.passes.{name}")
+        module = ModuleType(f"foldbench.exporters.passes.{name}")
         report = PassReport(name=name, changed=2, detail="2 scaled")
         module.apply = lambda model: (change(model), report)
         module.HOST_SPECIFIC, module.TARGETS = False, ()

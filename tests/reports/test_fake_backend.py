@@ -10,17 +10,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench.backends import fake
-from bench.compare import Evaluation, compare
-from bench.config import CompareSection
-from bench.contenders import Contender, Subject
-from bench.interference import Interference
-from bench.jobs import Job, Opened, TimedBlock
-from bench.progress import NullListener
-from bench.records import Boundary, Run
-from bench.servant import WorkerServer
-from bench.timing import BlockOptions, WarmUp
-from reports.render import render
+from foldbench.bench.backends import fake
+from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.machine.interference import Interference
+from foldbench.bench.measure.comparison import Evaluation, compare
+from foldbench.bench.measure.contenders import Contender, Subject
+from foldbench.bench.progress import NullListener
+from foldbench.bench.records import Boundary, Run
+from foldbench.bench.timing.loop import BlockOptions, WarmUp
+from foldbench.bench.workers.protocol import Job, Opened, TimedBlock
+from foldbench.bench.workers.server import WorkerServer
+from foldbench.reports.render import render
 
 GOLDEN = Path(__file__).parent / "golden" / "fake_backend.txt"
 QUIET = Interference(run_delay_ratio=0.0, cpu_ratio=1.0, pressure_ratio=0.0, steal_ratio=0.0)
@@ -92,7 +92,7 @@ def compare_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Run:
     """100 images, the first pixel of image k is grey value k; the fake network names it mod 10."""
-    monkeypatch.setattr("bench.compare.REFERENCE", "fake/unfolded/cpu")
+    monkeypatch.setattr("foldbench.bench.measure.comparison.REFERENCE", "fake/unfolded/cpu")
     images = np.zeros((100, 3, 4, 4), np.uint8)
     images[:, :, 0, 0] = np.arange(100)[:, None]
     np.save(tmp_path / "images.npy", images)

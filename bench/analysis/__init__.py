@@ -1,0 +1,1 @@
+"""What stored times and answers mean: statistics, speed-ups, differences, advice."""

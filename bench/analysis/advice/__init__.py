@@ -1,0 +1,1 @@
+"""What a reader of a record must be told: one rule a kind of trouble."""

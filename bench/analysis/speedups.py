@@ -1,0 +1,207 @@
+"""Which rows and rounds of a run count, and speed-ups: how sure the ratio is, and the verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from foldbench.bench.analysis.statistics import (
+    MIN_CLEAN_ROUNDS,
+    Ratio,
+    Verdict,
+    best_case_ratio,
+    is_clean,
+    judge,
+    median,
+    median_ratio,
+)
+from foldbench.bench.records import Block, Boundary, Measurement, Role, Run, Timing
+
+SamplesByRound = Mapping[int, tuple[float, ...]]
+"""Round -> seconds of its calls."""
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times faster than unfolded torch on the same device a contender is."""
+
+    reference: str
+    rounds: int
+    """Rounds in which both were timed."""
+    clean_rounds: int
+    """Rounds in which both were left alone."""
+    ratio: Ratio | None
+    """Over the clean rounds; None when there were too few of them."""
+    floor_ratio: float | None
+    """Of the 5 % quantiles over all rounds: given in place of `ratio` on a loaded machine."""
+    noise_floor: float | None
+    """The A/A difference in the same rounds; None where that was not timed."""
+    verdict: Verdict | None
+    repeats: tuple[float, ...]
+    """The ratio of each repetition; empty for a single one."""
+
+
+def contenders(run: Run) -> tuple[Measurement, ...]:
+    """Return the rows that are compared, failed ones included; self-checks are not among them."""
+    return tuple(m for m in run.measurements if m.role == "contender")
+
+
+def completed(run: Run) -> tuple[Measurement, ...]:
+    """Return the contenders that ran."""
+    return tuple(m for m in contenders(run) if m.status == "ok")
+
+
+def scored(run: Run) -> tuple[Measurement, ...]:
+    """Return the contenders with an accuracy; the first one stands for the run.
+
+    That is the reference where it has one. None with random weights, whose answers mean nothing.
+    """
+    if run.checkpoint.random_weights:
+        return ()
+    rows = [m for m in completed(run) if m.accuracy is not None and m.accuracy.total > 0]
+    return tuple(sorted(rows, key=lambda m: m.contender != run.reference))
+
+
+def self_checks(run: Run, role: Role) -> tuple[Measurement, ...]:
+    """Return the rows that ran of one kind of self-check."""
+    return tuple(m for m in run.measurements if (m.role, m.status) == (role, "ok"))
+
+
+def clean_pairs(
+    blocks: Sequence[Block], reference: Sequence[Block]
+) -> tuple[dict[int, tuple[float, ...]], dict[int, tuple[float, ...]]]:
+    """Return the rounds in which both were left alone, of each of the two."""
+    candidate = {block.round: block for block in blocks if is_clean(block.run_delay_ratio)}
+    baseline = {block.round: block for block in reference if is_clean(block.run_delay_ratio)}
+    both = sorted(candidate.keys() & baseline.keys())
+    return {r: candidate[r].samples_s for r in both}, {r: baseline[r].samples_s for r in both}
+
+
+def round_ratios(timing: Timing, reference: Timing | None) -> list[float]:
+    """Return how long a call took here for each second there, of every clean round."""
+    candidate, baseline = clean_pairs(timing.blocks, reference.blocks if reference else ())
+    medians = [(median(candidate[r]), median(baseline[r])) for r in candidate]
+    return [here / there for here, there in medians if here and there]
+
+
+def clean_blocks(timing: Timing) -> tuple[Block, ...]:
+    """Return the blocks in which nothing else ran; all of them when there are none such."""
+    clean = tuple(block for block in timing.blocks if is_clean(block.run_delay_ratio))
+    return clean or timing.blocks
+
+
+def block_medians(timing: Timing) -> list[float]:
+    """Return the median of each of the `clean_blocks`, seconds, in the order of the rounds."""
+    blocks = sorted(clean_blocks(timing), key=lambda block: block.round)
+    medians = (median(block.samples_s) for block in blocks)
+    return [value for value in medians if value is not None]
+
+
+def count_rounds(timing: Timing) -> int:
+    """Return how many rounds were made; one that was timed again is one round."""
+    return len({block.round for block in timing.blocks})
+
+
+def count_clean_rounds(timing: Timing) -> int:
+    """Return in how many rounds a block was left alone, at the first attempt or a later one."""
+    return len({b.round for b in timing.blocks if is_clean(b.run_delay_ratio)})
+
+
+def find_reference(run: Run, measurement: Measurement) -> Measurement | None:
+    """Return unfolded torch on the device that `measurement` really ran on; never another one."""
+    for other in completed(run):
+        same_device = other.actual_device == measurement.actual_device
+        if (other.backend, other.variant) == ("torch", "unfolded") and same_device:
+            return other
+    return None
+
+
+def timing_at(
+    measurement: Measurement, batch_size: int, boundary: Boundary = "host"
+) -> Timing | None:
+    """Return what was timed at a batch size within a boundary, None when nothing was."""
+    wanted = batch_size, boundary
+    return next((t for t in measurement.timings if (t.batch_size, t.boundary) == wanted), None)
+
+
+def measure_speedup(
+    run: Run, measurement: Measurement, batch_size: int, boundary: Boundary = "host"
+) -> Speedup | None:
+    """Return the speed-up at a batch size, None without a reference or without times.
+
+    Both sides are within the same boundary.
+    """
+    reference = find_reference(run, measurement)
+    if reference is None:
+        return None
+    baseline = timing_at(reference, batch_size, boundary)
+    candidate = timing_at(measurement, batch_size, boundary)
+    if baseline is None or candidate is None:
+        return None
+    noise_floor = _aa_noise(run, reference, baseline)
+    mine, clean = clean_pairs(candidate.blocks, baseline.blocks)
+    ratio = _ratio(run, mine, clean)
+    if reference.contender == measurement.contender:
+        ratio = Ratio(1.0, None, None, len(mine))
+    loaded = None
+    if ratio is None:
+        loaded = best_case_ratio(baseline.samples_s(), candidate.samples_s())
+    return Speedup(
+        reference=reference.contender,
+        rounds=len({b.round for b in candidate.blocks} & {b.round for b in baseline.blocks}),
+        clean_rounds=len(mine),
+        ratio=ratio,
+        floor_ratio=loaded,
+        noise_floor=noise_floor,
+        verdict=judge(ratio, noise_floor or 0.0) if ratio else None,
+        repeats=_repeats(candidate, baseline),
+    )
+
+
+def _ratio(run: Run, candidate: SamplesByRound, baseline: SamplesByRound) -> Ratio | None:
+    """Return the ratio when enough rounds are clean, or all that were asked for."""
+    return (
+        median_ratio(baseline, candidate)
+        if len(candidate) >= min(MIN_CLEAN_ROUNDS, run.rounds)
+        else None
+    )
+
+
+def _aa_noise(run: Run, reference: Measurement, baseline: Timing) -> float | None:
+    checks = self_checks(run, "again")
+    aa_control = next((m for m in checks if m.actual_device == reference.actual_device), None)
+    timing = timing_at(aa_control, baseline.batch_size, baseline.boundary) if aa_control else None
+    if timing is None:
+        return None
+    candidate, clean = clean_pairs(timing.blocks, baseline.blocks)
+    ratio = _ratio(run, candidate, clean)
+    point = ratio.point if ratio else best_case_ratio(baseline.samples_s(), timing.samples_s())
+    return None if point is None else abs(point - 1)
+
+
+def _repeats(candidate: Timing, baseline: Timing) -> tuple[float, ...]:
+    numbers = sorted({block.repeat for block in candidate.blocks})
+    if len(numbers) < 2:
+        return ()
+    ratios = []
+    for number in numbers:
+        mine, clean = clean_pairs(
+            [b for b in candidate.blocks if b.repeat == number],
+            [b for b in baseline.blocks if b.repeat == number],
+        )
+        ratio = median_ratio(clean, mine)
+        if ratio is not None:
+            ratios.append(ratio.point)
+    return tuple(ratios)
+
+
+def measure_step(
+    run: Run, before: Measurement, after: Measurement, batch_size: int
+) -> Ratio | None:
+    """Return how many times faster `after` is than `before`, over rounds in which both were clean.
+
+    None where either was not timed at the batch size, or too few rounds were clean.
+    """
+    baseline, candidate = timing_at(before, batch_size), timing_at(after, batch_size)
+    if baseline is None or candidate is None:
+        return None
+    mine, clean = clean_pairs(candidate.blocks, baseline.blocks)
+    return _ratio(run, mine, clean)

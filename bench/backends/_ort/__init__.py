@@ -1,0 +1,1 @@
+"""What the onnxruntime backend is made of."""

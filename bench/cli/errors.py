@@ -1,0 +1,94 @@
+"""The command `bench errors`: which images two networks get wrong, together and apart."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from foldbench.bench.cli import output
+from foldbench.bench.cli.options import data_option, shared_options, with_data
+
+if TYPE_CHECKING:
+    from foldbench.bench.analysis.error_overlap import ErrorOverlap
+    from foldbench.bench.datasets import Split
+    from foldbench.bench.records import Run
+    from foldbench.bench.stages.train import Paths
+
+
+@click.command()
+@click.argument("run_a")
+@click.argument("run_b")
+@click.option(
+    "--sheet",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a picture (PNG) of images on which just one of them is wrong.",
+)
+@click.option(
+    "--sheet-images",
+    type=click.IntRange(min=1, max=1000),
+    default=64,
+    show_default=True,
+    help="Most images on that picture, spread evenly over all.",
+)
+@data_option
+@shared_options
+def errors(
+    run_a: str,
+    run_b: str,
+    sheet: Path | None,
+    sheet_images: int,
+    data: Path | None,
+    paths: "Paths",
+    as_json: bool,
+) -> None:
+    """Compare the wrong answers of the compared runs RUN_A and RUN_B.
+
+    Counts of images that only A, only B or both get wrong, by class and in all, McNemar's exact
+    test, and the confusions. Both runs need to have been compared on the same test images.
+    """
+    from foldbench.bench.analysis.error_overlap import compare_errors, require_same_test_images
+    from foldbench.bench.cli.console import listening
+    from foldbench.bench.images.scored import load_scored
+    from foldbench.bench.store.finding import find_runs
+    from foldbench.reports.commands import errors as text
+
+    a, b = (run.results() for run in find_runs(paths.runs, (run_a, run_b)))
+    require_same_test_images(a, b)
+    with listening() as listener:
+        split = load_scored(a, with_data((), data), paths.cache, listener)
+    overlap = compare_errors(a, b, split.labels)
+    if sheet is not None:
+        _write_sheet(sheet, sheet_images, (a, b), overlap, split)
+    if as_json:
+        output.print_json(text.errors_json(a, b, overlap, str(sheet) if sheet else None))
+        return
+    click.echo(text.render_errors(a, b, overlap), nl=False)
+    if sheet is not None:
+        click.echo(f"\nwritten: {sheet}")
+
+
+def _write_sheet(
+    path: Path, limit: int, runs: "tuple[Run, Run]", overlap: "ErrorOverlap", split: "Split"
+) -> None:
+    import numpy as np
+
+    from foldbench.bench.analysis.error_overlap import representative
+    from foldbench.bench.images.splits import spread
+    from foldbench.bench.store.files import write_with
+    from foldbench.reports.pictures.contact_sheet import Caption, draw_contact_sheet
+
+    wrong = np.array(overlap.disagreements, np.int64)
+    rows = wrong[spread(len(wrong), limit)] if len(wrong) else wrong
+    classes = runs[0].checkpoint.classes
+    accuracy_a, accuracy_b = (representative(run)[1].top1 for run in runs)
+    captions = [
+        Caption(classes[split.labels[row]], classes[accuracy_a[row]], classes[accuracy_b[row]])
+        for row in rows
+    ]
+    title = (
+        f"{len(rows):,} of {len(wrong):,} images that one of A ({runs[0].name}) and B "
+        f"({runs[1].name}) gets wrong"
+    )
+    picture = draw_contact_sheet(split.images[rows], captions, title)
+    write_with(path, partial(picture.save, format="PNG"))

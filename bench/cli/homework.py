@@ -1,0 +1,37 @@
+"""The command `bench homework`: the homework's figures beside what was measured here."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from foldbench.bench.cli import output
+from foldbench.bench.cli.options import shared_options
+
+if TYPE_CHECKING:
+    from foldbench.bench.stages.train import Paths
+
+
+@click.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["terminal", "md"]),
+    default="terminal",
+    show_default=True,
+)
+@shared_options
+def homework(form: str, paths: "Paths", as_json: bool) -> None:
+    """Show the homework's figures, each beside the newest run that measured the same.
+
+    Where none did, the command that would is shown instead.
+    """
+    from foldbench.bench.store.directory import list_runs
+    from foldbench.reports.commands import homework as text
+
+    compared = [run for run in list_runs(paths.runs) if run.is_compared()]
+    runs = [record for run in compared for record in run.results_by_protocol()]
+    rows = text.homework_rows(runs)
+    if as_json:
+        output.print_json(text.homework_json(rows))
+    else:
+        click.echo(text.render_homework(rows, markdown=form == "md"), nl=False)

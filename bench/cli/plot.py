@@ -1,0 +1,51 @@
+"""The command `bench plot`: pictures of what a run has learned, and how."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from foldbench.bench.cli import output, tasks
+from foldbench.bench.cli.options import shared_options
+
+if TYPE_CHECKING:
+    from foldbench.bench.stages.train import Paths
+
+
+@click.command()
+@click.argument("names", metavar="[RUN]...", nargs=-1)
+@click.argument("kind", type=click.Choice(["filters", "loss", "compare"]))
+@click.option(
+    "--output",
+    "-o",
+    "target",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The picture's file, .png or .svg.  [default: in the run, or the folder of the runs]",
+)
+@shared_options
+def plot(
+    names: tuple[str, ...],
+    kind: Literal["filters", "loss", "compare"],
+    target: Path | None,
+    paths: "Paths",
+    as_json: bool,
+) -> None:
+    """Draw the first layer's filters of each RUN, its loss curve, or all loss curves together.
+
+    The homework's published losses are drawn in where the images are CIFAR-10. Without RUN, the
+    newest run of each config is taken.
+    """
+    from foldbench.bench.stages.plot import plot_comparison, plot_run
+
+    runs = tasks.choose_runs(names, paths)
+    if kind == "compare":
+        written = [plot_comparison(runs, target or paths.runs / "loss-compare.png")]
+    elif target is not None and len(runs) > 1:
+        raise click.UsageError(f"--output names one file, but there are {len(runs)} runs: name one")
+    else:
+        written = [plot_run(run, kind, target) for run in runs]
+    if as_json:
+        output.print_json({"written": [str(path) for path in written]})
+        return
+    for path in written:
+        click.echo(f"written: {path}")

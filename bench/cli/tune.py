@@ -1,0 +1,124 @@
+"""The command `bench tune`: a search for learning rate, batch size and epochs."""
+
+from collections.abc import Callable
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from foldbench.bench.cli import output
+from foldbench.bench.cli.options import data_option, set_option, shared_options, with_data
+
+if TYPE_CHECKING:
+    from foldbench.bench.stages.train import Paths
+
+
+class _Numbers(click.ParamType):
+    """Numbers with commas between them, such as ``32,64``."""
+
+    name = "numbers"
+
+    def __init__(self, kind: Callable[[str], Any], exactly: int | None = None) -> None:
+        self._kind = kind
+        self._exactly = exactly
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(self._kind(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r}: give numbers with commas between them", param, ctx)
+        if self._exactly and (len(numbers) != self._exactly or numbers[0] > numbers[1]):
+            self.fail(f"{value!r}: give the smallest and the largest, such as 1,2", param, ctx)
+        if not all(0 < number < inf for number in numbers):
+            self.fail(f"{value!r}: give finite numbers above 0", param, ctx)
+        if self._exactly is None and len(set(numbers)) < len(numbers):
+            self.fail(f"{value!r}: give each number once", param, ctx)
+        return numbers
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--preset",
+    type=click.Choice(["homework"]),
+    help="Train the rows of the homework's own tuning, and choose by training loss as it did.",
+)
+@click.option("--trials", type=click.IntRange(min=1), default=30, show_default=True,
+              help="In all, with those made before and by other processes.")  # fmt: skip
+@click.option("--images", type=click.IntRange(min=2), default=1000, show_default=True,
+              help="Training images of each trial.")  # fmt: skip
+@click.option("--validation", type=click.IntRange(min=1), default=2000, show_default=True,
+              help="Other training images, to choose by.")  # fmt: skip
+@click.option("--learning-rates", type=_Numbers(float, 2), default="0.0001,0.03", show_default=True,
+              metavar="LOW,HIGH")  # fmt: skip
+@click.option("--batch-sizes", type=_Numbers(int), default="32,64,128,256", show_default=True,
+              metavar="N[,N]...")  # fmt: skip
+@click.option("--epochs", type=_Numbers(int, 2), default="10,30", show_default=True,
+              metavar="LOW,HIGH")  # fmt: skip
+@click.option("--storage", metavar="FILE|URL",
+              help="Journal file or database that keeps the trials.  [default: in the runs folder]",
+              )  # fmt: skip
+@click.option("--write", "target", type=click.Path(dir_okay=False, path_type=Path),
+              metavar="CONFIG.yaml", help="Write the choice as a new config.")  # fmt: skip
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True)
+@data_option
+@set_option
+@shared_options
+def tune(
+    name: str,
+    preset: Literal["homework"] | None,
+    trials: int,
+    images: int,
+    validation: int,
+    learning_rates: tuple[float, float],
+    batch_sizes: tuple[int, ...],
+    epochs: tuple[int, int],
+    storage: str | None,
+    target: Path | None,
+    top: int,
+    data: Path | None,
+    overrides: tuple[str, ...],
+    paths: "Paths",
+    as_json: bool,
+) -> None:
+    """Search learning rate, batch size and epochs of config NAME on a few training images.
+
+    Started again it goes on; started several times at once, the processes share the trials. The
+    test split is not touched: trials are judged by other training images, and those that fall
+    behind are ended early. --preset homework trains the homework's own rows to the end and puts its
+    losses beside ours.
+    """
+    from foldbench.bench.cli.console import listening
+    from foldbench.bench.config.files import load
+    from foldbench.bench.config.writing import refuse_target, write_choice
+    from foldbench.bench.stages.tune import SearchOptions, search
+    from foldbench.bench.store.study import Space
+    from foldbench.reports.commands.tune import build_search
+    from foldbench.reports.formats.terminal import render_terminal
+
+    if target is not None:
+        refuse_target(target)
+    loaded = load(name, with_data(overrides, data))
+    options = SearchOptions(
+        preset=preset,
+        trials=trials,
+        images=images,
+        validation_images=validation,
+        space=Space(learning_rates, batch_sizes, epochs),
+        storage=storage,
+    )
+    with listening() as listener:
+        found = search(loaded, options, paths, listener)
+    if as_json:
+        output.print_json(found.model_dump(mode="json"))
+    else:
+        click.echo(render_terminal(build_search(found, top)), nl=False)
+    winner = found.winner()
+    if target is not None:
+        if winner is None:
+            raise click.ClickException(f"{target} is not written: no trial was finished")
+        write_choice(target, name, loaded, winner.choice)
+        click.echo(f"written: {target}", err=as_json)

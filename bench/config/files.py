@@ -1,0 +1,277 @@
+"""Configuration files: YAML that builds on other YAML, and one line for whatever is wrong in it.
+
+Loading is inert: it reads YAML and nothing else. No network, device, environment variable or heavy
+import is touched.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from io import StringIO
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from foldbench.bench.config.backend_spec import Spec, parse_spec
+from foldbench.bench.config.schema import Config
+from foldbench.bench.config.yaml_files import parse_yaml, read_yaml, shown
+from foldbench.bench.errors import ConfigError, UnknownNameError, cut, nearest
+from foldbench.bench.registry import DATASETS, MODELS, PASSES
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A validated configuration and where it came from."""
+
+    name: str
+    config: Config
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields, defaults included, as JSON types."""
+        return self.config.model_dump(mode="json")
+
+
+def builtin_names() -> tuple[str, ...]:
+    """Return the names of the configurations that come with foldbench (not their shared parts)."""
+    folder = files("foldbench.configs")
+    names = (p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+    return tuple(sorted(n for n in names if not n.startswith("_")))
+
+
+def summary(name: str) -> str:
+    """Return the first comment line of a configuration that comes with foldbench."""
+    first = (
+        (files("foldbench.configs") / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    )
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def to_yaml(value: Mapping[str, Any]) -> str:
+    """Return `value` as YAML text that load() reads back."""
+    stream = StringIO()
+    writer: Any = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False
+    writer.dump(dict(value), stream)
+    return stream.getvalue()
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> Loaded:
+    """Load the configuration `name` (built in, or a path to a YAML file) with ``a.b=c`` overrides.
+
+    Raises ConfigError or UnknownNameError: one line with file, key path, what is allowed.
+    """
+    path = find(name)
+    origins: dict[str, str] = {}
+    merged = _load_merged(path, (), origins)
+    for text in overrides:
+        merged = _merge(merged, _parse_override(text), f"--set {text}", origins)
+    return Loaded(path.stem, validate(merged, origins, str(path)))
+
+
+def from_dict(value: Mapping[str, Any], overrides: Sequence[str], origin: str) -> Config:
+    """Validate a resolved configuration (from a record read at `origin`) with overrides."""
+    origins: dict[str, str] = {}
+    merged = dict(value)
+    for text in overrides:
+        merged = _merge(merged, _parse_override(text), f"--set {text}", origins)
+    return validate(merged, origins, origin)
+
+
+def find(name: str) -> Path:
+    """Return the YAML file that `name` stands for; raise UnknownNameError when there is none."""
+    looks_like_path = name.endswith((".yaml", ".yml")) or "/" in name or "\\" in name
+    if looks_like_path:
+        path = Path(name)
+        if not _is_file(path):
+            raise UnknownNameError(
+                f"no configuration file {name!r}: give a path to a YAML file, or one of "
+                f"{', '.join(builtin_names())}"
+            )
+        return path
+    known = builtin_names()
+    if name not in known:
+        raise UnknownNameError(
+            f"unknown config {name!r}{nearest(name, known)} "
+            f"(known: {', '.join(known)}; or a path to a YAML file)"
+        )
+    return Path(str(files("foldbench.configs") / f"{name}.yaml"))
+
+
+def validate(value: Mapping[str, Any], origins: Mapping[str, str], fallback: str) -> Config:
+    """Validate merged YAML; `origins` says which file or option set each key path."""
+    try:
+        config = Config.model_validate_json(json.dumps(value, allow_nan=False))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, origins, fallback)) from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{fallback}: {error}: use plain YAML numbers, text and lists") from None
+    _check_names(config, origins, fallback)
+    _check_backends_differ(config, _origin("compare.backends", origins, fallback))
+    return config
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _check_names(config: Config, origins: Mapping[str, str], fallback: str) -> None:
+    named: tuple[tuple[str, Callable[[str], object], Iterable[str]], ...] = (
+        ("model.name", MODELS.check, (config.model.name,)),
+        ("data.name", DATASETS.check, (config.data.name,)),
+        ("export.passes", _check_pass, config.export.passes),
+        ("compare.backends", parse_spec, config.compare.backends),
+    )
+    for path, check, names in named:
+        for name in names:
+            try:
+                check(name)
+            except (UnknownNameError, ConfigError) as error:
+                raise ConfigError(f"{_origin(path, origins, fallback)}: {path}: {error}") from None
+
+
+def _check_backends_differ(config: Config, origin: str) -> None:
+    """Raise ConfigError for a backend that stands there twice, however it is written."""
+    seen: list[Spec] = []
+    for text in config.compare.backends:
+        spec = parse_spec(text)
+        if spec in seen:
+            raise ConfigError(
+                f"{origin}: compare.backends: {text!r} is given twice: give each backend once"
+            )
+        seen.append(spec)
+
+
+def _check_pass(name: str) -> None:
+    if name not in ("default", "none"):
+        PASSES.check(name)
+
+
+def _load_merged(path: Path, above: tuple[Path, ...], origins: dict[str, str]) -> dict[str, Any]:
+    if path.resolve() in above:
+        chain = " -> ".join(p.name for p in (*above, path))
+        raise ConfigError(f"{path}: extends itself: {chain}: remove one of the links")
+    value = read_yaml(path)
+    named = value.pop("extends", [])
+    parents = [named] if isinstance(named, str) else named
+    if not isinstance(parents, list) or not all(isinstance(p, str) for p in parents):
+        raise ConfigError(f"{path}: extends: found {named!r}; allowed: a name or a list of names")
+    merged: dict[str, Any] = {}
+    for parent in parents:
+        parent_path = _find_parent(parent, path)
+        inherited = _load_merged(parent_path, (*above, path.resolve()), origins)
+        merged = _merge(merged, inherited, None, origins)
+    return _merge(merged, value, str(path), origins)
+
+
+def _find_parent(name: str, child: Path) -> Path:
+    beside = child.parent / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
+    if beside.is_file():
+        return beside
+    builtin = Path(str(files("foldbench.configs") / f"{name}.yaml"))
+    if builtin.is_file():
+        return builtin
+    known = sorted(
+        {p.stem for p in child.parent.glob("*.yaml") if p != child}
+        | {p.stem for p in builtin.parent.glob("*.yaml")}
+    )
+    raise ConfigError(
+        f"{child}: extends: no configuration {name!r} beside it or built in"
+        f"{nearest(name, known)} (known: {', '.join(known)})"
+    )
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    key, equals, raw = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set {text}: write it as key.path=value, such as train.epochs=2")
+    try:
+        value = parse_yaml(raw, f"--set {text}", key)
+    except (YAMLError, ValueError):
+        raise ConfigError(f"--set {key}: the value {cut(raw, 60)!r} is not valid YAML") from None
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merge(
+    base: Mapping[str, Any],
+    over: Mapping[Any, Any],
+    origin: str | None,
+    origins: dict[str, str],
+    prefix: str = "",
+) -> dict[str, Any]:
+    """Return `base` with `over` laid on top, mappings key by key; note each key's `origin`."""
+    result = dict(base)
+    for key, value in over.items():
+        path = f"{prefix}{key}"
+        if origin is not None:
+            origins[path] = origin
+        mine = result.get(key)
+        if isinstance(value, dict):
+            mine = mine if isinstance(mine, dict) else {}
+            result[str(key)] = _merge(mine, value, origin, origins, f"{path}.")
+        else:
+            result[str(key)] = value
+    return result
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str], fallback: str) -> str:
+    """Return one line for the first fault: file, key path, what was found, what is allowed."""
+    faults = error.errors()
+    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
+    location = fault["loc"]
+    path = ".".join(str(part) for part in location)
+    where = f"{_origin(path, origins, fallback)}: {path or 'the file'}"
+    if fault["type"] == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        near = nearest(str(location[-1]), known)
+        return f"{where}: unknown key{near} (allowed: {', '.join(known)})"
+    if fault["type"] == "missing" and isinstance(location[-1], int):
+        above = ".".join(str(part) for part in location[:-1])
+        return f"{where.removesuffix(path)}{above}: found {location[-1]} values; allowed: more"
+    if fault["type"] == "missing":
+        return f"{where}: is missing: give it in the file or with --set {path}=..."
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error":
+        return f"{where}: {message}"
+    near = nearest(fault["input"], _literals(fault)) if isinstance(fault["input"], str) else ""
+    allowed = _plain_words(message.removeprefix("Input should be "))
+    return f"{where}: found {shown(fault['input'])}; allowed: {allowed}{near}"
+
+
+def _plain_words(allowed: str) -> str:
+    """Return what is allowed in the words of YAML."""
+    for jargon, word in (("an object", "keys and values"), ("a valid array", "a list")):
+        allowed = allowed.replace(jargon, word)
+    return re.sub(r"^(?:Tuple|List) should have (.*?) after validation.*", r"\1", allowed)
+
+
+def _literals(fault: Any) -> list[str]:
+    expected = str(fault.get("ctx", {}).get("expected", ""))
+    return [part.strip("' ") for part in expected.replace(" or ", ",").split(",")]
+
+
+def _fields_at(location: Sequence[int | str]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in location:
+        annotation = section.model_fields[str(part)].annotation
+        inner = [annotation, *get_args(annotation)]
+        section = next(t for t in inner if isinstance(t, type) and issubclass(t, BaseModel))
+    return list(section.model_fields)
+
+
+def _origin(path: str, origins: Mapping[str, str], fallback: str) -> str:
+    while path:
+        if path in origins:
+            return origins[path]
+        path = path.rpartition(".")[0]
+    return fallback

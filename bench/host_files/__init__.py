@@ -1,0 +1,1 @@
+"""Files for one machine alone: their marks, and the custom operators that they need."""

@@ -1,0 +1,1 @@
+"""From image files to arrays: sources, layout, decoding, cache, splits, preprocessing."""

@@ -1,0 +1,144 @@
+"""Decoded images on the disk: memory-mappable arrays and a record that says what they are.
+
+One folder per entry. Each file is put in place atomically, the record last, and the same key always
+stands for the same bytes, so processes that write one entry at the same time do no harm.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from foldbench.bench.datasets import Split
+from foldbench.bench.errors import DataError, RunError, one_line
+from foldbench.bench.images.decode import Decoded
+from foldbench.bench.images.pixels import content_sha256
+from foldbench.bench.records import Record, Sha256
+from foldbench.bench.store.files import write_text, write_with
+
+_log = logging.getLogger("foldbench")
+_RECORD = "entry.json"
+
+
+class Entry(Record):
+    """What an entry of the cache holds."""
+
+    version: Literal[1] = 1
+    key: Sha256
+    """Of the files, the image size and the decoder."""
+    image_size: int
+    classes: tuple[str, ...]
+    formats: tuple[str, ...]
+    """Formats of the image files."""
+    train_count: int
+    test_count: int
+    sha256: Sha256
+    """Of the decoded pixels and labels of both splits."""
+    sizes_bytes: dict[str, int]
+    """Of each array file."""
+    test_files_sha256: Sha256 | None = None
+    """Of names and classes of the test images; None in entries from before it was kept."""
+
+
+def fetch(
+    folder: Path, key: str, image_size: int, path: Path, decode: Callable[[], Decoded]
+) -> tuple[Entry, Split, Split, bool]:
+    """Return the entry with both splits, and whether it was there; else decode `path` into it.
+
+    Raises what `decode` raises, and DataError when `folder` cannot be written.
+    """
+    cached = load(folder, key)
+    if cached is not None:
+        return *cached, True
+    prepare(folder.parent)
+    _log.info("decoding the images of %s (once: they are cached in %s)", path, folder)
+    decoded = decode()
+    entry = save(folder, key, image_size, decoded)
+    return *(load(folder, key) or (entry, decoded.train, decoded.test)), False
+
+
+def load(folder: Path, key: str) -> tuple[Entry, Split, Split] | None:
+    """Return the entry with both splits, images as read-only memory maps.
+
+    Returns None when there is no entry or when it is damaged, which is logged.
+    """
+    try:
+        entry = Entry.model_validate_json((folder / _RECORD).read_text(encoding="utf-8"))
+        if entry.key != key:
+            raise ValueError("its key is another one")
+        for name, size in entry.sizes_bytes.items():
+            if (folder / name).stat().st_size != size:
+                raise ValueError(f"{name} does not have the {size} bytes that were written")
+        train = _load_split(folder, "train", entry.train_count, entry)
+        test = _load_split(folder, "test", entry.test_count, entry)
+    except (OSError, ValueError, EOFError) as error:
+        if not os.path.exists(folder / _RECORD):  # nothing was cached, or not yet
+            return None
+        reason = one_line(error)
+        _log.warning("decoding again: the cached images in %s are damaged: %s", folder, reason)
+        return None
+    return entry, train, test
+
+
+def prepare(folder: Path) -> None:
+    """Make `folder`; raise DataError when it cannot be written, before any image is decoded."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def save(folder: Path, key: str, image_size: int, decoded: Decoded) -> Entry:
+    """Write the entry and return its record; raise DataError when the disk refuses."""
+    arrays: dict[str, npt.NDArray] = {
+        "train-images.npy": decoded.train.images,
+        "train-labels.npy": decoded.train.labels,
+        "test-images.npy": decoded.test.images,
+        "test-labels.npy": decoded.test.labels,
+    }
+    try:
+        for name, array in arrays.items():
+            write_with(folder / name, partial(np.save, arr=array, allow_pickle=False))
+        entry = Entry(
+            key=key,
+            image_size=image_size,
+            classes=decoded.classes,
+            formats=decoded.formats,
+            train_count=len(decoded.train.labels),
+            test_count=len(decoded.test.labels),
+            sha256=content_sha256(decoded.train, decoded.test),
+            sizes_bytes={name: os.path.getsize(folder / name) for name in arrays},
+            test_files_sha256=decoded.test_files_sha256,
+        )
+        write_text(folder / _RECORD, entry.model_dump_json(indent=1))
+    except (OSError, RunError) as error:
+        raise _unwritable(folder, error.__cause__ or error) from error
+    return entry
+
+
+def _load_split(folder: Path, split: str, count: int, entry: Entry) -> Split:
+    images = np.load(folder / f"{split}-images.npy", mmap_mode="r", allow_pickle=False)
+    labels = np.load(folder / f"{split}-labels.npy", allow_pickle=False)
+    if images.dtype != np.uint8 or images.shape != (count, 3, entry.image_size, entry.image_size):
+        raise ValueError(f"{split} images are {images.dtype} {images.shape}")
+    if labels.dtype != np.int64 or labels.shape != (count,):
+        raise ValueError(f"{split} labels are {labels.dtype} {labels.shape}")
+    if not np.array_equal(np.unique(labels), np.arange(len(entry.classes))):
+        raise ValueError(f"{split} labels are not those of {len(entry.classes)} classes")
+    return Split(images, labels)
+
+
+def _unwritable(folder: Path, error: BaseException) -> DataError:
+    reason = getattr(error, "strerror", None) or error
+    return DataError(
+        f"cannot cache decoded images in {folder}: {reason}; "
+        "free space there, or set FOLDBENCH_CACHE to a folder that can be written"
+    )

@@ -1,0 +1,204 @@
+"""Images that lie side by side and are named after their class, and how they are split in two.
+
+The order is that of the sorted file names: the order in which a file system lists a folder differs
+from machine to machine. A random split draws what scikit-learn's train_test_split draws, and keeps
+its order, so that training on the images one after the other is training in random order.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from foldbench.bench.datasets import DataOptions, Split
+from foldbench.bench.errors import ConfigError, DataError
+from foldbench.bench.images.decode import Decoded, decoded
+from foldbench.bench.images.layout import is_hidden, is_image_name, listed
+from foldbench.bench.images.pixels import Pixels
+from foldbench.bench.images.sources import (
+    ImageFile,
+    ImageSource,
+    check_size,
+    image_files,
+    stream,
+    unreadable,
+)
+from foldbench.bench.store.files import file_sha256, json_sha256
+
+FORM = "allowed: a folder of images, or a .tar, .tar.gz, .tar.bz2 or .tar.xz of one"
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """Reads the class of an image from its file's name."""
+
+    pattern: re.Pattern[str]
+
+    @classmethod
+    def parse(cls, text: str) -> "LabelRule":
+        """Return the rule for a regular expression; raise ConfigError unless it has one group."""
+        try:
+            pattern = re.compile(text)
+        except re.error as error:
+            raise ConfigError(
+                f"data.label_pattern: {text!r} is no regular expression: {error}"
+            ) from None
+        if pattern.groups != 1:
+            raise ConfigError(
+                f"data.label_pattern: {text!r} has {pattern.groups} groups; allowed: one, around "
+                r"the class in a file's name, such as '(.+)_\d+'"
+            )
+        return cls(pattern)
+
+    def read(self, file_name: str, origin: str) -> str:
+        """Return the class in `file_name`; raise DataError that names `origin` without one."""
+        match = self.pattern.match(file_name)
+        label = (match[1] or "") if match else ""
+        if not label:
+            raise DataError(
+                f"{origin}: no class in the name {file_name!r} by the rule "
+                f"{self.pattern.pattern!r}: correct data.label_pattern, or remove the file"
+            )
+        return label
+
+
+class FlatLayout:
+    """Takes every image for one of the data set, whatever folder it lies in."""
+
+    form = FORM
+
+    def __init__(self, path: Path, rule: LabelRule) -> None:
+        self._path = path
+        self._rule = rule
+        self._classes: set[str] = set()
+
+    def place(self, parts: tuple[str, ...], is_folder: bool) -> tuple[str, str, str] | None:
+        """Return "", class and path of an image; None for anything else."""
+        if is_folder or not parts or any(map(is_hidden, parts)) or not is_image_name(parts[-1]):
+            return None
+        name = "/".join(parts)
+        label = self._rule.read(parts[-1], f"{self._path}: {name}")
+        self._classes.add(label)
+        return "", label, name
+
+    def check(self) -> None:
+        """Raise DataError unless there are images of two or more classes."""
+        if not self._classes:
+            raise DataError(f"{self._path} holds no images; {FORM}: correct --data")
+        if len(self._classes) == 1:
+            raise DataError(
+                f"{self._path} has images of one class only ({listed(self._classes)}) by the rule "
+                f"{self._rule.pattern.pattern!r}; a classifier needs two or more: add images or "
+                "correct data.label_pattern"
+            )
+
+
+def open_flat(path: Path, rule: LabelRule) -> ImageSource:
+    """Return the images in the folder or tar archive `path`, labelled by `rule`.
+
+    Raises DataError when there is nothing to read.
+    """
+    try:
+        if path.is_dir():
+            return _folder(path, rule)
+        if path.is_file():
+            return ImageSource(
+                file_sha256(path), partial(stream, path, partial(FlatLayout, rule=rule))
+            )
+    except OSError as error:
+        raise unreadable(Path(error.filename or path), error) from error
+    fault = "is neither a file nor a folder" if path.exists() else "does not exist"
+    raise DataError(f"{path} {fault}; {FORM}: correct --data (data.path in the configuration)")
+
+
+def _folder(root: Path, rule: LabelRule) -> ImageSource:
+    layout = FlatLayout(root, rule)
+    files: list[ImageFile] = []
+    facts: list[tuple[str, int, int, int]] = []
+    for path, status in image_files(root):
+        place = layout.place(path.relative_to(root).parts, is_folder=False)
+        if place is None:
+            continue
+        check_size(str(path), status.st_size)
+        facts.append((str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        files.append(ImageFile(*place, str(path), path, status.st_size))
+    layout.check()
+    return ImageSource(json_sha256([str(root.resolve()), facts]), lambda: iter(files))
+
+
+SplitChooser = Callable[[Sequence[str], Sequence[str]], tuple[Rows, Rows]]
+"""From names in order and their classes to the rows to train and to test on, in that order."""
+
+
+def draw_split(
+    names: Sequence[str], labels: Sequence[str], *, options: DataOptions, stratified: bool
+) -> tuple[Rows, Rows]:
+    """Return the rows that scikit-learn's train_test_split draws; raise DataError if it cannot."""
+    from sklearn.model_selection import train_test_split
+
+    try:
+        train, test = train_test_split(
+            np.arange(len(names)),
+            test_size=options.test_fraction,
+            random_state=options.split_seed,
+            stratify=list(labels) if stratified else None,
+        )
+    except ValueError as error:
+        raise DataError(
+            f"cannot split {len(names)} images of {len(set(labels))} classes, "
+            f"{options.test_fraction:g} of them to test on: {error}: "
+            "change data.test_fraction or data.split, or give more images"
+        ) from None
+    return train, test
+
+
+def decode_flat(source: ImageSource, options: DataOptions, choose: SplitChooser) -> Decoded:
+    """Return all images, split by `choose`, in its order.
+
+    Raises DataError for a damaged image, and for a class that one of the splits has no image of.
+    """
+    found: dict[str, Pixels] = {}
+    class_of: dict[str, str] = {}
+    formats: set[str] = set()
+    size = options.image_size
+    for file, pixels, kind in decoded(source.files(), size, options.resize):
+        found[file.name], class_of[file.name] = pixels, file.class_name
+        formats.add(kind)
+    names = sorted(found)
+    labels = [class_of[name] for name in names]
+    train, test = choose(names, labels)
+    classes = tuple(sorted(set(labels)))
+    _refuse_empty(classes, labels, {"training": train, "test": test})
+    numbers = np.array([classes.index(label) for label in labels], np.int64)
+    return Decoded(
+        Split(_take(found, [names[row] for row in train], size), numbers[train]),
+        Split(_take(found, [names[row] for row in test], size), numbers[test]),
+        classes,
+        tuple(sorted(formats)),
+        json_sha256([[names[row], labels[row]] for row in test]),
+    )
+
+
+def _take(found: dict[str, Pixels], names: Sequence[str], size: int) -> Pixels:
+    """Return the images of `names` in order, and forget them where they were."""
+    images = np.empty((len(names), 3, size, size), np.uint8)
+    for row, name in enumerate(names):
+        images[row] = found.pop(name)
+    return images
+
+
+def _refuse_empty(classes: Sequence[str], labels: Sequence[str], splits: dict[str, Rows]) -> None:
+    for split, rows in splits.items():
+        counts = Counter(labels[row] for row in rows)
+        empty = [name for name in classes if not counts[name]]
+        if empty:
+            raise DataError(
+                f"the {split} split has no images of {listed(empty)}: choose data.split: "
+                "stratified, another data.test_fraction, or give more images"
+            )

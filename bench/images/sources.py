@@ -1,0 +1,247 @@
+"""Image files by split and class: listed in a folder, or streamed out of a tar archive.
+
+Nothing is ever unpacked onto the disk. Passed over are hidden files, `__MACOSX`, files without the
+suffix of an image, and, in an archive, links and devices.
+"""
+
+import bz2
+import gzip
+import lzma
+import os
+import stat
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from tarfile import HeaderError, ReadError
+from typing import IO, Any, Protocol, Self
+
+from foldbench.bench.errors import DataError, one_line
+from foldbench.bench.images.layout import FORM, SPLITS, Layout, is_hidden, is_image_name
+from foldbench.bench.store.files import file_sha256, json_sha256
+
+LARGEST_FILE_BYTES = 256 * 2**20
+"""A larger image file is refused instead of read into memory."""
+
+_COMPRESSIONS: tuple[tuple[bytes, Callable[..., Any]], ...] = (
+    (b"\x1f\x8b", gzip.open),
+    (b"BZh", bz2.open),
+    (b"\xfd7zXZ\x00", lzma.open),
+)
+_FAULTS = (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error, ValueError)
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image file, not decoded yet."""
+
+    split: str
+    class_name: str
+    name: str
+    """Path below the class folder."""
+    origin: str
+    """For messages: the file, or the archive and its member."""
+    content: bytes | Path
+    size_bytes: int
+
+    def read(self) -> bytes:
+        """Return the file's bytes; raise DataError when it cannot be read."""
+        if isinstance(self.content, bytes):
+            return self.content
+        try:
+            return self.content.read_bytes()
+        except OSError as error:
+            raise unreadable(self.content, error) from error
+
+
+class LayoutProtocol(Protocol):
+    """Says which images belong to a data set, and whether what was there makes one."""
+
+    form: str
+    """What is allowed, for messages."""
+
+    def place(self, parts: tuple[str, ...], is_folder: bool) -> tuple[str, str, str] | None:
+        """Return split, class and name of the image at this path, None for anything else."""
+
+    def check(self) -> None:
+        """Raise DataError when what was seen is no data set."""
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Image files that can be gone through."""
+
+    fingerprint: str
+    """sha256; another one whenever the files are others."""
+    files: Callable[[], Iterator[ImageFile]]
+    """Goes through the files once; raises DataError, at the end if the layout is wrong."""
+
+
+def open_source(path: Path) -> ImageSource:
+    """Return the image files in the folder or tar archive `path`.
+
+    Raises DataError when there is nothing to read or a folder is not laid out as it should be.
+    """
+    try:
+        if path.is_dir():
+            return _folder(path)
+        if path.is_file():
+            return ImageSource(file_sha256(path), partial(stream, path))
+        if not path.exists():
+            raise DataError(
+                f"{path} does not exist; {FORM}: correct --data (data.path in the configuration)"
+            )
+    except OSError as error:
+        raise unreadable(Path(error.filename or path), error) from error
+    raise DataError(f"{path} is neither a file nor a folder; {FORM}")
+
+
+def _folder(root: Path) -> ImageSource:
+    layout = Layout(root)
+    files: list[ImageFile] = []
+    facts: list[tuple[str, int, int, int]] = []
+    for path, status in _walk(root):
+        place = layout.place(path.relative_to(root).parts, is_folder=status is None)
+        if place is None or status is None:
+            continue
+        origin = str(path)
+        check_size(origin, status.st_size)
+        facts.append((origin, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        files.append(ImageFile(*place, origin, path, status.st_size))
+    layout.check()
+    return ImageSource(json_sha256([str(root.resolve()), facts]), lambda: iter(files))
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, os.stat_result | None]]:
+    """Yield folders (without a status) and files of the data set in `root`, in order.
+
+    Split and class folders may be links; links to folders further down are not entered.
+    """
+    names = _visible(os.listdir(root))
+    for name in names:
+        top = root / name
+        yield top, None if top.is_dir() else top.lstat()
+    unused = "val" if "test" in names else ""
+    for split in SPLITS:
+        if split in names and split != unused and (root / split).is_dir():
+            for name in _visible(os.listdir(root / split)):
+                folder = root / split / name
+                if folder.is_dir():
+                    yield folder, None
+                    yield from image_files(folder)
+
+
+def image_files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield every image below `folder` in order, with its status; raise OSError where denied."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = _visible(folders)
+        for name in _visible(names):
+            if is_image_name(name):
+                path = Path(place, name)
+                status = path.stat()
+                if stat.S_ISREG(status.st_mode):
+                    yield path, status
+
+
+def _visible(names: list[str]) -> list[str]:
+    return sorted(name for name in names if not is_hidden(name))
+
+
+class _Member(tarfile.TarInfo):
+    """A member of an archive, where a damaged header is an error and not the archive's end."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile)
+        except HeaderError as error:
+            if type(error).__name__ == "EOFHeaderError":  # the zeros that end every archive
+                raise
+            raise ReadError(str(error)) from error
+
+
+def stream(path: Path, judge: Callable[[Path], LayoutProtocol] = Layout) -> Iterator[ImageFile]:
+    """Yield the images of the tar archive `path` that `judge` finds a place for, in its order.
+
+    Raises DataError for a damaged archive, or at the end when the judge is not content.
+    """
+    layout = judge(path)
+    is_tar = False
+    try:
+        with (
+            _uncompressed(path, layout.form) as stream,
+            tarfile.open(fileobj=stream, mode="r|", bufsize=2**18, tarinfo=_Member) as archive,
+        ):
+            is_tar = True
+            while (member := archive.next()) is not None:
+                archive.members = []  # type: ignore[attr-defined]  # keep no header in memory
+                file = _from_member(path, layout, archive, member)
+                if file is not None:
+                    yield file
+            while stream.read(2**20):  # the checksum of a compressed file is at its end
+                pass
+    except _FAULTS as error:
+        if isinstance(error, ReadError) and not is_tar:
+            raise DataError(
+                f"{path} is not a tar archive ({one_line(error)}); {layout.form}"
+            ) from error
+        raise DataError(
+            f"{path} is truncated or damaged ({one_line(error)}); fetch or pack it again"
+        ) from error
+    layout.check()
+
+
+def _from_member(
+    path: Path, layout: LayoutProtocol, archive: tarfile.TarFile, member: tarfile.TarInfo
+) -> ImageFile | None:
+    if not (member.isdir() or member.isreg()):
+        return None
+    place = layout.place(_parts(member.name), member.isdir())
+    if place is None:
+        return None
+    origin = f"{path}: {member.name}"
+    check_size(origin, member.size)
+    stream = archive.extractfile(member)
+    if stream is None:
+        return None
+    return ImageFile(*place, origin, stream.read(), member.size)
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return tuple(part for part in PurePosixPath(name).parts if part != "/")
+
+
+def _uncompressed(path: Path, form: str) -> IO[bytes]:
+    opener: Callable[..., Any] = open
+    with path.open("rb") as stream:
+        start = stream.read(8)
+    if start.startswith(b"PK"):
+        raise DataError(f"{path} is a zip file; {form}: unpack it and give the folder")
+    for magic, decompressor in _COMPRESSIONS:
+        if start.startswith(magic):
+            opener = decompressor
+    stream_of_tar: IO[bytes] = opener(path, "rb")
+    return stream_of_tar
+
+
+def check_size(origin: str, size_bytes: int) -> None:
+    """Raise DataError when a file is larger than any image."""
+    if size_bytes > LARGEST_FILE_BYTES:
+        raise DataError(
+            f"{origin} is too large for an image: {size_bytes / 2**20:,.0f} MiB, "
+            f"allowed: {LARGEST_FILE_BYTES // 2**20} MiB: scale it down or remove it"
+        )
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """Return the error that says why `path` cannot be read."""
+    return DataError(
+        f"{path} cannot be read: {error.strerror or error}; check that it is there and that you "
+        "may read it"
+    )

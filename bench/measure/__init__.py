@@ -1,0 +1,1 @@
+"""Contenders against each other: who, on which images, in which rounds."""

@@ -1,0 +1,110 @@
+"""An exported file, what was done to make it, and how closely it agrees."""
+
+from typing import Literal
+
+from foldbench.bench.records.base import (
+    SCHEMA_VERSION,
+    Folder,
+    Record,
+    Target,
+    Variant,
+)
+from foldbench.bench.records.images import Sha256
+from foldbench.bench.records.quantization import QuantizationReport
+
+
+class Fold(Record):
+    """One BatchNorm that became part of the layer before it."""
+
+    layer: str
+    batchnorm: str
+
+
+class Skip(Record):
+    """One BatchNorm (or the whole network) that was left as it is, and why."""
+
+    module: str
+    reason: str
+
+
+class Agreement(Record):
+    """How far two sets of outputs are apart, on the same images."""
+
+    images: int
+    top1_equal: int
+    max_abs_difference: float
+    max_rel_difference: float
+    """The same, divided by the largest absolute logit of the reference."""
+
+
+class FoldReport(Record):
+    """What folding did to the module, and the proof that the function stayed the same."""
+
+    batchnorms_before: int
+    """BatchNorm calls in the module's data flow before folding."""
+    batchnorms_after: int
+    folded: tuple[Fold, ...]
+    skipped: tuple[Skip, ...]
+    agreement: Agreement | None = None
+    """Folded against unfolded, both float32 in torch, on real images."""
+
+
+class PassReport(Record):
+    """What one export pass did to the graph, and in how many places."""
+
+    name: str
+    changed: int
+    detail: str
+
+
+class ParityCase(Record):
+    """The artifact against torch on one kind of input at one batch size."""
+
+    inputs: Literal["images", "random", "extreme"]
+    batch_size: int
+    error: float | None
+    """max |artifact - float64 torch| / max |float64 torch|; None for a wrong shape or NaN."""
+    torch_error: float
+    """The same for float32 torch: the error that float32 arithmetic has anyway."""
+    tolerance: float
+    passed: bool
+
+
+class Parity(Record):
+    """Whether the artifact computes what the checkpoint computes."""
+
+    passed: bool
+    reason: str | None
+    cases: tuple[ParityCase, ...]
+
+
+class Artifact(Record):
+    """An exported network."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    checkpoint_sha256: Sha256
+    inputs_sha256: Sha256
+    """Of everything that the export depended on: checkpoint, options, images, versions."""
+    variant: Variant
+    target: Target = "cpu"
+    """What it was exported to run on; ``host``: the CPU of the machine that exported it, alone."""
+    path: str
+    """Relative to the run directory."""
+    sha256: Sha256
+    size_bytes: int
+    opset: int
+    exporter: str
+    node_count: int
+    batchnorm_nodes: int
+    """BatchNormalization nodes in the .onnx file."""
+    folded_by: tuple[Folder, ...]
+    fold: FoldReport
+    passes: tuple[PassReport, ...]
+    ladder_step: int | None = None
+    """Its place among the steps on the way to what is shipped; None for what is shipped."""
+    parity: Parity
+    """Of a file in lower precision: of the float32 file that it was made from."""
+    precision: str = "float32"
+    quantization: QuantizationReport | None = None
+    """None for a file in float32."""
+    export_s: float

@@ -1,0 +1,61 @@
+"""A trained network and how it was trained."""
+
+from typing import Any, Literal
+
+from foldbench.bench.records.base import (
+    SCHEMA_VERSION,
+    Record,
+)
+from foldbench.bench.records.images import DataInfo, Preprocessing, Sha256
+from foldbench.bench.records.transfer import Transfer
+
+
+class Epoch(Record):
+    """One pass over the training images."""
+
+    epoch: int
+    loss: float
+    """Mean training loss: of batch means under `protocol: homework`, of images under `clean`."""
+    accuracy: float
+    """Share of augmented training images, counted while training."""
+    validation_accuracy: float | None
+    """Share of held-out training images (never the test split) classified correctly."""
+    learning_rate: float
+    """At the epoch's end."""
+    duration_s: float
+    images_per_s: float
+
+
+class Checkpoint(Record):
+    """A trained network: weights in a safetensors file and everything needed to use them."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run: str
+    config_name: str
+    config: dict[str, Any]
+    """The configuration as it was resolved, defaults included."""
+    config_sha256: Sha256
+    model: str
+    model_args: dict[str, Any]
+    parameter_count: int
+    weights: str
+    """File name of the safetensors file, in the run directory."""
+    sha256: Sha256
+    size_bytes: int
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    data: DataInfo
+    seed: int
+    device: str
+    history: tuple[Epoch, ...]
+    environment: dict[str, Any]
+    random_weights: bool = False
+    """True for a network that was not trained at all: its latency means something, its answers do
+    not."""
+    transfer: Transfer | None = None
+    """Where just a linear layer was trained, on the features of a pretrained network."""
+
+    @property
+    def network(self) -> str:
+        """What to call the network: which one of torchvision's or timm's it is, or the model."""
+        return str(self.model_args.get("arch", self.model))

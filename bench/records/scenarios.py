@@ -1,0 +1,96 @@
+"""The records of MLPerf Inference scenarios: LoadGen's settings and results."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from foldbench.bench.records.base import Record
+
+Scenario = Literal["singlestream", "multistream", "offline", "server"]
+Validity = Literal["VALID", "INVALID"]
+
+
+class ScenarioSettings(Record):
+    """What LoadGen went by, as its log says."""
+
+    target_qps: float
+    """Server: arrivals per second, on average. Otherwise how many queries (offline: samples) per
+    second LoadGen was told to expect, so that it makes enough of them beforehand."""
+    target_percentile: float
+    """Which percentile of the latencies counts, as a share; offline has none and says 0.99."""
+    latency_bound_s: float | None
+    """Server alone: what that percentile must not exceed."""
+    samples_per_query: int
+    min_duration_s: float
+    max_duration_s: float
+    min_query_count: int
+    loaded_samples: int
+    """Different test images that were held in memory, from which the queries draw."""
+    qsl_seed: int
+    sample_seed: int
+    schedule_seed: int
+
+
+class Latencies(Record):
+    """Percentiles of the latencies of all queries, seconds, as LoadGen gives them.
+
+    None where there are fewer queries than its early-stopping rule asks for at that percentile.
+    """
+
+    p50_s: float | None
+    p90_s: float | None
+    p95_s: float | None
+    p97_s: float | None
+    p99_s: float | None
+    p99_9_s: float | None
+
+
+class ScenarioResult(Record):
+    """One contender in one scenario, driven by LoadGen; figures are None where there are none."""
+
+    scenario: Scenario
+    repeat: int = 1
+    """Which whole repetition it belongs to."""
+    validity: Validity
+    """LoadGen's verdict by the settings below; INVALID too where samples were left unanswered."""
+    reasons: tuple[str, ...]
+    """Why it is INVALID; empty otherwise."""
+    settings: ScenarioSettings
+    loadgen_version: str
+    log_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Of LoadGen's mlperf_log_detail.txt."""
+    batch_sizes: tuple[int, ...]
+    """Batch sizes that samples may be put together to."""
+    query_count: int
+    sample_count: int
+    """Samples that were computed."""
+    call_count: int
+    """Calls of the network that they took."""
+    checked_outputs: int
+    """Outputs of those calls that were compared with the ones of the accuracy pass."""
+    duration_s: float
+    """From the images' being in memory until the last answer; LoadGen makes its queries first."""
+    latencies: Latencies | None = None
+    """None for offline, where a sample's latency is how long it waited for its turn."""
+    early_stopping_s: float | None = None
+    """Singlestream and multistream: what the target percentile does not exceed with 99 %
+    confidence, by LoadGen's early-stopping rule; it is what MLPerf reports."""
+    samples_per_s: float | None = None
+    """Offline alone."""
+    scheduled_qps: float | None = None
+    """Server alone: arrivals per second as drawn."""
+    completed_qps: float | None = None
+    """Server alone."""
+    over_latency_count: int | None = None
+    """Server alone: queries that took longer than the bound."""
+    run_delay_ratio: float | None = None
+    """Time that its threads, LoadGen's included, were ready but had no CPU, as a share of the
+    duration, summed over threads."""
+    cpu_ratio: float | None = None
+    """CPU time used: the number of busy threads."""
+    pressure_ratio: float | None = None
+    """Time in which anything on the machine waited for a CPU."""
+    steal_ratio: float | None = None
+    """Time that a hypervisor gave to other machines, summed over CPUs."""
+    foreign_load_cores: float | None = None
+    """Cores that other programs kept busy meanwhile."""

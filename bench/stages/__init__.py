@@ -1,0 +1,1 @@
+"""One verb, one file: train, tune, export, quantize, compare, profile, report, track."""

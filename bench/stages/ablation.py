@@ -1,0 +1,94 @@
+"""The ablation: the steps from unfolded torch to the shipped file, each a contender.
+
+Unfolded torch, folded torch, what torch.onnx.export gives by itself, the folded network exported
+without passes, then one more pass after the other, and quantization where it was made. Passes that
+change nothing in the graph at hand are no steps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from foldbench.bench.errors import ExportError
+from foldbench.bench.records import AblationStep, Artifact, Measurement
+
+if TYPE_CHECKING:
+    from foldbench.exporters.export import ExportOptions
+
+_PLAIN = "plain"
+_BARE = "bare"
+_TEXTS = {
+    "unfolded": "torch, as trained",
+    "folded": "BatchNorm folded",
+    _PLAIN: "torch.onnx.export by itself",
+    _BARE: "folded, then exported",
+}
+
+
+def plan_ablation(shipped: Artifact, options: "ExportOptions") -> tuple["ExportOptions", ...]:
+    """Return how to export the steps before `shipped`, which was exported with `options`.
+
+    Raises ExportError when that did not fold BatchNorm: there are no steps to it.
+    """
+    if not options.fold_bn:
+        raise ExportError(
+            "an ablation leads to the folded network, and export.fold_bn is false: leave "
+            "--no-fold-bn out, or set export.fold_bn to true"
+        )
+    always = options.passes[:1]
+    effective = tuple(p.name for p in shipped.passes if p.changed and p.name not in always)
+    names = [_PLAIN, *(_name(effective[:count]) for count in range(len(effective)))]
+    return tuple(
+        replace(
+            options,
+            fold_bn=name != _PLAIN,
+            plain=name == _PLAIN,
+            passes=always + (effective[: number - 1] if number else ()),
+            name=name,
+            ladder_step=number,
+        )
+        for number, name in enumerate(names)
+    )
+
+
+def _name(passes: Sequence[str]) -> str:
+    return "+".join((_BARE, *passes))
+
+
+def ablation_of(
+    measurements: Sequence[Measurement], artifacts: Sequence[Artifact]
+) -> tuple[AblationStep, ...]:
+    """Return the steps among `measurements`, in order.
+
+    Torch, then files for the target of the ablation in onnxruntime: pass by pass, what is shipped,
+    and what was made of it in lower precision.
+    """
+    made = {a.variant: a for a in artifacts}
+    target = next((a.target for a in artifacts if a.ladder_step is not None), None)
+    steps: list[tuple[tuple[int, ...], AblationStep]] = []
+    for m in measurements:
+        artifact = made.get(m.variant) if m.backend == "ort" else None
+        if m.role != "contender" or (m.backend != "torch" and artifact is None):
+            continue
+        if artifact is not None and artifact.target != target:
+            continue
+        passes = [p.name for p in artifact.passes if p.changed][1:] if artifact else []
+        step = AblationStep(contender=m.contender, what=_describe(m, passes))
+        steps.append((_rank(m, artifact), step))
+    return tuple(step for _, step in sorted(steps, key=lambda found: found[0]))
+
+
+def _rank(m: Measurement, artifact: Artifact | None) -> tuple[int, ...]:
+    """Return what puts steps in order: torch, the steps, what is shipped, lower precision."""
+    if artifact is None:
+        return (0,)
+    shipped = artifact.ladder_step is None
+    return (1, m.precision != "float32", shipped, artifact.ladder_step or 0)
+
+
+def _describe(m: Measurement, passes: Sequence[str]) -> str:
+    if m.backend == "torch" or m.variant in (_PLAIN, _BARE):
+        return _TEXTS[m.variant]
+    if m.precision != "float32":
+        return f"in {m.precision}"
+    return f"+ pass {passes[-1]}" if passes else _TEXTS[_BARE]

@@ -1,0 +1,117 @@
+"""The step that makes .onnx files: what is shipped, and the steps on the way there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from foldbench.bench.config.schema import Config
+from foldbench.bench.datasets import ImageSet
+from foldbench.bench.images.loading import load_data
+from foldbench.bench.images.preprocessing import preprocess
+from foldbench.bench.images.splits import spread
+from foldbench.bench.predict.image_model import ImageModel, export_image_model
+from foldbench.bench.progress import ProgressListener
+from foldbench.bench.records import Artifact, Checkpoint
+from foldbench.bench.stages.ablation import plan_ablation
+from foldbench.bench.stages.quantize import quantize, refuse_contradictions, source_target
+from foldbench.bench.stages.settings import settings_of
+from foldbench.bench.stages.train import Paths, refuse_other_classes
+from foldbench.bench.store.directory import RunDirectory
+
+
+def export(
+    run: RunDirectory,
+    overrides: Sequence[str],
+    paths: Paths,
+    listener: ProgressListener,
+) -> Artifact:
+    """Export the run's network as its configuration says, overridden by `overrides`.
+
+    Returns the artifact in the precision asked for; one in float32 is always made, too.
+    """
+    prepared = prepare_export(run, overrides, paths, listener)
+    artifact = export_with(prepared, prepared.options, listener)
+    if prepared.config.export.quantize == "none":
+        return artifact
+    return quantize(run, prepared.checkpoint, prepared.config, prepared.data, artifact, listener)
+
+
+@dataclass(frozen=True)
+class Exporting:
+    """What the exports of one run have in common."""
+
+    run: RunDirectory
+    checkpoint: Checkpoint
+    config: Config
+    data: ImageSet
+    module: Any
+    """The torch module, in eval mode."""
+    images: Any
+    """Preprocessed test images (n, C, H, W) float32, on which everything is proven."""
+    options: Any
+    """foldbench.exporters.export.ExportOptions, as the configuration has them."""
+
+
+def prepare_export(
+    run: RunDirectory, overrides: Sequence[str], paths: Paths, listener: ProgressListener
+) -> Exporting:
+    """Load what an export needs."""
+    from foldbench.exporters.export import ExportOptions
+    from foldbench.exporters.rewriting import choose_passes
+    from foldbench.models.building.checkpoint import load_checkpoint
+
+    checkpoint = run.checkpoint()
+    config = settings_of(run, checkpoint, overrides)
+    refuse_contradictions(config.export)
+    module = load_checkpoint(checkpoint, run.path)
+    data = load_data(config.data, paths.cache, listener)
+    refuse_other_classes(checkpoint, data)
+    pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
+    images = preprocess(pixels, checkpoint.preprocessing)
+    asked = config.export
+    target = source_target(asked)
+    passes = choose_passes(asked.passes, target, asked.fold_bn)
+    options = ExportOptions(asked.fold_bn, asked.opset, passes, target)
+    return Exporting(run, checkpoint, config, data, module, images, options)
+
+
+def export_with(prepared: Exporting, options: Any, listener: ProgressListener) -> Artifact:
+    """Export with `options`, unless that has been done already."""
+    from foldbench.exporters.export import export_checkpoint, hash_inputs
+
+    run, checkpoint, images = prepared.run, prepared.checkpoint, prepared.images
+    made = run.find_artifact(hash_inputs(checkpoint, images, options))
+    if made is not None:
+        listener.note(f"{run.path / made.path} is exported already with these settings")
+        return made
+    listener.note(f"exporting {run.name} ({options.variant})")
+    with run.locked():
+        artifact = export_checkpoint(prepared.module, checkpoint, run.path, images, options)
+        run.write_artifact(artifact)
+    return artifact
+
+
+def put_preprocessing_inside(
+    run: RunDirectory,
+    artifact: Artifact,
+    overrides: Sequence[str],
+    paths: Paths,
+    listener: ProgressListener,
+) -> ImageModel:
+    """Write the exported network once more, with its preprocessing inside the file."""
+    checkpoint = run.checkpoint()
+    config = settings_of(run, checkpoint, overrides)
+    data = load_data(config.data, paths.cache, listener)
+    pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
+    with run.locked():
+        return export_image_model(run, checkpoint, artifact, pixels)
+
+
+def export_ablation(
+    run: RunDirectory, overrides: Sequence[str], paths: Paths, listener: ProgressListener
+) -> None:
+    """Export what is shipped, and every step on the way there."""
+    prepared = prepare_export(run, overrides, paths, listener)
+    shipped = export_with(prepared, prepared.options, listener)
+    for options in plan_ablation(shipped, prepared.options):
+        export_with(prepared, options, listener)

@@ -1,0 +1,66 @@
+"""The step beside the others: pictures of what a run has learned, and how."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from foldbench.bench.errors import CheckpointError
+from foldbench.bench.store.directory import RunDirectory
+from foldbench.reports.pictures.plots import (
+    curve_of,
+    draw_comparison,
+    draw_filters,
+    draw_losses,
+    save_figure,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PlotKind = Literal["filters", "loss"]
+
+
+def plot_run(run: RunDirectory, kind: PlotKind, output: Path | None) -> Path:
+    """Draw the first layer's filters or the loss of a run; return the path of the picture.
+
+    It goes to `output`, or beside the run's records. Raises RunError when the run is not trained to
+    its end, CheckpointError when the network begins with no convolution of colour images.
+    """
+    checkpoint = run.checkpoint()
+    figure = (
+        _draw_first_layer(run)
+        if kind == "filters"
+        else draw_losses(curve_of(checkpoint, checkpoint.model))
+    )
+    path = output or run.path / f"{kind}.png"
+    save_figure(figure, path)
+    return path
+
+
+def plot_comparison(runs: Sequence[RunDirectory], output: Path) -> Path:
+    """Draw the loss curves of several runs, each alone and all together; return `output`."""
+    models = [run.checkpoint().model for run in runs]
+    unique = len(set(models)) == len(models)
+    labels = models if unique else [run.name for run in runs]
+    curves = [curve_of(run.checkpoint(), label) for run, label in zip(runs, labels, strict=True)]
+    save_figure(draw_comparison(curves), output)
+    return output
+
+
+def _draw_first_layer(run: RunDirectory) -> "Figure":
+    from torch import nn
+
+    from foldbench.models.building.checkpoint import load_checkpoint
+
+    checkpoint = run.checkpoint()
+    model = load_checkpoint(checkpoint, run.path)
+    named = ((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    name, layer = next(named, (None, None))
+    if layer is None or layer.weight.shape[1] != 3:
+        raise CheckpointError(
+            f"run {run.name}: model {checkpoint.model!r} does not begin with a convolution of "
+            "three colours: there are no filters to show as pictures"
+        )
+    count, _, height, width = layer.weight.shape
+    title = f"{checkpoint.model}, {name}: {count} filters of {height} × {width}"
+    return draw_filters(layer.weight.detach().numpy(), title)

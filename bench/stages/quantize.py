@@ -1,0 +1,167 @@
+"""The step from a file in float32 to one in lower precision: from which images, and whether at all.
+
+Ranges are found and nodes are chosen on training images alone, shown as they are. The test split
+says afterwards, in a comparison, what that was worth.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from foldbench.bench.config.schema import Config, ExportSection
+from foldbench.bench.datasets import ImageSet, Split
+from foldbench.bench.errors import ConfigError, DataError, ExportError
+from foldbench.bench.images.preprocessing import preprocess
+from foldbench.bench.images.splits import hold_out
+from foldbench.bench.machine.environment import usable_cores
+from foldbench.bench.progress import ProgressListener
+from foldbench.bench.records import Artifact, Checkpoint, Target
+from foldbench.bench.store.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from foldbench.exporters.quantization.quantize import CalibrationSet, QuantizeOptions, Quantizer
+
+_TARGETS: dict[str, tuple[Target, ...]] = {
+    "int8": ("cpu",),
+    "int8_tables": ("cpu", "host"),
+    "float16": ("cpu", "cuda", "tensorrt"),
+}
+LEAST_IMAGES = 50
+"""For calibration, and as many for validation: fewer cannot resolve a drop of a point."""
+
+
+def refuse_contradictions(asked: ExportSection) -> None:
+    """Raise ConfigError for settings that exclude the lower precision that is asked for."""
+    if asked.quantize == "none":
+        return
+    if not asked.fold_bn:
+        raise ConfigError(
+            f"export.quantize: {asked.quantize} is made from the folded network, and "
+            "export.fold_bn is false: leave one of them out"
+        )
+    allowed = _TARGETS[asked.quantize]
+    if asked.target not in allowed:
+        raise ConfigError(
+            f"export.quantize: {asked.quantize} is for the target {' or '.join(allowed)}, "
+            f"and export.target is {asked.target}: give it --target {allowed[0]}"
+        )
+
+
+def source_target(asked: ExportSection) -> Target:
+    """Return the target of the file in float32 that the one in lower precision is made from."""
+    return "cpu" if asked.quantize != "none" and asked.target == "host" else asked.target
+
+
+def quantize(
+    run: RunDirectory,
+    checkpoint: Checkpoint,
+    config: Config,
+    data: ImageSet,
+    source: Artifact,
+    listener: ProgressListener,
+) -> Artifact:
+    """Return the artifact that `export.quantize` asks for, made from `source`, which is in float32.
+
+    What was made from the same inputs before is not made again.
+    Raises DataError without enough training images and ExportError where the graph cannot be had in
+    that precision.
+    """
+    from foldbench.exporters.quantization.quantize import QuantizeOptions, Quantizer
+
+    if not source.parity.passed:
+        raise ExportError(
+            f"{source.path} does not compute what the checkpoint does ({source.parity.reason}), "
+            "so that there is nothing to compare a lower precision with: fix that first"
+        )
+    asked = config.export
+    calibration_set = choose_calibration_set(data, checkpoint, config)
+    options = QuantizeOptions(asked.quantize, asked.max_drop_points, asked.target)
+    quantizer = Quantizer(
+        run.path, checkpoint.config_name, calibration_set, usable_cores(), listener
+    )
+    return _make_once(run, quantizer, source, options)
+
+
+def choose_calibration_set(
+    data: ImageSet, checkpoint: Checkpoint, config: Config
+) -> "CalibrationSet":
+    """Return training images to find ranges with, and others to validate on.
+
+    Both are spread over the classes. Those held out while training come first among the latter,
+    since the network has not learnt them; they are known only where the data is what it was trained
+    on. Raises DataError where there are too few images.
+    """
+    from foldbench.exporters.quantization.images import LabelledImages
+    from foldbench.exporters.quantization.quantize import CalibrationSet
+
+    same = data.info.sha256 == checkpoint.data.sha256
+    fraction = config.train.validation_fraction if same else 0.0
+    trained, held_out = hold_out(data.train, fraction, config.seed)
+    count = len(trained.labels)
+    if count < 2 * LEAST_IMAGES:
+        raise DataError(
+            f"{data.info.title} has {count} training images that can be used, and a lower "
+            f"precision needs {2 * LEAST_IMAGES}: half to find the ranges of tensors, half to see "
+            "what it costs; give the images that the network was trained on with --data"
+        )
+    order = spread_by_class(trained.labels, config.seed)
+    calibrating = min(config.export.calibration_images, count // 2)
+    validation = _take(trained, order[calibrating:])
+    untrained = 0
+    if held_out is not None:
+        first = _take(held_out, spread_by_class(held_out.labels, config.seed))
+        untrained = min(len(first.labels), config.export.judged_images)
+        validation = Split(
+            np.concatenate([first.images, validation.images]),
+            np.concatenate([first.labels, validation.labels]),
+        )
+    shape = partial(preprocess, preprocessing=checkpoint.preprocessing)
+    calibration = _take(trained, order[:calibrating])
+    most = config.export.judged_images
+    return CalibrationSet(
+        calibration=LabelledImages(calibration.images, calibration.labels, shape),
+        validation=LabelledImages(validation.images[:most], validation.labels[:most], shape),
+        untrained=untrained,
+    )
+
+
+def spread_by_class(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
+    """Return all indices, shuffled, every beginning of them spread evenly over the classes."""
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    grouped = np.argsort(labels[shuffled], kind="stable")
+    ordered = labels[shuffled][grouped]
+    turns = np.empty(len(labels), np.int64)
+    turns[grouped] = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
+    return shuffled[np.argsort(turns, kind="stable")]
+
+
+def _take(split: Split, indices: npt.NDArray[np.int64]) -> Split:
+    return Split(np.asarray(split.images[indices]), split.labels[indices])
+
+
+def _make_once(
+    run: RunDirectory, quantizer: "Quantizer", source: Artifact, options: "QuantizeOptions"
+) -> Artifact:
+    """Return the artifact, made now or before."""
+    from foldbench.exporters.quantization.quantize import hash_quantization
+
+    found = run.find_artifact(hash_quantization(source, quantizer.calibration_set, options))
+    if found is not None:
+        quantizer.listener.note(f"{run.path / found.path} is exported already with these settings")
+        return found
+    int8 = None
+    if options.quantize == "int8_tables":
+        int8 = _make_once(run, quantizer, source, replace(options, quantize="int8", target="cpu"))
+    quantizer.listener.note(f"making {options.quantize} of {run.path / source.path}")
+    with run.locked():
+        if int8 is not None:
+            made = quantizer.to_tables(source, int8, options)
+        elif options.quantize == "float16":
+            made = quantizer.to_float16(source, options)
+        else:
+            made = quantizer.to_int8(source, options)
+        run.write_artifact(made)
+    return made

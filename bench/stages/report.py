@@ -1,0 +1,67 @@
+"""The report beside a run's records, with everything that its folder holds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from foldbench.bench.errors import RunError
+from foldbench.bench.progress import ProgressListener
+from foldbench.bench.records import Run
+from foldbench.bench.store.directory import RunDirectory
+from foldbench.reports.figures.figure import EmbeddedImage
+from foldbench.reports.render import render
+
+
+def store_comparison(run: RunDirectory, record: Run, listener: ProgressListener) -> None:
+    """Write the record of a finished comparison and its report, in place of the one before.
+
+    A comparison in which nothing ran says less than one in which something did, and does not
+    replace it. Raises RunError when it cannot be written; then `listener` is told the figures.
+    """
+    try:
+        if _has_figures(record) or not _has_results_with_figures(run):
+            run.write_results(record)
+            write_report(run, record)
+        else:
+            listener.note(f"nothing ran: the results of {run.name} from before stay as they are")
+        run.samples.unlink(missing_ok=True)
+    except RunError:
+        listener.note(render(record, "terminal"))
+        raise
+
+
+def _has_figures(record: Run) -> bool:
+    return any(m.accuracy or m.timings or m.scenarios for m in record.measurements)
+
+
+def _has_results_with_figures(run: RunDirectory) -> bool:
+    try:
+        return _has_figures(run.results())
+    except RunError:
+        return False
+
+
+def write_report(run: RunDirectory, record: Run) -> None:
+    """Write the report of the comparison `record`, where the time goes and pictures included."""
+    profile = run.profile()
+    profiles = [profile] if profile else []
+    page = render(record, "html", profiles, list(pictures_of(run)))
+    run.write_report(render(record, "md", profiles), page)
+
+
+def pictures_of(run: RunDirectory) -> Iterator[EmbeddedImage]:
+    """Yield what `bench plot` and `bench features` drew of the run's network.
+
+    Its losses a report draws itself.
+    """
+    path = run.path / "filters.png"
+    if path.is_file():
+        words = "A grid of small colour pictures, one for each filter of the first layer."
+        yield EmbeddedImage(f"First-layer filters of {run.name}", words, path.read_bytes())
+    for path in sorted((run.path / "features").glob("*.png"), key=_by_number):
+        words = "Maps of one layer's activations side by side, in one scale of grey."
+        yield EmbeddedImage(f"Feature maps of {run.name}: {path.stem}", words, path.read_bytes())
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """Return what puts layer 5 before layer 12."""
+    return [(len(part), part) for part in path.name.split(".")]

@@ -1,0 +1,287 @@
+"""Run directories: where the records of one training live, and how one is found again.
+
+``runs/deep_mish-003/`` holds ``run.json`` (what it is), ``resume.pt`` (while training),
+``weights.safetensors`` and ``checkpoint.json``, ``artifacts/*.onnx`` and ``artifacts.json``,
+``samples.jsonl`` (while comparing, and after an interruption), ``results.json`` (the last
+comparison that finished), ``results-homework.json`` and ``results-clean.json`` (the last one under
+each protocol), ``profile.json``, ``report.md`` and ``report.html``. Some commands add to that:
+``image_model.json`` and ``artifacts/*.image.onnx`` (the network with its
+preprocessing), ``artifacts/engines/`` (TensorRT's), ``filters.png``, ``loss.png`` and
+``features/*.png``. Every file is whole or not there.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from foldbench.bench.errors import RunError
+from foldbench.bench.records import (
+    SCHEMA_VERSION,
+    Artifact,
+    Checkpoint,
+    Profile,
+    Protocol,
+    Record,
+    Run,
+)
+from foldbench.bench.store.files import file_sha256, write_text
+
+R = TypeVar("R", bound=Record)
+
+_NAME = re.compile(r"(?P<config>.+)-(?P<number>\d{3,})")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run's folder."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name, such as ``deep_mish-003``."""
+        return self.path.name
+
+    @property
+    def config_name(self) -> str:
+        """The configuration's name, ``deep_mish`` for ``deep_mish-003``."""
+        match = _NAME.fullmatch(self.name)
+        return match["config"] if match else self.name
+
+    @property
+    def resume(self) -> Path:
+        """Where the training state is kept between epochs."""
+        return self.path / "resume.pt"
+
+    def meta(self) -> dict[str, Any]:
+        """Return run.json: the configuration and the training key; empty when it is missing."""
+        try:
+            value = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def is_trained(self) -> bool:
+        """Return whether training has finished."""
+        return (self.path / "checkpoint.json").is_file()
+
+    def is_usable(self) -> bool:
+        """Return whether training can go on, or has finished and its weights are still whole."""
+        if not self.is_trained():
+            return True
+        try:
+            checkpoint = self.checkpoint()
+            return file_sha256(self.path / checkpoint.weights) == checkpoint.sha256
+        except (RunError, OSError):
+            return False
+
+    def write_meta(self, meta: dict[str, Any]) -> None:
+        """Write run.json."""
+        self._write("run.json", json.dumps(meta, indent=1))
+
+    @property
+    def samples(self) -> Path:
+        """Where a comparison that has not finished keeps what it has timed."""
+        return self.path / "samples.jsonl"
+
+    def is_compared(self) -> bool:
+        """Return whether a comparison has finished."""
+        return (self.path / "results.json").is_file()
+
+    def describe(self) -> str:
+        """Return how far the run has come, for `bench list`."""
+        if not self.is_trained():
+            return "training not finished"
+        try:
+            exported = ["exported"] if self.artifacts() else []
+        except RunError:
+            exported = ["artifacts.json damaged"]
+        compared = ["compared"] if self.is_compared() else []
+        interrupted = ["comparison not finished"] if self.samples.is_file() else []
+        return ", ".join(["trained", *exported, *compared, *interrupted])
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the checkpoint's record; raise RunError when training has not finished."""
+        path = self.path / "checkpoint.json"
+        return _parse_record(
+            Checkpoint,
+            self._read(path, f"is not trained to its end: bench train {self.config_name}"),
+            str(path),
+        )
+
+    def write_checkpoint(self, checkpoint: Checkpoint) -> Path:
+        """Write the checkpoint's record; return its path."""
+        return self._write("checkpoint.json", checkpoint.model_dump_json(indent=1))
+
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """Return the exported artifacts, none when nothing was exported."""
+        path = self.path / "artifacts.json"
+        if not path.is_file():
+            return ()
+        try:
+            items = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError(f"{path}: is not JSON ({error}): export the run again") from error
+        if not isinstance(items, list):
+            raise RunError(f"{path}: is not a list of artifacts: export the run again")
+        return tuple(_parse_record(Artifact, json.dumps(item), str(path)) for item in items)
+
+    def find_artifact(self, inputs_sha256: str) -> Artifact | None:
+        """Return the artifact that was made from the same inputs and is still whole."""
+        try:
+            artifacts = self.artifacts()
+        except RunError:
+            return None  # a damaged list is replaced by the export that follows
+        for artifact in artifacts:
+            path = self.path / artifact.path
+            same = artifact.inputs_sha256 == inputs_sha256 and path.is_file()
+            if same and file_sha256(path) == artifact.sha256:
+                return artifact
+        return None
+
+    def write_artifact(self, artifact: Artifact) -> Path:
+        """Add the artifact's record, in place of one of the same variant; return the path.
+
+        A list that cannot be read is kept as artifacts.json.damaged, and a new one begins.
+        """
+        try:
+            kept = [a for a in self.artifacts() if a.variant != artifact.variant]
+        except RunError:
+            kept = []
+            listed = self.path / "artifacts.json"
+            listed.replace(listed.with_suffix(".json.damaged"))
+        ordered = sorted([*kept, artifact], key=lambda a: a.variant, reverse=True)
+        return self._write(
+            "artifacts.json", json.dumps([a.model_dump(mode="json") for a in ordered], indent=1)
+        )
+
+    def write_profile(self, profile: Record) -> Path:
+        """Write profile.json: where the time of the run's contenders goes."""
+        return self._write("profile.json", profile.model_dump_json(indent=1))
+
+    def results(self) -> Run:
+        """Return the record of the last comparison; raise RunError when there is none."""
+        path = self.path / "results.json"
+        text = self._read(path, f"has not been compared: bench compare {self.name}")
+        return _parse_record(Run, text, str(path))
+
+    def results_by_protocol(self) -> tuple[Run, ...]:
+        """Return the record of the last comparison under each protocol that there is one for.
+
+        Raises RunError when there is none at all.
+        """
+        paths = [self.path / f"results-{protocol}.json" for protocol in get_args(Protocol)]
+        kept = [(path, self._read(path, "")) for path in paths if path.is_file()]
+        found = tuple(_parse_record(Run, text, str(path)) for path, text in kept)
+        return found or (self.results(),)
+
+    def write_results(self, run: Run) -> Path:
+        """Write the record of a comparison, also as the last one of its protocol."""
+        text = run.model_dump_json()
+        self._write(f"results-{run.evaluation_protocol}.json", text)
+        return self._write("results.json", text)
+
+    def profile(self) -> Profile | None:
+        """Return where the time goes; None when that was not recorded."""
+        path = self.path / "profile.json"
+        if not path.is_file():
+            return None
+        return _parse_record(Profile, self._read(path, "has no profile"), str(path))
+
+    def write_report(self, markdown: str, page: str) -> tuple[Path, Path]:
+        """Write the report as Markdown and as an HTML page; return their paths."""
+        return self._write("report.md", markdown), self._write("report.html", page)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; raise RunError when another one works on it."""
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"{self.path} is in use by another bench process: wait for it, or stop it"
+            ) from None
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _read(self, path: Path, missing: str) -> str:
+        try:
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise RunError(f"run {self.name} {missing}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"{path}: cannot be read: {error}") from error
+
+    def _write(self, name: str, text: str) -> Path:
+        if name != "run.json" and not (self.path / "run.json").is_file():
+            raise RunError(f"{self.path} was deleted meanwhile: {name} was not written")
+        write_text(self.path / name, text + "\n")
+        return self.path / name
+
+
+def list_runs(root: Path) -> tuple[RunDirectory, ...]:
+    """Return the runs in `root`, oldest first, by configuration and number."""
+    if not root.is_dir():
+        return ()
+    found = [RunDirectory(p) for p in root.iterdir() if (p / "run.json").is_file()]
+    return tuple(sorted(found, key=lambda run: (run.config_name, _number(run.name), run.name)))
+
+
+def create_run(root: Path, config_name: str, meta: dict[str, Any]) -> RunDirectory:
+    """Make the next numbered run of a configuration, with `meta` in its run.json."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        taken = [_number(p.name) for p in root.iterdir() if p.name.startswith(f"{config_name}-")]
+        number = max(taken, default=0) + 1
+        while True:
+            path = root / f"{config_name}-{number:03d}"
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise _cannot_write(root, error) from error
+    run = RunDirectory(path)
+    run.write_meta(meta)
+    return run
+
+
+def _number(name: str) -> int:
+    match = _NAME.fullmatch(name)
+    return int(match["number"]) if match else 0
+
+
+def _cannot_write(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"cannot write in {path}: {error.strerror or error}: choose another place with --runs"
+    )
+
+
+def _parse_record(kind: type[R], text: str, origin: str) -> R:
+    """Return the record of type `kind` in the JSON `text`, which was read from `origin`.
+
+    Raises RunError that names the file and the first fault.
+    """
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise RunError(
+            f"{origin} is no {kind.__name__.lower()} record of schema {SCHEMA_VERSION}: "
+            f"{where}: {first['msg']}; it was damaged or written by another version: "
+            "make it again, or use the version of foldbench that wrote it"
+        ) from None

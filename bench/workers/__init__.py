@@ -1,0 +1,1 @@
+"""One process a contender: the protocol, the client and the server."""

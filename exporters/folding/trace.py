@@ -1,0 +1,186 @@
+"""The data flow of a network: its fx graph, checked against the network on an example."""
+
+import copy
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import is_parametrized
+
+from foldbench.bench.errors import ExportError, one_line
+
+SAME_PADDED = "timm.layers.conv2d_same.Conv2dSame"
+"""A Conv2d that pads by the size of its input, on which its code branches."""
+
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+
+class UntraceableError(Exception):
+    """A network whose data flow is not known; its text says why."""
+
+
+@dataclass
+class Flow:
+    """What a network computes, call by call."""
+
+    root: nn.Module
+    """A private copy of the network in eval mode, to which the graph's names refer."""
+    graph: fx.Graph
+    ranks: dict[fx.Node, int]
+    """Number of dimensions of every tensor in the graph, seen on the example."""
+    training: frozenset[str]
+    """Names of the modules that are in train mode, or go back to it by themselves."""
+
+    fused: dict[str, nn.Module] = field(default_factory=dict)
+    """Layers that folding made, by their names in the graph; they come before those of `root`."""
+
+    def module(self, node: fx.Node) -> nn.Module | None:
+        """Return the module that `node` calls as a whole; None where it calls no module."""
+        if node.op != "call_module":
+            return None
+        name = str(node.target)
+        return self.fused[name] if name in self.fused else self.root.get_submodule(name)
+
+    def value(self, node: object) -> Any:
+        """Return the parameter, buffer or constant that `node` reads; None where it reads none."""
+        if not isinstance(node, fx.Node) or node.op != "get_attr":
+            return None
+        path, _, name = str(node.target).rpartition(".")
+        return getattr(self.root.get_submodule(path), name)
+
+
+def eval_copy(module: nn.Module) -> nn.Module:
+    """Return a deep copy of `module` in eval mode that shares no tensor with it.
+
+    Tensors computed by hooks (old weight_norm, pruning), which deepcopy refuses, are copied as
+    values; the hooks compute them again in every call.
+    """
+    memo: dict[int, Any] = {
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(module, memo).eval()
+
+
+def kind_of(module: nn.Module) -> str:
+    """Return the full name of the class of `module`."""
+    return f"{type(module).__module__}.{type(module).__qualname__}"
+
+
+def owner(node: fx.Node) -> tuple[str, type | None]:
+    """Return qualified name and class of the module whose code makes the call `node`."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return stack[-1] if stack else ("", None)
+
+
+def intervention(module: nn.Module) -> str | None:
+    """Return what changes or watches `module` from outside, as text; None for nothing."""
+    for kind in _HOOKS:
+        for hook in getattr(module, kind).values():
+            name = getattr(hook, "__qualname__", type(hook).__qualname__).rpartition(".")[2]
+            return f"carries the {kind.strip('_').replace('_', ' ').removesuffix('s')} {name}"
+    if is_parametrized(module):
+        return "has parametrised weights, which are computed anew in every call"
+    if not {"forward", "_conv_forward"}.isdisjoint(vars(module)):
+        return "had its forward method replaced"
+    return None
+
+
+def trace(module: nn.Module, example: torch.Tensor) -> Flow:
+    """Return the data flow of `module` in eval mode; `example` is one input batch of any size.
+
+    The network runs twice on copies: as it is, and as its graph. Raises ExportError when it does
+    not run on `example` or has no weights yet, UntraceableError when it has no graph that computes
+    the same.
+    """
+    if any(is_lazy(t) for t in (*module.parameters(), *module.buffers())):
+        raise ExportError("the network has lazy layers without weights; run it on a batch first")
+    root = eval_copy(module)
+    training = frozenset(
+        name
+        for tree in (module, root)
+        for name, part in tree.named_modules(remove_duplicate=False)
+        if part.training
+    )
+    if (reason := intervention(root)) is not None:
+        raise UntraceableError(f"the network itself {reason}")
+    try:
+        expected = _run(eval_copy(module), example)
+    except Exception as error:
+        raise ExportError(
+            f"the network does not run on an example of shape {tuple(example.shape)}: "
+            f"{one_line(error)}; give one input batch as the network expects it"
+        ) from error
+    graph = _graph(root)
+    probe = _RankRecorder(eval_copy(fx.GraphModule(root, graph)), graph=graph)
+    try:
+        torch.testing.assert_close(_run(probe.run, example), expected, equal_nan=True)
+    except Exception as error:
+        raise UntraceableError(
+            f"its trace by torch.fx does not compute the same: {one_line(error, 160)}"
+        ) from error
+    return Flow(root, graph, probe.ranks, training)
+
+
+def _graph(root: nn.Module) -> fx.Graph:
+    """Return the graph of `root`, which must have run on an input before."""
+    tracer = _Tracer()
+    # BatchNorm's own check of its input branches on it, and has passed when the network ran.
+    checked = [m for m in root.modules() if isinstance(m, _BatchNorm)]
+    checked = [m for m in checked if not tracer.is_leaf_module(m, "")]
+    for batchnorm in checked:
+        batchnorm._check_input_dim = _accept
+    parameters = list(inspect.signature(root.forward).parameters.values())[1:]
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    try:
+        with torch.no_grad():
+            return tracer.trace(root, concrete_args=defaults or None)
+    except Exception as error:
+        raise UntraceableError(
+            f"torch.fx cannot trace it, so its data flow is unknown: {one_line(error, 160)}"
+        ) from error
+    finally:
+        for batchnorm in checked:
+            del batchnorm._check_input_dim
+
+
+class _Tracer(fx.Tracer):
+    """Looks into every module but torch's own and those that are changed from outside."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        whole = intervention(m) is not None or kind_of(m) == SAME_PADDED
+        return whole or super().is_leaf_module(m, module_qualified_name)
+
+
+class _RankRecorder(fx.Interpreter):
+    """Runs a graph and notes the number of dimensions of each tensor."""
+
+    def __init__(self, module: nn.Module, graph: fx.Graph):
+        super().__init__(module, graph=graph)
+        self.ranks: dict[fx.Node, int] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, torch.Tensor):
+            self.ranks[n] = value.ndim
+        return value
+
+
+def _run(network: Callable[[torch.Tensor], Any], example: torch.Tensor) -> Any:
+    """Return the output for a copy of `example`, with the same random numbers in every call."""
+    devices = [example.device] if example.device.type == "cuda" else []
+    repeatable = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+    with torch.no_grad(), repeatable, torch.random.fork_rng(devices):
+        torch.manual_seed(0)
+        return network(example.clone())
+
+
+def _accept(_: torch.Tensor) -> None:
+    """Stand in for BatchNorm's check of its input's rank."""

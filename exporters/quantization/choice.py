@@ -1,0 +1,168 @@
+"""Which nodes are in int8, chosen by what that does to the answers on images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, inf, isnan, log2
+
+from onnx import ModelProto, NodeProto
+from onnxruntime.quantization import TensorsData
+
+from foldbench.bench.errors import ExportError
+from foldbench.bench.progress import ProgressListener
+from foldbench.bench.records import Closeness, Method, NodeChoice, RangeTrial
+from foldbench.exporters.quantization.calibration import METHODS, measure_ranges
+from foldbench.exporters.quantization.graph import (
+    COMPUTING,
+    count_weights,
+    find_candidates,
+    quantize_nodes,
+)
+from foldbench.exporters.quantization.images import LabelledImages
+from foldbench.exporters.quantization.score import measure_closeness, run_model
+
+SENSITIVITY_IMAGES = 512
+"""So many images of the validation set decide the nodes' order. They are enough
+for a divergence, which every image adds to; an accuracy needs them all."""
+
+
+class ClosenessScorer:
+    """Scores graphs against the one in float32, on images not used for calibration."""
+
+    def __init__(self, model: ModelProto, images: LabelledImages, threads: int) -> None:
+        self._images, self._threads = images, threads
+        self._before = run_model(model, images, threads)
+
+    def score(self, model: ModelProto, images: int | None = None) -> Closeness:
+        """Return how close `model` comes on all images, or on the first so many."""
+        shown = self._images.first(images) if images else self._images
+        after = run_model(model, shown, self._threads)
+        return measure_closeness(self._before[: len(shown)], after, shown.labels)
+
+
+@dataclass(frozen=True)
+class QuantizationChoice:
+    """What was decided, and what that followed from."""
+
+    model: ModelProto
+    method: Method
+    trials: tuple[RangeTrial, ...]
+    nodes: tuple[NodeChoice, ...]
+
+
+class QuantizationSearch:
+    """One search: how ranges are found, how sensitive each node is, how many are in int8."""
+
+    def __init__(
+        self,
+        model: ModelProto,
+        calibration: LabelledImages,
+        scorer: ClosenessScorer,
+        max_drop_points: float,
+        listener: ProgressListener,
+    ) -> None:
+        """Take `model`, which tells the shape of every tensor; ExportError without candidates."""
+        self._model, self._calibration, self._scorer = model, calibration, scorer
+        self._max_drop_points, self._listener = max_drop_points, listener
+        self._candidates = find_candidates(model)
+        if not self._candidates:
+            raise ExportError(
+                f"nothing can be quantized: the graph has no {', '.join(COMPUTING)} in float32 "
+                "with constant weights; export it without --quantize"
+            )
+        self._done = 0
+
+    def choose(self) -> QuantizationChoice:
+        """Return the choice: all nodes where that keeps the budget, else the least sensitive ones.
+
+        Where not even one node can be had within the budget, all are taken, so that the file shows
+        by how much it exceeds it.
+        """
+        most = len(METHODS) + len(self._candidates) + ceil(log2(len(self._candidates) + 1))
+        self._listener.begin("quantizing", most)
+        trials: list[RangeTrial] = []
+        ranges: dict[Method, TensorsData] = {}
+        everything = [node.name for node in self._candidates]
+        for method in METHODS:
+            ranges[method] = measure_ranges(self._model, self._calibration, method)
+            model = quantize_nodes(self._model, ranges[method], everything)
+            trials.append(RangeTrial(method=method, closeness=self._scorer.score(model)))
+            self._tell(f"ranges by {method}", trials[-1].closeness)
+        best = min(trials, key=lambda trial: _order(trial.closeness))
+        alone = [self._alone(node, ranges[best.method]) for node in self._candidates]
+        ranked = sorted(range(len(alone)), key=lambda i: _order(alone[i]))
+        names = [everything[i] for i in ranked]
+        count, exceeding = self._count(names, ranges[best.method], best.closeness)
+        self._listener.end()
+        return QuantizationChoice(
+            model=quantize_nodes(self._model, ranges[best.method], names[: count or None]),
+            method=best.method,
+            trials=tuple(trials),
+            nodes=tuple(
+                NodeChoice(
+                    node=node.name,
+                    op_type=node.op_type,
+                    weights=count_weights(self._model, node),
+                    alone=closeness,
+                    quantized=count == 0 or names.index(node.name) < count,
+                    reason=_reason(names.index(node.name), count, names, exceeding),
+                )
+                for node, closeness in zip(self._candidates, alone, strict=True)
+            ),
+        )
+
+    def _alone(self, node: NodeProto, ranges: TensorsData) -> Closeness:
+        model = quantize_nodes(self._model, ranges, [node.name])
+        closeness = self._scorer.score(model, SENSITIVITY_IMAGES)
+        self._tell(f"{node.name} alone", closeness)
+        return closeness
+
+    def _count(
+        self, names: Sequence[str], ranges: TensorsData, together: Closeness
+    ) -> tuple[int, Closeness]:
+        """Return how many of `names`, least sensitive first, keep the budget, by bisection.
+
+        Also what one more would do; where all keep it, what all do.
+        """
+        if self._keeps(together):
+            return len(names), together
+        low, high, exceeding = 0, len(names), together
+        while high - low > 1:
+            middle = (low + high) // 2
+            found = self._scorer.score(quantize_nodes(self._model, ranges, names[:middle]))
+            self._tell(f"{middle} of {len(names)} nodes", found)
+            if self._keeps(found):
+                low = middle
+            else:
+                high, exceeding = middle, found
+        return low, exceeding
+
+    def _keeps(self, closeness: Closeness) -> bool:
+        return keeps_budget(closeness, self._max_drop_points)
+
+    def _tell(self, what: str, closeness: Closeness) -> None:
+        self._done += 1
+        change = f"accuracy {closeness.gain_points():+.2f} points"
+        self._listener.advance(self._done, f"{what}: {change}, KL {closeness.kl_nats:.1e}")
+
+
+def keeps_budget(closeness: Closeness, max_drop_points: float) -> bool:
+    """Return whether the drop is allowed and the outputs are numbers at all."""
+    return closeness.drop_points() <= max_drop_points and not isnan(closeness.max_rel_difference)
+
+
+def _order(closeness: Closeness) -> float:
+    """Return what graphs are ordered by; outputs that are no numbers come last."""
+    return inf if isnan(closeness.kl_nats) else closeness.kl_nats
+
+
+def _reason(rank: int, count: int, names: Sequence[str], exceeding: Closeness) -> str:
+    """Return why the node at `rank` of `names` is in int8 or not."""
+    if count == len(names):
+        return "all together keep the budget"
+    if count == 0:
+        return "no node keeps the budget: all are in int8 to show by how much"
+    if rank < count:
+        return f"one of the {count} least sensitive, which together keep the budget"
+    if rank == count:
+        return f"with it accuracy would be {exceeding.drop_points():.2f} points lower"
+    return f"more sensitive than {names[count]}, with which the budget is exceeded"

@@ -1,0 +1,52 @@
+"""How close a graph in lower precision comes to the one in float32, on labelled images."""
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from onnx import ModelProto
+from scipy.special import log_softmax
+
+from foldbench.bench.analysis.logits import measure_agreement
+from foldbench.bench.errors import ExportError, one_line
+from foldbench.bench.host_files import custom_operators
+from foldbench.bench.records import Closeness
+from foldbench.exporters.quantization.images import Floats, LabelledImages
+
+_ERRORS_ALONE = 3
+
+
+def run_model(model: ModelProto, images: LabelledImages, threads: int) -> Floats:
+    """Return the logits (N, classes) float32 of `images` from onnxruntime on the CPU.
+
+    Raises ExportError when it cannot run the model.
+    """
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.log_severity_level = _ERRORS_ALONE
+    # Nothing is timed here, and spinning takes the CPU from whatever else runs.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if any(opset.domain == custom_operators.DOMAIN for opset in model.opset_import):
+        custom_operators.register(settings)
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), settings, providers=["CPUExecutionProvider"]
+        )
+        name = session.get_inputs()[0].name
+        parts = [session.run(None, {name: batch})[0] for batch in images.batches()]
+    except Exception as error:  # onnxruntime raises bare Exceptions of its own
+        raise ExportError(f"onnxruntime could not run it: {one_line(error)}") from error
+    return np.concatenate(parts)
+
+
+def measure_closeness(before: Floats, after: Floats, labels: npt.NDArray[np.int64]) -> Closeness:
+    """Return how close logits `after` are to `before`, both (N, classes); labels are (N,)."""
+    p, q = (log_softmax(logits.astype(np.float64), axis=1) for logits in (before, after))
+    agreement = measure_agreement(before, after)
+    return Closeness(
+        images=len(labels),
+        correct_before=int((before.argmax(1) == labels).sum()),
+        correct_after=int((after.argmax(1) == labels).sum()),
+        top1_equal=agreement.top1_equal,
+        kl_nats=float((np.exp(p) * (p - q)).sum(1).mean()),
+        max_rel_difference=agreement.max_rel_difference,
+    )

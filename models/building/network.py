@@ -1,0 +1,54 @@
+"""A network by name, with errors that name the argument at fault."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from foldbench.bench.errors import ConfigError, nearest
+from foldbench.bench.registry import MODELS
+
+
+def build_model(
+    name: str, args: Mapping[str, Any], classes: int, input_shape: tuple[int, int, int]
+) -> nn.Module:
+    """Return the network `name` with fresh weights, in train mode, float32, on the CPU.
+
+    `input_shape` is (C, H, W). Raises UnknownNameError for an unknown network, ConfigError for
+    arguments it does not take or cannot be built with.
+    """
+    check_arguments(name, args)
+    try:
+        return MODELS.load(name).build(classes=classes, input_shape=input_shape, **args)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"model {name!r} cannot be built for {classes} classes and input shape "
+            f"{input_shape} with {dict(args)}: {error}"
+        ) from error
+
+
+def check_arguments(name: str, args: Mapping[str, Any]) -> None:
+    """Raise ConfigError for an argument that the network `name` does not take."""
+    parameters = inspect.signature(MODELS.load(name).build).parameters
+    allowed = [p for p in parameters if p not in ("classes", "input_shape")]
+    for key in args:
+        if key not in allowed:
+            known = f"allowed: {', '.join(allowed)}" if allowed else "it takes none"
+            raise ConfigError(
+                f"model.args.{key}: model {name!r} has no such argument"
+                f"{nearest(key, allowed)} ({known})"
+            )
+
+
+def start_as_identity(model: nn.Module) -> None:
+    """Have every convolution begin by passing on its inputs as they are, as many as it can.
+
+    Filter i becomes channel i of the input, at the kernel's centre; the filters beyond the number
+    of inputs keep their random weights (K. Jordan, 94 % on CIFAR-10 in 3.29 seconds on a single
+    GPU, arXiv:2404.00498, 2024). Grouped convolutions are left as they are.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.groups == 1:
+            filters = module.weight.data[: module.in_channels]
+            nn.init.dirac_(filters)

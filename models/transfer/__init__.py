@@ -1,0 +1,1 @@
+"""Train a linear layer on the features of a frozen network."""

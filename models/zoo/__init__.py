@@ -1,0 +1,1 @@
+"""Pretrained networks of torchvision and timm."""

@@ -1,0 +1,185 @@
+"""Networks of torchvision and timm: found by name, with the weights that the user allows.
+
+Nothing is fetched unless `download` says so. What is fetched goes into the library's own cache, and
+a file from there is only used when it has the sha256 that its name states.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from foldbench.bench.errors import CheckpointError, UnknownNameError, nearest, one_line
+from foldbench.bench.records import Preprocessing
+from foldbench.bench.store.files import file_sha256
+from foldbench.models.zoo import timm as _timm_zoo
+from foldbench.models.zoo import torchvision as _torchvision_zoo
+
+ZooLibrary = Literal["torchvision", "timm"]
+SOURCES: tuple[ZooLibrary, ...] = get_args(ZooLibrary)
+_LIBRARIES: dict[ZooLibrary, Any] = {"torchvision": _torchvision_zoo, "timm": _timm_zoo}
+
+
+@dataclass(frozen=True)
+class ZooNetwork:
+    """One architecture of one library."""
+
+    source: ZooLibrary
+    arch: str
+
+    @property
+    def name(self) -> str:
+        """Such as ``torchvision:resnet50``."""
+        return f"{self.source}:{self.arch}"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a network was filled with."""
+
+    title: str
+    """For people: ``IMAGENET1K_V2``, a file's name, or ``random``."""
+    sha256: str
+    """Of all tensors and their names."""
+    random: bool
+
+
+def find_network(text: str) -> ZooNetwork:
+    """Return the network called ``torchvision:NAME``, ``timm:NAME`` or NAME.
+
+    NAME alone is torchvision's network where both libraries have one of that name. Raises
+    UnknownNameError with the nearest spelling.
+    """
+    source, colon, arch = text.partition(":")
+    if colon and source not in SOURCES:
+        raise UnknownNameError(f"{text!r}: unknown source {source!r} (known: {', '.join(SOURCES)})")
+    asked = [s for s in SOURCES if not colon or s == source]
+    name = arch if colon else text
+    for one in asked:
+        if name in _LIBRARIES[one].names():
+            return ZooNetwork(one, name)
+    known = {n for one in asked for n in _LIBRARIES[one].names()}
+    raise UnknownNameError(
+        f"no network {name!r} in {' or '.join(asked)}{nearest(name, known)} "
+        f"({len(known):,} are known; write torchvision:NAME or timm:NAME)"
+    )
+
+
+def create(network: ZooNetwork) -> nn.Module:
+    """Return the network with random weights and its ImageNet classifier, in train mode."""
+    return _LIBRARIES[network.source].create(network.arch)
+
+
+def fill(module: nn.Module, network: ZooNetwork, weights: str, download: bool) -> Weights:
+    """Load weights into `module`, which `create` made, and say which.
+
+    `weights` is ``none`` (they stay random), ``default``, torchvision's name of weights such as
+    ``IMAGENET1K_V1``, or a path to a .safetensors file. Raises CheckpointError when they are not
+    on this machine and may not be fetched, cannot be fetched, or belong to another network.
+    """
+    if weights == "none":
+        return Weights("random", hash_state(module), random=True)
+    if is_file(weights):
+        path, title = Path(weights).expanduser(), Path(weights).name
+        state = _read(path)
+    else:
+        library = _LIBRARIES[network.source]
+        path, title = library.locate(network.arch, weights, download)
+        _check_hash(path)
+        state = library.read(network.arch, path)
+    _refuse_other_network(module, state, network, path)
+    module.load_state_dict(state)
+    return Weights(title, hash_state(module), random=False)
+
+
+def preprocessing_of(network: ZooNetwork, weights: str) -> Preprocessing:
+    """Return how the weights were evaluated, as the library's own metadata say.
+
+    For a file, or without weights, these are the metadata of the default weights.
+    """
+    return _LIBRARIES[network.source].preprocessing_of(network.arch, weights)
+
+
+def classes_of(network: ZooNetwork, module: nn.Module) -> tuple[str, ...]:
+    """Return the names of the classes that the network's own classifier tells apart."""
+    return _LIBRARIES[network.source].classes_of(network.arch, module)
+
+
+def is_file(weights: str) -> bool:
+    """Return whether the weights are a file of the user's, not a name."""
+    return weights.endswith(".safetensors") or "/" in weights
+
+
+def hash_state(module: nn.Module) -> str:
+    """Return the sha256 over name, shape, type and bytes of every parameter and buffer."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        value = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$|^([0-9a-f]{64})$")
+
+
+def _check_hash(path: Path) -> None:
+    """Raise CheckpointError unless a cached file has the sha256 that its name begins or is.
+
+    torchvision names files like ``resnet50-11ad3fa6.pth``; the Hugging Face cache names the file
+    behind its link by its whole sha256.
+    """
+    match = _HASH_IN_NAME.search(path.resolve().name)
+    if match is None:
+        raise CheckpointError(f"{path}: its name holds no sha256, so it cannot be checked")
+    expected, found = match[1] or match[2], file_sha256(path)
+    if not found.startswith(expected):
+        raise CheckpointError(
+            f"{path}: is damaged: its sha256 is {found[:12]}…, its name says {expected[:12]}…: "
+            "delete it and fetch it again with --download"
+        )
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file: give a path to a .safetensors file")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: is no whole .safetensors file ({one_line(error, 120)}): convert or copy the "
+            "weights again"
+        ) from error
+
+
+def _refuse_other_network(
+    module: nn.Module, state: dict[str, torch.Tensor], network: ZooNetwork, path: Path
+) -> None:
+    own = module.state_dict()
+    counters = {name for name in own if name.endswith("num_batches_tracked")}
+    missing = own.keys() - state.keys() - counters
+    surplus = state.keys() - own.keys()
+    other = [n for n in own.keys() & state.keys() if own[n].shape != state[n].shape]
+    if not (missing or surplus or other):
+        for name in counters - state.keys():  # left out by some writers; used by no inference
+            state[name] = own[name]
+        return
+    faults = [
+        f"{len(names)} tensors {what} ({min(names)}{', …' if len(names) > 1 else ''})"
+        for names, what in (
+            (missing, "are missing"),
+            (surplus, "are not in the network"),
+            (other, "have another shape"),
+        )
+        if names
+    ]
+    raise CheckpointError(
+        f"{path}: these are the weights of another network than {network.name}: "
+        f"{', '.join(faults)}: give the network's own weights"
+    )

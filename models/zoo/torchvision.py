@@ -1,0 +1,97 @@
+"""Classifiers of torchvision: how they are made, and what their weights' metadata say."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+import torchvision
+from torch import nn
+from torchvision.models import get_model, get_model_weights, list_models
+
+from foldbench.bench.errors import CheckpointError, ConfigError, one_line
+from foldbench.bench.records import Preprocessing, Resize
+
+
+@cache
+def names() -> frozenset[str]:
+    """Return the names of all classifiers."""
+    return frozenset(list_models(module=torchvision.models))
+
+
+def create(arch: str) -> nn.Module:
+    """Return the network with random weights."""
+    return get_model(arch, weights=None)
+
+
+def locate(arch: str, weights: str, download: bool) -> tuple[Path, str]:
+    """Return the cached file of the weights and their name; fetch it where that is allowed.
+
+    Raises CheckpointError when it is not there and may not or cannot be fetched.
+    """
+    entry = _entry(arch, weights)
+    name = Path(urlparse(entry.url).path).name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not path.is_file():
+        if not download:
+            raise CheckpointError(
+                f"the weights {entry.name} of {arch} are not on this machine ({path}): "
+                f"--download (transfer.download=true) lets torchvision fetch {entry.url}, or give "
+                "--weights FILE.safetensors (transfer.weights)"
+            )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            prefix = path.stem.rpartition("-")[2]
+            torch.hub.download_url_to_file(entry.url, str(path), prefix, progress=False)
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(
+                f"cannot fetch {entry.url} into {path.parent}: {one_line(error, 120)}: check the "
+                "network, or give --weights FILE.safetensors (transfer.weights)"
+            ) from error
+    return path, entry.name
+
+
+def read(arch: str, path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors in the fetched file, which has been checked."""
+    state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def preprocessing_of(arch: str, weights: str) -> Preprocessing:
+    """Return the evaluation transform of the weights as a record."""
+    preset = _entry(arch, weights).transforms()
+    try:
+        (size,), (shorter,) = preset.crop_size, preset.resize_size
+        return Preprocessing(
+            input_shape=(3, size, size),
+            mean=tuple(preset.mean),
+            std=tuple(preset.std),
+            resize=Resize(
+                shorter_side=max(shorter, size), interpolation=preset.interpolation.value
+            ),
+        )
+    except (AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"the preprocessing of torchvision's {arch} is not one that is known here: "
+            f"{one_line(error, 120)}: choose another network, or set data.preprocessing to config"
+        ) from error
+
+
+def classes_of(arch: str, module: nn.Module) -> tuple[str, ...]:
+    """Return ImageNet's class names."""
+    return tuple(_entry(arch, "default").meta["categories"])
+
+
+def _entry(arch: str, weights: str) -> Any:
+    """Return the weights' entry in torchvision's list; the default one for a file or for none."""
+    entries = get_model_weights(arch)
+    if weights in ("default", "none") or weights.endswith(".safetensors") or "/" in weights:
+        return entries.DEFAULT
+    known = [entry.name for entry in entries]
+    if weights not in known:
+        raise ConfigError(
+            f"torchvision's {arch} has no weights {weights!r} (known: {', '.join(known)}, default, "
+            "none, or a path to a .safetensors file)"
+        )
+    return entries[weights]

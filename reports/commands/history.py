@@ -1,0 +1,254 @@
+"""Runs of one configuration over time: how each contender's speed-up and accuracy moved.
+
+Every speed-up is a ratio within one run, so within one machine; runs of different machines stand in
+tables and pictures of their own.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from math import log
+
+from foldbench.bench.analysis.comparable import contrasts
+from foldbench.bench.analysis.statistics import Verdict
+from foldbench.bench.records import Run
+from foldbench.reports.rows.latency import accuracy_rows, host_rows
+from foldbench.reports.rows.machines import machine_of, machines_of
+from foldbench.reports.text import units
+from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
+
+_BARS = "▁▂▃▄▅▆▇█"
+_CHANGES = 6
+"""Changes between two runs that are listed."""
+
+
+@dataclass(frozen=True)
+class HistoryPoint:
+    """One contender at one batch size in one run; shares of 1 and seconds."""
+
+    config: str
+    machine: str
+    run: str
+    created: str
+    contender: str
+    batch_size: int
+    reference: str | None
+    median_s: float | None
+    speedup_ratio: float | None
+    speedup_low: float | None
+    speedup_high: float | None
+    verdict: Verdict | None
+    accuracy: float | None
+    accuracy_low: float | None
+    accuracy_high: float | None
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """The runs of one configuration on one machine, oldest first."""
+
+    config: str
+    machine: str
+    runs: tuple[Run, ...]
+    points: tuple[HistoryPoint, ...]
+
+    @property
+    def title(self) -> str:
+        """What tells it from other groups."""
+        return f"{self.config} on {self.machine}"
+
+    def series(self) -> dict[tuple[str, int], list[HistoryPoint]]:
+        """Return the points of each contender and batch size, oldest first."""
+        found: dict[tuple[str, int], list[HistoryPoint]] = {}
+        for point in self.points:
+            found.setdefault((point.contender, point.batch_size), []).append(point)
+        return found
+
+    def accuracies(self) -> dict[str, list[HistoryPoint]]:
+        """Return one point a run of each contender that was scored, oldest first."""
+        found: dict[str, dict[str, HistoryPoint]] = {}
+        for point in self.points:
+            if point.accuracy is not None:
+                found.setdefault(point.contender, {}).setdefault(point.run, point)
+        return {contender: list(by_run.values()) for contender, by_run in found.items()}
+
+
+def group_runs(runs: Sequence[Run]) -> tuple[RunGroup, ...]:
+    """Return the runs by configuration and machine; raise ValueError when there are none."""
+    if not runs:
+        raise ValueError("a history needs at least one run")
+    ordered = sorted(runs, key=lambda run: (run.created, run.name))
+    configs = dict.fromkeys(run.checkpoint.config_name for run in ordered)
+    groups = []
+    for config in configs:
+        own = [run for run in ordered if run.checkpoint.config_name == config]
+        for machine in machines_of(own):
+            here = tuple(run for run in own if machine_of(run) == machine)
+            points = tuple(point for run in here for point in _points(run, machine))
+            groups.append(RunGroup(config, machine, here, points))
+    return tuple(groups)
+
+
+def _points(run: Run, machine: str) -> Iterator[HistoryPoint]:
+    scored = {row.contender: row for row in accuracy_rows(run)}
+    for row in host_rows(run):
+        if row.batch_size is not None:
+            share = scored[row.contender]
+            yield HistoryPoint(
+                config=run.checkpoint.config_name,
+                machine=machine,
+                run=run.name,
+                created=run.created,
+                contender=row.contender,
+                batch_size=row.batch_size,
+                reference=row.speedup_reference,
+                median_s=row.median_s,
+                speedup_ratio=row.speedup_ratio,
+                speedup_low=row.speedup_low,
+                speedup_high=row.speedup_high,
+                verdict=row.verdict,
+                accuracy=share.accuracy,
+                accuracy_low=share.low,
+                accuracy_high=share.high,
+            )
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """Return a bar a value, from the least to the most; a space for None, by ratio when all > 0.
+
+    Of values that hardly differ (by less than 1 %) all bars are the same.
+    """
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    low, high = min(known), max(known)
+    flat = low <= 0 or high / low < 1.01
+    spread = 0.0 if flat else log(high / low)
+    return "".join(
+        " "
+        if value is None
+        else _BARS[3 if flat else round(log(value / low) / spread * (len(_BARS) - 1))]
+        for value in values
+    )
+
+
+def build_history(groups: Sequence[RunGroup]) -> Document:
+    """Return the history as tables of text."""
+    sections = [section for group in groups for section in history_sections(group, len(groups) > 1)]
+    count = sum(len(group.runs) for group in groups)
+    configs = ", ".join(dict.fromkeys(group.config for group in groups))
+    machines = tuple(dict.fromkeys(group.machine for group in groups))
+    where = machines[0] if len(machines) == 1 else f"{units.count(len(machines))} machines"
+    runs = f"{units.count(count)} {'run' if count == 1 else 'runs'}"
+    return Document(f"{configs} over time: {runs} on {where}", tuple(sections))
+
+
+def history_sections(group: RunGroup, many: bool) -> tuple[ReportSection, ...]:
+    """Return a group's tables, the ones that have rows; `many` names the group in their titles."""
+    return tuple(s for s in _sections(group, f" of {group.title}" if many else "") if s.table)
+
+
+def _sections(group: RunGroup, where: str) -> Iterator[ReportSection]:
+    references = {p.reference for p in group.points if p.reference}
+    yield ReportSection(
+        f"Speed-up{where}",
+        table=tabulated(
+            (
+                left("contender"),
+                right("batch"),
+                right("runs"),
+                right("first"),
+                right("last"),
+                right("95 % interval"),
+                left("verdict"),
+                right("min–max"),
+                left("trend"),
+            ),
+            [
+                _speedup_cells(name, points)
+                for name, points in group.series().items()
+                if any(point.contender != point.reference for point in points)
+            ],
+        ),
+        caption=f"Times as fast as {' or '.join(sorted(references))} of the same run; interval and "
+        "verdict are those of the last run. Trend: oldest first, from the least to the most of "
+        "the row; level where they differ by less than 1 %. Blank: too few clean rounds for a "
+        "ratio."
+        if references
+        else "",
+        key="speedups",
+    )
+    yield ReportSection(
+        f"Accuracy{where}",
+        table=tabulated(
+            (
+                left("contender"),
+                right("runs"),
+                right("first %"),
+                right("last %"),
+                right("95 % interval"),
+                right("min–max"),
+                left("trend"),
+            ),
+            [_accuracy_cells(*item) for item in group.accuracies().items()],
+        ),
+        caption="Top-1 on the test split; the interval is Wilson's, of the last run.",
+        key="accuracy",
+    )
+    yield ReportSection(
+        f"Runs{where}",
+        table=tabulated(
+            (left("compared"), left("run"), left("changed since the one before")),
+            _run_cells(group.runs),
+        ),
+    )
+
+
+def _speedup_cells(name: tuple[str, int], points: Sequence[HistoryPoint]) -> list[str]:
+    ratios = [p.speedup_ratio for p in points]
+    known = [ratio for ratio in ratios if ratio is not None]
+    last = points[-1]
+    ratio, span = units.estimate(last.speedup_ratio, last.speedup_low, last.speedup_high)
+    return [
+        name[0],
+        units.count(name[1]),
+        units.count(len(points)),
+        units.ratio(ratios[0]),
+        ratio,
+        span,
+        last.verdict or "",
+        units.span(units.ratio(min(known)), units.ratio(max(known))) if len(known) > 1 else "",
+        sparkline(ratios),
+    ]
+
+
+def _accuracy_cells(contender: str, points: Sequence[HistoryPoint]) -> list[str]:
+    shares = [p.accuracy for p in points if p.accuracy is not None]
+    last = points[-1]
+    span = units.span(units.percent(min(shares)), units.percent(max(shares)))
+    return [
+        contender,
+        units.count(len(points)),
+        units.percent(shares[0]),
+        units.percent(shares[-1]),
+        units.span(units.percent(last.accuracy_low), units.percent(last.accuracy_high)),
+        span if len(shares) > 1 else "",
+        sparkline(shares),
+    ]
+
+
+def _run_cells(runs: Sequence[Run]) -> list[list[str]]:
+    rows = []
+    for before, run in zip((None, *runs), runs, strict=False):
+        changes = contrasts(before, run) if before else ()
+        described = [f"{change.what}: {change.a} → {change.b}" for change in changes[:_CHANGES]]
+        more = [f"and {len(changes) - _CHANGES} more"] if len(changes) > _CHANGES else []
+        nothing = "nothing that is recorded" if before else ""
+        rows.append([run.created, run.name, "; ".join([*described, *more]) or nothing])
+    return rows
+
+
+def history_json(groups: Sequence[RunGroup]) -> str:
+    """Return every point as JSON, unrounded, ending in a newline."""
+    points = [asdict(point) for group in groups for point in group.points]
+    return json.dumps({"points": points}, indent=2, allow_nan=False) + "\n"

@@ -1,0 +1,1 @@
+"""One document, several formats: terminal, Markdown, CSV, JSON."""

@@ -1,0 +1,55 @@
+"""A run's derived statistics for programs: unrounded, in base units, with the notes as text."""
+
+from dataclasses import asdict
+from math import isfinite
+from typing import Any
+
+from foldbench.bench.analysis.advice.rules import advise
+from foldbench.bench.records import Run
+from foldbench.reports.rows.homework import deviations, reason_for_blank
+from foldbench.reports.rows.latency import accuracy_rows, export_rows, history_rows, latency_rows
+from foldbench.reports.rows.self_checks import self_check_rows
+from foldbench.reports.sections.roofline import roofline_rows
+from foldbench.reports.sections.scenarios import summarise_scenarios
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Return JSON types alone; a number that does not exist (or is not finite) is None."""
+    checkpoint = run.checkpoint
+    return _finite(
+        {
+            "schema_version": run.schema_version,
+            "run": run.name,
+            "created": run.created,
+            "command": list(run.command),
+            "model": checkpoint.model,
+            "checkpoint_sha256": checkpoint.sha256,
+            "data": checkpoint.data.title,
+            "data_sha256": checkpoint.data.sha256,
+            "evaluation_protocol": run.evaluation_protocol,
+            "evaluation_sha256": run.evaluation_sha256,
+            "rounds": run.rounds,
+            "budget_s": run.budget_s,
+            "foreign_load_cores": run.foreign_load_cores,
+            "agreement_reference": run.reference,
+            "accuracy": [asdict(row) for row in accuracy_rows(run)],
+            "latency": [asdict(row) for row in latency_rows(run)],
+            "matmul_share": [asdict(row) for row in roofline_rows(run)],
+            "self_checks": [asdict(row) for row in self_check_rows(run)],
+            "scenarios": summarise_scenarios(run),
+            "artifacts": [asdict(row) for row in export_rows(run)],
+            "history": [asdict(row) for row in history_rows(run)],
+            "homework_deviations": list(deviations(run)),
+            "homework_blank_reason": reason_for_blank(checkpoint),
+            "warnings": [{**asdict(a), "numbers": dict(a.numbers)} for a in advise(run)],
+            "environment": dict(run.environment),
+        }
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

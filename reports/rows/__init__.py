@@ -1,0 +1,1 @@
+"""Statistics as rows of data, without words."""

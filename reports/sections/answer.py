@@ -1,0 +1,224 @@
+"""The answer of a report in a few sentences, from verdicts alone: nothing unresolved is claimed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+
+from foldbench.bench.analysis.speedups import contenders
+from foldbench.bench.records import Run
+from foldbench.reports.rows.latency import (
+    AccuracyRow,
+    LatencyRow,
+    accuracy_rows,
+    host_rows,
+    scored_rows,
+)
+from foldbench.reports.sections.scenarios import scenarios_of
+from foldbench.reports.text import units
+from foldbench.reports.text.labels import Labelled, label_in
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One run's contenders at one batch size, held against one reference."""
+
+    label: str
+    run: Run
+    reference: str
+    batch_size: int
+    rows: tuple[LatencyRow, ...]
+    """Without the reference itself."""
+
+    def fastest(self) -> LatencyRow | None:
+        """Return the one furthest ahead of those whose verdict is ``faster``."""
+        faster = [row for row in self.rows if row.verdict == "faster"]
+        return max(faster, key=lambda row: row.speedup_ratio or 0.0, default=None)
+
+
+def build_answer(labelled: Labelled) -> tuple[str, ...]:
+    """Return the sentences, the most important first: speed, accuracy, what did not run."""
+    paths = [place for label, run in labelled for place in _places(label, run)]
+    keys = sorted(dict.fromkeys((p.batch_size, p.reference) for p in paths), key=itemgetter(0))
+    groups = [[p for p in paths if (p.batch_size, p.reference) == key] for key in keys]
+    groups.sort(key=lambda group: not any(place.fastest() for place in group))
+    speed = [line for group in groups for line in _summaries(group, len(labelled) > 1)]
+    without = (*_unreferenced(labelled), *_driven(labelled))
+    return (*speed, *without, *_accuracy(labelled), *_lost(labelled))
+
+
+def _places(label: str, run: Run) -> Iterator[_Place]:
+    rows = [row for row in host_rows(run) if row.batch_size is not None]
+    for key in dict.fromkeys((row.speedup_reference, row.batch_size) for row in rows):
+        reference, batch_size = key
+        if reference is not None and batch_size is not None:
+            here = [row for row in rows if (row.speedup_reference, row.batch_size) == key]
+            others = tuple(row for row in here if row.contender != reference)
+            yield _Place(label, run, reference, batch_size, others)
+
+
+def _summaries(group: Sequence[_Place], many: bool) -> Iterator[str]:
+    """Yield what the runs of `group`, at one batch size, found against one reference."""
+    where = f"At batch {units.count(group[0].batch_size)}"
+    best = [(place, row) for place in group if (row := place.fastest())]
+    winners = {row.contender for _, row in best}
+    if len(group) > 1 and len(winners) == 1 and len(best) == len(group):
+        (place, row), *others = best
+        times = [f"{_times_as_fast(row)} with {place.label}"]
+        times += [f"{_times(row)} with {place.label}" for place, row in others]
+        winner = winners.pop()
+        yield (
+            f"{where}, {winner} is faster than {place.reference} in every run: {_listed(times)}"
+            f"{_same_classes(best)}."
+        )
+        return
+    labels: dict[str, list[str]] = {}
+    for place in group:
+        labels.setdefault(_finding(place), []).append(place.label)
+    for finding, named in labels.items():
+        yield f"{where}, {f'{_listed(named)}: ' if many else ''}{finding}."
+
+
+def _finding(place: _Place) -> str:
+    best = place.fastest()
+    if best is None:
+        return _nothing_faster(place)
+    rivals = [row.contender for row in place.rows if row is not best and _overlap(row, best)]
+    close = f"; the interval of {_listed(rivals)} overlaps it" if rivals else ""
+    return (
+        f"{best.contender} is {_times_as_fast(best)} as {place.reference}"
+        f"{_same_class(place.run, best)}{close}{_slower(place)}{_unjudged(place)}"
+    )
+
+
+def _times_as_fast(row: LatencyRow) -> str:
+    ratio, span = _speedup(row)
+    return f"{ratio} times (95 % interval {span}) as fast"
+
+
+def _times(row: LatencyRow) -> str:
+    ratio, span = _speedup(row)
+    return f"{ratio} ({span})"
+
+
+def _speedup(row: LatencyRow) -> tuple[str, str]:
+    return units.estimate(row.speedup_ratio, row.speedup_low, row.speedup_high)
+
+
+def _overlap(row: LatencyRow, best: LatencyRow) -> bool:
+    return (row.speedup_high or 0.0) >= (best.speedup_low or 0.0)
+
+
+def _same_class(run: Run, row: LatencyRow) -> str:
+    scored = next((a for a in accuracy_rows(run) if a.contender == row.contender), None)
+    if scored is None or scored.agreement_images is None:
+        return ""
+    same, images = units.count(scored.agreement_top1_equal), units.count(scored.agreement_images)
+    return f", with {same} of {images} predictions identical"
+
+
+def _same_classes(best: Sequence[tuple[_Place, LatencyRow]]) -> str:
+    summaries = {_same_class(place.run, row) for place, row in best}
+    return f"{summaries.pop()} each time" if len(summaries) == 1 and "" not in summaries else ""
+
+
+def _slower(place: _Place) -> str:
+    slower = [f"{row.contender} {_times(row)}" for row in place.rows if row.verdict == "slower"]
+    return f"; slower: {_listed(slower)}" if slower else ""
+
+
+def _unjudged(place: _Place) -> str:
+    names = [row.contender for row in place.rows if row.verdict is None]
+    return f"; too few clean rounds to judge {_listed(names)}" if names else ""
+
+
+def _nothing_faster(place: _Place) -> str:
+    if not place.rows:
+        return f"nothing was timed beside {place.reference}, so nothing is faster or slower"
+    judged = [row for row in place.rows if row.verdict is not None]
+    if not judged:
+        return (
+            "too few rounds were made, or left undisturbed, to call anything faster or slower than "
+            f"{place.reference}"
+        )
+    unresolved = [row.contender for row in judged if row.verdict == "no difference resolved"]
+    if not unresolved:
+        return f"nothing is faster than {place.reference}{_slower(place)}{_unjudged(place)}"
+    floor = max(row.noise_floor or 0.0 for row in judged)
+    own = f" (A/A difference {units.by_name('_ratio', floor)})"
+    return (
+        f"no significant difference from {place.reference}{own if floor else ''} for "
+        f"{_listed(unresolved)}{_slower(place)}{_unjudged(place)}"
+    )
+
+
+def _unreferenced(labelled: Labelled) -> Iterator[str]:
+    """Yield what can be said of rows without unfolded torch beside them on their device."""
+    for label, run in labelled:
+        alone = [
+            row
+            for row in host_rows(run)
+            if row.median_s is not None and row.speedup_reference is None
+        ]
+        if alone:
+            of = label_in(labelled, label, before=" for ")
+            medians = _listed([f"{_median(row)} for {row.contender}" for row in alone])
+            yield (
+                f"Without unfolded torch on the same device there is no speed-up{of}; median "
+                f"latencies: {medians}."
+            )
+
+
+def _median(row: LatencyRow) -> str:
+    return f"{units.milliseconds(row.median_s)} ms at batch {units.count(row.batch_size)}"
+
+
+def _driven(labelled: Labelled) -> Iterator[str]:
+    """Yield which runs were measured by scenarios, which have no speed-up."""
+    for label, run in labelled:
+        scenarios = scenarios_of(run)
+        if scenarios:
+            of = label_in(labelled, label, after=": ")
+            yield (
+                f"{of}LoadGen's scenarios ({', '.join(scenarios)}) were measured in place of "
+                "rounds: what each contender reached is below, and there is no speed-up."
+            )
+
+
+def _accuracy(labelled: Labelled) -> Iterator[str]:
+    summaries = [_accuracy_summary(label, run, len(labelled) > 1) for label, run in labelled]
+    found = [text for text in summaries if text]
+    if found:
+        yield f"Accuracy, top-1 with its 95 % interval: {'; '.join(found)}."
+
+
+def _accuracy_summary(label: str, run: Run, many: bool) -> str:
+    rows = scored_rows(run)
+    if not rows:
+        return ""
+    first = rows[0]
+    span = units.span(units.percent(first.low), units.percent(first.high))
+    text = f"{units.percent(first.accuracy)} % ({span}){_others(rows, first)}"
+    if first.homework_accuracy is not None:
+        text += f"; the homework reports {units.percent(first.homework_accuracy)} %"
+    return f"{label} {text.replace(';', ',')}" if many else text
+
+
+def _others(rows: Sequence[AccuracyRow], first: AccuracyRow) -> str:
+    gaps = [(row.accuracy or 0.0) - (first.accuracy or 0.0) for row in rows if row is not first]
+    if not gaps:
+        return ""
+    widest = max(gaps, key=abs)
+    if widest == 0:
+        return " for every contender"
+    return f" for {first.contender}, others up to {units.points(widest)} points from it"
+
+
+def _lost(labelled: Labelled) -> Iterator[str]:
+    lost = [m for _, run in labelled for m in contenders(run) if m.status != "ok"]
+    if lost:
+        rows = "row" if len(lost) == 1 else "rows"
+        yield f"{units.count(len(lost))} {rows} did not run: the reasons are below."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

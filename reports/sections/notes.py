@@ -1,0 +1,117 @@
+"""Footnotes: every deviation and warning once, numbered, and which rows refer to it."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from foldbench.bench.analysis.advice.rules import RULES, Advice, Topic, advise
+from foldbench.bench.records import Boundary
+from foldbench.reports.rows.homework import deviations, reason_for_blank
+from foldbench.reports.text.labels import Labelled
+from foldbench.reports.text.units import by_name
+
+
+class Notes:
+    """The numbered notes of a report; equal texts share one number."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._marks: dict[tuple[str, str, str | None, int | None, Boundary], list[int]] = {}
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All notes, in the order of their numbers."""
+        return tuple(self._texts)
+
+    def add(self, text: str) -> int:
+        """Return the number of the note `text`, which is new or was there before."""
+        if text not in self._texts:
+            self._texts.append(text)
+        return self._texts.index(text) + 1
+
+    def mark(
+        self,
+        number: int,
+        label: str,
+        topic: str,
+        subject: str | None,
+        batch_size: int | None,
+        boundary: Boundary = "host",
+    ) -> None:
+        """Make the row of a run's table about `topic` refer to a note."""
+        row = label, topic, subject, batch_size, boundary
+        numbers = self._marks.setdefault(row, [])
+        if number not in numbers:
+            numbers.append(number)
+
+    def of(
+        self,
+        label: str,
+        topic: Topic,
+        subject: str | None,
+        batch_size: int | None = None,
+        boundary: Boundary = "host",
+    ) -> str:
+        """Return the numbers that a row refers to, such as ``1–4, 6``."""
+        numbers = self._marks.get((label, topic, subject, batch_size, boundary), [])
+        return ", ".join(_ranges(sorted(numbers)))
+
+    def of_row(
+        self, label: str, subject: str, batch_size: int | None, boundary: Boundary = "host"
+    ) -> str:
+        """Return the numbers of every note on a contender at a batch size, of whatever topic."""
+        found: set[int] = set()
+        for (of_label, topic, about, size, within), numbers in self._marks.items():
+            same = (of_label, about) == (label, subject) and topic != "export"
+            if same and (size is None or (size, within) == (batch_size, boundary)):
+                found.update(numbers)
+        return ", ".join(_ranges(sorted(found)))
+
+
+def take_notes(runs: Labelled) -> Notes:
+    """Return the notes on labelled runs: deviations from the homework first, warnings after."""
+    notes = Notes()
+    for label, run in runs:
+        blank = reason_for_blank(run.checkpoint)
+        for text in (blank,) if blank else deviations(run):
+            number = notes.add(text)
+            for measurement in run.measurements:
+                if measurement.status == "ok" and measurement.accuracy is not None:
+                    notes.mark(number, label, "accuracy", measurement.contender, None)
+    for label, run in runs:
+        for kind, group in groupby(advise(run), key=lambda advice: advice.kind):
+            found = list(group)
+            text = sentence(found)
+            number = notes.add(f"{label}: {text}" if len(runs) > 1 else text)
+            for advice in found:
+                topic = RULES[kind].topic
+                row = advice.subject, advice.batch_size, advice.boundary
+                notes.mark(number, label, topic, *row)
+    return notes
+
+
+def sentence(group: Sequence[Advice]) -> str:
+    """Return what warnings of one kind say together, with the numbers of the worst."""
+    worst = max(group, key=lambda advice: advice.severity)
+    where = _row(worst)
+    if len(group) > 1:
+        where = f"{len(group)} rows, at worst {where}"
+    numbers = {name: by_name(name, value) for name, value in worst.numbers.items()}
+    return RULES[worst.kind].text.format(where=where, **numbers)
+
+
+def _row(advice: Advice) -> str:
+    subject = advice.subject or "the run"
+    if RULES[advice.kind].topic == "export":
+        return f"{subject} file"
+    if advice.batch_size is None:
+        return subject
+    resident = ", device-resident" if advice.boundary == "device" else ""
+    return f"{subject} at batch {advice.batch_size}{resident}"
+
+
+def _ranges(numbers: Sequence[int]) -> list[str]:
+    runs = groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])
+    spans = [[number for _, number in group] for _, group in runs]
+    return [
+        f"{s[0]}–{s[-1]}" if len(s) > 2 else ", ".join(str(number) for number in s) for s in spans
+    ]

@@ -1,0 +1,1 @@
+"""Documents, units, labels and escaping: what every text is made of."""

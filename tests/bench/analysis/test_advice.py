@@ -1,0 +1,491 @@
+"""Each warning appears when its cause does, with the numbers, and not otherwise."""
+
+import pytest
+
+import builders as B
+from foldbench.bench.analysis.advice.rules import RULES, advise
+from foldbench.bench.records import Clocks, Parity, Shortage, Skip
+from foldbench.reports.rows.latency import latency_rows
+from foldbench.reports.sections.notes import sentence
+
+UNCOMPARED = B.make_accuracy().model_copy(update={"agreement": None})
+REFERENCE = B.make_row("torch", "unfolded")
+
+
+def run_with(*rows, **changes):
+    return B.make_run(measurements=(REFERENCE, *rows), **changes)
+
+
+def folded_artifact(**changes):
+    return {"artifacts": (B.make_artifact("folded", **changes),)}
+
+
+def timed(*block_s, **changes):
+    return B.make_row("ort", "folded", timings=(B.make_timing(1, block_s, **changes),))
+
+
+def reference_timed(rounds, **changes):
+    return B.make_row(
+        "torch", "unfolded", timings=(B.make_timing(1, B.steady(0.002, rounds), **changes),)
+    )
+
+
+MILLISECOND = [0.001] * 10
+JUMPY = [0.001, 0.00104, 0.00102, 0.00101, 0.00103] * 2
+TWO_STATES = [0.001, 0.00106, 0.001, 0.001, 0.00106, 0.001, 0.001, 0.001, 0.00106, 0.001]
+
+
+def clocked(*clocks, device="cuda"):
+    """A row on the GPU (or the reference on the CPU) whose blocks had these clocks in turn."""
+    blocks = B.make_timing(1, B.steady(0.001, 10)).blocks
+    seen = tuple(
+        block.model_copy(update={"clocks": clocks[n % len(clocks)]})
+        for n, block in enumerate(blocks)
+    )
+    timings = (B.make_timing(1, MILLISECOND, blocks=seen),)
+    on = {"requested_device": device, "actual_device": "cuda:0" if device == "cuda" else "cpu"}
+    return B.make_run(measurements=(B.make_row("torch", "unfolded", timings=timings, **on),))
+
+
+def driven(scenario, **changes):
+    result = B.make_scenario(scenario, **changes)
+    return run_with(B.make_row("ort", "folded", timings=(), scenarios=(result,)))
+
+
+CAUSES = {
+    "interrupted": (
+        run_with(timed(*[0.001] * 3, stopped="interrupted"), interrupted=True),
+        "3 of",
+    ),
+    "resumed": (
+        run_with(B.make_row("ort", "folded"), resumed=("2026-11-27T20:00:00+00:00",)),
+        "in 2 sessions",
+    ),
+    "scenario_invalid": (
+        driven("server", validity="INVALID", reasons=("Reduce target QPS.", "Early stopping: no")),
+        "ort/folded/cpu in server: INVALID. Reduce target QPS. Let fewer images arrive, --qps "
+        "below 200, or allow more than 0.01 s: --set compare.loadgen.latency_bound_s=0.02.",
+    ),
+    "scenario_loaded": (
+        driven("singlestream", foreign_load_cores=1.25, run_delay_ratio=0.311),
+        "ort/folded/cpu in singlestream: a loaded machine. Other programs kept 1.25 cores busy "
+        "during the test (limit 0.200), and its threads waited for a CPU for 31.1 % of the time",
+    ),
+    "no_reference": (
+        B.make_run(measurements=(B.make_row("ort", "folded", accuracy=UNCOMPARED),)),
+        "torch/unfolded/cpu, which all are held against, gave no outputs",
+    ),
+    "at_chance": (
+        run_with(B.make_row("ort", "folded", accuracy=B.make_accuracy(1003))),
+        "10.0 % right cannot be told from guessing (10.0 %)",
+    ),
+    "disagreement": (
+        run_with(B.make_row("ort", "folded", accuracy=B.make_accuracy(top1_equal=9988))),
+        "another class than torch/unfolded/cpu on 12 of 10,000 images",
+    ),
+    "misplaced": (
+        run_with(B.make_row("ort", "folded", requested_device="cuda", actual_device="cpu")),
+        "ort/folded/cuda: asked for cuda, ran on cpu",
+    ),
+    "made_for_cpu": (
+        run_with(
+            B.make_row("ort", "folded", requested_device="cuda", source_sha256=B.sha("b")),
+            artifacts=(B.make_artifact("folded"),),
+        ),
+        "ort/folded/cuda: its file was exported for the CPU, and what is faster there may be "
+        "slower on cuda. Export one for it: bench export --target cuda.",
+    ),
+    "unequal_threads": (run_with(B.make_row("ort", "folded", threads=8)), "2 and 8 threads"),
+    "unequal_precision": (
+        run_with(B.make_row("ort", "folded", precision="bfloat16")),
+        "Computed in bfloat16, not in float32",
+    ),
+    "loaded": (
+        B.make_run(measurements=(reference_timed(14), timed(*[0.001] * 14, dirty=(1, 4, 7, 8)))),
+        "In 4 of 14 rounds threads waited for a CPU, up to 90.0 % of the time, summed over threads "
+        "(limit 5.0 %); they are left out",
+    ),
+    "foreign_load": (
+        run_with(timed(*MILLISECOND), foreign_load_cores=0.85),
+        "Other programs kept 0.850 cores busy just before the rounds (limit 0.200)",
+    ),
+    "stolen": (
+        B.make_run(measurements=(reference_timed(10, seen={"steal_ratio": 0.031}),)),
+        "The hypervisor gave 3.1 % of the time, summed over CPUs, to other machines (limit 1.0 %)",
+    ),
+    "state_changed": (
+        run_with(timed(*TWO_STATES)),
+        "The times of the rounds fall into two groups 6.0 % apart (limit 5.0 %), with nothing else "
+        "running; no interval from one state covers the other. Repeat the whole, a while apart, "
+        "and read the range: --set compare.repeat=3.",
+    ),
+    "reference_differs": (
+        run_with(B.make_self_check("again", 0.0019, 0.064)),
+        "torch/unfolded/cpu again at batch 1: timed a second time in the same rounds, "
+        "the A/A control, torch/unfolded/cpu timed a second time in the same rounds, was 5.3 % "
+        "faster.",
+    ),
+    "unobservable": (
+        B.make_run(measurements=(reference_timed(10, seen={"run_delay_ratio": None}),)),
+        "Close other programs, and let the reference be timed against itself: "
+        "--set compare.self_checks=true.",
+    ),
+    "throttled": (
+        clocked(Clocks(gpu_throttled=("sw_power_cap",)), Clocks(gpu_throttled=())),
+        "torch/unfolded/cuda at batch 1: the GPU was slowed down by its power limit in 5 of 10 "
+        "blocks, so its times are those of a slower processor. Ask who runs the machine to raise",
+    ),
+    "clock_moved": (
+        clocked(Clocks(gpu_mhz=(1980, 1980)), Clocks(gpu_mhz=(1900, 1860))),
+        "the clock of the GPU moved by 5.2 % between blocks, from 1880 to 1980 MHz (limit 3.0 %), "
+        "and the times with it. Let the clock be locked to one that it can hold",
+    ),
+    "foreign_gpu": (
+        clocked(Clocks(gpu_foreign_processes=0), Clocks(gpu_foreign_processes=2)),
+        "others held the same GPU (processes: 2). What they compute is in these times",
+    ),
+    "not_resident": (
+        run_with(B.make_row("ort", "folded", not_resident="the device went on working")),
+        "ort/folded/cpu: not timed device-resident: the device went on working. Its end-to-end "
+        "figures stand",
+    ),
+    "floor_only": (
+        run_with(timed(*[0.001] * 7, calls=30, stopped="budget"), rounds=20, budget_s=60),
+        "no speed-up, which takes 8 rounds in which nothing else ran; 7 of 7 were such. Marked "
+        "(best case) is the ratio of the fastest twentieth of all calls, which has no interval. "
+        "Give the rounds more time: --budget 180s.",
+    ),
+    "budget_spent": (
+        run_with(timed(*JUMPY, stopped="budget"), rounds=20, budget_s=60),
+        "the budget of 60.0 s was spent after 10 of 20 clean rounds, with the interval at ±1.5 %. "
+        "Give the rounds more time: --budget 120s.",
+    ),
+    "stopped_early": (
+        run_with(timed(*MILLISECOND, stopped="narrow"), rounds=20),
+        "the interval is no 95 % interval and covers less, since the rounds stopped as soon as it "
+        "was narrow, after 10 of 20. Have all of them made: --set compare.interval=0.",
+    ),
+    "few_rounds": (
+        run_with(timed(*[0.001] * 4, calls=60), rounds=4),
+        "it takes 5 clean rounds, and there were 4. Set compare.rounds to 5 or more.",
+    ),
+    "few_calls": (
+        run_with(timed(*MILLISECOND, calls=6)),
+        "no p95, which needs 200 calls in clean rounds and had 60. Set compare.calls=20.",
+    ),
+    "noisy": (
+        run_with(
+            timed(*[0.001 * s for s in (1, 1.12, 1.06, 1.04, 1.08, 1.02, 1.1, 1, 1.12, 1.06)])
+        ),
+        "ort/folded/cpu at batch 1: noisy. The middle half of the medians of 10 clean rounds spans "
+        "6.6 % of their median (limit 5.0 %). Close other programs and set compare.rounds above "
+        "10.",
+    ),
+    "drifting": (
+        run_with(timed(*[0.001] * 4, 0.00102, 0.00102, *[0.00104] * 4)),
+        "was 4.0 % slower than the first (limit 3.0 %)",
+    ),
+    "not_steady": (
+        run_with(timed(*MILLISECOND, steady=False)),
+        "though the warm-up may take six times compare.warm_up_s=0.5. Set compare.warm_up_s=1.",
+    ),
+    "long_tail": (
+        run_with(timed(*MILLISECOND, calls=110, slow_calls=3)),
+        "one call in a hundred takes 5.00 ms or more, 5.00 times the median (1.00 ms)",
+    ),
+    "tiny_call": (
+        run_with(timed(*[0.00003] * 10)),
+        "a call takes 30.0 µs, so short that the clock and the way into the library count as well "
+        "(limit 50.0 µs). Compare at a larger batch: --set 'compare.batch_sizes=[4]'.",
+    ),
+    "parity_failed": (
+        run_with(**folded_artifact(parity=Parity(passed=False, reason="off by 3", cases=()))),
+        "folded file: the .onnx file does not compute what the checkpoint computes: off by 3",
+    ),
+    "fold_without_effect": (
+        run_with(
+            **folded_artifact(
+                fold=B.make_fold("folded", batchnorms_before=0, folded=(), agreement=None)
+            )
+        ),
+        "has no BatchNorm, so folding changed nothing",
+    ),
+    "folded_by_exporter": (
+        run_with(**folded_artifact(folded_by=("exporter",))),
+        "the exporter (torch.onnx.export(dynamo=True)) folded BatchNorm by itself",
+    ),
+    "budget_exceeded": (
+        run_with(
+            artifacts=(
+                B.make_artifact(
+                    "int8",
+                    precision="int8",
+                    quantization=B.make_quantization(within_budget=False, reason="3 points lost"),
+                ),
+            )
+        ),
+        "int8 file: 3 points lost. It is not benchmarked",
+    ),
+    "drop_on_test": (
+        run_with(
+            B.make_row("ort", "folded"),
+            B.make_row("ort", "int8", accuracy=B.make_accuracy(7541), source_sha256=B.sha("8")),
+            artifacts=(
+                B.make_artifact("folded"),
+                B.make_artifact("int8", sha256=B.sha("8"), quantization=B.make_quantization()),
+            ),
+        ),
+        "ort/int8/cpu: 0.6 % of the test images fewer are right than in ort/folded/cpu, while "
+        "0.5 % is allowed; of the training images it was 0.1 %",
+    ),
+    "batchnorm_left": (
+        run_with(
+            **folded_artifact(
+                batchnorm_nodes=1,
+                fold=B.make_fold(
+                    "folded",
+                    batchnorms_after=1,
+                    skipped=(Skip(module="bn3", reason="two layers read conv3"),),
+                ),
+            )
+        ),
+        "1 BatchNorm left after folding (bn3: two layers read conv3)",
+    ),
+}
+
+
+def test_a_quiet_and_complete_run_gives_no_warning():
+    assert advise(run_with(B.make_row("ort", "folded"))) == ()
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_every_kind_of_warning_has_a_cause_that_gives_it_alone_with_its_numbers(kind):
+    run, words = CAUSES[kind]
+    found = advise(run)
+    assert {advice.kind for advice in found} == {kind}
+    assert words in sentence(found)
+
+
+def test_several_rows_of_one_kind_are_one_sentence_about_the_worst():
+    rows = (
+        B.make_row("ort", "unfolded", accuracy=B.make_accuracy(top1_equal=9999)),
+        B.make_row("ort", "folded", accuracy=B.make_accuracy(top1_equal=9990)),
+    )
+    found = advise(run_with(*rows))
+    assert [advice.subject for advice in found] == ["ort/unfolded/cpu", "ort/folded/cpu"]
+    text = sentence(found)
+    assert text.startswith("2 rows, at worst ort/folded/cpu: another class")
+    assert "on 10 of 10,000" in text
+
+
+def test_rows_that_did_not_run_are_not_warned_about():
+    lost = B.make_lost_row("ort", "folded", "cuda", "failed", "no driver")
+    assert advise(run_with(lost)) == ()
+
+
+def test_a_cuda_row_may_have_its_own_number_of_threads():
+    assert advise(run_with(B.make_row("ort", "folded", requested_device="cuda", threads=1))) == ()
+
+
+def test_a_row_on_cuda_0_is_where_it_was_asked_to_be_when_cuda_was_asked_for():
+    row = B.make_row("ort", "folded", requested_device="cuda", actual_device="cuda:0")
+    assert advise(run_with(row)) == ()
+
+
+def test_dirty_rounds_make_no_row_noisy_nor_drifting():
+    rounds = B.make_run(
+        measurements=(reference_timed(12), timed(*[0.001] * 12, calls=20, dirty=(10, 11)))
+    )
+    assert advise(rounds) == ()
+
+
+def test_a_row_without_a_clean_round_is_called_loaded_and_says_that_there_are_no_others():
+    row = timed(*MILLISECOND, dirty=range(10), stopped="budget")
+    found = {advice.kind: advice for advice in advise(run_with(row))}
+    assert found.keys() == {"loaded", "floor_only"}
+    assert "there are no others to show" in sentence([found["loaded"]])
+    assert "Let other programs end, and give the rounds more time" in sentence(
+        [found["floor_only"]]
+    )
+
+
+def retried(rounds, disturbed, ends_clean):
+    """A row of `rounds` rounds; the first `disturbed` were timed five times before they ended."""
+    (clean, dirty) = B.make_timing(1, [0.001, 0.001], dirty=(1,)).blocks
+    blocks = []
+    for number in range(rounds):
+        tries = [dirty] * 5 * (number < disturbed)
+        tries += [clean] * (ends_clean or number >= disturbed)
+        blocks += [block.model_copy(update={"round": number}) for block in tries]
+    return timed(0.001, blocks=tuple(blocks))
+
+
+def test_a_round_that_was_clean_at_a_later_attempt_is_not_called_disturbed():
+    found = [a for a in advise(run_with(retried(20, 6, ends_clean=True))) if a.kind == "loaded"]
+    assert found == []
+
+
+def test_a_round_that_was_never_clean_counts_once_however_often_it_was_timed():
+    found = [a for a in advise(run_with(retried(20, 6, ends_clean=False))) if a.kind == "loaded"]
+    (loaded,) = found
+    assert (loaded.numbers["dirty_count"], loaded.numbers["rounds_count"]) == (6, 20)
+    assert (loaded.numbers["worst_ratio"], loaded.severity) == (0.9, 0.3)
+
+
+def test_a_warning_about_the_median_is_about_the_one_in_the_table():
+    run = run_with(timed(*[1e-5] * 10, dirty=range(10)))
+    (tiny,) = [advice for advice in advise(run) if advice.kind == "tiny_call"]
+    shown = [row.median_s for row in latency_rows(run) if row.contender == tiny.subject]
+    assert [tiny.numbers["median_s"]] == pytest.approx(shown)
+    assert shown == [pytest.approx(3e-5)]
+
+
+@pytest.mark.parametrize("times", [JUMPY, TWO_STATES, [0.001] * 5 + [0.0012] * 5])
+def test_scatter_without_a_clean_round_is_put_down_to_what_else_ran(times):
+    found = {advice.kind for advice in advise(run_with(timed(*times, dirty=range(10))))}
+    assert found == {"loaded", "floor_only"}
+
+
+def test_two_states_are_seen_in_the_speed_up_by_threads_where_times_hide_them():
+    slow = [0.0034 * s for s in (1, 1.07, 1, 1, 1.07, 1, 1, 1, 1.07, 1)]
+    row = B.make_self_check("one_thread", 1, 1, timings=(B.make_timing(1, slow),))
+    (found,) = advise(run_with(row))
+    assert (found.kind, found.subject, found.batch_size) == ("state_changed", row.contender, 1)
+    assert "The speed-ups by threads of the rounds fall into two groups" in sentence([found])
+
+
+def config_with(**settings):
+    config = B.make_config()
+    return {**config, "compare": {**config["compare"], **settings}}
+
+
+def test_a_run_that_was_repeated_is_not_told_to_repeat_it():
+    (found,) = advise(run_with(timed(*TWO_STATES), config=config_with(repeat=3)))
+    assert found.kind == "state_changed"
+    assert "Read the range over the repetitions" in sentence([found])
+
+
+@pytest.mark.parametrize(
+    ("stopped", "told"),
+    [
+        ("rounds", "set compare.rounds above 10"),
+        ("narrow", "set compare.interval=0, so that all 10 rounds are made"),
+        ("budget", "give the rounds more time: --budget 240s"),
+    ],
+)
+def test_a_noisy_row_is_told_what_was_not_done_already(stopped, told):
+    spread = [0.001 * s for s in (1, 1.12, 1.06, 1.04, 1.08, 1.02, 1.1, 1, 1.12, 1.06)]
+    found = advise(run_with(timed(*spread, stopped=stopped)))
+    (noisy,) = (advice for advice in found if advice.kind == "noisy")
+    assert f"Close other programs and {told}." in sentence([noisy])
+
+
+@pytest.mark.parametrize(
+    ("calls", "told"),
+    [
+        (10, "had 80. Give the rounds more time: --budget 300s."),
+        (6, "had 48. Set compare.calls=10. Give the rounds more time: --budget 300s."),
+    ],
+)
+def test_too_few_calls_for_want_of_time_are_not_blamed_on_the_calls_alone(calls, told):
+    run = run_with(timed(*[0.001] * 8, calls=calls, stopped="budget"), rounds=20)
+    (found,) = (advice for advice in advise(run) if advice.kind == "few_calls")
+    assert sentence([found]).endswith(told)
+
+
+def test_too_few_calls_for_shortened_blocks_want_more_time_and_not_more_calls():
+    short = Shortage(rounds=8, needed_s=50, budget_s=60, calls=5, block_s=0.04)
+    run = run_with(timed(*[0.001] * 10, calls=5, shortage=short), rounds=10)
+    (found,) = (advice for advice in advise(run) if advice.kind == "few_calls")
+    assert (
+        found.numbers["remedy"] == "Set compare.calls=20. Give the rounds more time: --budget 240s"
+    )
+    run = run_with(timed(*[0.001] * 20, calls=5, shortage=short), rounds=20)
+    (found,) = (advice for advice in advise(run) if advice.kind == "few_calls")
+    assert found.numbers["remedy"] == "Give the rounds more time: --budget 240s"
+
+
+def test_a_spent_budget_is_no_warning_when_the_interval_is_narrow_enough():
+    assert advise(run_with(timed(*MILLISECOND, stopped="budget"), rounds=20)) == ()
+
+
+def test_a_tiny_call_is_sent_to_the_larger_batch_that_was_measured():
+    row = B.make_row(
+        "ort", "folded", timings=(B.make_timing(1, [3e-5] * 10), B.make_timing(64, [1e-3] * 10))
+    )
+    (found,) = advise(run_with(row))
+    assert "Read its row at batch 64 instead." in sentence([found])
+
+
+def test_the_reference_is_told_from_itself_by_its_fastest_calls_where_nothing_was_clean():
+    again = B.make_self_check(
+        "again", 1, 1, timings=(B.make_timing(1, [0.0025] * 10, dirty=range(10)),)
+    )
+    (found,) = advise(run_with(again))
+    assert (found.kind, found.subject) == ("reference_differs", again.contender)
+
+
+def test_self_checks_are_not_warned_about_as_if_they_were_contenders():
+    again = B.make_self_check("again", 0.002, 0.064, precision="bfloat16")
+    one = B.make_self_check("one_thread", 0.0034, 0.12)
+    assert advise(run_with(B.make_row("ort", "folded"), again, one)) == ()
+
+
+def test_an_unobservable_machine_with_self_checks_is_sent_to_them():
+    blind = {"seen": {"run_delay_ratio": None}}
+    again = B.make_self_check("again", 0.002, 0.064)
+    (found,) = advise(B.make_run(measurements=(reference_timed(10, **blind), again)))
+    assert "call nothing faster that differs by less than the self-checks do" in sentence([found])
+
+
+def test_a_hot_cpu_is_told_to_cool_and_a_moving_one_to_hold_its_clock():
+    hot = clocked(Clocks(cpu_throttled=2), Clocks(cpu_throttled=0), device="cpu")
+    (found,) = advise(hot)
+    assert "a CPU was slowed down by its heat in 5 of 10 blocks" in sentence([found])
+    assert "Let it cool down" in sentence([found])
+    moving = clocked(Clocks(cpu_mhz=(3700, 3700)), Clocks(cpu_mhz=(3500, 3500)), device="cpu")
+    (found,) = advise(moving)
+    assert "the clock of the CPU moved by 5.6 % between blocks" in sentence([found])
+    assert "cpupower frequency-set -g performance" in sentence([found])
+
+
+def test_clocks_that_hold_still_or_belong_to_the_other_chip_are_no_warning():
+    still = Clocks(cpu_mhz=(3700, 3650), cpu_throttled=0, gpu_throttled=())
+    assert advise(clocked(still, Clocks(cpu_mhz=(3600, 3650)), device="cpu")) == ()
+    idle = clocked(Clocks(cpu_mhz=(3700, 3700)), Clocks(cpu_mhz=(1400, 1400)), device="cuda")
+    assert advise(idle) == ()
+
+
+def test_a_row_that_left_the_device_is_told_so_where_it_was_not_timed_there_alone():
+    host = [B.make_timing(size, MILLISECOND) for size in (1, 64, 128)]
+    device = [B.make_timing(size, MILLISECOND, boundary="device") for size in (1, 64, 128)]
+
+    def found(timings):
+        row = B.make_row("ort", "folded", not_resident="out of memory", timings=timings)
+        return [a for a in advise(run_with(row)) if a.kind == "not_resident"]
+
+    missing = found((*host, device[0]))
+    assert [(a.batch_size, a.boundary) for a in missing] == [(64, "host"), (128, "host")]
+    (nowhere,) = found(tuple(host))
+    assert nowhere.batch_size is None
+    (once,) = found((*host, *device))
+    assert (once.batch_size, once.numbers["when"]) == (None, " in every repetition")
+
+
+def test_without_the_second_boundary_there_is_no_note_about_it():
+    row = B.make_row("ort", "folded", not_resident="its backend cannot")
+    assert advise(run_with(row, config=config_with(boundaries="host"))) == ()
+
+
+def test_a_test_with_too_few_queries_is_told_the_time_that_it_takes():
+    reasons = ("The test exited early, before enough queries were issued.",)
+    run = driven(
+        "multistream", validity="INVALID", reasons=reasons, query_count=331, duration_s=60.0
+    )
+    (advice,) = advise(run)
+    assert sentence([advice]).endswith("Give it more time: --duration 24s.")
+
+
+def test_the_threads_of_server_may_wait_for_one_another():
+    assert advise(driven("server", run_delay_ratio=0.4)) == ()
+    assert [a.kind for a in advise(driven("offline", run_delay_ratio=0.4))] == ["scenario_loaded"]

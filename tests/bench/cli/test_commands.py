@@ -1,0 +1,412 @@
+"""The command line as a user meets it: output, exit codes, and one line for whatever goes wrong."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from builders import QUICK
+from foldbench.bench.cli import cli
+from foldbench.bench.measure.samples import read_samples
+from foldbench.bench.stages.train import Paths
+from foldbench.bench.store.directory import RunDirectory, list_runs
+
+SET = [f"--set={text}" for text in QUICK]
+
+
+@pytest.fixture
+def bench(paths: Paths, monkeypatch: pytest.MonkeyPatch):
+    """Run a command in the test's own folders."""
+    monkeypatch.setenv("FOLDBENCH_RUNS", str(paths.runs))
+    monkeypatch.setenv("FOLDBENCH_CACHE", str(paths.cache))
+
+    def call(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, list(arguments), prog_name="bench")
+
+    return call
+
+
+def test_help_names_every_command_and_needs_no_heavy_package() -> None:
+    code = (
+        "import sys; from foldbench.bench.cli import cli; cli(['--help'], standalone_mode=False);"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'numpy', 'pydantic', 'sklearn', 'rich',"
+        "'matplotlib', 'optuna', 'scipy', 'psutil'};"
+        "print('heavy:', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for command in ("train", "export", "compare", "report", "diff", "plot", "run", "list"):
+        assert f"  {command} " in done.stdout
+    assert "heavy: []" in done.stdout
+
+
+@pytest.mark.parametrize("command", [[], *[[name] for name in cli.commands]], ids=" ".join)
+def test_every_command_explains_itself(command: list[str]) -> None:
+    result = CliRunner().invoke(cli, [*command, "--help"])
+    assert result.exit_code == 0
+    assert max(len(line) for line in result.output.splitlines()) <= 100
+
+
+def test_list_names_what_there_is(bench) -> None:
+    found = json.loads(bench("list", "--json").stdout)
+    assert set(found) == {"models", "datasets", "backends", "passes", "configs", "runs"}
+    assert {"mish_cnn", "bn_cnn", "deep_mish"} <= set(found["models"])
+    assert {"cifar10", "imagefolder", "digits", "flat", "oxford_pets"} == set(found["datasets"])
+    assert {"torch", "ort"} <= set(found["backends"])
+    assert all(text for kind in found.values() for text in kind.values())
+    assert "deep_mish" in bench("list").stdout
+
+
+def test_config_show_gives_yaml_or_json_with_overrides(bench) -> None:
+    assert "epochs: 2" in bench("config", "show", "deep_mish", "--set", "train.epochs=2").stdout
+    shown = json.loads(bench("config", "show", "deep_mish", "--data", "x", "--json").stdout)
+    assert shown["data"]["path"] == str(Path("x").resolve())
+
+
+def test_config_schema_is_a_json_schema(bench) -> None:
+    import jsonschema
+
+    jsonschema.Draft202012Validator.check_schema(json.loads(bench("config", "schema").stdout))
+
+
+def test_the_main_job_end_to_end_and_again(bench, paths: Paths) -> None:
+    trained = bench("train", "digits", *SET)
+    assert trained.exit_code == 0, trained.output
+    assert "weights: " in trained.stdout
+    assert "epoch 1/1  loss " in trained.stderr
+
+    exported = bench("export", "--no-fold-bn", *SET)
+    assert "3 in the module, 3 after folding, 3 in the file (folded by none)" in exported.stdout
+    exported = bench("export", "--fold-bn", *SET)
+    assert "newest run of each config: digits-001" in exported.stderr
+    assert "3 in the module, 0 after folding, 0 in the file (folded by foldbench)" in (
+        exported.stdout
+    )
+    assert "parity with torch: passed" in exported.stdout
+
+    compared = bench("compare", "--backends", "torch,ort", "--devices", "cpu", *SET)
+    assert compared.exit_code == 0, compared.output
+    for name in ("torch/unfolded/cpu", "torch/folded/cpu", "ort/unfolded/cpu", "ort/folded/cpu"):
+        assert name in compared.stdout
+    assert "report.md" in compared.stdout
+    page = paths.runs / "digits-001" / "report.html"
+    assert compared.stdout.endswith(f"to look at: {page}\n")
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+    for form, start in (("terminal", "bn_cnn"), ("md", "# "), ("json", "{")):
+        assert bench("report", "--format", form).stdout.startswith(start)
+    again = bench("train", "digits", *SET)
+    assert "is trained already with these settings" in again.stderr
+    assert len(list_runs(paths.runs)) == 1
+
+
+def test_run_does_all_of_it_and_json_keeps_stdout_for_json(bench) -> None:
+    result = bench("run", "digits", "--json", "--set=compare.devices=[cpu]", *SET)
+    assert result.exit_code == 0, result.output
+    (summary,) = json.loads(result.stdout)["runs"]
+    assert "report.md" in result.stderr
+    assert json.dumps(summary)
+
+
+def test_train_and_export_print_json_for_machines(bench) -> None:
+    trained = json.loads(bench("train", "digits", "--json", *SET).stdout)
+    assert trained["checkpoint"]["model"] == "bn_cnn"
+    assert Path(trained["path"]).is_dir()
+    (exported,) = json.loads(bench("export", "--json", *SET).stdout)
+    assert exported["artifact"]["parity"]["passed"] is True
+    assert Path(exported["path"]).is_file()
+
+
+def test_a_device_that_was_asked_for_and_is_missing_fails_loudly(
+    bench, own_run: RunDirectory
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    assert bench("export", *SET).exit_code == 0
+    result = bench("compare", "--devices", "cuda", "--backends", "ort", *SET)
+    assert result.exit_code == 1
+    assert "Error: 1 did not run: ort/folded/cuda" in result.stderr
+    assert "asked for cuda" in result.stdout
+    assert (own_run.path / "report.md").is_file()
+
+
+BAD_INPUT = {
+    "an unknown config": (["train", "deep_mihs"], "did you mean 'deep_mish'?"),
+    "an unknown run": (["export", "nope"], "no run 'nope'"),
+    "no run at all": (["export"], "bench train NAME"),
+    "no comparison": (["report"], "bench compare"),
+    "an unknown backend": (["compare", "digits-001", "--backends", "ort2"], "did you mean 'ort'?"),
+    "an unknown device": (["compare", "digits-001", "--devices", "gpu"], "allowed: 'auto', 'cpu'"),
+    "a batch of none": (["compare", "digits-001", "--batch-sizes", "0"], "found 0; allowed"),
+    "a batch of words": (["compare", "digits-001", "--batch-sizes", "x"], 'found "x"; allowed'),
+    "a misspelled key": (["train", "digits", "--set", "train.epohcs=1"], "did you mean 'epochs'?"),
+    "an override of nothing": (["train", "digits", "--set", "epochs"], "key.path=value"),
+    "data that is not there": (["train", "deep_mish", "--data", "no/such"], "no/such"),
+    "data for the digits": (["train", "digits", "--data", "."], "digits"),
+    "data of a user that there is not": (["train", "deep_mish", "--data", "~nobody9/x"], "exist"),
+    "a name that no file can have": (["train", "x" * 300 + ".yaml"], "no configuration file"),
+    "a seed that is too large": (["train", "digits", "--set", "seed=1" + 30 * "0"], "seed: found"),
+    "a network fixed by training": (
+        ["compare", "digits-001", "--set", "model.name=mish_cnn"],
+        "model.name: is bn_cnn since run digits-001 was trained",
+    ),
+    "an input fixed by training": (
+        ["export", "digits-001", "--set", "data.image_size=48"],
+        "data.image_size: is 32 since run digits-001 was trained",
+    ),
+    "a seed fixed by training": (
+        ["compare", "digits-001", "--set", "seed=5"],
+        "seed: is 0 since run digits-001 was trained",
+    ),
+    "a batch that BatchNorm cannot train on": (
+        ["train", "digits", "--set", "train.batch_size=1", "--set", "train.epochs=1"],
+        "change train.batch_size or data.image_size",
+    ),
+    "images that are too small": (
+        ["train", "digits", "--set", "model.name=bn_cnn", "--set", "data.image_size=8"],
+        "change train.batch_size or data.image_size",
+    ),
+    "a config that is no YAML": (["train", __file__ + ".yaml"], "no configuration file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_gets_one_line_and_exit_code_1(case: str, bench, request) -> None:
+    arguments, expected = BAD_INPUT[case]
+    if "digits-001" in arguments:
+        request.getfixturevalue("own_run")
+    result = bench(*arguments)
+    assert result.exit_code == 1, result.output
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1
+    assert result.stderr.splitlines()[-1] == errors[0]
+    assert expected in errors[0]
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["nope"], ["report", "--format", "pdf"]])
+def test_wrong_usage_is_exit_code_2(arguments: list[str], bench) -> None:
+    assert bench(*arguments).exit_code == 2
+
+
+NUMBERS = {
+    "compare --budget": "0 -1s nan infh 1e999 2d 25h",
+    "compare --scenario server --duration": "0 nan inf",
+    "compare --scenario server --qps": "0 -1 nan inf 1e999",
+    "compare --rounds": "0 nan 1.5",
+    "compare --repeat": "0 nan inf",
+    "export --max-drop": "-1 101 nan inf",
+    "diff digits-001 digits-002 --fail-on": "nan% inf% -1% 0.5 1e3%",
+    "tune digits --learning-rates": "nan,nan 0.1,inf 0,1 -1,1 2,1 1 1,2,3",
+    "tune digits --epochs": "0,1 nan,nan 1,inf 2,1",
+    "tune digits --batch-sizes": "0 nan inf 32,32",
+    "tune digits --trials": "0 nan",
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [(o, value) for o, values in NUMBERS.items() for value in values.split()]
+)
+def test_a_number_out_of_range_is_wrong_usage(option: str, value: str, bench) -> None:
+    result = bench(*option.split(), value)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.splitlines()[-1].startswith(
+        f"Error: Invalid value for '{option.split()[-1]}"
+    )
+
+
+def test_missing_cifar10_names_the_three_ways_to_get_it(bench) -> None:
+    result = bench("train", "deep_mish")
+    assert result.exit_code == 1
+    for way in ("cifar-10-batches-py", "train/<class>", "data.download=true"):
+        assert way in result.stderr
+
+
+@pytest.mark.parametrize("damage", ["cut short", "other bytes", "gone"])
+def test_a_corrupted_checkpoint_is_named_and_nothing_is_lost(
+    damage: str, bench, own_run: RunDirectory
+) -> None:
+    weights = own_run.path / "weights.safetensors"
+    content = weights.read_bytes()
+    if damage == "gone":
+        weights.unlink()
+    else:
+        weights.write_bytes(content[:100] if damage == "cut short" else content[::-1])
+    result = bench("export", own_run.name, *SET)
+    assert result.exit_code == 1
+    assert "weights.safetensors: the weights are" in result.stderr
+    assert not (own_run.path / "artifacts.json").exists()
+    assert own_run.checkpoint().run == own_run.name
+
+
+def test_the_weights_of_a_damaged_run_are_trained_anew_into_a_run_of_their_own(
+    bench, own_run: RunDirectory
+) -> None:
+    (own_run.path / "weights.safetensors").write_bytes(b"damaged")
+    result = bench("train", "digits", *SET)
+    assert result.exit_code == 0, result.output
+    assert "digits-002" in result.stdout
+    assert (own_run.path / "weights.safetensors").read_bytes() == b"damaged"
+
+
+def test_a_damaged_list_of_artifacts_is_set_aside_and_export_goes_on(
+    bench, own_run: RunDirectory
+) -> None:
+    (own_run.path / "artifacts.json").write_text("{")
+    assert "artifacts.json damaged" in bench("list").stdout
+    assert "is not JSON" in bench("compare", own_run.name, *SET).stderr
+    assert bench("export", own_run.name, *SET).exit_code == 0
+    assert len(own_run.artifacts()) == 1
+    assert (own_run.path / "artifacts.json.damaged").read_text() == "{"
+
+
+def test_settings_that_changed_since_training_hold_without_training_again(
+    bench, own_run: RunDirectory
+) -> None:
+    changed = [*SET, "--set=compare.batch_sizes=[2]", "--set=export.fold_bn=false"]
+    result = bench("run", "digits", "--set=compare.devices=[cpu]", *changed)
+    assert result.exit_code == 0, result.output
+    assert "is trained already" in result.stderr
+    record = own_run.results()
+    assert [a.variant for a in record.artifacts] == ["unfolded"]
+    assert {t.batch_size for m in record.measurements for t in m.timings} == {2}
+    assert bench("compare", *SET[:-1]).exit_code == 0
+    assert own_run.results().config["export"]["fold_bn"] is False
+
+
+def test_a_disk_that_is_full_while_training_is_one_line(paths: Paths) -> None:
+    limit = pytest.importorskip("resource")
+    command = [sys.executable, "-m", "foldbench", "train", "digits", "--runs", str(paths.runs)]
+    done = subprocess.run(
+        [*command, "--cache", str(paths.cache), *SET],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: limit.setrlimit(limit.RLIMIT_FSIZE, (300_000, 300_000)),
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: cannot write ")
+    assert "Traceback" not in done.stderr
+
+
+def test_being_told_to_end_leaves_neither_processes_nor_files(
+    own_run: RunDirectory, paths: Paths, tmp_path: Path
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "foldbench",
+        "compare",
+        own_run.name,
+        "--runs",
+        str(paths.runs),
+    ]
+    settings = [*SET, "--set=compare.rounds=100000", "--cache", str(paths.cache)]
+    process = subprocess.Popen(
+        [*command, *settings, "--set=compare.backends=[torch]"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("latency"):
+            break
+    while b'"kind":"timed"' not in own_run.samples.read_bytes():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 130
+    assert rest.splitlines()[-1] == "Interrupted: the same command goes on where it can."
+    assert "Traceback" not in rest
+    assert not list(scratch.glob("foldbench-*"))
+    samples = read_samples(own_run.samples)
+    assert samples is not None
+    assert samples.has_figures()
+    assert not own_run.is_compared()
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(own_run: RunDirectory, paths: Paths) -> None:
+    """A file-size limit stands in for a full disk: writing past it fails in the same way."""
+    limit = pytest.importorskip("resource")
+    before = {p.name: p.read_bytes() for p in own_run.path.iterdir() if p.is_file()}
+    command = [sys.executable, "-m", "foldbench", "export", own_run.name, "--runs", str(paths.runs)]
+    done = subprocess.run(
+        [*command, "--cache", str(paths.cache), *SET],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: limit.setrlimit(limit.RLIMIT_FSIZE, (50_000, 50_000)),
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: cannot write ")
+    assert "Traceback" not in done.stderr
+    after = {p.name: p.read_bytes() for p in own_run.path.iterdir() if p.is_file()}
+    assert {name: after[name] for name in before} == before
+    assert not list(own_run.path.glob("artifacts/*"))
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or (os.geteuid() == 0 and shutil.which("setpriv") is None),
+    reason="needs an unprivileged user",
+)
+def test_a_read_only_run_is_one_line(own_run: RunDirectory, paths: Paths) -> None:
+    for path in (own_run.path, paths.runs):
+        path.chmod(0o555)
+    command = [sys.executable, "-m", "foldbench", "train", "digits", "--fresh"]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *command]
+    done = subprocess.run(
+        [*command, "--runs", str(paths.runs), "--cache", str(paths.cache), *SET],
+        capture_output=True,
+        text=True,
+    )
+    for path in (own_run.path, paths.runs):
+        path.chmod(0o755)
+    if done.returncode == 0:
+        pytest.skip("this system lets the user write anyway")
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: cannot write in ")
+
+
+def test_an_interrupt_says_how_to_go_on(paths: Paths, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "foldbench", "train", "digits", "--runs", str(paths.runs)]
+    settings = [*SET, "--set=train.epochs=500", "--cache", str(paths.cache)]
+    said = tmp_path / "stderr.txt"
+    with said.open("w") as stderr:
+        process = subprocess.Popen(
+            [*command, *settings],
+            stderr=stderr,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=heed_interrupts,
+        )
+    try:
+        deadline = time.monotonic() + 300
+        while "epoch 1/" not in said.read_text() and process.poll() is None:
+            assert time.monotonic() < deadline, said.read_text()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130, said.read_text()
+    finally:
+        process.kill()
+        process.wait()
+    assert said.read_text().splitlines()[-1] == (
+        "Interrupted: the same command goes on where it can."
+    )
+    assert "Traceback" not in said.read_text()
+
+
+def heed_interrupts() -> None:
+    """A shell that runs the tests in the background has them ignored, in children too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,0 +1,110 @@
+"""`bench compare --scenario` as a user meets it: what fits together, and what is said where not."""
+
+import json
+import shutil
+import sys
+
+import pytest
+from click.testing import CliRunner, Result
+
+from builders import QUICK
+from foldbench.bench.cli import cli
+from foldbench.bench.stages.train import Paths
+from foldbench.bench.store.directory import RunDirectory
+
+SET = [f"--set={text}" for text in (*QUICK, "compare.devices=[cpu]")]
+
+
+@pytest.fixture
+def bench(paths: Paths, monkeypatch: pytest.MonkeyPatch):
+    """Run a command in the test's own folders."""
+    monkeypatch.setenv("FOLDBENCH_RUNS", str(paths.runs))
+    monkeypatch.setenv("FOLDBENCH_CACHE", str(paths.cache))
+
+    def call(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, list(arguments), prog_name="bench")
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--scenario server", "needs --qps"),
+        ("--scenario singlestream,server", "needs --qps"),
+        ("--scenario offline --qps 200", "needs --scenario server"),
+        ("--qps 200", "needs --scenario server"),
+        ("--duration 10s", "name one with --scenario"),
+        ("--scenario offline --rounds 3", "which --scenario replaces"),
+        ("--scenario offline --budget 3s", "which --scenario replaces"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_wrong_usage(options: str, said: str, bench) -> None:
+    result = bench("compare", *options.split())
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_an_unknown_scenario_names_those_that_there_are(bench, own_run: RunDirectory) -> None:
+    result = bench("compare", own_run.name, "--scenario", "streaming")
+    assert result.exit_code == 1
+    assert "compare.loadgen.scenarios" in result.stderr
+    assert "'singlestream', 'multistream', 'offline' or 'server'" in result.stderr
+
+
+def test_a_configuration_with_a_server_needs_a_rate_too(bench, own_run: RunDirectory) -> None:
+    result = bench("compare", own_run.name, "--set", "compare.loadgen.scenarios=[server]")
+    assert result.exit_code == 1
+    assert "scenario server needs qps" in result.stderr
+
+
+def test_without_loadgen_nothing_is_opened_or_trained(
+    bench, own_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
+    shutil.rmtree(paths.cache, ignore_errors=True)
+    scenario = "--set=compare.loadgen.scenarios=[singlestream]"
+    for arguments in (
+        ("compare", own_run.name, "--scenario", "singlestream", *SET),
+        ("run", "digits", "--fresh", scenario, *SET),
+    ):
+        result = bench(*arguments)
+        assert result.exit_code == 1
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("Error: MLPerf scenarios need MLCommons' LoadGen")
+        assert line.endswith("pip install 'foldbench[loadgen]'")
+    assert [path.name for path in paths.runs.iterdir()] == [own_run.name]
+    assert not own_run.is_compared()
+
+
+def test_torch_and_onnxruntime_are_driven_and_reported_in_place_of_the_rounds(
+    bench, own_run: RunDirectory, paths: Paths
+) -> None:
+    pytest.importorskip("mlperf_loadgen", reason="LoadGen has no build for this platform")
+    assert bench("export", *SET).exit_code == 0
+    scenarios = ("--scenario", "singlestream,offline,server", "--qps", "2000")
+    settings = (*SET, "--set=compare.self_checks=true", "--duration", "0.3s")
+    compared = bench("compare", own_run.name, *scenarios, "--json", *settings)
+    assert compared.exit_code == 0, compared.output
+    (summary,) = json.loads(compared.stdout)["runs"]
+    measured = {m.contender: m for m in own_run.results().measurements}
+    assert set(measured) == {"torch/unfolded/cpu", "torch/folded/cpu", "ort/folded/cpu"}
+    assert len(summary["scenarios"]) == 9
+    for m in measured.values():
+        assert (m.status, m.reason, m.timings) == ("ok", None, ())
+        assert m.accuracy is not None
+        assert m.accuracy.agreement is not None
+        single, offline, server = m.scenarios
+        assert [r.scenario for r in m.scenarios] == ["singlestream", "offline", "server"]
+        assert (offline.batch_sizes, server.batch_sizes) == ((3,), (1, 2, 3))
+        assert (single.settings.min_duration_s, server.settings.target_qps) == (0.3, 2000)
+        assert all(r.checked_outputs and r.settings.loaded_samples == 359 for r in m.scenarios)
+    for form in ("terminal", "md"):
+        text = bench("report", "--format", form).stdout
+        assert "MLPerf Inference scenarios (LoadGen)" in text
+        assert "Not an official MLPerf result" in text
+        assert "End-to-end latency" not in text
+    other = paths.runs / "digits-002"
+    shutil.copytree(own_run.path, other)
+    differed = bench("diff", own_run.name, other.name, "--fail-on", "5%")
+    assert differed.exit_code == 0, differed.output

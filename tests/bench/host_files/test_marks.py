@@ -1,0 +1,43 @@
+"""Reading the metadata of .onnx files without reading their graphs."""
+
+import io
+from pathlib import Path
+
+import onnx
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import helper
+
+from foldbench.bench.host_files.marks import HowToRun, host_facts, how_to_run, read_metadata
+
+
+def model_with(facts: dict[str, str]) -> bytes:
+    graph = helper.make_graph([], "g", [], [])
+    weights = onnx.numpy_helper.from_array(__import__("numpy").zeros(1000, "float32"), "w")
+    graph.initializer.append(weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    for key, value in facts.items():
+        model.metadata_props.add(key=key, value=value)
+    return model.SerializeToString()
+
+
+@given(st.dictionaries(st.text(max_size=20), st.text(max_size=300), max_size=5))
+def test_it_reads_what_onnx_wrote(facts: dict[str, str]) -> None:
+    assert read_metadata(io.BytesIO(model_with(facts))) == facts
+
+
+@given(st.binary(max_size=200))
+def test_anything_else_has_no_metadata_or_some_text(content: bytes) -> None:
+    facts = read_metadata(io.BytesIO(content))
+    assert all(isinstance(text, str) for pair in facts.items() for text in pair)
+
+
+def test_a_file_says_how_it_is_to_be_run(tmp_path: Path) -> None:
+    here = host_facts("1.2.3")
+    optimised = {**here, "foldbench.graph_optimization": "disabled"}
+    assert how_to_run(model_with(here), "1.2.3") == HowToRun()
+    assert how_to_run(model_with(optimised), "1.2.3") == HowToRun(optimised=True)
+    own = {**here, "foldbench.operators": "own"}
+    assert how_to_run(model_with(own), "1.2.3") == HowToRun(custom_operators=True)
+    assert how_to_run(model_with({}), "1.2.3") == HowToRun()
+    assert how_to_run(tmp_path / "nothing.onnx", "1.2.3") == HowToRun()

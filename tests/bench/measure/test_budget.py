@@ -1,0 +1,225 @@
+"""What the budget is spent on: each device's own, blocks that fit it, and what is said if not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foldbench.bench.backends.fake import FakeClock, FakeGpuSession, FakeSession
+from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.machine.interference import Interference
+from foldbench.bench.measure.budget import find_shortage, round_duration_s, shorten
+from foldbench.bench.measure.comparison import to_timing
+from foldbench.bench.measure.contenders import Contender, MeasurementSeries
+from foldbench.bench.measure.latency import measure_latency
+from foldbench.bench.measure.schedule import RoundPlan
+from foldbench.bench.progress import NullListener
+from foldbench.bench.records import Boundary, Role, Timing
+from foldbench.bench.timing.loop import (
+    BlockOptions,
+    WarmUp,
+    check_synchronized,
+    time_block,
+    warm_up,
+)
+from foldbench.bench.workers.protocol import Opened, TimedBlock
+
+QUIET = Interference(run_delay_ratio=0.0, cpu_ratio=1.0, pressure_ratio=0.0, steal_ratio=0.0)
+BLOCK = BlockOptions(calls=10, block_s=0.15, settle_s=0.1)
+TENTH = WarmUp(first_call_s=0.1, calls=31, converged=True, call_s=0.1, turn_s=0.1)
+
+
+def batch(size: int) -> np.ndarray:
+    return np.zeros((size, 1, 1, 1), np.float32)
+
+
+class Paced:
+    """A worker without a process, whose calls take a known time of a clock that all share."""
+
+    def __init__(self, session: FakeSession, clock: FakeClock) -> None:
+        self.session = session
+        self.clock = clock
+
+    def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
+        return warm_up(self.session, [batch(batch_size)], least_s, self.clock, boundary)
+
+    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
+        timed = time_block(self.session, [batch(batch_size)], options, self.clock)
+        return TimedBlock(timed.settle_calls, timed.samples_s, QUIET, None)
+
+    def close(self) -> None:
+        pass
+
+
+def row(
+    clock: FakeClock,
+    image_s: float,
+    backend: str = "torch",
+    role: Role = "contender",
+    device: str = "cpu",
+) -> Contender:
+    """A contender that takes `image_s` seconds for each image of a batch."""
+
+    def step_s(size: int) -> float:
+        return image_s * size
+
+    session = (
+        FakeSession(step_s, clock)
+        if device == "cpu"
+        else FakeGpuSession(step_s, clock, transfer_s=0.0)
+    )
+    made = Contender(backend, "unfolded", device, Path(), role=role)
+    made.worker = Paced(session, clock)
+    resident = device == "cuda"
+    made.opened = Opened(session.device, "fake", 1, "float32", 0.0, 0.0, resident=resident)
+    return made
+
+
+class Heard(NullListener):
+    """Keeps what is said, and how many blocks were timed before."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, int]] = []
+        self.blocks = 0
+
+    def note(self, text: str) -> None:
+        self.notes.append((text, self.blocks))
+
+    def advance(self, done: int, text: str = "") -> None:
+        self.blocks += 1
+
+
+def timing_of(contender: Contender, size: int = 1, boundary: Boundary = "host") -> Timing:
+    return to_timing(contender.times, MeasurementSeries(size, boundary))
+
+
+def calls_of(timing: Timing) -> set[int]:
+    return {len(block.samples_s) for block in timing.blocks}
+
+
+def test_blocks_are_as_configured_where_enough_rounds_fit() -> None:
+    assert round_duration_s([TENTH] * 10, BLOCK) == pytest.approx(13)
+    assert find_shortage([TENTH] * 10, BLOCK, RoundPlan(20, 131, 0.0)) is None
+    assert find_shortage([], BLOCK, RoundPlan(20, 1, 0.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "calls", "block_s", "needed_s"), [(129, 5, 0.075, 64), (25, 5, 0.04, 64)]
+)
+def test_blocks_are_halved_until_enough_rounds_fit_or_they_are_the_shortest(
+    budget_s: float, calls: int, block_s: float, needed_s: float
+) -> None:
+    found = find_shortage([TENTH] * 10, BLOCK, RoundPlan(20, budget_s, 0.0))
+    assert found is not None
+    assert (found.rounds, found.calls, found.block_s) == (8, calls, block_s)
+    assert (found.needed_s, found.budget_s) == (pytest.approx(needed_s), budget_s)
+    assert shorten(BLOCK, found) == BlockOptions(calls, block_s, BLOCK.settle_s)
+
+
+def test_blocks_that_are_short_already_are_made_no_longer() -> None:
+    short = BlockOptions(calls=3, block_s=0.0, settle_s=0.0)
+    found = find_shortage([TENTH], short, RoundPlan(2, 1.0, 0.0))
+    assert found is not None
+    assert (found.rounds, found.calls, found.block_s) == (2, 3, 0.0)
+    assert found.needed_s == pytest.approx(1.2)
+
+
+@pytest.mark.parametrize("settle_s", [0.0, 1.5])
+@pytest.mark.parametrize("boundary", ["host", "device"])
+def test_the_expected_time_of_a_block_is_what_one_takes(
+    boundary: Boundary, settle_s: float
+) -> None:
+    clock = FakeClock()
+    session = FakeGpuSession(lambda size: 0.25, clock, transfer_s=0.125)
+    warm = warm_up(session, [batch(1)], 0.0, clock, boundary)
+    options = BlockOptions(calls=3, block_s=4.0, settle_s=settle_s, boundary=boundary)
+    started = clock()
+    time_block(session, [batch(1)], options, clock)
+    if boundary == "device":
+        check_synchronized(session, batch(1), clock)
+    assert round_duration_s([warm], options) == pytest.approx(clock() - started, rel=0.05)
+
+
+def test_the_rounds_of_one_device_take_nothing_from_those_of_another() -> None:
+    clock = FakeClock()
+    cpu, cuda = row(clock, 0.5), row(clock, 0.001, device="cuda")
+    settings = CompareSection(batch_sizes=(1,), rounds=20, budget_s=30, warm_up_s=0)
+    measure_latency([cpu, cuda], settings, NullListener(), clock=clock)
+    assert timing_of(cpu).stopped == "budget"
+    for boundary in ("host", "device"):
+        timing = timing_of(cuda, boundary=boundary)
+        assert (timing.stopped, len(timing.blocks), timing.shortage) == ("rounds", 20, None)
+    spent = sum(cpu.times.untimed_calls.values()) + len(timing_of(cpu).samples_s())
+    assert spent * 0.5 <= 30 + 3 * 8, "the last round and the warm-up beside its own budget"
+
+
+def test_one_thread_is_timed_at_the_smallest_batch_size_alone() -> None:
+    clock = FakeClock()
+    rows = [
+        row(clock, 0.001),
+        row(clock, 0.001, role="again"),
+        row(clock, 0.002, role="one_thread"),
+    ]
+    measure_latency(
+        rows, CompareSection(batch_sizes=(4, 1), warm_up_s=0), NullListener(), clock=clock
+    )
+    sizes = [{series.batch_size for series in r.times.blocks} for r in rows]
+    assert sizes == [{1, 4}, {1, 4}, {1}]
+    assert [len(timing_of(r).blocks) for r in rows] == [20, 20, 20]
+
+
+def shortened(budget_s: float, repeat: int = 1) -> tuple[list[Contender], Heard]:
+    """Two contenders, of 0.1 and 0.05 s a call: a round takes 1.95 s as configured, or 1.2 s."""
+    clock, heard = FakeClock(), Heard()
+    rows = [row(clock, 0.1), row(clock, 0.05, "ort")]
+    settings = CompareSection(
+        batch_sizes=(1,), budget_s=budget_s, settle_s=0, warm_up_s=0, repeat=repeat
+    )
+    for number in range(1, repeat + 1):
+        measure_latency(rows, settings, heard, number, clock)
+    return rows, heard
+
+
+def test_shorter_blocks_leave_room_for_a_speed_up_and_are_alike_in_all_rounds() -> None:
+    rows, heard = shortened(budget_s=13)
+    for contender in rows:
+        timing = timing_of(contender)
+        assert calls_of(timing) == {5}
+        assert len(timing.blocks) >= 8
+        assert timing.shortage is not None
+        assert (timing.shortage.calls, timing.shortage.block_s) == (5, 0.075)
+        assert timing.shortage.needed_s == pytest.approx(8 * 1.2)
+    ((text, blocks_before),) = heard.notes
+    assert blocks_before == 0
+    assert "5 calls" in text
+
+
+def test_a_budget_that_is_too_small_for_a_speed_up_is_named_before_the_first_block() -> None:
+    rows, heard = shortened(budget_s=5)
+    timing = timing_of(rows[0])
+    assert timing.shortage is not None
+    assert (timing.shortage.needed_s, timing.shortage.budget_s) == (pytest.approx(9.6), 5)
+    assert (timing.stopped, len(timing.blocks)) == ("budget", 5)
+    ((text, blocks_before),) = heard.notes
+    assert blocks_before == 0
+    assert "8 rounds need about 9.6 s" in text
+    assert "5 s" in text
+
+
+def test_a_repetition_goes_on_with_blocks_of_the_same_length() -> None:
+    rows, heard = shortened(budget_s=26, repeat=2)
+    for contender in rows:
+        timing = timing_of(contender)
+        assert {block.repeat for block in timing.blocks} == {1, 2}
+        assert calls_of(timing) == {5}
+    assert len(heard.notes) == 1
+    rows, heard = shortened(budget_s=60, repeat=2)
+    assert calls_of(timing_of(rows[0])) == {10}
+    assert heard.notes == []
+
+
+def test_nobody_is_told_anything_where_there_is_time_enough() -> None:
+    rows, heard = shortened(budget_s=120)
+    assert heard.notes == []
+    assert [timing_of(r).shortage for r in rows] == [None, None]
+    assert [len(timing_of(r).blocks) for r in rows] == [20, 20]

@@ -1,0 +1,279 @@
+"""Comparing: which rows there are, how a failing one ends, and what one run records."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders import QUICK
+from foldbench.bench.errors import BackendError, DataError, RunError
+from foldbench.bench.measure.contenders import Subject, list_contenders
+from foldbench.bench.progress import NullListener
+from foldbench.bench.records import Measurement
+from foldbench.bench.stages.export import export
+from foldbench.bench.stages.train import Paths, compare_run
+from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.timing.loop import BlockOptions
+from foldbench.bench.workers.client import WorkerClient
+from foldbench.bench.workers.protocol import Job
+
+
+def subject(run: RunDirectory) -> Subject:
+    return Subject(run.path, run.checkpoint(), run.artifacts())
+
+
+def export_both(run: RunDirectory, paths: Paths) -> None:
+    for fold in ("true", "false"):
+        export(run, [f"export.fold_bn={fold}"], paths, NullListener())
+
+
+def by_name(measurements: tuple[Measurement, ...]) -> dict[str, Measurement]:
+    return {m.contender: m for m in measurements}
+
+
+@pytest.fixture
+def job(own_run: RunDirectory, tmp_path: Path) -> Job:
+    images = np.random.default_rng(0).integers(0, 255, (6, 3, 32, 32)).astype(np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    return Job(
+        backend="torch",
+        device="cpu",
+        threads=1,
+        variant="unfolded",
+        folder=own_run.path,
+        path=own_run.path / "weights.safetensors",
+        checkpoint=own_run.checkpoint(),
+        images=tmp_path / "images.npy",
+        batch_size=4,
+    )
+
+
+def test_there_is_a_row_for_every_artifact_backend_and_device(
+    own_run: RunDirectory, paths: Paths
+) -> None:
+    export_both(own_run, paths)
+    rows = list_contenders(subject(own_run), ("torch", "ort"), ("cpu", "cuda"))
+    assert [row.name for row in rows] == [
+        f"{backend}/{variant}/{device}"
+        for device in ("cpu", "cuda")
+        for backend in ("torch", "ort")
+        for variant in ("unfolded", "folded")
+    ]
+
+
+def test_without_an_export_the_row_says_what_to_do(own_run: RunDirectory) -> None:
+    (row,) = list_contenders(subject(own_run), ("ort",), ("cpu",))
+    assert (row.status, row.reason) == (
+        "skipped",
+        f"nothing is exported: bench export {own_run.name}",
+    )
+
+
+def test_an_artifact_that_was_changed_or_failed_parity_is_not_run(
+    own_run: RunDirectory, paths: Paths
+) -> None:
+    artifact = export(own_run, ["export.fold_bn=true"], paths, NullListener())
+    failed = artifact.parity.model_copy(update={"passed": False, "reason": "off by 1"})
+    for change, reason in (
+        ({"sha256": "0" * 64}, "is not the file that was exported"),
+        ({"path": "artifacts/gone.onnx"}, "is missing"),
+        ({"checkpoint_sha256": "0" * 64}, "exported from other weights"),
+        ({"parity": failed}, "does not compute what the checkpoint does: off by 1"),
+    ):
+        own_run.write_artifact(artifact.model_copy(update=change))
+        (row,) = list_contenders(subject(own_run), ("ort",), ("cpu",))
+        assert row.status == "failed"
+        assert reason in str(row.reason)
+
+
+def test_one_run_of_everything_records_what_a_report_needs(
+    own_run: RunDirectory, paths: Paths
+) -> None:
+    export_both(own_run, paths)
+    record = compare_run(
+        own_run, [*QUICK, "compare.devices=[cpu]"], paths, NullListener(), ("bench",)
+    )
+    rows = by_name(record.measurements)
+    assert set(rows) == {f"{b}/{v}/cpu" for b in ("torch", "ort") for v in ("unfolded", "folded")}
+    for row in rows.values():
+        assert (row.status, row.reason, row.actual_device) == ("ok", None, "cpu")
+        assert row.threads == rows["torch/unfolded/cpu"].threads
+        assert row.accuracy is not None
+        assert row.accuracy.total == len(row.accuracy.top1) == 359
+        assert row.accuracy.agreement is not None
+        assert row.accuracy.agreement.top1_equal == 359
+        assert row.accuracy.agreement.max_rel_difference < 1e-4
+        assert [t.batch_size for t in row.timings] == [1, 3]
+        for timing in row.timings:
+            assert len(timing.blocks) == timing.checked_outputs >= 2
+            assert all(s > 0 for s in timing.samples_s())
+            assert len(timing.samples_s()) >= 6
+    reference = rows["torch/unfolded/cpu"].accuracy
+    assert reference is not None
+    assert reference.agreement is not None
+    assert reference.agreement.max_abs_difference == 0
+    assert own_run.results() == record
+    assert "torch/unfolded/cpu" in (own_run.path / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_report_that_a_comparison_writes_shows_the_pictures_of_the_run(
+    own_run: RunDirectory, paths: Paths
+) -> None:
+    (own_run.path / "filters.png").write_bytes(b"\x89PNG")
+    settings = ["compare.backends=[torch]", "compare.devices=[cpu]", "compare.batch_sizes=[1]"]
+    compare_run(own_run, [*QUICK, *settings], paths, NullListener())
+    page = (own_run.path / "report.html").read_text(encoding="utf-8")
+    assert f"First-layer filters of {own_run.name}" in page
+
+
+def test_the_record_is_written_while_the_run_is_locked(
+    own_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+
+    def try_to_lock(run: RunDirectory, *_: object) -> None:
+        with pytest.raises(RunError, match="in use"), RunDirectory(run.path).locked():
+            pass
+        refused.append(run.name)
+
+    monkeypatch.setattr("foldbench.bench.stages.train.measure_or_go_on", lambda *_: ((), ()))
+    monkeypatch.setattr("foldbench.bench.stages.train.store_comparison", try_to_lock)
+    compare_run(own_run, [*QUICK, "compare.backends=[torch]"], paths, NullListener())
+    assert refused == [own_run.name]
+    with own_run.locked():
+        pass
+
+
+def test_agreement_is_measured_even_when_the_reference_is_not_compared(
+    own_run: RunDirectory, paths: Paths
+) -> None:
+    export(own_run, ["export.fold_bn=true"], paths, NullListener())
+    record = compare_run(own_run, [*QUICK, "compare.backends=[ort]"], paths, NullListener())
+    rows = [m for m in record.measurements if m.requested_device == "cpu"]
+    (row,) = rows
+    assert row.accuracy is not None
+    assert row.accuracy.agreement is not None
+
+
+def test_the_evaluation_protocols_show_different_images_and_each_repeats(
+    own_run: RunDirectory, paths: Paths
+) -> None:
+    hashes = [
+        compare_run(
+            own_run,
+            [*QUICK, "compare.backends=[torch]", f"evaluate.protocol={protocol}"],
+            paths,
+            NullListener(),
+        ).evaluation_sha256
+        for protocol in ("clean", "homework", "homework")
+    ]
+    assert hashes[0] != hashes[1] == hashes[2]
+
+
+def test_a_device_that_is_missing_is_a_row_with_its_reason(
+    own_run: RunDirectory, paths: Paths
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    export(own_run, ["export.fold_bn=true"], paths, NullListener())
+    record = compare_run(own_run, [*QUICK, "compare.devices=[cpu, cuda]"], paths, NullListener())
+    rows = by_name(record.measurements)
+    for name in ("torch/unfolded/cuda", "ort/folded/cuda"):
+        assert rows[name].status == "failed"
+        assert "asked for cuda" in str(rows[name].reason)
+        assert (rows[name].accuracy, rows[name].timings) == (None, ())
+    assert rows["ort/folded/cpu"].status == "ok"
+
+
+def test_images_of_other_classes_are_refused(own_run: RunDirectory, paths: Paths) -> None:
+    from PIL import Image
+
+    folder = paths.cache.parent / "others"
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (folder / split / name).mkdir(parents=True)
+            Image.new("RGB", (32, 32)).save(folder / split / name / "1.png")
+    with pytest.raises(DataError, match="has other classes"):
+        export(own_run, ["data.name=imagefolder", f"data.path={folder}"], paths, NullListener())
+
+
+def test_a_worker_that_is_killed_becomes_its_rows_reason(job: Job) -> None:
+    worker = WorkerClient(job)
+    try:
+        worker.open()
+        assert worker.process_id is not None
+        os.kill(worker.process_id, signal.SIGKILL)
+        with pytest.raises(BackendError, match="ended by SIGKILL: out of memory"):
+            worker.evaluate()
+    finally:
+        worker.close()
+
+
+def test_a_worker_checks_the_outputs_that_it_times(job: Job) -> None:
+    worker = WorkerClient(job)
+    options = BlockOptions(calls=2, block_s=0, settle_s=0)
+    try:
+        with pytest.raises(BackendError, match="the network is not open"):
+            worker.evaluate()
+        worker.open()
+        with pytest.raises(BackendError, match="timed before its accuracy was taken"):
+            worker.time(2, options)
+        logits = worker.evaluate()
+        assert logits.shape == (6, 10)
+        assert worker.warm_up(4, 0.0).first_call_s > 0
+        timed = worker.time(4, options)
+        assert len(timed.samples_s) >= 2
+        assert timed.settle_calls >= 3
+        with pytest.raises(BackendError, match="an output at batch size 4 differs"):
+            worker.expect(logits + 1)
+        with pytest.raises(BackendError, match="an output at batch size 4 differs"):
+            worker.time(4, options)
+        memory = worker.memory()
+        assert memory is None or memory > 50 * 2**20
+    finally:
+        worker.close()
+
+
+def test_whatever_a_worker_raises_comes_back_as_one_line(job: Job) -> None:
+    (job.folder / "weights.safetensors").write_bytes(b"damaged")
+    worker = WorkerClient(job)
+    try:
+        with pytest.raises(BackendError, match="are not the ones that were trained") as caught:
+            worker.open()
+        assert "\n" not in str(caught.value)
+    finally:
+        worker.close()
+
+
+@pytest.mark.usefixtures("all_cores")
+def test_a_repetition_has_new_processes_and_blocks_of_its_own(
+    own_run: RunDirectory, paths: Paths
+) -> None:
+    record = compare_run(
+        own_run,
+        [
+            *QUICK,
+            "compare.backends=[torch]",
+            "compare.batch_sizes=[2]",
+            "compare.repeat=2",
+            "compare.pause_s=0",
+            "compare.self_checks=true",
+        ],
+        paths,
+        NullListener(),
+    )
+    rows = by_name(record.measurements)
+    assert {row.role for row in rows.values()} == {"contender", "again", "one_thread"}
+    for row in rows.values():
+        assert row.status == "ok", row.reason
+        (timing,) = row.timings
+        first, second = ({b.round for b in timing.blocks if b.repeat == n} for n in (1, 2))
+        assert first
+        assert second
+        assert max(first) < min(second)
+    assert rows["torch/unfolded/cpu 1 thread"].threads == 1
+    assert rows["torch/unfolded/cpu again"].accuracy is None

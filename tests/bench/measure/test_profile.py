@@ -1,0 +1,135 @@
+"""Where the time goes: what the runtimes' profilers say, read back and shown."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from foldbench.bench.backends._ort.profile import read_profile
+from foldbench.bench.cli import cli
+from foldbench.bench.errors import BackendError
+from foldbench.bench.progress import NullListener
+from foldbench.bench.records import ContenderProfile, OperatorTime, Profile
+from foldbench.bench.stages.export import export
+from foldbench.bench.stages.train import Paths
+from foldbench.bench.store.directory import RunDirectory
+from foldbench.reports.formats.terminal import render_terminal
+from foldbench.reports.sections.operators import build_profile, count_copies, placements, summed
+
+SMALL = ("--set=compare.batch_sizes=[2]", "--set=evaluate.batch_size=64", "--devices=cpu")
+
+
+def event(name: str, microseconds: float, kind: str = "Conv") -> dict:
+    arguments = {"op_name": kind, "provider": "CPUExecutionProvider"}
+    return {"cat": "Node", "name": f"{name}_kernel_time", "dur": microseconds, "args": arguments}
+
+
+def written(tmp_path: Path, events: list[dict]) -> Path:
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps(events), encoding="utf-8")
+    return path
+
+
+def test_the_runs_before_are_left_out_and_the_others_averaged(tmp_path: Path) -> None:
+    events = [event("a", 900), event("b", 900, "Gemm"), event("a", 10), event("b", 1, "Gemm")]
+    events += [event("a", 30), event("b", 3, "Gemm"), {"cat": "Session", "name": "model_run"}]
+    found = {one.node: one for one in read_profile(written(tmp_path, events), skip=1)}
+    assert found["a"].time_s == pytest.approx(20e-6)
+    assert found["b"].time_s == pytest.approx(2e-6)
+    assert (found["a"].operator, found["a"].placed_on, found["a"].calls) == ("Conv", "CPU", 1)
+
+
+def test_a_profile_without_kernels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="recorded no kernel"):
+        read_profile(written(tmp_path, [{"cat": "Session", "name": "run"}]), skip=0)
+
+
+def operator(kind: str, node: str | None, time_s: float) -> OperatorTime:
+    return OperatorTime(operator=kind, node=node, placed_on="CPU", time_s=time_s, calls=1)
+
+
+def profiled(*operators: OperatorTime, **changes) -> ContenderProfile:
+    fields = {"contender": "ort/folded/cpu", "backend": "ort", "variant": "folded"}
+    fields |= {"device": "cpu", "batch_size": 1, "status": "ok", "operators": operators}
+    return ContenderProfile(**{**fields, **changes})
+
+
+def test_operators_of_one_type_are_summed_and_the_longest_comes_first() -> None:
+    one = profiled(
+        operator("Conv", "a", 1e-3), operator("Mul", "b", 3e-3), operator("Conv", "c", 4e-3)
+    )
+    assert summed(one, lambda o: o.operator) == [
+        ("Conv", pytest.approx(5e-3), 2),
+        ("Mul", pytest.approx(3e-3), 1),
+    ]
+
+
+def test_the_report_shows_shares_the_rest_and_why_a_row_is_missing() -> None:
+    rows = (
+        profiled(operator("Conv", "a", 3e-3), operator("Mul", "b", 1e-3)),
+        profiled(status="failed", contender="fake/folded/cpu", reason="has no profiler"),
+    )
+    found = Profile(name="digits-001", created="now", threads=2, profiles=rows)
+    text = render_terminal(build_profile(found, top=1, nodes=True))
+    assert "75.0 % 3.00 Conv a" in text
+    assert "25.0 % 1 more" in text
+    assert "fake/folded/cpu" in text
+    assert "has no profiler" in text
+
+
+def test_on_a_gpu_the_share_of_every_provider_and_the_copies_are_shown() -> None:
+    on = {"Conv": "CUDA", "MemcpyToHost": "CUDA", "Shape": "CPU"}
+    times = {"Conv": 97e-5, "MemcpyToHost": 1e-5, "Shape": 2e-5}
+    operators = [
+        OperatorTime(operator=kind, node=f"node {kind}", placed_on=on[kind], time_s=t, calls=2)
+        for kind, t in times.items()
+    ]
+    row = profiled(*operators, contender="ort/folded/cuda", device="cuda")
+    assert [(p.placed_on, p.share, p.nodes) for p in placements(row)] == [
+        ("CUDA", pytest.approx(0.98), 2),
+        ("CPU", pytest.approx(0.02), 1),
+    ]
+    assert count_copies(row) == 2
+    found = Profile(name="digits-001", created="now", threads=2, profiles=(row,))
+    text = " ".join(render_terminal(build_profile(found, top=5, nodes=False)).split())
+    assert "CUDA 98.00 % (2 nodes), CPU 2.00 % (1 node) 2" in text
+
+
+def test_on_a_cpu_alone_nothing_is_said_of_placement() -> None:
+    row = profiled(operator("Conv", "a", 1e-3))
+    found = Profile(name="digits-001", created="now", threads=2, profiles=(row,))
+    assert "Placement" not in render_terminal(build_profile(found, top=5, nodes=False))
+
+
+@pytest.fixture
+def exported_run(own_run: RunDirectory, trained_paths: Paths) -> RunDirectory:
+    export(own_run, ["export.images=16"], trained_paths, NullListener())
+    return own_run
+
+
+def test_a_run_is_profiled_on_every_backend_side_by_side(
+    exported_run: RunDirectory, trained_paths: Paths
+) -> None:
+    command = ["profile", exported_run.name, "--runs", str(exported_run.path.parent)]
+    command += ["--cache", str(trained_paths.cache), "--backends=torch,ort", *SMALL]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0, result.output
+    assert "torch/folded/cpu" in result.output
+    stored = json.loads((exported_run.path / "profile.json").read_text(encoding="utf-8"))
+    kinds = {
+        row["contender"]: {o["operator"] for o in row["operators"]} for row in stored["profiles"]
+    }
+    assert any("conv" in kind for kind in kinds["torch/unfolded/cpu"])
+    assert {"Conv", "Gemm"} & kinds["ort/folded/cpu"]
+    assert not any("batch_norm" in kind for kind in kinds["torch/folded/cpu"])
+
+
+def test_a_backend_without_a_profiler_is_a_row_with_the_reason(
+    exported_run: RunDirectory, trained_paths: Paths
+) -> None:
+    command = ["profile", exported_run.name, "--runs", str(exported_run.path.parent)]
+    command += ["--cache", str(trained_paths.cache), "--backends=fake", *SMALL]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 1
+    assert "backend 'fake' has no profiler of operators" in result.output

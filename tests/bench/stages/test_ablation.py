@@ -1,0 +1,92 @@
+"""The ablation: every step from unfolded torch to the shipped file is exported and compared."""
+
+from pathlib import Path
+
+import pytest
+
+from foldbench.bench.errors import ExportError
+from foldbench.bench.measure.contenders import Subject, contenders_of
+from foldbench.bench.progress import NullListener
+from foldbench.bench.records import Run
+from foldbench.bench.stages.ablation import plan_ablation
+from foldbench.bench.stages.export import export
+from foldbench.bench.stages.train import Paths, compare_run
+from foldbench.bench.store.directory import RunDirectory
+from foldbench.exporters.export import ExportOptions
+from foldbench.reports.render import render
+from foldbench.reports.sections.ablation import ablation_rows
+
+
+@pytest.fixture(scope="module")
+def climbed(
+    trained_run: RunDirectory, trained_paths: Paths, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunDirectory, Run]:
+    """A copy of the trained run, compared step by step."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("ladder") / trained_run.name
+    shutil.copytree(trained_run.path, folder)
+    run = RunDirectory(folder)
+    settings = ["export.passes=[default]", "compare.devices=[cpu]", "compare.batch_sizes=[2]"]
+    return run, compare_run(run, settings, trained_paths, NullListener(), ablation=True)
+
+
+def test_every_step_is_a_contender_in_order(climbed: tuple[RunDirectory, Run]) -> None:
+    _, record = climbed
+    assert [(step.contender, step.what) for step in record.ladder] == [
+        ("torch/unfolded/cpu", "torch, as trained"),
+        ("torch/folded/cpu", "BatchNorm folded"),
+        ("ort/plain/cpu", "torch.onnx.export by itself"),
+        ("ort/bare/cpu", "folded, then exported"),
+        ("ort/folded/cpu", "+ pass mish"),
+    ]
+    assert all(m.status == "ok" for m in record.measurements), record.measurements
+
+
+def test_the_steps_are_told_with_what_each_gave(climbed: tuple[RunDirectory, Run]) -> None:
+    _, record = climbed
+    rows = ablation_rows(record)
+    assert [row.step for row in rows] == [0, 1, 2, 3, 4]
+    assert rows[0].before is None
+    assert all(row.latency.median_s for row in rows)
+    assert len({row.accuracy.correct for row in rows}) == 1
+    text = render(record, "md")
+    assert "Ablation: effect of each step" in text
+    assert "+ pass mish" in text
+
+
+def test_only_the_shipped_file_has_the_rewritten_graph(climbed: tuple[RunDirectory, Run]) -> None:
+    run, _ = climbed
+    made = {a.variant: a for a in run.artifacts()}
+    assert made["plain"].batchnorm_nodes == 0
+    assert made["plain"].fold.batchnorms_after == made["plain"].fold.batchnorms_before
+    assert made["bare"].node_count < made["folded"].node_count
+    assert made["folded"].ladder_step is None
+    assert Path(run.path / made["bare"].path).name.endswith(".bare.onnx")
+
+
+def test_steps_are_left_out_of_other_comparisons(climbed: tuple[RunDirectory, Run]) -> None:
+    run, _ = climbed
+    subject = Subject(run.path, run.checkpoint(), run.artifacts())
+    assert [c.variant for c in contenders_of(subject, "ort", "cpu")] == ["folded"]
+
+
+def test_steps_are_not_exported_again(
+    climbed: tuple[RunDirectory, Run], trained_paths: Paths
+) -> None:
+    run, _ = climbed
+    before = {a.variant: a.inputs_sha256 for a in run.artifacts()}
+    export(run, ["export.passes=[default]"], trained_paths, NullListener())
+    assert {a.variant: a.inputs_sha256 for a in run.artifacts()} == before
+
+
+def test_without_folding_there_is_no_ablation(climbed: tuple[RunDirectory, Run]) -> None:
+    run, _ = climbed
+    (shipped,) = (a for a in run.artifacts() if a.ladder_step is None)
+    with pytest.raises(ExportError, match="leave --no-fold-bn out"):
+        plan_ablation(shipped, ExportOptions(False, 20, ("strip_metadata",)))
+
+
+def test_a_run_without_an_ablation_has_no_such_section(climbed: tuple[RunDirectory, Run]) -> None:
+    _, record = climbed
+    assert "Ablation" not in render(record.model_copy(update={"ladder": ()}), "md")

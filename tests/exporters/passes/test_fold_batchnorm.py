@@ -1,0 +1,217 @@
+"""The pass `fold_batchnorm`: what it folds, what it leaves, and the numbers it then computes."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx.parser import parse_model
+
+from foldbench.exporters.parity import open_session
+from foldbench.exporters.passes.fold_batchnorm import apply
+
+NORM = "BatchNormalization (h, scale, shift, mean, var)"
+CHANNELS = 6
+
+
+def numbers(name: str, *shape: int) -> onnx.TensorProto:
+    seed = sum(map(ord, name))
+    values = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    if name == "var":
+        values = np.abs(values) + np.float32(0.1)
+    return onnx.numpy_helper.from_array(values, name)
+
+
+def graph(
+    body: str,
+    takes: str = "float[n, 4] x",
+    gives: str = "float[n, 6] y",
+    opset: int = 20,
+    **weights: tuple[int, ...],
+) -> onnx.ModelProto:
+    model = parse_model(
+        f'<ir_version: 10, opset_import: ["": {opset}]> g ({takes}) => ({gives}) {{ {body} }}'
+    )
+    weights = {**dict.fromkeys(("scale", "shift", "mean", "var"), (CHANNELS,)), **weights}
+    model.graph.initializer.extend(numbers(name, *shape) for name, shape in weights.items())
+    return model
+
+
+IMAGES = {"takes": "float[n, 4, 5, 5] x", "gives": "float[n, 6, p, q] y"}
+FOLDED = {
+    "Gemm": graph(f"h = Gemm(x, w, b) y = {NORM}", w=(4, 6), b=(6,)),
+    "Gemm, transposed, alpha and beta": graph(
+        f"h = Gemm <transB = 1, alpha = 0.5, beta = 3.0> (x, w, b) y = {NORM}", w=(6, 4), b=(1, 6)
+    ),
+    "Gemm without a bias": graph(f"h = Gemm(x, w) y = {NORM}", w=(4, 6)),
+    "Gemm with one number as bias": graph(f"h = Gemm(x, w, b) y = {NORM}", w=(4, 6), b=()),
+    "MatMul": graph(f"h = MatMul(x, w) y = {NORM}", w=(4, 6)),
+    "MatMul and Add": graph(f"m = MatMul(x, w) h = Add(m, b) y = {NORM}", w=(4, 6), b=(6,)),
+    "Add the other way round": graph(
+        f"m = MatMul(x, w) h = Add(b, m) y = {NORM}", w=(4, 6), b=(1, 6)
+    ),
+    "Conv": graph(f"h = Conv(x, w, b) y = {NORM}", **IMAGES, w=(6, 4, 3, 3), b=(6,)),
+    "Conv in groups, no bias": graph(
+        f"h = Conv <group = 2> (x, w) y = {NORM}", **IMAGES, w=(6, 2, 3, 3)
+    ),
+    "Conv of one dimension": graph(
+        f"h = Conv(x, w) y = {NORM}",
+        takes="float[n, 4, 7] x",
+        gives="float[n, 6, p] y",
+        w=(6, 4, 3),
+    ),
+    "ConvTranspose": graph(
+        f"h = ConvTranspose <strides = [2, 2]> (x, w, b) y = {NORM}",
+        **IMAGES,
+        w=(4, 6, 3, 3),
+        b=(6,),
+    ),
+    "ConvTranspose in groups": graph(
+        f"h = ConvTranspose <group = 2> (x, w) y = {NORM}", **IMAGES, w=(4, 3, 3, 3)
+    ),
+}
+
+
+def run(model: onnx.ModelProto, seed: int = 1) -> list[np.ndarray]:
+    session = open_session(model.SerializeToString())
+    (given,) = session.get_inputs()
+    shape = [3, *given.shape[1:]]
+    x = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    return session.run(None, {given.name: x})
+
+
+@pytest.mark.parametrize("case", FOLDED)
+def test_it_folds(case: str) -> None:
+    model = FOLDED[case]
+    folded, report = apply(model)
+    assert (report.changed, report.detail) == (1, "1 folded into the operator before it")
+    onnx.checker.check_model(folded, full_check=True)
+    assert len(folded.graph.node) == 1
+    assert {"mean", "var"}.isdisjoint(i.name for i in folded.graph.initializer)
+    (expected,), (found,) = run(model), run(folded)
+    np.testing.assert_allclose(found, expected, atol=2e-6 * np.abs(expected).max())
+
+
+def test_one_after_the_other_is_folded_as_well() -> None:
+    body = f"h = Gemm(x, w, b) h2 = {NORM} y = BatchNormalization(h2, mean, shift, scale, var)"
+    model = graph(body, w=(4, 6), b=(6,))
+    folded, report = apply(model)
+    assert (report.changed, [n.op_type for n in folded.graph.node]) == (2, ["Gemm"])
+    (expected,), (found,) = run(model), run(folded)
+    np.testing.assert_allclose(found, expected, atol=2e-6 * np.abs(expected).max())
+
+
+def test_weights_that_another_operator_reads_too_stay_for_that_one() -> None:
+    body = f"h = Gemm(x, w, b) a = {NORM} c = Gemm(x, w, b) y = Add(a, c)"
+    model = graph(body, w=(4, 6), b=(6,))
+    folded, report = apply(model)
+    assert report.changed == 1
+    assert {"w", "b"} <= {i.name for i in folded.graph.initializer}
+    (expected,), (found,) = run(model), run(folded)
+    np.testing.assert_allclose(found, expected, atol=2e-6 * np.abs(expected).max())
+
+
+def not_finite() -> onnx.ModelProto:
+    model = FOLDED["Gemm"]
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    for tensor in changed.graph.initializer:
+        if tensor.name == "var":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(6, -1, np.float32), "var"))
+    return changed
+
+
+LEFT = {
+    "its input is read elsewhere": (
+        graph(f"h = Gemm(x, w, b) a = {NORM} y = Add(a, h)", w=(4, 6), b=(6,)),
+        "its input is used elsewhere too",
+    ),
+    "its input is an output": (
+        graph(f"h = Gemm(x, w) y = {NORM}", gives="float[n, 6] y, float[n, 6] h", w=(4, 6)),
+        "its input is used elsewhere too",
+    ),
+    "after a pool": (
+        graph(
+            f"c = Conv(x, w) h = MaxPool <kernel_shape = [2, 2]> (c) y = {NORM}",
+            **IMAGES,
+            w=(6, 4, 3, 3),
+        ),
+        "it follows MaxPool",
+    ),
+    "at the beginning": (
+        graph("y = BatchNormalization (x, scale, shift, mean, var)", takes="float[n, 6] x"),
+        "it follows an input of the graph",
+    ),
+    "after a sum": (
+        graph(f"h = Add(x, x) y = {NORM}", takes="float[n, 6] x"),
+        "it follows Add",
+    ),
+    "weights from outside": (
+        graph(f"h = Gemm(x, w) y = {NORM}", takes="float[n, 4] x, float[4, 6] w"),
+        "the weights before it are not all constant",
+    ),
+    "parameters from outside": (
+        graph(
+            f"s = Abs(scale) h = Gemm(x, w) y = {NORM.replace('scale', 's')}",
+            w=(4, 6),
+        ),
+        "its parameters are not all constant",
+    ),
+    "training mode": (
+        graph(
+            "h = Gemm(x, w) y, m2, v2 = BatchNormalization <training_mode = 1> "
+            "(h, scale, shift, mean, var)",
+            w=(4, 6),
+        ),
+        "it is in training mode",
+    ),
+    "MatMul of more than matrices": (
+        graph(
+            f"h = MatMul(x, w) y = {NORM}",
+            takes="float[n, 6, 4] x",
+            gives="float[n, 6, 6] y",
+            w=(4, 6),
+        ),
+        "the MatMul before it is not known to give a matrix",
+    ),
+    "a bias for each row": (
+        graph(f"h = Gemm(x, w, b) y = {NORM}", takes="float[3, 4] x", w=(4, 6), b=(3, 1)),
+        "a bias of shape (3, 1) is not one number for each channel",
+    ),
+    "variance below zero": (not_finite(), "the folded weights are not finite"),
+    "an old opset": (
+        graph(f"h = Gemm(x, w, b) y = {NORM}", opset=8, w=(4, 6), b=(6,)),
+        "opset 8, 9 or newer is needed",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_it_leaves_with_the_reason(case: str) -> None:
+    model, reason = LEFT[case]
+    same, report = apply(model)
+    assert (report.changed, report.detail) == (0, f"1 left as before: {reason}")
+    assert same == model
+
+
+def test_weights_that_can_be_given_anew_in_a_call_are_not_constant() -> None:
+    model = graph(f"h = Gemm(x, w) y = {NORM}", takes="float[n, 4] x, float[4, 6] w", w=(4, 6))
+    _, report = apply(model)
+    assert report.detail == "1 left as before: the weights before it are not all constant"
+
+
+def test_it_computes_in_float64() -> None:
+    """mean and bias nearly cancel: in float32 the folded bias would be off by 6e-8 of either."""
+    model = graph(f"h = Gemm(x, w, b) y = {NORM}", w=(4, 6), b=(6,))
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if tensor.name in ("mean", "b"):
+            offset = 1e4 if tensor.name == "b" else 1e4 + 1 / 3
+            values = np.full(6, offset, np.float32)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    arrays = {
+        t.name: onnx.numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer
+    }
+    factor = arrays["scale"] / np.sqrt(arrays["var"] + 1e-5)
+    exact = (arrays["b"] - arrays["mean"]) * factor + arrays["shift"]
+    folded, _ = apply(model)
+    bias = next(t for t in folded.graph.initializer if t.name.endswith("_bias"))
+    np.testing.assert_allclose(onnx.numpy_helper.to_array(bias), exact, rtol=6e-8)

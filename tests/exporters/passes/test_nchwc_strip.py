@@ -1,0 +1,160 @@
+"""The pass `nchwc_strip`: which reorderings it takes out, bit for bit, and where its files run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from foldbench.bench.backends import NetworkSource, ort
+from foldbench.bench.errors import BackendError
+from foldbench.bench.host_files.marks import HOST, OPTIMIZATION, HowToRun, how_to_run, read_metadata
+from foldbench.exporters.export import ExportOptions, to_onnx
+from foldbench.exporters.parity import open_session
+from foldbench.exporters.passes import mish
+from foldbench.exporters.passes.nchwc_strip import apply
+
+X = np.random.default_rng(0).standard_normal((3, 3, 12, 12)).astype(np.float32)
+
+
+class Layers(nn.Module):
+    """Three convolutions, of 32 channels, joined as a test wants it."""
+
+    def __init__(self, join: Callable[["Layers", torch.Tensor], torch.Tensor], width: int) -> None:
+        super().__init__()
+        self.join = join
+        self.a = nn.Conv2d(3, width, 3, padding=1)
+        self.b = nn.Conv2d(width, width, 3, padding=1)
+        self.c = nn.Conv2d(width, width, 1)
+        self.narrow = nn.Conv2d(width, width, (12, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.join(self, x)
+
+
+def exported(join: Callable[[Layers, torch.Tensor], torch.Tensor], width: int = 32) -> bytes:
+    torch.manual_seed(0)
+    model = to_onnx(Layers(join, width).eval(), X[:2], ExportOptions(True, 20, ()))
+    return mish.apply(model)[0]
+
+
+def reorderings(model: onnx.ModelProto) -> int:
+    return sum(node.op_type.startswith("Reorder") for node in model.graph.node)
+
+
+def run(model: onnx.ModelProto, x: np.ndarray = X) -> np.ndarray:
+    return open_session(model.SerializeToString()).run(None, {"input": x})[0]
+
+
+def residual(net: Layers, x: torch.Tensor) -> torch.Tensor:
+    first = F.mish(net.a(x))
+    return net.c(F.mish(net.b(first) + first))
+
+
+def read_elsewhere(net: Layers, x: torch.Tensor) -> torch.Tensor:
+    first = F.mish(net.a(x))
+    second = net.c(F.mish(net.b(first)))
+    return second.flatten(1).sum(1, keepdim=True) + first.flatten(1)
+
+
+STRIPPED = {
+    "one after the other": (lambda net, x: net.c(F.mish(net.b(F.mish(net.a(x))))), 4),
+    "a pool in between": (lambda net, x: net.b(F.max_pool2d(F.mish(net.a(x)), 2)), 2),
+    "the graph's output is in it": (lambda net, x: F.mish(net.b(F.mish(net.a(x)))), 2),
+    "a residual sum": (residual, 4),
+    "something reads it in the usual layout": (read_elsewhere, 3),
+}
+
+
+@pytest.mark.parametrize("case", STRIPPED)
+def test_reorderings_go_and_every_bit_stays(case: str) -> None:
+    join, fewest = STRIPPED[case]
+    model = exported(join)
+    stripped, report = apply(model)
+    assert report.changed >= fewest, report.detail
+    assert report.detail.endswith(f"{reorderings(stripped)} kept; for this machine alone")
+    onnx.checker.check_model(stripped, full_check=True)
+    for size in (1, 3):
+        np.testing.assert_array_equal(run(stripped, X[:size]), run(model, X[:size]))
+
+
+NOT_STRIPPED = {
+    "channels that do not fill the blocks": (
+        lambda net, x: net.c(F.mish(net.b(F.mish(net.a(x))))),
+        20,
+    ),
+    "an operator over channels": (lambda net, x: net.b(net.a(x).softmax(1)), 32),
+    "numbers that differ by channel": (
+        lambda net, x: net.b(net.a(x).exp() * net.b.bias.reshape(1, -1, 1, 1)),
+        32,
+    ),
+    "a row that is stretched over the others": (
+        lambda net, x: net.c(F.mish(net.a(x)) * net.narrow(net.a(x)).exp()),
+        32,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOT_STRIPPED)
+def test_where_the_order_of_numbers_matters_they_stay(case: str) -> None:
+    join, width = NOT_STRIPPED[case]
+    model = exported(join, width)
+    stripped, _ = apply(model)
+    np.testing.assert_array_equal(run(stripped), run(model))
+    if case != "a row that is stretched over the others":
+        assert stripped == model
+        assert apply(model)[1].detail == "no reordering that could be left out"
+
+
+@pytest.fixture
+def host_file(tmp_path: Path) -> Path:
+    path = tmp_path / "host.onnx"
+    onnx.save(apply(exported(STRIPPED["one after the other"][0]))[0], path)
+    return path
+
+
+def source(path: Path) -> NetworkSource:
+    return NetworkSource(path=path, build_module=lambda: None)
+
+
+def test_the_file_says_where_it_runs_and_is_run_as_it_is(host_file: Path) -> None:
+    facts = read_metadata(host_file.open("rb"))
+    assert facts[OPTIMIZATION] == "disabled"
+    assert facts[HOST].endswith(f"onnxruntime {ort.onnxruntime.__version__}")
+    with ort.open_session(source(host_file), device="cpu", threads=1) as session:
+        assert "graph optimisation as in the file" in session.runtime
+        session.bind(X)
+        session.step()
+        assert session.output().shape == (3, 32, 12, 12)
+
+
+@pytest.mark.parametrize(
+    ("was", "now"), [("onnxruntime ", "onnxruntime 0."), ("", "Another processor; ")]
+)
+def test_another_processor_or_onnxruntime_refuses_it(host_file: Path, was: str, now: str) -> None:
+    model = onnx.load(host_file)
+    (entry,) = (p for p in model.metadata_props if p.key == HOST)
+    entry.value = entry.value.replace(was, now, 1)
+    onnx.save(model, host_file)
+    with pytest.raises(BackendError, match="the file was made for .*, and this is ") as caught:
+        ort.open_session(source(host_file), device="cpu", threads=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_it_is_for_the_cpu_alone(host_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort.onnxruntime, "get_available_providers", lambda: providers)
+    with pytest.raises(BackendError, match="for this machine's CPU alone, not for CUDA"):
+        ort.open_session(source(host_file), device="cuda", threads=1)
+
+
+def test_other_files_are_optimised_by_the_runtime(tmp_path: Path) -> None:
+    path = tmp_path / "any.onnx"
+    onnx.save(exported(STRIPPED["one after the other"][0]), path)
+    assert how_to_run(path, ort.onnxruntime.__version__) == HowToRun()
+    with ort.open_session(source(path), device="cpu", threads=1) as session:
+        assert "graph optimisation all" in session.runtime

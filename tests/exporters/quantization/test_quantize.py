@@ -1,0 +1,384 @@
+"""Lower precision: which images it sees, which nodes it takes, and whether it keeps its budget."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from builders import INT8
+from foldbench.bench.errors import ConfigError, DataError, ExportError
+from foldbench.bench.progress import NullListener
+from foldbench.bench.records import PRECISION, Artifact
+from foldbench.bench.stages.export import export
+from foldbench.bench.stages.quantize import choose_calibration_set, spread_by_class
+from foldbench.bench.stages.settings import settings_of
+from foldbench.bench.stages.train import Paths
+from foldbench.bench.store.directory import RunDirectory
+from foldbench.exporters.export import ExportOptions, to_onnx
+from foldbench.exporters.quantization import calibration as _quantize_calibration
+from foldbench.exporters.quantization import choice
+from foldbench.exporters.quantization.choice import ClosenessScorer, QuantizationSearch
+from foldbench.exporters.quantization.graph import find_candidates, infer_shapes, quantize_nodes
+from foldbench.exporters.quantization.images import LabelledImages
+from foldbench.exporters.quantization.quantize import CalibrationSet, QuantizeOptions, Quantizer
+
+OPTIONS = ExportOptions(fold_bn=True, opset=20, passes=())
+
+
+class Sharp(nn.Module):
+    """Three convolutions; `width` is how far one channel of the second lies above all others.
+
+    That channel is then multiplied by 0, so that it matters to nothing but the second one's range.
+    """
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+        self.third = nn.Conv2d(8, 8, 3, padding=1)
+        self.pool = nn.MaxPool2d(2)
+        self.fc = nn.Linear(8, 10)
+        with torch.no_grad():
+            assert self.second.bias is not None
+            self.second.bias[0] += width
+        mask = torch.ones(1, 8, 1, 1)
+        mask[:, 0] = 0
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.second(torch.relu(self.first(x)))) * self.mask
+        return self.fc(self.pool(torch.tanh(self.third(y))).mean((2, 3)))
+
+
+def exported(network: nn.Module) -> onnx.ModelProto:
+    return to_onnx(network.eval(), np.zeros((2, 3, 16, 16), np.float32), OPTIONS)
+
+
+def scaled(pixels: np.ndarray) -> np.ndarray:
+    return pixels.astype(np.float32) / 127.5 - 1
+
+
+def pixels(count: int = 800) -> np.ndarray:
+    """Images of one colour each, with noise: networks tell them apart."""
+    random = np.random.default_rng(0)
+    colours = random.integers(40, 216, (count, 3, 1, 1))
+    return (colours + random.integers(-40, 40, (count, 3, 16, 16))).astype(np.uint8)
+
+
+def material_for(network: nn.Module) -> CalibrationSet:
+    """Images that the network itself has labelled, those that it is surest of.
+
+    So float32 is right about all of them, and small errors change nothing.
+    """
+    with torch.inference_mode():
+        logits = network.eval()(torch.from_numpy(scaled(pixels()))).numpy()
+    best = np.sort(logits, 1)
+    sure = np.sort(np.argsort(best[:, -2] - best[:, -1])[:400])
+    given, labels = pixels()[sure], logits.argmax(1)[sure]
+    rest = LabelledImages(given[100:], labels[100:], scaled)
+    calibration = LabelledImages(given[:100], labels[:100], scaled)
+    return CalibrationSet(calibration=calibration, validation=rest, untrained=0)
+
+
+def choose(network: nn.Module, max_drop_points: float) -> choice.QuantizationChoice:
+    model, calibration_set = infer_shapes(exported(network)), material_for(network)
+    scorer = ClosenessScorer(model, calibration_set.validation, 1)
+    return QuantizationSearch(
+        model, calibration_set.calibration, scorer, max_drop_points, NullListener()
+    ).choose()
+
+
+def sharp(width: float) -> Sharp:
+    """Return the network, its logits shifted and scaled so that every class occurs."""
+    torch.manual_seed(0)
+    network = Sharp(width).eval()
+    with torch.no_grad():
+        logits = network(torch.from_numpy(scaled(pixels())))
+        network.fc.weight /= logits.std(0)[:, None]
+        network.fc.bias -= logits.mean(0)
+        network.fc.bias /= logits.std(0)
+    return network
+
+
+def as_artifact(own_run: RunDirectory, paths: Paths, model: onnx.ModelProto) -> Artifact:
+    """A record of `model` as if it were the run's network."""
+    artifact = export(own_run, ["export.images=8"], paths, NullListener())
+    onnx.save(model, own_run.path / artifact.path)
+    return artifact
+
+
+def test_the_int8_file_stands_beside_the_one_in_float32_and_says_what_it_is(
+    quantized_run: RunDirectory,
+) -> None:
+    artifact, folded = quantized_run.artifacts()
+    assert (artifact.variant, folded.variant) == ("int8", "folded")
+    assert artifact.path == "artifacts/digits.int8.onnx"
+    assert (artifact.precision, folded.precision) == ("int8", "float32")
+    assert artifact.size_bytes < folded.size_bytes / 2
+    model = onnx.load(quantized_run.path / artifact.path)
+    onnx.checker.check_model(model, full_check=True)
+    facts = {p.key: p.value for p in model.metadata_props}
+    assert (facts[PRECISION], facts["foldbench.variant"]) == ("int8", "int8")
+    assert facts["foldbench.checkpoint_sha256"] == artifact.checkpoint_sha256
+    types = {i.name: i.data_type for i in model.graph.initializer}
+    kinds = {types.get(n.input[0]) for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    assert onnx.TensorProto.INT8 in kinds, "weights"
+    activations = {types[n.input[2]] for n in model.graph.node if n.op_type == "QuantizeLinear"}
+    assert activations == {onnx.TensorProto.UINT8}
+
+
+def test_the_record_holds_what_was_tried_and_what_it_cost(quantized_run: RunDirectory) -> None:
+    artifact, folded = quantized_run.artifacts()
+    report = artifact.quantization
+    assert report is not None
+    assert (report.calibration_images, report.closeness.images) == (100, 300)
+    assert report.untrained_images == 144, "digits hold out a tenth of 1,437 images"
+    assert report.source_sha256 == folded.sha256
+    divergences = {trial.method: trial.closeness.kl_nats for trial in report.trials}
+    assert set(divergences) == {"minmax", "percentile", "entropy"}
+    assert report.method == min(divergences, key=lambda method: divergences[method])
+    assert {node.op_type for node in report.nodes} == {"Conv", "Gemm"}
+    assert all(node.quantized and node.alone.kl_nats > 0 for node in report.nodes)
+    assert (report.within_budget, report.reason) == (True, None)
+    assert 0 < report.closeness.kl_nats < 0.01
+
+
+def test_calibration_and_judging_see_training_images_alone_and_none_of_them_twice(
+    own_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from foldbench.bench.images.loading import load_data
+    from foldbench.bench.images.preprocessing import preprocess
+
+    calibrated: list[np.ndarray] = []
+    validation: list[np.ndarray] = []
+    take = _quantize_calibration._Batch.__init__
+    run_model = choice.run_model
+
+    def noted(self, name: str, batch: np.ndarray) -> None:
+        calibrated.extend(batch)
+        take(self, name, batch)
+
+    def run_noted(model, images: LabelledImages, threads: int) -> np.ndarray:
+        validation.extend(image for batch in images.batches() for image in batch)
+        return run_model(model, images, threads)
+
+    monkeypatch.setattr(_quantize_calibration._Batch, "__init__", noted)
+    monkeypatch.setattr(choice, "run_model", run_noted)
+    export(own_run, INT8, paths, NullListener())
+    checkpoint = own_run.checkpoint()
+    config = settings_of(own_run, checkpoint, ())
+    data = load_data(config.data, paths.cache, NullListener())
+
+    def inputs(pixels: np.ndarray) -> set[bytes]:
+        return {image.tobytes() for image in preprocess(pixels, checkpoint.preprocessing)}
+
+    seen = [{image.tobytes() for image in images} for images in (calibrated, validation)]
+    assert [len(images) for images in seen] == [100, 300]
+    assert seen[0] | seen[1] <= inputs(data.train.images)
+    assert not (seen[0] | seen[1]) & inputs(data.test.images)
+    assert not seen[0] & seen[1]
+
+
+def test_the_most_sensitive_node_stays_in_float() -> None:
+    found = choose(sharp(3000.0), max_drop_points=1.0)
+    kept = [node for node in found.nodes if not node.quantized]
+    assert [node.op_type for node in kept] == ["Conv"]
+    assert found.nodes.index(kept[0]) == 1, "the second convolution"
+    assert "with it accuracy would be" in kept[0].reason
+    assert len([node for node in found.nodes if node.quantized]) == 3
+    floats = {i.name for i in found.model.graph.initializer if i.data_type == 1}
+    assert "second.weight" in floats
+    assert not {"first.weight", "third.weight", "fc.weight"} & floats
+
+
+def test_without_a_sensitive_node_all_are_taken() -> None:
+    found = choose(sharp(0.0), max_drop_points=3.0)
+    assert all(node.quantized for node in found.nodes)
+    assert {node.reason for node in found.nodes} == {"all together keep the budget"}
+
+
+class Fragile(nn.Module):
+    """One convolution, and it is the sensitive one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 11, 3, padding=1)
+        with torch.no_grad():
+            assert self.conv.bias is not None
+            self.conv.bias[10] += 1e6
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x)[:, :10].mean((2, 3))
+
+
+def test_where_no_node_keeps_the_budget_the_file_is_written_and_says_by_how_much(
+    own_run: RunDirectory, paths: Paths
+) -> None:
+    torch.manual_seed(0)
+    network = Fragile()
+    source = as_artifact(own_run, paths, exported(network))
+    quantizer = Quantizer(own_run.path, "fragile", material_for(network), 1, NullListener())
+    artifact = quantizer.to_int8(source, QuantizeOptions("int8", 0.5))
+    report = artifact.quantization
+    assert report is not None
+    assert not report.within_budget
+    assert report.closeness.drop_points() > 0.5
+    assert report.reason is not None
+    assert f"accuracy is {report.closeness.drop_points():.2f} percentage points" in report.reason
+    assert report.reason.endswith("allowed are 0.5")
+    assert "no node keeps the budget" in report.nodes[0].reason
+    assert (own_run.path / artifact.path).is_file()
+
+
+def test_results_of_matrix_products_are_not_rounded_to_int8(quantized_run: RunDirectory) -> None:
+    model = onnx.load(quantized_run.path / "artifacts/digits.int8.onnx")
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    assert makers[model.graph.output[0].name] == "Gemm"
+
+
+def test_a_pool_is_in_int8_exactly_where_int8_reads_it() -> None:
+    class Pools(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = nn.functional.max_pool2d(torch.tanh(self.one(x)), 2)
+            return nn.functional.max_pool2d(torch.tanh(self.two(y)), 2).mean((2, 3))
+
+    model = infer_shapes(exported(Pools()))
+    images = material_for(Pools())
+    ranges = _quantize_calibration.measure_ranges(model, images.calibration, "minmax")
+    names = [node.name for node in find_candidates(model)]
+    quantized = quantize_nodes(model, ranges, names)
+    makers = {name: node.op_type for node in quantized.graph.node for name in node.output}
+    fed_by = [makers[n.input[0]] for n in quantized.graph.node if n.op_type == "MaxPool"]
+    assert fed_by == ["DequantizeLinear", "Tanh"]
+
+
+def test_a_file_is_made_once_from_the_same_inputs(
+    quantized_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("it is made")
+
+    monkeypatch.setattr(choice.QuantizationSearch, "choose", refuse)
+    assert export(quantized_run, INT8, paths, NullListener()) == quantized_run.artifacts()[0]
+    for setting in ("max_drop_points=7", "calibration_images=90", "judged_images=290"):
+        with pytest.raises(AssertionError, match="it is made"):
+            export(quantized_run, [*INT8, f"export.{setting}"], paths, NullListener())
+
+
+_SCRIPT = """
+import sys, hashlib, numpy as np, onnx
+from foldbench.bench.progress import Silence
+from foldbench.exporters.quantization.choice import Chooser, Judge
+from foldbench.exporters.quantization.graph import infer_shapes
+from foldbench.exporters.quantization.images import LabelledImages
+from foldbench.exporters.quantization.tables import write_tables
+pixels = np.random.default_rng(0).integers(0, 256, (160, 3, 16, 16)).astype(np.uint8)
+images = LabelledImages(pixels, np.arange(160) % 10, lambda x: x.astype(np.float32) / 255)
+model = infer_shapes(onnx.load(sys.argv[1]))
+found = Chooser(model, images.first(64), Judge(model, images, 1), 100.0, Silence()).choose()
+made, _ = write_tables(found.model)
+for one in (found.model, made):
+    print(hashlib.sha256(one.SerializeToString()).hexdigest())
+"""
+
+
+def test_the_same_inputs_give_the_same_file_in_every_process(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    onnx.save(exported(sharp(1.0)), tmp_path / "model.onnx")
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", _SCRIPT, str(tmp_path / "model.onnx")],
+            cwd=Path(__file__).parents[3],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(said) == 1
+    assert len(said.pop().split()) == 2
+
+
+def test_too_few_training_images_are_an_error_that_says_what_is_needed(
+    own_run: RunDirectory, paths: Paths
+) -> None:
+    from foldbench.bench.images.loading import load_data
+
+    checkpoint = own_run.checkpoint()
+    config = settings_of(own_run, checkpoint, ())
+    data = load_data(config.data, paths.cache, NullListener())
+    few = replace(data.train, images=data.train.images[:30], labels=data.train.labels[:30])
+    info = data.info.model_copy(update={"sha256": "0" * 64})
+    with pytest.raises(DataError, match="has 30 training images that can be used, and a lower"):
+        choose_calibration_set(replace(data, train=few, info=info), checkpoint, config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (("export.fold_bn=false",), "int8 is made from the folded network"),
+        (("export.target=cuda",), "int8 is for the target cpu, and export.target is cuda"),
+        (
+            ("export.target=host", "export.quantize=float16"),
+            "float16 is for the target cpu or cuda or tensorrt, and export.target is host",
+        ),
+        (("export.target=host",), "int8 is for the target cpu, and export.target is host"),
+    ],
+)
+def test_settings_that_exclude_it_are_refused_before_anything_is_made(
+    own_run: RunDirectory, paths: Paths, settings: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        export(own_run, [*INT8, *settings], paths, NullListener())
+    assert own_run.artifacts() == ()
+
+
+def test_a_network_without_weights_to_quantize_is_one_line() -> None:
+    class Nothing(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean((2, 3)).repeat(1, 4)[:, :10]
+
+    with pytest.raises(ExportError, match="nothing can be quantized: the graph has no Conv"):
+        choose(Nothing(), 0.5)
+
+
+def test_float16_takes_and_gives_float32_and_holds_half_the_bytes(
+    own_run: RunDirectory, paths: Paths
+) -> None:
+    artifact = export(own_run, [*INT8, "export.quantize=float16"], paths, NullListener())
+    report = artifact.quantization
+    assert report is not None
+    assert (artifact.variant, artifact.precision) == ("float16", "float16")
+    assert (report.calibration_images, report.nodes, report.method) == (0, (), None)
+    assert artifact.size_bytes < 0.6 * own_run.artifacts()[0].size_bytes
+    model = onnx.load(own_run.path / artifact.path)
+    for value in (*model.graph.input, *model.graph.output):
+        assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    halves = [numpy_helper.to_array(i).dtype == np.float16 for i in model.graph.initializer]
+    assert any(halves)
+    assert 0 < report.closeness.max_rel_difference < 0.01
+
+
+@pytest.mark.parametrize("counts", [(40, 40, 40), (5, 60, 20), (1, 1, 90)])
+def test_every_beginning_of_the_order_is_spread_over_the_classes(counts: tuple[int, ...]) -> None:
+    labels = np.repeat(np.arange(3), counts)
+    order = spread_by_class(labels, seed=0)
+    assert sorted(order) == list(range(len(labels)))
+    for length in range(1, len(labels) + 1):
+        taken = np.bincount(labels[order[:length]], minlength=3)
+        left = np.array(counts) > taken
+        assert taken.max() <= taken[left].min(initial=taken.max()) + 1
+    assert not np.array_equal(order, spread_by_class(labels, seed=1))

@@ -1,0 +1,126 @@
+"""Several processes that train one network, started by torchrun on the CPU."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from foldbench.bench import torchrun
+from foldbench.bench.config.files import load
+from foldbench.bench.errors import TrainingError
+from foldbench.bench.progress import NullListener
+from foldbench.bench.stages.train import Paths, train
+from foldbench.bench.store.directory import RunDirectory, list_runs
+from foldbench.models.training.device import pick_device
+from foldbench.models.training.process_group import ProcessGroup
+from foldbench.models.training.trainer import split_batches
+
+# The last 5 of 145 images are a batch of their own: shares of 3 and 2.
+SETTINGS = (
+    "train.epochs=2",
+    "train.batch_size=20",
+    "train.validation_fraction=0.1",
+    "train.ema_decay=0.5",
+    "train.schedule={name: one_cycle}",
+    "data.subset=145",
+)
+
+
+def torchrun_bench(paths: Paths, *arguments: str, processes: int = 2) -> tuple[int, str, str]:
+    """Run bench in `processes` processes; return the exit code, stdout and stderr."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(processes), "-m", "foldbench", *arguments]
+    paths.runs.mkdir(parents=True, exist_ok=True)
+    folders = {"FOLDBENCH_RUNS": str(paths.runs), "FOLDBENCH_CACHE": str(paths.cache)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | folders, timeout=300, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def train_in_two(paths: Paths, *overrides: str) -> tuple[RunDirectory, str]:
+    """Train digits in two processes; return the only run there is and what was said."""
+    given = [part for one in overrides for part in ("--set", one)]
+    code, out, err = torchrun_bench(paths, "train", "digits", *given)
+    assert code == 0, err
+    assert out.count("weights:") == 1, "one process alone speaks"
+    (run,) = list_runs(paths.runs)
+    return run, err
+
+
+def weights_of(run: RunDirectory) -> dict[str, torch.Tensor]:
+    return load_file(run.path / run.checkpoint().weights)
+
+
+@pytest.fixture
+def other_paths(tmp_path: Path) -> Paths:
+    return Paths(tmp_path / "other", tmp_path / "cache")
+
+
+def test_two_processes_end_where_one_ends_but_for_the_order_of_sums(
+    paths: Paths, other_paths: Paths
+) -> None:
+    overrides = [*SETTINGS, "model.name=mish_cnn"]
+    alone = train(load("digits", overrides), paths, NullListener())
+    together, said = train_in_two(other_paths, *overrides)
+    assert "2 processes" in said
+    for one, two in zip(alone.checkpoint().history, together.checkpoint().history, strict=True):
+        assert two.loss == pytest.approx(one.loss, rel=1e-4)
+        assert two.accuracy == pytest.approx(one.accuracy, abs=0.01)
+        assert two.validation_accuracy == pytest.approx(one.validation_accuracy, abs=0.02)
+    torch.testing.assert_close(weights_of(together), weights_of(alone), rtol=1e-3, atol=1e-4)
+
+
+def test_batchnorm_over_shares_learns_as_well_within_noise_and_goes_on_after_its_epochs(
+    paths: Paths, other_paths: Paths
+) -> None:
+    overrides = [*SETTINGS, "model.name=bn_cnn", "train.learning_rate=0.005"]
+    alone = train(load("digits", overrides), paths, NullListener()).checkpoint().history
+    run, _ = train_in_two(other_paths, *overrides)
+    assert run.checkpoint().history[-1].loss == pytest.approx(alone[-1].loss, rel=0.2)
+    assert not run.resume.exists()
+    again, said = train_in_two(other_paths, *overrides)
+    assert again == run
+    assert said.count("is trained already") == 1
+
+
+def test_other_commands_are_refused_in_several_processes_in_one_line(paths: Paths) -> None:
+    code, out, err = torchrun_bench(paths, "list")
+    assert code == 1
+    assert not out
+    assert "Error: torchrun started 2 processes, but bench list is done by one" in err
+    assert 'File "' not in err.split("torch/distributed")[0]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_shares_are_the_batch_and_differ_by_one_at_most(size: int) -> None:
+    for batch in split_batches(53, 16, torch.Generator(), 2 * size):
+        shares = [ProcessGroup(rank, size).shard(batch) for rank in range(size)]
+        assert torch.equal(torch.cat(shares), batch)
+        lengths = [len(share) for share in shares]
+        assert max(lengths) - min(lengths) <= 1
+        assert min(lengths) >= 2
+
+
+def test_a_process_without_a_gpu_of_its_own_is_told_how_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert pick_device("auto") == torch.device("cuda", 1)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(TrainingError, match="process 3 on a machine with 2 CUDA devices"):
+        pick_device("cuda")
+
+
+def test_without_torchrun_its_variables_mean_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert (torchrun.rank(), torchrun.world_size(), torchrun.local_world_size()) == (0, 1, 1)

@@ -1,0 +1,116 @@
+"""The wheel: what it holds, and that `bench` works from any directory once it is installed."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("bench", "models", "exporters", "reports", "configs")
+PATTERNS = ("*.py", "*.yaml", "*.json", "*.c", "templates/*")
+
+
+def copy_checkout(target: Path, *, links: bool) -> None:
+    """Copy what a wheel is made from, with or without the links in foldbench/."""
+    target.mkdir()
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "foldbench", target / "foldbench", symlinks=True)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, target)
+    if not links:
+        for name in FOLDERS:
+            (target / "foldbench" / name).unlink()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("build.util", reason="needs build")
+    pytest.importorskip("setuptools", minversion="77", reason="needs setuptools 77 or newer")
+    folder = tmp_path_factory.mktemp("wheel")
+    copy_checkout(folder / "source", links=True)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", folder / "source"]
+    subprocess.run([*command, "--outdir", folder], check=True, capture_output=True, text=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_every_module_and_claims_one_name(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (top,) = (n for n in archive.namelist() if n.endswith(".dist-info/top_level.txt"))
+        assert archive.read(top).decode().split() == ["foldbench"]
+    expected = {
+        f"foldbench/{p.relative_to(ROOT).as_posix()}"
+        for folder in FOLDERS
+        for pattern in PATTERNS
+        for p in (ROOT / folder).rglob(pattern)
+        if "published" not in p.parts  # results, not code
+    }
+    assert held == expected | {"foldbench/__init__.py", "foldbench/__main__.py"}
+    assert "foldbench/configs/_homework.yaml" in held
+    assert "foldbench/reports/rows/homework.json" in held
+
+
+def test_a_checkout_without_links_finds_its_folders(tmp_path: Path) -> None:
+    copy_checkout(tmp_path / "source", links=False)
+    code = "import foldbench.configs, foldbench.bench.errors as e; print(e.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "source",
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "source")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "source" / "bench" / "errors.py")
+
+
+def test_installed_it_works_beside_a_users_packages_of_the_same_names(
+    wheel: Path, tmp_path: Path
+) -> None:
+    site, theirs = tmp_path / "site", tmp_path / "project"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    for name in (*FOLDERS, "tests", "utils"):
+        (theirs / name).mkdir(parents=True)
+        (theirs / name / "__init__.py").write_text(f"raise ImportError('{name} of the user')")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(theirs), str(site)])}
+    settings = ["--set=train.epochs=1", "--set=model.name=mish_cnn", "--set=compare.rounds=1"]
+    settings += ["--set=compare.warm_up_s=0", "--set=compare.block_s=0"]
+    settings += ["--set=compare.self_checks=false", "--set=compare.arithmetic=false"]
+    for command in (
+        ["train", "digits", *settings],
+        ["export", "--set=export.images=32"],
+        ["compare", "--backends=torch,ort", "--batch-sizes=1", "--devices=cpu", *settings[2:]],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "foldbench", *command],
+            cwd=theirs,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert '"failed"' not in (theirs / "runs" / "digits-001" / "results.json").read_text()
+
+
+def test_every_requirement_is_pinned_to_a_version_within_its_range(wheel: Path) -> None:
+    from email import message_from_bytes
+
+    from packaging.requirements import Requirement
+
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        metadata = message_from_bytes(archive.read(name))
+    stated = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
+    assert len(stated) > 15
+    for requirement in stated:
+        assert requirement.specifier.contains(pins[requirement.name.lower()]), requirement

@@ -1,0 +1,125 @@
+"""The README's commands do what it says."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from builders import QUICK
+from foldbench.bench.cli import cli
+from foldbench.bench.config.backend_spec import parse_spec
+from foldbench.bench.config.files import load
+from foldbench.bench.registry import BACKENDS
+from foldbench.bench.stages.train import Paths
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands(start: str) -> list[str]:
+    """Return the README's shell lines that begin with `start`, without their comments."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    lines = (line.partition("#")[0].strip() for block in blocks for line in block.splitlines())
+    return [line for line in lines if line.startswith(f"{start} ")]
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make as a user does, also when a make runs these tests."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("command", commands("make"))
+def test_every_make_command_is_a_target_that_sets_up_what_it_needs(command: str) -> None:
+    done = make(*shlex.split(command)[1:], "--dry-run", "VENV=/nowhere/venv")
+    assert done.returncode == 0, done.stderr
+    assert "-m venv /nowhere/venv" in done.stdout
+    assert "pip install" in done.stdout
+    runs = {
+        "make run": "bench run digits",
+        "make test": "python -m pytest -n auto --maxprocesses 8 --dist loadfile",
+    }[command]
+    assert done.stdout.rstrip().endswith(runs)
+
+
+def test_make_help_names_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    shown = make("help")
+    assert re.findall(r"^  make (\w+): ", shown.stdout, re.MULTILINE) == phony.split()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [*commands("bench"), *(line.partition(" -m ")[2] for line in commands("torchrun"))],
+)
+def test_every_bench_command_is_one_that_the_command_line_takes(command: str) -> None:
+    _, *arguments = shlex.split(command)
+    context = cli.make_context("bench", list(arguments))
+    name, found, rest = cli.resolve_command(context, arguments)
+    assert found is not None
+    found.make_context(name, rest, parent=context)
+
+
+def test_the_commands_on_digits_run_one_after_the_other(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the README's commands that need no data, with the settings cut down to seconds."""
+    monkeypatch.setenv("FOLDBENCH_RUNS", str(paths.runs))
+    monkeypatch.setenv("FOLDBENCH_CACHE", str(paths.cache))
+    monkeypatch.chdir(paths.runs.parent)  # for what is written to the folder one is in
+    quick = [f"--set={text}" for text in QUICK]
+    first = commands("bench").index("bench train digits")
+    lines = commands("bench")[first:]
+    assert len(lines) >= 8
+    for line in lines:
+        arguments = shlex.split(line)[1:]
+        if "--scenario" in arguments and find_spec("mlperf_loadgen") is None:
+            continue  # LoadGen has no build for this platform
+        takes_settings = arguments[0] in ("train", "export", "compare", "run")
+        if arguments[0] == "diff":
+            copy = paths.runs / arguments[2]
+            shutil.copytree(paths.runs / arguments[1], copy)
+        arguments = ["cpu" if argument == "auto" else argument for argument in arguments]
+        result = CliRunner().invoke(cli, [*arguments, *(quick if takes_settings else [])])
+        assert result.exit_code == 0, f"{line}: {result.output}"
+
+
+def test_every_contender_and_option_it_names_is_one_that_there_is() -> None:
+    section = README.partition("## Contenders")[2].partition("\n## ")[0]
+    (command,) = re.findall(r"--backends (\S+)", section)
+    for contender in command.split(","):
+        spec = parse_spec(contender)
+        assert set(spec.options) <= set(BACKENDS.options(spec.backend)), contender
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", section, re.MULTILINE)
+    named = {
+        f"{backend}:{option}"
+        for options, backends in rows
+        for backend in re.findall(r"`(\w+)`", backends)
+        if backend in BACKENDS.names()
+        for option in re.findall(r"`(\w+)(?:=\w+)?`", options)
+    }
+    there_are = {
+        f"{backend}:{option}"
+        for backend in BACKENDS.names()
+        if backend != "fake"
+        for option in BACKENDS.options(backend)
+    }
+    assert named == there_are
+
+
+def test_the_configuration_it_shows_is_valid(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    config = load(str(path)).config
+    assert (config.train.epochs, config.data.image_size) == (10, 64)
+    assert config.train.protocol == "homework"

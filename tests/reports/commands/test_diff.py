@@ -1,0 +1,431 @@
+"""Two runs against each other: what is called a difference, what is refused, what fails a build."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from foldbench.bench.analysis.comparable import contrasts, require_comparable
+from foldbench.bench.analysis.difference import (
+    compare_runs,
+    paired_interval,
+    unpaired_interval,
+    unpaired_ratio,
+)
+from foldbench.bench.analysis.regressions import find_regressions
+from foldbench.bench.cli import cli
+from foldbench.bench.errors import RunError
+from foldbench.bench.store.directory import create_run
+from foldbench.reports.commands.diff import render_difference
+
+IMAGES = 10000
+NOTHING = "no difference resolved"
+
+
+def scored(build, correct, flipped=0):
+    """An accuracy with stored classes, the first `flipped` of which are 1 instead of 0."""
+    top1 = (1,) * flipped + (0,) * (IMAGES - flipped)
+    return build.accuracy(correct, IMAGES).model_copy(update={"top1": top1})
+
+
+def torch_row(build, scale=1.0, **changes):
+    """Unfolded torch, every block `scale` times as long as two milliseconds."""
+    timings = (build.timing(1, build.steady(0.002 * scale)),)
+    return build.row("torch", "unfolded", timings=timings, **changes)
+
+
+def ort_row(build, scale=1.0, **changes):
+    timings = (build.timing(1, build.steady(0.001 * scale)),)
+    return build.row("ort", "folded", **{"timings": timings, **changes})
+
+
+def again_row(build, scale):
+    return torch_row(build, scale, contender="torch/unfolded/cpu again", role="again")
+
+
+def run_of(build, *rows, **changes):
+    return build.run(measurements=rows, **changes)
+
+
+def latency_of(a, b, contender="ort/folded/cpu"):
+    return next(row for row in compare_runs(a, b).latency if row.contender == contender)
+
+
+@pytest.fixture
+def pair(build):
+    """A run, and one in which onnxruntime takes ten percent longer."""
+    before = run_of(build, torch_row(build), ort_row(build))
+    return before, run_of(build, torch_row(build), ort_row(build, 1.1))
+
+
+@pytest.fixture
+def diff(tmp_path):
+    """Write two runs to the disk and call `bench diff` on them."""
+
+    def call(a, b, *options):
+        root = tmp_path / "runs"
+        names = []
+        for record in (a, b):
+            directory = create_run(root, "bn_cnn", {})
+            directory.write_checkpoint(record.checkpoint)
+            directory.write_results(record)
+            names.append(directory.name)
+        return CliRunner().invoke(cli, ["diff", *names, "--runs", str(root), *options])
+
+    return call
+
+
+def test_a_run_does_not_differ_from_itself(build, diff) -> None:
+    run = build.run()
+    found = compare_runs(run, run)
+    assert found.latency
+    assert {row.verdict for row in (*found.latency, *found.accuracy)} == {NOTHING}
+    assert all(row.ratio.low <= 1 <= row.ratio.high for row in found.latency)
+    assert found.contrasts == ()
+    assert find_regressions(found, 0.0) == ()
+    result = diff(run, run, "--fail-on", "0%")
+    assert result.exit_code == 0, result.output
+    assert "Warning" not in result.output
+    assert max(len(line) for line in result.output.splitlines()) <= 100
+
+
+def test_ten_percent_slower_is_slower_and_fails_a_limit_of_five_not_of_twenty(pair, diff) -> None:
+    row = latency_of(*pair)
+    assert row.verdict == "slower"
+    assert row.ratio.point == pytest.approx(1 / 1.1)
+    assert row.ratio.low < 1 / 1.1 < row.ratio.high < 1
+    assert row.a_s == pytest.approx(0.001, rel=0.01)
+    failed = diff(*pair, "--fail-on", "5%")
+    assert failed.exit_code == 3
+    assert failed.stderr == "ort/folded/cpu at batch 1: slower by 10.00 %\n"
+    assert diff(*pair, "--fail-on", "20").exit_code == 0
+    assert diff(*pair).exit_code == 0
+    assert latency_of(pair[1], pair[0]).verdict == "faster"
+
+
+def test_only_what_the_files_do_not_explain_is_blamed_on_the_machine(build, pair) -> None:
+    shown = render_difference(*pair, compare_runs(*pair))
+    assert "ort/folded/cpu at batch 1: both runs ran the same file" in shown
+    other = run_of(build, torch_row(build), ort_row(build, 1.1, source_sha256=build.sha("7")))
+    assert "same file" not in render_difference(pair[0], other, compare_runs(pair[0], other))
+
+
+def test_nothing_is_claimed_below_the_noise_floor_of_either_run(build, pair) -> None:
+    quiet = run_of(build, torch_row(build), ort_row(build), again_row(build, 1.001))
+    noisy = run_of(build, torch_row(build), ort_row(build, 1.1), again_row(build, 1.2))
+    for a, b in ((quiet, noisy), (noisy, quiet)):
+        row = latency_of(a, b)
+        assert row.noise_floor == pytest.approx(1 - 1 / 1.2)
+        assert row.verdict == NOTHING
+    assert {r.contender for r in compare_runs(quiet, noisy).latency} == {
+        "torch/unfolded/cpu",
+        "ort/folded/cpu",
+    }
+    assert latency_of(*pair).noise_floor is None
+
+
+def dirty(timing, clean):
+    """`timing` with all but the first `clean` blocks disturbed."""
+    blocks = tuple(
+        block.model_copy(update={"run_delay_ratio": 0.0 if block.round < clean else 0.9})
+        for block in timing.blocks
+    )
+    return timing.model_copy(update={"blocks": blocks})
+
+
+def test_on_a_loaded_machine_the_floors_are_given_and_nothing_is_judged(build, pair, diff) -> None:
+    timing = dirty(build.timing(1, build.steady(0.0013)), clean=7)
+    loaded = run_of(build, torch_row(build), ort_row(build, timings=(timing,)))
+    row = latency_of(pair[0], loaded)
+    assert (row.ratio, row.verdict, row.b_clean_blocks) == (None, None, 7)
+    assert row.floor_ratio == pytest.approx(1 / 1.3)
+    result = diff(pair[0], loaded, "--fail-on", "5%")
+    assert result.exit_code == 0
+    assert "not judged: floors" in result.stdout
+    assert result.stderr == "latency not judged, too few clean blocks: ort/folded/cpu at batch 1\n"
+
+
+def test_dirty_blocks_do_not_count(build, pair) -> None:
+    slow_when_disturbed = [*build.steady(0.001, rounds=8), 0.009, 0.009]
+    timing = dirty(build.timing(1, slow_when_disturbed), clean=8)
+    row = latency_of(pair[0], run_of(build, torch_row(build), ort_row(build, timings=(timing,))))
+    assert row.ratio.point == pytest.approx(1, rel=0.01)
+
+
+def changed_conditions(build, environment=(), **changes):
+    run = build.run(**changes)
+    return run.model_copy(update={"environment": {**run.environment, **dict(environment)}})
+
+
+@pytest.mark.parametrize(
+    ("environment", "a", "b"),
+    [
+        ({"cpu": "Xeon"}, "cpu: AMD EPYC 7R13 in A", "Xeon in B"),
+        ({"machine": "aarch64"}, "machine: x86_64 in A", "aarch64 in B"),
+        ({"cores_usable": 8}, "cores_usable: 2 in A", "8 in B"),
+        ({"torch": "2.15.0"}, "torch: 2.14.1 in A", "2.15.0 in B"),
+        ({"onnxruntime": "1.32"}, "onnxruntime: 1.31.1 in A", "1.32 in B"),
+    ],
+)
+def test_another_machine_or_library_spoils_the_latency(build, environment, a, b) -> None:
+    with pytest.raises(RunError) as refused:
+        require_comparable(build.run(), changed_conditions(build, environment))
+    assert f"{a}, {b} (spoils latency)" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_every_difference_is_named_with_both_values(build, diff) -> None:
+    a = run_of(build, torch_row(build), ort_row(build))
+    rows = torch_row(build, threads=4), ort_row(build, precision="bfloat16")
+    b = run_of(build, *rows, evaluation_sha256=build.sha("e"), checkpoint=build.checkpoint("own"))
+    result = diff(a, b)
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    for text in (
+        "model: bn_cnn in A, own in B (spoils latency and accuracy)",
+        "evaluation images (sha256): ffffffffffff in A, eeeeeeeeeeee in B (spoils accuracy)",
+        "threads of torch/unfolded/cpu: 2 in A, 4 in B",
+        "precision of ort/folded/cpu: float32 in A, bfloat16 in B",
+        "--force",
+    ):
+        assert text in line
+    assert result.stdout == ""
+
+
+def test_two_pretrained_networks_of_one_model_are_not_comparable(build) -> None:
+    a, b = (
+        build.run(checkpoint=build.checkpoint("pretrained", model_args={"arch": arch}))
+        for arch in ("resnet50", "swin_t")
+    )
+    (found,) = [c for c in contrasts(a, b) if c.spoils]
+    assert (found.what, found.a, found.b) == (
+        "model",
+        "pretrained, resnet50",
+        "pretrained, swin_t",
+    )
+    assert found.spoils == ("latency", "accuracy")
+    with pytest.raises(RunError):
+        require_comparable(a, b)
+
+
+def test_a_difference_that_all_rows_share_is_named_once(build) -> None:
+    a = run_of(build, torch_row(build), ort_row(build))
+    b = run_of(build, torch_row(build, threads=1), ort_row(build, threads=1))
+    assert [(c.what, c.a, c.b) for c in contrasts(a, b) if c.spoils] == [("threads", "2", "1")]
+
+
+def test_other_batch_sizes_are_refused(build) -> None:
+    a = run_of(build, ort_row(build))
+    b = run_of(build, ort_row(build, timings=(build.timing(8, build.steady(0.004)),)))
+    with pytest.raises(RunError, match="batch sizes: 1 in A, 8 in B"):
+        require_comparable(a, b)
+
+
+def test_a_gpu_counts_only_where_something_ran_on_it(build) -> None:
+    gpu = {"gpu": "H100", "driver": "550"}
+    cpu_only = [c for c in contrasts(build.run(), changed_conditions(build, gpu)) if c.spoils]
+    assert cpu_only == []
+    rows = (build.row("torch", "unfolded", requested_device="cuda"),)
+    a, b = run_of(build, *rows), changed_conditions(build, gpu, measurements=rows)
+    spoiling = [(c.what, c.a, c.b) for c in contrasts(a, b) if c.spoils]
+    assert spoiling == [("gpu", "none", "H100"), ("driver", "none", "550")]
+
+
+def test_force_compares_all_the_same_below_a_warning(pair, build, diff) -> None:
+    environment = {**pair[1].environment, "cpu": "Xeon"}
+    other = pair[1].model_copy(update={"environment": environment})
+    result = diff(pair[0], other, "--force")
+    assert result.exit_code == 0
+    warning = result.stdout.index("cpu: AMD EPYC 7R13 in A, Xeon in B (spoils latency)")
+    assert result.stdout.index("not comparable") < warning < result.stdout.index("slower")
+    assert diff(pair[0], other, "--force", "--fail-on", "5%").exit_code == 3
+
+
+def test_other_weights_and_another_foldbench_are_mentioned_not_refused(build) -> None:
+    b = changed_conditions(
+        build,
+        {"git_revision": "fedcba987654", "load_1min": 1.9},
+        checkpoint=build.checkpoint(sha256=build.sha("8"), seed=1),
+    )
+    require_comparable(build.run(), b)
+    shown = render_difference(build.run(), b, compare_runs(build.run(), b))
+    assert "What differs between the runs" in shown
+    for text in ("checkpoint (sha256)", "88888888", "training seed", "fedcba987654"):
+        assert text in shown
+    assert "load_1min" not in shown
+
+
+def test_a_fact_that_only_one_run_recorded_is_unknown_rather_than_different(build) -> None:
+    assert contrasts(build.run(), changed_conditions(build, {"governor": "performance"})) == ()
+
+
+def test_thread_settings_of_one_run_alone_are_mentioned(build) -> None:
+    without = changed_conditions(build, {"environment_variables": None})
+    (found,) = contrasts(build.run(), without)
+    assert (found.what, found.a, found.b, found.spoils) == (
+        "environment_variables",
+        "OMP_NUM_THREADS=2",
+        "none",
+        (),
+    )
+
+
+def test_rows_on_one_side_and_rows_that_failed_are_listed_with_the_reason(build, diff) -> None:
+    a = run_of(build, torch_row(build), ort_row(build), torch_row(build, contender="old/cpu"))
+    lost = build.lost_row("ort", "folded", "cpu", "failed", "killed: out of memory")
+    b = run_of(build, torch_row(build), lost, torch_row(build, contender="new/cpu"))
+    found = compare_runs(a, b)
+    assert [(row.contender, row.a, row.b) for row in found.unmatched] == [
+        ("ort/folded/cpu", "ok", "failed"),
+        ("old/cpu", "ok", "absent"),
+        ("new/cpu", "absent", "ok"),
+    ]
+    assert [row.contender for row in found.latency] == ["torch/unfolded/cpu"]
+    assert [row.contender for row in found.accuracy] == ["torch/unfolded/cpu"]
+    result = diff(a, b, "--fail-on", "50%")
+    assert result.exit_code == 3
+    assert result.stderr == "ort/folded/cpu: ok in A, failed in B: killed: out of memory\n"
+    assert "killed: out of memory" in result.stdout
+    assert diff(b, a, "--fail-on", "50%").exit_code == 0
+
+
+def test_a_batch_size_of_one_run_alone_is_listed(build) -> None:
+    both = (build.timing(1, build.steady(0.001)), build.timing(8, build.steady(0.004)))
+    a, b = run_of(build, ort_row(build, timings=both)), run_of(build, ort_row(build))
+    (row,) = compare_runs(a, b).unmatched
+    assert (row.batch_size, row.a, row.b) == (8, "ok", "not timed")
+    assert find_regressions(compare_runs(a, b), 0.0) == ()
+
+
+def test_accuracy_on_the_same_images_is_compared_image_by_image(build, diff) -> None:
+    a = run_of(build, ort_row(build, accuracy=scored(build, 9000)))
+    few = run_of(build, ort_row(build, accuracy=scored(build, 8995, flipped=5)))
+    many = run_of(build, ort_row(build, accuracy=scored(build, 8900, flipped=150)))
+    (row,) = compare_runs(a, few).accuracy
+    assert (row.paired, row.images, row.top1_different) == (True, IMAGES, 5)
+    assert row.difference == pytest.approx(-0.0005)
+    assert row.verdict == NOTHING
+    (row,) = compare_runs(a, many).accuracy
+    assert row.verdict == "less accurate"
+    assert row.low < -0.01 < row.high < 0
+    failed = diff(a, many, "--fail-on", "0.5%")
+    assert failed.exit_code == 3
+    assert failed.stderr == "ort/folded/cpu: less accurate by 1.00 percentage points\n"
+    assert diff(a, many, "--fail-on", "5%").exit_code == 0
+
+
+def test_accuracy_on_other_images_gets_the_wider_unpaired_interval(build) -> None:
+    a = run_of(build, ort_row(build, accuracy=scored(build, 9000)))
+    b = run_of(build, ort_row(build, accuracy=scored(build, 8900)), evaluation_sha256="0" * 64)
+    (row,) = compare_runs(a, b).accuracy
+    assert (row.paired, row.top1_different, row.images) == (False, None, None)
+    assert row.low < -0.018
+    assert "Newcombe" in render_difference(a, b, compare_runs(a, b))
+
+
+@pytest.mark.parametrize(("lost", "resolved"), [(5, False), (6, True)])
+def test_the_paired_interval_agrees_with_mcnemars_exact_test(lost, resolved) -> None:
+    """Two-sided p is 2 · 0.5^lost when all discordant images go one way: 0.0625 and 0.031."""
+    low, high = paired_interval(-lost, lost, IMAGES)
+    assert (high < 0) == resolved
+    assert low < -lost / IMAGES < high or resolved
+
+
+def test_without_labels_the_paired_interval_covers_at_least_as_often_as_it_says() -> None:
+    """Two networks of ten classes; the true difference is 2 points, half the errors are shared."""
+    rng = np.random.default_rng(0)
+    hits = wider = 0
+    for _ in range(300):
+        labels, wrong = rng.integers(0, 10, 1000), rng.integers(1, 10, 1000)
+        draw = rng.random(1000)
+        a = (labels + wrong * (draw < 0.10)) % 10
+        b = (labels + wrong * ((draw > 0.05) & (draw < 0.13))) % 10
+        right_a, right_b = a == labels, b == labels
+        gain = int(right_b.sum()) - int(right_a.sum())
+        low, high = paired_interval(gain, int((a != b).sum()), 1000)
+        labelled = paired_interval(gain, int((right_a != right_b).sum()), 1000)
+        hits += low <= 0.02 <= high
+        wider += low <= labelled[0] and high >= labelled[1]
+    assert hits >= 0.93 * 300
+    assert wider == 300
+
+
+def test_the_unpaired_interval_is_newcombes(build) -> None:
+    """Method 10 in Newcombe's table II: 56/70 against 48/80 gives 0.0524 to 0.3339."""
+    interval = unpaired_interval(build.accuracy(48, 80), build.accuracy(56, 70))
+    assert interval == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+def test_the_interval_of_a_ratio_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        a, b = rng.normal(1.1, 0.02, 20), rng.normal(1.0, 0.02, 20)
+        ratio = unpaired_ratio(a.tolist(), b.tolist(), draws=400)
+        hits += ratio.low <= 1.1 <= ratio.high
+    assert 180 <= hits <= 199
+
+
+def test_the_same_blocks_of_two_runs_give_the_same_interval_as_before() -> None:
+    a, b = [1.0 + k / 10 for k in range(9)], [1.0 + k / 20 for k in range(6)]
+    ratio = unpaired_ratio(a, b)
+    assert ratio.point == pytest.approx(1.4 / 1.125)
+    assert (ratio.low, ratio.high) == pytest.approx((1.0, 1.36 / 0.9))
+
+
+def test_a_ratio_needs_blocks_on_both_sides_and_five_for_an_interval() -> None:
+    assert unpaired_ratio([], [1.0]) is None
+    assert unpaired_ratio([0.0], [1.0]) is None
+    few = unpaired_ratio([2.0] * 4, [1.0] * 9)
+    assert (few.point, few.low, few.high, few.rounds) == (2.0, None, None, 4)
+
+
+@pytest.mark.parametrize("text", ["five", "-5%", "5%%", "inf", "0.05", "nan", ""])
+def test_a_limit_that_is_no_clear_percentage_is_a_usage_error(pair, diff, text) -> None:
+    result = diff(*pair, f"--fail-on={text}")
+    assert result.exit_code == 2
+    assert "Error: Invalid value for '--fail-on'" in result.stderr
+
+
+def test_json_holds_the_same_and_nothing_else_on_stdout(pair, diff) -> None:
+    result = diff(*pair, "--json", "--fail-on", "5%")
+    assert result.exit_code == 3
+    found = json.loads(result.stdout)
+    assert found["comparable"] is True
+    assert found["fail_on"] == 0.05
+    assert [row["verdict"] for row in found["latency"]] == [NOTHING, "slower"]
+    (worse,) = found["regressions"]
+    assert (worse["kind"], worse["contender"], worse["batch_size"]) == (
+        "slower",
+        "ort/folded/cpu",
+        1,
+    )
+    assert worse["change"] == pytest.approx(0.1)
+
+
+def test_a_run_that_was_not_compared_says_how_to(pair, tmp_path) -> None:
+    directory = create_run(tmp_path, "bn_cnn", {})
+    arguments = ["diff", directory.name, directory.name, "--runs", str(tmp_path)]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 1
+    assert "has not been compared: bench compare bn_cnn-001" in result.stderr
+
+
+def test_stored_records_are_enough_no_framework_is_imported(pair, diff, tmp_path) -> None:
+    diff(*pair)
+    code = (
+        "import sys; from foldbench.bench.cli.main import cli;"
+        f"cli(['diff', 'bn_cnn-001', 'bn_cnn-002', '--runs', {str(tmp_path / 'runs')!r}],"
+        "standalone_mode=False);"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'sklearn'};"
+        "print('heavy:', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "heavy: []" in done.stdout
