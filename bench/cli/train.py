@@ -43,7 +43,7 @@ def train(
 
     NAME is a config from `bench list` or a path to a YAML file. Killed and started again, it goes
     on after the last finished epoch. Processes that torchrun starts share the work:
-    torchrun --nproc-per-node 2 -m bench train NAME
+    torchrun --nproc-per-node 2 -m foldbench train NAME
     """
     given = with_weights(overrides, data, weights, download)
     run = tasks.train(name, given, fresh, paths)
