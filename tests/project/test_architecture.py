@@ -19,9 +19,8 @@ FLOORS = (
     "exporters.folding exporters.image_input",
     "bench.config bench.host_files exporters.rewriting models.building models.zoo",
     "bench.analysis bench.images bench.backends models exporters.parity exporters.passes",
-    "bench.datasets bench.timing exporters.quantization exporters.origins exporters.export "
-    "models.training reports.rows",
-    "bench.workers bench.predict models.transfer "
+    "bench.datasets bench.timing exporters.origins models.training reports.rows",
+    "bench.workers bench.predict models.transfer exporters.export exporters.quantization "
     "reports.sections reports.figures reports.formats reports.pictures",
     "bench.measure reports.html",
     "reports.render",
