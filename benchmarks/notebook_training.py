@@ -32,8 +32,8 @@ from torchvision import transforms
 from foldbench.bench.analysis.statistics import Ratio, median, median_ratio
 from foldbench.bench.cli.options import data_option, set_option, shared_options, with_data
 from foldbench.bench.config.files import Loaded, load
-from foldbench.bench.datasets import ImageSet, Split
 from foldbench.bench.errors import ConfigError
+from foldbench.bench.images.image_set import ImageSet, Split
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.machine.environment import describe_environment, usable_cores
 from foldbench.bench.machine.interference import measure_foreign_load

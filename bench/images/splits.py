@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from foldbench.bench.config.schema import EvaluateSection
-from foldbench.bench.datasets import Split
 from foldbench.bench.errors import DataError, RunError
+from foldbench.bench.images.image_set import Split
 from foldbench.bench.measure.comparison import Evaluation
 
 

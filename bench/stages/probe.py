@@ -13,8 +13,8 @@ import numpy as np
 from foldbench.bench.analysis.statistics import mcnemar
 from foldbench.bench.config.files import Loaded, from_dict
 from foldbench.bench.config.schema import Config
-from foldbench.bench.datasets import ImageSet
 from foldbench.bench.errors import ConfigError
+from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import DataInfo, Transfer

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from foldbench.bench.config.schema import Config, ExportSection
-from foldbench.bench.datasets import ImageSet, Split
 from foldbench.bench.errors import ConfigError, DataError, ExportError
+from foldbench.bench.images.image_set import ImageSet, Split
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.images.splits import hold_out
 from foldbench.bench.machine.environment import usable_cores

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from foldbench.bench.datasets import Split
+from foldbench.bench.images.image_set import Split
 from foldbench.bench.records import Preprocessing
 
 

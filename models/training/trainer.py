@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from foldbench.bench.config.training import TrainSection
-from foldbench.bench.datasets import Split
 from foldbench.bench.errors import TrainingError
+from foldbench.bench.images.image_set import Split
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Epoch, Preprocessing
 from foldbench.models.training.augment import cut_mix, cut_out, flip_and_crop, normalise, toss_coins

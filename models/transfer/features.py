@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from foldbench.bench.backends import Floats
-from foldbench.bench.datasets import ImageSet
 from foldbench.bench.errors import DataError, RunError, TrainingError, one_line
+from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Preprocessing

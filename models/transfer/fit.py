@@ -13,8 +13,8 @@ from typing import Any
 from foldbench.bench.analysis.statistics import balanced_accuracy
 from foldbench.bench.config.files import Loaded, from_dict
 from foldbench.bench.config.schema import Config, TransferSection
-from foldbench.bench.datasets import ImageSet
 from foldbench.bench.errors import ConfigError
+from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Epoch, Preprocessing, Transfer
 from foldbench.bench.store.files import file_sha256

@@ -21,8 +21,8 @@ from torch import nn
 from foldbench.bench.config.files import load
 from foldbench.bench.config.schema import Config
 from foldbench.bench.config.training import TrainSection
-from foldbench.bench.datasets import Split
 from foldbench.bench.errors import ConfigError
+from foldbench.bench.images.image_set import Split
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Preprocessing
 from foldbench.bench.registry import MODELS

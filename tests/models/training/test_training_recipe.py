@@ -13,8 +13,8 @@ from torch import nn
 from builders import PREPROCESSING, QUICK, small_model, small_split
 from foldbench.bench.config.files import load
 from foldbench.bench.config.training import TrainSection
-from foldbench.bench.datasets import Split
 from foldbench.bench.errors import ConfigError, DataError
+from foldbench.bench.images.image_set import Split
 from foldbench.bench.images.splits import draw_subset
 from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.settings import settings_of
