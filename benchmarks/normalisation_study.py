@@ -34,8 +34,8 @@ from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Epoch
 from foldbench.bench.stages.train import Paths
 from foldbench.bench.store.files import write_text
-from foldbench.models._norms import KINDS
 from foldbench.models.building.network import build_model
+from foldbench.models.building.norms import KINDS
 from foldbench.models.training.augment import normalise
 from foldbench.models.training.loop import train_model
 from foldbench.models.transfer.fit import preprocessing_of

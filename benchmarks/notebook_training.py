@@ -41,10 +41,11 @@ from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.train import Paths
 from foldbench.bench.store.files import write_text
 from foldbench.models.building.network import build_model
+from foldbench.models.training.batches import split_batches
 from foldbench.models.training.compiled import compiled
 from foldbench.models.training.device import layout, pick_device
 from foldbench.models.training.process_group import ProcessGroup
-from foldbench.models.training.trainer import Trainer, split_batches
+from foldbench.models.training.trainer import Trainer
 from foldbench.models.transfer.fit import preprocessing_of
 from foldbench.reports.rows.homework import Reference, references
 

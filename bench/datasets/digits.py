@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from foldbench.bench.arrays import Labels, Pixels
 from foldbench.bench.errors import DataError
 from foldbench.bench.images.image_set import DataOptions, ImageSet, Split, make_image_set
 
@@ -49,14 +50,14 @@ def load(options: DataOptions) -> ImageSet:
     )
 
 
-def _scaled(image: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.uint8]:
+def _scaled(image: npt.NDArray[np.float64], size: int) -> Pixels:
     """Return an (8, 8) `image` of 0..16 as (3, size, size) uint8."""
     grey = Image.fromarray(np.rint(image * (255 / _BRIGHTEST)).astype(np.uint8))
     scaled = np.asarray(grey.resize((size, size), Image.Resampling.BICUBIC))
     return np.repeat(scaled[None], 3, axis=0)
 
 
-def _test_rows(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def _test_rows(labels: Labels) -> npt.NDArray[np.bool_]:
     """Return True for the same fifth of every class each time."""
     # RandomState and not default_rng: numpy promises that its numbers never change.
     random = np.random.RandomState(0)

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from torchvision.datasets import OxfordIIITPet
 
+from foldbench.bench.arrays import Rows
 from foldbench.bench.errors import DataError, one_line
-from foldbench.bench.images.flat import LabelRule, Rows, load_drawn, load_split
+from foldbench.bench.images.flat import LabelRule, load_drawn, load_split
 from foldbench.bench.images.image_set import DataOptions, ImageSet
 from foldbench.bench.images.sources import ImageFile, ImageSource, check_size, unreadable
 from foldbench.bench.store.files import json_sha256

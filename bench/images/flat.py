@@ -13,9 +13,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from foldbench.bench.arrays import Pixels
+from foldbench.bench.arrays import Pixels, Rows
 from foldbench.bench.errors import ConfigError, DataError
 from foldbench.bench.images import cache
 from foldbench.bench.images.decode import Decoded, decoded
@@ -25,7 +24,6 @@ from foldbench.bench.images.sources import ImageSource, image_files, open_source
 from foldbench.bench.store.files import json_sha256
 
 FORM = "allowed: a folder of images, or a .tar, .tar.gz, .tar.bz2 or .tar.xz of one"
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

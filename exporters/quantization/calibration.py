@@ -16,10 +16,11 @@ from onnxruntime.quantization import (
     create_calibrator,
 )
 
+from foldbench.bench.arrays import Floats
 from foldbench.bench.errors import ExportError, one_line
 from foldbench.bench.records import Method
 from foldbench.exporters.quantization.graph import RANGED
-from foldbench.exporters.quantization.images import Floats, LabelledImages
+from foldbench.exporters.quantization.images import LabelledImages
 
 METHODS: Mapping[Method, tuple[CalibrationMethod, Mapping[str, Any]]] = {
     # The least and the greatest number that was seen.

@@ -3,11 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-Floats = npt.NDArray[np.float32]
-Pixels = npt.NDArray[np.uint8]
+from foldbench.bench.arrays import Floats, Labels, Pixels
 
 BATCH = 64
 
@@ -18,7 +14,7 @@ class LabelledImages:
 
     pixels: Pixels
     """(N, C, H, W) uint8."""
-    labels: npt.NDArray[np.int64]
+    labels: Labels
     """(N,) int64."""
     preprocess: Callable[[Pixels], Floats]
 

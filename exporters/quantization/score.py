@@ -1,16 +1,16 @@
 """How close a graph in lower precision comes to the one in float32, on labelled images."""
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 from onnx import ModelProto
 from scipy.special import log_softmax
 
 from foldbench.bench.analysis.logits import measure_agreement
+from foldbench.bench.arrays import Floats, Labels
 from foldbench.bench.errors import ExportError, one_line
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.records import Closeness
-from foldbench.exporters.quantization.images import Floats, LabelledImages
+from foldbench.exporters.quantization.images import LabelledImages
 
 _ERRORS_ALONE = 3
 
@@ -38,7 +38,7 @@ def run_model(model: ModelProto, images: LabelledImages, threads: int) -> Floats
     return np.concatenate(parts)
 
 
-def measure_closeness(before: Floats, after: Floats, labels: npt.NDArray[np.int64]) -> Closeness:
+def measure_closeness(before: Floats, after: Floats, labels: Labels) -> Closeness:
     """Return how close logits `after` are to `before`, both (N, classes); labels are (N,)."""
     p, q = (log_softmax(logits.astype(np.float64), axis=1) for logits in (before, after))
     agreement = measure_agreement(before, after)

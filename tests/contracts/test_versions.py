@@ -29,7 +29,8 @@ from foldbench.bench.registry import MODELS
 from foldbench.bench.stages.train import Paths, train
 from foldbench.bench.stages.training_key import training_key
 from foldbench.bench.store.directory import RunDirectory
-from foldbench.models import _norms, bn_cnn
+from foldbench.models import bn_cnn
+from foldbench.models.building import norms
 from foldbench.models.building.network import build_model
 from foldbench.models.training import loop
 from foldbench.models.transfer import fit
@@ -41,7 +42,7 @@ SHAPE = (3, 34, 34)
 ROUNDING, ROUNDING_OF_TRAINING = 1e-4, 1e-3
 """Relative; several times what threads and libraries of kernels change."""
 
-NORMS: list[dict[str, Any]] = [{"norm": kind} for kind in _norms.KINDS]
+NORMS: list[dict[str, Any]] = [{"norm": kind} for kind in norms.KINDS]
 NORMS += [{}, {"norm": "group", "groups": 4}, {"norm": "batch", "bias_before_norm": False}]
 ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     **dict.fromkeys(("bn_cnn", "deep_mish", "mish_cnn"), NORMS),
@@ -182,7 +183,7 @@ def test_a_linear_layer_on_features_is_what_its_version_is() -> None:
 
 
 def test_a_change_in_what_a_network_is_made_of_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = _norms.make_norm
+    made = norms.make_norm
 
     def other(*args: Any, **options: Any) -> nn.Module:
         norm = made(*args, **options)
