@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,20 +24,29 @@ from foldbench.bench.stages.settings import settings_of
 from foldbench.bench.stages.train import Paths
 from foldbench.bench.store.directory import RunDirectory
 from foldbench.exporters.export import ExportOptions, to_onnx
-from foldbench.exporters.quantization import calibration as _quantize_calibration
-from foldbench.exporters.quantization import choice
-from foldbench.exporters.quantization.choice import ClosenessScorer, QuantizationSearch
+from foldbench.exporters.quantization.calibration import (
+    CalibrationSet,
+    LabelledImages,
+    measure_ranges,
+)
+from foldbench.exporters.quantization.choice import QuantizationChoice, QuantizationSearch
 from foldbench.exporters.quantization.graph import find_candidates, infer_shapes, quantize_nodes
-from foldbench.exporters.quantization.images import LabelledImages
-from foldbench.exporters.quantization.quantize import CalibrationSet, QuantizeOptions, Quantizer
+from foldbench.exporters.quantization.quantize import QuantizeOptions, Quantizer
+from foldbench.exporters.quantization.score import ClosenessScorer
 
 OPTIONS = ExportOptions(fold_bn=True, opset=20, passes=())
+
+
+SIZE = 8
+"""Height and width of the images, pixels."""
 
 
 class Sharp(nn.Module):
     """Three convolutions; `width` is how far one channel of the second lies above all others.
 
     That channel is then multiplied by 0, so that it matters to nothing but the second one's range.
+    Each output follows from one input, so that int8 is off by rounding alone: processors without
+    VNNI add two products of a uint8 and an int8 in an int16, which larger sums exceed.
     """
 
     def __init__(self, width: float) -> None:
@@ -46,12 +56,20 @@ class Sharp(nn.Module):
         self.third = nn.Conv2d(8, 8, 3, padding=1)
         self.pool = nn.MaxPool2d(2)
         self.fc = nn.Linear(8, 10)
-        with torch.no_grad():
-            assert self.second.bias is not None
-            self.second.bias[0] += width
         mask = torch.ones(1, 8, 1, 1)
         mask[:, 0] = 0
         self.register_buffer("mask", mask)
+        with torch.no_grad():
+            for layer in (self.first, self.second, self.third, self.fc):
+                layer.weight.zero_()
+            for i in range(8):
+                self.first.weight[i, i % 3, 1, 1] = 1 if i < 4 else -1
+                self.second.weight[i, i, 1, 1] = 1
+                self.third.weight[i, i % 7 + 1, 1, 1] = 1
+            for i in range(10):
+                self.fc.weight[i, i % 8] = 1 if i < 8 else -1
+            assert self.second.bias is not None
+            self.second.bias[0] += width
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.relu(self.second(torch.relu(self.first(x)))) * self.mask
@@ -59,18 +77,18 @@ class Sharp(nn.Module):
 
 
 def exported(network: nn.Module) -> onnx.ModelProto:
-    return to_onnx(network.eval(), np.zeros((2, 3, 16, 16), np.float32), OPTIONS)
+    return to_onnx(network.eval(), np.zeros((2, 3, SIZE, SIZE), np.float32), OPTIONS)
 
 
 def scaled(pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.float32) / 127.5 - 1
 
 
-def pixels(count: int = 800) -> np.ndarray:
+def pixels(count: int = 400) -> np.ndarray:
     """Images of one colour each, with noise: networks tell them apart."""
     random = np.random.default_rng(0)
     colours = random.integers(40, 216, (count, 3, 1, 1))
-    return (colours + random.integers(-40, 40, (count, 3, 16, 16))).astype(np.uint8)
+    return (colours + random.integers(-40, 40, (count, 3, SIZE, SIZE))).astype(np.uint8)
 
 
 def material_for(network: nn.Module) -> CalibrationSet:
@@ -81,14 +99,14 @@ def material_for(network: nn.Module) -> CalibrationSet:
     with torch.inference_mode():
         logits = network.eval()(torch.from_numpy(scaled(pixels()))).numpy()
     best = np.sort(logits, 1)
-    sure = np.sort(np.argsort(best[:, -2] - best[:, -1])[:400])
+    sure = np.sort(np.argsort(best[:, -2] - best[:, -1])[:200])
     given, labels = pixels()[sure], logits.argmax(1)[sure]
-    rest = LabelledImages(given[100:], labels[100:], scaled)
-    calibration = LabelledImages(given[:100], labels[:100], scaled)
+    rest = LabelledImages(given[50:], labels[50:], scaled)
+    calibration = LabelledImages(given[:50], labels[:50], scaled)
     return CalibrationSet(calibration=calibration, validation=rest, untrained=0)
 
 
-def choose(network: nn.Module, max_drop_points: float) -> choice.QuantizationChoice:
+def choose(network: nn.Module, max_drop_points: float) -> QuantizationChoice:
     model, calibration_set = infer_shapes(exported(network)), material_for(network)
     scorer = ClosenessScorer(model, calibration_set.validation, 1)
     return QuantizationSearch(
@@ -157,21 +175,15 @@ def test_calibration_and_judging_see_training_images_alone_and_none_of_them_twic
     from foldbench.bench.images.loading import load_data
     from foldbench.bench.images.preprocessing import preprocess
 
-    calibrated: list[np.ndarray] = []
-    validation: list[np.ndarray] = []
-    take = _quantize_calibration._Batch.__init__
-    run_model = choice.run_model
+    shown: dict[int, set[bytes]] = {}
+    batches = LabelledImages.batches
 
-    def noted(self, name: str, batch: np.ndarray) -> None:
-        calibrated.extend(batch)
-        take(self, name, batch)
+    def noted(self: LabelledImages) -> Iterator[np.ndarray]:
+        for batch in batches(self):
+            shown.setdefault(len(self), set()).update(image.tobytes() for image in batch)
+            yield batch
 
-    def run_noted(model, images: LabelledImages, threads: int) -> np.ndarray:
-        validation.extend(image for batch in images.batches() for image in batch)
-        return run_model(model, images, threads)
-
-    monkeypatch.setattr(_quantize_calibration._Batch, "__init__", noted)
-    monkeypatch.setattr(choice, "run_model", run_noted)
+    monkeypatch.setattr(LabelledImages, "batches", noted)
     export(own_run, INT8, paths, NullListener())
     checkpoint = own_run.checkpoint()
     config = settings_of(own_run, checkpoint, ())
@@ -180,8 +192,8 @@ def test_calibration_and_judging_see_training_images_alone_and_none_of_them_twic
     def inputs(pixels: np.ndarray) -> set[bytes]:
         return {image.tobytes() for image in preprocess(pixels, checkpoint.preprocessing)}
 
-    seen = [{image.tobytes() for image in images} for images in (calibrated, validation)]
-    assert [len(images) for images in seen] == [100, 300]
+    assert {count: len(images) for count, images in shown.items()} == {100: 100, 300: 300}
+    seen = list(shown.values())
     assert seen[0] | seen[1] <= inputs(data.train.images)
     assert not (seen[0] | seen[1]) & inputs(data.test.images)
     assert not seen[0] & seen[1]
@@ -256,7 +268,7 @@ def test_a_pool_is_in_int8_exactly_where_int8_reads_it() -> None:
 
     model = infer_shapes(exported(Pools()))
     images = material_for(Pools())
-    ranges = _quantize_calibration.measure_ranges(model, images.calibration, "minmax")
+    ranges = measure_ranges(model, images.calibration, "minmax")
     names = [node.name for node in find_candidates(model)]
     quantized = quantize_nodes(model, ranges, names)
     makers = {name: node.op_type for node in quantized.graph.node for name in node.output}
@@ -270,7 +282,7 @@ def test_a_file_is_made_once_from_the_same_inputs(
     def refuse(*_: object) -> None:
         raise AssertionError("it is made")
 
-    monkeypatch.setattr(choice.QuantizationSearch, "choose", refuse)
+    monkeypatch.setattr(QuantizationSearch, "choose", refuse)
     assert export(quantized_run, INT8, paths, NullListener()) == quantized_run.artifacts()[0]
     for setting in ("max_drop_points=7", "calibration_images=90", "judged_images=290"):
         with pytest.raises(AssertionError, match="it is made"):
@@ -279,15 +291,17 @@ def test_a_file_is_made_once_from_the_same_inputs(
 
 _SCRIPT = """
 import sys, hashlib, numpy as np, onnx
-from foldbench.bench.progress import Silence
-from foldbench.exporters.quantization.choice import Chooser, Judge
+from foldbench.bench.progress import NullListener
+from foldbench.exporters.quantization.calibration import LabelledImages
+from foldbench.exporters.quantization.choice import QuantizationSearch
 from foldbench.exporters.quantization.graph import infer_shapes
-from foldbench.exporters.quantization.images import LabelledImages
+from foldbench.exporters.quantization.score import ClosenessScorer
 from foldbench.exporters.quantization.tables import write_tables
-pixels = np.random.default_rng(0).integers(0, 256, (160, 3, 16, 16)).astype(np.uint8)
+pixels = np.random.default_rng(0).integers(0, 256, (160, 3, 8, 8)).astype(np.uint8)
 images = LabelledImages(pixels, np.arange(160) % 10, lambda x: x.astype(np.float32) / 255)
 model = infer_shapes(onnx.load(sys.argv[1]))
-found = Chooser(model, images.first(64), Judge(model, images, 1), 100.0, Silence()).choose()
+scorer = ClosenessScorer(model, images, 1)
+found = QuantizationSearch(model, images.first(64), scorer, 100.0, NullListener()).choose()
 made, _ = write_tables(found.model)
 for one in (found.model, made):
     print(hashlib.sha256(one.SerializeToString()).hexdigest())
