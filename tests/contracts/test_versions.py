@@ -174,12 +174,12 @@ def test_a_network_is_what_its_version_is(name: str) -> None:
 
 def test_training_is_what_its_version_is() -> None:
     found = {name: numbers_of_training(section) for name, section in SETTINGS.items()}
-    hold_to_version("models/loop.py", loop.VERSION, found, ROUNDING_OF_TRAINING)
+    hold_to_version("models/training/loop.py", loop.VERSION, found, ROUNDING_OF_TRAINING)
 
 
 def test_a_linear_layer_on_features_is_what_its_version_is() -> None:
     found = {name: numbers_of_transfer(name) for name in ("logistic", "adam")}
-    hold_to_version("bench/fit.py", fit.VERSION, found)
+    hold_to_version("models/transfer/fit.py", fit.VERSION, found)
 
 
 def test_a_change_in_what_a_network_is_made_of_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
