@@ -29,8 +29,8 @@ from tabulate import tabulate
 from benchmarks.normalisation_study import as_inputs, score, train_fresh
 from foldbench.bench.cli.options import data_option, set_option, shared_options, with_data
 from foldbench.bench.config.files import Loaded, load
-from foldbench.bench.datasets import ImageSet, Split
 from foldbench.bench.errors import DataError
+from foldbench.bench.images.image_set import ImageSet, Split
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.splits import spread
 from foldbench.bench.machine.environment import describe_environment, usable_cores

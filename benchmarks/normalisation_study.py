@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from foldbench.bench.cli.options import data_option, set_option, shared_options, with_data
 from foldbench.bench.config.files import Loaded, load
 from foldbench.bench.config.training import TrainSection
-from foldbench.bench.datasets import ImageSet, Split
+from foldbench.bench.images.image_set import ImageSet, Split
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.splits import draw_subset, spread
 from foldbench.bench.machine.environment import describe_environment, usable_cores
@@ -34,8 +34,8 @@ from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Epoch
 from foldbench.bench.stages.train import Paths
 from foldbench.bench.store.files import write_text
-from foldbench.models._norms import KINDS
 from foldbench.models.building.network import build_model
+from foldbench.models.building.norms import KINDS
 from foldbench.models.training.augment import normalise
 from foldbench.models.training.loop import train_model
 from foldbench.models.transfer.fit import preprocessing_of

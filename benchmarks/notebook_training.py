@@ -32,8 +32,8 @@ from torchvision import transforms
 from foldbench.bench.analysis.statistics import Ratio, median, median_ratio
 from foldbench.bench.cli.options import data_option, set_option, shared_options, with_data
 from foldbench.bench.config.files import Loaded, load
-from foldbench.bench.datasets import ImageSet, Split
 from foldbench.bench.errors import ConfigError
+from foldbench.bench.images.image_set import ImageSet, Split
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.machine.environment import describe_environment, usable_cores
 from foldbench.bench.machine.interference import measure_foreign_load
@@ -41,10 +41,11 @@ from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.train import Paths
 from foldbench.bench.store.files import write_text
 from foldbench.models.building.network import build_model
+from foldbench.models.training.batches import split_batches
 from foldbench.models.training.compiled import compiled
 from foldbench.models.training.device import layout, pick_device
 from foldbench.models.training.process_group import ProcessGroup
-from foldbench.models.training.trainer import Trainer, split_batches
+from foldbench.models.training.trainer import Trainer
 from foldbench.models.transfer.fit import preprocessing_of
 from foldbench.reports.rows.homework import Reference, references
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 from torch import nn
 
 import foldbench
 from foldbench.bench.analysis.logits import measure_agreement
+from foldbench.bench.arrays import Floats
 from foldbench.bench.errors import ExportError, one_line
 from foldbench.bench.host_files.marks import HOST, OPERATORS, OPTIMIZATION
 from foldbench.bench.records import (
@@ -36,8 +36,6 @@ from foldbench.exporters.folding.fold import count_batchnorms, fold_batchnorm
 from foldbench.exporters.origins import host_origins, library_versions, sources_sha256
 from foldbench.exporters.parity import check_outputs, run_module, run_reference
 from foldbench.exporters.rewriting import apply_passes
-
-Floats = npt.NDArray[np.float32]
 
 EXPORTER = "torch.onnx.export(dynamo=True)"
 _TRACED_BATCH = 2

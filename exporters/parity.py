@@ -14,12 +14,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from foldbench.bench.arrays import Floats
 from foldbench.bench.errors import ExportError, one_line
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import how_to_run
 from foldbench.bench.records import Parity, ParityCase
 
-Floats = npt.NDArray[np.float32]
 InputKind = Literal["images", "random", "extreme"]
 
 MIN_TOLERANCE = 1e-5

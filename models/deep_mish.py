@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from foldbench.models._norms import make_norm
+from foldbench.models.building.norms import NormOf, make_norm
 
 VERSION = 1
 """Raised whenever the same arguments give other parameters or another function."""
@@ -21,29 +21,22 @@ class DeepMishCNN(nn.Module):
     """
 
     def __init__(
-        self,
-        input_shape: tuple[int, int, int],
-        classes: int,
-        *,
-        norm: str,
-        groups: int,
-        bias_before_norm: bool,
+        self, input_shape: tuple[int, int, int], classes: int, norm: NormOf, bias: bool
     ) -> None:
         super().__init__()
         channels, height, width = input_shape
-        after = partial(make_norm, norm, groups=groups)
 
         def stage(inputs: int, outputs: int) -> list[nn.Module]:
             """Return two convolutions and a pool that halves height and width."""
             layers: list[nn.Module] = []
             for i, o in pairwise((inputs, outputs, outputs)):
-                convolution = nn.Conv2d(i, o, 3, padding=1, bias=bias_before_norm)
-                layers += [convolution, after(o), nn.Mish()]
+                convolution = nn.Conv2d(i, o, 3, padding=1, bias=bias)
+                layers += [convolution, norm(o), nn.Mish()]
             return [*layers, nn.MaxPool2d(2, 2)]
 
         def hidden(inputs: int) -> list[nn.Module]:
-            layer = nn.Linear(inputs, _HIDDEN, bias=bias_before_norm)
-            return [layer, after(_HIDDEN, spatial=False), nn.Mish()]
+            layer = nn.Linear(inputs, _HIDDEN, bias=bias)
+            return [layer, norm(_HIDDEN, spatial=False), nn.Mish()]
 
         self.features = nn.Sequential(*stage(channels, 64), *stage(64, 128), *stage(128, 256))
         self.classifier = nn.Sequential(
@@ -70,6 +63,5 @@ def build(
     `norm` takes BatchNorm's place (batch, layer, instance, group, none), `groups` is for group
     alone; `bias_before_norm` says whether the layers before it have a bias, which BatchNorm undoes.
     """
-    return DeepMishCNN(
-        input_shape, classes, norm=norm, groups=groups, bias_before_norm=bias_before_norm
-    )
+    after = partial(make_norm, norm, groups=groups)
+    return DeepMishCNN(input_shape, classes, after, bias_before_norm)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, flatten, nn
 
-from foldbench.models._norms import make_norm
+from foldbench.models.building.norms import make_norm
 
 VERSION = 1
 """Raised whenever the same arguments give other parameters or another function."""

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from foldbench.bench import records
 from foldbench.bench.config.schema import Config
 from foldbench.bench.config.training import TrainSection
-from foldbench.bench.datasets import Split
+from foldbench.bench.images.image_set import Split
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Epoch, Preprocessing
 from foldbench.models.training.loop import train_model

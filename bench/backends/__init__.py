@@ -21,13 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
+from foldbench.bench.arrays import Floats as Floats
 from foldbench.bench.records import Device
 
 Format = Literal["module", "onnx"]
-Floats = npt.NDArray[np.float32]
 BackendOptions = Mapping[str, str]
 """Option -> value; one that is only switched on has the value ``""``."""
 

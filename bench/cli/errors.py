@@ -11,7 +11,7 @@ from foldbench.bench.cli.options import data_option, shared_options, with_data
 
 if TYPE_CHECKING:
     from foldbench.bench.analysis.error_overlap import ErrorOverlap
-    from foldbench.bench.datasets import Split
+    from foldbench.bench.images.image_set import Split
     from foldbench.bench.records import Run
     from foldbench.bench.stages.train import Paths
 
@@ -49,7 +49,7 @@ def errors(
     """
     from foldbench.bench.analysis.error_overlap import compare_errors, require_same_test_images
     from foldbench.bench.cli.console import listening
-    from foldbench.bench.images.scored import load_scored
+    from foldbench.bench.images.loading import load_scored
     from foldbench.bench.store.finding import find_runs
     from foldbench.reports.commands import errors as text
 

@@ -2,7 +2,7 @@
 
 torchvision's files (``cifar-10-batches-py``) are pickles. torchvision opens a batch only after its
 md5 matched the published one, and foldbench unpickles nothing itself. A path to a tar archive or to
-a folder with train/<class>/* is read by `imagefolder`, which also names what it found.
+a folder with train/<class>/* is read as `imagefolder` reads it, which also names what it found.
 """
 
 from pathlib import Path
@@ -12,10 +12,10 @@ import numpy as np
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 
-from foldbench.bench.datasets import DataOptions, ImageSet, Split, imagefolder
 from foldbench.bench.errors import DataError, one_line
-from foldbench.bench.images.pixels import content_sha256, fit_all
-from foldbench.bench.records import DataInfo
+from foldbench.bench.images.folders import load_folders
+from foldbench.bench.images.image_set import DataOptions, ImageSet, Split, make_image_set
+from foldbench.bench.images.pixels import fit_all
 
 _DOWNLOADED = "cifar-10-python.tar.gz"
 
@@ -38,25 +38,22 @@ def load(options: DataOptions) -> ImageSet:
             "images as train/<class>/* and test/<class>/* in a folder or a .tar[.xz|.gz|.bz2]"
         )
     if path is not None and _holds_images(path):
-        return imagefolder.load(options)
+        return load_folders(options, path)
     root = _root(options)
     # The first one downloads; it also holds the test images.
     test_files = _open(root, False, options.download)
     train_files = _open(root, True, False)
     train, test = (_split(files, options) for files in (train_files, test_files))
-    info = DataInfo(
+    return make_image_set(
+        train,
+        test,
         name="cifar10",
         title="CIFAR-10",
-        path=str(root),
-        sha256=content_sha256(train, test),
-        train_count=len(train.labels),
-        test_count=len(test.labels),
-        classes=tuple(train_files.classes),
+        path=root,
+        classes=train_files.classes,
         original=True,
-        decode_s=perf_counter() - started,
-        from_cache=False,
+        started=started,
     )
-    return ImageSet(train, test, info)
 
 
 def _holds_images(path: Path) -> bool:

@@ -12,10 +12,9 @@ import numpy.typing as npt
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from foldbench.bench.datasets import DataOptions, ImageSet, Split
+from foldbench.bench.arrays import Labels, Pixels
 from foldbench.bench.errors import DataError
-from foldbench.bench.images.pixels import content_sha256
-from foldbench.bench.records import DataInfo
+from foldbench.bench.images.image_set import DataOptions, ImageSet, Split, make_image_set
 
 _BRIGHTEST = 16.0  # scikit-learn's pixels are 0..16
 _TEST_SHARE = 0.2
@@ -39,29 +38,26 @@ def load(options: DataOptions) -> ImageSet:
     for_test = _test_rows(labels)
     train = Split(images[~for_test], labels[~for_test])
     test = Split(images[for_test], labels[for_test])
-    info = DataInfo(
+    return make_image_set(
+        train,
+        test,
         name="digits",
         title=f"handwritten digits (scikit-learn), 8x8 scaled to {size}x{size}",
         path=None,
-        sha256=content_sha256(train, test),
-        train_count=len(train.labels),
-        test_count=len(test.labels),
-        classes=tuple(str(name) for name in source.target_names),
+        classes=map(str, source.target_names),
         original=True,
-        decode_s=perf_counter() - started,
-        from_cache=False,
+        started=started,
     )
-    return ImageSet(train, test, info)
 
 
-def _scaled(image: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.uint8]:
+def _scaled(image: npt.NDArray[np.float64], size: int) -> Pixels:
     """Return an (8, 8) `image` of 0..16 as (3, size, size) uint8."""
     grey = Image.fromarray(np.rint(image * (255 / _BRIGHTEST)).astype(np.uint8))
     scaled = np.asarray(grey.resize((size, size), Image.Resampling.BICUBIC))
     return np.repeat(scaled[None], 3, axis=0)
 
 
-def _test_rows(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def _test_rows(labels: Labels) -> npt.NDArray[np.bool_]:
     """Return True for the same fifth of every class each time."""
     # RandomState and not default_rng: numpy promises that its numbers never change.
     random = np.random.RandomState(0)

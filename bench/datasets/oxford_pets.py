@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from torchvision.datasets import OxfordIIITPet
 
-from foldbench.bench.datasets import DataOptions, ImageSet
-from foldbench.bench.datasets.flat import load_drawn, load_split
+from foldbench.bench.arrays import Rows
 from foldbench.bench.errors import DataError, one_line
-from foldbench.bench.images.flat import LabelRule, Rows
+from foldbench.bench.images.flat import LabelRule, load_drawn, load_split
+from foldbench.bench.images.image_set import DataOptions, ImageSet
 from foldbench.bench.images.sources import ImageFile, ImageSource, check_size, unreadable
 from foldbench.bench.store.files import json_sha256
 
@@ -101,8 +101,10 @@ def _load_published(options: DataOptions, base: Path, rule: LabelRule) -> ImageS
         base,
         source,
         choose,
-        [rule.pattern.pattern, "published"],
-        ("oxford_pets", "Oxford-IIIT Pet", True),
+        rule=(rule.pattern.pattern, "published"),
+        name="oxford_pets",
+        title="Oxford-IIIT Pet",
+        original=True,
     )
 
 

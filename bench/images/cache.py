@@ -7,20 +7,27 @@ stands for the same bytes, so processes that write one entry at the same time do
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from foldbench.bench.datasets import Split
 from foldbench.bench.errors import DataError, RunError, one_line
 from foldbench.bench.images.decode import Decoded
-from foldbench.bench.images.pixels import content_sha256
+from foldbench.bench.images.image_set import (
+    DataOptions,
+    ImageSet,
+    Split,
+    content_sha256,
+    make_image_set,
+)
+from foldbench.bench.images.pixels import VERSION
 from foldbench.bench.records import Record, Sha256
-from foldbench.bench.store.files import write_text, write_with
+from foldbench.bench.store.files import json_sha256, write_text, write_with
 
 _log = logging.getLogger("foldbench")
 _RECORD = "entry.json"
@@ -47,23 +54,55 @@ class Entry(Record):
 
 
 def fetch(
-    folder: Path, key: str, image_size: int, path: Path, decode: Callable[[], Decoded]
-) -> tuple[Entry, Split, Split, bool]:
-    """Return the entry with both splits, and whether it was there; else decode `path` into it.
+    options: DataOptions,
+    path: Path,
+    fingerprint: Sha256,
+    decode: Callable[[], Decoded],
+    *,
+    name: str,
+    title: Callable[[Entry], str],
+    kind: str = "imagefolder",
+    rule: Sequence[object] = (),
+    original: bool = False,
+) -> ImageSet:
+    """Return the images of `path`, mapped from their entry; without one they are decoded into it.
 
-    Raises what `decode` raises, and DataError when `folder` cannot be written.
+    An entry is known by the files' `fingerprint`, what `options` make of them, and the `rule` that
+    labels and splits them. Raises what `decode` raises, and DataError when the cache cannot be
+    written.
     """
-    cached = load(folder, key)
-    if cached is not None:
-        return *cached, True
-    prepare(folder.parent)
-    _log.info("decoding the images of %s (once: they are cached in %s)", path, folder)
-    decoded = decode()
-    entry = save(folder, key, image_size, decoded)
-    return *(load(folder, key) or (entry, decoded.train, decoded.test)), False
+    started = perf_counter()
+    rules = [list(rule)] if rule else []
+    resize = options.resize.model_dump(exclude_defaults=True)
+    # What is by default is no part of the key: entries from before it could be chosen stay known.
+    changes = [resize] if resize else []
+    key = json_sha256([fingerprint, options.image_size, VERSION, *rules, *changes])
+    folder = options.cache / kind / key[:24]
+    cached = _load(folder, key)
+    from_cache = cached is not None
+    if cached is None:
+        _prepare(folder.parent)
+        _log.info("decoding the images of %s (once: they are cached in %s)", path, folder)
+        decoded = decode()
+        entry = _save(folder, key, options.image_size, decoded)
+        cached = _load(folder, key) or (entry, decoded.train, decoded.test)
+    entry, train, test = cached
+    return make_image_set(
+        train,
+        test,
+        name=name,
+        title=title(entry),
+        path=path,
+        classes=entry.classes,
+        original=original,
+        started=started,
+        sha256=entry.sha256,
+        from_cache=from_cache,
+        test_files_sha256=entry.test_files_sha256,
+    )
 
 
-def load(folder: Path, key: str) -> tuple[Entry, Split, Split] | None:
+def _load(folder: Path, key: str) -> tuple[Entry, Split, Split] | None:
     """Return the entry with both splits, images as read-only memory maps.
 
     Returns None when there is no entry or when it is damaged, which is logged.
@@ -86,7 +125,7 @@ def load(folder: Path, key: str) -> tuple[Entry, Split, Split] | None:
     return entry, train, test
 
 
-def prepare(folder: Path) -> None:
+def _prepare(folder: Path) -> None:
     """Make `folder`; raise DataError when it cannot be written, before any image is decoded."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +135,7 @@ def prepare(folder: Path) -> None:
         raise _unwritable(folder, error) from error
 
 
-def save(folder: Path, key: str, image_size: int, decoded: Decoded) -> Entry:
+def _save(folder: Path, key: str, image_size: int, decoded: Decoded) -> Entry:
     """Write the entry and return its record; raise DataError when the disk refuses."""
     arrays: dict[str, npt.NDArray] = {
         "train-images.npy": decoded.train.images,

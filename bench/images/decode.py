@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from foldbench.bench.datasets import COVER, Split
-from foldbench.bench.images.pixels import Pixels, read
+from foldbench.bench.arrays import Pixels
+from foldbench.bench.images.image_set import COVER, Split
+from foldbench.bench.images.pixels import read
 from foldbench.bench.images.sources import ImageFile
 from foldbench.bench.machine.environment import usable_cores
 from foldbench.bench.records import Resize

@@ -13,25 +13,17 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from foldbench.bench.datasets import DataOptions, Split
+from foldbench.bench.arrays import Pixels, Rows
 from foldbench.bench.errors import ConfigError, DataError
+from foldbench.bench.images import cache
 from foldbench.bench.images.decode import Decoded, decoded
+from foldbench.bench.images.image_set import DataOptions, ImageSet, Split
 from foldbench.bench.images.layout import is_hidden, is_image_name, listed
-from foldbench.bench.images.pixels import Pixels
-from foldbench.bench.images.sources import (
-    ImageFile,
-    ImageSource,
-    check_size,
-    image_files,
-    stream,
-    unreadable,
-)
-from foldbench.bench.store.files import file_sha256, json_sha256
+from foldbench.bench.images.sources import ImageSource, image_files, open_source
+from foldbench.bench.store.files import json_sha256
 
 FORM = "allowed: a folder of images, or a .tar, .tar.gz, .tar.bz2 or .tar.xz of one"
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -99,39 +91,6 @@ class FlatLayout:
             )
 
 
-def open_flat(path: Path, rule: LabelRule) -> ImageSource:
-    """Return the images in the folder or tar archive `path`, labelled by `rule`.
-
-    Raises DataError when there is nothing to read.
-    """
-    try:
-        if path.is_dir():
-            return _folder(path, rule)
-        if path.is_file():
-            return ImageSource(
-                file_sha256(path), partial(stream, path, partial(FlatLayout, rule=rule))
-            )
-    except OSError as error:
-        raise unreadable(Path(error.filename or path), error) from error
-    fault = "is neither a file nor a folder" if path.exists() else "does not exist"
-    raise DataError(f"{path} {fault}; {FORM}: correct --data (data.path in the configuration)")
-
-
-def _folder(root: Path, rule: LabelRule) -> ImageSource:
-    layout = FlatLayout(root, rule)
-    files: list[ImageFile] = []
-    facts: list[tuple[str, int, int, int]] = []
-    for path, status in image_files(root):
-        place = layout.place(path.relative_to(root).parts, is_folder=False)
-        if place is None:
-            continue
-        check_size(str(path), status.st_size)
-        facts.append((str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-        files.append(ImageFile(*place, str(path), path, status.st_size))
-    layout.check()
-    return ImageSource(json_sha256([str(root.resolve()), facts]), lambda: iter(files))
-
-
 SplitChooser = Callable[[Sequence[str], Sequence[str]], tuple[Rows, Rows]]
 """From names in order and their classes to the rows to train and to test on, in that order."""
 
@@ -158,11 +117,60 @@ def draw_split(
     return train, test
 
 
-def decode_flat(source: ImageSource, options: DataOptions, choose: SplitChooser) -> Decoded:
-    """Return all images, split by `choose`, in its order.
+def load_drawn(options: DataOptions, path: Path, pattern: str, name: str) -> ImageSet:
+    """Return all images in `path`, labelled by `pattern` and split by drawing.
+
+    `name` is the data set's. Raises DataError for a path that is missing or holds no images, names
+    without a class, and what `load_split` raises; ConfigError for a bad rule.
+    """
+    rule = LabelRule.parse(pattern)
+    source = open_source(path, partial(FlatLayout, rule=rule), image_files)
+    stratified = options.split != "random"
+    kind = "stratified" if stratified else "random"
+    return load_split(
+        options,
+        path,
+        source,
+        partial(draw_split, options=options, stratified=stratified),
+        rule=(pattern, kind, options.test_fraction, options.split_seed),
+        name=name,
+        title=(
+            f"{path.name} (class in the name: {pattern}; {kind} split, "
+            f"{options.test_fraction:g} to test on, seed {options.split_seed})"
+        ),
+    )
+
+
+def load_split(
+    options: DataOptions,
+    path: Path,
+    source: ImageSource,
+    choose: SplitChooser,
+    *,
+    rule: Sequence[object],
+    name: str,
+    title: str,
+    original: bool = False,
+) -> ImageSet:
+    """Return the images of `source` as `choose` splits them, decoded once for each `rule`.
 
     Raises DataError for a damaged image, and for a class that one of the splits has no image of.
     """
+    return cache.fetch(
+        options,
+        path,
+        source.fingerprint,
+        lambda: _decode(source, options, choose),
+        kind="flat",
+        rule=rule,
+        name=name,
+        title=lambda _: title,
+        original=original,
+    )
+
+
+def _decode(source: ImageSource, options: DataOptions, choose: SplitChooser) -> Decoded:
+    """Return all images, split by `choose`, in its order."""
     found: dict[str, Pixels] = {}
     class_of: dict[str, str] = {}
     formats: set[str] = set()

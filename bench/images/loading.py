@@ -1,13 +1,16 @@
 """The images that a configuration names."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from foldbench.bench.config.files import from_dict
 from foldbench.bench.config.schema import DataSection
-from foldbench.bench.datasets import DataOptions, ImageSet
-from foldbench.bench.errors import ConfigError
+from foldbench.bench.errors import ConfigError, RunError
+from foldbench.bench.images.image_set import DataOptions, ImageSet, Split
 from foldbench.bench.progress import ProgressListener
+from foldbench.bench.records import Run
 from foldbench.bench.registry import DATASETS
 
 _LABEL_RULE = ("label_pattern", "split", "test_fraction", "split_seed")
@@ -45,3 +48,21 @@ def _refuse_label_rule(settings: DataSection, plugin: ModuleType) -> None:
                 f"data.{name}: data set {settings.name!r} has labels and a split of its own; "
                 "leave it out, or use data.name flat or oxford_pets"
             )
+
+
+def load_scored(
+    run: Run, overrides: Sequence[str], cache: Path, listener: ProgressListener
+) -> Split:
+    """Return the test split that `run` was compared on, as it lies in the data set.
+
+    `overrides` may say where the data set is now. Raises RunError when the images that are found
+    are others.
+    """
+    config = from_dict(run.config, overrides, f"{run.name}/results.json")
+    found = load_data(config.data, cache, listener)
+    if found.info.sha256 != run.data.sha256:
+        raise RunError(
+            f"{found.info.title} ({found.info.path or found.info.name}) does not hold the images "
+            f"that {run.name} was compared on ({run.data.title}): give their place with --data"
+        )
+    return found.test

@@ -1,16 +1,15 @@
-"""Pixels: from the bytes of an image file to a square of RGB, and what a set of them is."""
+"""Pixels: from the bytes of an image file to a square of RGB."""
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import numpy as np
-import numpy.typing as npt
 import PIL
 from PIL import Image, ImageOps
 
-from foldbench.bench.datasets import COVER, Split
+from foldbench.bench.arrays import Pixels
 from foldbench.bench.errors import DataError, one_line
+from foldbench.bench.images.image_set import COVER
 from foldbench.bench.machine.environment import usable_cores
 from foldbench.bench.records import Resize
 
@@ -22,8 +21,6 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".webp"),
     *(".gif", ".tif", ".tiff", ".ppm", ".pgm"),
 )
-
-Pixels = npt.NDArray[np.uint8]
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -115,16 +112,6 @@ def fit_all(images: Pixels, size: int, resize: Resize = COVER) -> Pixels:
     with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(place, range(len(images)), chunksize=1024))
     return result
-
-
-def content_sha256(train: Split, test: Split) -> str:
-    """Return the sha256 over shape, pixels and labels of both splits."""
-    digest = hashlib.sha256()
-    for split in (train, test):
-        digest.update(repr(split.images.shape).encode())
-        digest.update(np.ascontiguousarray(split.images).data)
-        digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
-    return digest.hexdigest()
 
 
 def _opened(data: bytes, origin: str) -> Image.Image:

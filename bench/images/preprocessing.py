@@ -1,14 +1,12 @@
 """From uint8 images to the network's input, the same array for every backend."""
 
 import numpy as np
-import numpy.typing as npt
 
+from foldbench.bench.arrays import Floats, Pixels
 from foldbench.bench.records import Preprocessing
 
 
-def preprocess(
-    pixels: npt.NDArray[np.uint8], preprocessing: Preprocessing
-) -> npt.NDArray[np.float32]:
+def preprocess(pixels: Pixels, preprocessing: Preprocessing) -> Floats:
     """Return ``(pixels / 255 - mean) / std``, (N, C, H, W) float32, C-contiguous."""
     mean = np.array(preprocessing.mean, np.float32)[:, None, None]
     std = np.array(preprocessing.std, np.float32)[:, None, None]

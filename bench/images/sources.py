@@ -19,7 +19,7 @@ from tarfile import HeaderError, ReadError
 from typing import IO, Any, Protocol, Self
 
 from foldbench.bench.errors import DataError, one_line
-from foldbench.bench.images.layout import FORM, SPLITS, Layout, is_hidden, is_image_name
+from foldbench.bench.images.layout import SPLITS, Layout, is_hidden, is_image_name
 from foldbench.bench.store.files import file_sha256, json_sha256
 
 LARGEST_FILE_BYTES = 256 * 2**20
@@ -79,42 +79,12 @@ class ImageSource:
     """Goes through the files once; raises DataError, at the end if the layout is wrong."""
 
 
-def open_source(path: Path) -> ImageSource:
-    """Return the image files in the folder or tar archive `path`.
-
-    Raises DataError when there is nothing to read or a folder is not laid out as it should be.
-    """
-    try:
-        if path.is_dir():
-            return _folder(path)
-        if path.is_file():
-            return ImageSource(file_sha256(path), partial(stream, path))
-        if not path.exists():
-            raise DataError(
-                f"{path} does not exist; {FORM}: correct --data (data.path in the configuration)"
-            )
-    except OSError as error:
-        raise unreadable(Path(error.filename or path), error) from error
-    raise DataError(f"{path} is neither a file nor a folder; {FORM}")
+Entries = Iterator[tuple[Path, os.stat_result | None]]
+"""Files with their status, and folders without one."""
+Walk = Callable[[Path], Entries]
 
 
-def _folder(root: Path) -> ImageSource:
-    layout = Layout(root)
-    files: list[ImageFile] = []
-    facts: list[tuple[str, int, int, int]] = []
-    for path, status in _walk(root):
-        place = layout.place(path.relative_to(root).parts, is_folder=status is None)
-        if place is None or status is None:
-            continue
-        origin = str(path)
-        check_size(origin, status.st_size)
-        facts.append((origin, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-        files.append(ImageFile(*place, origin, path, status.st_size))
-    layout.check()
-    return ImageSource(json_sha256([str(root.resolve()), facts]), lambda: iter(files))
-
-
-def _walk(root: Path) -> Iterator[tuple[Path, os.stat_result | None]]:
+def walk_splits(root: Path) -> Entries:
     """Yield folders (without a status) and files of the data set in `root`, in order.
 
     Split and class folders may be links; links to folders further down are not entered.
@@ -133,7 +103,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, os.stat_result | None]]:
                     yield from image_files(folder)
 
 
-def image_files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def image_files(folder: Path) -> Entries:
     """Yield every image below `folder` in order, with its status; raise OSError where denied."""
 
     def refuse(error: OSError) -> None:
@@ -153,6 +123,41 @@ def _visible(names: list[str]) -> list[str]:
     return sorted(name for name in names if not is_hidden(name))
 
 
+def open_source(
+    path: Path, layout_of: Callable[[Path], LayoutProtocol] = Layout, walk: Walk = walk_splits
+) -> ImageSource:
+    """Return the image files in the folder or tar archive `path`; `walk` goes through a folder.
+
+    Raises DataError when there is nothing to read or a folder is not laid out as it should be.
+    """
+    try:
+        if path.is_dir():
+            return _list_folder(path, layout_of(path), walk)
+        if path.is_file():
+            return ImageSource(file_sha256(path), partial(_stream, path, layout_of))
+    except OSError as error:
+        raise unreadable(Path(error.filename or path), error) from error
+    fault = "is neither a file nor a folder" if path.exists() else "does not exist"
+    raise DataError(
+        f"{path} {fault}; {layout_of(path).form}: correct --data (data.path in the configuration)"
+    )
+
+
+def _list_folder(root: Path, layout: LayoutProtocol, walk: Walk) -> ImageSource:
+    files: list[ImageFile] = []
+    facts: list[tuple[str, int, int, int]] = []
+    for path, status in walk(root):
+        place = layout.place(path.relative_to(root).parts, is_folder=status is None)
+        if place is None or status is None:
+            continue
+        origin = str(path)
+        check_size(origin, status.st_size)
+        facts.append((origin, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        files.append(ImageFile(*place, origin, path, status.st_size))
+    layout.check()
+    return ImageSource(json_sha256([str(root.resolve()), facts]), lambda: iter(files))
+
+
 class _Member(tarfile.TarInfo):
     """A member of an archive, where a damaged header is an error and not the archive's end."""
 
@@ -166,12 +171,12 @@ class _Member(tarfile.TarInfo):
             raise ReadError(str(error)) from error
 
 
-def stream(path: Path, judge: Callable[[Path], LayoutProtocol] = Layout) -> Iterator[ImageFile]:
-    """Yield the images of the tar archive `path` that `judge` finds a place for, in its order.
+def _stream(path: Path, layout_of: Callable[[Path], LayoutProtocol]) -> Iterator[ImageFile]:
+    """Yield the images of the tar archive `path` that its layout has a place for, in its order.
 
-    Raises DataError for a damaged archive, or at the end when the judge is not content.
+    Raises DataError for a damaged archive, or at the end when the layout is not as it should be.
     """
-    layout = judge(path)
+    layout = layout_of(path)
     is_tar = False
     try:
         with (

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from foldbench.bench.arrays import Labels, Rows
 from foldbench.bench.config.schema import EvaluateSection
-from foldbench.bench.datasets import Split
 from foldbench.bench.errors import DataError, RunError
+from foldbench.bench.images.image_set import Split
 from foldbench.bench.measure.comparison import Evaluation
 
 
@@ -26,9 +26,7 @@ def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split | N
     )
 
 
-def draw_held_out(
-    labels: npt.NDArray[np.int64], fraction: float, seed: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def draw_held_out(labels: Labels, fraction: float, seed: int) -> tuple[Rows, Rows]:
     """Return the rows to train on and the rows held out, `fraction` of each class.
 
     Raises DataError when there are too few images for that.
@@ -82,7 +80,7 @@ def draw_apart(split: Split, count: int, held_out: int, seed: int) -> tuple[Spli
     )
 
 
-def spread(count: int, wanted: int) -> npt.NDArray[np.int64]:
+def spread(count: int, wanted: int) -> Rows:
     """Return at most `wanted` indices spread evenly over `count` images, so over all classes."""
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from foldbench.bench.config.schema import Config
-from foldbench.bench.datasets import ImageSet
+from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.images.splits import spread

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from foldbench.bench.analysis.statistics import mcnemar
+from foldbench.bench.arrays import Labels
 from foldbench.bench.config.files import Loaded, from_dict
 from foldbench.bench.config.schema import Config
-from foldbench.bench.datasets import ImageSet
 from foldbench.bench.errors import ConfigError
+from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import DataInfo, Transfer
-from foldbench.models.transfer.classifier import Labels
 from foldbench.models.transfer.fit import fit_transfer, with_preprocessing
 
 BATCHNORMS = ("running", "per_image")

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from foldbench.bench.config.schema import Config, ExportSection
-from foldbench.bench.datasets import ImageSet, Split
 from foldbench.bench.errors import ConfigError, DataError, ExportError
+from foldbench.bench.images.image_set import ImageSet, Split
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.images.splits import hold_out
 from foldbench.bench.machine.environment import usable_cores
@@ -22,7 +22,8 @@ from foldbench.bench.records import Artifact, Checkpoint, Target
 from foldbench.bench.store.directory import RunDirectory
 
 if TYPE_CHECKING:
-    from foldbench.exporters.quantization.quantize import CalibrationSet, QuantizeOptions, Quantizer
+    from foldbench.exporters.quantization.calibration import CalibrationSet
+    from foldbench.exporters.quantization.quantize import QuantizeOptions, Quantizer
 
 _TARGETS: dict[str, tuple[Target, ...]] = {
     "int8": ("cpu",),
@@ -94,8 +95,7 @@ def choose_calibration_set(
     since the network has not learnt them; they are known only where the data is what it was trained
     on. Raises DataError where there are too few images.
     """
-    from foldbench.exporters.quantization.images import LabelledImages
-    from foldbench.exporters.quantization.quantize import CalibrationSet
+    from foldbench.exporters.quantization.calibration import CalibrationSet, LabelledImages
 
     same = data.info.sha256 == checkpoint.data.sha256
     fraction = config.train.validation_fraction if same else 0.0

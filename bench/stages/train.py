@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from foldbench.bench import torchrun
 from foldbench.bench.config.files import Loaded
-from foldbench.bench.datasets import ImageSet
 from foldbench.bench.errors import DataError
+from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.splits import draw_subset, hold_out, prepare_evaluation
 from foldbench.bench.machine.environment import describe_environment, has_nvidia_gpu, usable_cores

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from foldbench.bench.config.files import Loaded
 from foldbench.bench.config.schema import Config
 from foldbench.bench.config.training import TrainSection
-from foldbench.bench.datasets import ImageSet, Split
 from foldbench.bench.errors import ConfigError, TrainingError
+from foldbench.bench.images.image_set import ImageSet, Split
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.splits import draw_apart
 from foldbench.bench.machine.environment import describe_environment, usable_cores

@@ -17,8 +17,7 @@ import onnx_ir as ir
 from onnx import ModelProto
 
 from foldbench.bench.records import PassReport
-from foldbench.exporters.passes._graph import (
-    Log,
+from foldbench.exporters.passes._graphs.rewrite import (
     PassRefusedError,
     add_constant,
     array_of,
@@ -64,26 +63,17 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
     return rewrite(model, "fold_batchnorm", "BatchNormalization", how, _edit)
 
 
-def _edit(model: ir.Model, log: Log) -> None:
-    for node in list(model.graph.all_nodes()):
-        if not is_op(node, "BatchNormalization"):
-            continue
-        try:
-            if opset_of(model) < _LEAST_OPSET:
-                raise PassRefusedError(
-                    f"opset {opset_of(model)}, {_LEAST_OPSET} or newer is needed"
-                )
-            affine = _read(node)
-            layer = _fuse(node, affine)
-            _replace(model.graph, node, layer)
-        except PassRefusedError as refusal:
-            log.left[str(refusal)] += 1
-            continue
-        log.done += 1
+def _edit(model: ir.Model, node: ir.Node) -> bool:
+    if not is_op(node, "BatchNormalization"):
+        return False
+    if opset_of(model) < _LEAST_OPSET:
+        raise PassRefusedError(f"opset {opset_of(model)}, {_LEAST_OPSET} or newer is needed")
+    _replace(model.graph, node, _fuse(node, _read(node)))
+    return True
 
 
 def _read(node: ir.Node) -> _Affine:
-    """Return what a BatchNormalization computes; raise RefusedError where that is not fixed."""
+    """Return what a BatchNormalization computes; raise PassRefusedError where that is not fixed."""
     if node.attributes.get_int("training_mode", 0) or _extra_outputs(node):
         raise PassRefusedError("it is in training mode")
     arrays = [array_of(value) for value in node.inputs[1:5]]
@@ -177,7 +167,7 @@ def _bias(node: ir.Node, index: int) -> Doubles:
 
 
 def _spread(bias: Doubles, channels: int) -> Doubles:
-    """Return `bias` as (channels,); raise RefusedError where it differs from row to row."""
+    """Return `bias` as (channels,); raise PassRefusedError where it differs from row to row."""
     if bias.size not in (1, channels) or (bias.size > 1 and bias.shape[-1] != channels):
         raise PassRefusedError(f"a bias of shape {bias.shape} is not one number for each channel")
     return np.broadcast_to(bias.reshape(-1), (channels,))

@@ -15,13 +15,20 @@ as ln(1 + e^x), or as PyTorch writes it (x itself above a threshold). Not measur
 on for targets other than the CPU: there the graph stays as it was exported.
 """
 
+from functools import partial
+
 import numpy as np
 import onnx_ir as ir
 from onnx import ModelProto
 
 from foldbench.bench.records import PassReport
-from foldbench.exporters.passes._graph import Log, PassRefusedError, add_constant, opset_of, rewrite
-from foldbench.exporters.passes._mish import Mish, check, match
+from foldbench.exporters.passes._graphs.mish import Mish, check, match
+from foldbench.exporters.passes._graphs.rewrite import (
+    PassRefusedError,
+    add_constant,
+    opset_of,
+    rewrite,
+)
 
 ERROR_BOUND = 5e-7
 TARGETS = ("cpu", "host")
@@ -35,30 +42,26 @@ _LEAST_OPSET = 7
 def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
     """Return `model` with every Mish in float32 or float64 written as x / (1 + 2 / (e(e + 2)))."""
     how = "written as x / (1 + 2 / (e(e + 2))), e = exp(x)"
-    return rewrite(model, "mish", "Mish", how, _edit)
+    return rewrite(model, "mish", "Mish", how, partial(_edit, {}))
 
 
-def _edit(model: ir.Model, log: Log) -> None:
-    constants: dict[ir.DataType, tuple[ir.Value, ir.Value]] = {}
-    for node in list(model.graph.all_nodes()):
-        try:
-            found = match(node)
-            if found is None:
-                continue
-            dtype = check(found, _MEASURED)
-            if opset_of(model) < _LEAST_OPSET:
-                raise PassRefusedError(
-                    f"opset {opset_of(model)}, the form needs {_LEAST_OPSET} or newer"
-                )
-        except PassRefusedError as refusal:
-            log.left[str(refusal)] += 1
-            continue
-        if dtype not in constants:
-            numbers = (np.array(n, dtype.numpy()) for n in (1, 2))
-            one, two = (add_constant(model.graph, f"mish_{int(n)}", n) for n in numbers)
-            constants[dtype] = (one, two)
-        _replace(found, *constants[dtype])
-        log.done += 1
+_Constants = dict[ir.DataType, tuple[ir.Value, ir.Value]]
+"""1 and 2 as initializers, of each type that was needed so far."""
+
+
+def _edit(constants: _Constants, model: ir.Model, node: ir.Node) -> bool:
+    found = match(node)
+    if found is None:
+        return False
+    dtype = check(found, _MEASURED)
+    if opset_of(model) < _LEAST_OPSET:
+        raise PassRefusedError(f"opset {opset_of(model)}, the form needs {_LEAST_OPSET} or newer")
+    if dtype not in constants:
+        numbers = (np.array(n, dtype.numpy()) for n in (1, 2))
+        one, two = (add_constant(model.graph, f"mish_{int(n)}", n) for n in numbers)
+        constants[dtype] = (one, two)
+    _replace(found, *constants[dtype])
+    return True
 
 
 def _replace(found: Mish, one: ir.Value, two: ir.Value) -> None:

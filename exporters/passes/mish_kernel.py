@@ -17,8 +17,8 @@ from foldbench.bench.errors import BackendError
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import custom_operator_facts
 from foldbench.bench.records import PassReport
-from foldbench.exporters.passes._graph import Log, PassRefusedError, made_by, rewrite, scalar_of
-from foldbench.exporters.passes._mish import Mish, check, match
+from foldbench.exporters.passes._graphs.mish import Mish, check, match
+from foldbench.exporters.passes._graphs.rewrite import made_by, rewrite, scalar_of
 
 ERROR_BOUND = 3e-7
 TARGETS = ("host",)
@@ -47,19 +47,14 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
     return rewritten, report
 
 
-def _edit(model: ir.Model, log: Log) -> None:
-    for node in list(model.graph.all_nodes()):
-        try:
-            found = match(node) or _match_form(node)
-            if found is None:
-                continue
-            check(found, _MEASURED)
-        except PassRefusedError as refusal:
-            log.left[str(refusal)] += 1
-            continue
-        _replace(found)
-        model.opset_imports[custom_operators.DOMAIN] = _VERSION
-        log.done += 1
+def _edit(model: ir.Model, node: ir.Node) -> bool:
+    found = match(node) or _match_form(node)
+    if found is None:
+        return False
+    check(found, _MEASURED)
+    _replace(found)
+    model.opset_imports[custom_operators.DOMAIN] = _VERSION
+    return True
 
 
 def _match_form(node: ir.Node) -> Mish | None:

@@ -23,7 +23,7 @@ from onnx import ModelProto
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import DISABLED, OPTIMIZATION, host_facts
 from foldbench.bench.records import PassReport
-from foldbench.exporters.passes._graph import array_of
+from foldbench.exporters.passes._graphs.rewrite import array_of
 
 ERROR_BOUND = 0.0
 TARGETS = ("host",)

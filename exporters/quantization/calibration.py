@@ -1,9 +1,11 @@
-"""The range of each tensor, by onnxruntime's calibrators, from images that are shown once."""
+"""The images that quantization sees, and the range of each tensor by onnxruntime's calibrators."""
 
 import contextlib
+import hashlib
 import io
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,13 @@ from onnxruntime.quantization import (
     create_calibrator,
 )
 
+from foldbench.bench.arrays import Floats, Labels, Pixels
 from foldbench.bench.errors import ExportError, one_line
 from foldbench.bench.records import Method
 from foldbench.exporters.quantization.graph import RANGED
-from foldbench.exporters.quantization.images import Floats, LabelledImages
+
+BATCH = 64
+"""Images that are brought into the network's form at a time, so that few are in memory."""
 
 METHODS: Mapping[Method, tuple[CalibrationMethod, Mapping[str, Any]]] = {
     # The least and the greatest number that was seen.
@@ -31,6 +36,47 @@ METHODS: Mapping[Method, tuple[CalibrationMethod, Mapping[str, Any]]] = {
     "entropy": (CalibrationMethod.Entropy, {"num_bins": 1024, "num_quantized_bins": 128}),
 }
 _ERRORS_ALONE = 3
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images as they are stored, and how each becomes an input."""
+
+    pixels: Pixels
+    """(N, C, H, W) uint8."""
+    labels: Labels
+    """(N,) int64."""
+    preprocess: Callable[[Pixels], Floats]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self) -> Iterator[Floats]:
+        """Yield inputs (n, C, H, W) float32, n at most BATCH, in order."""
+        for start in range(0, len(self), BATCH):
+            yield self.preprocess(self.pixels[start : start + BATCH])
+
+    def first(self, count: int) -> "LabelledImages":
+        """Return the first `count` of them."""
+        return LabelledImages(self.pixels[:count], self.labels[:count], self.preprocess)
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Training images: some for ranges, others to validate on."""
+
+    calibration: LabelledImages
+    validation: LabelledImages
+    untrained: int
+    """How many of `validation` were held out while training."""
+
+    def sha256(self) -> str:
+        """Return the sha256 of pixels and labels, those of the calibration first."""
+        digest = hashlib.sha256()
+        for images in (self.calibration, self.validation):
+            digest.update(images.pixels.tobytes())
+            digest.update(images.labels.tobytes())
+        return digest.hexdigest()
 
 
 class _Batch(CalibrationDataReader):

@@ -10,33 +10,18 @@ from onnxruntime.quantization import TensorsData
 from foldbench.bench.errors import ExportError
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Closeness, Method, NodeChoice, RangeTrial
-from foldbench.exporters.quantization.calibration import METHODS, measure_ranges
+from foldbench.exporters.quantization.calibration import METHODS, LabelledImages, measure_ranges
 from foldbench.exporters.quantization.graph import (
     COMPUTING,
     count_weights,
     find_candidates,
     quantize_nodes,
 )
-from foldbench.exporters.quantization.images import LabelledImages
-from foldbench.exporters.quantization.score import measure_closeness, run_model
+from foldbench.exporters.quantization.score import ClosenessScorer, keeps_budget
 
 SENSITIVITY_IMAGES = 512
 """So many images of the validation set decide the nodes' order. They are enough
 for a divergence, which every image adds to; an accuracy needs them all."""
-
-
-class ClosenessScorer:
-    """Scores graphs against the one in float32, on images not used for calibration."""
-
-    def __init__(self, model: ModelProto, images: LabelledImages, threads: int) -> None:
-        self._images, self._threads = images, threads
-        self._before = run_model(model, images, threads)
-
-    def score(self, model: ModelProto, images: int | None = None) -> Closeness:
-        """Return how close `model` comes on all images, or on the first so many."""
-        shown = self._images.first(images) if images else self._images
-        after = run_model(model, shown, self._threads)
-        return measure_closeness(self._before[: len(shown)], after, shown.labels)
 
 
 @dataclass(frozen=True)
@@ -143,11 +128,6 @@ class QuantizationSearch:
         self._done += 1
         change = f"accuracy {closeness.gain_points():+.2f} points"
         self._listener.advance(self._done, f"{what}: {change}, KL {closeness.kl_nats:.1e}")
-
-
-def keeps_budget(closeness: Closeness, max_drop_points: float) -> bool:
-    """Return whether the drop is allowed and the outputs are numbers at all."""
-    return closeness.drop_points() <= max_drop_points and not isnan(closeness.max_rel_difference)
 
 
 def _order(closeness: Closeness) -> float:

@@ -1,6 +1,5 @@
 """A file in lower precision, made from one in float32 and held against it on training images."""
 
-import hashlib
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,14 +21,10 @@ from foldbench.bench.records import (
 )
 from foldbench.bench.store.files import file_sha256, json_sha256, write_with
 from foldbench.exporters.origins import host_origins, library_versions, sources_sha256
-from foldbench.exporters.quantization.choice import (
-    ClosenessScorer,
-    QuantizationChoice,
-    QuantizationSearch,
-    keeps_budget,
-)
+from foldbench.exporters.quantization.calibration import CalibrationSet
+from foldbench.exporters.quantization.choice import QuantizationChoice, QuantizationSearch
 from foldbench.exporters.quantization.graph import infer_shapes
-from foldbench.exporters.quantization.images import LabelledImages
+from foldbench.exporters.quantization.score import ClosenessScorer, keeps_budget
 from foldbench.exporters.quantization.tables import write_tables
 
 _VARIANT = "foldbench.variant"
@@ -48,24 +43,6 @@ class QuantizeOptions:
     def precision(self) -> str:
         """What most of the file computes in."""
         return self.quantize.partition("_")[0]
-
-
-@dataclass(frozen=True)
-class CalibrationSet:
-    """Training images: some for ranges, others to validate on."""
-
-    calibration: LabelledImages
-    validation: LabelledImages
-    untrained: int
-    """How many of `validation` were held out while training."""
-
-    def sha256(self) -> str:
-        """Return the sha256 of pixels and labels, those of the calibration first."""
-        digest = hashlib.sha256()
-        for images in (self.calibration, self.validation):
-            digest.update(images.pixels.tobytes())
-            digest.update(images.labels.tobytes())
-        return digest.hexdigest()
 
 
 def hash_quantization(

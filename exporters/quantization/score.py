@@ -1,21 +1,37 @@
 """How close a graph in lower precision comes to the one in float32, on labelled images."""
 
+from math import isnan
+
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 from onnx import ModelProto
 from scipy.special import log_softmax
 
 from foldbench.bench.analysis.logits import measure_agreement
+from foldbench.bench.arrays import Floats, Labels
 from foldbench.bench.errors import ExportError, one_line
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.records import Closeness
-from foldbench.exporters.quantization.images import Floats, LabelledImages
+from foldbench.exporters.quantization.calibration import LabelledImages
 
 _ERRORS_ALONE = 3
 
 
-def run_model(model: ModelProto, images: LabelledImages, threads: int) -> Floats:
+class ClosenessScorer:
+    """Scores graphs against the one in float32, on images not used for calibration."""
+
+    def __init__(self, model: ModelProto, images: LabelledImages, threads: int) -> None:
+        self._images, self._threads = images, threads
+        self._before = _run_model(model, images, threads)
+
+    def score(self, model: ModelProto, images: int | None = None) -> Closeness:
+        """Return how close `model` comes on all images, or on the first so many."""
+        shown = self._images.first(images) if images else self._images
+        after = _run_model(model, shown, self._threads)
+        return _measure_closeness(self._before[: len(shown)], after, shown.labels)
+
+
+def _run_model(model: ModelProto, images: LabelledImages, threads: int) -> Floats:
     """Return the logits (N, classes) float32 of `images` from onnxruntime on the CPU.
 
     Raises ExportError when it cannot run the model.
@@ -38,7 +54,7 @@ def run_model(model: ModelProto, images: LabelledImages, threads: int) -> Floats
     return np.concatenate(parts)
 
 
-def measure_closeness(before: Floats, after: Floats, labels: npt.NDArray[np.int64]) -> Closeness:
+def _measure_closeness(before: Floats, after: Floats, labels: Labels) -> Closeness:
     """Return how close logits `after` are to `before`, both (N, classes); labels are (N,)."""
     p, q = (log_softmax(logits.astype(np.float64), axis=1) for logits in (before, after))
     agreement = measure_agreement(before, after)
@@ -50,3 +66,8 @@ def measure_closeness(before: Floats, after: Floats, labels: npt.NDArray[np.int6
         kl_nats=float((np.exp(p) * (p - q)).sum(1).mean()),
         max_rel_difference=agreement.max_rel_difference,
     )
+
+
+def keeps_budget(closeness: Closeness, max_drop_points: float) -> bool:
+    """Return whether the drop is allowed and the outputs are numbers at all."""
+    return closeness.drop_points() <= max_drop_points and not isnan(closeness.max_rel_difference)

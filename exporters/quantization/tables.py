@@ -19,6 +19,7 @@ import numpy.typing as npt
 import onnxruntime
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from foldbench.bench.arrays import Pixels
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import custom_operator_facts
 from foldbench.exporters.quantization.graph import Wiring, infer_shapes
@@ -171,7 +172,7 @@ def _make(op: str, inputs: list[str], output: str, **attributes: object) -> Node
     return helper.make_node(op, inputs, [output], name=f"{output}_{op}", **attributes)
 
 
-def _work_out(chain: _Chain, model: ModelProto, wiring: Wiring) -> npt.NDArray[np.uint8]:
+def _work_out(chain: _Chain, model: ModelProto, wiring: Wiring) -> Pixels:
     """Return what the chain makes of each code, (256,) uint8."""
     nodes = [chain.dequantize, *chain.nodes, chain.quantize]
     needed = {name for node in nodes for name in node.input if name in wiring.constants}
@@ -187,7 +188,7 @@ def _work_out(chain: _Chain, model: ModelProto, wiring: Wiring) -> npt.NDArray[n
     session = onnxruntime.InferenceSession(
         part.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    found: npt.NDArray[np.uint8] = session.run(None, {given: np.arange(CODES, dtype=np.uint8)})[0]
+    found: Pixels = session.run(None, {given: np.arange(CODES, dtype=np.uint8)})[0]
     return found
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from torch import nn
 
 from foldbench.bench.config.training import TrainSection
-from foldbench.bench.datasets import Split
 from foldbench.bench.errors import TrainingError, one_line
+from foldbench.bench.images.image_set import Split
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Epoch, Preprocessing
 from foldbench.models.building.network import start_as_identity

@@ -1,41 +1,35 @@
-"""One training in memory: its steps, its epochs, and every random choice they make.
-
-Every random choice of an epoch follows from the seed and the epoch's number alone, so training that
-was killed and started again reaches the weights that it would have reached without.
-"""
+"""One training in memory: its steps and its epochs."""
 
 import math
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from foldbench.bench.config.training import TrainSection
-from foldbench.bench.datasets import Split
 from foldbench.bench.errors import TrainingError
+from foldbench.bench.images.image_set import Split
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Epoch, Preprocessing
-from foldbench.models.training.augment import cut_mix, cut_out, flip_and_crop, normalise, toss_coins
 from foldbench.models.training.averaging import WeightAverage
+from foldbench.models.training.batches import (
+    HeldImages,
+    TrainingBatches,
+    draw_seed,
+    hold,
+    seed_epoch,
+)
 from foldbench.models.training.compiled import NetworkCall
 from foldbench.models.training.device import layout
-from foldbench.models.training.held_images import HeldImages, hold
 from foldbench.models.training.optimization import make_optimizer, make_scheduler
 from foldbench.models.training.process_group import ProcessGroup
 from foldbench.models.training.resume import Stateful
 
 _PROGRESS_INTERVAL_S = 0.2
 _EVALUATION_BATCH = 500
-_STATISTICS_IMAGES = 10_000
-"""Training images that the BatchNorm statistics of averaged weights are taken over, at most."""
-_COINS, _STATISTICS = 1, 2
-"""Random choices that belong to the whole training, or to the end of an epoch."""
 
 
 class Trainer:
@@ -68,11 +62,10 @@ class Trainer:
         self._seed = seed
         self._listener = listener
         self._optimizer = make_optimizer(model, settings)
-        steps = sum(1 for _ in self._batches(torch.Generator()))
+        self._batches = TrainingBatches(self.train, settings, process_group, seed)
+        steps = len(self._batches.draw(torch.Generator()))
         self._scheduler = make_scheduler(self._optimizer, settings, steps)
         self._average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
-        alternating = settings.augment.flip and settings.augment.alternating_flip
-        self._coins = toss_coins(len(self.train), _draw(seed, 0, _COINS)) if alternating else None
 
     def parts(self) -> dict[str, Stateful]:
         """Return what has to be kept to go on after an epoch, by name."""
@@ -88,10 +81,9 @@ class Trainer:
         homework = self._settings.protocol == "homework"
         generator = seed_epoch(self._seed, epoch)
         if not self.process_group.is_main:
-            torch.manual_seed(
-                _draw(self._seed, epoch, rank=self.process_group.rank)
-            )  # dropout of its own
-        batches = list(self._batches(generator))
+            own = draw_seed(self._seed, epoch, rank=self.process_group.rank)
+            torch.manual_seed(own)  # dropout of its own
+        batches = self._batches.draw(generator)
         self.model.train()
         started = last_told = time.perf_counter()
         loss_sum = torch.zeros((), device=self.device)
@@ -108,10 +100,7 @@ class Trainer:
                 part = self.process_group.size  # its own share stands for all until the end
                 mean_loss = part * float(loss_sum) / (number if homework else seen)
                 self._tell(epoch, seen, mean_loss, part * int(correct), now - started)
-        loss_sum, correct = (
-            self.process_group.all_reduce_sum(loss_sum),
-            self.process_group.all_reduce_sum(correct),
-        )
+        loss_sum, correct = map(self.process_group.all_reduce_sum, (loss_sum, correct))
         loss_mean = float(loss_sum) / (len(batches) if homework else seen)
         duration_s = time.perf_counter() - started
         if not math.isfinite(loss_mean):
@@ -143,7 +132,7 @@ class Trainer:
         `indices` is (N,) int64 on the CPU: the images of the batch. In a process group, each gets
         its own share's part of both.
         """
-        images, kept = self._augmented(indices, epoch, generator)
+        images, kept = self._batches.augmented(indices, epoch, generator)
         labels = self.train.labels[indices.to(self.device)]
         count = self._settings.micro_batches
         batch = (images, labels) if kept is None else (images, labels, labels.roll(1), kept)
@@ -198,51 +187,12 @@ class Trainer:
         """Give the network the weights that training was for: averaged ones where it averages."""
         if self._average is not None and self.process_group.is_main:
             with self._autocast():
-                self._average.settle(self._statistics_batches(epoch))
-
-    def _batches(self, generator: torch.Generator) -> Iterator[Tensor]:
-        size = self._settings.batch_size
-        least = 2 * self.process_group.size * self._settings.micro_batches
-        return split_batches(len(self.train), size, generator, least)
-
-    def _augmented(
-        self, indices: Tensor, epoch: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the images of a batch as the network is given them while it learns.
-
-        And, where they get boxes of one another, what each kept of itself (see `cut_mix`).
-        """
-        augment = self._settings.augment
-        mirrored = None
-        if self._coins is not None:
-            mirrored = self._coins[indices] ^ (epoch % 2 == 0)
-        pixels = flip_and_crop(
-            self.train.images[indices.to(self.device)],
-            flip=augment.flip,
-            crop_padding=augment.crop_padding,
-            generator=generator,
-            mirrored=mirrored,
-            reflect=augment.crop_edge == "reflect",
-        )
-        inputs = normalise(pixels, self.train.mean, self.train.std)
-        if augment.cutout:
-            inputs = cut_out(inputs, augment.cutout, generator)
-        kept = None
-        if augment.cutmix:
-            inputs, kept = cut_mix(inputs, augment.cutmix, generator)
-        return inputs.contiguous(memory_format=layout(self._settings)), kept
+                self._average.settle(self._batches.for_statistics(epoch))
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self._settings.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
-    def _statistics_batches(self, epoch: int) -> Iterator[Tensor]:
-        """Yield training images as in training, in an order of their own."""
-        generator = torch.Generator().manual_seed(_draw(self._seed, epoch, _STATISTICS))
-        most = max(1, _STATISTICS_IMAGES // self._settings.batch_size)
-        for indices in islice(self._batches(generator), most):
-            yield self._augmented(indices, epoch, generator)[0]
 
     def _validate(self, epoch: int) -> float | None:
         """Return the share of held-out images that are classified correctly as they are."""
@@ -250,7 +200,7 @@ class Trainer:
             return None
         if self._average is None:
             return self._score(self.held_out)
-        with self._autocast(), self._average.in_place(self._statistics_batches(epoch)):
+        with self._autocast(), self._average.in_place(self._batches.for_statistics(epoch)):
             return self._score(self.held_out)
 
     def _score(self, split: HeldImages) -> float:
@@ -259,8 +209,8 @@ class Trainer:
         with torch.inference_mode(), self._autocast():
             for start in range(0, len(split), _EVALUATION_BATCH):
                 part = slice(start, start + _EVALUATION_BATCH)
-                inputs = normalise(split.images[part], split.mean, split.std)
-                logits = self.model(inputs.contiguous(memory_format=layout(self._settings)))
+                inputs = split.inputs(part).contiguous(memory_format=layout(self._settings))
+                logits = self.model(inputs)
                 correct += int((logits.argmax(1) == split.labels[part]).sum())
         return correct / len(split)
 
@@ -271,34 +221,3 @@ class Trainer:
             f"epoch {epoch}/{self._settings.epochs}  loss {loss:.4f}  "
             f"accuracy {100 * correct / seen:.1f} %  {seen / elapsed_s:,.0f} images/s",
         )
-
-
-def _draw(*key: int, rank: int = 0) -> int:
-    """Return a seed for torch that belongs to `key` and `rank`, and to no others.
-
-    Rank 0 draws what a process that trains alone draws.
-    """
-    spawn_key = (rank,) if rank else ()
-    (value,) = np.random.SeedSequence(key, spawn_key=spawn_key).generate_state(1, np.uint64)
-    return int(value >> 1)
-
-
-def seed_epoch(seed: int, epoch: int) -> torch.Generator:
-    """Return the epoch's own CPU generator; seed torch's global one (for dropout) alike."""
-    value = _draw(seed, epoch)
-    torch.manual_seed(value)
-    return torch.Generator().manual_seed(value)
-
-
-def split_batches(
-    count: int, size: int, generator: torch.Generator, least: int = 2
-) -> Iterator[Tensor]:
-    """Yield every index from 0 to `count` - 1 once, shuffled, in batches of `size`.
-
-    The last batch may be smaller. One of fewer than `least` images joins the batch before it, since
-    BatchNorm cannot train on a single value.
-    """
-    batches = list(torch.randperm(count, generator=generator).split(size))
-    if len(batches) > 1 and len(batches[-1]) < least:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    yield from batches

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from foldbench.bench.backends import Floats
-from foldbench.bench.datasets import ImageSet
+from foldbench.bench.arrays import Floats, Pixels
 from foldbench.bench.errors import DataError, RunError, TrainingError, one_line
+from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Preprocessing
@@ -109,7 +108,7 @@ def take_features(
 
 def _extract(
     network: Any,
-    images: npt.NDArray[np.uint8],
+    images: Pixels,
     how: Extraction,
     listener: ProgressListener,
     done: int,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foldbench.bench.datasets import DataOptions, ImageSet
 from foldbench.bench.datasets.imagefolder import load
 from foldbench.bench.errors import DataError
+from foldbench.bench.images.image_set import DataOptions, ImageSet
 
 MakeFolder = Callable[..., Path]
 

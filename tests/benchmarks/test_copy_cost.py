@@ -9,8 +9,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from benchmarks import copy_cost as study
-from foldbench.bench.datasets import Split
 from foldbench.bench.errors import DataError
+from foldbench.bench.images.image_set import Split
 
 
 def pictures(count: int = 12, side: int = 32) -> np.ndarray:

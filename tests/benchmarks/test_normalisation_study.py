@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from benchmarks import normalisation_study as study
 from foldbench.bench.config.files import load
-from foldbench.bench.datasets import Split
+from foldbench.bench.images.image_set import Split
 from foldbench.models.building.network import build_model
 
 SHAPE = (3, 32, 32)

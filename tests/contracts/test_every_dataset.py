@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foldbench.bench.datasets import DataOptions, ImageSet
+from foldbench.bench.images.image_set import DataOptions, ImageSet
 from foldbench.bench.registry import DATASETS
 
 CACHING = {"imagefolder", "flat", "oxford_pets"}

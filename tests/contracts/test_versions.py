@@ -21,15 +21,16 @@ from torch import nn
 from foldbench.bench.config.files import load
 from foldbench.bench.config.schema import Config
 from foldbench.bench.config.training import TrainSection
-from foldbench.bench.datasets import Split
 from foldbench.bench.errors import ConfigError
+from foldbench.bench.images.image_set import Split
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Preprocessing
 from foldbench.bench.registry import MODELS
 from foldbench.bench.stages.train import Paths, train
 from foldbench.bench.stages.training_key import training_key
 from foldbench.bench.store.directory import RunDirectory
-from foldbench.models import _norms, bn_cnn
+from foldbench.models import bn_cnn
+from foldbench.models.building import norms
 from foldbench.models.building.network import build_model
 from foldbench.models.training import loop
 from foldbench.models.transfer import fit
@@ -41,7 +42,7 @@ SHAPE = (3, 34, 34)
 ROUNDING, ROUNDING_OF_TRAINING = 1e-4, 1e-3
 """Relative; several times what threads and libraries of kernels change."""
 
-NORMS: list[dict[str, Any]] = [{"norm": kind} for kind in _norms.KINDS]
+NORMS: list[dict[str, Any]] = [{"norm": kind} for kind in norms.KINDS]
 NORMS += [{}, {"norm": "group", "groups": 4}, {"norm": "batch", "bias_before_norm": False}]
 ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     **dict.fromkeys(("bn_cnn", "deep_mish", "mish_cnn"), NORMS),
@@ -173,16 +174,16 @@ def test_a_network_is_what_its_version_is(name: str) -> None:
 
 def test_training_is_what_its_version_is() -> None:
     found = {name: numbers_of_training(section) for name, section in SETTINGS.items()}
-    hold_to_version("models/loop.py", loop.VERSION, found, ROUNDING_OF_TRAINING)
+    hold_to_version("models/training/loop.py", loop.VERSION, found, ROUNDING_OF_TRAINING)
 
 
 def test_a_linear_layer_on_features_is_what_its_version_is() -> None:
     found = {name: numbers_of_transfer(name) for name in ("logistic", "adam")}
-    hold_to_version("bench/fit.py", fit.VERSION, found)
+    hold_to_version("models/transfer/fit.py", fit.VERSION, found)
 
 
 def test_a_change_in_what_a_network_is_made_of_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = _norms.make_norm
+    made = norms.make_norm
 
     def other(*args: Any, **options: Any) -> nn.Module:
         norm = made(*args, **options)

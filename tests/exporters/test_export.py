@@ -13,6 +13,7 @@ from torch import nn
 
 from foldbench.bench.errors import ExportError
 from foldbench.bench.progress import NullListener
+from foldbench.bench.records import Artifact
 from foldbench.bench.stages.export import export
 from foldbench.bench.stages.train import Paths
 from foldbench.bench.store.directory import RunDirectory
@@ -27,6 +28,7 @@ from foldbench.exporters.export import (
 from foldbench.exporters.parity import check_parity
 from foldbench.models.building.checkpoint import load_checkpoint
 
+IMAGES = ["export.images=64"]
 OPTIONS = ExportOptions(fold_bn=True, opset=20, passes=("strip_metadata",))
 
 
@@ -47,17 +49,39 @@ class FunctionalNetwork(nn.Module):
         return self.fc((self.bn2(y) + y).mean((2, 3)))
 
 
+@pytest.fixture(scope="module")
+def exported_run(
+    trained_run: RunDirectory, trained_paths: Paths, tmp_path_factory: pytest.TempPathFactory
+) -> RunDirectory:
+    """A finished training, exported unfolded and folded; read it only."""
+    run = RunDirectory(tmp_path_factory.mktemp("exported") / trained_run.name)
+    shutil.copytree(trained_run.path, run.path)
+    for fold in ("false", "true"):
+        export(run, [f"export.fold_bn={fold}", *IMAGES], trained_paths, NullListener())
+    return run
+
+
+@pytest.fixture
+def folded(exported_run: RunDirectory) -> Artifact:
+    return next(a for a in exported_run.artifacts() if a.variant == "folded")
+
+
+@pytest.fixture
+def unfolded(exported_run: RunDirectory) -> Artifact:
+    return next(a for a in exported_run.artifacts() if a.variant == "unfolded")
+
+
 def test_the_file_is_alone_checked_and_says_where_it_comes_from(
-    own_run: RunDirectory, paths: Paths
+    exported_run: RunDirectory, folded: Artifact
 ) -> None:
-    artifact = export(own_run, ["export.images=64"], paths, NullListener())
-    path = own_run.path / artifact.path
-    assert [p.name for p in path.parent.iterdir()] == [path.name], "no side-car beside it"
+    path = exported_run.path / folded.path
+    written = sorted(p.name for p in path.parent.iterdir())
+    assert written == sorted(Path(a.path).name for a in exported_run.artifacts()), "no side-car"
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     facts = {p.key.removeprefix("foldbench."): p.value for p in model.metadata_props}
-    checkpoint = own_run.checkpoint()
-    assert facts["checkpoint_sha256"] == checkpoint.sha256 == artifact.checkpoint_sha256
+    checkpoint = exported_run.checkpoint()
+    assert facts["checkpoint_sha256"] == checkpoint.sha256 == folded.checkpoint_sha256
     assert json.loads(facts["classes"]) == list(checkpoint.classes)
     assert json.loads(facts["config"])["model"]["name"] == "bn_cnn"
     assert "path" not in json.loads(facts["config"])["data"]
@@ -69,28 +93,27 @@ def test_the_file_is_alone_checked_and_says_where_it_comes_from(
     assert b".py" not in content
 
 
-def test_the_batch_is_dynamic_and_has_a_name(own_run: RunDirectory, paths: Paths) -> None:
-    artifact = export(own_run, ["export.images=8"], paths, NullListener())
-    model = onnx.load(own_run.path / artifact.path)
+def test_the_batch_is_dynamic_and_has_a_name(exported_run: RunDirectory, folded: Artifact) -> None:
+    model = onnx.load(exported_run.path / folded.path)
     (given,), (taken,) = model.graph.input, model.graph.output
     assert given.type.tensor_type.shape.dim[0].dim_param == "batch"
     assert [d.dim_value for d in given.type.tensor_type.shape.dim[1:]] == [3, 32, 32]
     assert taken.type.tensor_type.shape.dim[0].dim_param
-    assert (given.name, taken.name, artifact.opset) == ("input", "logits", 20)
+    assert (given.name, taken.name, folded.opset) == ("input", "logits", 20)
 
 
-def test_without_folding_batchnorm_really_stays(own_run: RunDirectory, paths: Paths) -> None:
-    artifact = export(own_run, ["export.fold_bn=false", "export.images=8"], paths, NullListener())
-    assert count_batchnorm_nodes(onnx.load(own_run.path / artifact.path)) == 3
-    assert (artifact.batchnorm_nodes, artifact.folded_by, artifact.fold.folded) == (3, (), ())
-    assert (artifact.fold.batchnorms_before, artifact.fold.batchnorms_after) == (3, 3)
+def test_without_folding_batchnorm_really_stays(
+    exported_run: RunDirectory, unfolded: Artifact
+) -> None:
+    assert count_batchnorm_nodes(onnx.load(exported_run.path / unfolded.path)) == 3
+    assert (unfolded.batchnorm_nodes, unfolded.folded_by, unfolded.fold.folded) == (3, (), ())
+    assert (unfolded.fold.batchnorms_before, unfolded.fold.batchnorms_after) == (3, 3)
 
 
-def test_with_folding_the_proof_is_in_the_record(own_run: RunDirectory, paths: Paths) -> None:
-    artifact = export(own_run, ["export.images=64"], paths, NullListener())
-    fold = artifact.fold
-    assert (fold.batchnorms_before, fold.batchnorms_after, artifact.batchnorm_nodes) == (3, 0, 0)
-    assert artifact.folded_by == ("foldbench",)
+def test_with_folding_the_proof_is_in_the_record(folded: Artifact) -> None:
+    fold = folded.fold
+    assert (fold.batchnorms_before, fold.batchnorms_after, folded.batchnorm_nodes) == (3, 0, 0)
+    assert folded.folded_by == ("foldbench",)
     assert [f.batchnorm for f in fold.folded] == ["bn1", "bn2", "bn3"]
     assert fold.agreement is not None
     assert (fold.agreement.images, fold.agreement.top1_equal) == (64, 64)
@@ -108,32 +131,32 @@ def test_the_exporter_is_named_when_it_folds_what_foldbench_left(
 
 
 def test_both_variants_are_kept_side_by_side_and_made_once(
-    own_run: RunDirectory, paths: Paths
+    exported_run: RunDirectory, paths: Paths
 ) -> None:
-    for fold in ("true", "false", "true"):
-        export(own_run, [f"export.fold_bn={fold}", "export.images=8"], paths, NullListener())
-    first = own_run.artifacts()
-    assert [a.variant for a in first] == ["unfolded", "folded"]
-    export(own_run, ["export.images=8"], paths, NullListener())
-    assert own_run.artifacts() == first
-    (own_run.path / first[1].path).write_bytes(b"damaged")
-    made_again = export(own_run, ["export.images=8"], paths, NullListener())
-    assert made_again.sha256 == first[1].sha256
+    run = RunDirectory(paths.runs / exported_run.name)
+    shutil.copytree(exported_run.path, run.path)
+    first = run.artifacts()
+    assert {a.variant for a in first} == {"unfolded", "folded"}
+    assert export(run, IMAGES, paths, NullListener()) in first
+    assert {a.sha256: a.export_s for a in run.artifacts()} == {a.sha256: a.export_s for a in first}
+    damaged = next(a for a in first if a.variant == "folded")
+    (run.path / damaged.path).write_bytes(b"damaged")
+    assert export(run, IMAGES, paths, NullListener()).sha256 == damaged.sha256
 
 
-@pytest.mark.parametrize(
-    "helper", ["passes/_graph.py", "passes/_mish.py", "parity.py", "_fold_rules.py"]
-)
 def test_another_text_of_any_helper_is_another_export(
-    helper: str, own_run: RunDirectory, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    own_run: RunDirectory, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = own_run.path / "exporters"
     shutil.copytree(origins._FOLDER, copy)
     monkeypatch.setattr(origins, "_FOLDER", copy)
-    before = hash_inputs(own_run.checkpoint(), images, OPTIONS)
-    with (copy / helper).open("a") as file:
-        file.write("# One more line.\n")
-    assert hash_inputs(own_run.checkpoint(), images, OPTIONS) != before
+    helpers = ["passes/_graphs/rewrite.py", "passes/_graphs/mish.py", "parity.py"]
+    found = [hash_inputs(own_run.checkpoint(), images, OPTIONS)]
+    for helper in (*helpers, "folding/rules.py"):
+        source = (copy / helper).read_text(encoding="utf-8")
+        (copy / helper).write_text(f"{source}# One more line.\n", encoding="utf-8")
+        found.append(hash_inputs(own_run.checkpoint(), images, OPTIONS))
+    assert len(set(found)) == 5
 
 
 @pytest.mark.parametrize("package", ["torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir"])

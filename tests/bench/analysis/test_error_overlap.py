@@ -175,7 +175,7 @@ def test_the_command_counts_and_draws(
 
 
 def test_a_data_set_that_is_not_the_one_scored_is_refused(measured: Run, tmp_path: Path) -> None:
-    from foldbench.bench.images.scored import load_scored
+    from foldbench.bench.images.loading import load_scored
 
     other = measured.model_copy(
         update={"data": measured.data.model_copy(update={"sha256": "0" * 64})}

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from foldbench.bench.datasets import DataOptions
 from foldbench.bench.datasets.cifar10 import load
 from foldbench.bench.errors import DataError
+from foldbench.bench.images.image_set import DataOptions
 
 
 class Untouchable:

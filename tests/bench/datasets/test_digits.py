@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foldbench.bench.datasets import DataOptions, ImageSet
 from foldbench.bench.datasets.digits import load
 from foldbench.bench.errors import DataError
+from foldbench.bench.images.image_set import DataOptions, ImageSet
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from foldbench.bench.datasets import DataOptions, ImageSet, flat
+from foldbench.bench.datasets import flat
 from foldbench.bench.errors import BenchError, ConfigError, DataError
 from foldbench.bench.images.flat import LabelRule, draw_split
+from foldbench.bench.images.image_set import DataOptions, ImageSet
 from foldbench.bench.records import Resize
 
 BREED = r"(.+)_\d+\."

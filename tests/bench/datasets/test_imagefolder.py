@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foldbench.bench.datasets import DataOptions, ImageSet
-from foldbench.bench.datasets.imagefolder import CIFAR10_CLASSES, load, title
+from foldbench.bench.datasets.imagefolder import load
 from foldbench.bench.errors import DataError
 from foldbench.bench.images import sources
+from foldbench.bench.images.folders import CIFAR10_CLASSES, title
+from foldbench.bench.images.image_set import DataOptions, ImageSet
 
 Load = Callable[..., ImageSet]
 Make = Callable[..., Path]

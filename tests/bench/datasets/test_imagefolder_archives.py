@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foldbench.bench.datasets import ImageSet
+from foldbench.bench.images.image_set import ImageSet
 
 Load = Callable[..., ImageSet]
 Make = Callable[..., Path]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foldbench.bench.datasets import DataOptions, ImageSet
 from foldbench.bench.datasets.imagefolder import load
 from foldbench.bench.errors import DataError
+from foldbench.bench.images.image_set import DataOptions, ImageSet
 
 Load = Callable[..., ImageSet]
 Make = Callable[..., Path]
@@ -31,7 +31,7 @@ def test_a_second_load_comes_from_the_cache(
 ) -> None:
     root = make_folder()
     first = load_from(root)
-    monkeypatch.setattr("foldbench.bench.datasets.imagefolder.decode", None)
+    monkeypatch.setattr("foldbench.bench.images.folders.decode", None)
     second = load_from(root)
     assert second.info.from_cache
     assert second.info.sha256 == first.info.sha256
@@ -136,7 +136,8 @@ def test_a_pickle_in_the_cache_is_never_opened(
 def test_processes_that_decode_at_the_same_time_agree(make_folder: Make, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from foldbench.bench.datasets import DataOptions, imagefolder\n"
+        "from foldbench.bench.datasets import imagefolder\n"
+        "from foldbench.bench.images.image_set import DataOptions\n"
         "options = DataOptions(Path(sys.argv[1]), False, 8, Path(sys.argv[2]))\n"
         "print(imagefolder.load(options).info.sha256)"
     )

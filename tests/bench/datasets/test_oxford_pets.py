@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foldbench.bench.datasets import DataOptions, ImageSet, oxford_pets
+from foldbench.bench.datasets import oxford_pets
 from foldbench.bench.errors import DataError
+from foldbench.bench.images.image_set import DataOptions, ImageSet
 
 BREEDS = ("Abyssinian", "american_bulldog", "american_pit_bull_terrier")
 

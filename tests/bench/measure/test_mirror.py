@@ -8,7 +8,7 @@ import pytest
 from builders import make_run
 from foldbench.bench.config.files import load
 from foldbench.bench.config.schema import EvaluateSection
-from foldbench.bench.datasets import Split
+from foldbench.bench.images.image_set import Split
 from foldbench.bench.images.splits import prepare_evaluation
 from foldbench.bench.measure.comparison import Evaluation, _to_accuracy
 from foldbench.reports.formats.markdown import render_markdown

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from foldbench.bench.cli import cli
 from foldbench.bench.config.files import load
-from foldbench.bench.datasets import Split
 from foldbench.bench.errors import ConfigError, DataError, MissingPackageError, RunError
+from foldbench.bench.images.image_set import Split
 from foldbench.bench.images.splits import draw_apart
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Hyperparameters, Search, SearchTrial

@@ -610,9 +610,24 @@ def no_batchnorm_at_all():
 # --- the table
 
 
-@pytest.fixture(params=list(CASES))
-def entry(request: pytest.FixtureRequest) -> Case:
-    return CASES[request.param]
+@dataclass(frozen=True)
+class Folded:
+    """A network of the table and what folding made of it."""
+
+    entry: Case
+    given: nn.Module
+    before: dict[str, object]
+    network: nn.Module
+    report: FoldReport
+
+
+@pytest.fixture(scope="module", params=list(CASES))
+def found(request: pytest.FixtureRequest) -> Folded:
+    entry = CASES[request.param]
+    given = made(entry.build)
+    before = snapshot(given)
+    with torch.no_grad():
+        return Folded(entry, given, before, *fold_batchnorm(given, image(entry.shape)))
 
 
 def image(shape: tuple[int, ...], seed: int = 1) -> Tensor:
@@ -622,9 +637,8 @@ def image(shape: tuple[int, ...], seed: int = 1) -> Tensor:
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*spectral_norm.*:FutureWarning")
 @torch.no_grad()
-def test_each_kind_of_network_folds_or_stays_and_computes_the_same(entry: Case) -> None:
-    network = made(entry.build)
-    folded, report = fold_batchnorm(network, image(entry.shape))
+def test_each_kind_of_network_folds_or_stays_and_computes_the_same(found: Folded) -> None:
+    entry, folded, report = found.entry, found.network, found.report
     assert len(report.folded) == entry.folded
     assert len(report.skipped) == len(entry.reasons)
     for skip, reason in zip(report.skipped, entry.reasons, strict=True):
@@ -641,9 +655,9 @@ def test_each_kind_of_network_folds_or_stays_and_computes_the_same(entry: Case) 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*spectral_norm.*:FutureWarning")
 @torch.no_grad()
-def test_folding_again_finds_nothing_more_to_fold(entry: Case) -> None:
-    x = image(entry.shape)
-    once, first = fold_batchnorm(made(entry.build), x)
+def test_folding_again_finds_nothing_more_to_fold(found: Folded) -> None:
+    x = image(found.entry.shape)
+    once, first = found.network, found.report
     twice, second = fold_batchnorm(once, x)
     assert second.folded == ()
     assert second.batchnorms_before == second.batchnorms_after == first.batchnorms_after
@@ -653,11 +667,8 @@ def test_folding_again_finds_nothing_more_to_fold(entry: Case) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*spectral_norm.*:FutureWarning")
-def test_the_given_network_is_left_exactly_as_it_was(entry: Case) -> None:
-    network = made(entry.build)
-    before = snapshot(network)
-    fold_batchnorm(network, image(entry.shape))
-    after = snapshot(network)
+def test_the_given_network_is_left_exactly_as_it_was(found: Folded) -> None:
+    before, after = found.before, snapshot(found.given)
     assert before.keys() == after.keys()
     for name, value in before.items():
         same = (

@@ -17,9 +17,8 @@ from foldbench.bench.host_files import custom_operators
 from foldbench.exporters.export import ExportOptions, to_onnx
 from foldbench.exporters.parity import open_session
 from foldbench.exporters.passes import mish
-from foldbench.exporters.quantization.calibration import measure_ranges
+from foldbench.exporters.quantization.calibration import LabelledImages, measure_ranges
 from foldbench.exporters.quantization.graph import find_candidates, infer_shapes, quantize_nodes
-from foldbench.exporters.quantization.images import LabelledImages
 from foldbench.exporters.quantization.tables import write_tables
 
 Activation = Callable[[torch.Tensor], torch.Tensor]

@@ -72,7 +72,7 @@ def test_a_mixed_image_is_of_both_labels_in_proportion(
     def known(images: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return images, kept
 
-    monkeypatch.setattr("foldbench.models.training.trainer.cut_mix", known)
+    monkeypatch.setattr("foldbench.models.training.batches.cut_mix", known)
     section = TrainSection.model_validate(
         {
             "batch_size": count,

@@ -15,9 +15,9 @@ from foldbench.bench.errors import TrainingError
 from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.train import Paths, train
 from foldbench.bench.store.directory import RunDirectory, list_runs
+from foldbench.models.training.batches import split_batches
 from foldbench.models.training.device import pick_device
 from foldbench.models.training.process_group import ProcessGroup
-from foldbench.models.training.trainer import split_batches
 
 # The last 5 of 145 images are a batch of their own: shares of 3 and 2.
 SETTINGS = (

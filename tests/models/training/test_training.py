@@ -21,11 +21,17 @@ from foldbench.bench.errors import RunError, TrainingError
 from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.train import Paths, train
 from foldbench.models.training.augment import flip_and_crop, normalise
+from foldbench.models.training.batches import (
+    COINS,
+    STATISTICS,
+    draw_seed,
+    seed_epoch,
+    split_batches,
+)
 from foldbench.models.training.device import pick_device
 from foldbench.models.training.loop import train_model
 from foldbench.models.training.optimization import one_cycle_factor
 from foldbench.models.training.resume import Resume
-from foldbench.models.training.trainer import _COINS, _STATISTICS, _draw, seed_epoch, split_batches
 
 
 @settings(max_examples=25, deadline=None)
@@ -93,11 +99,11 @@ def test_epochs_differ_from_one_another_and_repeat_with_the_seed() -> None:
 
 
 def test_the_processes_of_a_team_and_the_statistics_of_an_average_draw_differently() -> None:
-    purposes = [(), (_COINS,), (_STATISTICS,)]
-    seeds = {_draw(7, epoch, *purpose) for epoch in range(4) for purpose in purposes}
-    seeds |= {_draw(7, epoch, rank=rank) for epoch in range(4) for rank in range(1, 9)}
+    purposes = [(), (COINS,), (STATISTICS,)]
+    seeds = {draw_seed(7, epoch, *purpose) for epoch in range(4) for purpose in purposes}
+    seeds |= {draw_seed(7, epoch, rank=rank) for epoch in range(4) for rank in range(1, 9)}
     assert len(seeds) == 4 * (3 + 8)
-    assert _draw(7, 1, rank=0) == _draw(7, 1), "who leads draws what one process alone draws"
+    assert draw_seed(7, 1, rank=0) == draw_seed(7, 1), "rank 0 draws what one process draws"
 
 
 @pytest.mark.parametrize("name", ["constant", "step", "cosine", "one_cycle"])

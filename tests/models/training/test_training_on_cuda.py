@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from foldbench.bench.config.training import TrainSection
-from foldbench.bench.datasets import Split
+from foldbench.bench.images.image_set import Split
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Epoch, Preprocessing
 from foldbench.models.training.loop import train_model

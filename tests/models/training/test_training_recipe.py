@@ -13,8 +13,8 @@ from torch import nn
 from builders import PREPROCESSING, QUICK, small_model, small_split
 from foldbench.bench.config.files import load
 from foldbench.bench.config.training import TrainSection
-from foldbench.bench.datasets import Split
 from foldbench.bench.errors import ConfigError, DataError
+from foldbench.bench.images.image_set import Split
 from foldbench.bench.images.splits import draw_subset
 from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.settings import settings_of
@@ -23,11 +23,11 @@ from foldbench.bench.store.directory import RunDirectory
 from foldbench.models.building.network import start_as_identity
 from foldbench.models.training.augment import cut_out, flip_and_crop, toss_coins
 from foldbench.models.training.averaging import WeightAverage
+from foldbench.models.training.batches import split_batches
 from foldbench.models.training.loop import train_model
 from foldbench.models.training.muon import MuonWithAdamW
 from foldbench.models.training.optimization import base_rates, make_optimizer, make_scheduler
 from foldbench.models.training.resume import Resume
-from foldbench.models.training.trainer import split_batches
 
 RECIPE = {
     "optimizer": "sgd",
@@ -208,7 +208,7 @@ def test_training_with_alternating_flips_mirrors_by_the_epochs_number(
         seen.append(mirrored)
         return flip_and_crop(images, mirrored=mirrored, **options)
 
-    monkeypatch.setattr("foldbench.models.training.trainer.flip_and_crop", spy)
+    monkeypatch.setattr("foldbench.models.training.batches.flip_and_crop", spy)
     fit(tmp_path, small_model(), batch_size=40, epochs=3, ema_decay=0.0)
     counts = [int(mirrored.sum()) for mirrored in seen]
     assert counts == [counts[0], 40 - counts[0], counts[0]]

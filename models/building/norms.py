@@ -11,7 +11,12 @@ channel: a scale and a shift. They differ in what mean and variance are taken ov
 | instance | one image   | one          | all    |
 """
 
+from collections.abc import Callable
+
 from torch import nn
+
+NormOf = Callable[..., nn.Module]
+"""Gives the normalisation of so many channels; takes `spatial` as `make_norm` does."""
 
 KINDS = ("batch", "layer", "instance", "group", "none")
 

@@ -9,8 +9,8 @@ from foldbench.bench.errors import ConfigError
 from foldbench.exporters.export import ExportOptions, to_onnx
 from foldbench.exporters.folding.fold import fold_batchnorm
 from foldbench.exporters.parity import check_parity
-from foldbench.models._norms import KINDS, make_norm
 from foldbench.models.building.network import build_model
+from foldbench.models.building.norms import KINDS, make_norm
 
 SHAPE = (3, 32, 32)
 NETWORKS = ("mish_cnn", "bn_cnn", "deep_mish")

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 
 import numpy.typing as npt
 import onnx_ir as ir
@@ -18,33 +17,28 @@ class PassRefusedError(Exception):
     """Something that looks like what a pass rewrites, and why it is left as it is."""
 
 
-@dataclass
-class Log:
-    """What a pass did: places rewritten, and reasons with the places that were left for them."""
-
-    done: int = 0
-    left: Counter[str] = field(default_factory=Counter)
-
-    def describe(self, what: str, how: str) -> str:
-        """Return it as text; `what` is looked for (plural), `how` is what became of it."""
-        parts = [f"{self.done} {how}"] if self.done else []
-        parts += [f"{count} left as before: {reason}" for reason, count in self.left.items()]
-        return "; ".join(parts) or f"no {what} found"
-
-
 def rewrite(
-    model: ModelProto, name: str, what: str, how: str, edit: Callable[[ir.Model, Log], None]
+    model: ModelProto, name: str, what: str, how: str, edit: Callable[[ir.Model, ir.Node], bool]
 ) -> tuple[ModelProto, PassReport]:
-    """Return a copy of `model` that `edit` has rewritten, with types and shapes inferred for it.
+    """Return a copy of `model` with types and shapes inferred, and `edit` made at every node.
 
-    Where `edit` notes nothing as done, the copy is exact.
+    `edit` says whether it rewrote something there; it raises PassRefusedError before it changes
+    anything. Where nothing was rewritten, the copy is exact. `what` is looked for (plural), `how`
+    is what became of it.
     """
     working = ir.from_proto(model)
     ShapeInferencePass(strict_mode=False, data_prop=False)(working)
-    log = Log()
-    edit(working, log)
-    report = PassReport(name=name, changed=log.done, detail=log.describe(what, how))
-    if log.done:
+    done = 0
+    left: Counter[str] = Counter()
+    for node in list(working.graph.all_nodes()):
+        try:
+            done += edit(working, node)
+        except PassRefusedError as refusal:
+            left[str(refusal)] += 1
+    told = [f"{done} {how}"] if done else []
+    told += [f"{count} left as before: {reason}" for reason, count in left.items()]
+    report = PassReport(name=name, changed=done, detail="; ".join(told) or f"no {what} found")
+    if done:
         RemoveUnusedNodesPass()(working)
         return ir.to_proto(working), report
     copy = ModelProto()

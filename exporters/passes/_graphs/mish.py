@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import onnx_ir as ir
 
-from foldbench.exporters.passes._graph import (
+from foldbench.exporters.passes._graphs.rewrite import (
     PassRefusedError,
     is_op,
     is_used_outside,
@@ -31,7 +31,7 @@ class Mish:
 
 
 def match(node: ir.Node) -> Mish | None:
-    """Return the Mish whose result `node` gives; raise RefusedError for one of another shape."""
+    """Return the Mish whose result `node` gives; raise PassRefusedError for one of another form."""
     if is_op(node, "Mish"):
         return Mish(_given(node, 0), node)
     if not is_op(node, "Mul"):
@@ -111,7 +111,7 @@ def _given(node: ir.Node, index: int) -> ir.Value:
 
 
 def check(found: Mish, dtypes: Collection[ir.DataType]) -> ir.DataType:
-    """Return the type of a Mish; raise RefusedError for another one than `dtypes`.
+    """Return the type of a Mish; raise PassRefusedError for another one than `dtypes`.
 
     Also where something else reads what is computed within, so that nothing would be removed.
     """

@@ -1,0 +1,1 @@
+"""Find places in a graph and rewrite them: what passes share."""
