@@ -3,11 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from foldbench.bench.analysis.logits import measure_agreement
 from foldbench.bench.backends import Floats
@@ -21,25 +16,14 @@ from foldbench.bench.measure.contenders import (
     failures_of,
     original_of,
 )
+from foldbench.bench.measure.evaluation import Evaluation
 from foldbench.bench.measure.latency import measure_latency
 from foldbench.bench.measure.scenarios import measure_scenarios
 from foldbench.bench.measure.series import to_timing
 from foldbench.bench.progress import ProgressListener
-from foldbench.bench.records import Accuracy, Measurement, Protocol, Row
+from foldbench.bench.records import Accuracy, Measurement, Row
 from foldbench.bench.workers.client import WorkerClient
 from foldbench.bench.workers.protocol import Job, WorkerProtocol
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The test split as every contender is given it."""
-
-    protocol: Protocol
-    images: Path
-    """(N, C, H, W) uint8 as .npy; every view of the split in turn, where there are several."""
-    labels: npt.NDArray[np.int64]
-    """(N,) int64."""
-    batch_size: int
 
 
 def compare(

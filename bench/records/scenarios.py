@@ -9,6 +9,11 @@ from foldbench.bench.records.base import Record
 Scenario = Literal["singlestream", "multistream", "offline", "server"]
 Validity = Literal["VALID", "INVALID"]
 
+OFFICIAL_DURATION_S = 600
+"""What MLPerf asks of a submission at least."""
+MAX_DURATION_FACTOR = 6
+"""How many times its least duration a test may last."""
+
 
 class ScenarioSettings(Record):
     """What LoadGen went by, as its log says."""

@@ -16,11 +16,10 @@ from typing import Any
 from foldbench.bench.errors import BackendError, MissingPackageError, one_line
 from foldbench.bench.machine.interference import Interference
 from foldbench.bench.records import Latencies, Scenario, ScenarioResult, ScenarioSettings
+from foldbench.bench.records.scenarios import MAX_DURATION_FACTOR
 
 MULTISTREAM_SAMPLES = 8
 """Samples of one multistream query, as MLPerf has it."""
-OFFICIAL_DURATION_S = 600
-"""What MLPerf asks of a submission at least."""
 TARGET_PERCENTILES: Mapping[Scenario, float] = {
     "singlestream": 0.9,
     "multistream": 0.99,
@@ -30,8 +29,6 @@ TARGET_PERCENTILES: Mapping[Scenario, float] = {
 MOST_QUERIES = 10_000_000
 """LoadGen makes all queries beforehand, of some 320 bytes each."""
 
-MAX_DURATION_FACTOR = 6
-"""How many times its least duration a test may last."""
 GRACE_S = 120.0
 """For start and warm-up, on top of twice the time after which queries are given up."""
 _ENTRY = re.compile(r'^:::MLLOG (\{"key": "(\w[^"]*)".*\})$', re.MULTILINE)

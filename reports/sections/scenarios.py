@@ -6,7 +6,7 @@ from typing import Any
 from foldbench.bench.analysis.advice.scenarios import name_test
 from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.records import Measurement, Run, Scenario, ScenarioResult
-from foldbench.bench.timing.scenarios import OFFICIAL_DURATION_S
+from foldbench.bench.records.scenarios import OFFICIAL_DURATION_S
 from foldbench.reports.sections.notes import Notes
 from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated

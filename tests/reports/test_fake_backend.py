@@ -13,8 +13,9 @@ import pytest
 from foldbench.bench.backends import fake
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.machine.interference import Interference
-from foldbench.bench.measure.comparison import Evaluation, compare
+from foldbench.bench.measure.comparison import compare
 from foldbench.bench.measure.contenders import Contender, Subject
+from foldbench.bench.measure.evaluation import Evaluation
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Boundary, Run
 from foldbench.bench.timing.loop import BlockOptions, WarmUp

@@ -14,8 +14,9 @@ from foldbench.bench.cli import cli
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.errors import BackendError, RunError
 from foldbench.bench.machine.interference import Interference
-from foldbench.bench.measure.comparison import Evaluation, compare
+from foldbench.bench.measure.comparison import compare
 from foldbench.bench.measure.contenders import Contender, Subject
+from foldbench.bench.measure.evaluation import Evaluation
 from foldbench.bench.measure.resume import describe_opening, measure_or_go_on
 from foldbench.bench.measure.samples import read_samples, replay, unfinished_record
 from foldbench.bench.records import Boundary, Measurement, Run
