@@ -88,7 +88,7 @@ class Subject:
     def time_ours(self) -> tuple[float, float | None]:
         """Return the floor of one block of foldbench's loop, and its run_delay."""
         timed = time_block(self.session, self.batches, self.options, time.perf_counter)
-        return floor_of(timed.samples_s), timed.interference.run_delay_ratio
+        return floor_of(timed.block.samples_s), timed.block.run_delay_ratio
 
     def time_bare(self) -> tuple[float, float | None]:
         """Return the floor of as many steps in a bare loop, and its run_delay."""

@@ -189,10 +189,11 @@ def usual_calls(job: Job, images: np.ndarray, onnx_path: Path):
     import onnxruntime
     import torch
 
+    from foldbench.bench.store.directory import RunDirectory
     from foldbench.models.building.checkpoint import load_checkpoint
 
     torch.set_num_threads(usable_cores())
-    module = load_checkpoint(job.checkpoint, job.folder)
+    module = load_checkpoint(RunDirectory(job.folder).checkpoint(), job.folder)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()
     session = onnxruntime.InferenceSession(
@@ -262,8 +263,10 @@ def main(run_name: str, runs: Path, trials: int, budget: float, out: Path | None
                 contender.variant,
                 run.path,
                 contender.path or path,
-                checkpoint,
                 path,
+                checkpoint.preprocessing.mean,
+                checkpoint.preprocessing.std,
+                len(checkpoint.classes),
                 64,
             )
             contender.worker = WorkerClient(job)
@@ -279,9 +282,9 @@ def main(run_name: str, runs: Path, trials: int, budget: float, out: Path | None
 
 def study(contenders, job: Job, pixels: np.ndarray, trials: int, budget: float) -> dict:
     """Return the quiet comparisons and the trials of both ways."""
-    from foldbench.bench.images.preprocessing import preprocess
+    from foldbench.bench.images.normalization import normalize
 
-    images = preprocess(pixels[:8], job.checkpoint.preprocessing)
+    images = normalize(pixels[:8], job.mean, job.std)
     calls = usual_calls(job, images, next(c.path for c in contenders if c.backend == "ort"))
     results: dict[str, list[Trial]] = {"quiet": [], "ours": [], "usual": [], "quiet usual": []}
 

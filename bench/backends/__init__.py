@@ -24,7 +24,7 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from foldbench.bench.records import Device
+from foldbench.bench.samples.timing import Device
 
 Format = Literal["module", "onnx"]
 Floats = npt.NDArray[np.float32]

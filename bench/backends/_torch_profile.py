@@ -6,7 +6,7 @@ import torch
 from torch.profiler import ProfilerActivity
 
 from foldbench.bench.backends import Floats
-from foldbench.bench.records import OperatorTime
+from foldbench.bench.samples.timing import OperatorTime
 
 
 def profile_calls(

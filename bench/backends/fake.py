@@ -13,7 +13,7 @@ from foldbench.bench.backends import (
     NetworkSource,
 )
 from foldbench.bench.errors import BackendError
-from foldbench.bench.records import Device
+from foldbench.bench.samples.timing import Device
 
 FORMAT: Format = "onnx"
 OPTIONS = {"slow": "each image takes twice the time"}

@@ -20,7 +20,7 @@ from foldbench.bench.backends import (
 from foldbench.bench.backends._options import check_exclusive, check_values, refuse_elsewhere
 from foldbench.bench.backends._torch_profile import profile_calls
 from foldbench.bench.errors import BackendError
-from foldbench.bench.records import Device, OperatorTime
+from foldbench.bench.samples.timing import Device, OperatorTime
 
 FORMAT: Format = "module"
 OPTIONS: dict[str, str] = {

@@ -135,8 +135,10 @@ def describe_job(
         variant=contender.variant,
         folder=subject.folder,
         path=contender.path,
-        checkpoint=subject.checkpoint,
         images=evaluation.images,
+        mean=subject.checkpoint.preprocessing.mean,
+        std=subject.checkpoint.preprocessing.std,
+        classes=len(subject.checkpoint.classes),
         batch_size=evaluation.batch_size,
         first_batch_size=first_batch_size,
     )

@@ -7,6 +7,7 @@ has further ones within the boundary ``device``.
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.measure.budget import find_shortage, shorten
@@ -157,19 +158,8 @@ def _time_block(
         timed = contender.require_worker().time(series.batch_size, options)
     if timed is None:
         return None
-    seen = timed.interference
-    block = Block(
-        round=number,
-        repeat=repeat,
-        session=contender.session,
-        samples_s=timed.samples_s,
-        run_delay_ratio=seen.run_delay_ratio,
-        cpu_ratio=seen.cpu_ratio,
-        pressure_ratio=seen.pressure_ratio,
-        steal_ratio=seen.steal_ratio,
-        clocks=timed.clocks,
-    )
-    contender.add_block(series, block, timed.settle_calls)
+    block = replace(timed[0], round=number, repeat=repeat, session=contender.session)
+    contender.add_block(series, block, settle_calls=timed[1])
     return block
 
 

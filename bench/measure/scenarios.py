@@ -1,6 +1,7 @@
 """MLPerf Inference scenarios of a comparison: one contender after the other, driven by LoadGen."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.measure.contenders import Contender, failures_of
@@ -37,7 +38,7 @@ def measure_scenarios(
             with failures_of(contender):
                 result = contender.require_worker().run_scenario(options)
             if result is not None:
-                contender.add_scenario(result.model_copy(update={"repeat": repeat}))
+                contender.add_scenario(replace(result, repeat=repeat))
         listener.end()
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from foldbench.bench.backends import Floats
 from foldbench.bench.errors import BackendError
-from foldbench.bench.records import Boundary, OperatorTime, ScenarioResult
+from foldbench.bench.samples.scenarios import ScenarioResult
+from foldbench.bench.samples.timing import Block, Boundary, OperatorTime
 from foldbench.bench.timing.loop import BlockOptions, WarmUp
 from foldbench.bench.timing.scenarios import ScenarioOptions
-from foldbench.bench.workers.protocol import Failure, Job, Opened, TimedBlock
+from foldbench.bench.workers.protocol import Failure, Job, Opened
 from foldbench.bench.workers.server import serve
 
 
@@ -59,8 +60,8 @@ class WorkerClient:
         """Have it make untimed calls until the times settle."""
         return self._ask("warm_up", batch_size, least_s, boundary)
 
-    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        """Have it time one block of calls at `batch_size`."""
+    def time(self, batch_size: int, options: BlockOptions) -> tuple[Block, int]:
+        """Have it time one block; return that and the untimed calls before it."""
         return self._ask("time", batch_size, options)
 
     def run_scenario(self, options: ScenarioOptions) -> ScenarioResult:

@@ -5,16 +5,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from foldbench.bench.backends import Floats
-from foldbench.bench.machine.interference import Interference
-from foldbench.bench.records import (
-    Boundary,
-    Checkpoint,
-    Clocks,
-    Device,
-    OperatorTime,
-    ScenarioResult,
-    Variant,
-)
+from foldbench.bench.samples.scenarios import ScenarioResult
+from foldbench.bench.samples.timing import Block, Boundary, Device, OperatorTime
 from foldbench.bench.timing.loop import BlockOptions, WarmUp
 from foldbench.bench.timing.scenarios import ScenarioOptions
 
@@ -27,14 +19,18 @@ class Job:
     """With its options, such as ``ort:micro=16``."""
     device: Device
     threads: int
-    variant: Variant
+    variant: str
     folder: Path
     """The run directory."""
     path: Path
     """The file to run."""
-    checkpoint: Checkpoint
     images: Path
     """(N, C, H, W) uint8 as .npy: what every contender is given."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Of each channel: ``x = (pixels / 255 - mean) / std``."""
+    classes: int
+    """How many the network tells apart."""
     batch_size: int
     """Of the accuracy pass."""
     first_batch_size: int = 1
@@ -63,16 +59,6 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class TimedBlock:
-    """One block of timed calls, seconds."""
-
-    settle_calls: int
-    samples_s: tuple[float, ...]
-    interference: Interference
-    clocks: Clocks | None = None
-
-
-@dataclass(frozen=True)
 class Failure:
     """Why a request could not be done."""
 
@@ -94,8 +80,8 @@ class WorkerProtocol(Protocol):
     def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
         """Make untimed calls at `batch_size` for `least_s` seconds or more."""
 
-    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        """Time one block of calls at `batch_size`."""
+    def time(self, batch_size: int, options: BlockOptions) -> tuple[Block, int]:
+        """Time one block of calls at `batch_size`; return it and the untimed calls before it."""
 
     def run_scenario(self, options: ScenarioOptions) -> ScenarioResult:
         """Have LoadGen drive it; raise BackendError when an output is wrong or nothing ends."""

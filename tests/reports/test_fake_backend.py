@@ -10,22 +10,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from builders import QUIET
 from foldbench.bench.backends import fake
 from foldbench.bench.config.schema import CompareSection
-from foldbench.bench.machine.interference import Interference
 from foldbench.bench.measure.comparison import compare
 from foldbench.bench.measure.contenders import Contender, Subject
 from foldbench.bench.measure.evaluation import Evaluation
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Boundary, Run
+from foldbench.bench.samples.timing import Block
 from foldbench.bench.timing.loop import BlockOptions, WarmUp
-from foldbench.bench.workers.protocol import Job, Opened, TimedBlock
+from foldbench.bench.workers.protocol import Job, Opened
 from foldbench.bench.workers.server import WorkerServer
 from foldbench.reports.render import render
 
 GOLDEN = Path(__file__).parent / "golden" / "fake_backend.txt"
-QUIET = Interference(run_delay_ratio=0.0, cpu_ratio=1.0, pressure_ratio=0.0, steal_ratio=0.0)
-"""In place of what really ran beside the test."""
 STEP_S = {"unfolded": 0.004, "folded": 0.001}
 
 
@@ -66,9 +65,9 @@ class Local:
     def memory(self) -> int:
         return 100 * 2**20
 
-    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        timed = self._server.time(batch_size, options)
-        return replace(timed, interference=QUIET, clocks=None)
+    def time(self, batch_size: int, options: BlockOptions) -> tuple[Block, int]:
+        block, settle_calls = self._server.time(batch_size, options)
+        return replace(block, **QUIET, clocks=None), settle_calls
 
     def close(self) -> None:
         self._stack.close()

@@ -14,15 +14,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import QUIET, make_job
 from foldbench.bench.backends import Resident
 from foldbench.bench.backends.fake import FakeClock, FakeGpuSession, FakeSession
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.errors import BackendError
-from foldbench.bench.machine.interference import Interference
 from foldbench.bench.measure.contenders import Contender
 from foldbench.bench.measure.latency import measure_latency
 from foldbench.bench.measure.series import MeasurementSeries, to_timing
 from foldbench.bench.progress import NullListener
+from foldbench.bench.samples.timing import Block
 from foldbench.bench.timing.loop import (
     BlockOptions,
     check_synchronized,
@@ -31,16 +32,12 @@ from foldbench.bench.timing.loop import (
     time_resident_call,
     warm_up,
 )
-from foldbench.bench.workers.protocol import Opened, TimedBlock
+from foldbench.bench.workers.protocol import Opened
 from foldbench.bench.workers.server import WorkerServer
 
 STEP_S, TRANSFER_S, LAUNCH_S = 0.25, 0.0625, 0.03125
 RESIDENT = BlockOptions(calls=5, block_s=0, settle_s=0, boundary="device")
 HOST = BlockOptions(calls=5, block_s=0, settle_s=0)
-
-
-QUIET = Interference(run_delay_ratio=0.0, cpu_ratio=1.0, pressure_ratio=0.0, steal_ratio=0.0)
-"""In place of what really ran beside the test."""
 
 
 class Forgetful(FakeGpuSession):
@@ -66,8 +63,8 @@ def test_the_host_boundary_holds_exactly_the_transfers_more_than_the_device(size
     session, clock = gpu()
     on_device = time_block(session, [batch(size)], RESIDENT, clock)
     from_host = time_block(session, [batch(size)], HOST, clock)
-    assert on_device.samples_s == (LAUNCH_S + STEP_S * size,) * 5
-    assert from_host.samples_s == (2 * TRANSFER_S + LAUNCH_S + STEP_S * size,) * 5
+    assert on_device.block.samples_s == (LAUNCH_S + STEP_S * size,) * 5
+    assert from_host.block.samples_s == (2 * TRANSFER_S + LAUNCH_S + STEP_S * size,) * 5
     assert np.array_equal(on_device.output, from_host.output)
     assert on_device.output.shape == (size, 10)
 
@@ -114,7 +111,7 @@ def test_a_device_that_is_waited_for_passes_and_one_that_is_not_is_caught(
 
 def test_forgetting_to_synchronise_is_harmless_from_host_to_host() -> None:
     session, clock = gpu(Forgetful)
-    assert time_block(session, [batch()], HOST, clock).samples_s == (0.40625,) * 5
+    assert time_block(session, [batch()], HOST, clock).block.samples_s == (0.40625,) * 5
 
 
 def test_a_session_without_a_place_for_its_input_is_refused() -> None:
@@ -128,18 +125,15 @@ def test_a_session_without_a_place_for_its_input_is_refused() -> None:
 class Local:
     """A worker without a process, around a session that is open already."""
 
-    preprocessing = SimpleNamespace(mean=(0.0,) * 3, std=(1 / 255,) * 3, input_shape=(3, 2, 2))
-    checkpoint = SimpleNamespace(classes=tuple("0123456789"), preprocessing=preprocessing)
-
     def __init__(self, session: FakeSession, clock: FakeClock, images: Path) -> None:
-        job = SimpleNamespace(images=images, checkpoint=self.checkpoint, batch_size=4)
-        self.server = WorkerServer(job, ExitStack(), clock, session)
+        self.server = WorkerServer(make_job(images), ExitStack(), clock, session)
         self.server.evaluate()
         self.warm_up = self.server.warm_up
         self.closed = False
 
-    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        return replace(self.server.time(batch_size, options), interference=QUIET)
+    def time(self, batch_size: int, options: BlockOptions) -> tuple[Block, int]:
+        block, settle_calls = self.server.time(batch_size, options)
+        return replace(block, **QUIET), settle_calls
 
     def close(self) -> None:
         self.closed = True
@@ -155,16 +149,7 @@ def images(tmp_path: Path) -> Path:
 
 def test_opening_times_the_very_first_call_apart(images: Path) -> None:
     ticks = count()
-    job = SimpleNamespace(
-        backend="fake",
-        device="cpu",
-        threads=1,
-        path=Path(),
-        images=images,
-        checkpoint=Local.checkpoint,
-        batch_size=4,
-        first_batch_size=2,
-    )
+    job = make_job(images, backend="fake", first_batch_size=2)
     opened = WorkerServer(job, ExitStack(), lambda: float(next(ticks))).open()
     assert (opened.import_s, opened.open_s, opened.first_run_s) == (1.0, 1.0, 1.0)
 

@@ -1,13 +1,14 @@
 """What the budget is spent on: each device's own, blocks that fit it, and what is said if not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from builders import QUIET
 from foldbench.bench.backends.fake import FakeClock, FakeGpuSession, FakeSession
 from foldbench.bench.config.schema import CompareSection
-from foldbench.bench.machine.interference import Interference
 from foldbench.bench.measure.budget import find_shortage, round_duration_s, shorten
 from foldbench.bench.measure.comparison import to_timing
 from foldbench.bench.measure.contenders import Contender, MeasurementSeries
@@ -15,6 +16,7 @@ from foldbench.bench.measure.latency import measure_latency
 from foldbench.bench.measure.schedule import RoundPlan
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Boundary, Role, Timing
+from foldbench.bench.samples.timing import Block
 from foldbench.bench.timing.loop import (
     BlockOptions,
     WarmUp,
@@ -22,9 +24,8 @@ from foldbench.bench.timing.loop import (
     time_block,
     warm_up,
 )
-from foldbench.bench.workers.protocol import Opened, TimedBlock
+from foldbench.bench.workers.protocol import Opened
 
-QUIET = Interference(run_delay_ratio=0.0, cpu_ratio=1.0, pressure_ratio=0.0, steal_ratio=0.0)
 BLOCK = BlockOptions(calls=10, block_s=0.15, settle_s=0.1)
 TENTH = WarmUp(first_call_s=0.1, calls=31, converged=True, call_s=0.1, turn_s=0.1)
 
@@ -43,9 +44,9 @@ class Paced:
     def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
         return warm_up(self.session, [batch(batch_size)], least_s, self.clock, boundary)
 
-    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
+    def time(self, batch_size: int, options: BlockOptions) -> tuple[Block, int]:
         timed = time_block(self.session, [batch(batch_size)], options, self.clock)
-        return TimedBlock(timed.settle_calls, timed.samples_s, QUIET, None)
+        return replace(timed.block, **QUIET), timed.settle_calls
 
     def close(self) -> None:
         pass

@@ -33,7 +33,7 @@ def test_untimed_calls_come_first_and_are_not_among_the_samples() -> None:
     session, clock = fake()
     timed = time_block(session, batches(2), QUICK, clock)
     assert timed.settle_calls == 3
-    assert timed.samples_s == (0.25,) * 5
+    assert timed.block.samples_s == (0.25,) * 5
     assert clock.now_s == (3 + 5) * 0.25
 
 
@@ -42,7 +42,7 @@ def test_settling_and_the_block_last_at_least_as_long_as_asked() -> None:
     options = BlockOptions(calls=2, block_s=2.0, settle_s=1.5)
     timed = time_block(session, batches(2), options, clock)
     assert timed.settle_calls == 6 + 1, "one more after the clocks were read"
-    assert timed.samples_s == (0.25,) * 8
+    assert timed.block.samples_s == (0.25,) * 8
 
 
 def test_a_first_call_that_compiles_is_not_taken_for_the_warm_up() -> None:
