@@ -6,6 +6,7 @@ folder is in its pythonpath for this module and for ``fake_nvml``.
 
 import json
 import shutil
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,7 +24,9 @@ from foldbench.bench.config.training import TrainSection
 from foldbench.bench.datasets import Split
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Epoch, Preprocessing
+from foldbench.bench.timing.loop import BlockOptions
 from foldbench.bench.workers.protocol import Job
+from foldbench.bench.workers.server import WorkerServer
 from foldbench.models.training.loop import train_model
 from foldbench.models.training.resume import Resume
 
@@ -484,6 +487,14 @@ def make_run(model: str = "bn_cnn", **changes) -> records.Run:
 
 QUIET = {"run_delay_ratio": 0.0, "cpu_ratio": 1.0, "pressure_ratio": 0.0, "steal_ratio": 0.0}
 """Interference of a block, in place of what really ran beside the test."""
+
+
+class QuietWorker(WorkerServer):
+    """A worker in the process of the test, that nothing ever disturbs."""
+
+    def time(self, batch_size: int, options: BlockOptions) -> tuple[records.Block, int]:
+        block, settle_calls = super().time(batch_size, options)
+        return replace(block, **QUIET, clocks=None), settle_calls
 
 
 def make_job(images: Path, **changes) -> Job:

@@ -82,10 +82,10 @@ class Session(Protocol):
 
 
 class Closing:
-    """The context manager of a session that frees what it holds in `close`."""
+    """A context manager that frees what it holds in `close`."""
 
     def close(self) -> None:
-        """Free what the session holds."""
+        """Free what it holds."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:

@@ -23,7 +23,8 @@ from foldbench.bench.measure.series import to_timing
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Accuracy, Measurement, Row
 from foldbench.bench.workers.client import WorkerClient
-from foldbench.bench.workers.protocol import Job, WorkerProtocol
+from foldbench.bench.workers.protocol import Job
+from foldbench.bench.workers.server import WorkerServer
 
 
 def compare(
@@ -33,7 +34,7 @@ def compare(
     settings: CompareSection,
     threads: int,
     listener: ProgressListener,
-    start_worker: Callable[[Job], WorkerProtocol] = WorkerClient,
+    start_worker: Callable[[Job], WorkerServer] = WorkerClient,
 ) -> tuple[Measurement, ...]:
     """Measure accuracy and latency of every contender; a failure becomes its row's reason.
 
@@ -144,7 +145,7 @@ def describe_job(
     )
 
 
-def _start(contender: Contender, job: Job, start_worker: Callable[[Job], WorkerProtocol]) -> None:
+def _start(contender: Contender, job: Job, start_worker: Callable[[Job], WorkerServer]) -> None:
     """Have a worker of its own open the contender's network."""
     with failures_of(contender):
         contender.worker = start_worker(job)

@@ -33,7 +33,8 @@ from foldbench.bench.records import (
 )
 from foldbench.bench.store.files import file_sha256
 from foldbench.bench.timing.loop import WarmUp
-from foldbench.bench.workers.protocol import Opened, WorkerProtocol
+from foldbench.bench.workers.protocol import Opened
+from foldbench.bench.workers.server import WorkerServer
 
 REFERENCE = "torch/unfolded/cpu"
 
@@ -67,7 +68,7 @@ class Contender:
     size_bytes: int | None = None
     reason: str | None = None
     status: Status = "ok"
-    worker: WorkerProtocol | None = None
+    worker: WorkerServer | None = None
     opened: Opened | None = None
     logits: Floats | None = None
     times: Times = field(default_factory=Times)
@@ -91,7 +92,7 @@ class Contender:
         """Unique within the run, such as ``ort/folded/cpu``."""
         return f"{self.backend}/{self.variant}/{self.device}{_SUFFIX[self.role]}"
 
-    def require_worker(self) -> WorkerProtocol:
+    def require_worker(self) -> WorkerServer:
         """Return the worker that runs it."""
         if self.worker is None:
             raise BackendError("no process runs it any more")

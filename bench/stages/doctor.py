@@ -10,7 +10,6 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -148,8 +147,7 @@ class _Fixture:
             classes=CLASSES,
             batch_size=8,
         )
-        with ExitStack() as stack:
-            server = WorkerServer(job, stack, clock, session)
+        with WorkerServer(job, clock, session) as server:
             server.evaluate()
             server.time(4, BlockOptions(calls=3, block_s=0, settle_s=0, boundary=boundary))
 

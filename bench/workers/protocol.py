@@ -1,14 +1,10 @@
-"""The protocol between a comparison and its workers: requests and results."""
+"""What a worker is sent to begin with, and what it answers besides samples and logits."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from foldbench.bench.backends import Floats
-from foldbench.bench.samples.scenarios import ScenarioResult
-from foldbench.bench.samples.timing import Block, Boundary, Device, OperatorTime
-from foldbench.bench.timing.loop import BlockOptions, WarmUp
-from foldbench.bench.timing.scenarios import ScenarioOptions
+from foldbench.bench.samples.timing import Device
 
 
 @dataclass(frozen=True)
@@ -63,34 +59,3 @@ class Failure:
     """Why a request could not be done."""
 
     reason: str
-
-
-class WorkerProtocol(Protocol):
-    """The requests that a worker answers."""
-
-    def open(self) -> Opened:
-        """Open the network; raise BackendError with the reason when that cannot be."""
-
-    def evaluate(self) -> Floats:
-        """Return the logits (N, classes) float32 of all images."""
-
-    def expect(self, logits: Floats) -> None:
-        """Set the logits (N, classes) of all images that timed outputs must match."""
-
-    def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
-        """Make untimed calls at `batch_size` for `least_s` seconds or more."""
-
-    def time(self, batch_size: int, options: BlockOptions) -> tuple[Block, int]:
-        """Time one block of calls at `batch_size`; return it and the untimed calls before it."""
-
-    def run_scenario(self, options: ScenarioOptions) -> ScenarioResult:
-        """Have LoadGen drive it; raise BackendError when an output is wrong or nothing ends."""
-
-    def memory(self) -> int | None:
-        """Return the largest resident set so far, bytes; None where unknown."""
-
-    def profile(self, batch_size: int, runs: int) -> tuple[OperatorTime, ...]:
-        """Return each operator's time over `runs` runs of the network at `batch_size`."""
-
-    def close(self) -> None:
-        """Free everything."""

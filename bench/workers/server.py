@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from foldbench.bench.backends import Floats, NetworkSource, Resident, Session, Tunable
+from foldbench.bench.backends import Closing, Floats, NetworkSource, Resident, Session, Tunable
 from foldbench.bench.config.backend_spec import load_backend, parse_spec
 from foldbench.bench.errors import BackendError, BenchError, one_line
 from foldbench.bench.images.normalization import normalize
@@ -48,8 +48,7 @@ def serve(connection: Connection, job: Job) -> None:
     """Answer requests until the parent hangs up; runs in the worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     os.dup2(2, 1)  # whatever a runtime prints must not mix with the parent's output
-    with ExitStack() as stack:
-        requests = WorkerServer(job, stack)
+    with WorkerServer(job) as requests:
         while True:
             try:
                 name, *arguments = connection.recv()
@@ -76,21 +75,18 @@ def _answer(request: Callable[..., Any], arguments: list[Any]) -> Any:
         return Failure(f"{type(error).__name__}: {one_line(error)}")
 
 
-class WorkerServer:
+class WorkerServer(Closing):
     """The server: it holds the open network and answers the parent's requests.
 
-    `stack` closes the network; `clock` returns seconds; `session` is one that is open already.
+    `clock` returns seconds; `session` is one that is open already. A `WorkerClient` has the same
+    methods, and raises BackendError for whatever a request raises here.
     """
 
     def __init__(
-        self,
-        job: Job,
-        stack: ExitStack,
-        clock: Clock = time.perf_counter,
-        session: Session | None = None,
+        self, job: Job, clock: Clock = time.perf_counter, session: Session | None = None
     ) -> None:
         self._job = job
-        self._stack = stack
+        self._stack = ExitStack()
         self._clock = clock
         self._images = np.load(job.images, mmap_mode="r", allow_pickle=False)
         self._session = session
@@ -223,6 +219,10 @@ class WorkerServer:
             batches=[x for _, x in self._batches_of(batch_size)],
             runs=runs,
         )
+
+    def close(self) -> None:
+        """Free everything."""
+        self._stack.close()
 
     def _source(self) -> NetworkSource:
         return NetworkSource(path=self._job.path, build_module=self._build_module)

@@ -2,26 +2,21 @@
 
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from builders import QUIET
+from builders import QuietWorker
 from foldbench.bench.backends import fake
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.measure.comparison import compare
 from foldbench.bench.measure.contenders import Contender, Subject
 from foldbench.bench.measure.evaluation import Evaluation
 from foldbench.bench.progress import NullListener
-from foldbench.bench.records import Boundary, Run
-from foldbench.bench.samples.timing import Block
-from foldbench.bench.timing.loop import BlockOptions, WarmUp
+from foldbench.bench.records import Run
 from foldbench.bench.workers.protocol import Job, Opened
-from foldbench.bench.workers.server import WorkerServer
 from foldbench.reports.render import render
 
 GOLDEN = Path(__file__).parent / "golden" / "fake_backend.txt"
@@ -35,42 +30,22 @@ def on_gpu(step_s: Callable[[int], float], clock: fake.FakeClock) -> fake.FakeGp
 SESSIONS = {"cpu": fake.FakeSession, "cuda": on_gpu}
 
 
-class Local:
-    """A worker without a process: the fake backend and its clock, one for each contender."""
+class Local(QuietWorker):
+    """A worker without a process: the fake network and its clock, one for each contender."""
 
     def __init__(self, job: Job) -> None:
         clock = fake.FakeClock()
-        self._stack = ExitStack()
-        self._server = WorkerServer(job, self._stack, clock)
-        self._session = SESSIONS[job.device](
-            lambda size: STEP_S[job.variant] * (0.5 + 0.5 * size), clock
-        )
+        step_s = STEP_S[job.variant]
+        self._fake = SESSIONS[job.device](lambda size: step_s * (0.5 + 0.5 * size), clock)
+        super().__init__(job, clock)
 
     def open(self) -> Opened:
-        fake_open, fake.open_session = fake.open_session, lambda *_, **__: self._session
-        try:
-            return self._server.open()
-        finally:
-            fake.open_session = fake_open
-
-    def evaluate(self) -> np.ndarray:
-        return self._server.evaluate()
-
-    def expect(self, logits: np.ndarray) -> None:
-        self._server.expect(logits)
-
-    def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
-        return self._server.warm_up(batch_size, least_s, boundary)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fake, "open_session", lambda *_, **__: self._fake)
+            return super().open()
 
     def memory(self) -> int:
         return 100 * 2**20
-
-    def time(self, batch_size: int, options: BlockOptions) -> tuple[Block, int]:
-        block, settle_calls = self._server.time(batch_size, options)
-        return replace(block, **QUIET, clocks=None), settle_calls
-
-    def close(self) -> None:
-        self._stack.close()
 
 
 @pytest.fixture

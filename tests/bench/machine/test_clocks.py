@@ -108,8 +108,6 @@ def test_clocks_are_read_before_the_last_untimed_call_and_after_the_last_timed_o
 
 
 def test_a_worker_sends_them_along_with_its_block(tmp_path: Path, monkeypatch) -> None:
-    from contextlib import ExitStack
-
     from foldbench.bench.backends import fake
     from foldbench.bench.workers.server import WorkerServer
 
@@ -123,8 +121,7 @@ def test_a_worker_sends_them_along_with_its_block(tmp_path: Path, monkeypatch) -
     clock = fake.FakeClock()
     session = FakeSession(lambda size: 1e-3, clock)
     monkeypatch.setattr(fake, "open_session", lambda *_, **__: session)
-    with ExitStack() as stack:
-        server = WorkerServer(job, stack, clock)
+    with WorkerServer(job, clock) as server:
         opened = server.open()
         server.evaluate()
         block, _ = server.time(2, BlockOptions(calls=3, block_s=0, settle_s=0))

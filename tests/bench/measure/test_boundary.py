@@ -1,8 +1,6 @@
 """From host to host, and on the device alone: a made-up GPU whose transfers take a known time."""
 
 import time
-from contextlib import ExitStack
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -14,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import QUIET, make_job
+from builders import QuietWorker, make_job
 from foldbench.bench.backends import Resident
 from foldbench.bench.backends.fake import FakeClock, FakeGpuSession, FakeSession
 from foldbench.bench.config.schema import CompareSection
@@ -23,7 +21,6 @@ from foldbench.bench.measure.contenders import Contender
 from foldbench.bench.measure.latency import measure_latency
 from foldbench.bench.measure.series import MeasurementSeries, to_timing
 from foldbench.bench.progress import NullListener
-from foldbench.bench.samples.timing import Block
 from foldbench.bench.timing.loop import (
     BlockOptions,
     check_synchronized,
@@ -122,23 +119,6 @@ def test_a_session_without_a_place_for_its_input_is_refused() -> None:
         time_block(session, [batch()], RESIDENT, clock)
 
 
-class Local:
-    """A worker without a process, around a session that is open already."""
-
-    def __init__(self, session: FakeSession, clock: FakeClock, images: Path) -> None:
-        self.server = WorkerServer(make_job(images), ExitStack(), clock, session)
-        self.server.evaluate()
-        self.warm_up = self.server.warm_up
-        self.closed = False
-
-    def time(self, batch_size: int, options: BlockOptions) -> tuple[Block, int]:
-        block, settle_calls = self.server.time(batch_size, options)
-        return replace(block, **QUIET), settle_calls
-
-    def close(self) -> None:
-        self.closed = True
-
-
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     pixels = np.zeros((10, 3, 2, 2), np.uint8)
@@ -150,7 +130,7 @@ def images(tmp_path: Path) -> Path:
 def test_opening_times_the_very_first_call_apart(images: Path) -> None:
     ticks = count()
     job = make_job(images, backend="fake", first_batch_size=2)
-    opened = WorkerServer(job, ExitStack(), lambda: float(next(ticks))).open()
+    opened = WorkerServer(job, lambda: float(next(ticks))).open()
     assert (opened.import_s, opened.open_s, opened.first_run_s) == (1.0, 1.0, 1.0)
 
 
@@ -158,7 +138,8 @@ def contender(
     backend: str, device: str, session: FakeSession, clock: FakeClock, images: Path
 ) -> Contender:
     row = Contender(backend, "unfolded", device)
-    row.worker = Local(session, clock, images)
+    row.worker = QuietWorker(make_job(images), clock, session)
+    row.worker.evaluate()
     resident = isinstance(session, Resident)
     row.opened = Opened(session.device, "fake", 1, "float32", 0.0, 0.0, resident=resident)
     return row

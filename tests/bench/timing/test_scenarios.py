@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,7 +77,7 @@ def worker_server(tmp_path: Path) -> Callable[[FakeSession], WorkerServer]:
         images[:, :, 0, 0] = np.arange(count)[:, None]
         np.save(tmp_path / "images.npy", images)
         job = make_job(tmp_path / "images.npy", batch_size=16)
-        made = WorkerServer(job, ExitStack(), session=session)
+        made = WorkerServer(job, session=session)
         made.evaluate()
         return made
 
