@@ -27,10 +27,10 @@ from tabulate import tabulate
 
 from foldbench.bench.analysis.statistics import is_clean
 from foldbench.bench.backends import Floats
-from foldbench.bench.backends.fake import FakeClock, FakeSession
 from foldbench.bench.machine.environment import describe_environment
 from foldbench.bench.machine.interference import measure_between, read_counters
 from foldbench.bench.timing.loop import BlockOptions, time_block
+from foldbench.bench.timing.simulation import FakeClock, FakeSession
 
 LIMIT_S, LIMIT_RATIO = 5e-6, 0.01
 STEPS_S = (0.0, 20e-6, 100e-6, 1e-3, 10e-3)

@@ -18,7 +18,6 @@ import numpy as np
 
 from foldbench.bench.analysis.statistics import DIRTY_RUN_DELAY, is_clean
 from foldbench.bench.backends import NetworkSource
-from foldbench.bench.backends.fake import FakeClock
 from foldbench.bench.errors import BackendError, BenchError, ExportError
 from foldbench.bench.machine.interference import measure_between, read_counters
 from foldbench.bench.records import Boundary, Parity
@@ -30,6 +29,7 @@ from foldbench.bench.stages.broken_sessions import (
     StuckSession,
 )
 from foldbench.bench.timing.loop import BlockOptions, Clock, warm_up
+from foldbench.bench.timing.simulation import FakeClock
 from foldbench.bench.workers.protocol import Job
 from foldbench.bench.workers.server import WorkerServer
 

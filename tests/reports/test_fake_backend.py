@@ -8,40 +8,43 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import fake_backend
 from builders import QuietWorker
-from foldbench.bench.backends import fake
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.measure.comparison import compare
 from foldbench.bench.measure.contenders import Contender, Subject
 from foldbench.bench.measure.evaluation import Evaluation
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Run
+from foldbench.bench.timing.simulation import FakeClock, FakeGpuSession, FakeSession
 from foldbench.bench.workers.protocol import Job, Opened
 from foldbench.reports.render import render
+
+pytestmark = pytest.mark.usefixtures("with_fake_backend")
 
 GOLDEN = Path(__file__).parent / "golden" / "fake_backend.txt"
 STEP_S = {"unfolded": 0.004, "folded": 0.001}
 
 
-def on_gpu(step_s: Callable[[int], float], clock: fake.FakeClock) -> fake.FakeGpuSession:
-    return fake.FakeGpuSession(step_s, clock, transfer_s=0.003)
+def on_gpu(step_s: Callable[[int], float], clock: FakeClock) -> FakeGpuSession:
+    return FakeGpuSession(step_s, clock, transfer_s=0.003)
 
 
-SESSIONS = {"cpu": fake.FakeSession, "cuda": on_gpu}
+SESSIONS = {"cpu": FakeSession, "cuda": on_gpu}
 
 
 class Local(QuietWorker):
     """A worker without a process: the fake network and its clock, one for each contender."""
 
     def __init__(self, job: Job) -> None:
-        clock = fake.FakeClock()
+        clock = FakeClock()
         step_s = STEP_S[job.variant]
         self._fake = SESSIONS[job.device](lambda size: step_s * (0.5 + 0.5 * size), clock)
         super().__init__(job, clock)
 
     def open(self) -> Opened:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fake, "open_session", lambda *_, **__: self._fake)
+            patch.setattr(fake_backend, "open_session", lambda *_, **__: self._fake)
             return super().open()
 
     def memory(self) -> int:

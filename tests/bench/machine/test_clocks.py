@@ -3,14 +3,16 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+import fake_backend
 from builders import make_job
 from fake_nvml import H100, FakeNvml, processes
-from foldbench.bench.backends.fake import FakeClock, FakeSession
 from foldbench.bench.machine.clocks import ClockReading, clocks_between, make_reader, read_nothing
 from foldbench.bench.machine.gpu import GpuState
 from foldbench.bench.records import Clocks
 from foldbench.bench.timing.loop import BlockOptions, time_block
+from foldbench.bench.timing.simulation import FakeClock, FakeSession
 
 CPU0 = "sys/devices/system/cpu/cpu0"
 
@@ -107,8 +109,8 @@ def test_clocks_are_read_before_the_last_untimed_call_and_after_the_last_timed_o
     assert timed.block.samples_s == (0.25,) * 4
 
 
+@pytest.mark.usefixtures("with_fake_backend")
 def test_a_worker_sends_them_along_with_its_block(tmp_path: Path, monkeypatch) -> None:
-    from foldbench.bench.backends import fake
     from foldbench.bench.workers.server import WorkerServer
 
     speeds = iter((3000.0, 2000.0))
@@ -118,9 +120,9 @@ def test_a_worker_sends_them_along_with_its_block(tmp_path: Path, monkeypatch) -
     )
     np.save(tmp_path / "images.npy", np.zeros((8, 3, 4, 4), np.uint8))
     job = make_job(tmp_path / "images.npy", backend="fake")
-    clock = fake.FakeClock()
+    clock = FakeClock()
     session = FakeSession(lambda size: 1e-3, clock)
-    monkeypatch.setattr(fake, "open_session", lambda *_, **__: session)
+    monkeypatch.setattr(fake_backend, "open_session", lambda *_, **__: session)
     with WorkerServer(job, clock) as server:
         opened = server.open()
         server.evaluate()

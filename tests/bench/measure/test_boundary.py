@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from builders import QuietWorker, make_job
 from foldbench.bench.backends import Resident
-from foldbench.bench.backends.fake import FakeClock, FakeGpuSession, FakeSession
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.errors import BackendError
 from foldbench.bench.measure.contenders import Contender
@@ -29,6 +28,7 @@ from foldbench.bench.timing.loop import (
     time_resident_call,
     warm_up,
 )
+from foldbench.bench.timing.simulation import FakeClock, FakeGpuSession, FakeSession
 from foldbench.bench.workers.protocol import Opened
 from foldbench.bench.workers.server import WorkerServer
 
@@ -127,6 +127,7 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "images.npy"
 
 
+@pytest.mark.usefixtures("with_fake_backend")
 def test_opening_times_the_very_first_call_apart(images: Path) -> None:
     ticks = count()
     job = make_job(images, backend="fake", first_batch_size=2)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from builders import QUIET
-from foldbench.bench.backends.fake import FakeClock, FakeGpuSession, FakeSession
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.measure.budget import find_shortage, round_duration_s, shorten
 from foldbench.bench.measure.comparison import to_timing
@@ -24,6 +23,7 @@ from foldbench.bench.timing.loop import (
     time_block,
     warm_up,
 )
+from foldbench.bench.timing.simulation import FakeClock, FakeGpuSession, FakeSession
 from foldbench.bench.workers.protocol import Opened
 
 BLOCK = BlockOptions(calls=10, block_s=0.15, settle_s=0.1)

@@ -6,8 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from foldbench.bench.backends.fake import FakeClock, FakeSession
+from foldbench.bench.backends import Closing
 from foldbench.bench.timing.loop import BlockOptions, time_block, time_call, warm_up
+from foldbench.bench.timing.simulation import FakeClock, FakeSession
 
 QUICK = BlockOptions(calls=5, block_s=0.0, settle_s=0.0)
 
@@ -157,9 +158,9 @@ def test_a_worker_sets_what_it_has_loaded_apart_from_what_may_be_garbage(
         def send(self, answer: object) -> None:
             calls.append("answer")
 
-    class WorkerServer:
+    class WorkerServer(Closing):
         def __init__(self, *_: object) -> None:
-            self.open = self.memory = lambda: None
+            self.open = self.memory = self.close = lambda: None
 
     monkeypatch.setattr(server, "WorkerServer", WorkerServer)
     monkeypatch.setattr(server.os, "dup2", lambda *_: None)

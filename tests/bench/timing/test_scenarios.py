@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 
 from builders import make_job
 from foldbench.bench.backends import Floats
-from foldbench.bench.backends.fake import FakeClock, FakeSession
 from foldbench.bench.config.schema import CompareSection, LoadgenSection
 from foldbench.bench.errors import BackendError, MissingPackageError
 from foldbench.bench.measure.contenders import Contender
@@ -37,6 +36,7 @@ from foldbench.bench.timing.scenarios import (
     require_loadgen,
     to_result,
 )
+from foldbench.bench.timing.simulation import FakeClock, FakeSession
 from foldbench.bench.workers.client import WorkerClient
 from foldbench.bench.workers.server import WorkerServer
 
