@@ -1,4 +1,4 @@
-"""From uint8 pixels to the numbers that a network takes; a timed process needs no more of images."""
+"""From uint8 pixels to the numbers that a network takes: all that a worker does with images."""
 
 from collections.abc import Sequence
 

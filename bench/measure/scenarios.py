@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from foldbench.bench.config.schema import CompareSection
-from foldbench.bench.measure.contenders import Contender, failures_of
+from foldbench.bench.measure.running import Contender, failures_of
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Scenario
 from foldbench.bench.timing.scenarios import ScenarioOptions
@@ -27,8 +27,8 @@ def measure_scenarios(
         alive = [
             contender
             for contender in contenders
-            if contender.status == "ok"
-            and made not in [(r.scenario, r.repeat) for r in contender.scenarios]
+            if contender.is_ok
+            and made not in [(r.scenario, r.repeat) for r in contender.result.scenarios]
         ]
         again = f", repetition {repeat}" if settings.repeat > 1 else ""
         listener.begin(f"{scenario} for {options.duration_s:g} s or more{again}", len(alive))

@@ -12,8 +12,9 @@ import fake_backend
 from builders import QuietWorker
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.measure.comparison import compare
-from foldbench.bench.measure.contenders import Contender, Subject
+from foldbench.bench.measure.contenders import ContenderSpec, Subject
 from foldbench.bench.measure.evaluation import Evaluation
+from foldbench.bench.measure.running import Contender
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Run
 from foldbench.bench.timing.simulation import FakeClock, FakeGpuSession, FakeSession
@@ -55,16 +56,16 @@ class Local(QuietWorker):
 def record(build: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """What ran on a CPU; the GPU is missing."""
     path = tmp_path / "network.onnx"
-    contenders = [
-        Contender("fake", "unfolded", "cpu", path, build.sha("b"), 245_000),
-        Contender("fake", "folded", "cpu", path, build.sha("e"), 244_000),
-        Contender("fake", "folded", "cuda", reason="there is no fake CUDA", status="failed"),
+    specs = [
+        ContenderSpec("fake", "unfolded", "cpu", path, build.sha("b"), 245_000),
+        ContenderSpec("fake", "folded", "cpu", path, build.sha("e"), 244_000),
+        ContenderSpec("fake", "folded", "cuda", reason="there is no fake CUDA", status="failed"),
     ]
-    return compare_all(contenders, build, tmp_path, monkeypatch)
+    return compare_all(specs, build, tmp_path, monkeypatch)
 
 
 def compare_all(
-    contenders: list[Contender],
+    specs: list[ContenderSpec],
     build: SimpleNamespace,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -86,7 +87,7 @@ def compare_all(
     )
     measurements = compare(
         Subject(tmp_path, checkpoint, ()),
-        contenders,
+        [Contender(spec) for spec in specs],
         Evaluation("clean", tmp_path / "images.npy", labels.astype(np.int64), 32),
         settings,
         1,
@@ -130,11 +131,11 @@ def test_a_made_up_gpu_is_recorded_and_reported_within_both_boundaries(
     build: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "network.onnx"
-    contenders = [
-        Contender("fake", "unfolded", "cpu", path, build.sha("b"), 245_000),
-        Contender("fake", "folded", "cuda", path, build.sha("e"), 244_000),
+    specs = [
+        ContenderSpec("fake", "unfolded", "cpu", path, build.sha("b"), 245_000),
+        ContenderSpec("fake", "folded", "cuda", path, build.sha("e"), 244_000),
     ]
-    run = compare_all(contenders, build, tmp_path, monkeypatch)
+    run = compare_all(specs, build, tmp_path, monkeypatch)
     cpu, gpu = run.measurements
     assert [(t.batch_size, t.boundary) for t in cpu.timings] == [(1, "host"), (8, "host")]
     expected = {(1, "host"): 7, (1, "device"): 1, (8, "host"): 10.5, (8, "device"): 4.5}

@@ -16,8 +16,9 @@ from builders import QuietWorker, make_job
 from foldbench.bench.backends import Resident
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.errors import BackendError
-from foldbench.bench.measure.contenders import Contender
+from foldbench.bench.measure.contenders import ContenderSpec
 from foldbench.bench.measure.latency import measure_latency
+from foldbench.bench.measure.running import Contender
 from foldbench.bench.measure.series import MeasurementSeries, to_timing
 from foldbench.bench.progress import NullListener
 from foldbench.bench.timing.loop import (
@@ -138,11 +139,11 @@ def test_opening_times_the_very_first_call_apart(images: Path) -> None:
 def contender(
     backend: str, device: str, session: FakeSession, clock: FakeClock, images: Path
 ) -> Contender:
-    row = Contender(backend, "unfolded", device)
-    row.worker = QuietWorker(make_job(images), clock, session)
-    row.worker.evaluate()
+    worker = QuietWorker(make_job(images), clock, session)
+    worker.evaluate()
+    row = Contender(ContenderSpec(backend, "unfolded", device), worker)
     resident = isinstance(session, Resident)
-    row.opened = Opened(session.device, "fake", 1, "float32", 0.0, 0.0, resident=resident)
+    row.result.opened = Opened(session.device, "fake", 1, "float32", 0.0, 0.0, resident=resident)
     return row
 
 
@@ -164,7 +165,7 @@ def on_gpu(
 
 
 def times_of(row: Contender) -> dict[tuple[int, str], set[float]]:
-    timings = [to_timing(row.times, series) for series in row.times.blocks]
+    timings = [to_timing(row.result.times, series) for series in row.result.times.blocks]
     return {(t.batch_size, t.boundary): set(np.round(t.samples_s(), 9)) for t in timings}
 
 
@@ -180,7 +181,7 @@ def test_what_runs_on_a_gpu_is_timed_within_both_boundaries_and_the_rest_within_
         (4, "host"): {1.15625},
         (4, "device"): {1.03125},
     }
-    timing = to_timing(cuda.times, MeasurementSeries(1, "device"))
+    timing = to_timing(cuda.result.times, MeasurementSeries(1, "device"))
     assert timing.first_call_s == 0.28125
     assert timing.checked_outputs == len(timing.blocks) == 2
     assert {block.round for block in timing.blocks} == {1, 2}
@@ -197,8 +198,8 @@ def test_one_that_does_not_wait_for_its_device_keeps_its_figures_from_host_to_ho
 ) -> None:
     hasty, sound = on_gpu(images, Forgetful, "ort"), on_gpu(images)
     measure_latency([hasty, sound], quick(), NullListener())
-    assert (hasty.status, hasty.reason) == ("ok", None)
-    assert "went on working for 250000 µs after synchronize()" in str(hasty.not_resident)
+    assert (hasty.result.status, hasty.result.reason) == ("ok", None)
+    assert "went on working for 250000 µs after synchronize()" in str(hasty.result.not_resident)
     assert set(times_of(hasty)) == {(1, "host"), (4, "host")}
     assert len(times_of(sound)) == 4
 
@@ -214,8 +215,19 @@ def test_one_that_fails_on_the_device_at_a_later_batch_size_keeps_the_earlier_on
 
     row = on_gpu(images, Full)
     measure_latency([row], quick(), NullListener())
-    assert (row.status, row.not_resident) == ("ok", "out of memory")
+    assert (row.result.status, row.result.not_resident) == ("ok", "out of memory")
     assert set(times_of(row)) == {(1, "host"), (1, "device"), (4, "host")}
+
+
+def test_a_boundary_within_which_nothing_runs_any_more_takes_no_budget(images: Path) -> None:
+    class Full(FakeGpuSession):
+        def place(self, x: np.ndarray) -> None:
+            raise BackendError("out of memory")
+
+    row, now_s = on_gpu(images, Full), count(step=100.0)
+    measure_latency([row], quick(budget_s=1.0), NullListener(), clock=lambda: next(now_s))
+    assert (row.result.status, row.result.not_resident) == ("ok", "out of memory")
+    assert set(times_of(row)) == {(1, "host"), (4, "host")}
 
 
 def test_a_wrong_answer_on_the_device_is_not_timed_there(images: Path) -> None:
@@ -236,7 +248,7 @@ def test_a_wrong_answer_on_the_device_is_not_timed_there(images: Path) -> None:
 
     row = on_gpu(images, Wrong)
     measure_latency([row], quick(), NullListener())
-    assert "differs from the one of the accuracy pass" in str(row.not_resident)
+    assert "differs from the one of the accuracy pass" in str(row.result.not_resident)
     assert set(times_of(row)) == {(1, "host"), (4, "host")}
 
 
@@ -246,7 +258,7 @@ def test_a_repetition_goes_on_counting_the_rounds_of_each_boundary(images: Path)
     for repeat in (1, 2):
         measure_latency([cuda], settings, NullListener(), repeat)
     for boundary in ("host", "device"):
-        blocks = to_timing(cuda.times, MeasurementSeries(1, boundary)).blocks
+        blocks = to_timing(cuda.result.times, MeasurementSeries(1, boundary)).blocks
         assert [(b.round, b.repeat) for b in blocks] == [(1, 1), (2, 1), (3, 2), (4, 2)]
 
 

@@ -9,10 +9,11 @@ import pytest
 from builders import QUIET
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.measure.budget import find_shortage, round_duration_s, shorten
-from foldbench.bench.measure.comparison import to_timing
-from foldbench.bench.measure.contenders import Contender, MeasurementSeries
+from foldbench.bench.measure.contenders import ContenderSpec
 from foldbench.bench.measure.latency import measure_latency
+from foldbench.bench.measure.running import Contender
 from foldbench.bench.measure.schedule import RoundPlan
+from foldbench.bench.measure.series import MeasurementSeries, to_timing
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Boundary, Role, Timing
 from foldbench.bench.samples.timing import Block
@@ -69,10 +70,10 @@ def row(
         if device == "cpu"
         else FakeGpuSession(step_s, clock, transfer_s=0.0)
     )
-    made = Contender(backend, "unfolded", device, Path(), role=role)
-    made.worker = Paced(session, clock)
+    spec = ContenderSpec(backend, "unfolded", device, Path(), role=role)
+    made = Contender(spec, Paced(session, clock))
     resident = device == "cuda"
-    made.opened = Opened(session.device, "fake", 1, "float32", 0.0, 0.0, resident=resident)
+    made.result.opened = Opened(session.device, "fake", 1, "float32", 0.0, 0.0, resident=resident)
     return made
 
 
@@ -91,7 +92,7 @@ class Heard(NullListener):
 
 
 def timing_of(contender: Contender, size: int = 1, boundary: Boundary = "host") -> Timing:
-    return to_timing(contender.times, MeasurementSeries(size, boundary))
+    return to_timing(contender.result.times, MeasurementSeries(size, boundary))
 
 
 def calls_of(timing: Timing) -> set[int]:
@@ -150,7 +151,7 @@ def test_the_rounds_of_one_device_take_nothing_from_those_of_another() -> None:
     for boundary in ("host", "device"):
         timing = timing_of(cuda, boundary=boundary)
         assert (timing.stopped, len(timing.blocks), timing.shortage) == ("rounds", 20, None)
-    spent = sum(cpu.times.untimed_calls.values()) + len(timing_of(cpu).samples_s())
+    spent = sum(cpu.result.times.untimed_calls.values()) + len(timing_of(cpu).samples_s())
     assert spent * 0.5 <= 30 + 3 * 8, "the last round and the warm-up beside its own budget"
 
 
@@ -164,7 +165,7 @@ def test_one_thread_is_timed_at_the_smallest_batch_size_alone() -> None:
     measure_latency(
         rows, CompareSection(batch_sizes=(4, 1), warm_up_s=0), NullListener(), clock=clock
     )
-    sizes = [{series.batch_size for series in r.times.blocks} for r in rows]
+    sizes = [{series.batch_size for series in r.result.times.blocks} for r in rows]
     assert sizes == [{1, 4}, {1, 4}, {1}]
     assert [len(timing_of(r).blocks) for r in rows] == [20, 20, 20]
 

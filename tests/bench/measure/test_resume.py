@@ -14,9 +14,10 @@ from foldbench.bench.cli import cli
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.errors import BackendError, RunError
 from foldbench.bench.measure.comparison import compare
-from foldbench.bench.measure.contenders import Contender, Subject
+from foldbench.bench.measure.contenders import ContenderSpec, Subject
 from foldbench.bench.measure.evaluation import Evaluation
 from foldbench.bench.measure.resume import describe_opening, measure_or_go_on
+from foldbench.bench.measure.running import Contender
 from foldbench.bench.measure.samples import read_samples, replay, unfinished_record
 from foldbench.bench.records import Boundary, Measurement, Run
 from foldbench.bench.samples.timing import Block
@@ -83,7 +84,7 @@ class Comparison:
 
     run: RunDirectory
     devices: tuple[str, ...] = ("cpu",)
-    contenders: Sequence[Contender] = ()
+    rows: Sequence[Contender] = ()
     notes: Notes = field(default_factory=Notes)
 
     def settings(self, changes: dict) -> CompareSection:
@@ -100,8 +101,8 @@ class Comparison:
         settings = self.settings(changes)
         checkpoint, path = make_checkpoint(), self.run.path / "network.onnx"
         subject = Subject(self.run.path, checkpoint, ())
-        self.contenders = [
-            Contender(backend, variant, device, path, sha("b"))
+        specs = [
+            ContenderSpec(backend, variant, device, path, sha("b"))
             for device in self.devices
             for backend, variant in (("torch", "unfolded"), ("ort", "folded"))
         ]
@@ -111,11 +112,16 @@ class Comparison:
         planned = planned.model_copy(update={**changed, "measurements": ()})
         evaluation = Evaluation("clean", path, LABELS, 10)
         start_worker = start_worker or (lambda job: Fake(job, before_block))
+
+        def measure(rows: Sequence[Contender]) -> tuple[Measurement, ...]:
+            self.rows = rows
+            return compare(subject, rows, evaluation, settings, 1, self.notes, start_worker)
+
         measurements, resumed = measure_or_go_on(
             self.run,
-            describe_opening(planned, subject, self.contenders, 1),
-            self.contenders,
-            lambda rows: compare(subject, rows, evaluation, settings, 1, self.notes, start_worker),
+            describe_opening(planned, subject, specs, 1),
+            specs,
+            measure,
             self.notes,
             fresh,
         )
@@ -277,7 +283,7 @@ def test_the_log_gives_back_what_the_contenders_had(comparison: Comparison) -> N
     assert samples is not None
     found = replay(samples.events)
     assert {name: row.times for name, row in found.items()} == {
-        contender.name: contender.times for contender in comparison.contenders
+        row.name: row.result.times for row in comparison.rows
     }
     hasty = found["ort/folded/cuda"].measurement
     assert (hasty.status, hasty.not_resident) == ("ok", "off by one")

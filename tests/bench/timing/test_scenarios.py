@@ -23,7 +23,8 @@ from builders import make_job
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.schema import CompareSection, LoadgenSection
 from foldbench.bench.errors import BackendError, MissingPackageError
-from foldbench.bench.measure.contenders import Contender
+from foldbench.bench.measure.contenders import ContenderSpec
+from foldbench.bench.measure.running import Contender
 from foldbench.bench.measure.scenarios import measure_scenarios
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import ScenarioResult
@@ -329,15 +330,18 @@ def test_one_contender_after_the_other_is_driven_until_one_fails(worker_server) 
     result = worker_server(Paced()).run_scenario(options("singlestream", 0.1))
     good, bad = Stub(result), Stub(None)
     rows = [
-        Contender("torch", "folded", "cpu", worker=good),  # type: ignore[arg-type]
-        Contender("ort", "folded", "cpu", worker=bad),  # type: ignore[arg-type]
+        Contender(ContenderSpec(backend, "folded", "cpu"), worker)  # type: ignore[arg-type]
+        for backend, worker in (("torch", good), ("ort", bad))
     ]
     loadgen = LoadgenSection(scenarios=("server", "offline"), qps=40.0, duration_s=2.0)
     settings = CompareSection(loadgen=loadgen, batch_sizes=(4, 24), repeat=2, seed=7)
     for repeat in (1, 2):
         measure_scenarios(rows, settings, NullListener(), repeat)
-    assert [found.repeat for found in rows[0].scenarios] == [1, 1, 2, 2]
-    assert (rows[1].status, rows[1].reason) == ("failed", "an output at batch size 1 differs")
+    assert [found.repeat for found in rows[0].result.scenarios] == [1, 1, 2, 2]
+    assert (rows[1].result.status, rows[1].result.reason) == (
+        "failed",
+        "an output at batch size 1 differs",
+    )
     assert len(bad.asked) == 1
     server, offline = good.asked[:2]
     assert (server.scenario, server.qps, server.latency_bound_s) == ("server", 40.0, 0.01)
