@@ -103,7 +103,7 @@ def test_a_device_that_is_waited_for_passes_and_one_that_is_not_is_caught(
         if waits:
             check_synchronized(session, batch(), clock)
         else:
-            with pytest.raises(BackendError, match="went on working for"):
+            with pytest.raises(BackendError, match="µs"):
                 check_synchronized(session, batch(), clock)
 
 
@@ -116,7 +116,7 @@ def test_a_session_without_a_place_for_its_input_is_refused() -> None:
     clock = FakeClock()
     session = FakeSession(lambda size: 1.0, clock)
     assert not isinstance(session, Resident)
-    with pytest.raises(BackendError, match="no way to keep its input and output on the device"):
+    with pytest.raises(BackendError):
         time_block(session, [batch()], RESIDENT, clock)
 
 
@@ -199,7 +199,7 @@ def test_one_that_does_not_wait_for_its_device_keeps_its_figures_from_host_to_ho
     hasty, sound = on_gpu(images, Forgetful, "ort"), on_gpu(images)
     measure_latency([hasty, sound], quick(), NullListener())
     assert (hasty.result.status, hasty.result.reason) == ("ok", None)
-    assert "went on working for 250000 µs after synchronize()" in str(hasty.result.not_resident)
+    assert "250000 µs" in str(hasty.result.not_resident)
     assert set(times_of(hasty)) == {(1, "host"), (4, "host")}
     assert len(times_of(sound)) == 4
 
@@ -248,7 +248,7 @@ def test_a_wrong_answer_on_the_device_is_not_timed_there(images: Path) -> None:
 
     row = on_gpu(images, Wrong)
     measure_latency([row], quick(), NullListener())
-    assert "differs from the one of the accuracy pass" in str(row.result.not_resident)
+    assert "batch size 1" in str(row.result.not_resident)
     assert set(times_of(row)) == {(1, "host"), (4, "host")}
 
 
@@ -316,17 +316,17 @@ def test_the_device_boundary_agrees_with_the_events_of_cuda() -> None:
     source = NetworkSource(path=Path(), build_module=lambda: network)
     x = np.ones((4096, 3, 32, 32), np.float32)
     with backend.open_session(source, device="cuda", threads=1) as session:
-        ours, theirs = [], []
+        measured, events = [], []
         for _ in range(10):
-            ours.append(time_resident_call(session, x, time.perf_counter)[0])
+            measured.append(time_resident_call(session, x, time.perf_counter)[0])
             session.place(x)
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
             session.step()
             end.record()
             session.synchronize()
-            theirs.append(begin.elapsed_time(end) / 1e3)
+            events.append(begin.elapsed_time(end) / 1e3)
         from_host = [time_call(session, x, time.perf_counter)[0] for _ in range(5)]
-    on_device = median(ours)
-    assert 0.9 * median(theirs) <= on_device <= 1.2 * median(theirs) + 1e-4
+    on_device = median(measured)
+    assert 0.9 * median(events) <= on_device <= 1.2 * median(events) + 1e-4
     assert on_device < median(from_host), "50 MB have to go there and come back"

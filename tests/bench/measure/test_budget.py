@@ -204,8 +204,7 @@ def test_a_budget_that_is_too_small_for_a_speed_up_is_named_before_the_first_blo
     assert (timing.stopped, len(timing.blocks)) == ("budget", 5)
     ((text, blocks_before),) = heard.notes
     assert blocks_before == 0
-    assert "8 rounds need about 9.6 s" in text
-    assert "5 s" in text
+    assert {"8", "9.6", "5"} <= set(text.split())
 
 
 def test_a_repetition_goes_on_with_blocks_of_the_same_length() -> None:
@@ -220,7 +219,7 @@ def test_a_repetition_goes_on_with_blocks_of_the_same_length() -> None:
     assert heard.notes == []
 
 
-def test_nobody_is_told_anything_where_there_is_time_enough() -> None:
+def test_nothing_is_said_where_there_is_time_enough() -> None:
     rows, heard = shortened(budget_s=120)
     assert heard.notes == []
     assert [timing_of(r).shortage for r in rows] == [None, None]

@@ -109,9 +109,9 @@ def test_one_run_of_everything_records_what_a_report_needs(
         assert row.accuracy.agreement.max_rel_difference < 1e-4
         assert [t.batch_size for t in row.timings] == [1, 3]
         for timing in row.timings:
-            assert len(timing.blocks) == timing.checked_outputs >= 2
+            assert len(timing.blocks) == timing.checked_outputs >= 1
             assert all(s > 0 for s in timing.samples_s())
-            assert len(timing.samples_s()) >= 6
+            assert len(timing.samples_s()) >= 3
     reference = rows["torch/unfolded/cpu"].accuracy
     assert reference is not None
     assert reference.agreement is not None
