@@ -6,7 +6,9 @@ Files that begin with an underscore belong to the package itself and are no plug
 """
 
 from ast import AnnAssign, Assign, Module, get_docstring, literal_eval, parse, unparse
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,12 +31,21 @@ class Registry:
 
     kind: str
     package: str
+    _added: dict[str, ModuleType] = field(default_factory=dict, repr=False, compare=False)
+
+    @contextmanager
+    def added(self, name: str, module: ModuleType) -> Iterator[None]:
+        """Have `module` as one plug-in more for a while, in this process alone."""
+        self._added[name] = module
+        try:
+            yield
+        finally:
+            del self._added[name]
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all plug-ins, sorted, without importing any of them."""
-        return tuple(
-            sorted(p.stem for p in self._folder().glob("*.py") if not p.stem.startswith("_"))
-        )
+        found = (p.stem for p in self._folder().glob("*.py") if not p.stem.startswith("_"))
+        return tuple(sorted({*found, *self._added}))
 
     def summary(self, name: str) -> str:
         """Return the first line of the plug-in's docstring, without importing it."""
@@ -64,6 +75,8 @@ class Registry:
         Raises UnknownNameError, or MissingPackageError that names the package to install.
         """
         self.check(name)
+        if name in self._added:
+            return self._added[name]
         try:
             return import_module(f"{self.package}.{name}")
         except ModuleNotFoundError as error:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
@@ -116,6 +116,7 @@ def measure(
 
 def describe_job(run: RunDirectory, path: Path, images: Path) -> Job:
     """Return what a worker needs to run the file at `path`."""
+    checkpoint = run.checkpoint()
     return Job(
         backend="ort",
         device="cpu",
@@ -123,8 +124,10 @@ def describe_job(run: RunDirectory, path: Path, images: Path) -> Job:
         variant="folded",
         folder=run.path,
         path=path,
-        checkpoint=run.checkpoint(),
         images=images,
+        mean=checkpoint.preprocessing.mean,
+        std=checkpoint.preprocessing.std,
+        classes=len(checkpoint.classes),
         batch_size=64,
     )
 
@@ -138,11 +141,10 @@ def time_rounds(
 
     def time_one(name: str, number: int) -> Block | None:
         try:
-            timed = workers[name].time(batch_size, BLOCK)
+            block, _ = workers[name].time(batch_size, BLOCK)
         except BackendError as error:
             raise SystemExit(f"{name} at batch {batch_size}: {error}") from error
-        seen = timed.interference
-        return Block(round=number, samples_s=timed.samples_s, run_delay_ratio=seen.run_delay_ratio)
+        return replace(block, round=number)
 
     plan = RoundPlan(rounds, budget_s, interval=0.0)
     order = random.Random(batch_size)
@@ -208,7 +210,7 @@ def main(
         done = "\n".join(f"* {step.name[2:]}: {step.detail}" for step in steps if step.detail)
         parts.append(f"## {run.name}\n\n{table}\n\n{done}\n")
         stored[run.name] = {
-            str(size): {name: [b.model_dump() for b in found] for name, found in by_name.items()}
+            str(size): {name: [asdict(b) for b in found] for name, found in by_name.items()}
             for size, by_name in blocks.items()
         }
         click.echo(parts[-1], err=True)

@@ -27,10 +27,10 @@ from tabulate import tabulate
 
 from foldbench.bench.analysis.statistics import is_clean
 from foldbench.bench.backends import Floats
-from foldbench.bench.backends.fake import FakeClock, FakeSession
 from foldbench.bench.machine.environment import describe_environment
 from foldbench.bench.machine.interference import measure_between, read_counters
 from foldbench.bench.timing.loop import BlockOptions, time_block
+from foldbench.bench.timing.simulation import FakeClock, FakeSession
 
 LIMIT_S, LIMIT_RATIO = 5e-6, 0.01
 STEPS_S = (0.0, 20e-6, 100e-6, 1e-3, 10e-3)
@@ -88,7 +88,7 @@ class Subject:
     def time_ours(self) -> tuple[float, float | None]:
         """Return the floor of one block of foldbench's loop, and its run_delay."""
         timed = time_block(self.session, self.batches, self.options, time.perf_counter)
-        return floor_of(timed.samples_s), timed.interference.run_delay_ratio
+        return floor_of(timed.block.samples_s), timed.block.run_delay_ratio
 
     def time_bare(self) -> tuple[float, float | None]:
         """Return the floor of as many steps in a bare loop, and its run_delay."""

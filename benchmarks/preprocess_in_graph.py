@@ -116,8 +116,8 @@ def measure(
         made = []
         for way in order.sample(WAYS, len(WAYS)):
             timed = ask(way)
-            undisturbed = is_clean(timed.interference.run_delay_ratio)
-            made.append(TimedBlock(way, number, timed.samples_s, undisturbed))
+            undisturbed = is_clean(timed.block.run_delay_ratio)
+            made.append(TimedBlock(way, number, timed.block.samples_s, undisturbed))
         blocks += made
         clean += all(block.clean for block in made)
     return blocks

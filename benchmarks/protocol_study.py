@@ -30,8 +30,9 @@ from foldbench.bench.analysis.speedups import Speedup, measure_speedup, round_ra
 from foldbench.bench.analysis.statistics import Ratio, largest_gap
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.machine.environment import describe_environment, usable_cores
-from foldbench.bench.measure.contenders import Contender, Subject, contenders_of, list_self_checks
+from foldbench.bench.measure.contenders import Subject, contenders_of, list_self_checks
 from foldbench.bench.measure.latency import measure_latency
+from foldbench.bench.measure.running import Contender
 from foldbench.bench.measure.series import MeasurementSeries, Times, to_timing
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Measurement
@@ -104,7 +105,7 @@ def neighbour(seed: int) -> Iterator[None]:
 def measure_ours(contenders: Sequence[Contender], rounds: int, budget_s: float, seed: int) -> Trial:
     """Return one comparison by this project's protocol, on workers that are alive already."""
     for contender in contenders:
-        contender.times = Times()
+        contender.result.times = Times()
     settings = CompareSection(
         batch_sizes=(BATCH_SIZE,), rounds=rounds, budget_s=budget_s, interval=0.0, seed=seed
     )
@@ -116,7 +117,7 @@ def measure_ours(contenders: Sequence[Contender], rounds: int, budget_s: float, 
     subject = next(m for m in measured if m.backend == "ort")
     found = measure_speedup(run, subject, BATCH_SIZE)
     if found is None:
-        raise SystemExit(f"a contender failed: {[c.reason for c in contenders]}")
+        raise SystemExit(f"a contender failed: {[c.result.reason for c in contenders]}")
     ratio = found.ratio or Ratio(found.floor_ratio or float("nan"), None, None, 0)
     return Trial(
         ratio=ratio.point,
@@ -134,13 +135,13 @@ def to_row(contender: Contender) -> Measurement:
     """Return the contender's record, without accuracy."""
     return Measurement(
         contender=contender.name,
-        role=contender.role,
-        backend=contender.backend,
-        variant=contender.variant,
-        requested_device=contender.device,
-        actual_device=contender.device,
-        status=contender.status,
-        timings=(to_timing(contender.times, MeasurementSeries(BATCH_SIZE)),),
+        role=contender.spec.role,
+        backend=contender.spec.backend,
+        variant=contender.spec.variant,
+        requested_device=contender.spec.device,
+        actual_device=contender.spec.device,
+        status=contender.result.status,
+        timings=(to_timing(contender.result.times, MeasurementSeries(BATCH_SIZE)),),
     )
 
 
@@ -189,10 +190,11 @@ def usual_calls(job: Job, images: np.ndarray, onnx_path: Path):
     import onnxruntime
     import torch
 
+    from foldbench.bench.store.directory import RunDirectory
     from foldbench.models.building.checkpoint import load_checkpoint
 
     torch.set_num_threads(usable_cores())
-    module = load_checkpoint(job.checkpoint, job.folder)
+    module = load_checkpoint(RunDirectory(job.folder).checkpoint(), job.folder)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()
     session = onnxruntime.InferenceSession(
@@ -246,9 +248,10 @@ def main(run_name: str, runs: Path, trials: int, budget: float, out: Path | None
         run.path, checkpoint, tuple(a for a in run.artifacts() if a.variant == "folded")
     )
     threads = usable_cores()
-    contenders = [c for c in contenders_of(subject, "torch", "cpu") if c.variant == "unfolded"]
-    contenders += contenders_of(subject, "ort", "cpu")
-    contenders += list_self_checks(contenders, threads)
+    specs = [spec for spec in contenders_of(subject, "torch", "cpu") if spec.variant == "unfolded"]
+    specs += contenders_of(subject, "ort", "cpu")
+    specs += list_self_checks(specs, threads)
+    contenders = [Contender(spec) for spec in specs]
     shape = checkpoint.preprocessing.input_shape
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, *shape)).astype(np.uint8)
     with tempfile.TemporaryDirectory() as folder:
@@ -256,14 +259,16 @@ def main(run_name: str, runs: Path, trials: int, budget: float, out: Path | None
         np.save(path, pixels)
         for contender in contenders:
             job = Job(
-                contender.backend,
-                contender.device,
-                1 if contender.role == "one_thread" else threads,
-                contender.variant,
+                contender.spec.backend,
+                contender.spec.device,
+                1 if contender.spec.role == "one_thread" else threads,
+                contender.spec.variant,
                 run.path,
-                contender.path or path,
-                checkpoint,
+                contender.spec.path or path,
                 path,
+                checkpoint.preprocessing.mean,
+                checkpoint.preprocessing.std,
+                len(checkpoint.classes),
                 64,
             )
             contender.worker = WorkerClient(job)
@@ -279,10 +284,12 @@ def main(run_name: str, runs: Path, trials: int, budget: float, out: Path | None
 
 def study(contenders, job: Job, pixels: np.ndarray, trials: int, budget: float) -> dict:
     """Return the quiet comparisons and the trials of both ways."""
-    from foldbench.bench.images.preprocessing import preprocess
+    from foldbench.bench.images.normalization import normalize
 
-    images = preprocess(pixels[:8], job.checkpoint.preprocessing)
-    calls = usual_calls(job, images, next(c.path for c in contenders if c.backend == "ort"))
+    images = normalize(pixels[:8], job.mean, job.std)
+    calls = usual_calls(
+        job, images, next(c.spec.path for c in contenders if c.spec.backend == "ort")
+    )
     results: dict[str, list[Trial]] = {"quiet": [], "ours": [], "usual": [], "quiet usual": []}
 
     def quiet() -> None:

@@ -6,6 +6,7 @@ folder is in its pythonpath for this module and for ``fake_nvml``.
 
 import json
 import shutil
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from foldbench.bench.config.training import TrainSection
 from foldbench.bench.images.image_set import Split
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Epoch, Preprocessing
+from foldbench.bench.timing.loop import BlockOptions
+from foldbench.bench.workers.protocol import Job
+from foldbench.bench.workers.server import WorkerServer
 from foldbench.models.training.loop import train_model
 from foldbench.models.training.resume import Resume
 
@@ -476,6 +480,38 @@ def make_run(model: str = "bn_cnn", **changes) -> records.Run:
             "foreign_load_cores": 0.03,
             "reference": "torch/unfolded/cpu",
             "measurements": make_measurements(),
+            **changes,
+        }
+    )
+
+
+QUIET = {"run_delay_ratio": 0.0, "cpu_ratio": 1.0, "pressure_ratio": 0.0, "steal_ratio": 0.0}
+"""Interference of a block, in place of what really ran beside the test."""
+
+
+class QuietWorker(WorkerServer):
+    """A worker in the process of the test, that nothing ever disturbs."""
+
+    def time(self, batch_size: int, options: BlockOptions) -> tuple[records.Block, int]:
+        block, settle_calls = super().time(batch_size, options)
+        return replace(block, **QUIET, clocks=None), settle_calls
+
+
+def make_job(images: Path, **changes) -> Job:
+    """A worker's job: the first pixel of an image is its grey value, 0 to 255, of ten classes."""
+    return Job(
+        **{
+            "backend": "ort",
+            "device": "cpu",
+            "threads": 1,
+            "variant": "folded",
+            "folder": images.parent,
+            "path": images.parent / "network.onnx",
+            "images": images,
+            "mean": (0.0,) * 3,
+            "std": (1 / 255,) * 3,
+            "classes": 10,
+            "batch_size": 4,
             **changes,
         }
     )

@@ -10,10 +10,12 @@ import pytest
 import torch
 from hypothesis import settings
 
+import fake_backend
 from builders import INT8, QUICK
 from foldbench.bench.config.files import load
 from foldbench.bench.machine.cpu import usable_cpus
 from foldbench.bench.progress import NullListener
+from foldbench.bench.registry import BACKENDS
 from foldbench.bench.stages.train import Paths, train
 from foldbench.bench.store.directory import RunDirectory
 
@@ -66,6 +68,13 @@ def all_cores() -> Iterator[None]:
     yield
     if own != CPUS:
         os.sched_setaffinity(0, own)
+
+
+@pytest.fixture
+def with_fake_backend() -> Iterator[None]:
+    """One backend more, `fake`, for workers in the process of the test."""
+    with BACKENDS.added("fake", fake_backend):
+        yield
 
 
 @pytest.fixture

@@ -12,6 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from foldbench.bench.samples.timing import DIRTY_RUN_DELAY as DIRTY_RUN_DELAY
+from foldbench.bench.samples.timing import RESOLUTION as RESOLUTION
+from foldbench.bench.samples.timing import is_clean as is_clean
+
 MIN_SAMPLES_BEYOND = 10
 """Samples expected above a percentile before it is given."""
 
@@ -21,13 +25,6 @@ MIN_ROUNDS_FOR_INTERVAL = 5
 
 MIN_CLEAN_ROUNDS = 8
 """Clean rounds before a ratio is an estimate; below, only the ratio of the floors is given."""
-
-DIRTY_RUN_DELAY = 0.05
-"""Share of a block that its threads waited for a CPU, from which the block is dirty. On a quiet
-machine the median is 0.004 to 0.019, with a busy neighbour 0.8 to 1.4 (measured on two cores)."""
-
-RESOLUTION = 0.03
-"""Smallest difference from 1 that is called one: what states of a shared host differ by anyway."""
 
 Verdict = Literal["faster", "slower", "no difference resolved"]
 
@@ -155,11 +152,6 @@ def bootstrap_interval(
     found = bootstrap(samples, statistic, n_resamples=draws, method="percentile", rng=rng)
     low, high = np.quantile(found.bootstrap_distribution, (0.025, 0.975))
     return float(low), float(high)
-
-
-def is_clean(run_delay_ratio: float | None) -> bool:
-    """Return whether a block was left alone; where the system does not tell, it is taken to be."""
-    return run_delay_ratio is None or run_delay_ratio < DIRTY_RUN_DELAY
 
 
 def best_case_ratio(reference_s: Sequence[float], samples_s: Sequence[float]) -> float | None:

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from foldbench.bench.arrays import Floats as Floats
-from foldbench.bench.records import Device
+from foldbench.bench.samples.timing import Device
 
 Format = Literal["module", "onnx"]
 BackendOptions = Mapping[str, str]
@@ -79,10 +79,10 @@ class Session(Protocol):
 
 
 class Closing:
-    """The context manager of a session that frees what it holds in `close`."""
+    """A context manager that frees what it holds in `close`."""
 
     def close(self) -> None:
-        """Free what the session holds."""
+        """Free what it holds."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:

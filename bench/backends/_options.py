@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from foldbench.bench.backends import BackendOptions
 from foldbench.bench.errors import BackendError
-from foldbench.bench.records import Device
+from foldbench.bench.samples.timing import Device
 
 
 def refuse_elsewhere(

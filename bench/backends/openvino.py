@@ -15,7 +15,7 @@ from foldbench.bench.backends import (
 )
 from foldbench.bench.backends._options import check_values
 from foldbench.bench.errors import BackendError, one_line
-from foldbench.bench.records import Device, OperatorTime
+from foldbench.bench.samples.timing import Device, OperatorTime
 
 # OpenVINO sends usage data when it is imported, and writes files to the home directory for that.
 # Where the package that does it cannot be imported, it goes on without.

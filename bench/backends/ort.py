@@ -27,8 +27,8 @@ from foldbench.bench.backends._ort.profile import read_profile
 from foldbench.bench.backends._ort.tactics import MicroBatchSession, TunedSession
 from foldbench.bench.errors import BackendError, one_line
 from foldbench.bench.host_files import custom_operators
-from foldbench.bench.host_files.marks import OPERATORS, OWN, how_to_run
-from foldbench.bench.records import PRECISION, Device, OperatorTime
+from foldbench.bench.host_files.marks import OPERATORS, OWN, PRECISION, how_to_run
+from foldbench.bench.samples.timing import Device, OperatorTime
 
 FORMAT: Format = "onnx"
 OPTIONS: dict[str, str] = {

@@ -7,6 +7,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity
 
 from foldbench.bench.backends import (
     NO_OPTIONS,
@@ -18,9 +19,8 @@ from foldbench.bench.backends import (
     NetworkSource,
 )
 from foldbench.bench.backends._options import check_exclusive, check_values, refuse_elsewhere
-from foldbench.bench.backends._torch_profile import profile_calls
 from foldbench.bench.errors import BackendError
-from foldbench.bench.records import Device, OperatorTime
+from foldbench.bench.samples.timing import Device, OperatorTime
 
 FORMAT: Format = "module"
 OPTIONS: dict[str, str] = {
@@ -210,4 +210,34 @@ def profile_session(
         session.step()
         session.synchronize()
 
-    return profile_calls(run, batches, runs, on_cuda=session.device.startswith("cuda"))
+    return _profile_calls(run, batches, runs, on_cuda=session.device.startswith("cuda"))
+
+
+def _profile_calls(
+    run: Callable[[Floats], object], batches: Sequence[Floats], runs: int, on_cuda: bool
+) -> tuple[OperatorTime, ...]:
+    """Return the mean time of each operator in one call of `run`, over `runs` calls.
+
+    As many calls are made before, outside the profiler. On the CPU it is the time in the operator
+    itself, without those that it calls; on CUDA, the time of its kernels on the device.
+    """
+    for index in range(runs):
+        run(batches[index % len(batches)])
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_cuda else [])
+    with torch.profiler.profile(activities=activities) as profiler:
+        for index in range(runs):
+            run(batches[index % len(batches)])
+    found = []
+    for event in profiler.key_averages():
+        total_us = event.self_device_time_total if on_cuda else event.self_cpu_time_total
+        if total_us > 0:
+            found.append(
+                OperatorTime(
+                    operator=event.key,
+                    node=None,
+                    placed_on="CUDA" if on_cuda else "CPU",
+                    time_s=total_us * 1e-6 / runs,
+                    calls=event.count / runs,
+                )
+            )
+    return tuple(found)

@@ -32,7 +32,7 @@ from foldbench.bench.backends.torch import (
     read_precision,
 )
 from foldbench.bench.errors import BackendError
-from foldbench.bench.records import Device, OperatorTime
+from foldbench.bench.samples.timing import Device, OperatorTime
 
 FORMAT: Format = "module"
 OPTIONS: dict[str, str] = {

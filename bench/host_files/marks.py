@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from foldbench.bench.errors import BackendError
-from foldbench.bench.machine.cpu import describe_cpu
-from foldbench.bench.machine.environment import cpu_name
+from foldbench.bench.machine.cpu import cpu_name, describe_cpu
 
 HOST = "foldbench.host"
 """Metadata key: the processor and the onnxruntime that the file is for."""
 OPTIMIZATION = "foldbench.graph_optimization"
 DISABLED = "disabled"
 """Metadata key and its value for a graph that has to be run as it is."""
+PRECISION = "foldbench.precision"
+"""Metadata key: what it computes in, where that is not float32."""
 OPERATORS = "foldbench.operators"
 OWN = "own"
 """Metadata key and its value for a graph with operators of `bench.host_files.custom_operators`."""

@@ -1,18 +1,10 @@
 """Which images serve for what: held out while training, evaluated, or used as proof."""
 
-import hashlib
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
 import numpy as np
 
 from foldbench.bench.arrays import Labels, Rows
-from foldbench.bench.config.schema import EvaluateSection
-from foldbench.bench.errors import DataError, RunError
+from foldbench.bench.errors import DataError
 from foldbench.bench.images.image_set import Split
-from foldbench.bench.measure.comparison import Evaluation
 
 
 def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split | None]:
@@ -83,39 +75,3 @@ def draw_apart(split: Split, count: int, held_out: int, seed: int) -> tuple[Spli
 def spread(count: int, wanted: int) -> Rows:
     """Return at most `wanted` indices spread evenly over `count` images, so over all classes."""
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))
-
-
-@contextmanager
-def prepare_evaluation(settings: EvaluateSection, test: Split) -> Iterator[tuple[Evaluation, str]]:
-    """Yield the test split as the evaluation protocol wants it, as a file, and its sha256.
-
-    With ``mirror``, all mirror images come after all images.
-    """
-    images = test.images
-    if settings.protocol == "homework":
-        import torch
-
-        from foldbench.models.training.augment import flip_and_crop
-
-        images = flip_and_crop(
-            torch.tensor(images),
-            flip=True,
-            crop_padding=4,
-            generator=torch.Generator().manual_seed(settings.seed),
-        ).numpy()
-    if settings.mirror:
-        images = np.concatenate([images, images[..., ::-1]])
-    images = np.ascontiguousarray(images)
-    digest = hashlib.sha256(images.data)
-    digest.update(np.ascontiguousarray(test.labels).data)
-    with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
-        path = Path(folder) / "images.npy"
-        try:
-            np.save(path, images, allow_pickle=False)
-        except OSError as error:
-            raise RunError(
-                f"cannot write the {images.nbytes:,} bytes of test images to {folder}: {error}: "
-                "free space there, or name another place with TMPDIR"
-            ) from error
-        evaluation = Evaluation(settings.protocol, path, test.labels, settings.batch_size)
-        yield evaluation, digest.hexdigest()

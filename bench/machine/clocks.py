@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from foldbench.bench.machine.cpu import ROOT, read_cpu_mhz, read_throttle_count
 from foldbench.bench.machine.gpu import GpuState, find_first_visible, open_nvml, read_state
-from foldbench.bench.records import Clocks
+from foldbench.bench.samples.timing import Clocks
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ that is missing or makes no sense gives None: nothing is guessed.
 """
 
 import os
+import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -255,3 +256,8 @@ def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
             own = PurePosixPath()
         for mount in mounts:
             yield from (mount / folder for folder in (own, *own.parents))
+
+
+def cpu_name() -> str:
+    """Return the processor's own name, or its kind where it has none."""
+    return describe_cpu()["cpu"] or platform.processor() or platform.machine()

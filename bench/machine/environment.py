@@ -13,6 +13,7 @@ import foldbench
 from foldbench.bench.machine.cpu import (
     ROOT,
     cgroup_cores,
+    cpu_name,
     describe_cpu,
     describe_memory,
     usable_cpus,
@@ -71,11 +72,6 @@ def describe_environment() -> dict[str, Any]:
     facts |= describe_gpus(*open_nvml())
     facts["environment_variables"] = describe_variables(os.environ) or None
     return {key: value for key, value in facts.items() if value is not None}
-
-
-def cpu_name() -> str:
-    """Return the processor's own name, or its kind where it has none."""
-    return describe_cpu()["cpu"] or platform.processor() or platform.machine()
 
 
 def describe_variables(environment: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from foldbench.bench.samples.timing import Interference
+
 _TASKS = Path("/proc/self/task")
 _PRESSURE = Path("/proc/pressure/cpu")
 _CPU_TIMES = Path("/proc/stat")
@@ -30,18 +32,6 @@ class Counters:
     """Time that a hypervisor gave to other machines, summed over CPUs."""
     busy_s: float | None = None
     """CPU time that all programs on the machine used, this one included."""
-
-
-@dataclass(frozen=True)
-class Interference:
-    """Shares of a block's duration; None where the system does not tell."""
-
-    run_delay_ratio: float | None
-    """Waiting for a CPU, summed over threads: above 1 when several waited."""
-    cpu_ratio: float
-    """CPU time used: the number of busy threads."""
-    pressure_ratio: float | None
-    steal_ratio: float | None
 
 
 def read_counters() -> Counters:

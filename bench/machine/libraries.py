@@ -46,8 +46,14 @@ def _onnxruntime() -> dict[str, Any] | None:
 
 
 def _thread_pools() -> list[dict[str, Any]]:
-    """Return the OpenMP and BLAS libraries that are loaded, with their numbers of threads."""
-    from threadpoolctl import threadpool_info
+    """Return the OpenMP and BLAS libraries that are loaded, with their numbers of threads.
+
+    None without threadpoolctl, which a process that only runs a network may lack.
+    """
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return []
 
     kept = {"prefix": "library", "user_api": "kind", "version": "version", "num_threads": "threads"}
     return [

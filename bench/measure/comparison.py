@@ -3,43 +3,22 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from foldbench.bench.analysis.logits import measure_agreement
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.errors import BackendError
-from foldbench.bench.measure.contenders import (
-    REFERENCE,
-    Contender,
-    Subject,
-    contenders_of,
-    failures_of,
-    original_of,
-)
+from foldbench.bench.measure.contenders import REFERENCE, ContenderSpec, Subject, contenders_of
+from foldbench.bench.measure.evaluation import Evaluation
 from foldbench.bench.measure.latency import measure_latency
+from foldbench.bench.measure.running import Contender, Result, StartWorker, failures_of, original_of
 from foldbench.bench.measure.scenarios import measure_scenarios
 from foldbench.bench.measure.series import to_timing
 from foldbench.bench.progress import ProgressListener
-from foldbench.bench.records import Accuracy, Measurement, Protocol, Row
+from foldbench.bench.records import Accuracy, Measurement, Row
 from foldbench.bench.workers.client import WorkerClient
-from foldbench.bench.workers.protocol import Job, WorkerProtocol
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The test split as every contender is given it."""
-
-    protocol: Protocol
-    images: Path
-    """(N, C, H, W) uint8 as .npy; every view of the split in turn, where there are several."""
-    labels: npt.NDArray[np.int64]
-    """(N,) int64."""
-    batch_size: int
+from foldbench.bench.workers.protocol import Job, Opened
 
 
 def compare(
@@ -49,21 +28,21 @@ def compare(
     settings: CompareSection,
     threads: int,
     listener: ProgressListener,
-    start_worker: Callable[[Job], WorkerProtocol] = WorkerClient,
+    start_worker: StartWorker = WorkerClient,
 ) -> tuple[Measurement, ...]:
     """Measure accuracy and latency of every contender; a failure becomes its row's reason.
 
-    What an interrupted comparison had timed is in the contenders, and is not timed again. `hire`
-    gives each contender the worker that runs it: a process of its own, unless a test says
-    otherwise.
+    What an interrupted comparison had timed is in the contenders, and is not timed again. Each
+    is run by a process of its own, unless `start_worker` says otherwise.
     """
     with ExitStack() as stack:
         for contender in contenders:
             stack.callback(contender.close)
 
         def start(contender: Contender) -> None:
-            job = describe_job(subject, contender, evaluation, threads, settings.batch_sizes[0])
-            _start(contender, job, start_worker)
+            first_batch_size = settings.batch_sizes[0]
+            job = describe_job(subject, contender.spec, evaluation, threads, first_batch_size)
+            contender.start(job, start_worker)
 
         _log_rows([c for c in contenders if c.session == 1], evaluation, None)
         reference = _evaluate(subject, contenders, evaluation, start, listener)
@@ -92,85 +71,81 @@ def _evaluate(
 
     Self-checks are the reference's own network: they take its logits instead of their own.
     """
-    runnable = [c for c in contenders if c.status == "ok"]
+    runnable = [c for c in contenders if c.is_ok]
     listener.begin(f"accuracy on {len(evaluation.labels):,} test images", len(runnable))
     for number, contender in enumerate(runnable):
         listener.advance(number, contender.name)
         start(contender)
         with failures_of(contender):
-            if contender.status == "ok" and contender.role == "contender":
-                contender.logits = contender.require_worker().evaluate()
-            elif contender.status == "ok":
+            if contender.is_ok and contender.spec.role == "contender":
+                contender.result.logits = contender.require_worker().evaluate()
+            elif contender.is_ok:
                 contender.require_worker().expect(_logits_of(original_of(contender, contenders)))
     listener.end()
     reference = next((c for c in contenders if c.name == REFERENCE), None)
     if reference is None:
         listener.note(f"taking the logits of {REFERENCE}, which agreement is measured against")
-        (reference,) = (c for c in contenders_of(subject, "torch", "cpu") if c.name == REFERENCE)
+        specs = contenders_of(subject, "torch", "cpu")
+        reference = next(Contender(spec) for spec in specs if spec.name == REFERENCE)
         start(reference)
         with failures_of(reference):
-            reference.logits = reference.require_worker().evaluate()
+            reference.result.logits = reference.require_worker().evaluate()
         reference.close()
-    if reference.logits is None:
-        listener.note(f"no agreement can be given: {REFERENCE} did not run ({reference.reason})")
-    return reference.logits
+    if reference.result.logits is None:
+        listener.note(
+            f"no agreement can be given: {REFERENCE} did not run ({reference.result.reason})"
+        )
+    return reference.result.logits
 
 
 def _restart(contenders: Sequence[Contender], start: Callable[[Contender], None]) -> None:
     """Give every contender a new process: how one lies in memory is part of what varies."""
     for contender in contenders:
-        if contender.status == "ok":
+        if contender.is_ok:
             contender.close()
             start(contender)
             with failures_of(contender):
-                scored = contender.role == "contender"
+                scored = contender.spec.role == "contender"
                 source = contender if scored else original_of(contender, contenders)
                 contender.require_worker().expect(_logits_of(source))
 
 
 def _logits_of(contender: Contender | None) -> Floats:
-    if contender is None or contender.logits is None:
+    if contender is None or contender.result.logits is None:
         raise BackendError("the reference that it repeats did not run")
-    return contender.logits
+    return contender.result.logits
 
 
 def describe_job(
     subject: Subject,
-    contender: Contender,
+    spec: ContenderSpec,
     evaluation: Evaluation,
     threads: int,
     first_batch_size: int = 1,
 ) -> Job:
-    """Return what the contender's worker is to open, and on which images."""
-    if contender.path is None:
-        raise ValueError(f"{contender.name} has no file to run")
+    """Return what a contender's worker is to open, and on which images."""
+    if spec.path is None:
+        raise ValueError(f"{spec.name} has no file to run")
     return Job(
-        backend=contender.backend,
-        device=contender.device,
-        threads=1 if contender.role == "one_thread" else threads,
-        variant=contender.variant,
+        backend=spec.backend,
+        device=spec.device,
+        threads=1 if spec.role == "one_thread" else threads,
+        variant=spec.variant,
         folder=subject.folder,
-        path=contender.path,
-        checkpoint=subject.checkpoint,
+        path=spec.path,
         images=evaluation.images,
+        mean=subject.checkpoint.preprocessing.mean,
+        std=subject.checkpoint.preprocessing.std,
+        classes=len(subject.checkpoint.classes),
         batch_size=evaluation.batch_size,
         first_batch_size=first_batch_size,
     )
 
 
-def _start(contender: Contender, job: Job, start_worker: Callable[[Job], WorkerProtocol]) -> None:
-    """Have a worker of its own open the contender's network."""
-    with failures_of(contender):
-        contender.worker = start_worker(job)
-        contender.opened = contender.worker.open()
-        if contender.opened.device.startswith("cuda") and not contender.opened.resident:
-            contender.not_resident = "its backend cannot keep input and output on the device"
-
-
 def _take_memory(contender: Contender) -> None:
-    if contender.status == "ok":
+    if contender.is_ok:
         with failures_of(contender):
-            contender.peak_memory_bytes = contender.require_worker().memory()
+            contender.result.peak_memory_bytes = contender.require_worker().memory()
 
 
 def _log_rows(
@@ -186,42 +161,41 @@ def _log_rows(
 def _to_measurement(
     contender: Contender, evaluation: Evaluation, reference: Floats | None
 ) -> Measurement:
-    opened = contender.opened
-    ok = contender.status == "ok"
+    spec, result = contender.spec, contender.result
     return Measurement(
-        contender=contender.name,
-        role=contender.role,
-        backend=contender.backend,
-        variant=contender.variant,
-        requested_device=contender.device,
-        actual_device=opened.device if opened else None,
-        runtime=opened.runtime if opened else None,
-        status=contender.status,
-        reason=contender.reason,
-        source_sha256=contender.source_sha256,
-        size_bytes=contender.size_bytes,
-        precision=opened.precision if opened else "float32",
-        threads=opened.threads if opened else None,
-        open_s=opened.open_s if opened else None,
-        import_s=opened.import_s if opened else None,
-        first_run_s=opened.first_run_s if opened else None,
-        libraries=opened.libraries if opened else None,
-        peak_memory_bytes=contender.peak_memory_bytes,
-        accuracy=_to_accuracy(contender, evaluation, reference),
-        timings=tuple(to_timing(contender.times, series) for series in contender.times.blocks),
-        not_resident=contender.not_resident if ok else None,
-        scenarios=tuple(contender.scenarios),
-        tunings=tuple(contender.times.tunings),
+        contender=spec.name,
+        role=spec.role,
+        backend=spec.backend,
+        variant=spec.variant,
+        requested_device=spec.device,
+        status=result.status,
+        reason=result.reason,
+        source_sha256=spec.source_sha256,
+        size_bytes=spec.size_bytes,
+        peak_memory_bytes=result.peak_memory_bytes,
+        accuracy=_to_accuracy(result, evaluation, reference),
+        timings=tuple(to_timing(result.times, series) for series in result.times.blocks),
+        not_resident=result.not_resident if contender.is_ok else None,
+        scenarios=tuple(result.scenarios),
+        tunings=tuple(result.times.tunings),
+        **(_describe_opened(result.opened) if result.opened else {}),
     )
 
 
+def _describe_opened(opened: Opened) -> dict[str, Any]:
+    """Return the fields of a Measurement that its worker knows."""
+    facts = vars(opened).copy()
+    del facts["resident"]
+    return {"actual_device": facts.pop("device"), **facts}
+
+
 def _to_accuracy(
-    contender: Contender, evaluation: Evaluation, reference: Floats | None
+    result: Result, evaluation: Evaluation, reference: Floats | None
 ) -> Accuracy | None:
-    if contender.logits is None:
+    if result.logits is None:
         return None
     count = len(evaluation.labels)
-    logits = _mean_of_views(contender.logits, count)
+    logits = _mean_of_views(result.logits, count)
     top1 = logits.argmax(1)
     agreement = None
     if reference is not None:

@@ -7,10 +7,11 @@ has further ones within the boundary ``device``.
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.measure.budget import find_shortage, shorten
-from foldbench.bench.measure.contenders import (
+from foldbench.bench.measure.running import (
     Contender,
     end_series,
     failures_of,
@@ -24,6 +25,17 @@ from foldbench.bench.records import Block, Boundary, Shortage
 from foldbench.bench.timing.loop import BlockOptions
 
 
+@dataclass(frozen=True)
+class _Repetition:
+    """One repetition of the rounds: what all of its series have in common."""
+
+    number: int
+    settings: CompareSection
+    order: random.Random
+    listener: ProgressListener
+    clock: Callable[[], float]
+
+
 def measure_latency(
     contenders: Sequence[Contender],
     settings: CompareSection,
@@ -31,40 +43,35 @@ def measure_latency(
     repeat: int = 1,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Time the contenders that are still in; their `times` and failures are noted in them.
+    """Time the contenders that are still in; their results and failures are noted in them.
 
-    Rounds that an interrupted comparison made are in `times` already; what is missing is made.
+    Rounds that an interrupted comparison made are in the results already; what is missing is made.
     `repeat` is the number of this repetition, which has its share of each device's budget.
     """
     order = random.Random(f"{settings.seed}/{repeat}")
-    alive = [contender for contender in contenders if contender.status == "ok"]
+    repetition = _Repetition(repeat, settings, order, listener, clock)
+    alive = [contender for contender in contenders if contender.is_ok]
     for device in dict.fromkeys(contender.actual_device for contender in alive):
         on_device = [contender for contender in alive if contender.actual_device == device]
-        _measure_device(on_device, settings, order, listener, repeat, clock)
+        _measure_device(on_device, repetition)
 
 
-def _measure_device(
-    contenders: Sequence[Contender],
-    settings: CompareSection,
-    order: random.Random,
-    listener: ProgressListener,
-    repeat: int,
-    clock: Callable[[], float],
-) -> None:
+def _measure_device(contenders: Sequence[Contender], repetition: _Repetition) -> None:
     """Time what runs on one device; what a series of rounds leaves of the budget is the next's."""
+    settings, number, clock = repetition.settings, repetition.number, repetition.clock
     left_s = settings.budget_s / settings.repeat
-    left_s -= sum(contender.times.spent_s.get(repeat, 0.0) for contender in contenders)
+    left_s -= sum(contender.result.times.spent_s.get(number, 0.0) for contender in contenders)
     all_series = _list_series(contenders, settings)
-    for number, series in enumerate(all_series):
+    for done, series in enumerate(all_series):
         takers = _takers(contenders, series, settings)
-        if any((series, repeat) in contender.times.ended for contender in takers):
+        if any((series, number) in contender.result.times.ended for contender in takers):
             continue
         for contender in takers:
             _warm_up(contender, series, settings)
         started = clock()
-        share_s = left_s / (len(all_series) - number)
+        share_s = left_s / (len(all_series) - done)
         plan = RoundPlan(settings.rounds, share_s, settings.interval)
-        _time_rounds(contenders, series, repeat, plan, settings, order, listener, clock)
+        _time_rounds(contenders, series, plan, repetition)
         left_s -= clock() - started
 
 
@@ -84,56 +91,43 @@ def _list_series(
 def _time_rounds(
     contenders: Sequence[Contender],
     series: MeasurementSeries,
-    repeat: int,
     plan: RoundPlan,
-    settings: CompareSection,
-    order: random.Random,
-    listener: ProgressListener,
-    clock: Callable[[], float],
+    repetition: _Repetition,
 ) -> None:
+    settings, listener, repeat = repetition.settings, repetition.listener, repetition.number
     alive = {c.name: c for c in _takers(contenders, series, settings)}
-    options = BlockOptions(settings.calls, settings.block_s, settings.settle_s, series.boundary)
-    first = 1 + max((t.last_round(series) for t in (c.times for c in contenders)), default=0)
+    if not alive:
+        return
+    times = {name: c.result.times for name, c in alive.items()}
+    last = max((c.result.times.last_round(series) for c in contenders), default=0)
     where = f"{series} on {contenders[0].actual_device}"
-    if first == 1:  # a later repetition goes on with the same blocks, to be pooled with these
-        _note_shortage(list(alive.values()), series, where, options, plan, listener)
-    shortages = (c.times.shortages.get(series) for c in alive.values())
+    options = BlockOptions(settings.calls, settings.block_s, settings.settle_s, series.boundary)
+    if last == 0:  # a later repetition goes on with the same blocks, to be pooled with these
+        warm_ups = [one.warm_ups[series] for one in times.values()]
+        shortage = find_shortage(warm_ups, options, plan)
+        if shortage is not None:
+            listener.note(f"{where}: {_describe(shortage)}")
+            shorten_series(list(alive.values()), series, shortage)
+    shortages = (one.shortages.get(series) for one in times.values())
     options = shorten(options, next(filter(None, shortages), None))
     again = f", repetition {repeat}" if settings.repeat > 1 else ""
     listener.begin(f"latency at {where}{again}", plan.rounds)
 
     def time_one(name: str, number: int) -> Block | None:
         listener.advance(min(number - 1, plan.rounds), f"round {number}, {name}")
-        return _time_block(alive[name], series, options, first + number - 1, repeat)
+        return _time_block(alive[name], series, options, last + number, repeat)
 
     rounds = run_rounds(
         list(alive),
         {name: _name_of(original_of(c, list(alive.values()))) for name, c in alive.items()}.get,
         time_one,
         plan,
-        order,
-        clock,
-        {name: c.times.of_repeat(series, repeat) for name, c in alive.items()},
+        repetition.order,
+        repetition.clock,
+        {name: one.of_repeat(series, repeat) for name, one in times.items()},
     )
     listener.end()
     end_series([alive[name] for name in rounds.blocks], series, repeat, rounds.stopped)
-
-
-def _note_shortage(
-    contenders: Sequence[Contender],
-    series: MeasurementSeries,
-    where: str,
-    options: BlockOptions,
-    plan: RoundPlan,
-    listener: ProgressListener,
-) -> None:
-    """Note in every contender, and say, what has to be done for enough rounds to fit the budget."""
-    warm_ups = [contender.times.warm_ups[series] for contender in contenders]
-    shortage = find_shortage(warm_ups, options, plan)
-    if shortage is None:
-        return
-    listener.note(f"{where}: {_describe(shortage)}")
-    shorten_series(contenders, series, shortage)
 
 
 def _describe(shortage: Shortage) -> str:
@@ -157,19 +151,8 @@ def _time_block(
         timed = contender.require_worker().time(series.batch_size, options)
     if timed is None:
         return None
-    seen = timed.interference
-    block = Block(
-        round=number,
-        repeat=repeat,
-        session=contender.session,
-        samples_s=timed.samples_s,
-        run_delay_ratio=seen.run_delay_ratio,
-        cpu_ratio=seen.cpu_ratio,
-        pressure_ratio=seen.pressure_ratio,
-        steal_ratio=seen.steal_ratio,
-        clocks=timed.clocks,
-    )
-    contender.add_block(series, block, timed.settle_calls)
+    block = replace(timed[0], round=number, repeat=repeat, session=contender.session)
+    contender.add_block(series, block, settle_calls=timed[1])
     return block
 
 

@@ -7,7 +7,8 @@ never which runtime is faster. `bench compare` says that.
 import datetime
 from collections.abc import Callable, Sequence
 
-from foldbench.bench.measure.contenders import Contender, failures_of
+from foldbench.bench.measure.contenders import ContenderSpec
+from foldbench.bench.measure.running import Contender, failures_of
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import ContenderProfile, OperatorTime, Profile
 from foldbench.bench.workers.client import WorkerClient
@@ -19,8 +20,8 @@ PROFILED_RUNS = 20
 
 def profile_contenders(
     name: str,
-    contenders: Sequence[Contender],
-    describe: Callable[[Contender], Job],
+    specs: Sequence[ContenderSpec],
+    describe: Callable[[ContenderSpec], Job],
     batch_sizes: Sequence[int],
     threads: int,
     listener: ProgressListener,
@@ -30,11 +31,11 @@ def profile_contenders(
     A contender whose backend has no profiler, or that fails, is a row with the reason.
     """
     found: list[ContenderProfile] = []
-    listener.begin("profiling", len(contenders) * len(batch_sizes))
-    for contender in contenders:
-        if contender.status == "ok":
+    listener.begin("profiling", len(specs) * len(batch_sizes))
+    for contender in map(Contender, specs):
+        if contender.is_ok:
             with failures_of(contender):
-                contender.worker = WorkerClient(describe(contender))
+                contender.worker = WorkerClient(describe(contender.spec))
         for batch_size in batch_sizes:
             listener.advance(len(found), f"{contender.name} at batch {batch_size}")
             found.append(_profile_one(contender, batch_size))
@@ -50,17 +51,17 @@ def profile_contenders(
 
 def _profile_one(contender: Contender, batch_size: int) -> ContenderProfile:
     operators: tuple[OperatorTime, ...] = ()
-    if contender.status == "ok":
+    if contender.is_ok:
         with failures_of(contender):
             operators = contender.require_worker().profile(batch_size, PROFILED_RUNS)
     return ContenderProfile(
         contender=contender.name,
-        backend=contender.backend,
-        variant=contender.variant,
-        device=contender.device,
+        backend=contender.spec.backend,
+        variant=contender.spec.variant,
+        device=contender.spec.device,
         batch_size=batch_size,
-        status=contender.status,
-        reason=contender.reason,
+        status=contender.result.status,
+        reason=contender.result.reason,
         runs=PROFILED_RUNS if operators else 0,
         operators=operators,
     )

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 
 from foldbench.bench.analysis.comparable import ALWAYS_DIFFERENT
 from foldbench.bench.errors import RunError
-from foldbench.bench.measure.contenders import Contender, Subject
+from foldbench.bench.measure.contenders import ContenderSpec, Subject
+from foldbench.bench.measure.running import Contender
 from foldbench.bench.measure.samples import Found, SampleLog, Samples, read_samples, replay
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Measurement, Opening, Run, Session
@@ -27,7 +28,7 @@ def now() -> str:
 
 
 def describe_opening(
-    record: Run, subject: Subject, contenders: Sequence[Contender], threads: int
+    record: Run, subject: Subject, specs: Sequence[ContenderSpec], threads: int
 ) -> Opening:
     """Return the first line of the log: the record without rows, and what has to stay the same."""
     machine = {k: v for k, v in record.environment.items() if k not in ALWAYS_DIFFERENT}
@@ -39,7 +40,7 @@ def describe_opening(
     }
     identity = {
         "settings": settings,
-        "contenders": [(contender.name, contender.source_sha256) for contender in contenders],
+        "contenders": [(spec.name, spec.source_sha256) for spec in specs],
         "weights": record.checkpoint.sha256,
         "images": record.evaluation_sha256,
         "machine or versions": machine,
@@ -54,12 +55,12 @@ def describe_opening(
 def measure_or_go_on(
     run: RunDirectory,
     opening: Opening,
-    contenders: Sequence[Contender],
+    specs: Sequence[ContenderSpec],
     measure: Measure,
     listener: ProgressListener,
     fresh: bool = False,
 ) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
-    """Return a row for each of `contenders`, and when the comparison was resumed.
+    """Return a row for each of `specs`, and when the comparison was resumed.
 
     Goes on with an interrupted comparison that was the same one, unless `fresh`. A row that failed
     in it stays failed: what it answered wrong once is not forgotten.
@@ -70,17 +71,16 @@ def measure_or_go_on(
     with SampleLog(run.samples, earlier.size_bytes if earlier else 0) as log:
         log.append(Session(created=sessions[-1]) if sessions else opening)
         failed = {n: r.to_measurement() for n, r in found.items() if _has_failed(r)}
-        remaining = [contender for contender in contenders if contender.name not in failed]
+        remaining = [Contender(spec, log=log.append) for spec in specs if spec.name not in failed]
         for contender in remaining:
             if contender.name in found:
                 _restore(contender, found[contender.name], len(sessions) + 1)
-            contender.log = log.append
         try:
             rows = failed | {row.contender: row for row in measure(remaining)}
         except KeyboardInterrupt:
             listener.note(f"what was timed is kept: bench report {run.name} shows it")
             raise
-    return tuple(rows[contender.name] for contender in contenders), sessions
+    return tuple(rows[spec.name] for spec in specs), sessions
 
 
 def _has_failed(row: Found) -> bool:
@@ -89,8 +89,9 @@ def _has_failed(row: Found) -> bool:
 
 def _restore(contender: Contender, row: Found, session: int) -> None:
     """Give the contender what it had before the interruption."""
-    contender.times, contender.scenarios = row.times, row.scenarios
-    contender.not_resident = row.measurement.not_resident
+    result = contender.result
+    result.times, result.scenarios = row.times, row.scenarios
+    result.not_resident = row.measurement.not_resident
     contender.session = session
 
 

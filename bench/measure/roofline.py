@@ -19,7 +19,7 @@ from foldbench.bench.backends import TORCH_PRECISIONS
 from foldbench.bench.config.backend_spec import parse_spec
 from foldbench.bench.errors import BenchError, one_line
 from foldbench.bench.machine.interference import Counters, measure_between, read_counters
-from foldbench.bench.measure.contenders import Contender
+from foldbench.bench.measure.contenders import ContenderSpec
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import (
     Checkpoint,
@@ -46,7 +46,7 @@ _LONGEST_S = 5.0
 _SAMPLE_S = 0.05
 
 
-def product_kinds(contenders: Iterable[Contender]) -> tuple[ProductKind, ...]:
+def product_kinds(contenders: Iterable[ContenderSpec]) -> tuple[ProductKind, ...]:
     """Return the kinds of products to measure: float32, and what options ask for besides."""
     kinds: dict[ProductKind, None] = {}
     for contender in contenders:

@@ -8,12 +8,12 @@ every worker is idle, and leaves it to the system when the disk gets it.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from foldbench.bench.backends import Closing
 from foldbench.bench.errors import RunError
+from foldbench.bench.measure.ablation import ablation_of
 from foldbench.bench.measure.series import MeasurementSeries, Times, to_timing
 from foldbench.bench.records import (
     Driven,
@@ -31,13 +31,12 @@ from foldbench.bench.records import (
     Timed,
     Warmed,
 )
-from foldbench.bench.stages.ablation import ablation_of
 from foldbench.bench.timing.loop import WarmUp
 
 _LINES: TypeAdapter[Opening | Event] = TypeAdapter(Line)
 
 
-class SampleLog:
+class SampleLog(Closing):
     """The open file; one call of the operating system for each line."""
 
     def __init__(self, path: Path, size_bytes: int = 0) -> None:
@@ -58,15 +57,8 @@ class SampleLog:
         except OSError as error:
             raise self._refused(error) from error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def _refused(self, error: OSError) -> RunError:

@@ -1,9 +1,10 @@
 """MLPerf Inference scenarios of a comparison: one contender after the other, driven by LoadGen."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from foldbench.bench.config.schema import CompareSection
-from foldbench.bench.measure.contenders import Contender, failures_of
+from foldbench.bench.measure.running import Contender, failures_of
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Scenario
 from foldbench.bench.timing.scenarios import ScenarioOptions
@@ -26,8 +27,8 @@ def measure_scenarios(
         alive = [
             contender
             for contender in contenders
-            if contender.status == "ok"
-            and made not in [(r.scenario, r.repeat) for r in contender.scenarios]
+            if contender.is_ok
+            and made not in [(r.scenario, r.repeat) for r in contender.result.scenarios]
         ]
         again = f", repetition {repeat}" if settings.repeat > 1 else ""
         listener.begin(f"{scenario} for {options.duration_s:g} s or more{again}", len(alive))
@@ -37,7 +38,7 @@ def measure_scenarios(
             with failures_of(contender):
                 result = contender.require_worker().run_scenario(options)
             if result is not None:
-                contender.add_scenario(result.model_copy(update={"repeat": repeat}))
+                contender.add_scenario(replace(result, repeat=repeat))
         listener.end()
 
 

@@ -14,7 +14,6 @@ class Record(BaseModel):
 SCHEMA_VERSION: Literal[1] = 1
 Protocol = Literal["homework", "clean"]
 Variant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$")]
-Device = Literal["cpu", "cuda"]
 Target = Literal["cpu", "cuda", "tensorrt", "host"]
 Folder = Literal["foldbench", "exporter"]
 Status = Literal["ok", "failed", "skipped"]

@@ -54,21 +54,3 @@ class PeakThroughput(Record):
     traffic: Traffic | None = None
     """None in records from before it was counted."""
     copy_rates: tuple[CopyRate, ...] = ()
-
-
-class Tactic(Record):
-    """One tactic to run a batch, and how long it took."""
-
-    name: str
-    medians_s: tuple[float, ...]
-    """Median call of each block, seconds, one block a round, in the order of the rounds."""
-
-
-class Tuning(Record):
-    """What a contender that tunes itself chose for a batch size, before it was timed."""
-
-    batch_size: int
-    chosen: str
-    """Name of the tactic that is used from then on."""
-    ways: tuple[Tactic, ...]
-    """All that were tried, the plain one first."""

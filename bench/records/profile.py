@@ -2,22 +2,8 @@
 
 from typing import Literal
 
-from foldbench.bench.records.base import Device, Record, Status, Variant
-
-
-class OperatorTime(Record):
-    """One operator of a network, in one place of it or summed over all places."""
-
-    operator: str
-    """Its type as the runtime calls it, such as ``Conv`` or ``aten::mkldnn_convolution``."""
-    node: str | None
-    """The place in the graph; None where the runtime only knows the type."""
-    placed_on: str
-    """Execution provider or device that ran it."""
-    time_s: float
-    """Seconds in one run of the network, averaged over the profiled runs."""
-    calls: float
-    """How often it ran in one run of the network."""
+from foldbench.bench.records.base import Record, Status, Variant
+from foldbench.bench.samples.timing import Device, OperatorTime
 
 
 class ContenderProfile(Record):

@@ -4,9 +4,6 @@ from typing import Literal
 
 from foldbench.bench.records.base import Record
 
-PRECISION = "foldbench.precision"
-"""Metadata key of an .onnx file: what it computes in, where that is not float32."""
-
 Quantize = Literal["none", "int8", "int8_tables", "float16"]
 """What an export may lower the precision to. int8_tables: int8, with the element-wise operators
 between two quantized tensors written as tables."""

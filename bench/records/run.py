@@ -3,20 +3,13 @@
 from typing import Any, Literal
 
 from foldbench.bench.records.artifact import Agreement, Artifact
-from foldbench.bench.records.base import (
-    SCHEMA_VERSION,
-    Device,
-    Protocol,
-    Record,
-    Role,
-    Status,
-    Variant,
-)
+from foldbench.bench.records.base import SCHEMA_VERSION, Protocol, Record, Role, Status, Variant
 from foldbench.bench.records.checkpoint import Checkpoint
 from foldbench.bench.records.images import DataInfo, Sha256
-from foldbench.bench.records.machine import PeakThroughput, Tuning
-from foldbench.bench.records.scenarios import ScenarioResult
+from foldbench.bench.records.machine import PeakThroughput
 from foldbench.bench.records.timing import Timing
+from foldbench.bench.samples.scenarios import ScenarioResult
+from foldbench.bench.samples.timing import Device, Tuning
 
 
 class Accuracy(Record):

@@ -6,10 +6,10 @@ from pydantic import Field
 
 from foldbench.bench.records.base import SCHEMA_VERSION, Record
 from foldbench.bench.records.images import Sha256
-from foldbench.bench.records.machine import Tuning
 from foldbench.bench.records.run import Measurement, Run
-from foldbench.bench.records.scenarios import ScenarioResult
-from foldbench.bench.records.timing import Block, Boundary, Shortage, StopReason
+from foldbench.bench.records.timing import Shortage, StopReason
+from foldbench.bench.samples.scenarios import ScenarioResult
+from foldbench.bench.samples.timing import Block, Boundary, Tuning
 
 
 class Opening(Record):

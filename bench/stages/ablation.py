@@ -10,19 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from foldbench.bench.errors import ExportError
-from foldbench.bench.records import AblationStep, Artifact, Measurement
+from foldbench.bench.measure.ablation import BARE, PLAIN
+from foldbench.bench.records import Artifact
 
 if TYPE_CHECKING:
     from foldbench.exporters.export import ExportOptions
-
-_PLAIN = "plain"
-_BARE = "bare"
-_TEXTS = {
-    "unfolded": "torch, as trained",
-    "folded": "BatchNorm folded",
-    _PLAIN: "torch.onnx.export by itself",
-    _BARE: "folded, then exported",
-}
 
 
 def plan_ablation(shipped: Artifact, options: "ExportOptions") -> tuple["ExportOptions", ...]:
@@ -37,12 +29,12 @@ def plan_ablation(shipped: Artifact, options: "ExportOptions") -> tuple["ExportO
         )
     always = options.passes[:1]
     effective = tuple(p.name for p in shipped.passes if p.changed and p.name not in always)
-    names = [_PLAIN, *(_name(effective[:count]) for count in range(len(effective)))]
+    names = [PLAIN, *(_name(effective[:count]) for count in range(len(effective)))]
     return tuple(
         replace(
             options,
-            fold_bn=name != _PLAIN,
-            plain=name == _PLAIN,
+            fold_bn=name != PLAIN,
+            plain=name == PLAIN,
             passes=always + (effective[: number - 1] if number else ()),
             name=name,
             ladder_step=number,
@@ -52,43 +44,4 @@ def plan_ablation(shipped: Artifact, options: "ExportOptions") -> tuple["ExportO
 
 
 def _name(passes: Sequence[str]) -> str:
-    return "+".join((_BARE, *passes))
-
-
-def ablation_of(
-    measurements: Sequence[Measurement], artifacts: Sequence[Artifact]
-) -> tuple[AblationStep, ...]:
-    """Return the steps among `measurements`, in order.
-
-    Torch, then files for the target of the ablation in onnxruntime: pass by pass, what is shipped,
-    and what was made of it in lower precision.
-    """
-    made = {a.variant: a for a in artifacts}
-    target = next((a.target for a in artifacts if a.ladder_step is not None), None)
-    steps: list[tuple[tuple[int, ...], AblationStep]] = []
-    for m in measurements:
-        artifact = made.get(m.variant) if m.backend == "ort" else None
-        if m.role != "contender" or (m.backend != "torch" and artifact is None):
-            continue
-        if artifact is not None and artifact.target != target:
-            continue
-        passes = [p.name for p in artifact.passes if p.changed][1:] if artifact else []
-        step = AblationStep(contender=m.contender, what=_describe(m, passes))
-        steps.append((_rank(m, artifact), step))
-    return tuple(step for _, step in sorted(steps, key=lambda found: found[0]))
-
-
-def _rank(m: Measurement, artifact: Artifact | None) -> tuple[int, ...]:
-    """Return what puts steps in order: torch, the steps, what is shipped, lower precision."""
-    if artifact is None:
-        return (0,)
-    shipped = artifact.ladder_step is None
-    return (1, m.precision != "float32", shipped, artifact.ladder_step or 0)
-
-
-def _describe(m: Measurement, passes: Sequence[str]) -> str:
-    if m.backend == "torch" or m.variant in (_PLAIN, _BARE):
-        return _TEXTS[m.variant]
-    if m.precision != "float32":
-        return f"in {m.precision}"
-    return f"+ pass {passes[-1]}" if passes else _TEXTS[_BARE]
+    return "+".join((BARE, *passes))

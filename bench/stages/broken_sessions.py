@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from foldbench.bench.backends import Floats
-from foldbench.bench.backends.fake import FakeGpuSession
+from foldbench.bench.timing.simulation import FakeGpuSession
 
 
 class ConstantSession:

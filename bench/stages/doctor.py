@@ -10,20 +10,18 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
 
 from foldbench.bench.analysis.statistics import DIRTY_RUN_DELAY, is_clean
 from foldbench.bench.backends import NetworkSource
-from foldbench.bench.backends.fake import FakeClock
 from foldbench.bench.errors import BackendError, BenchError, ExportError
-from foldbench.bench.machine.interference import Interference, measure_between, read_counters
-from foldbench.bench.records import Boundary, Parity, Preprocessing
+from foldbench.bench.machine.interference import measure_between, read_counters
+from foldbench.bench.records import Boundary, Parity
+from foldbench.bench.samples.timing import Interference
 from foldbench.bench.stages.broken_sessions import (
     ConstantSession,
     HastyGpuSession,
@@ -31,6 +29,8 @@ from foldbench.bench.stages.broken_sessions import (
     StuckSession,
 )
 from foldbench.bench.timing.loop import BlockOptions, Clock, warm_up
+from foldbench.bench.timing.simulation import FakeClock
+from foldbench.bench.workers.protocol import Job
 from foldbench.bench.workers.server import WorkerServer
 
 SHAPE = (3, 16, 16)
@@ -111,7 +111,6 @@ class _Fixture:
         ).eval()
         generator = np.random.default_rng(0)
         pixels = generator.integers(0, 256, (32, *SHAPE)).astype(np.uint8)
-        self.preprocessing = Preprocessing(input_shape=SHAPE, mean=(0.5,) * 3, std=(0.5,) * 3)
         self.pixels_path = folder / "images.npy"
         np.save(self.pixels_path, pixels)
         self.images = pixels.astype(np.float32) / np.float32(127.5) - 1
@@ -135,10 +134,20 @@ class _Fixture:
         self, session: Any, clock: Clock = time.perf_counter, boundary: Boundary = "host"
     ) -> None:
         """Take the accuracy of `session` and time a block, as a worker does."""
-        checkpoint = SimpleNamespace(classes=tuple("0123456789"), preprocessing=self.preprocessing)
-        job: Any = SimpleNamespace(images=self.pixels_path, checkpoint=checkpoint, batch_size=8)
-        with ExitStack() as stack:
-            server = WorkerServer(job, stack, clock, session)
+        job = Job(
+            backend="ort",
+            device="cpu",
+            threads=1,
+            variant="unfolded",
+            folder=self.path.parent,
+            path=self.path,
+            images=self.pixels_path,
+            mean=(0.5,) * 3,
+            std=(0.5,) * 3,
+            classes=CLASSES,
+            batch_size=8,
+        )
+        with WorkerServer(job, clock, session) as server:
             server.evaluate()
             server.time(4, BlockOptions(calls=3, block_s=0, settle_s=0, boundary=boundary))
 
@@ -283,7 +292,7 @@ FAULTS = (
     Fault("asked for cuda, the session fell back to the CPU",
           _force_cpu_provider, BackendError, "check_provider"),
     Fault("outputs read without synchronising",
-          _drop_synchronisation, BackendError, "Servant.time"),
+          _drop_synchronisation, BackendError, "WorkerServer.time"),
     Fault("a (simulated) GPU still at work when the clock stops",
           _stop_the_clock_early, BackendError, "check_synchronized"),
     Fault("BatchNorm left in train mode",
@@ -295,11 +304,11 @@ FAULTS = (
     Fault("the traced batch size baked into the exported file",
           _bake_batch_size, ExportError, "_refuse_what_does_not_run"),
     Fault("empty outputs",
-          _return_nothing, BackendError, "Servant.evaluate"),
+          _return_nothing, BackendError, "WorkerServer.evaluate"),
     Fault("outputs that are no numbers",
-          _return_no_numbers, BackendError, "Servant.evaluate"),
+          _return_no_numbers, BackendError, "WorkerServer.evaluate"),
     Fault("the same output for every input",
-          _return_the_same_answer, BackendError, "Servant.time"),
+          _return_the_same_answer, BackendError, "WorkerServer.time"),
     Fault("a busy neighbour while a block is timed",
           _add_busy_neighbour, BackendError, "_refuse_disturbed"),
 )  # fmt: skip

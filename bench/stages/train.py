@@ -10,16 +10,23 @@ from foldbench.bench.config.files import Loaded
 from foldbench.bench.errors import DataError
 from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
-from foldbench.bench.images.splits import draw_subset, hold_out, prepare_evaluation
-from foldbench.bench.machine.environment import describe_environment, has_nvidia_gpu, usable_cores
+from foldbench.bench.images.splits import draw_subset, hold_out
+from foldbench.bench.machine.environment import describe_environment, usable_cores
 from foldbench.bench.machine.interference import measure_foreign_load
+from foldbench.bench.measure.ablation import ablation_of
 from foldbench.bench.measure.comparison import compare
-from foldbench.bench.measure.contenders import REFERENCE, Subject, list_contenders, list_self_checks
+from foldbench.bench.measure.contenders import (
+    REFERENCE,
+    Subject,
+    devices_of,
+    list_contenders,
+    list_self_checks,
+)
+from foldbench.bench.measure.evaluation import prepare_evaluation
 from foldbench.bench.measure.resume import describe_opening, measure_or_go_on, now
 from foldbench.bench.measure.roofline import measure_peak_throughput, product_kinds
 from foldbench.bench.progress import NullListener, ProgressListener
-from foldbench.bench.records import Checkpoint, Device, Run
-from foldbench.bench.stages.ablation import ablation_of
+from foldbench.bench.records import Checkpoint, Run
 from foldbench.bench.stages.report import store_comparison
 from foldbench.bench.stages.settings import settings_of
 from foldbench.bench.stages.training_key import training_key
@@ -282,14 +289,3 @@ def refuse_other_classes(checkpoint: Checkpoint, data: ImageSet) -> None:
             f"run {checkpoint.run} was trained on ({', '.join(checkpoint.classes[:3])}, …): "
             "give the images it was trained on with --data"
         )
-
-
-def devices_of(asked: Sequence[str]) -> tuple[Device, ...]:
-    """Return the devices to use; ``auto`` is the CPU, and CUDA where there is an NVIDIA GPU."""
-    devices: list[Device] = []
-    for name in asked:
-        if name == "auto":
-            devices += ["cpu", "cuda"] if has_nvidia_gpu() else ["cpu"]
-        else:
-            devices.append("cuda" if name == "cuda" else "cpu")
-    return tuple(dict.fromkeys(devices))

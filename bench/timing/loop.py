@@ -15,8 +15,8 @@ from statistics import median
 from foldbench.bench.backends import Floats, Resident, Session
 from foldbench.bench.errors import BackendError
 from foldbench.bench.machine.clocks import ClockReading, ReadClocks, clocks_between, read_nothing
-from foldbench.bench.machine.interference import Interference, measure_between, read_counters
-from foldbench.bench.records import Boundary, Clocks, Tuning
+from foldbench.bench.machine.interference import measure_between, read_counters
+from foldbench.bench.samples.timing import Block, Boundary, Tuning
 
 Clock = Callable[[], float]
 """Returns seconds, from any origin."""
@@ -170,15 +170,11 @@ class TimedCalls:
     """What one block gave."""
 
     settle_calls: int
-    samples_s: tuple[float, ...]
-    interference: Interference
-    """What else ran during the timed calls."""
+    block: Block
     batch: int
     """Index of the batch of the last timed call."""
     output: Floats
     """Logits of that call, so that the caller can check what was really computed."""
-    clocks: Clocks | None = None
-    """How fast the processors were clocked just before and after."""
 
 
 def time_block(
@@ -202,14 +198,9 @@ def time_block(
             elapsed += seconds
         after = read_counters()
         seen = clocks_between(clocks, read_clocks())
-    return TimedCalls(
-        settle_calls=settled,
-        samples_s=tuple(samples),
-        interference=measure_between(before, after),
-        batch=index,
-        output=output,
-        clocks=seen,
-    )
+    watched = vars(measure_between(before, after))
+    block = Block(samples_s=tuple(samples), clocks=seen, **watched)
+    return TimedCalls(settled, block, index, output)
 
 
 def _settle(

@@ -14,13 +14,17 @@ from itertools import count
 from typing import Any
 
 from foldbench.bench.errors import BackendError, MissingPackageError, one_line
-from foldbench.bench.machine.interference import Interference
-from foldbench.bench.records import Latencies, Scenario, ScenarioResult, ScenarioSettings
+from foldbench.bench.samples.scenarios import (
+    MAX_DURATION_FACTOR,
+    Latencies,
+    Scenario,
+    ScenarioResult,
+    ScenarioSettings,
+)
+from foldbench.bench.samples.timing import Interference
 
 MULTISTREAM_SAMPLES = 8
 """Samples of one multistream query, as MLPerf has it."""
-OFFICIAL_DURATION_S = 600
-"""What MLPerf asks of a submission at least."""
 TARGET_PERCENTILES: Mapping[Scenario, float] = {
     "singlestream": 0.9,
     "multistream": 0.99,
@@ -30,8 +34,6 @@ TARGET_PERCENTILES: Mapping[Scenario, float] = {
 MOST_QUERIES = 10_000_000
 """LoadGen makes all queries beforehand, of some 320 bytes each."""
 
-MAX_DURATION_FACTOR = 6
-"""How many times its least duration a test may last."""
 GRACE_S = 120.0
 """For start and warm-up, on top of twice the time after which queries are given up."""
 _ENTRY = re.compile(r'^:::MLLOG (\{"key": "(\w[^"]*)".*\})$', re.MULTILINE)
@@ -132,7 +134,6 @@ def queries_needed(percentile: float) -> int:
 def to_result(options: ScenarioOptions, driven: Driven, checked_outputs: int) -> ScenarioResult:
     """Return the record of one test; raise BackendError when LoadGen's log holds no result."""
     log = _Log(driven.log)
-    seen = driven.interference
     reasons = _reasons(options, driven, log)
     figures = {} if driven.unanswered_count else _figures(options.scenario, log)
     return ScenarioResult(
@@ -148,11 +149,8 @@ def to_result(options: ScenarioOptions, driven: Driven, checked_outputs: int) ->
         call_count=driven.call_count,
         checked_outputs=checked_outputs,
         duration_s=driven.duration_s,
-        run_delay_ratio=seen.run_delay_ratio,
-        cpu_ratio=seen.cpu_ratio,
-        pressure_ratio=seen.pressure_ratio,
-        steal_ratio=seen.steal_ratio,
         foreign_load_cores=driven.foreign_load_cores,
+        **vars(driven.interference),
         **figures,
     )
 

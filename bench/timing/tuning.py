@@ -7,9 +7,8 @@ median of rounds that time every tactic in turn, and in the fastest block of eac
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from foldbench.bench.analysis.statistics import RESOLUTION, is_clean
 from foldbench.bench.backends import Floats, Tunable
-from foldbench.bench.records import Tactic, Tuning
+from foldbench.bench.samples.timing import RESOLUTION, Tactic, Tuning, is_clean
 from foldbench.bench.timing.loop import BlockOptions, Clock, time_block
 
 ROUNDS = 5
@@ -40,9 +39,9 @@ def autotune(
         for name in (*names[number % len(names) :], *names[: number % len(names)]):
             session.select_tactic(size, name)
             timed = time_block(session, batches, block, clock)
-            calls += timed.settle_calls + len(timed.samples_s)
-            medians_s[name].append(median(timed.samples_s))
-            clean[name].append(is_clean(timed.interference.run_delay_ratio))
+            calls += timed.settle_calls + len(timed.block.samples_s)
+            medians_s[name].append(median(timed.block.samples_s))
+            clean[name].append(is_clean(timed.block.run_delay_ratio))
     chosen = choose_tactic(medians_s, clean)
     session.select_tactic(size, chosen)
     tactics = tuple(Tactic(name=name, medians_s=tuple(found)) for name, found in medians_s.items())

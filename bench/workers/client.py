@@ -5,22 +5,28 @@ two contenders share one. The parent lets one worker at a time do something.
 """
 
 import signal
+from collections.abc import Callable
+from functools import partial
 from multiprocessing import get_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from foldbench.bench.backends import Floats
 from foldbench.bench.errors import BackendError
-from foldbench.bench.records import Boundary, OperatorTime, ScenarioResult
-from foldbench.bench.timing.loop import BlockOptions, WarmUp
+from foldbench.bench.samples.scenarios import ScenarioResult
 from foldbench.bench.timing.scenarios import ScenarioOptions
-from foldbench.bench.workers.protocol import Failure, Job, Opened, TimedBlock
-from foldbench.bench.workers.server import serve
+from foldbench.bench.workers.protocol import Failure, Job
+from foldbench.bench.workers.server import WorkerServer, serve
+
+if TYPE_CHECKING:  # what is forwarded has the types of what answers it
+    _Requests = WorkerServer
+else:
+    _Requests = object
 
 
-class WorkerClient:
-    """The client: a live process that answers one request at a time.
+class WorkerClient(_Requests):
+    """The client: a live process that answers one request at a time, as `WorkerServer` has them.
 
-    Raises BackendError when the operating system gives no process or no pipe to it.
+    Raises BackendError when the operating system gives no process or no pipe to it, and for
+    whatever a request raises there.
     """
 
     def __init__(self, job: Job) -> None:
@@ -43,37 +49,15 @@ class WorkerClient:
         """The process that does the work."""
         return self._process.pid
 
-    def open(self) -> Opened:
-        """Have it open the network; raise BackendError with the reason when it cannot."""
-        return self._ask("open")
-
-    def evaluate(self) -> Floats:
-        """Return its logits (N, classes) float32 for all images."""
-        return self._ask("evaluate")
-
-    def expect(self, logits: Floats) -> None:
-        """Tell it what timed outputs have to be, instead of having it evaluate."""
-        self._ask("expect", logits)
-
-    def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
-        """Have it make untimed calls until the times settle."""
-        return self._ask("warm_up", batch_size, least_s, boundary)
-
-    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        """Have it time one block of calls at `batch_size`."""
-        return self._ask("time", batch_size, options)
+    def __getattr__(self, request: str) -> Callable[..., Any]:
+        """Return a request of the server's, to be sent to the process."""
+        if request.startswith("_") or not hasattr(WorkerServer, request):
+            raise AttributeError(f"a worker answers no request {request!r}")
+        return partial(self._ask, request)
 
     def run_scenario(self, options: ScenarioOptions) -> ScenarioResult:
         """Have LoadGen drive it; whatever hangs is killed and becomes a BackendError."""
         return self._ask("run_scenario", options, timeout_s=options.timeout_s)
-
-    def memory(self) -> int | None:
-        """Return the largest resident set of the process so far, bytes; None where unknown."""
-        return self._ask("memory")
-
-    def profile(self, batch_size: int, runs: int) -> tuple[OperatorTime, ...]:
-        """Have it run the network under its runtime's own profiler."""
-        return self._ask("profile", batch_size, runs)
 
     def close(self) -> None:
         """End the process, gently if it still listens."""

@@ -1,22 +1,10 @@
-"""The protocol between a comparison and its workers: requests and results."""
+"""What a worker is sent to begin with, and what it answers besides samples and logits."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from foldbench.bench.backends import Floats
-from foldbench.bench.machine.interference import Interference
-from foldbench.bench.records import (
-    Boundary,
-    Checkpoint,
-    Clocks,
-    Device,
-    OperatorTime,
-    ScenarioResult,
-    Variant,
-)
-from foldbench.bench.timing.loop import BlockOptions, WarmUp
-from foldbench.bench.timing.scenarios import ScenarioOptions
+from foldbench.bench.samples.timing import Device
 
 
 @dataclass(frozen=True)
@@ -27,14 +15,18 @@ class Job:
     """With its options, such as ``ort:micro=16``."""
     device: Device
     threads: int
-    variant: Variant
+    variant: str
     folder: Path
     """The run directory."""
     path: Path
     """The file to run."""
-    checkpoint: Checkpoint
     images: Path
     """(N, C, H, W) uint8 as .npy: what every contender is given."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Of each channel: ``x = (pixels / 255 - mean) / std``."""
+    classes: int
+    """How many the network tells apart."""
     batch_size: int
     """Of the accuracy pass."""
     first_batch_size: int = 1
@@ -63,48 +55,7 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class TimedBlock:
-    """One block of timed calls, seconds."""
-
-    settle_calls: int
-    samples_s: tuple[float, ...]
-    interference: Interference
-    clocks: Clocks | None = None
-
-
-@dataclass(frozen=True)
 class Failure:
     """Why a request could not be done."""
 
     reason: str
-
-
-class WorkerProtocol(Protocol):
-    """The requests that a worker answers."""
-
-    def open(self) -> Opened:
-        """Open the network; raise BackendError with the reason when that cannot be."""
-
-    def evaluate(self) -> Floats:
-        """Return the logits (N, classes) float32 of all images."""
-
-    def expect(self, logits: Floats) -> None:
-        """Set the logits (N, classes) of all images that timed outputs must match."""
-
-    def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
-        """Make untimed calls at `batch_size` for `least_s` seconds or more."""
-
-    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        """Time one block of calls at `batch_size`."""
-
-    def run_scenario(self, options: ScenarioOptions) -> ScenarioResult:
-        """Have LoadGen drive it; raise BackendError when an output is wrong or nothing ends."""
-
-    def memory(self) -> int | None:
-        """Return the largest resident set so far, bytes; None where unknown."""
-
-    def profile(self, batch_size: int, runs: int) -> tuple[OperatorTime, ...]:
-        """Return each operator's time over `runs` runs of the network at `batch_size`."""
-
-    def close(self) -> None:
-        """Free everything."""

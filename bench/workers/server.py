@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from foldbench.bench.backends import Floats, NetworkSource, Resident, Session, Tunable
+from foldbench.bench.backends import Closing, Floats, NetworkSource, Resident, Session, Tunable
 from foldbench.bench.config.backend_spec import load_backend, parse_spec
 from foldbench.bench.errors import BackendError, BenchError, one_line
-from foldbench.bench.images.preprocessing import preprocess
+from foldbench.bench.images.normalization import normalize
 from foldbench.bench.machine.clocks import ReadClocks, open_reader, read_nothing
 from foldbench.bench.machine.libraries import describe_libraries
-from foldbench.bench.records import Boundary, OperatorTime, ScenarioResult
+from foldbench.bench.samples.scenarios import ScenarioResult
+from foldbench.bench.samples.timing import Block, Boundary, OperatorTime
 from foldbench.bench.timing.loop import (
     BlockOptions,
     Clock,
@@ -33,7 +34,7 @@ from foldbench.bench.timing.loop import (
 )
 from foldbench.bench.timing.scenarios import ScenarioOptions, to_result
 from foldbench.bench.timing.tuning import autotune
-from foldbench.bench.workers.protocol import Failure, Job, Opened, TimedBlock
+from foldbench.bench.workers.protocol import Failure, Job, Opened
 
 _BATCH_MEMORY_BYTES = 256 * 2**20
 _DISTINCT_BATCHES = 32
@@ -47,8 +48,7 @@ def serve(connection: Connection, job: Job) -> None:
     """Answer requests until the parent hangs up; runs in the worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     os.dup2(2, 1)  # whatever a runtime prints must not mix with the parent's output
-    with ExitStack() as stack:
-        requests = WorkerServer(job, stack)
+    with WorkerServer(job) as requests:
         while True:
             try:
                 name, *arguments = connection.recv()
@@ -75,21 +75,18 @@ def _answer(request: Callable[..., Any], arguments: list[Any]) -> Any:
         return Failure(f"{type(error).__name__}: {one_line(error)}")
 
 
-class WorkerServer:
+class WorkerServer(Closing):
     """The server: it holds the open network and answers the parent's requests.
 
-    `stack` closes the network; `clock` returns seconds; `session` is one that is open already.
+    `clock` returns seconds; `session` is one that is open already. A `WorkerClient` has the same
+    methods, and raises BackendError for whatever a request raises here.
     """
 
     def __init__(
-        self,
-        job: Job,
-        stack: ExitStack,
-        clock: Clock = time.perf_counter,
-        session: Session | None = None,
+        self, job: Job, clock: Clock = time.perf_counter, session: Session | None = None
     ) -> None:
         self._job = job
-        self._stack = stack
+        self._stack = ExitStack()
         self._clock = clock
         self._images = np.load(job.images, mmap_mode="r", allow_pickle=False)
         self._session = session
@@ -131,7 +128,7 @@ class WorkerServer:
             for start in range(0, self._count, size)
         ]
         self._logits = np.concatenate(parts)
-        classes = len(self._job.checkpoint.classes)
+        classes = self._job.classes
         if self._logits.shape != (self._count, classes) or not np.isfinite(self._logits).all():
             raise BackendError(
                 f"gave outputs of shape {self._logits.shape} for {self._count} images of {classes} "
@@ -139,8 +136,10 @@ class WorkerServer:
             )
         return self._logits
 
-    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        """Time one block; raise BackendError when its last output is not the right one.
+    def time(self, batch_size: int, options: BlockOptions) -> tuple[Block, int]:
+        """Time one block; return it and the untimed calls before it.
+
+        Raises BackendError when its last output is not the right one.
 
         Also where the boundary is the device and synchronising it does not wait for it.
         """
@@ -150,7 +149,7 @@ class WorkerServer:
         self._check(batches[timed.batch][0], timed.output)
         if options.boundary == "device":
             check_synchronized(self._opened(), inputs[timed.batch], self._clock)
-        return TimedBlock(timed.settle_calls, timed.samples_s, timed.interference, timed.clocks)
+        return timed.block, timed.settle_calls
 
     def expect(self, logits: Floats) -> None:
         """Take `logits` (N, classes) as what timed outputs have to be.
@@ -186,7 +185,7 @@ class WorkerServer:
             session = self._opened()
             if isinstance(session, Tunable):
                 autotune(session, [x for _, x in self._batches_of(size)], self._clock)
-            call_s = min(self.time(size, block).samples_s)
+            call_s = min(self.time(size, block)[0].samples_s)
         self._batches = {}  # the images that LoadGen asks for take their place
         image_bytes = 4 * int(np.prod(self._images.shape[1:]))
         at_once = max(1, min(self._count, _BATCH_MEMORY_BYTES // image_bytes))
@@ -221,8 +220,17 @@ class WorkerServer:
             runs=runs,
         )
 
+    def close(self) -> None:
+        """Free everything."""
+        self._stack.close()
+
     def _source(self) -> NetworkSource:
-        return NetworkSource(path=self._job.path, build_module=lambda: build_module(self._job))
+        return NetworkSource(path=self._job.path, build_module=self._build_module)
+
+    def _build_module(self) -> Any:
+        from foldbench.bench.workers.torch_module import build_module  # loads torch and pydantic
+
+        return build_module(self._job)
 
     def _check(self, indices: npt.NDArray[np.int64], output: Floats) -> None:
         """Raise BackendError when a timed output is not what the accuracy pass gave."""
@@ -250,7 +258,7 @@ class WorkerServer:
         return [(chosen, self._inputs(chosen)) for chosen in indices]
 
     def _inputs(self, indices: npt.NDArray[np.int64]) -> Floats:
-        return preprocess(self._images[indices], self._job.checkpoint.preprocessing)
+        return normalize(self._images[indices], self._job.mean, self._job.std)
 
     def _opened(self) -> Session:
         if self._session is None:
@@ -260,17 +268,3 @@ class WorkerServer:
     @property
     def _count(self) -> int:
         return len(self._images)
-
-
-def build_module(job: Job) -> Any:
-    """Return the trained torch module of the job, in eval mode, folded where it asks for that."""
-    from foldbench.exporters.folding.fold import fold_batchnorm
-    from foldbench.models.building.checkpoint import load_checkpoint
-
-    module = load_checkpoint(job.checkpoint, job.folder)
-    if job.variant == "unfolded":
-        return module
-    import torch
-
-    example = torch.zeros(2, *job.checkpoint.preprocessing.input_shape)
-    return fold_batchnorm(module, example)[0]

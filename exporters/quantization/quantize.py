@@ -10,9 +10,9 @@ import onnx
 import foldbench
 from foldbench.bench.errors import ExportError, one_line
 from foldbench.bench.host_files import custom_operators
+from foldbench.bench.host_files.marks import PRECISION
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import (
-    PRECISION,
     Artifact,
     Closeness,
     QuantizationReport,

@@ -1,12 +1,13 @@
 """The section about MLPerf Inference scenarios: what LoadGen measured, and by which settings."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from foldbench.bench.analysis.advice.scenarios import name_test
 from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.records import Measurement, Run, Scenario, ScenarioResult
-from foldbench.bench.timing.scenarios import OFFICIAL_DURATION_S
+from foldbench.bench.samples.scenarios import OFFICIAL_DURATION_S
 from foldbench.reports.sections.notes import Notes
 from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
@@ -34,7 +35,7 @@ def describe_method(run: Run) -> str:
 def summarise_scenarios(run: Run) -> list[dict[str, Any]]:
     """Return every test as JSON types, unrounded."""
     return [
-        {"contender": m.contender, **result.model_dump(mode="json")}
+        {"contender": m.contender, **asdict(result)}
         for m in contenders(run)
         for result in m.scenarios
     ]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks import harness_overhead, preprocess_in_graph, screenshot
 from benchmarks.preprocess_in_graph import TimedBlock
-from foldbench.bench.machine.interference import Interference
+from foldbench.bench.samples.timing import Block
 from foldbench.bench.timing.loop import TimedCalls
 
 
@@ -82,8 +82,8 @@ def test_rounds_go_on_until_enough_are_clean() -> None:
     def ask(way: str) -> TimedCalls:
         asked.append(way)
         delay = 0.9 if len(asked) <= 4 else 0.0
-        left_alone = Interference(delay, None, None, None)
-        return TimedCalls(3, (1e-3,), left_alone, 0, np.zeros((1, 2), np.float32))
+        block = Block(samples_s=(1e-3,), run_delay_ratio=delay)
+        return TimedCalls(3, block, 0, np.zeros((1, 2), np.float32))
 
     blocks = preprocess_in_graph.measure(ask, rounds=3, budget_s=60)
     assert len(blocks) == len(asked) == 10

@@ -14,7 +14,8 @@ FILES = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
 LINES_AT_MOST = 400
 
 FLOORS = (
-    "bench bench.errors bench.progress bench.records exporters reports configs",
+    "bench bench.errors bench.progress bench.samples exporters reports configs",
+    "bench.records",
     "bench.registry bench.store bench.torchrun bench.machine reports.text "
     "exporters.folding exporters.image_input",
     "bench.config bench.host_files exporters.rewriting models.building models.zoo",

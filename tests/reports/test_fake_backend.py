@@ -2,91 +2,70 @@
 
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from foldbench.bench.backends import fake
+import fake_backend
+from builders import QuietWorker
 from foldbench.bench.config.schema import CompareSection
-from foldbench.bench.machine.interference import Interference
-from foldbench.bench.measure.comparison import Evaluation, compare
-from foldbench.bench.measure.contenders import Contender, Subject
+from foldbench.bench.measure.comparison import compare
+from foldbench.bench.measure.contenders import ContenderSpec, Subject
+from foldbench.bench.measure.evaluation import Evaluation
+from foldbench.bench.measure.running import Contender
 from foldbench.bench.progress import NullListener
-from foldbench.bench.records import Boundary, Run
-from foldbench.bench.timing.loop import BlockOptions, WarmUp
-from foldbench.bench.workers.protocol import Job, Opened, TimedBlock
-from foldbench.bench.workers.server import WorkerServer
+from foldbench.bench.records import Run
+from foldbench.bench.timing.simulation import FakeClock, FakeGpuSession, FakeSession
+from foldbench.bench.workers.protocol import Job, Opened
 from foldbench.reports.render import render
 
+pytestmark = pytest.mark.usefixtures("with_fake_backend")
+
 GOLDEN = Path(__file__).parent / "golden" / "fake_backend.txt"
-QUIET = Interference(run_delay_ratio=0.0, cpu_ratio=1.0, pressure_ratio=0.0, steal_ratio=0.0)
-"""In place of what really ran beside the test."""
 STEP_S = {"unfolded": 0.004, "folded": 0.001}
 
 
-def on_gpu(step_s: Callable[[int], float], clock: fake.FakeClock) -> fake.FakeGpuSession:
-    return fake.FakeGpuSession(step_s, clock, transfer_s=0.003)
+def on_gpu(step_s: Callable[[int], float], clock: FakeClock) -> FakeGpuSession:
+    return FakeGpuSession(step_s, clock, transfer_s=0.003)
 
 
-SESSIONS = {"cpu": fake.FakeSession, "cuda": on_gpu}
+SESSIONS = {"cpu": FakeSession, "cuda": on_gpu}
 
 
-class Local:
-    """A worker without a process: the fake backend and its clock, one for each contender."""
+class Local(QuietWorker):
+    """A worker without a process: the fake network and its clock, one for each contender."""
 
     def __init__(self, job: Job) -> None:
-        clock = fake.FakeClock()
-        self._stack = ExitStack()
-        self._server = WorkerServer(job, self._stack, clock)
-        self._session = SESSIONS[job.device](
-            lambda size: STEP_S[job.variant] * (0.5 + 0.5 * size), clock
-        )
+        clock = FakeClock()
+        step_s = STEP_S[job.variant]
+        self._fake = SESSIONS[job.device](lambda size: step_s * (0.5 + 0.5 * size), clock)
+        super().__init__(job, clock)
 
     def open(self) -> Opened:
-        fake_open, fake.open_session = fake.open_session, lambda *_, **__: self._session
-        try:
-            return self._server.open()
-        finally:
-            fake.open_session = fake_open
-
-    def evaluate(self) -> np.ndarray:
-        return self._server.evaluate()
-
-    def expect(self, logits: np.ndarray) -> None:
-        self._server.expect(logits)
-
-    def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
-        return self._server.warm_up(batch_size, least_s, boundary)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fake_backend, "open_session", lambda *_, **__: self._fake)
+            return super().open()
 
     def memory(self) -> int:
         return 100 * 2**20
-
-    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        timed = self._server.time(batch_size, options)
-        return replace(timed, interference=QUIET, clocks=None)
-
-    def close(self) -> None:
-        self._stack.close()
 
 
 @pytest.fixture
 def record(build: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """What ran on a CPU; the GPU is missing."""
     path = tmp_path / "network.onnx"
-    contenders = [
-        Contender("fake", "unfolded", "cpu", path, build.sha("b"), 245_000),
-        Contender("fake", "folded", "cpu", path, build.sha("e"), 244_000),
-        Contender("fake", "folded", "cuda", reason="there is no fake CUDA", status="failed"),
+    specs = [
+        ContenderSpec("fake", "unfolded", "cpu", path, build.sha("b"), 245_000),
+        ContenderSpec("fake", "folded", "cpu", path, build.sha("e"), 244_000),
+        ContenderSpec("fake", "folded", "cuda", reason="there is no fake CUDA", status="failed"),
     ]
-    return compare_all(contenders, build, tmp_path, monkeypatch)
+    return compare_all(specs, build, tmp_path, monkeypatch)
 
 
 def compare_all(
-    contenders: list[Contender],
+    specs: list[ContenderSpec],
     build: SimpleNamespace,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -108,7 +87,7 @@ def compare_all(
     )
     measurements = compare(
         Subject(tmp_path, checkpoint, ()),
-        contenders,
+        [Contender(spec) for spec in specs],
         Evaluation("clean", tmp_path / "images.npy", labels.astype(np.int64), 32),
         settings,
         1,
@@ -152,11 +131,11 @@ def test_a_made_up_gpu_is_recorded_and_reported_within_both_boundaries(
     build: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "network.onnx"
-    contenders = [
-        Contender("fake", "unfolded", "cpu", path, build.sha("b"), 245_000),
-        Contender("fake", "folded", "cuda", path, build.sha("e"), 244_000),
+    specs = [
+        ContenderSpec("fake", "unfolded", "cpu", path, build.sha("b"), 245_000),
+        ContenderSpec("fake", "folded", "cuda", path, build.sha("e"), 244_000),
     ]
-    run = compare_all(contenders, build, tmp_path, monkeypatch)
+    run = compare_all(specs, build, tmp_path, monkeypatch)
     cpu, gpu = run.measurements
     assert [(t.batch_size, t.boundary) for t in cpu.timings] == [(1, "host"), (8, "host")]
     expected = {(1, "host"): 7, (1, "device"): 1, (8, "host"): 10.5, (8, "device"): 4.5}

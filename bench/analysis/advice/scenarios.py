@@ -7,7 +7,7 @@ from foldbench.bench.analysis.advice.rule import FOREIGN_LIMIT_CORES, Advice, Nu
 from foldbench.bench.analysis.speedups import completed
 from foldbench.bench.analysis.statistics import DIRTY_RUN_DELAY
 from foldbench.bench.records import Measurement, Run, ScenarioResult
-from foldbench.bench.timing.scenarios import MAX_DURATION_FACTOR
+from foldbench.bench.samples.scenarios import MAX_DURATION_FACTOR
 
 
 def _tests(run: Run) -> Iterator[tuple[Measurement, ScenarioResult]]:

@@ -13,7 +13,7 @@ from foldbench.bench.backends._options import (
     whole_number,
 )
 from foldbench.bench.errors import BackendError
-from foldbench.bench.records import Device
+from foldbench.bench.samples.timing import Device
 
 _ONLY_ON: dict[str, Device] = {
     "micro": "cpu",

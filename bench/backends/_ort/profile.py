@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from foldbench.bench.errors import BackendError
-from foldbench.bench.records import OperatorTime
+from foldbench.bench.samples.timing import OperatorTime
 
 _KERNEL = "_kernel_time"
 

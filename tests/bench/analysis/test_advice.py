@@ -1,5 +1,7 @@
 """Each warning appears when its cause does, with the numbers, and not otherwise."""
 
+from dataclasses import replace
+
 import pytest
 
 import builders as B
@@ -38,10 +40,7 @@ TWO_STATES = [0.001, 0.00106, 0.001, 0.001, 0.00106, 0.001, 0.001, 0.001, 0.0010
 def clocked(*clocks, device="cuda"):
     """A row on the GPU (or the reference on the CPU) whose blocks had these clocks in turn."""
     blocks = B.make_timing(1, B.steady(0.001, 10)).blocks
-    seen = tuple(
-        block.model_copy(update={"clocks": clocks[n % len(clocks)]})
-        for n, block in enumerate(blocks)
-    )
+    seen = tuple(replace(block, clocks=clocks[n % len(clocks)]) for n, block in enumerate(blocks))
     timings = (B.make_timing(1, MILLISECOND, blocks=seen),)
     on = {"requested_device": device, "actual_device": "cuda:0" if device == "cuda" else "cpu"}
     return B.make_run(measurements=(B.make_row("torch", "unfolded", timings=timings, **on),))
@@ -316,7 +315,7 @@ def retried(rounds, disturbed, ends_clean):
     for number in range(rounds):
         tries = [dirty] * 5 * (number < disturbed)
         tries += [clean] * (ends_clean or number >= disturbed)
-        blocks += [block.model_copy(update={"round": number}) for block in tries]
+        blocks += [replace(block, round=number) for block in tries]
     return timed(0.001, blocks=tuple(blocks))
 
 

@@ -53,9 +53,9 @@ def test_a_precision_that_was_not_used_is_no_row() -> None:
     assert check("float32", {"float32"}) == "float32"
     assert check("bfloat16", {"float32", "bfloat16"}) == "bfloat16"
     assert check("float32", {"float32", "int8"}) == "int8"
-    with pytest.raises(BackendError, match="asked for bfloat16, but OpenVINO computes in float32"):
+    with pytest.raises(BackendError, match=r"bfloat16.*\bfloat32"):
         check("bfloat16", {"float32"})
-    with pytest.raises(BackendError, match="asked for float32, but OpenVINO computes in bfloat16"):
+    with pytest.raises(BackendError, match=r"\bfloat32.*bfloat16"):
         check("float32", {"bfloat16"})
 
 

@@ -180,7 +180,7 @@ def placed(*parts: tuple[str, list[str]]) -> SimpleNamespace:
 
 def test_a_convolution_on_another_provider_than_asked_for_is_refused() -> None:
     session = placed(("Wanted", ["MaxPool", "Relu"]), ("CPU", ["Conv", "Softplus"]))
-    with pytest.raises(BackendError, match="it took 2 of 4 nodes; Conv, Softplus run on another"):
+    with pytest.raises(BackendError, match="2 of 4 nodes; Conv, Softplus"):
         check_nodes(session, "Wanted")
 
 
@@ -192,7 +192,7 @@ def test_shapes_may_be_computed_elsewhere_and_are_counted() -> None:
 def test_where_nodes_run_is_read_from_a_real_session(source: NetworkSource) -> None:
     session = ort._open_session(source, read_settings({}, "cpu", 1), "cpu", 1)
     assert check_nodes(session, "CPUExecutionProvider").endswith("nodes on it")
-    with pytest.raises(BackendError, match="it took 0 of"):
+    with pytest.raises(BackendError, match="0 of"):
         check_nodes(session, "CUDAExecutionProvider")
 
 

@@ -50,5 +50,5 @@ def test_a_contender_that_makes_no_sense_on_a_device_is_skipped_with_the_reason(
 
 
 def test_an_unknown_option_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(BenchError, match="no option 'slwo'; did you mean 'slow'"):
-        load_backend(parse_spec("fake:slwo"))
+    with pytest.raises(BenchError, match="no option 'mikro'; did you mean 'micro'"):
+        load_backend(parse_spec("ort:mikro=4"))

@@ -1,16 +1,18 @@
 """Clocks around a block: read before and after, from made-up chips, never in between."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
+import fake_backend
+from builders import make_job
 from fake_nvml import H100, FakeNvml, processes
-from foldbench.bench.backends.fake import FakeClock, FakeSession
 from foldbench.bench.machine.clocks import ClockReading, clocks_between, make_reader, read_nothing
 from foldbench.bench.machine.gpu import GpuState
 from foldbench.bench.records import Clocks
 from foldbench.bench.timing.loop import BlockOptions, time_block
+from foldbench.bench.timing.simulation import FakeClock, FakeSession
 
 CPU0 = "sys/devices/system/cpu/cpu0"
 
@@ -103,14 +105,12 @@ def test_clocks_are_read_before_the_last_untimed_call_and_after_the_last_timed_o
     options = BlockOptions(calls=4, block_s=0, settle_s=0)
     timed = time_block(session, [batch], options, clock, read)
     assert events == ["step", "step", "clocks", "step", *["step"] * 4, "clocks"]
-    assert timed.clocks == Clocks(cpu_mhz=(1003.0, 1009.0))
-    assert timed.samples_s == (0.25,) * 4
+    assert timed.block.clocks == Clocks(cpu_mhz=(1003.0, 1009.0))
+    assert timed.block.samples_s == (0.25,) * 4
 
 
+@pytest.mark.usefixtures("with_fake_backend")
 def test_a_worker_sends_them_along_with_its_block(tmp_path: Path, monkeypatch) -> None:
-    from contextlib import ExitStack
-
-    from foldbench.bench.backends import fake
     from foldbench.bench.workers.server import WorkerServer
 
     speeds = iter((3000.0, 2000.0))
@@ -119,25 +119,14 @@ def test_a_worker_sends_them_along_with_its_block(tmp_path: Path, monkeypatch) -
         lambda device: lambda: ClockReading(cpu_mhz=next(speeds)),
     )
     np.save(tmp_path / "images.npy", np.zeros((8, 3, 4, 4), np.uint8))
-    preprocessing = SimpleNamespace(mean=(0.0,) * 3, std=(1.0,) * 3, input_shape=(3, 4, 4))
-    job = SimpleNamespace(
-        backend="fake",
-        device="cpu",
-        threads=1,
-        path=tmp_path / "network.onnx",
-        images=tmp_path / "images.npy",
-        batch_size=4,
-        first_batch_size=1,
-        checkpoint=SimpleNamespace(classes=tuple("0123456789"), preprocessing=preprocessing),
-    )
-    clock = fake.FakeClock()
+    job = make_job(tmp_path / "images.npy", backend="fake")
+    clock = FakeClock()
     session = FakeSession(lambda size: 1e-3, clock)
-    monkeypatch.setattr(fake, "open_session", lambda *_, **__: session)
-    with ExitStack() as stack:
-        server = WorkerServer(job, stack, clock)
+    monkeypatch.setattr(fake_backend, "open_session", lambda *_, **__: session)
+    with WorkerServer(job, clock) as server:
         opened = server.open()
         server.evaluate()
-        timed = server.time(2, BlockOptions(calls=3, block_s=0, settle_s=0))
-    assert timed.clocks == Clocks(cpu_mhz=(3000.0, 2000.0))
+        block, _ = server.time(2, BlockOptions(calls=3, block_s=0, settle_s=0))
+    assert block.clocks == Clocks(cpu_mhz=(3000.0, 2000.0))
     assert opened.resident is False
     assert "thread_pools" in opened.libraries

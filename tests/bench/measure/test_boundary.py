@@ -1,8 +1,6 @@
 """From host to host, and on the device alone: a made-up GPU whose transfers take a known time."""
 
 import time
-from contextlib import ExitStack
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -14,13 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import QuietWorker, make_job
 from foldbench.bench.backends import Resident
-from foldbench.bench.backends.fake import FakeClock, FakeGpuSession, FakeSession
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.errors import BackendError
-from foldbench.bench.machine.interference import Interference
-from foldbench.bench.measure.contenders import Contender
+from foldbench.bench.measure.contenders import ContenderSpec
 from foldbench.bench.measure.latency import measure_latency
+from foldbench.bench.measure.running import Contender
 from foldbench.bench.measure.series import MeasurementSeries, to_timing
 from foldbench.bench.progress import NullListener
 from foldbench.bench.timing.loop import (
@@ -31,16 +29,13 @@ from foldbench.bench.timing.loop import (
     time_resident_call,
     warm_up,
 )
-from foldbench.bench.workers.protocol import Opened, TimedBlock
+from foldbench.bench.timing.simulation import FakeClock, FakeGpuSession, FakeSession
+from foldbench.bench.workers.protocol import Opened
 from foldbench.bench.workers.server import WorkerServer
 
 STEP_S, TRANSFER_S, LAUNCH_S = 0.25, 0.0625, 0.03125
 RESIDENT = BlockOptions(calls=5, block_s=0, settle_s=0, boundary="device")
 HOST = BlockOptions(calls=5, block_s=0, settle_s=0)
-
-
-QUIET = Interference(run_delay_ratio=0.0, cpu_ratio=1.0, pressure_ratio=0.0, steal_ratio=0.0)
-"""In place of what really ran beside the test."""
 
 
 class Forgetful(FakeGpuSession):
@@ -66,8 +61,8 @@ def test_the_host_boundary_holds_exactly_the_transfers_more_than_the_device(size
     session, clock = gpu()
     on_device = time_block(session, [batch(size)], RESIDENT, clock)
     from_host = time_block(session, [batch(size)], HOST, clock)
-    assert on_device.samples_s == (LAUNCH_S + STEP_S * size,) * 5
-    assert from_host.samples_s == (2 * TRANSFER_S + LAUNCH_S + STEP_S * size,) * 5
+    assert on_device.block.samples_s == (LAUNCH_S + STEP_S * size,) * 5
+    assert from_host.block.samples_s == (2 * TRANSFER_S + LAUNCH_S + STEP_S * size,) * 5
     assert np.array_equal(on_device.output, from_host.output)
     assert on_device.output.shape == (size, 10)
 
@@ -108,41 +103,21 @@ def test_a_device_that_is_waited_for_passes_and_one_that_is_not_is_caught(
         if waits:
             check_synchronized(session, batch(), clock)
         else:
-            with pytest.raises(BackendError, match="went on working for"):
+            with pytest.raises(BackendError, match="µs"):
                 check_synchronized(session, batch(), clock)
 
 
 def test_forgetting_to_synchronise_is_harmless_from_host_to_host() -> None:
     session, clock = gpu(Forgetful)
-    assert time_block(session, [batch()], HOST, clock).samples_s == (0.40625,) * 5
+    assert time_block(session, [batch()], HOST, clock).block.samples_s == (0.40625,) * 5
 
 
 def test_a_session_without_a_place_for_its_input_is_refused() -> None:
     clock = FakeClock()
     session = FakeSession(lambda size: 1.0, clock)
     assert not isinstance(session, Resident)
-    with pytest.raises(BackendError, match="no way to keep its input and output on the device"):
+    with pytest.raises(BackendError):
         time_block(session, [batch()], RESIDENT, clock)
-
-
-class Local:
-    """A worker without a process, around a session that is open already."""
-
-    preprocessing = SimpleNamespace(mean=(0.0,) * 3, std=(1 / 255,) * 3, input_shape=(3, 2, 2))
-    checkpoint = SimpleNamespace(classes=tuple("0123456789"), preprocessing=preprocessing)
-
-    def __init__(self, session: FakeSession, clock: FakeClock, images: Path) -> None:
-        job = SimpleNamespace(images=images, checkpoint=self.checkpoint, batch_size=4)
-        self.server = WorkerServer(job, ExitStack(), clock, session)
-        self.server.evaluate()
-        self.warm_up = self.server.warm_up
-        self.closed = False
-
-    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
-        return replace(self.server.time(batch_size, options), interference=QUIET)
-
-    def close(self) -> None:
-        self.closed = True
 
 
 @pytest.fixture
@@ -153,29 +128,22 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "images.npy"
 
 
+@pytest.mark.usefixtures("with_fake_backend")
 def test_opening_times_the_very_first_call_apart(images: Path) -> None:
     ticks = count()
-    job = SimpleNamespace(
-        backend="fake",
-        device="cpu",
-        threads=1,
-        path=Path(),
-        images=images,
-        checkpoint=Local.checkpoint,
-        batch_size=4,
-        first_batch_size=2,
-    )
-    opened = WorkerServer(job, ExitStack(), lambda: float(next(ticks))).open()
+    job = make_job(images, backend="fake", first_batch_size=2)
+    opened = WorkerServer(job, lambda: float(next(ticks))).open()
     assert (opened.import_s, opened.open_s, opened.first_run_s) == (1.0, 1.0, 1.0)
 
 
 def contender(
     backend: str, device: str, session: FakeSession, clock: FakeClock, images: Path
 ) -> Contender:
-    row = Contender(backend, "unfolded", device)
-    row.worker = Local(session, clock, images)
+    worker = QuietWorker(make_job(images), clock, session)
+    worker.evaluate()
+    row = Contender(ContenderSpec(backend, "unfolded", device), worker)
     resident = isinstance(session, Resident)
-    row.opened = Opened(session.device, "fake", 1, "float32", 0.0, 0.0, resident=resident)
+    row.result.opened = Opened(session.device, "fake", 1, "float32", 0.0, 0.0, resident=resident)
     return row
 
 
@@ -197,7 +165,7 @@ def on_gpu(
 
 
 def times_of(row: Contender) -> dict[tuple[int, str], set[float]]:
-    timings = [to_timing(row.times, series) for series in row.times.blocks]
+    timings = [to_timing(row.result.times, series) for series in row.result.times.blocks]
     return {(t.batch_size, t.boundary): set(np.round(t.samples_s(), 9)) for t in timings}
 
 
@@ -213,7 +181,7 @@ def test_what_runs_on_a_gpu_is_timed_within_both_boundaries_and_the_rest_within_
         (4, "host"): {1.15625},
         (4, "device"): {1.03125},
     }
-    timing = to_timing(cuda.times, MeasurementSeries(1, "device"))
+    timing = to_timing(cuda.result.times, MeasurementSeries(1, "device"))
     assert timing.first_call_s == 0.28125
     assert timing.checked_outputs == len(timing.blocks) == 2
     assert {block.round for block in timing.blocks} == {1, 2}
@@ -230,8 +198,8 @@ def test_one_that_does_not_wait_for_its_device_keeps_its_figures_from_host_to_ho
 ) -> None:
     hasty, sound = on_gpu(images, Forgetful, "ort"), on_gpu(images)
     measure_latency([hasty, sound], quick(), NullListener())
-    assert (hasty.status, hasty.reason) == ("ok", None)
-    assert "went on working for 250000 µs after synchronize()" in str(hasty.not_resident)
+    assert (hasty.result.status, hasty.result.reason) == ("ok", None)
+    assert "250000 µs" in str(hasty.result.not_resident)
     assert set(times_of(hasty)) == {(1, "host"), (4, "host")}
     assert len(times_of(sound)) == 4
 
@@ -247,8 +215,19 @@ def test_one_that_fails_on_the_device_at_a_later_batch_size_keeps_the_earlier_on
 
     row = on_gpu(images, Full)
     measure_latency([row], quick(), NullListener())
-    assert (row.status, row.not_resident) == ("ok", "out of memory")
+    assert (row.result.status, row.result.not_resident) == ("ok", "out of memory")
     assert set(times_of(row)) == {(1, "host"), (1, "device"), (4, "host")}
+
+
+def test_a_boundary_within_which_nothing_runs_any_more_takes_no_budget(images: Path) -> None:
+    class Full(FakeGpuSession):
+        def place(self, x: np.ndarray) -> None:
+            raise BackendError("out of memory")
+
+    row, now_s = on_gpu(images, Full), count(step=100.0)
+    measure_latency([row], quick(budget_s=1.0), NullListener(), clock=lambda: next(now_s))
+    assert (row.result.status, row.result.not_resident) == ("ok", "out of memory")
+    assert set(times_of(row)) == {(1, "host"), (4, "host")}
 
 
 def test_a_wrong_answer_on_the_device_is_not_timed_there(images: Path) -> None:
@@ -269,7 +248,7 @@ def test_a_wrong_answer_on_the_device_is_not_timed_there(images: Path) -> None:
 
     row = on_gpu(images, Wrong)
     measure_latency([row], quick(), NullListener())
-    assert "differs from the one of the accuracy pass" in str(row.not_resident)
+    assert "batch size 1" in str(row.result.not_resident)
     assert set(times_of(row)) == {(1, "host"), (4, "host")}
 
 
@@ -279,7 +258,7 @@ def test_a_repetition_goes_on_counting_the_rounds_of_each_boundary(images: Path)
     for repeat in (1, 2):
         measure_latency([cuda], settings, NullListener(), repeat)
     for boundary in ("host", "device"):
-        blocks = to_timing(cuda.times, MeasurementSeries(1, boundary)).blocks
+        blocks = to_timing(cuda.result.times, MeasurementSeries(1, boundary)).blocks
         assert [(b.round, b.repeat) for b in blocks] == [(1, 1), (2, 1), (3, 2), (4, 2)]
 
 
@@ -337,17 +316,17 @@ def test_the_device_boundary_agrees_with_the_events_of_cuda() -> None:
     source = NetworkSource(path=Path(), build_module=lambda: network)
     x = np.ones((4096, 3, 32, 32), np.float32)
     with backend.open_session(source, device="cuda", threads=1) as session:
-        ours, theirs = [], []
+        measured, events = [], []
         for _ in range(10):
-            ours.append(time_resident_call(session, x, time.perf_counter)[0])
+            measured.append(time_resident_call(session, x, time.perf_counter)[0])
             session.place(x)
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
             session.step()
             end.record()
             session.synchronize()
-            theirs.append(begin.elapsed_time(end) / 1e3)
+            events.append(begin.elapsed_time(end) / 1e3)
         from_host = [time_call(session, x, time.perf_counter)[0] for _ in range(5)]
-    on_device = median(ours)
-    assert 0.9 * median(theirs) <= on_device <= 1.2 * median(theirs) + 1e-4
+    on_device = median(measured)
+    assert 0.9 * median(events) <= on_device <= 1.2 * median(events) + 1e-4
     assert on_device < median(from_host), "50 MB have to go there and come back"

@@ -44,8 +44,10 @@ def job(own_run: RunDirectory, tmp_path: Path) -> Job:
         variant="unfolded",
         folder=own_run.path,
         path=own_run.path / "weights.safetensors",
-        checkpoint=own_run.checkpoint(),
         images=tmp_path / "images.npy",
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        classes=10,
         batch_size=4,
     )
 
@@ -107,9 +109,9 @@ def test_one_run_of_everything_records_what_a_report_needs(
         assert row.accuracy.agreement.max_rel_difference < 1e-4
         assert [t.batch_size for t in row.timings] == [1, 3]
         for timing in row.timings:
-            assert len(timing.blocks) == timing.checked_outputs >= 2
+            assert len(timing.blocks) == timing.checked_outputs >= 1
             assert all(s > 0 for s in timing.samples_s())
-            assert len(timing.samples_s()) >= 6
+            assert len(timing.samples_s()) >= 3
     reference = rows["torch/unfolded/cpu"].accuracy
     assert reference is not None
     assert reference.agreement is not None
@@ -225,9 +227,9 @@ def test_a_worker_checks_the_outputs_that_it_times(job: Job) -> None:
         logits = worker.evaluate()
         assert logits.shape == (6, 10)
         assert worker.warm_up(4, 0.0).first_call_s > 0
-        timed = worker.time(4, options)
-        assert len(timed.samples_s) >= 2
-        assert timed.settle_calls >= 3
+        block, settle_calls = worker.time(4, options)
+        assert len(block.samples_s) >= 2
+        assert settle_calls >= 3
         with pytest.raises(BackendError, match="an output at batch size 4 differs"):
             worker.expect(logits + 1)
         with pytest.raises(BackendError, match="an output at batch size 4 differs"):

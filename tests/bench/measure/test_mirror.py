@@ -9,8 +9,8 @@ from builders import make_run
 from foldbench.bench.config.files import load
 from foldbench.bench.config.schema import EvaluateSection
 from foldbench.bench.images.image_set import Split
-from foldbench.bench.images.splits import prepare_evaluation
-from foldbench.bench.measure.comparison import Evaluation, _to_accuracy
+from foldbench.bench.measure.comparison import _to_accuracy
+from foldbench.bench.measure.evaluation import Evaluation, prepare_evaluation
 from foldbench.reports.formats.markdown import render_markdown
 from foldbench.reports.rows.homework import deviations
 from foldbench.reports.sections.compose import build as build_report

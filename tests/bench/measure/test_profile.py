@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from builders import make_job
 from foldbench.bench.backends._ort.profile import read_profile
 from foldbench.bench.cli import cli
 from foldbench.bench.errors import BackendError
@@ -14,6 +16,7 @@ from foldbench.bench.records import ContenderProfile, OperatorTime, Profile
 from foldbench.bench.stages.export import export
 from foldbench.bench.stages.train import Paths
 from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.workers.server import WorkerServer
 from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.sections.operators import build_profile, count_copies, placements, summed
 
@@ -125,11 +128,9 @@ def test_a_run_is_profiled_on_every_backend_side_by_side(
     assert not any("batch_norm" in kind for kind in kinds["torch/folded/cpu"])
 
 
-def test_a_backend_without_a_profiler_is_a_row_with_the_reason(
-    exported_run: RunDirectory, trained_paths: Paths
-) -> None:
-    command = ["profile", exported_run.name, "--runs", str(exported_run.path.parent)]
-    command += ["--cache", str(trained_paths.cache), "--backends=fake", *SMALL]
-    result = CliRunner().invoke(cli, command)
-    assert result.exit_code == 1
-    assert "backend 'fake' has no profiler of operators" in result.output
+@pytest.mark.usefixtures("with_fake_backend")
+def test_a_backend_without_a_profiler_says_so(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((2, 3, 4, 4), np.uint8))
+    server = WorkerServer(make_job(tmp_path / "images.npy", backend="fake"))
+    with server, pytest.raises(BackendError, match="fake"):
+        server.profile(batch_size=2, runs=1)

@@ -4,28 +4,29 @@ import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from builders import QUIET, make_checkpoint, make_run, make_scenario, sha
 from foldbench.bench.cli import cli
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.errors import BackendError, RunError
-from foldbench.bench.machine.interference import Interference
-from foldbench.bench.measure.comparison import Evaluation, compare
-from foldbench.bench.measure.contenders import Contender, Subject
+from foldbench.bench.measure.comparison import compare
+from foldbench.bench.measure.contenders import ContenderSpec, Subject
+from foldbench.bench.measure.evaluation import Evaluation
 from foldbench.bench.measure.resume import describe_opening, measure_or_go_on
+from foldbench.bench.measure.running import Contender
 from foldbench.bench.measure.samples import read_samples, replay, unfinished_record
 from foldbench.bench.records import Boundary, Measurement, Run
+from foldbench.bench.samples.timing import Block
 from foldbench.bench.stages.report import store_comparison
 from foldbench.bench.store.directory import RunDirectory, create_run
 from foldbench.bench.timing.loop import BlockOptions, WarmUp
 from foldbench.bench.workers.client import WorkerClient
-from foldbench.bench.workers.protocol import Job, Opened, TimedBlock
+from foldbench.bench.workers.protocol import Job, Opened
 
-QUIET = Interference(run_delay_ratio=0.0, cpu_ratio=1.0, pressure_ratio=0.0, steal_ratio=0.0)
 LABELS = np.arange(10, dtype=np.int64)
 ROUNDS = 6
 """Too few to stop early."""
@@ -53,9 +54,9 @@ class Fake:
     def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
         return WarmUp(0.002, 4, True, 0.001, 0.001)
 
-    def time(self, batch_size: int, options: BlockOptions) -> TimedBlock:
+    def time(self, batch_size: int, options: BlockOptions) -> tuple[Block, int]:
         self._before_block(self._job, options)
-        return TimedBlock(3, (0.001 * batch_size,) * 5, QUIET)
+        return Block(samples_s=(0.001 * batch_size,) * 5, **QUIET), 3
 
     def memory(self) -> None:
         return None
@@ -82,9 +83,8 @@ class Comparison:
     """`bench compare` of two networks on the CPU, in this process."""
 
     run: RunDirectory
-    build: SimpleNamespace
     devices: tuple[str, ...] = ("cpu",)
-    contenders: Sequence[Contender] = ()
+    rows: Sequence[Contender] = ()
     notes: Notes = field(default_factory=Notes)
 
     def settings(self, changes: dict) -> CompareSection:
@@ -99,24 +99,29 @@ class Comparison:
         **changes,
     ) -> Run:
         settings = self.settings(changes)
-        checkpoint, path = self.build.checkpoint(), self.run.path / "network.onnx"
+        checkpoint, path = make_checkpoint(), self.run.path / "network.onnx"
         subject = Subject(self.run.path, checkpoint, ())
-        self.contenders = [
-            Contender(backend, variant, device, path, self.build.sha("b"))
+        specs = [
+            ContenderSpec(backend, variant, device, path, sha("b"))
             for device in self.devices
             for backend, variant in (("torch", "unfolded"), ("ort", "folded"))
         ]
-        planned = self.build.run(name=self.run.name, checkpoint=checkpoint, artifacts=())
+        planned = make_run(name=self.run.name, checkpoint=checkpoint, artifacts=())
         config = {**planned.config, "compare": settings.model_dump(mode="json")}
         changed = {"rounds": settings.rounds, "config": {"evaluate": {}, **config}}
         planned = planned.model_copy(update={**changed, "measurements": ()})
         evaluation = Evaluation("clean", path, LABELS, 10)
         start_worker = start_worker or (lambda job: Fake(job, before_block))
+
+        def measure(rows: Sequence[Contender]) -> tuple[Measurement, ...]:
+            self.rows = rows
+            return compare(subject, rows, evaluation, settings, 1, self.notes, start_worker)
+
         measurements, resumed = measure_or_go_on(
             self.run,
-            describe_opening(planned, subject, self.contenders, 1),
-            self.contenders,
-            lambda rows: compare(subject, rows, evaluation, settings, 1, self.notes, start_worker),
+            describe_opening(planned, subject, specs, 1),
+            specs,
+            measure,
             self.notes,
             fresh,
         )
@@ -130,9 +135,9 @@ class Comparison:
 
 
 @pytest.fixture
-def comparison(build: SimpleNamespace, tmp_path: Path) -> Comparison:
+def comparison(tmp_path: Path) -> Comparison:
     run = create_run(tmp_path / "runs", "bn_cnn", {"config_name": "bn_cnn"})
-    return Comparison(run, build)
+    return Comparison(run)
 
 
 def raising(error: BaseException, after: int, backend: str = "", boundary: str = "") -> BeforeBlock:
@@ -278,7 +283,7 @@ def test_the_log_gives_back_what_the_contenders_had(comparison: Comparison) -> N
     assert samples is not None
     found = replay(samples.events)
     assert {name: row.times for name, row in found.items()} == {
-        contender.name: contender.times for contender in comparison.contenders
+        row.name: row.result.times for row in comparison.rows
     }
     hasty = found["ort/folded/cuda"].measurement
     assert (hasty.status, hasty.not_resident) == ("ok", "off by one")
@@ -399,7 +404,7 @@ def test_a_scenario_that_was_driven_is_not_driven_again(comparison: Comparison) 
             made.append(self._job.backend)
             if len(made) == 2:
                 raise KeyboardInterrupt
-            return comparison.build.scenario("offline")
+            return make_scenario("offline")
 
     def start_worker(job: Job) -> Fake:
         return Driven(job, lambda *_: None)

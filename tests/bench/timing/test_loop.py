@@ -6,8 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from foldbench.bench.backends.fake import FakeClock, FakeSession
+from foldbench.bench.backends import Closing
 from foldbench.bench.timing.loop import BlockOptions, time_block, time_call, warm_up
+from foldbench.bench.timing.simulation import FakeClock, FakeSession
 
 QUICK = BlockOptions(calls=5, block_s=0.0, settle_s=0.0)
 
@@ -33,7 +34,7 @@ def test_untimed_calls_come_first_and_are_not_among_the_samples() -> None:
     session, clock = fake()
     timed = time_block(session, batches(2), QUICK, clock)
     assert timed.settle_calls == 3
-    assert timed.samples_s == (0.25,) * 5
+    assert timed.block.samples_s == (0.25,) * 5
     assert clock.now_s == (3 + 5) * 0.25
 
 
@@ -42,7 +43,7 @@ def test_settling_and_the_block_last_at_least_as_long_as_asked() -> None:
     options = BlockOptions(calls=2, block_s=2.0, settle_s=1.5)
     timed = time_block(session, batches(2), options, clock)
     assert timed.settle_calls == 6 + 1, "one more after the clocks were read"
-    assert timed.samples_s == (0.25,) * 8
+    assert timed.block.samples_s == (0.25,) * 8
 
 
 def test_a_first_call_that_compiles_is_not_taken_for_the_warm_up() -> None:
@@ -157,9 +158,9 @@ def test_a_worker_sets_what_it_has_loaded_apart_from_what_may_be_garbage(
         def send(self, answer: object) -> None:
             calls.append("answer")
 
-    class WorkerServer:
+    class WorkerServer(Closing):
         def __init__(self, *_: object) -> None:
-            self.open = self.memory = lambda: None
+            self.open = self.memory = self.close = lambda: None
 
     monkeypatch.setattr(server, "WorkerServer", WorkerServer)
     monkeypatch.setattr(server.os, "dup2", lambda *_: None)

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,14 +19,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import make_job
 from foldbench.bench.backends import Floats
-from foldbench.bench.backends.fake import FakeClock, FakeSession
 from foldbench.bench.config.schema import CompareSection, LoadgenSection
 from foldbench.bench.errors import BackendError, MissingPackageError
-from foldbench.bench.measure.contenders import Contender
+from foldbench.bench.measure.contenders import ContenderSpec
+from foldbench.bench.measure.running import Contender
 from foldbench.bench.measure.scenarios import measure_scenarios
 from foldbench.bench.progress import NullListener
-from foldbench.bench.records import Preprocessing, ScenarioResult
+from foldbench.bench.records import ScenarioResult
 from foldbench.bench.store.directory import RunDirectory
 from foldbench.bench.timing.loadgen import Images, drive
 from foldbench.bench.timing.scenarios import (
@@ -36,8 +37,8 @@ from foldbench.bench.timing.scenarios import (
     require_loadgen,
     to_result,
 )
+from foldbench.bench.timing.simulation import FakeClock, FakeSession
 from foldbench.bench.workers.client import WorkerClient
-from foldbench.bench.workers.protocol import Job
 from foldbench.bench.workers.server import WorkerServer
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen has no build for this platform")
@@ -76,12 +77,8 @@ def worker_server(tmp_path: Path) -> Callable[[FakeSession], WorkerServer]:
         images = np.zeros((count, 3, 4, 4), np.uint8)
         images[:, :, 0, 0] = np.arange(count)[:, None]
         np.save(tmp_path / "images.npy", images)
-        checkpoint = SimpleNamespace(
-            classes=tuple("0123456789"),
-            preprocessing=Preprocessing(input_shape=(3, 4, 4), mean=(0.0,) * 3, std=(1 / 255,) * 3),
-        )
-        job = SimpleNamespace(images=tmp_path / "images.npy", checkpoint=checkpoint, batch_size=16)
-        made = WorkerServer(job, ExitStack(), session=session)  # type: ignore[arg-type]
+        job = make_job(tmp_path / "images.npy", batch_size=16)
+        made = WorkerServer(job, session=session)
         made.evaluate()
         return made
 
@@ -110,7 +107,7 @@ def test_a_query_of_one_stream_takes_what_the_network_takes(worker_server) -> No
     assert result.loadgen_version.startswith("6.")
     assert result.query_count == result.sample_count == result.call_count >= 64
     assert result.latencies is not None
-    found = [v for v in result.latencies.model_dump().values() if v is not None]
+    found = [v for v in asdict(result.latencies).values() if v is not None]
     assert found == sorted(found)
     assert found[0] >= 0.002
     assert result.early_stopping_s is not None
@@ -226,7 +223,7 @@ def test_a_wrong_answer_during_the_test_is_no_result(scenario: str, worker_serve
         return pause(batch_size)
 
     session._step_s = turn_after_the_warm_up
-    with pytest.raises(BackendError, match="differs from the one of the accuracy pass"):
+    with pytest.raises(BackendError, match=r"batch size \d"):
         made.run_scenario(options(scenario, 0.2, warm_up_s=0.0))
 
 
@@ -333,15 +330,18 @@ def test_one_contender_after_the_other_is_driven_until_one_fails(worker_server) 
     result = worker_server(Paced()).run_scenario(options("singlestream", 0.1))
     good, bad = Stub(result), Stub(None)
     rows = [
-        Contender("torch", "folded", "cpu", worker=good),  # type: ignore[arg-type]
-        Contender("ort", "folded", "cpu", worker=bad),  # type: ignore[arg-type]
+        Contender(ContenderSpec(backend, "folded", "cpu"), worker)  # type: ignore[arg-type]
+        for backend, worker in (("torch", good), ("ort", bad))
     ]
     loadgen = LoadgenSection(scenarios=("server", "offline"), qps=40.0, duration_s=2.0)
     settings = CompareSection(loadgen=loadgen, batch_sizes=(4, 24), repeat=2, seed=7)
     for repeat in (1, 2):
         measure_scenarios(rows, settings, NullListener(), repeat)
-    assert [found.repeat for found in rows[0].scenarios] == [1, 1, 2, 2]
-    assert (rows[1].status, rows[1].reason) == ("failed", "an output at batch size 1 differs")
+    assert [found.repeat for found in rows[0].result.scenarios] == [1, 1, 2, 2]
+    assert (rows[1].result.status, rows[1].result.reason) == (
+        "failed",
+        "an output at batch size 1 differs",
+    )
     assert len(bad.asked) == 1
     server, offline = good.asked[:2]
     assert (server.scenario, server.qps, server.latency_bound_s) == ("server", 40.0, 0.01)
@@ -354,18 +354,7 @@ def test_a_worker_that_hangs_is_killed_and_says_so(
     own_run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(tmp_path / "images.npy", np.zeros((2, 3, 32, 32), np.uint8))
-    weights = own_run.path / "weights.safetensors"
-    job = Job(
-        backend="torch",
-        device="cpu",
-        threads=1,
-        variant="unfolded",
-        folder=own_run.path,
-        path=weights,
-        checkpoint=own_run.checkpoint(),
-        images=tmp_path / "images.npy",
-        batch_size=2,
-    )
+    job = make_job(tmp_path / "images.npy", backend="torch")
     monkeypatch.setattr("foldbench.bench.timing.scenarios.GRACE_S", 0.0)
     worker = WorkerClient(job)
     try:

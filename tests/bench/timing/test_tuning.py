@@ -15,9 +15,9 @@ from foldbench.bench.backends._ort.tactics import (
     MicroBatchSession,
     TunedSession,
 )
-from foldbench.bench.backends.fake import FakeClock, FakeSession
 from foldbench.bench.errors import BackendError
 from foldbench.bench.timing.loop import BlockOptions
+from foldbench.bench.timing.simulation import FakeClock, FakeSession
 from foldbench.bench.timing.tuning import ROUNDS, autotune, choose_tactic
 
 QUICK = BlockOptions(calls=2, block_s=0.0, settle_s=0.0)

@@ -16,8 +16,9 @@ from torch import nn
 
 from builders import INT8
 from foldbench.bench.errors import ConfigError, DataError, ExportError
+from foldbench.bench.host_files.marks import PRECISION
 from foldbench.bench.progress import NullListener
-from foldbench.bench.records import PRECISION, Artifact
+from foldbench.bench.records import Artifact
 from foldbench.bench.stages.export import export
 from foldbench.bench.stages.quantize import choose_calibration_set, spread_by_class
 from foldbench.bench.stages.settings import settings_of

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_nothing_is_claimed_below_the_noise_floor_of_either_run(build, pair) -> 
 def dirty(timing, clean):
     """`timing` with all but the first `clean` blocks disturbed."""
     blocks = tuple(
-        block.model_copy(update={"run_delay_ratio": 0.0 if block.round < clean else 0.9})
+        replace(block, run_delay_ratio=0.0 if block.round < clean else 0.9)
         for block in timing.blocks
     )
     return timing.model_copy(update={"blocks": blocks})

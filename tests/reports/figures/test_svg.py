@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -122,8 +123,8 @@ def test_calls_of_disturbed_rounds_are_drawn_apart(build):
 
 def test_a_disturbed_attempt_is_drawn_apart_from_the_clean_one_of_its_round(build):
     clean, disturbed = build.timing(1, [0.010, 0.050], calls=3, dirty=(1,)).blocks
-    again = clean.model_copy(update={"round": 2})
-    blocks = (disturbed.model_copy(update={"round": 0}), clean, again)
+    again = replace(clean, round=2)
+    blocks = (replace(disturbed, round=0), clean, again)
     panel, _ = drawn(build, build.timing(1, [0.01], blocks=blocks))
     assert len(dots(panel, "dots few")) == 6
     assert "3 beyond, to 150 ms" in panel

@@ -1,6 +1,7 @@
 """Speed-ups as a reader meets them: from clean rounds alone, with a verdict, beside self-checks."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -195,11 +196,7 @@ def test_json_holds_what_the_machine_said_about_itself(build):
 
 def test_without_a_reference_a_round_that_was_timed_again_is_one_round(build):
     dirty, clean = build.timing(1, [0.001, 0.001], dirty=(0,)).blocks
-    blocks = [
-        block.model_copy(update={"round": number})
-        for number in (1, 2)
-        for block in (dirty, dirty, clean)
-    ]
+    blocks = [replace(block, round=number) for number in (1, 2) for block in (dirty, dirty, clean)]
     timing = build.timing(1, [0.001], blocks=tuple(blocks))
     (row,) = latency_rows(build.run(measurements=(build.row("ort", "folded", timings=(timing,)),)))
     assert (row.speedup_reference, row.calls) == (None, 120)

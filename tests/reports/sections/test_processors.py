@@ -1,5 +1,7 @@
 """Clocks and the GPU as text, and which of them keep two runs from being compared."""
 
+from dataclasses import replace
+
 import pytest
 
 from foldbench.bench.analysis.comparable import contrasts
@@ -33,9 +35,7 @@ def run_with(build, environment=(), clocks=(), **row):
     """A run whose only row's blocks had these clocks, in turn."""
     blocks = build.timing(1, build.steady(0.002)).blocks
     seen = [clocks[n % len(clocks)] if clocks else None for n in range(len(blocks))]
-    watched = tuple(
-        block.model_copy(update={"clocks": one}) for block, one in zip(blocks, seen, strict=True)
-    )
+    watched = tuple(replace(block, clocks=one) for block, one in zip(blocks, seen, strict=True))
     timing = build.timing(1, build.steady(0.002), blocks=watched)
     measured = build.row("torch", "unfolded", timings=(timing,), **row)
     facts = {**build.run().environment, **dict(environment)}

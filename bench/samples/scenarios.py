@@ -1,16 +1,21 @@
-"""The records of MLPerf Inference scenarios: LoadGen's settings and results."""
+"""What LoadGen measured: MLPerf Inference scenarios, their settings and results."""
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from pydantic import Field
-
-from foldbench.bench.records.base import Record
+from foldbench.bench.samples.timing import Interference, Sample
 
 Scenario = Literal["singlestream", "multistream", "offline", "server"]
 Validity = Literal["VALID", "INVALID"]
 
+OFFICIAL_DURATION_S = 600
+"""What MLPerf asks of a submission at least."""
+MAX_DURATION_FACTOR = 6
+"""How many times its least duration a test may last."""
 
-class ScenarioSettings(Record):
+
+@dataclass(frozen=True, kw_only=True)
+class ScenarioSettings(Sample):
     """What LoadGen went by, as its log says."""
 
     target_qps: float
@@ -31,7 +36,8 @@ class ScenarioSettings(Record):
     schedule_seed: int
 
 
-class Latencies(Record):
+@dataclass(frozen=True, kw_only=True)
+class Latencies(Sample):
     """Percentiles of the latencies of all queries, seconds, as LoadGen gives them.
 
     None where there are fewer queries than its early-stopping rule asks for at that percentile.
@@ -45,8 +51,9 @@ class Latencies(Record):
     p99_9_s: float | None
 
 
-class ScenarioResult(Record):
-    """One contender in one scenario, driven by LoadGen; figures are None where there are none."""
+@dataclass(frozen=True, kw_only=True)
+class ScenarioResult(Interference):
+    """One contender in one scenario, driven by LoadGen; None for what it does not give."""
 
     scenario: Scenario
     repeat: int = 1
@@ -57,7 +64,7 @@ class ScenarioResult(Record):
     """Why it is INVALID; empty otherwise."""
     settings: ScenarioSettings
     loadgen_version: str
-    log_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    log_sha256: str
     """Of LoadGen's mlperf_log_detail.txt."""
     batch_sizes: tuple[int, ...]
     """Batch sizes that samples may be put together to."""
@@ -83,14 +90,5 @@ class ScenarioResult(Record):
     """Server alone."""
     over_latency_count: int | None = None
     """Server alone: queries that took longer than the bound."""
-    run_delay_ratio: float | None = None
-    """Time that its threads, LoadGen's included, were ready but had no CPU, as a share of the
-    duration, summed over threads."""
-    cpu_ratio: float | None = None
-    """CPU time used: the number of busy threads."""
-    pressure_ratio: float | None = None
-    """Time in which anything on the machine waited for a CPU."""
-    steal_ratio: float | None = None
-    """Time that a hypervisor gave to other machines, summed over CPUs."""
     foreign_load_cores: float | None = None
     """Cores that other programs kept busy meanwhile."""

@@ -1,22 +1,11 @@
-"""A network with known answers and known times, to test the harness itself."""
+"""Sessions with known answers and a clock with known times, to check the measurement itself."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from foldbench.bench.backends import (
-    NO_OPTIONS,
-    BackendOptions,
-    Closing,
-    Floats,
-    Format,
-    NetworkSource,
-)
+from foldbench.bench.backends import Closing, Floats
 from foldbench.bench.errors import BackendError
-from foldbench.bench.records import Device
-
-FORMAT: Format = "onnx"
-OPTIONS = {"slow": "each image takes twice the time"}
 
 
 class FakeClock:
@@ -122,13 +111,3 @@ class FakeGpuSession(FakeSession):
     def _work(self, seconds: float) -> None:
         self._clock.advance(self._launch_s)
         self._busy_until_s = max(self._clock.now_s, self._busy_until_s) + seconds
-
-
-def open_session(
-    source: NetworkSource, *, device: Device, threads: int, options: BackendOptions = NO_OPTIONS
-) -> FakeSession:
-    """Open a session that takes 1 ms for each image of a batch; there is no fake CUDA."""
-    if device != "cpu":
-        raise BackendError(f"asked for {device}, but the fake backend has only a cpu")
-    image_s = 2e-3 if "slow" in options else 1e-3
-    return FakeSession(lambda batch_size: image_s * batch_size, FakeClock())

@@ -1,0 +1,15 @@
+"""From uint8 pixels to the numbers that a network takes: all that a worker does with images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+
+def normalize(
+    pixels: npt.NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]
+) -> npt.NDArray[np.float32]:
+    """Return ``(pixels / 255 - mean) / std``, (N, C, H, W) float32, C-contiguous."""
+    centre = np.array(mean, np.float32)[:, None, None]
+    scale = np.array(std, np.float32)[:, None, None]
+    return np.ascontiguousarray((pixels.astype(np.float32) / np.float32(255) - centre) / scale)

@@ -1,0 +1,200 @@
+"""A contender while it is compared: its process, and what was found of it so far."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from foldbench.bench.backends import Floats
+from foldbench.bench.errors import BackendError, BenchError
+from foldbench.bench.measure.contenders import ContenderSpec
+from foldbench.bench.measure.series import MeasurementSeries, Times
+from foldbench.bench.records import (
+    Block,
+    Boundary,
+    Driven,
+    Ended,
+    Event,
+    Failed,
+    ScenarioResult,
+    Shortage,
+    Shortened,
+    Status,
+    StopReason,
+    Timed,
+    Warmed,
+)
+from foldbench.bench.timing.loop import WarmUp
+from foldbench.bench.workers.protocol import Job, Opened
+from foldbench.bench.workers.server import WorkerServer
+
+StartWorker = Callable[[Job], WorkerServer]
+"""Gives a contender the worker that runs it."""
+
+
+@dataclass
+class Result:
+    """What was found of one contender so far."""
+
+    status: Status = "ok"
+    reason: str | None = None
+    opened: Opened | None = None
+    logits: Floats | None = None
+    """(N, classes) float32, of all images."""
+    times: Times = field(default_factory=Times)
+    scenarios: list[ScenarioResult] = field(default_factory=list)
+    peak_memory_bytes: int | None = None
+    not_resident: str | None = None
+    """Why it is not timed device-resident (any more) although it runs on a GPU."""
+
+
+def _keep_nothing(event: Event) -> None:
+    """Take what is to be logged where no log is kept."""
+
+
+class Contender:
+    """One row in the making; `log` takes what was found as soon as it is.
+
+    `session` is which start of the comparison it runs in: 2 and up after an interruption.
+    """
+
+    def __init__(
+        self,
+        spec: ContenderSpec,
+        worker: WorkerServer | None = None,
+        log: Callable[[Event], None] = _keep_nothing,
+        session: int = 1,
+    ) -> None:
+        self.spec = spec
+        self.worker = worker
+        self.log = log
+        self.session = session
+        self.result = Result(spec.status, spec.reason)
+
+    @property
+    def name(self) -> str:
+        """Unique within the run, such as ``ort/folded/cpu``."""
+        return self.spec.name
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it is still in."""
+        return self.result.status == "ok"
+
+    @property
+    def actual_device(self) -> str:
+        """Where it runs, such as ``cuda:0``; where it is to run before it is open."""
+        return self.result.opened.device if self.result.opened else self.spec.device
+
+    def start(self, job: Job, start_worker: StartWorker) -> None:
+        """Have a worker of its own open the network."""
+        with failures_of(self):
+            self.worker = start_worker(job)
+            opened = self.result.opened = self.worker.open()
+            if opened.device.startswith("cuda") and not opened.resident:
+                reason = "its backend cannot keep input and output on the device"
+                self.result.not_resident = reason
+
+    def require_worker(self) -> WorkerServer:
+        """Return the worker that runs it."""
+        if self.worker is None:
+            raise BackendError("no process runs it any more")
+        return self.worker
+
+    def is_resident(self) -> bool:
+        """Return whether it can be timed with input and output on the device."""
+        opened = self.result.opened
+        return bool(opened and opened.resident and self.result.not_resident is None)
+
+    def takes_part(self, series: MeasurementSeries, smallest: int) -> bool:
+        """Return whether it is timed in a series; `smallest` is the smallest batch size of all.
+
+        One thread is timed there alone: that shows in every round whether the machine changed, at
+        the least cost, where at large batches it may take longer than all others together.
+        """
+        if not self.is_ok or (self.spec.role == "one_thread" and series.batch_size > smallest):
+            return False
+        return series.boundary == "host" or self.is_resident()
+
+    def fail(self, reason: str) -> None:
+        """Take it out of the comparison, with a reason; the first one stays."""
+        if self.result.status == "failed":
+            return
+        self.result.status, self.result.reason = "failed", reason
+        self.log(Failed(contender=self.name, boundary="host", reason=reason))
+        self.close()
+
+    def fail_resident(self, reason: str) -> None:
+        """Take it out of the rounds on the device alone; unfinished ones there do not count."""
+        self.result.not_resident = reason
+        self.result.times.drop_unfinished("device")
+        self.log(Failed(contender=self.name, boundary="device", reason=reason))
+
+    def add_warm_up(self, series: MeasurementSeries, warm_up: WarmUp) -> None:
+        """Note and log a warm-up."""
+        self.result.times.begin(series, warm_up)
+        self.log(Warmed(contender=self.name, **series._asdict(), **vars(warm_up)))
+
+    def add_block(self, series: MeasurementSeries, block: Block, settle_calls: int) -> None:
+        """Note and log one timed block."""
+        self.result.times.add(series, block, settle_calls)
+        fields = series._asdict()
+        self.log(Timed(contender=self.name, **fields, settle_calls=settle_calls, block=block))
+
+    def add_scenario(self, result: ScenarioResult) -> None:
+        """Note and log what LoadGen measured in one scenario."""
+        self.result.scenarios.append(result)
+        self.log(Driven(contender=self.name, result=result))
+
+    def last_repeat(self) -> int:
+        """Return the number of the last repetition that anything was measured in, 1 before any."""
+        measured = [b.repeat for blocks in self.result.times.blocks.values() for b in blocks]
+        return max([1, *measured, *(driven.repeat for driven in self.result.scenarios)])
+
+    def close(self) -> None:
+        """End its process."""
+        if self.worker is not None:
+            self.worker.close()
+            self.worker = None
+
+
+def shorten_series(
+    contenders: Sequence[Contender], series: MeasurementSeries, shortage: Shortage
+) -> None:
+    """Note and log that the blocks of a series are shortened for `contenders`."""
+    for contender in contenders:
+        contender.result.times.shortages[series] = shortage
+    names = tuple(contender.name for contender in contenders)
+    contenders[0].log(Shortened(contenders=names, **series._asdict(), shortage=shortage))
+
+
+def end_series(
+    contenders: Sequence[Contender], series: MeasurementSeries, repeat: int, stopped: StopReason
+) -> None:
+    """Note and log that the rounds of a series ended for `contenders`, and why."""
+    for contender in contenders:
+        contender.result.times.end(series, repeat, stopped)
+    if contenders:
+        names = tuple(contender.name for contender in contenders)
+        fields = series._asdict()
+        contenders[0].log(Ended(contenders=names, **fields, repeat=repeat, stopped=stopped))
+
+
+def original_of(contender: Contender, contenders: Sequence[Contender]) -> Contender | None:
+    """Return the one that a speed-up is against: unfolded torch on the same device, if it runs."""
+    name = f"torch/unfolded/{contender.spec.device}"
+    return next((c for c in contenders if c.name == name and c.is_ok), None)
+
+
+@contextmanager
+def failures_of(contender: Contender, boundary: Boundary = "host") -> Iterator[None]:
+    """Turn an error of foldbench's own into the contender's reason; it is out from then on.
+
+    One that fails device-resident is out there alone: its figures from host to host stay.
+    """
+    try:
+        yield
+    except BenchError as error:
+        if boundary == "host":
+            contender.fail(str(error))
+        else:
+            contender.fail_resident(str(error))

@@ -1,0 +1,1 @@
+"""What a worker measures and reports, in the standard library alone."""
