@@ -1,9 +1,11 @@
-"""How far the outputs of two contenders are apart on the same images."""
+"""Logits and class labels, and how far the logits of two contenders are apart."""
 
 import numpy as np
 import numpy.typing as npt
 
 from foldbench.bench.records import Agreement
+
+Labels = npt.NDArray[np.int64]
 
 
 def measure_agreement(reference: npt.NDArray, other: npt.NDArray) -> Agreement:

@@ -6,7 +6,8 @@ SciPy is imported where it is called: processes that are timed use this module, 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, sqrt
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -18,13 +19,8 @@ MIN_SAMPLES_BEYOND = 10
 MIN_ROUNDS_FOR_INTERVAL = 5
 """Rounds before a ratio gets an interval: fewer can be resampled in too few different ways."""
 
-
 MIN_CLEAN_ROUNDS = 8
 """Clean rounds before a ratio is an estimate; below, only the ratio of the floors is given."""
-
-DIRTY_RUN_DELAY = 0.05
-"""Share of a block that its threads waited for a CPU, from which the block is dirty. On a quiet
-machine the median is 0.004 to 0.019, with a busy neighbour 0.8 to 1.4 (measured on two cores)."""
 
 RESOLUTION = 0.03
 """Smallest difference from 1 that is called one: what states of a shared host differ by anyway."""
@@ -157,11 +153,6 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def is_clean(run_delay_ratio: float | None) -> bool:
-    """Return whether a block was left alone; where the system does not tell, it is taken to be."""
-    return run_delay_ratio is None or run_delay_ratio < DIRTY_RUN_DELAY
-
-
 def best_case_ratio(reference_s: Sequence[float], samples_s: Sequence[float]) -> float | None:
     """Return the ratio of the 5 % quantiles, reference over contender; None without samples.
 
@@ -223,3 +214,63 @@ def mcnemar(only_a: int, only_b: int) -> float:
     from scipy.stats import binomtest
 
     return float(binomtest(min(only_a, only_b), only_a + only_b).pvalue)
+
+
+Interval = tuple[float, float]
+_Z = NormalDist().inv_cdf(0.975)
+
+
+def unpaired_ratio(
+    a_s: Sequence[float], b_s: Sequence[float], draws: int = 2000, seed: int = 0
+) -> Ratio | None:
+    """Return ``median(a_s) / median(b_s)`` of two runs' block medians, seconds.
+
+    The interval is a 95 % percentile bootstrap that draws the blocks of each run apart, since a
+    block of one has no partner in the other (B. Efron, R. Tibshirani, An introduction to the
+    bootstrap, 1993, chapter 8: the two-sample problem). None when either is empty or not positive;
+    no interval below MIN_ROUNDS_FOR_INTERVAL blocks.
+    """
+    if not len(a_s) or not len(b_s) or min(*a_s, *b_s) <= 0:
+        return None
+    of_a, of_b = np.asarray(a_s, float), np.asarray(b_s, float)
+    point = float(np.median(of_a) / np.median(of_b))
+    rounds = min(len(of_a), len(of_b))
+    if rounds < MIN_ROUNDS_FOR_INTERVAL:
+        return Ratio(point, None, None, rounds)
+
+    def ratio_of_medians(
+        a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], axis: int
+    ) -> npt.NDArray[np.float64]:
+        return np.median(a, axis=axis) / np.median(b, axis=axis)
+
+    interval = bootstrap_interval((of_a, of_b), ratio_of_medians, draws, seed)
+    return Ratio(point, *interval, rounds)
+
+
+def paired_interval(gain: int, different: int, images: int) -> Interval:
+    """Return a 95 % interval of the accuracy difference on the same images, shares of 1.
+
+    `gain` is correct(B) - correct(A) and `different` the images that got another class. Bonett and
+    Price's adjusted Wald interval for paired shares (J. Educ. Behav. Stat. 37, 2012) wants the
+    images that only A and only B has right, c and b: ``b - c`` is `gain`, and ``b + c``, for which
+    labels would be needed, is at most `different`, since an image whose class did not change is
+    right in both or in neither. The interval is thus never narrower than labels would make it,
+    and wider where many images are wrong in both runs in different ways.
+    """
+    total = images + 2
+    centre = gain / total
+    half = _Z * sqrt(max(0.0, (different + 2) / total - centre * centre) / total)
+    return max(-1.0, centre - half), min(1.0, centre + half)
+
+
+def unpaired_interval(correct_a: int, total_a: int, correct_b: int, total_b: int) -> Interval:
+    """Return a 95 % interval of the accuracy difference B - A on unlike images, shares of 1.
+
+    Newcombe's hybrid of two Wilson intervals (R. G. Newcombe, Stat. Med. 17, 1998, method 10).
+    """
+    of_a, of_b = correct_a / total_a, correct_b / total_b
+    a_low, a_high = wilson_interval(correct_a, total_a)
+    b_low, b_high = wilson_interval(correct_b, total_b)
+    below = sqrt((of_b - b_low) ** 2 + (a_high - of_a) ** 2)
+    above = sqrt((b_high - of_b) ** 2 + (of_a - a_low) ** 2)
+    return of_b - of_a - below, of_b - of_a + above

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from foldbench.bench.analysis.statistics import DIRTY_RUN_DELAY, is_clean
+from foldbench.bench.analysis.clean import DIRTY_RUN_DELAY, is_clean
 from foldbench.bench.backends import NetworkSource
 from foldbench.bench.backends.fake import FakeClock
 from foldbench.bench.errors import BackendError, BenchError, ExportError

@@ -7,7 +7,8 @@ median of rounds that time every tactic in turn, and in the fastest block of eac
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from foldbench.bench.analysis.statistics import RESOLUTION, is_clean
+from foldbench.bench.analysis.clean import is_clean
+from foldbench.bench.analysis.statistics import RESOLUTION
 from foldbench.bench.backends import Floats, Tunable
 from foldbench.bench.records import Tactic, Tuning
 from foldbench.bench.timing.loop import BlockOptions, Clock, time_block

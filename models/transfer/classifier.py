@@ -10,8 +10,8 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from foldbench.bench.analysis.logits import Labels
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.schema import Config
 from foldbench.bench.config.training import TrainSection
@@ -20,7 +20,6 @@ from foldbench.bench.images.splits import draw_held_out
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Candidate, Epoch
 
-Labels = npt.NDArray[np.int64]
 _ITERATIONS = 2000
 
 

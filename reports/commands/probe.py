@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from foldbench.bench.analysis.probes import BatchNormEffect, Probe
 from foldbench.bench.analysis.statistics import wilson_interval
-from foldbench.bench.stages.probe import BatchNormEffect, Probe
 from foldbench.reports.formats.markdown import render_markdown
 from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.text import units

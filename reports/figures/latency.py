@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from foldbench.bench.analysis.speedups import clean_blocks, contenders
+from foldbench.bench.analysis.clean import clean_blocks
+from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.records import Run, Timing
 from foldbench.reports.figures.axes import Scale, horizontal_axis
 from foldbench.reports.figures.elements import drawing, element, group, line, number, short, text

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from foldbench.bench.analysis.statistics import is_clean
+from foldbench.bench.analysis.clean import is_clean
 from foldbench.bench.records import Block, Run
 from foldbench.reports.formats.json import summary
 from foldbench.reports.sections.confusion import confusion_of, predictions

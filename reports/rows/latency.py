@@ -4,15 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 
-from foldbench.bench.analysis.speedups import (
+from foldbench.bench.analysis.clean import (
     block_medians,
     clean_blocks,
-    contenders,
     count_clean_rounds,
     count_rounds,
-    measure_speedup,
-    scored,
 )
+from foldbench.bench.analysis.speedups import contenders, measure_speedup, scored
 from foldbench.bench.analysis.statistics import Verdict, median, percentile, wilson_interval
 from foldbench.bench.records import (
     Artifact,

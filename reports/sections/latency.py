@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from foldbench.bench.analysis.statistics import DIRTY_RUN_DELAY, RESOLUTION, Verdict
+from foldbench.bench.analysis.clean import DIRTY_RUN_DELAY
+from foldbench.bench.analysis.statistics import RESOLUTION, Verdict
 from foldbench.bench.records import Boundary, Run
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.rows.self_checks import SelfCheckRow, self_check_rows

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from foldbench.bench.analysis.clean import DIRTY_RUN_DELAY
 from foldbench.bench.analysis.speedups import completed
-from foldbench.bench.analysis.statistics import DIRTY_RUN_DELAY
 from foldbench.bench.errors import cut
 from foldbench.bench.records import Run, StopReason, Timing
 from foldbench.reports.sections.processors import (

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from foldbench.bench.analysis.difference import paired_interval
+from foldbench.bench.analysis.statistics import paired_interval
 from foldbench.bench.records import Artifact, Closeness, QuantizationReport, Run
 from foldbench.reports.sections.notes import Notes
 from foldbench.reports.text import units

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from foldbench.bench.analysis.advice.rule import Advice, Number, Rule, about, setting, timed
-from foldbench.bench.analysis.speedups import clean_blocks, completed
+from foldbench.bench.analysis.clean import clean_blocks
+from foldbench.bench.analysis.speedups import completed
 from foldbench.bench.analysis.statistics import relative_range
 from foldbench.bench.records import Clocks, Run, Timing
 

@@ -12,12 +12,8 @@ from foldbench.bench.analysis.advice.rule import (
     timed,
     timed_clean,
 )
-from foldbench.bench.analysis.speedups import (
-    block_medians,
-    clean_blocks,
-    count_clean_rounds,
-    measure_speedup,
-)
+from foldbench.bench.analysis.clean import block_medians, clean_blocks, count_clean_rounds
+from foldbench.bench.analysis.speedups import measure_speedup
 from foldbench.bench.analysis.statistics import (
     MIN_CLEAN_ROUNDS,
     MIN_ROUNDS_FOR_INTERVAL,

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from math import ceil
 
 from foldbench.bench.analysis.advice.rule import FOREIGN_LIMIT_CORES, Advice, Number, Rule
+from foldbench.bench.analysis.clean import DIRTY_RUN_DELAY
 from foldbench.bench.analysis.speedups import completed
-from foldbench.bench.analysis.statistics import DIRTY_RUN_DELAY
 from foldbench.bench.records import Measurement, Run, ScenarioResult
 from foldbench.bench.timing.scenarios import MAX_DURATION_FACTOR
 

@@ -10,13 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from foldbench.bench.analysis.comparable import contrasts, require_comparable
-from foldbench.bench.analysis.difference import (
-    compare_runs,
-    paired_interval,
-    unpaired_interval,
-    unpaired_ratio,
-)
+from foldbench.bench.analysis.difference import compare_runs
 from foldbench.bench.analysis.regressions import find_regressions
+from foldbench.bench.analysis.statistics import paired_interval, unpaired_interval, unpaired_ratio
 from foldbench.bench.cli import cli
 from foldbench.bench.errors import RunError
 from foldbench.bench.store.directory import create_run
@@ -356,7 +352,7 @@ def test_without_labels_the_paired_interval_covers_at_least_as_often_as_it_says(
 
 def test_the_unpaired_interval_is_newcombes(build) -> None:
     """Method 10 in Newcombe's table II: 56/70 against 48/80 gives 0.0524 to 0.3339."""
-    interval = unpaired_interval(build.accuracy(48, 80), build.accuracy(56, 70))
+    interval = unpaired_interval(48, 80, 56, 70)
     assert interval == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
