@@ -4,13 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 
 from foldbench.bench.records import Run
-from foldbench.reports.commands.history import (
-    RunGroup,
-    build_history,
-    group_runs,
-    history_json,
-    history_sections,
-)
+from foldbench.reports.commands.history import build_history, history_json, history_sections
 from foldbench.reports.figures.marks import assign
 from foldbench.reports.figures.trend import trend_figure
 from foldbench.reports.formats.csv import render_csv
@@ -19,6 +13,7 @@ from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.html.page import Page, Part, fill
 from foldbench.reports.html.raw_samples import embed
 from foldbench.reports.render import Format
+from foldbench.reports.rows.history import RunGroup, group_runs
 from foldbench.reports.text import units
 
 _RAW = "raw-history"

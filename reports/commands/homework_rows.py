@@ -7,8 +7,8 @@ from typing import Any
 from foldbench.bench.analysis.error_overlap import representative
 from foldbench.bench.analysis.statistics import balanced_accuracy, wilson_interval
 from foldbench.bench.records import Run
+from foldbench.reports.rows.accuracy import AccuracyRow, scored_rows
 from foldbench.reports.rows.homework import deviations, reference_for, references
-from foldbench.reports.rows.latency import AccuracyRow, scored_rows
 from foldbench.reports.text import units
 
 PROTOCOLS = ("homework", "clean")

@@ -7,9 +7,8 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from foldbench.reports.figures.elements import drawing, element, number, short, text
-from foldbench.reports.figures.figure import ReportFigure
-from foldbench.reports.html.raw_samples import classes_id
-from foldbench.reports.sections.confusion import Overlap, confused_contender, confusion_of, overlaps
+from foldbench.reports.figures.figure import ReportFigure, classes_id
+from foldbench.reports.rows.confusion import Overlap, confused_contender, confusion_of, overlaps
 from foldbench.reports.text import units
 from foldbench.reports.text.document import Table, left, right
 from foldbench.reports.text.labels import Labelled

@@ -15,7 +15,8 @@ from foldbench.reports.figures.axes import (
 from foldbench.reports.figures.elements import drawing, element, group, line, number, short, text
 from foldbench.reports.figures.figure import ReportFigure
 from foldbench.reports.figures.marks import SeriesStyle
-from foldbench.reports.rows.latency import accuracy_rows, host_rows
+from foldbench.reports.rows.accuracy import accuracy_rows
+from foldbench.reports.rows.latency import host_rows
 from foldbench.reports.rows.machines import machine_of, machines_of
 from foldbench.reports.text import units
 from foldbench.reports.text.document import left, right, tabulated

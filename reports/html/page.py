@@ -22,13 +22,13 @@ from foldbench.bench.records import Profile, Run
 from foldbench.reports.figures.ablation import ablation_figure
 from foldbench.reports.figures.confusion import confusion_figure, overlap_figure
 from foldbench.reports.figures.elements import safe
-from foldbench.reports.figures.figure import EmbeddedImage, ReportFigure
+from foldbench.reports.figures.figure import STATISTICS, EmbeddedImage, ReportFigure, samples_id
 from foldbench.reports.figures.latency import latency_figure
 from foldbench.reports.figures.losses import loss_figure
 from foldbench.reports.figures.marks import assign
 from foldbench.reports.figures.speedups import speedup_figure
 from foldbench.reports.figures.tradeoff import tradeoff_figure
-from foldbench.reports.html.raw_samples import STATISTICS, RawData, raw_blocks, samples_id
+from foldbench.reports.html.raw_samples import RawData, raw_blocks
 from foldbench.reports.html.results_table import Results, build_results
 from foldbench.reports.sections.compose import compose
 from foldbench.reports.sections.notes import take_notes

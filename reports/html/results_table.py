@@ -12,7 +12,8 @@ from markupsafe import Markup
 from foldbench.bench.records import Run
 from foldbench.reports.figures.axes import Scale
 from foldbench.reports.figures.speedups import glyph, ruler
-from foldbench.reports.rows.latency import AccuracyRow, LatencyRow, accuracy_rows, latency_rows
+from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows
+from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.rows.machines import machine_of, machines_of
 from foldbench.reports.sections.latency import VERDICTS
 from foldbench.reports.sections.notes import Notes

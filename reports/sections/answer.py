@@ -6,14 +6,9 @@ from operator import itemgetter
 
 from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.records import Run
-from foldbench.reports.rows.latency import (
-    AccuracyRow,
-    LatencyRow,
-    accuracy_rows,
-    host_rows,
-    scored_rows,
-)
-from foldbench.reports.sections.scenarios import scenarios_of
+from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows, scored_rows
+from foldbench.reports.rows.latency import LatencyRow, host_rows
+from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.text import units
 from foldbench.reports.text.labels import Labelled, label_in
 

@@ -5,13 +5,9 @@ from collections.abc import Sequence
 from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.analysis.statistics import wilson_interval
 from foldbench.bench.records import Profile, Run
+from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows
+from foldbench.reports.rows.export import ExportRow, export_rows
 from foldbench.reports.rows.homework import Reference, reference_for
-from foldbench.reports.rows.latency import (
-    AccuracyRow,
-    ExportRow,
-    accuracy_rows,
-    export_rows,
-)
 from foldbench.reports.sections.ablation import build_ablation
 from foldbench.reports.sections.answer import build_answer
 from foldbench.reports.sections.confusion import build_confusion

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 
 from foldbench.bench.analysis.statistics import RESOLUTION, median
 from foldbench.bench.records import Run
-from foldbench.reports.rows.latency import HistoryRow, history_rows, latency_rows
+from foldbench.reports.rows.latency import latency_rows
+from foldbench.reports.rows.training import HistoryRow, history_rows
 from foldbench.reports.sections.provenance import STOPPED
 from foldbench.reports.sections.quantization import build_choices
 from foldbench.reports.text import units

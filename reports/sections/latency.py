@@ -6,9 +6,9 @@ from foldbench.bench.analysis.clean import DIRTY_RUN_DELAY
 from foldbench.bench.analysis.statistics import RESOLUTION, Verdict
 from foldbench.bench.records import Boundary, Run
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
+from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.rows.self_checks import SelfCheckRow, self_check_rows
 from foldbench.reports.sections.notes import Notes
-from foldbench.reports.sections.scenarios import scenarios_of
 from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in, labelled_rows

@@ -8,13 +8,14 @@ from foldbench.bench.analysis.clean import DIRTY_RUN_DELAY
 from foldbench.bench.analysis.speedups import completed
 from foldbench.bench.errors import cut
 from foldbench.bench.records import Run, StopReason, Timing
+from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.sections.processors import (
     describe_clocks,
     describe_fact,
     describe_gpu,
     join_facts,
 )
-from foldbench.reports.sections.scenarios import describe_method, scenarios_of
+from foldbench.reports.sections.scenarios import describe_method
 from foldbench.reports.sections.transfer import describe_transfer
 from foldbench.reports.text import units
 from foldbench.reports.text.document import ReportSection, left, tabulated

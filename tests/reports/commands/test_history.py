@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldbench.reports.commands.history import group_runs, sparkline
+from foldbench.reports.commands.history import sparkline
 from foldbench.reports.commands.history_page import render_history
+from foldbench.reports.rows.history import group_runs
 
 
 @pytest.fixture
