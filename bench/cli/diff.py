@@ -60,8 +60,7 @@ def diff(
     points, or when a row that ran in RUN_A failed or was skipped in RUN_B.
     """
     from foldbench.bench.analysis.comparable import require_comparable
-    from foldbench.bench.analysis.difference import compare_runs
-    from foldbench.bench.analysis.regressions import find_regressions
+    from foldbench.bench.analysis.difference import compare_runs, find_regressions
     from foldbench.bench.store.finding import find_runs
     from foldbench.reports.commands import diff as text
 

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from foldbench.bench.analysis.logits import Labels
 from foldbench.bench.analysis.statistics import balanced_accuracy
 from foldbench.bench.config.files import Loaded, from_dict
 from foldbench.bench.config.schema import Config, TransferSection
@@ -18,7 +19,7 @@ from foldbench.bench.errors import ConfigError
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Epoch, Preprocessing, Transfer
 from foldbench.bench.store.files import file_sha256
-from foldbench.models.transfer.classifier import Fitted, Labels, fit_linear
+from foldbench.models.transfer.classifier import Fitted, fit_linear
 from foldbench.models.transfer.features import Extraction, Features, take_features
 
 VERSION = 1

@@ -1,23 +1,58 @@
-"""Runs of one configuration over time: how each contender's speed-up and accuracy moved.
-
-Every speed-up is a ratio within one run, so within one machine; runs of different machines stand in
-tables and pictures of their own.
-"""
+"""The history of a configuration: how each contender's speed-up and accuracy moved, as text."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from math import log
 
 from foldbench.bench.analysis.comparable import contrasts
 from foldbench.bench.records import Run
-from foldbench.reports.rows.history import HistoryPoint, RunGroup
+from foldbench.reports.figures.marks import assign
+from foldbench.reports.figures.trend import trend_figure
+from foldbench.reports.formats.csv import render_csv
+from foldbench.reports.formats.markdown import render_markdown
+from foldbench.reports.formats.terminal import render_terminal
+from foldbench.reports.html.page import Page, Part, fill
+from foldbench.reports.html.raw_samples import embed
+from foldbench.reports.render import Format
+from foldbench.reports.rows.history import HistoryPoint, RunGroup, group_runs
 from foldbench.reports.text import units
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CHANGES = 6
 """Changes between two runs that are listed."""
+_RAW = "raw-history"
+
+
+def render_history(runs: Sequence[Run], format: Format = "terminal", colour: bool = False) -> str:
+    """Return the history of `runs`, ending in a newline; raise ValueError when there are none."""
+    groups = group_runs(runs)
+    if format == "terminal":
+        return render_terminal(build_history(groups), colour=colour)
+    return _RENDERERS[format](groups)
+
+
+def _render_page(groups: Sequence[RunGroup]) -> str:
+    document = build_history(groups)
+    series = assign([point.contender for group in groups for point in group.points])
+    parts: list[Part] = []
+    for group in groups:
+        figure = trend_figure(f"trend-{len(parts)}", group, series, ((_RAW, "every point"),))
+        if figure is not None:
+            parts.append(Part(f"part-{len(parts)}", figure.title, None, (figure,)))
+        for section in history_sections(group, len(groups) > 1):
+            parts.append(Part(f"part-{len(parts)}", section.title, section))
+    raw = embed(_RAW, "Every point", "Unrounded, shares of 1.", json.loads(history_json(groups)))
+    count = sum(len(group.runs) for group in groups)
+    return fill(
+        Page(
+            title=document.title,
+            kicker=f"history of {units.count(count)} {'run' if count == 1 else 'runs'}",
+            parts=tuple(parts),
+            raw=(raw,),
+        )
+    )
 
 
 def sparkline(values: Sequence[float | None]) -> str:
@@ -159,3 +194,11 @@ def history_json(groups: Sequence[RunGroup]) -> str:
     """Return every point as JSON, unrounded, ending in a newline."""
     points = [asdict(point) for group in groups for point in group.points]
     return json.dumps({"points": points}, indent=2, allow_nan=False) + "\n"
+
+
+_RENDERERS: Mapping[Format, Callable[[Sequence[RunGroup]], str]] = {
+    "md": lambda groups: render_markdown(build_history(groups)),
+    "html": _render_page,
+    "json": history_json,
+    "csv": lambda groups: render_csv([run for group in groups for run in group.runs]),
+}

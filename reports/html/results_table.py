@@ -15,7 +15,6 @@ from foldbench.reports.figures.speedups import glyph, ruler
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.rows.machines import machine_of, machines_of
-from foldbench.reports.sections.latency import VERDICTS
 from foldbench.reports.sections.notes import Notes
 from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, left, right
@@ -137,7 +136,7 @@ def _latency(row: LatencyRow, rulers: Scale) -> tuple[Cell, ...]:
             row.speedup_ratio or row.speedup_floor_ratio,
             glyph(row, rulers),
         ),
-        Cell(VERDICTS[row.verdict]),
+        Cell(units.verdict(row.verdict)),
     )
 
 

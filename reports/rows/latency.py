@@ -1,4 +1,4 @@
-"""Rows of a report as plain data: statistics of a run, unrounded, without words or layout."""
+"""How long each contender takes, and how much faster than its reference; unrounded."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,6 @@
 """The ablation, step by step from unfolded torch to the shipped file."""
 
 from foldbench.reports.rows.ablation import AblationRow, ablation_rows
-from foldbench.reports.sections.latency import VERDICTS
 from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, labelled_rows
@@ -50,6 +49,6 @@ def _cells(row: AblationRow) -> list[str]:
         else row.latency.status,
         ratio,
         span,
-        VERDICTS[row.verdict],
+        units.verdict(row.verdict),
         units.estimate(start.point, start.low, start.high)[0] if start else "",
     ]

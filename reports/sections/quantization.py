@@ -71,7 +71,7 @@ def _cells(artifact: Artifact, report: QuantizationReport) -> list[str]:
         f"{chosen}/{len(report.nodes)}" if report.nodes else "all",
         report.method or "",
         units.count(report.tables) if report.nodes else "",
-        f"{units.count(c.top1_equal)}/{units.count(c.images)}",
+        units.out_of(c.top1_equal, c.images),
         units.percent(c.correct_before / c.images),
         units.percent(c.correct_after / c.images),
         units.points(_difference(c)),
@@ -120,7 +120,7 @@ def _node_cells(report: QuantizationReport) -> list[list[str]]:
 def _closeness_cells(c: Closeness) -> list[str]:
     return [
         units.error(c.kl_nats),
-        f"{units.count(c.top1_equal)}/{units.count(c.images)}",
+        units.out_of(c.top1_equal, c.images),
         units.points(_difference(c)),
     ]
 

@@ -165,6 +165,11 @@ def count(value: int | None) -> str:
     return f"{value:,}" if value is not None else ""
 
 
+def out_of(part: int | None, whole: int | None) -> str:
+    """Return how many of how many, such as ``9/10``."""
+    return "" if part is None or whole is None else f"{count(part)}/{count(whole)}"
+
+
 def plain(value: object) -> str:
     """Return a configuration value as text: True as on, 0.0005 as 0.0005, a list with commas."""
     if isinstance(value, bool):
@@ -178,6 +183,11 @@ def plain(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}={plain(part)}" for key, part in value.items())
     return "none" if value is None else str(value)
+
+
+def verdict(value: str | None) -> str:
+    """Return a verdict as tables show it, blank where there is none."""
+    return "not significant" if value == "no difference resolved" else value or ""
 
 
 def boundary(value: str) -> str:

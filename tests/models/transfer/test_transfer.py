@@ -34,9 +34,9 @@ from foldbench.models.building.checkpoint import load_checkpoint
 from foldbench.models.transfer import features as frozen_features
 from foldbench.models.transfer import fit as transfer
 from foldbench.models.transfer.classifier import fit_linear
-from foldbench.reports.commands.homework import homework_rows
 from foldbench.reports.commands.probe import render_probes
 from foldbench.reports.render import render
+from foldbench.reports.rows.homework_table import homework_rows
 
 COLOURS = {"red_cat": (200, 40, 40), "green_cat": (40, 200, 40), "blue_dog": (40, 40, 200)}
 QUICK = (

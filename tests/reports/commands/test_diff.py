@@ -10,8 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from foldbench.bench.analysis.comparable import contrasts, require_comparable
-from foldbench.bench.analysis.difference import compare_runs
-from foldbench.bench.analysis.regressions import find_regressions
+from foldbench.bench.analysis.difference import compare_runs, find_regressions
 from foldbench.bench.analysis.statistics import paired_interval, unpaired_interval, unpaired_ratio
 from foldbench.bench.cli import cli
 from foldbench.bench.errors import RunError

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldbench.reports.commands.history import sparkline
-from foldbench.reports.commands.history_page import render_history
+from foldbench.reports.commands.history import render_history, sparkline
 from foldbench.reports.rows.history import group_runs
 
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from foldbench.bench.records import Candidate, Checkpoint, Run, Transfer
-from foldbench.reports.commands.homework import homework_json, homework_rows, render_homework
+from foldbench.reports.commands.homework import homework_json, render_homework
+from foldbench.reports.rows.homework_table import homework_rows
 from foldbench.reports.sections.transfer import describe_transfer
 
 BREEDS = tuple(f"breed{n:02}" for n in range(37))

@@ -3,8 +3,7 @@
 import pytest
 
 from foldbench.bench.analysis.advice.rules import advise
-from foldbench.bench.analysis.difference import compare_runs
-from foldbench.bench.analysis.regressions import find_regressions
+from foldbench.bench.analysis.difference import compare_runs, find_regressions
 from foldbench.bench.analysis.speedups import measure_speedup, timing_at
 from foldbench.reports.commands.diff import describe_regression, render_difference
 from foldbench.reports.formats.json import summary
