@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
+from foldbench.bench import units
 from foldbench.bench.datasets import DataOptions, ImageSet
 from foldbench.bench.datasets.imagefolder import changes
 from foldbench.bench.errors import DataError
@@ -53,7 +54,7 @@ def load_drawn(options: DataOptions, path: Path, pattern: str, name: str) -> Ima
     kind = "stratified" if stratified else "random"
     title = (
         f"{path.name} (class in the name: {pattern}; {kind} split, "
-        f"{options.test_fraction:g} to test on, seed {options.split_seed})"
+        f"{units.plain(options.test_fraction)} to test on, seed {options.split_seed})"
     )
     return load_split(
         options,

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from foldbench.bench import units
 from foldbench.bench.datasets import DataOptions, Split
 from foldbench.bench.errors import ConfigError, DataError
 from foldbench.bench.images.decode import Decoded, decoded
@@ -152,7 +153,7 @@ def draw_split(
     except ValueError as error:
         raise DataError(
             f"cannot split {len(names)} images of {len(set(labels))} classes, "
-            f"{options.test_fraction:g} of them to test on: {error}: "
+            f"{units.plain(options.test_fraction)} of them to test on: {error}: "
             "change data.test_fraction or data.split, or give more images"
         ) from None
     return train, test

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from foldbench.bench import units
 from foldbench.bench.config.schema import EvaluateSection
 from foldbench.bench.datasets import Split
 from foldbench.bench.errors import DataError, RunError
@@ -41,7 +42,7 @@ def draw_held_out(
         )
     except ValueError as error:
         raise DataError(
-            f"cannot hold out {fraction:g} of {len(labels)} training images: {error}: "
+            f"cannot hold out {units.plain(fraction)} of {len(labels)} training images: {error}: "
             "set train.validation_fraction to 0 or give more images"
         ) from error
     return kept, held
@@ -56,7 +57,8 @@ def draw_subset(split: Split, count: int | None, seed: int) -> Split:
         return split
     if count > len(split.labels):
         raise DataError(
-            f"data.subset is {count:,}, but there are {len(split.labels):,} images to train on: "
+            f"data.subset is {units.count(count)}, but there are "
+            f"{units.count(len(split.labels))} images to train on: "
             "give a smaller number, or leave it out to train on all of them"
         )
     chosen = np.random.default_rng(seed).permutation(len(split.labels))[:count]
@@ -71,8 +73,10 @@ def draw_apart(split: Split, count: int, held_out: int, seed: int) -> tuple[Spli
     total = len(split.labels)
     if count + held_out > total:
         raise DataError(
-            f"{count:,} images to train on and {held_out:,} others to validate on are more than "
-            f"the {total:,} training images: give smaller numbers with --images and --validation"
+            f"{units.count(count)} images to train on and {units.count(held_out)} others to "
+            "validate on are more than "
+            f"the {units.count(total)} training images: give smaller numbers with --images and "
+            "--validation"
         )
     order = np.random.default_rng(seed).permutation(total)
     kept, held = order[:count], order[count : count + held_out]
@@ -116,7 +120,8 @@ def prepare_evaluation(settings: EvaluateSection, test: Split) -> Iterator[tuple
             np.save(path, images, allow_pickle=False)
         except OSError as error:
             raise RunError(
-                f"cannot write the {images.nbytes:,} bytes of test images to {folder}: {error}: "
+                f"cannot write the {units.size(images.nbytes)} of test images to {folder}: "
+                f"{error}: "
                 "free space there, or name another place with TMPDIR"
             ) from error
         evaluation = Evaluation(settings.protocol, path, test.labels, settings.batch_size)

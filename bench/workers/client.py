@@ -8,6 +8,7 @@ import signal
 from multiprocessing import get_context
 from typing import Any
 
+from foldbench.bench import units
 from foldbench.bench.backends import Floats
 from foldbench.bench.errors import BackendError
 from foldbench.bench.records import Boundary, OperatorTime, ScenarioResult
@@ -88,7 +89,9 @@ class WorkerClient:
             self._connection.send((request, *arguments))
             if timeout_s is not None and not self._connection.poll(timeout_s):
                 self._process.kill()
-                raise BackendError(f"did not end within {timeout_s:g} s: its process was killed")
+                raise BackendError(
+                    f"did not end within {units.plain(timeout_s)} s: its process was killed"
+                )
             answer = self._connection.recv()
         except (EOFError, OSError):
             raise BackendError(self._cause_of_death()) from None

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from foldbench.bench import units
 from foldbench.bench.backends import Floats
 from foldbench.bench.datasets import ImageSet
 from foldbench.bench.errors import DataError, RunError, TrainingError, one_line
@@ -89,7 +90,7 @@ def take_features(
     found = _load(folder, (len(data.train.labels), len(data.test.labels)))
     if found is not None:
         seconds = time.perf_counter() - started
-        listener.note(f"features of {found[0].shape[1]:,} numbers, from {folder}")
+        listener.note(f"features of {units.count(found[0].shape[1])} numbers, from {folder}")
         return Features(*found, key, seconds, from_cache=True)
     total = len(data.train.labels) + len(data.test.labels)
     listener.begin("taking features", total)

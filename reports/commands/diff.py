@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from foldbench.bench import units
 from foldbench.bench.analysis.comparable import describe
 from foldbench.bench.analysis.difference import (
     AccuracyChange,
@@ -15,7 +16,6 @@ from foldbench.bench.analysis.difference import (
 )
 from foldbench.bench.records import Boundary, Run
 from foldbench.reports.formats.terminal import render_terminal
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from math import log
 
+from foldbench.bench import units
 from foldbench.bench.analysis.comparable import contrasts
 from foldbench.bench.records import Run
 from foldbench.reports.figures.marks import assign
@@ -16,7 +17,6 @@ from foldbench.reports.html.page import Page, Part, fill
 from foldbench.reports.html.raw_samples import embed
 from foldbench.reports.render import Format
 from foldbench.reports.rows.history import HistoryPoint, RunGroup, group_runs
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
 
 _BARS = "▁▂▃▄▅▆▇█"

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from foldbench.bench import units
 from foldbench.reports.formats.markdown import render_markdown
 from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.rows.homework_table import HomeworkRow
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
 
 

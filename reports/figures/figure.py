@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from foldbench.bench import units
 from foldbench.reports.figures.marks import SeriesStyle
 from foldbench.reports.rows.latency import LatencyRow
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Table
 from foldbench.reports.text.labels import Labelled, label_in
 

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import foldbench
+from foldbench.bench import units
 from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.records import Profile, Run
 from foldbench.reports.figures.ablation import ablation_figure
@@ -32,7 +33,6 @@ from foldbench.reports.html.raw_samples import RawData, raw_blocks
 from foldbench.reports.html.results_table import Results, build_results
 from foldbench.reports.sections.compose import compose
 from foldbench.reports.sections.notes import take_notes
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Document, ReportSection
 from foldbench.reports.text.escaping import visible
 from foldbench.reports.text.labels import Labelled, label_runs

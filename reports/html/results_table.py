@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from foldbench.bench import units
 from foldbench.bench.records import Run
 from foldbench.reports.figures.axes import Scale
 from foldbench.reports.figures.speedups import glyph, ruler
@@ -16,7 +17,6 @@ from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.rows.machines import machine_of, machines_of
 from foldbench.reports.sections.notes import Notes
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, left, right
 from foldbench.reports.text.labels import Labelled
 

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from foldbench.bench.records import Checkpoint, DataInfo, Run
-from foldbench.reports.text.units import percent, plain
+from foldbench.bench.units import percent, plain
 
 
 @dataclass(frozen=True)

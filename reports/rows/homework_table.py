@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from foldbench.bench import units
 from foldbench.bench.analysis.error_overlap import compare_errors, representative
 from foldbench.bench.analysis.statistics import balanced_accuracy, wilson_interval
 from foldbench.bench.errors import RunError
 from foldbench.bench.records import Run
 from foldbench.reports.rows.accuracy import AccuracyRow, scored_rows
 from foldbench.reports.rows.homework import deviations, other_figures, reference_for, references
-from foldbench.reports.text import units
 
 PROTOCOLS = ("homework", "clean")
 
@@ -195,7 +195,8 @@ def _photograph() -> HomeworkRow:
         "2.1",
         f"ResNet-50 on {known['data']}",
         None,
-        remark=f"{name} {probability:.4f} in the homework. Needs ImageNet weights: bench predict "
+        remark=f"{name} {units.probability(probability)} in the homework. Needs ImageNet "
+        "weights: bench predict "
         "resnet50 IMAGE --weights IMAGENET1K_V1 --download",
     )
 
@@ -272,7 +273,8 @@ def _stand_ins(runs: Sequence[Run]) -> Iterator[HomeworkRow]:
             continue
         seen.add(run.checkpoint.config_name)
         data = run.checkpoint.data
-        images = f"{len(data.classes)} classes, {data.train_count:,} + {data.test_count:,} images"
+        counts = f"{units.count(data.train_count)} + {units.count(data.test_count)}"
+        images = f"{len(data.classes)} classes, {counts} images"
         row = HomeworkRow("like 3", f"{run.checkpoint.network}, {images}", protocol_of(run))
         yield filled(
             row, run, f"{data.title}: other images or another network, no figure beside it"

@@ -1,7 +1,7 @@
 """The ablation, step by step from unfolded torch to the shipped file."""
 
+from foldbench.bench import units
 from foldbench.reports.rows.ablation import AblationRow, ablation_rows
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, labelled_rows
 

@@ -1,11 +1,11 @@
 """The sections about accuracy: what is right, and how contenders agree with the reference."""
 
+from foldbench.bench import units
 from foldbench.bench.analysis.statistics import wilson_interval
 from foldbench.bench.records import Run
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows
 from foldbench.reports.rows.homework import Reference, reference_for
 from foldbench.reports.sections.notes import Notes
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, labelled_rows
 

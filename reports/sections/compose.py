@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from foldbench.bench import units
 from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.records import Profile, Run
 from foldbench.reports.sections.ablation import build_ablation
@@ -17,7 +18,6 @@ from foldbench.reports.sections.provenance import build_provenance
 from foldbench.reports.sections.quantization import build_quantization
 from foldbench.reports.sections.roofline import build_roofline
 from foldbench.reports.sections.scenarios import build_scenarios
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, Document, ReportSection, left, tabulated
 from foldbench.reports.text.labels import Labelled, label_runs, labelled_rows
 

@@ -8,9 +8,9 @@ from dataclasses import astuple
 
 import numpy as np
 
+from foldbench.bench import units
 from foldbench.bench.records import Run
 from foldbench.reports.rows.confusion import Overlap, confused_contender, confusion_of, overlaps
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, labelled_rows
 

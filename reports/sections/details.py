@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 
+from foldbench.bench import units
 from foldbench.bench.analysis.statistics import RESOLUTION, median
 from foldbench.bench.records import Run
 from foldbench.reports.rows.latency import latency_rows
 from foldbench.reports.sections.provenance import STOPPED
 from foldbench.reports.sections.quantization import build_choices
 from foldbench.reports.sections.training import build_training
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
 
@@ -184,7 +184,7 @@ _TUNINGS: _SectionKind = (
     _tuning_cells,
     "Tried in turns before the rounds, untimed there: the median and the fastest of the blocks' "
     "medians. The first tactic is kept unless another is more than "
-    f"{RESOLUTION * 100:.0f} % faster by both.",
+    f"{units.plain(100 * RESOLUTION)} % faster by both.",
 )
 _PARITY: _SectionKind = (
     "Parity cases",

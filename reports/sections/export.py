@@ -1,9 +1,9 @@
 """The sections about what folding and exporting did."""
 
+from foldbench.bench import units
 from foldbench.bench.records import Run
 from foldbench.reports.rows.export import ExportRow, export_rows
 from foldbench.reports.sections.notes import Notes
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, labelled_rows
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from foldbench.bench import units
 from foldbench.bench.analysis.clean import DIRTY_RUN_DELAY
 from foldbench.bench.analysis.statistics import RESOLUTION
 from foldbench.bench.records import Boundary, Run
@@ -9,7 +10,6 @@ from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.sections.notes import Notes
 from foldbench.reports.sections.self_checks import build_self_checks
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, labelled_rows
 
@@ -85,14 +85,16 @@ def _latency_cells(row: LatencyRow) -> list[str]:
 def _latency_caption(rows: Sequence[LatencyRow]) -> str:
     text = (
         "Only clean rounds count: those in which threads waited for a CPU for "
-        f"{DIRTY_RUN_DELAY * 100:.0f} % of the time or more are left out. Median: of the rounds' "
+        f"{units.plain(100 * DIRTY_RUN_DELAY)} % of the time or more are left out. Median: of "
+        "the rounds' "
         "medians; p95: of all calls; images/s: the batch divided by the median."
     )
     if any(row.speedup_ratio is not None for row in rows):
         text += (
             " Speed-up: how many times faster than unfolded torch on the same device, the median "
             "of the rounds' ratios; its interval is a bootstrap over rounds. Verdict: faster or "
-            f"slower when it differs by more than {RESOLUTION * 100:.0f} % and the whole interval "
+            f"slower when it differs by more than {units.plain(100 * RESOLUTION)} % and the "
+            "whole interval "
             "lies further from 1 than the reference's A/A difference."
         )
     if any(row.speedup_floor_ratio is not None for row in rows):

@@ -5,9 +5,9 @@ from itertools import groupby
 
 from foldbench.bench.analysis.advice.rules import RULES, Advice, Topic, advise
 from foldbench.bench.records import Boundary
+from foldbench.bench.units import by_name
 from foldbench.reports.rows.homework import deviations, reason_for_blank
 from foldbench.reports.text.labels import Labelled
-from foldbench.reports.text.units import by_name
 
 
 class Notes:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from foldbench.bench import units
 from foldbench.bench.analysis.statistics import paired_interval
 from foldbench.bench.records import Artifact, Closeness, QuantizationReport, Run
 from foldbench.reports.sections.notes import Notes
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in, labelled_rows
 
@@ -76,7 +76,7 @@ def _cells(artifact: Artifact, report: QuantizationReport) -> list[str]:
         units.percent(c.correct_after / c.images),
         units.points(_difference(c)),
         _interval(c),
-        f"−{report.max_drop_points:g}",
+        f"−{units.plain(report.max_drop_points)}",
         "kept" if report.within_budget else "exceeded",
     ]
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+from foldbench.bench import units
 from foldbench.bench.records import CopyRate, MatmulRate
 from foldbench.reports.rows.roofline import RooflineRow, copied, flops, roofline_rows
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
 

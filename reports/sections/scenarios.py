@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 
+from foldbench.bench import units
 from foldbench.bench.analysis.advice.scenarios import name_test
 from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.records import Measurement, Run, Scenario, ScenarioResult
 from foldbench.bench.timing.scenarios import OFFICIAL_DURATION_S
 from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.sections.notes import Notes
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
 
@@ -124,7 +124,7 @@ def _describe(result: ScenarioResult) -> str:
         batch=units.count(result.batch_sizes[-1]),
         sizes=", ".join(map(units.count, result.batch_sizes)),
         qps=units.plain(settings.target_qps),
-        percent=f"{100 * settings.target_percentile:g}",
+        percent=units.plain(100 * settings.target_percentile),
         bound=units.duration(settings.latency_bound_s),
     )
     least = f"{units.duration(settings.min_duration_s)} or more"

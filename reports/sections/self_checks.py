@@ -1,9 +1,9 @@
 """The section about the self-checks: the A/A control and the single-thread control."""
 
+from foldbench.bench import units
 from foldbench.bench.records import Run
 from foldbench.reports.rows.self_checks import SelfCheckRow, self_check_rows
 from foldbench.reports.sections.notes import Notes
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in, labelled_rows
 

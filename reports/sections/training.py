@@ -1,8 +1,8 @@
 """The section about training: each epoch beside the homework's."""
 
+from foldbench.bench import units
 from foldbench.bench.records import Run
 from foldbench.reports.rows.training import HistoryRow, history_rows
-from foldbench.reports.text import units
 from foldbench.reports.text.document import ReportSection, right, tabulated
 
 

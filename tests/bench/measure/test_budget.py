@@ -202,8 +202,8 @@ def test_a_budget_that_is_too_small_for_a_speed_up_is_named_before_the_first_blo
     assert (timing.stopped, len(timing.blocks)) == ("budget", 5)
     ((text, blocks_before),) = heard.notes
     assert blocks_before == 0
-    assert "8 rounds need about 9.6 s" in text
-    assert "5 s" in text
+    assert "8 rounds need about 9.60 s" in text
+    assert "5.00 s" in text
 
 
 def test_a_repetition_goes_on_with_blocks_of_the_same_length() -> None:

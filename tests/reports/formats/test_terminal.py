@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from foldbench.bench import units
 from foldbench.bench.errors import UnknownNameError
 from foldbench.reports.render import render
 from foldbench.reports.rows.homework import deviations
-from foldbench.reports.text import units
 
 GOLDEN = Path(__file__).parent / "golden"
 

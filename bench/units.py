@@ -75,6 +75,11 @@ def percent(share: float | None) -> str:
     return f"{share * 100:.2f}" if _exists(share) else ""
 
 
+def share(value: float | None) -> str:
+    """Return a share of 1 as it is, six decimals: what a network gives a class."""
+    return f"{value:.6f}" if _exists(value) else ""
+
+
 def points(difference: float | None) -> str:
     """Return a difference of two shares in percentage points, signed, two decimals."""
     if not _exists(difference):
@@ -113,6 +118,11 @@ def best_case_ratio(value: float | None) -> str:
 def span(low: str, high: str) -> str:
     """Return two rendered numbers as an interval, or blank when either is."""
     return f"{low}–{high}" if low and high else ""
+
+
+def whole(value: float | None) -> str:
+    """Return a number without decimals, thousands separated: MHz, watts, queries."""
+    return f"{value:,.0f}" if _exists(value) else ""
 
 
 def error(value: float | None) -> str:
