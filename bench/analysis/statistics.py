@@ -6,6 +6,7 @@ SciPy is imported where it is called: processes that are timed use this module, 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, sqrt
 from statistics import NormalDist
 from typing import Any, Literal
@@ -120,12 +121,18 @@ def median_ratio(
     (B. Efron, R. Tibshirani, An introduction to the bootstrap, 1993, chapter 13). None when no
     round has both; no interval below MIN_ROUNDS_FOR_INTERVAL rounds.
     """
-    pairs = [
-        (float(np.median(reference_blocks[r])), float(np.median(blocks[r])))
-        for r in sorted(reference_blocks.keys() & blocks.keys())
-        if len(reference_blocks[r]) and len(blocks[r])
-    ]
-    ratios = np.array([baseline / candidate for baseline, candidate in pairs if candidate > 0])
+    rounds = sorted(reference_blocks.keys() & blocks.keys())
+    pairs = ((tuple(reference_blocks[r]), tuple(blocks[r])) for r in rounds)
+    return _median_ratio(tuple(pair for pair in pairs if all(pair)), draws, seed)
+
+
+@lru_cache(maxsize=512)
+def _median_ratio(
+    pairs: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...], draws: int, seed: int
+) -> Ratio | None:
+    """Return the ratio of pairs of blocks, which a report asks for in each of its tables."""
+    medians = [(float(np.median(baseline)), float(np.median(block))) for baseline, block in pairs]
+    ratios = np.array([baseline / candidate for baseline, candidate in medians if candidate > 0])
     if not len(ratios):
         return None
     point = float(np.median(ratios))
