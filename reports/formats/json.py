@@ -42,7 +42,7 @@ def summary(run: Run) -> dict[str, Any]:
             "scenarios": summarise_scenarios(run),
             "artifacts": [asdict(row) for row in export_rows(run)],
             "history": [asdict(row) for row in history_rows(run)],
-            "homework_deviations": list(deviations(run)),
+            "homework_deviations": [str(deviation) for deviation in deviations(run)],
             "homework_blank_reason": reason_for_blank(checkpoint),
             "warnings": [{**asdict(a), "numbers": dict(a.numbers)} for a in advise(run)],
             "environment": dict(run.environment),

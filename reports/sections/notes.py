@@ -72,7 +72,7 @@ def take_notes(runs: Labelled) -> Notes:
     notes = Notes()
     for label, run in runs:
         blank = reason_for_blank(run.checkpoint)
-        for text in (blank,) if blank else deviations(run):
+        for text in (blank,) if blank else map(str, deviations(run)):
             number = notes.add(text)
             for measurement in run.measurements:
                 if measurement.status == "ok" and measurement.accuracy is not None:

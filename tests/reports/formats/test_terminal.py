@@ -176,8 +176,8 @@ def test_every_deviation_is_a_note_that_the_homework_rows_refer_to(build):
     text = render(run)
     notes = " ".join(" ".join(section(text, "Notes")).split())
     assert len(deviations(run)) == 3
-    for number, sentence in enumerate(deviations(run), start=1):
-        assert f"{number} {sentence}" in notes
+    for number, deviation in enumerate(deviations(run), start=1):
+        assert f"{number} {deviation}" in notes
     assert row(text, "Accuracy", "ort/folded/cpu").endswith("76.27       -0.25  1–3")
 
 
