@@ -26,7 +26,7 @@ import onnx
 from tabulate import tabulate
 
 from benchmarks.export_passes import AGAIN, PLAIN, describe_job, make_steps, time_rounds
-from foldbench.bench.analysis.speedups import clean_pairs
+from foldbench.bench.analysis.clean import clean_pairs
 from foldbench.bench.analysis.statistics import MIN_CLEAN_ROUNDS, Ratio, judge, median, median_ratio
 from foldbench.bench.cli.options import data_option, shared_options, with_data
 from foldbench.bench.errors import BackendError

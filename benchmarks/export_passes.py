@@ -23,7 +23,7 @@ import numpy as np
 import onnx
 from tabulate import tabulate
 
-from foldbench.bench.analysis.speedups import clean_pairs
+from foldbench.bench.analysis.clean import clean_pairs
 from foldbench.bench.analysis.statistics import (
     MIN_CLEAN_ROUNDS,
     best_case_ratio,

@@ -25,7 +25,7 @@ import click
 import numpy as np
 from tabulate import tabulate
 
-from foldbench.bench.analysis.statistics import is_clean
+from foldbench.bench.analysis.clean import is_clean
 from foldbench.bench.backends import Floats
 from foldbench.bench.machine.environment import describe_environment
 from foldbench.bench.machine.interference import measure_between, read_counters

@@ -26,7 +26,8 @@ from PIL import Image
 from scipy.special import softmax
 from tabulate import tabulate
 
-from foldbench.bench.analysis.statistics import is_clean, median, median_ratio
+from foldbench.bench.analysis.clean import is_clean
+from foldbench.bench.analysis.statistics import median, median_ratio
 from foldbench.bench.backends import Closing, Floats, NetworkSource, Session
 from foldbench.bench.errors import BenchError
 from foldbench.bench.images.preprocessing import preprocess

@@ -26,7 +26,8 @@ import click
 import numpy as np
 from tabulate import tabulate
 
-from foldbench.bench.analysis.speedups import Speedup, measure_speedup, round_ratios
+from foldbench.bench.analysis.clean import round_ratios
+from foldbench.bench.analysis.speedups import Speedup, measure_speedup
 from foldbench.bench.analysis.statistics import Ratio, largest_gap
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.machine.environment import describe_environment, usable_cores

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from foldbench.bench import units
 from foldbench.bench.arrays import Floats
 from foldbench.bench.errors import ExportError, one_line
 from foldbench.bench.host_files import custom_operators
@@ -168,6 +169,6 @@ def _reason(cases: list[ParityCase]) -> str | None:
     if failed.error is None:
         return f"wrong output shape, or outputs that are not finite, {where}"
     return (
-        f"outputs are off by {failed.error:.1e} of the largest logit {where}; "
-        f"allowed {failed.tolerance:.1e}"
+        f"outputs are off by {units.error(failed.error)} of the largest logit {where}; "
+        f"allowed {units.error(failed.tolerance)}"
     )

@@ -5,40 +5,28 @@ rounded. The runs were not timed in turns, so their blocks are not paired: an in
 the scatter within each run, and nothing that the machine did between them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import sqrt
-from statistics import NormalDist
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-
+from foldbench.bench.analysis.clean import block_medians, count_clean_rounds
 from foldbench.bench.analysis.comparable import Contrast, contenders_by_name, contrasts
-from foldbench.bench.analysis.speedups import (
-    block_medians,
-    count_clean_rounds,
-    measure_speedup,
-    timing_at,
-)
+from foldbench.bench.analysis.speedups import measure_speedup, timing_at
 from foldbench.bench.analysis.statistics import (
     MIN_CLEAN_ROUNDS,
-    MIN_ROUNDS_FOR_INTERVAL,
     Ratio,
     Verdict,
     best_case_ratio,
-    bootstrap_interval,
     judge,
     median,
-    wilson_interval,
+    paired_interval,
+    unpaired_interval,
+    unpaired_ratio,
 )
-from foldbench.bench.records import Accuracy, Boundary, Measurement, Run, Timing
+from foldbench.bench.records import Boundary, Measurement, Run, Timing
 
 AccuracyVerdict = Literal["more accurate", "less accurate", "no difference resolved"]
 Presence = Literal["ok", "failed", "skipped", "not timed", "absent"]
-Interval = tuple[float, float]
-
-_Z = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
@@ -122,62 +110,6 @@ def compare_runs(a: Run, b: Run) -> Difference:
     return Difference(contrasts(a, b), tuple(latency), tuple(accuracy), tuple(_unmatched(a, b)))
 
 
-def unpaired_ratio(
-    a_s: Sequence[float], b_s: Sequence[float], draws: int = 2000, seed: int = 0
-) -> Ratio | None:
-    """Return ``median(a_s) / median(b_s)`` of two runs' block medians, seconds.
-
-    The interval is a 95 % percentile bootstrap that draws the blocks of each run apart, since a
-    block of one has no partner in the other (B. Efron, R. Tibshirani, An introduction to the
-    bootstrap, 1993, chapter 8: the two-sample problem). None when either is empty or not positive;
-    no interval below MIN_ROUNDS_FOR_INTERVAL blocks.
-    """
-    if not len(a_s) or not len(b_s) or min(*a_s, *b_s) <= 0:
-        return None
-    of_a, of_b = np.asarray(a_s, float), np.asarray(b_s, float)
-    point = float(np.median(of_a) / np.median(of_b))
-    rounds = min(len(of_a), len(of_b))
-    if rounds < MIN_ROUNDS_FOR_INTERVAL:
-        return Ratio(point, None, None, rounds)
-
-    def ratio_of_medians(
-        a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], axis: int
-    ) -> npt.NDArray[np.float64]:
-        return np.median(a, axis=axis) / np.median(b, axis=axis)
-
-    interval = bootstrap_interval((of_a, of_b), ratio_of_medians, draws, seed)
-    return Ratio(point, *interval, rounds)
-
-
-def paired_interval(gain: int, different: int, images: int) -> Interval:
-    """Return a 95 % interval of the accuracy difference on the same images, shares of 1.
-
-    `gain` is correct(B) - correct(A) and `different` the images that got another class. Bonett and
-    Price's adjusted Wald interval for paired shares (J. Educ. Behav. Stat. 37, 2012) wants the
-    images that only A and only B has right, c and b: ``b - c`` is `gain`, and ``b + c``, for which
-    labels would be needed, is at most `different`, since an image whose class did not change is
-    right in both or in neither. The interval is thus never narrower than labels would make it,
-    and wider where many images are wrong in both runs in different ways.
-    """
-    total = images + 2
-    centre = gain / total
-    half = _Z * sqrt(max(0.0, (different + 2) / total - centre * centre) / total)
-    return max(-1.0, centre - half), min(1.0, centre + half)
-
-
-def unpaired_interval(a: Accuracy, b: Accuracy) -> Interval:
-    """Return a 95 % interval of the accuracy difference B - A on unlike images, shares of 1.
-
-    Newcombe's hybrid of two Wilson intervals (R. G. Newcombe, Stat. Med. 17, 1998, method 10).
-    """
-    of_a, of_b = a.correct / a.total, b.correct / b.total
-    a_low, a_high = wilson_interval(a.correct, a.total)
-    b_low, b_high = wilson_interval(b.correct, b.total)
-    below = sqrt((of_b - b_low) ** 2 + (a_high - of_a) ** 2)
-    above = sqrt((b_high - of_b) ** 2 + (of_a - a_low) ** 2)
-    return of_b - of_a - below, of_b - of_a + above
-
-
 def _latency_changes(
     a: Run, b: Run, of_a: Measurement, of_b: Measurement
 ) -> Iterator[LatencyChange]:
@@ -227,7 +159,7 @@ def _accuracy_change(
     paired = same_images and len(a.top1) == len(b.top1) == a.total == b.total
     different = sum(x != y for x, y in zip(a.top1, b.top1, strict=True)) if paired else None
     if different is None:
-        low, high = unpaired_interval(a, b)
+        low, high = unpaired_interval(a.correct, a.total, b.correct, b.total)
     else:
         low, high = paired_interval(b.correct - a.correct, different, a.total)
     return AccuracyChange(
@@ -263,3 +195,48 @@ def _unmatched(a: Run, b: Run) -> Iterator[Unmatched]:
         for one in sorted(series[0] ^ series[1]):
             timed: list[Presence] = ["ok" if one in side else "not timed" for side in series]
             yield Unmatched(name, one[0], timed[0], timed[1], None, one[1])
+
+
+@dataclass(frozen=True)
+class Regression:
+    """One thing that got worse by more than was allowed."""
+
+    kind: Literal["slower", "less accurate", "lost"]
+    contender: str
+    batch_size: int | None = None
+    change: float | None = None
+    """Share by which the latency rose, or share of 1 by which the accuracy fell."""
+    status: Presence | None = None
+    reason: str | None = None
+    boundary: Boundary = "host"
+
+
+def find_regressions(difference: Difference, limit: float) -> tuple[Regression, ...]:
+    """Return what got worse by more than `limit`, beyond what chance explains.
+
+    Slower: the verdict is "slower" and the latency rose by more than the share `limit`. Less
+    accurate: the interval of the difference is below 0 and the accuracy fell by more than `limit`
+    (0.05 is five percentage points). Lost: it ran in A and failed or was skipped in B.
+    """
+    slower = [
+        Regression(
+            "slower",
+            row.contender,
+            row.batch_size,
+            1 / row.ratio.point - 1,
+            boundary=row.boundary,
+        )
+        for row in difference.latency
+        if row.verdict == "slower" and row.ratio and 1 / row.ratio.point - 1 > limit
+    ]
+    worse = [
+        Regression("less accurate", row.contender, change=-row.difference)
+        for row in difference.accuracy
+        if row.verdict == "less accurate" and -row.difference > limit
+    ]
+    lost = [
+        Regression("lost", row.contender, status=row.b, reason=row.reason)
+        for row in difference.unmatched
+        if row.a == "ok" and row.b in ("failed", "skipped")
+    ]
+    return (*slower, *worse, *lost)

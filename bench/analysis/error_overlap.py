@@ -8,14 +8,12 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from foldbench.bench.analysis.speedups import scored
 from foldbench.bench.analysis.statistics import mcnemar
+from foldbench.bench.arrays import Labels
 from foldbench.bench.errors import RunError
 from foldbench.bench.records import Accuracy, Run
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class ContingencyTable:
         return mcnemar(self.only_a_right, self.only_b_right)
 
 
-def cross_tabulate(labels: Integers, answers_a: Integers, answers_b: Integers) -> ContingencyTable:
+def cross_tabulate(labels: Labels, answers_a: Labels, answers_b: Labels) -> ContingencyTable:
     """Return the table of two networks' answers to the same images, all (images,)."""
     a_right, b_right = answers_a == labels, answers_b == labels
     return ContingencyTable(
@@ -147,7 +145,7 @@ def describe_other_images(a: Run, b: Run) -> str | None:
     return None
 
 
-def compare_errors(a: Run, b: Run, labels: Integers) -> ErrorOverlap:
+def compare_errors(a: Run, b: Run, labels: Labels) -> ErrorOverlap:
     """Return the errors of two runs on the test images with these true `labels` (N,).
 
     Raises RunError when the runs were not scored on the same images, or the labels are not theirs.
@@ -179,7 +177,7 @@ def compare_errors(a: Run, b: Run, labels: Integers) -> ErrorOverlap:
 
 
 def _by_class(
-    names: tuple[str, ...], labels: Integers, answers_a: Integers, answers_b: Integers
+    names: tuple[str, ...], labels: Labels, answers_a: Labels, answers_b: Labels
 ) -> tuple[ClassErrors, ...]:
     counted = []
     for index, name in enumerate(names):
@@ -191,7 +189,7 @@ def _by_class(
 
 
 def _confusions(
-    names: tuple[str, ...], labels: Integers, answers_a: Integers, answers_b: Integers
+    names: tuple[str, ...], labels: Labels, answers_a: Labels, answers_b: Labels
 ) -> tuple[Confusion, ...]:
     counts = [
         Counter(zip(labels.tolist(), x.tolist(), strict=True)) for x in (answers_a, answers_b)

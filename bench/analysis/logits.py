@@ -1,4 +1,4 @@
-"""How far the outputs of two contenders are apart on the same images."""
+"""How far the logits of two contenders are apart."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,22 +1,17 @@
-"""Which rows and rounds of a run count, and speed-ups: how sure the ratio is, and the verdict."""
+"""Which rows of a run count, and speed-ups: how sure the ratio is, and the verdict."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from foldbench.bench.analysis.clean import SamplesByRound, clean_pairs
 from foldbench.bench.analysis.statistics import (
     MIN_CLEAN_ROUNDS,
     Ratio,
     Verdict,
     best_case_ratio,
-    is_clean,
     judge,
-    median,
     median_ratio,
 )
-from foldbench.bench.records import Block, Boundary, Measurement, Role, Run, Timing
-
-SamplesByRound = Mapping[int, tuple[float, ...]]
-"""Round -> seconds of its calls."""
+from foldbench.bench.records import Boundary, Measurement, Role, Run, Timing
 
 
 @dataclass(frozen=True)
@@ -63,46 +58,6 @@ def scored(run: Run) -> tuple[Measurement, ...]:
 def self_checks(run: Run, role: Role) -> tuple[Measurement, ...]:
     """Return the rows that ran of one kind of self-check."""
     return tuple(m for m in run.measurements if (m.role, m.status) == (role, "ok"))
-
-
-def clean_pairs(
-    blocks: Sequence[Block], reference: Sequence[Block]
-) -> tuple[dict[int, tuple[float, ...]], dict[int, tuple[float, ...]]]:
-    """Return the rounds in which both were left alone, of each of the two."""
-    candidate = {block.round: block for block in blocks if is_clean(block.run_delay_ratio)}
-    baseline = {block.round: block for block in reference if is_clean(block.run_delay_ratio)}
-    both = sorted(candidate.keys() & baseline.keys())
-    return {r: candidate[r].samples_s for r in both}, {r: baseline[r].samples_s for r in both}
-
-
-def round_ratios(timing: Timing, reference: Timing | None) -> list[float]:
-    """Return how long a call took here for each second there, of every clean round."""
-    candidate, baseline = clean_pairs(timing.blocks, reference.blocks if reference else ())
-    medians = [(median(candidate[r]), median(baseline[r])) for r in candidate]
-    return [here / there for here, there in medians if here and there]
-
-
-def clean_blocks(timing: Timing) -> tuple[Block, ...]:
-    """Return the blocks in which nothing else ran; all of them when there are none such."""
-    clean = tuple(block for block in timing.blocks if is_clean(block.run_delay_ratio))
-    return clean or timing.blocks
-
-
-def block_medians(timing: Timing) -> list[float]:
-    """Return the median of each of the `clean_blocks`, seconds, in the order of the rounds."""
-    blocks = sorted(clean_blocks(timing), key=lambda block: block.round)
-    medians = (median(block.samples_s) for block in blocks)
-    return [value for value in medians if value is not None]
-
-
-def count_rounds(timing: Timing) -> int:
-    """Return how many rounds were made; one that was timed again is one round."""
-    return len({block.round for block in timing.blocks})
-
-
-def count_clean_rounds(timing: Timing) -> int:
-    """Return in how many rounds a block was left alone, at the first attempt or a later one."""
-    return len({b.round for b in timing.blocks if is_clean(b.run_delay_ratio)})
 
 
 def find_reference(run: Run, measurement: Measurement) -> Measurement | None:

@@ -6,22 +6,21 @@ SciPy is imported where it is called: processes that are timed use this module, 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from functools import lru_cache
+from math import ceil, sqrt
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from foldbench.bench.samples.timing import DIRTY_RUN_DELAY as DIRTY_RUN_DELAY
 from foldbench.bench.samples.timing import RESOLUTION as RESOLUTION
-from foldbench.bench.samples.timing import is_clean as is_clean
 
 MIN_SAMPLES_BEYOND = 10
 """Samples expected above a percentile before it is given."""
 
 MIN_ROUNDS_FOR_INTERVAL = 5
 """Rounds before a ratio gets an interval: fewer can be resampled in too few different ways."""
-
 
 MIN_CLEAN_ROUNDS = 8
 """Clean rounds before a ratio is an estimate; below, only the ratio of the floors is given."""
@@ -121,12 +120,18 @@ def median_ratio(
     (B. Efron, R. Tibshirani, An introduction to the bootstrap, 1993, chapter 13). None when no
     round has both; no interval below MIN_ROUNDS_FOR_INTERVAL rounds.
     """
-    pairs = [
-        (float(np.median(reference_blocks[r])), float(np.median(blocks[r])))
-        for r in sorted(reference_blocks.keys() & blocks.keys())
-        if len(reference_blocks[r]) and len(blocks[r])
-    ]
-    ratios = np.array([baseline / candidate for baseline, candidate in pairs if candidate > 0])
+    rounds = sorted(reference_blocks.keys() & blocks.keys())
+    pairs = ((tuple(reference_blocks[r]), tuple(blocks[r])) for r in rounds)
+    return _median_ratio(tuple(pair for pair in pairs if all(pair)), draws, seed)
+
+
+@lru_cache(maxsize=512)
+def _median_ratio(
+    pairs: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...], draws: int, seed: int
+) -> Ratio | None:
+    """Return the ratio of pairs of blocks, which a report asks for in each of its tables."""
+    medians = [(float(np.median(baseline)), float(np.median(block))) for baseline, block in pairs]
+    ratios = np.array([baseline / candidate for baseline, candidate in medians if candidate > 0])
     if not len(ratios):
         return None
     point = float(np.median(ratios))
@@ -215,3 +220,63 @@ def mcnemar(only_a: int, only_b: int) -> float:
     from scipy.stats import binomtest
 
     return float(binomtest(min(only_a, only_b), only_a + only_b).pvalue)
+
+
+Interval = tuple[float, float]
+_Z = NormalDist().inv_cdf(0.975)
+
+
+def unpaired_ratio(
+    a_s: Sequence[float], b_s: Sequence[float], draws: int = 2000, seed: int = 0
+) -> Ratio | None:
+    """Return ``median(a_s) / median(b_s)`` of two runs' block medians, seconds.
+
+    The interval is a 95 % percentile bootstrap that draws the blocks of each run apart, since a
+    block of one has no partner in the other (B. Efron, R. Tibshirani, An introduction to the
+    bootstrap, 1993, chapter 8: the two-sample problem). None when either is empty or not positive;
+    no interval below MIN_ROUNDS_FOR_INTERVAL blocks.
+    """
+    if not len(a_s) or not len(b_s) or min(*a_s, *b_s) <= 0:
+        return None
+    of_a, of_b = np.asarray(a_s, float), np.asarray(b_s, float)
+    point = float(np.median(of_a) / np.median(of_b))
+    rounds = min(len(of_a), len(of_b))
+    if rounds < MIN_ROUNDS_FOR_INTERVAL:
+        return Ratio(point, None, None, rounds)
+
+    def ratio_of_medians(
+        a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], axis: int
+    ) -> npt.NDArray[np.float64]:
+        return np.median(a, axis=axis) / np.median(b, axis=axis)
+
+    interval = bootstrap_interval((of_a, of_b), ratio_of_medians, draws, seed)
+    return Ratio(point, *interval, rounds)
+
+
+def paired_interval(gain: int, different: int, images: int) -> Interval:
+    """Return a 95 % interval of the accuracy difference on the same images, shares of 1.
+
+    `gain` is correct(B) - correct(A) and `different` the images that got another class. Bonett and
+    Price's adjusted Wald interval for paired shares (J. Educ. Behav. Stat. 37, 2012) wants the
+    images that only A and only B has right, c and b: ``b - c`` is `gain`, and ``b + c``, for which
+    labels would be needed, is at most `different`, since an image whose class did not change is
+    right in both or in neither. The interval is thus never narrower than labels would make it,
+    and wider where many images are wrong in both runs in different ways.
+    """
+    total = images + 2
+    centre = gain / total
+    half = _Z * sqrt(max(0.0, (different + 2) / total - centre * centre) / total)
+    return max(-1.0, centre - half), min(1.0, centre + half)
+
+
+def unpaired_interval(correct_a: int, total_a: int, correct_b: int, total_b: int) -> Interval:
+    """Return a 95 % interval of the accuracy difference B - A on unlike images, shares of 1.
+
+    Newcombe's hybrid of two Wilson intervals (R. G. Newcombe, Stat. Med. 17, 1998, method 10).
+    """
+    of_a, of_b = correct_a / total_a, correct_b / total_b
+    a_low, a_high = wilson_interval(correct_a, total_a)
+    b_low, b_high = wilson_interval(correct_b, total_b)
+    below = sqrt((of_b - b_low) ** 2 + (a_high - of_a) ** 2)
+    above = sqrt((b_high - of_b) ** 2 + (of_a - a_low) ** 2)
+    return of_b - of_a - below, of_b - of_a + above

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from foldbench.bench import units
 from foldbench.bench.progress import ProgressListener
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ class PlainListener:
         if now - self._told_s >= _PLAIN_INTERVAL_S and done:
             self._told_s = now
             left_s = (now - self._began_s) / done * (self._total - done)
-            self.note(f"{self._title}: {100 * done // self._total} %  {text}  {left_s:.0f} s left")
+            self.note(
+                f"{self._title}: {100 * done // self._total} %  {text}  "
+                f"{units.long_duration(left_s)} left"
+            )
 
     def end(self, text: str = "") -> None:
         """Say what came of it, if anything."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from foldbench.bench import units
 from foldbench.bench.cli import output
 from foldbench.bench.cli.options import shared_options
 
@@ -29,7 +30,10 @@ class _Percent(click.ParamType):
         number = float(match[1])
         if 0 < number < 1 and not match[2]:
             self.fail(
-                f"{value!r} may mean {number:g}% or {100 * number:g}%: write the % sign", param, ctx
+                f"{value!r} may mean {units.plain(number)}% or {units.plain(100 * number)}%: "
+                "write the % sign",
+                param,
+                ctx,
             )
         return number / 100
 
@@ -60,8 +64,7 @@ def diff(
     points, or when a row that ran in RUN_A failed or was skipped in RUN_B.
     """
     from foldbench.bench.analysis.comparable import require_comparable
-    from foldbench.bench.analysis.difference import compare_runs
-    from foldbench.bench.analysis.regressions import find_regressions
+    from foldbench.bench.analysis.difference import compare_runs, find_regressions
     from foldbench.bench.store.finding import find_runs
     from foldbench.reports.commands import diff as text
 

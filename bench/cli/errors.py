@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from foldbench.bench import units
 from foldbench.bench.cli import output
 from foldbench.bench.cli.options import data_option, shared_options, with_data
 
@@ -87,7 +88,8 @@ def _write_sheet(
         for row in rows
     ]
     title = (
-        f"{len(rows):,} of {len(wrong):,} images that one of A ({runs[0].name}) and B "
+        f"{units.count(len(rows))} of {units.count(len(wrong))} images that one of A "
+        f"({runs[0].name}) and B "
         f"({runs[1].name}) gets wrong"
     )
     picture = draw_contact_sheet(split.images[rows], captions, title)

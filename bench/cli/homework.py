@@ -26,12 +26,13 @@ def homework(form: str, paths: "Paths", as_json: bool) -> None:
     Where none did, the command that would is shown instead.
     """
     from foldbench.bench.store.directory import list_runs
-    from foldbench.reports.commands import homework as text
+    from foldbench.reports.commands.homework import homework_json, render_homework
+    from foldbench.reports.rows.homework_table import homework_rows
 
     compared = [run for run in list_runs(paths.runs) if run.is_compared()]
     runs = [record for run in compared for record in run.results_by_protocol()]
-    rows = text.homework_rows(runs)
+    rows = homework_rows(runs)
     if as_json:
-        output.print_json(text.homework_json(rows))
+        output.print_json(homework_json(rows))
     else:
-        click.echo(text.render_homework(rows, markdown=form == "md"), nl=False)
+        click.echo(render_homework(rows, markdown=form == "md"), nl=False)

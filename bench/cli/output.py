@@ -15,78 +15,21 @@ if TYPE_CHECKING:
         Artifact,
         ContenderProfile,
         Measurement,
-        QuantizationReport,
         Run,
     )
-    from foldbench.bench.stages.doctor import Finding
+    from foldbench.bench.records.finding import Finding
     from foldbench.bench.store.directory import RunDirectory
 
 
 def print_artifacts(made: "Sequence[tuple[RunDirectory, Artifact]]", as_json: bool) -> None:
     """Print where each artifact is and what was proven about it."""
-    if not as_json:
+    from foldbench.reports.commands.export import artifact_json, render_artifact
+
+    if as_json:
+        print_json([artifact_json(run.path, artifact) for run, artifact in made])
+    else:
         for run, artifact in made:
-            _print_artifact(run, artifact)
-        return
-    print_json(
-        [
-            {
-                "run": run.name,
-                "path": str(run.path / artifact.path),
-                "artifact": artifact.model_dump(mode="json"),
-            }
-            for run, artifact in made
-        ]
-    )
-
-
-def _print_artifact(run: "RunDirectory", artifact: "Artifact") -> None:
-    fold, parity = artifact.fold, artifact.parity
-    click.echo(f"{run.path / artifact.path}")
-    by = " and ".join(artifact.folded_by) or "none"
-    click.echo(
-        f"  BatchNorm: {fold.batchnorms_before} in the module, {fold.batchnorms_after} after "
-        f"folding, {artifact.batchnorm_nodes} in the file (folded by {by})"
-    )
-    for skip in fold.skipped:
-        click.echo(f"  left as it is: {skip.module or 'the network'}: {skip.reason}")
-    for done in artifact.passes:
-        click.echo(f"  pass {done.name}: {done.detail}")
-    if fold.agreement:
-        a = fold.agreement
-        click.echo(
-            f"  folded against unfolded: largest difference {a.max_abs_difference:.2e} "
-            f"({a.max_rel_difference:.2e} of the largest logit), "
-            f"{a.top1_equal:,} of {a.images:,} predictions identical"
-        )
-    verdict = "passed" if parity.passed else f"FAILED: {parity.reason}"
-    of = "" if artifact.quantization is None else " of the float32 file"
-    click.echo(f"  parity{of} with torch: {verdict} ({len(parity.cases)} kinds of input)")
-    if artifact.quantization is not None:
-        _print_quantization(artifact.precision, artifact.quantization)
-
-
-def _print_quantization(precision: str, report: "QuantizationReport") -> None:
-    c = report.closeness
-    for trial in report.trials:
-        t = trial.closeness
-        click.echo(
-            f"  ranges by {trial.method}: accuracy {t.gain_points():+.2f} points, KL "
-            f"{t.kl_nats:.1e}{' (taken)' if trial.method == report.method else ''}"
-        )
-    for node in report.nodes:
-        where = precision if node.quantized else "float32"
-        click.echo(f"  {node.node}: {where} (alone KL {node.alone.kl_nats:.1e}; {node.reason})")
-    if report.tables:
-        click.echo(f"  {report.tables} chains of element-wise operators written as tables")
-    click.echo(
-        f"  {precision} against float32: {c.correct_after:,} instead of {c.correct_before:,} right "
-        f"of {c.images:,} training images ({report.untrained_images:,} of them held out while "
-        f"training), {c.top1_equal:,} predictions identical, largest difference "
-        f"{c.max_rel_difference:.2e} of the largest logit"
-    )
-    verdict = "kept" if report.within_budget else f"EXCEEDED: {report.reason}"
-    click.echo(f"  budget of {report.max_drop_points:g} percentage points: {verdict}")
+            click.echo(render_artifact(run.path, artifact), nl=False)
 
 
 def fail_on_artifacts(artifacts: "Sequence[Artifact]") -> None:
@@ -101,13 +44,9 @@ def fail_on_artifacts(artifacts: "Sequence[Artifact]") -> None:
 
 def print_image_model(run: "RunDirectory", model: "ImageModel", as_json: bool) -> None:
     """Say where the file with preprocessing inside is; on stderr when stdout holds JSON."""
-    click.echo(
-        f"{run.path / model.path}\n"
-        f"  uint8 image in, probabilities out; against preprocessing outside, on {model.images:,} "
-        f"images: {model.top1_equal:,} predictions identical, largest difference of a probability "
-        f"{model.max_difference:.1e}",
-        err=as_json,
-    )
+    from foldbench.reports.commands.export import render_image_model
+
+    click.echo(render_image_model(run.path, model), nl=False, err=as_json)
 
 
 def print_report(records: "Sequence[Run]", as_json: bool) -> None:
@@ -151,38 +90,28 @@ def fail_on(rows: "Sequence[Measurement | ContenderProfile]") -> None:
 
 def print_listing(found: dict[str, dict[str, str]], as_json: bool) -> None:
     """Print every kind's names with one line about each."""
+    from foldbench.reports.commands.list import render_listing
+
     if as_json:
         print_json(found)
-        return
-    for kind, entries in found.items():
-        click.echo(f"{kind}:")
-        width = max((len(name) for name in entries), default=0)
-        for name, text in entries.items():
-            click.echo(f"  {name:{width}}  {text}")
-        if not entries:
-            click.echo("  none yet: bench train NAME makes one")
-
-
-_STATES = {"fired": "fired", "silent": "SILENT", "not_testable": "not testable here"}
+    else:
+        click.echo(render_listing(found), nl=False)
 
 
 def print_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
     """Print what came of each fault; exit with 1 when a guard stayed silent."""
+    from foldbench.reports.commands.doctor import render_findings
+
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        for finding in findings:
-            click.echo(f"{_STATES[finding.state]:17}  {finding.fault}\n{'':19}{finding.message}")
+        click.echo(render_findings(findings), nl=False)
     silent = [finding.fault for finding in findings if finding.state == "silent"]
     testable = sum(finding.state != "not_testable" for finding in findings)
     if silent:
         raise click.ClickException(
             f"{len(silent)} of {testable} testable guards stayed silent: {'; '.join(silent)}"
         )
-    if not as_json:
-        untestable = len(findings) - testable
-        rest = f", {untestable} not testable here" if untestable else ""
-        click.echo(f"{testable} of {testable} testable guards fired{rest}")
 
 
 def print_json(value: Any) -> None:

@@ -1,7 +1,7 @@
 """The command `bench predict`: what a network says about images."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,8 +9,6 @@ from foldbench.bench.cli import output
 from foldbench.bench.cli.options import network_options, shared_options
 
 if TYPE_CHECKING:
-    from foldbench.bench.predict.networks import LoadedNetwork
-    from foldbench.bench.predict.prediction import Answer
     from foldbench.bench.stages.train import Paths
 
 
@@ -44,69 +42,18 @@ def predict(
     """
     from foldbench.bench.predict.networks import open_network
     from foldbench.bench.predict.prediction import predict as predict_images
+    from foldbench.reports.commands.predict import answers_json, render_answer, render_network
 
     network = open_network(model, weights, download, paths.runs)
     answers = []
     if not as_json:
-        click.echo(f"{network.name} ({network.weights}); images: {_describe(network)}")
+        click.echo(render_network(network), nl=False)
     for answer in predict_images(network, images, top):
         answers.append(answer)
         if not as_json:
-            _print_answer(answer)
+            click.echo(render_answer(answer), nl=False)
     if as_json:
-        output.print_json(_to_json(network, answers))
+        output.print_json(answers_json(network, answers))
     failed = sum(bool(a.reason or any(p.reason for p in a.predictions)) for a in answers)
     if failed:
         raise click.ClickException(f"{failed} of {len(answers)} images have no full answer (above)")
-
-
-def _describe(network: "LoadedNetwork") -> str:
-    preprocessing = network.preprocessing
-    size, resize = preprocessing.input_shape[-1], preprocessing.resize
-    if resize.stretch:
-        return f"stretched to {size}x{size}, {resize.interpolation}"
-    if resize.shorter_side is None:
-        return f"scaled to cover {size}x{size}, {resize.interpolation}"
-    return f"shorter side {resize.shorter_side}, centre {size}x{size}, {resize.interpolation}"
-
-
-def _print_answer(answer: "Answer") -> None:
-    click.echo(f"{answer.image}")
-    if answer.reason:
-        click.echo(f"  not read: {answer.reason}")
-    for prediction in answer.predictions:
-        if prediction.reason:
-            click.echo(f"  {prediction.backend}: did not run: {prediction.reason}")
-            continue
-        click.echo(f"  {prediction.backend}")
-        for one in prediction.ranked:
-            click.echo(f"    {one.probability:.6f}  {one.class_name}")
-    if answer.max_difference is not None:
-        click.echo(f"  largest difference of a probability: {answer.max_difference:.1e}")
-
-
-def _to_json(network: "LoadedNetwork", answers: "list[Answer]") -> dict[str, Any]:
-    return {
-        "network": network.name,
-        "weights": network.weights,
-        "preprocessing": network.preprocessing.model_dump(mode="json"),
-        "images": [
-            {
-                "image": str(answer.image),
-                "reason": answer.reason,
-                "max_difference": answer.max_difference,
-                "predictions": [
-                    {
-                        "backend": prediction.backend,
-                        "reason": prediction.reason,
-                        "top": [
-                            {"class": one.class_name, "probability": one.probability}
-                            for one in prediction.ranked
-                        ],
-                    }
-                    for prediction in answer.predictions
-                ],
-            }
-            for answer in answers
-        ],
-    }

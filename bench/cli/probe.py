@@ -46,9 +46,9 @@ def probe(
     Each configuration (resnet50_pets, swin_t_pets_homework, ...) is taken with BatchNorm in eval
     and in train mode, and with both classifiers, all else equal. No run is written.
     """
+    from foldbench.bench.analysis.probes import batchnorm_effects
     from foldbench.bench.cli.console import listening
     from foldbench.bench.config.files import load
-    from foldbench.bench.stages.probe import batchnorm_effects
     from foldbench.bench.stages.probe import probe as probe_config
     from foldbench.reports.commands import probe as text
 

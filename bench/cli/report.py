@@ -90,7 +90,7 @@ def history(
     that were compared are taken.
     """
     from foldbench.bench.store.finding import compared_runs
-    from foldbench.reports.commands.history_page import render_history
+    from foldbench.reports.commands.history import render_history
 
     records = [run.results() for run in compared_runs(paths.runs, configs)]
     _give(render_history(records, "json" if as_json else form, _colour(target)), target)

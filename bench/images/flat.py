@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from foldbench.bench import units
 from foldbench.bench.arrays import Pixels, Rows
 from foldbench.bench.errors import ConfigError, DataError
 from foldbench.bench.images import cache
@@ -111,7 +112,7 @@ def draw_split(
     except ValueError as error:
         raise DataError(
             f"cannot split {len(names)} images of {len(set(labels))} classes, "
-            f"{options.test_fraction:g} of them to test on: {error}: "
+            f"{units.plain(options.test_fraction)} of them to test on: {error}: "
             "change data.test_fraction or data.split, or give more images"
         ) from None
     return train, test

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from foldbench.bench import units
 from foldbench.bench.config.files import from_dict
 from foldbench.bench.config.schema import DataSection
 from foldbench.bench.errors import ConfigError, RunError
@@ -32,8 +33,9 @@ def load_data(settings: DataSection, cache: Path, listener: ProgressListener) ->
     info = images.info
     how = "mapped from the cache" if info.from_cache else "decoded"
     listener.note(
-        f"{info.title}: {info.train_count:,} training and {info.test_count:,} test images, "
-        f"{len(info.classes)} classes, {how} in {info.decode_s:.1f} s"
+        f"{info.title}: {units.count(info.train_count)} training and "
+        f"{units.count(info.test_count)} test images, "
+        f"{len(info.classes)} classes, {how} in {units.duration(info.decode_s)}"
     )
     return images
 

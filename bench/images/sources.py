@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from tarfile import HeaderError, ReadError
 from typing import IO, Any, Protocol, Self
 
+from foldbench.bench import units
 from foldbench.bench.errors import DataError, one_line
 from foldbench.bench.images.layout import SPLITS, Layout, is_hidden, is_image_name
 from foldbench.bench.store.files import file_sha256, json_sha256
@@ -239,8 +240,8 @@ def check_size(origin: str, size_bytes: int) -> None:
     """Raise DataError when a file is larger than any image."""
     if size_bytes > LARGEST_FILE_BYTES:
         raise DataError(
-            f"{origin} is too large for an image: {size_bytes / 2**20:,.0f} MiB, "
-            f"allowed: {LARGEST_FILE_BYTES // 2**20} MiB: scale it down or remove it"
+            f"{origin} is too large for an image: {units.size(size_bytes)}, "
+            f"allowed: {units.size(LARGEST_FILE_BYTES)}: scale it down or remove it"
         )
 
 

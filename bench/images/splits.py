@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from foldbench.bench import units
 from foldbench.bench.arrays import Labels, Rows
 from foldbench.bench.errors import DataError
 from foldbench.bench.images.image_set import Split
@@ -31,7 +32,7 @@ def draw_held_out(labels: Labels, fraction: float, seed: int) -> tuple[Rows, Row
         )
     except ValueError as error:
         raise DataError(
-            f"cannot hold out {fraction:g} of {len(labels)} training images: {error}: "
+            f"cannot hold out {units.plain(fraction)} of {len(labels)} training images: {error}: "
             "set train.validation_fraction to 0 or give more images"
         ) from error
     return kept, held
@@ -46,7 +47,8 @@ def draw_subset(split: Split, count: int | None, seed: int) -> Split:
         return split
     if count > len(split.labels):
         raise DataError(
-            f"data.subset is {count:,}, but there are {len(split.labels):,} images to train on: "
+            f"data.subset is {units.count(count)}, but there are "
+            f"{units.count(len(split.labels))} images to train on: "
             "give a smaller number, or leave it out to train on all of them"
         )
     chosen = np.random.default_rng(seed).permutation(len(split.labels))[:count]
@@ -61,8 +63,10 @@ def draw_apart(split: Split, count: int, held_out: int, seed: int) -> tuple[Spli
     total = len(split.labels)
     if count + held_out > total:
         raise DataError(
-            f"{count:,} images to train on and {held_out:,} others to validate on are more than "
-            f"the {total:,} training images: give smaller numbers with --images and --validation"
+            f"{units.count(count)} images to train on and {units.count(held_out)} others to "
+            "validate on are more than "
+            f"the {units.count(total)} training images: give smaller numbers with --images and "
+            "--validation"
         )
     order = np.random.default_rng(seed).permutation(total)
     kept, held = order[:count], order[count : count + held_out]

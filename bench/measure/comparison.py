@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from foldbench.bench import units
 from foldbench.bench.analysis.logits import measure_agreement
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.schema import CompareSection
@@ -51,7 +52,9 @@ def compare(
         first = max((contender.last_repeat() for contender in contenders), default=1)
         for repeat in range(first, settings.repeat + 1):
             if repeat > first:
-                listener.note(f"pausing {settings.pause_s:g} s before repetition {repeat}")
+                listener.note(
+                    f"pausing {units.plain(settings.pause_s)} s before repetition {repeat}"
+                )
                 time.sleep(settings.pause_s)
                 _restart(contenders, start)
             measure(contenders, settings, listener, repeat)
@@ -72,7 +75,7 @@ def _evaluate(
     Self-checks are the reference's own network: they take its logits instead of their own.
     """
     runnable = [c for c in contenders if c.is_ok]
-    listener.begin(f"accuracy on {len(evaluation.labels):,} test images", len(runnable))
+    listener.begin(f"accuracy on {units.count(len(evaluation.labels))} test images", len(runnable))
     for number, contender in enumerate(runnable):
         listener.advance(number, contender.name)
         start(contender)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from foldbench.bench import units
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.measure.budget import find_shortage, shorten
 from foldbench.bench.measure.running import (
@@ -133,12 +134,16 @@ def _time_rounds(
 def _describe(shortage: Shortage) -> str:
     if shortage.needed_s > shortage.budget_s:
         return (
-            f"{shortage.rounds} rounds need about {shortage.needed_s:.3g} s, their share of the "
-            f"budget is {shortage.budget_s:.3g} s: raise --budget, or there is no speed-up"
+            f"{shortage.rounds} rounds need about {units.duration(shortage.needed_s)}, their "
+            "share of the "
+            f"budget is {units.duration(shortage.budget_s)}: raise --budget, or there is no "
+            "speed-up"
         )
     return (
-        f"blocks shortened to {shortage.calls} calls and {shortage.block_s * 1000:.0f} ms, so that "
-        f"{shortage.rounds} rounds fit their share of the budget, {shortage.budget_s:.3g} s"
+        f"blocks shortened to {shortage.calls} calls and {units.duration(shortage.block_s)}, so "
+        "that "
+        f"{shortage.rounds} rounds fit their share of the budget, "
+        f"{units.duration(shortage.budget_s)}"
     )
 
 

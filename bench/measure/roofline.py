@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
-from foldbench.bench.analysis.statistics import is_clean
+from foldbench.bench.analysis.clean import is_clean
 from foldbench.bench.backends import TORCH_PRECISIONS
 from foldbench.bench.config.backend_spec import parse_spec
 from foldbench.bench.errors import BenchError, one_line

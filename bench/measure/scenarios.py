@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from foldbench.bench import units
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.measure.running import Contender, failures_of
 from foldbench.bench.progress import ProgressListener
@@ -31,7 +32,9 @@ def measure_scenarios(
             and made not in [(r.scenario, r.repeat) for r in contender.result.scenarios]
         ]
         again = f", repetition {repeat}" if settings.repeat > 1 else ""
-        listener.begin(f"{scenario} for {options.duration_s:g} s or more{again}", len(alive))
+        listener.begin(
+            f"{scenario} for {units.plain(options.duration_s)} s or more{again}", len(alive)
+        )
         for number, contender in enumerate(alive):
             listener.advance(number, contender.name)
             result = None

@@ -15,6 +15,7 @@ from PIL import Image
 from pydantic import ValidationError
 from scipy.special import softmax
 
+from foldbench.bench import units
 from foldbench.bench.backends import Floats, NetworkSource, Session
 from foldbench.bench.errors import BackendError, ExportError
 from foldbench.bench.images.pixels import fit
@@ -79,8 +80,10 @@ def export_image_model(
         gap = float(np.max([np.abs(a - b) for a, b in pairs]))
         if not gap <= _TOLERANCE:  # nor may it be NaN
             raise ExportError(
-                f"{path.name}: with preprocessing inside, a probability is off by {gap:.2g} "
-                f"(allowed {_TOLERANCE:g}): export without --with-preprocess, and please report "
+                f"{path.name}: with preprocessing inside, a probability is off by "
+                f"{units.error(gap)} "
+                f"(allowed {units.error(_TOLERANCE)}): export without --with-preprocess, and "
+                "please report "
                 "this; what was there before is unchanged"
             )
     model = ImageModel(

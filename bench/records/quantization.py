@@ -24,10 +24,6 @@ class Closeness(Record):
     max_rel_difference: float
     """Largest difference of two logits, divided by float32's largest absolute logit."""
 
-    def gain_points(self) -> float:
-        """Return by how many percentage points more images are right than in float32."""
-        return 100.0 * (self.correct_after - self.correct_before) / self.images
-
     def drop_points(self) -> float:
         """Return by how many percentage points fewer images are right than in float32."""
         return 100.0 * (self.correct_before - self.correct_after) / self.images

@@ -12,15 +12,17 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from foldbench.bench.analysis.statistics import DIRTY_RUN_DELAY, is_clean
+from foldbench.bench import units
+from foldbench.bench.analysis.clean import DIRTY_RUN_DELAY, is_clean
 from foldbench.bench.backends import NetworkSource
 from foldbench.bench.errors import BackendError, BenchError, ExportError
 from foldbench.bench.machine.interference import measure_between, read_counters
 from foldbench.bench.records import Boundary, Parity
+from foldbench.bench.records.finding import Finding
 from foldbench.bench.samples.timing import Interference
 from foldbench.bench.stages.broken_sessions import (
     ConstantSession,
@@ -36,19 +38,6 @@ from foldbench.bench.workers.server import WorkerServer
 SHAPE = (3, 16, 16)
 CLASSES = 10
 _ACCURACY_CALLS = 4  # 32 images in batches of 8
-
-
-State = Literal["fired", "silent", "not_testable"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One fault and what came of it."""
-
-    fault: str
-    state: State
-    message: str
-    """What the guard said, why it is taken for silent, or why the fault cannot be made here."""
 
 
 @dataclass(frozen=True)
@@ -262,8 +251,9 @@ def _refuse_disturbed(seen: Interference) -> None:
     """Raise BackendError for a block that is left out of the estimate."""
     if seen.run_delay_ratio is not None and not is_clean(seen.run_delay_ratio):
         raise BackendError(
-            f"threads waited for a CPU for {seen.run_delay_ratio:.0%} of the block "
-            f"(dirty from {DIRTY_RUN_DELAY:.0%} on): the round is left out and replaced"
+            f"threads waited for a CPU for {units.percent(seen.run_delay_ratio)} % of the block "
+            f"(dirty from {units.percent(DIRTY_RUN_DELAY)} % on): the round is left out and "
+            "replaced"
         )
 
 

@@ -4,58 +4,22 @@ Each configuration is taken as it is, and with the other kind of BatchNorm and t
 everything else left as it was; nothing is written but the cache of features.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from foldbench.bench.analysis.statistics import mcnemar
-from foldbench.bench.arrays import Labels
+from foldbench.bench.analysis.probes import Probe
 from foldbench.bench.config.files import Loaded, from_dict
 from foldbench.bench.config.schema import Config
 from foldbench.bench.errors import ConfigError
 from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.progress import ProgressListener
-from foldbench.bench.records import DataInfo, Transfer
 from foldbench.models.transfer.fit import fit_transfer, with_preprocessing
 
 BATCHNORMS = ("running", "per_image")
 CLASSIFIERS = ("logistic", "adam")
 _HELD_OUT = 0.2
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One way of doing it, and what came of it."""
-
-    config_name: str
-    batchnorm: str | None
-    """``running`` or ``per_image``; None for a network without BatchNorm."""
-    classifier: str
-    as_configured: bool
-    """Whether this is the configuration as it is."""
-    data: DataInfo
-    resize: str
-    record: Transfer
-    answers: Labels
-    """(M,) int64: the class of each test image."""
-    labels: Labels
-
-
-@dataclass(frozen=True)
-class BatchNormEffect:
-    """Test images that one kind of BatchNorm gets wrong and the other right, all else equal."""
-
-    config_name: str
-    classifier: str
-    only_running_wrong: int
-    only_per_image_wrong: int
-    both_wrong: int
-    images: int
-    p_value: float
-    """McNemar's exact test."""
 
 
 def probe(loaded: Loaded, cache: Path, listener: ProgressListener) -> Iterator[Probe]:
@@ -77,7 +41,7 @@ def probe(loaded: Loaded, cache: Path, listener: ProgressListener) -> Iterator[P
             found = _probe(loaded.name, config, data, cache, listener)
             if found.batchnorm is None and batchnorm != own[0]:
                 return
-            yield Probe(**{**vars(found), "as_configured": (batchnorm, classifier) == own})
+            yield replace(found, as_configured=(batchnorm, classifier) == own)
 
 
 def _variant(base: Config, batchnorm: str, classifier: str) -> Config:
@@ -119,28 +83,3 @@ def _probe(
         answers=trained.answers,
         labels=data.test.labels,
     )
-
-
-def batchnorm_effects(probes: Sequence[Probe]) -> tuple[BatchNormEffect, ...]:
-    """Return what BatchNorm alone changes, for each configuration and classifier that has both."""
-    found = []
-    by_kind = {(p.config_name, p.classifier, p.batchnorm): p for p in probes}
-    for name, classifier, batchnorm in by_kind:
-        per_image = by_kind.get((name, classifier, "per_image"))
-        if batchnorm != "running" or per_image is None:
-            continue
-        running = by_kind[name, classifier, batchnorm]
-        wrong = [p.answers != p.labels for p in (running, per_image)]
-        only = [int((wrong[i] & ~wrong[1 - i]).sum()) for i in (0, 1)]
-        found.append(
-            BatchNormEffect(
-                config_name=name,
-                classifier=classifier,
-                only_running_wrong=only[0],
-                only_per_image_wrong=only[1],
-                both_wrong=int(np.logical_and(*wrong).sum()),
-                images=len(running.labels),
-                p_value=mcnemar(*only),
-            )
-        )
-    return tuple(found)

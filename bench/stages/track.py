@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from foldbench.bench.errors import MissingPackageError, RunError, one_line
 from foldbench.bench.records import Run
-from foldbench.reports.rows.latency import accuracy_rows, latency_rows
+from foldbench.reports.rows.accuracy import accuracy_rows
+from foldbench.reports.rows.latency import latency_rows
 from foldbench.reports.rows.machines import machine_of
 
 if TYPE_CHECKING:

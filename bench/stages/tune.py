@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from foldbench.bench import units
 from foldbench.bench.config.files import Loaded
 from foldbench.bench.config.schema import Config
 from foldbench.bench.config.training import TrainSection
@@ -198,11 +199,11 @@ def _trial_text(trials: tuple[SearchTrial, ...], attempt: Attempt) -> str:
     trial = next(t for t in trials if t.number == attempt.handle.number)
     choice, accuracy = trial.choice, trial.accuracy()
     figures = (
-        f"loss {trial.loss():.4f}  validation {100 * accuracy:.1f} %"
+        f"loss {units.loss(trial.loss())}  validation {units.percent(accuracy)} %"
         if accuracy is not None
         else trial.reason or ""
     )
     return (
-        f"trial {trial.number}: learning rate {choice.learning_rate:.3g}, batch "
+        f"trial {trial.number}: learning rate {units.learning_rate(choice.learning_rate)}, batch "
         f"{choice.batch_size}, {choice.epochs} epochs: {trial.status}  {figures}"
     )

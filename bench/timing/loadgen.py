@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from foldbench.bench import units
 from foldbench.bench.backends import Floats, Session
 from foldbench.bench.errors import BackendError
 from foldbench.bench.machine.interference import (
@@ -273,8 +274,10 @@ def _settings(loadgen: Any, options: ScenarioOptions, call_s: float) -> Any:
     }.get(options.scenario, 2 / call_s)  # LoadGen makes twice as many as the streams should need
     if expected_qps * options.duration_s > MOST_QUERIES:
         raise BackendError(
-            f"{options.scenario} for {options.duration_s:g} s at {expected_qps:.0f} queries a "
-            f"second is more than the {MOST_QUERIES:,} queries that LoadGen is let make: ask for "
+            f"{options.scenario} for {units.plain(options.duration_s)} s at "
+            f"{units.whole(expected_qps)} queries a "
+            f"second is more than the {units.count(MOST_QUERIES)} queries that LoadGen is let "
+            "make: ask for "
             "less time or fewer queries"
         )
     settings = loadgen.TestSettings()

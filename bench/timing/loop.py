@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from statistics import median
 
+from foldbench.bench import units
 from foldbench.bench.backends import Floats, Resident, Session
 from foldbench.bench.errors import BackendError
 from foldbench.bench.machine.clocks import ClockReading, ReadClocks, clocks_between, read_nothing
@@ -103,8 +104,8 @@ def check_synchronized(session: Session, x: Floats, clock: Clock) -> None:
     left_s, measured_s = min(tries)
     if left_s > max(_LEFT_OVER_RATIO * measured_s, _LEFT_OVER_S):
         raise BackendError(
-            f"the device went on working for {left_s * 1e6:.0f} µs after synchronize() had "
-            f"returned: the {measured_s * 1e6:.0f} µs until then are not its time"
+            f"the device went on working for {units.duration(left_s)} after synchronize() had "
+            f"returned: the {units.duration(measured_s)} until then are not its time"
         )
 
 

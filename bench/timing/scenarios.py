@@ -13,6 +13,7 @@ from importlib import import_module
 from itertools import count
 from typing import Any
 
+from foldbench.bench import units
 from foldbench.bench.errors import BackendError, MissingPackageError, one_line
 from foldbench.bench.samples.scenarios import (
     MAX_DURATION_FACTOR,
@@ -183,8 +184,10 @@ def _reasons(options: ScenarioOptions, driven: Driven, log: _Log) -> tuple[str, 
     reasons = []
     if driven.unanswered_count:
         reasons.append(
-            f"given up after {options.give_up_s:g} s: {driven.unanswered_count:,} of "
-            f"{driven.unanswered_count + driven.sample_count:,} samples were not computed by then"
+            f"given up after {units.plain(options.give_up_s)} s: "
+            f"{units.count(driven.unanswered_count)} of "
+            f"{units.count(driven.unanswered_count + driven.sample_count)} samples were not "
+            "computed by then"
         )
     if log["result_validity"] != "VALID":
         messages = [log["result_invalid_reason"], *log.errors]

@@ -10,6 +10,7 @@ from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
+from foldbench.bench import units
 from foldbench.bench.errors import BackendError
 from foldbench.bench.samples.scenarios import ScenarioResult
 from foldbench.bench.timing.scenarios import ScenarioOptions
@@ -72,7 +73,9 @@ class WorkerClient(_Requests):
             self._connection.send((request, *arguments))
             if timeout_s is not None and not self._connection.poll(timeout_s):
                 self._process.kill()
-                raise BackendError(f"did not end within {timeout_s:g} s: its process was killed")
+                raise BackendError(
+                    f"did not end within {units.plain(timeout_s)} s: its process was killed"
+                )
             answer = self._connection.recv()
         except (EOFError, OSError):
             raise BackendError(self._cause_of_death()) from None

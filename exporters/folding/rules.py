@@ -10,6 +10,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 
+from foldbench.bench import units
 from foldbench.exporters.folding.trace import SAME_PADDED, Flow, intervention, kind_of, owner
 
 _LAYER_RANKS: dict[type, int] = {
@@ -155,7 +156,8 @@ def fuse(layer: nn.Module, batchnorm: BatchNormParameters) -> nn.Module:
         if not torch.isfinite(stored).all():
             raise FoldRefusedError(
                 f"the folded {name} would have values that are not finite in {stored.dtype}: the "
-                f"smallest running variance is {var.min():.3g}, eps is {batchnorm.eps:.3g}"
+                f"smallest running variance is {units.plain(float(var.min()))}, eps is "
+                f"{units.plain(batchnorm.eps)}"
             )
         stored = stored.to(layer.weight.device)
         setattr(fused, name, nn.Parameter(stored, requires_grad=layer.weight.requires_grad))

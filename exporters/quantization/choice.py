@@ -7,6 +7,7 @@ from math import ceil, inf, isnan, log2
 from onnx import ModelProto, NodeProto
 from onnxruntime.quantization import TensorsData
 
+from foldbench.bench import units
 from foldbench.bench.errors import ExportError
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Closeness, Method, NodeChoice, RangeTrial
@@ -126,8 +127,8 @@ class QuantizationSearch:
 
     def _tell(self, what: str, closeness: Closeness) -> None:
         self._done += 1
-        change = f"accuracy {closeness.gain_points():+.2f} points"
-        self._listener.advance(self._done, f"{what}: {change}, KL {closeness.kl_nats:.1e}")
+        change = f"accuracy {units.points(-closeness.drop_points() / 100)} points"
+        self._listener.advance(self._done, f"{what}: {change}, KL {units.error(closeness.kl_nats)}")
 
 
 def _order(closeness: Closeness) -> float:
@@ -144,5 +145,7 @@ def _reason(rank: int, count: int, names: Sequence[str], exceeding: Closeness) -
     if rank < count:
         return f"one of the {count} least sensitive, which together keep the budget"
     if rank == count:
-        return f"with it accuracy would be {exceeding.drop_points():.2f} points lower"
+        return (
+            f"with it accuracy would be {units.percent(exceeding.drop_points() / 100)} points lower"
+        )
     return f"more sensitive than {names[count]}, with which the budget is exceeded"

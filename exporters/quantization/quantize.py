@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 
 import foldbench
+from foldbench.bench import units
 from foldbench.bench.errors import ExportError, one_line
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import PRECISION
@@ -222,9 +223,10 @@ def _verdict(closeness: Closeness, options: QuantizeOptions) -> dict[str, Any]:
     """Return the fields of a report that say whether the budget is kept."""
     kept = keeps_budget(closeness, options.max_drop_points)
     reason = (
-        f"accuracy is {closeness.drop_points():.2f} percentage points lower than in float32 "
+        f"accuracy is {units.percent(closeness.drop_points() / 100)} percentage points lower "
+        "than in float32 "
         f"({closeness.correct_after} instead of {closeness.correct_before} of {closeness.images} "
-        f"training images are right), allowed are {options.max_drop_points:g}"
+        f"training images are right), allowed are {units.plain(options.max_drop_points)}"
     )
     return {
         "closeness": closeness,

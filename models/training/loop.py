@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from foldbench.bench import units
 from foldbench.bench.config.training import TrainSection
 from foldbench.bench.errors import TrainingError, one_line
 from foldbench.bench.images.image_set import Split
@@ -103,9 +104,9 @@ def _run_epoch(trainer: Trainer, settings: TrainSection, number: int) -> Epoch:
 
 def _epoch_text(epoch: Epoch, epochs: int) -> str:
     held_out = epoch.validation_accuracy
-    validation = f"  validation {100 * held_out:.2f} %" if held_out is not None else ""
+    validation = f"  validation {units.percent(held_out)} %" if held_out is not None else ""
     return (
-        f"epoch {epoch.epoch}/{epochs}  loss {epoch.loss:.4f}  "
-        f"accuracy {100 * epoch.accuracy:.1f} %{validation}  "
-        f"{epoch.duration_s:.1f} s  {epoch.images_per_s:,.0f} images/s"
+        f"epoch {epoch.epoch}/{epochs}  loss {units.loss(epoch.loss)}  "
+        f"accuracy {units.percent(epoch.accuracy)} %{validation}  "
+        f"{units.duration(epoch.duration_s)}  {units.rate(epoch.images_per_s)} images/s"
     )

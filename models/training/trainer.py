@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foldbench.bench import units
 from foldbench.bench.config.training import TrainSection
 from foldbench.bench.errors import TrainingError
 from foldbench.bench.images.image_set import Split
@@ -106,7 +107,8 @@ class Trainer:
         if not math.isfinite(loss_mean):
             raise TrainingError(
                 f"the training loss became {loss_mean} in epoch {epoch} at learning rate "
-                f"{self.learning_rate():g}: lower train.learning_rate; the epochs before are kept"
+                f"{units.learning_rate(self.learning_rate())}: lower train.learning_rate; the "
+                "epochs before are kept"
             )
         if self._settings.schedule.name == "step":
             self._scheduler.step()
@@ -218,6 +220,6 @@ class Trainer:
         done = (epoch - 1) * len(self.train) + seen
         self._listener.advance(
             done,
-            f"epoch {epoch}/{self._settings.epochs}  loss {loss:.4f}  "
-            f"accuracy {100 * correct / seen:.1f} %  {seen / elapsed_s:,.0f} images/s",
+            f"epoch {epoch}/{self._settings.epochs}  loss {units.loss(loss)}  "
+            f"accuracy {units.percent(correct / seen)} %  {units.rate(seen / elapsed_s)} images/s",
         )

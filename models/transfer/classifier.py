@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from foldbench.bench import units
 from foldbench.bench.arrays import Floats, Labels
 from foldbench.bench.config.schema import Config
 from foldbench.bench.config.training import TrainSection
@@ -95,7 +96,7 @@ def _descend(
             losses.append((float(loss.detach()), len(rows)))
             correct += int((logits.argmax(1) == y[rows]).sum())
         history.append(_epoch(number, losses, correct, settings, time.perf_counter() - started))
-        listener.advance(number, f"loss {history[-1].loss:.4f}")
+        listener.advance(number, f"loss {units.loss(history[-1].loss)}")
     listener.end()
     weight, bias = head.weight.detach().numpy().copy(), head.bias.detach().numpy().copy()
     return Linear(weight, bias), tuple(history)
@@ -145,11 +146,14 @@ def _regress(
         linear = _logistic(features[kept], labels[kept], value, listener)
         share = float((linear.classify(features[held]) == labels[held]).mean())
         candidates.append(Candidate(inverse_regularisation=value, validation_accuracy=share))
-        listener.advance(number, f"C {value:g}: validation {100 * share:.2f} %")
+        listener.advance(number, f"C {units.plain(value)}: validation {units.percent(share)} %")
     # Of equally good ones the first, which is the most regularised.
     best = max(candidates, key=lambda c: c.validation_accuracy).inverse_regularisation
     linear = _logistic(features, labels, best, listener)
-    listener.end(f"regularisation C {best:g}, chosen on {len(held):,} held-out training images")
+    listener.end(
+        f"regularisation C {units.plain(best)}, chosen on {units.count(len(held))} held-out "
+        "training images"
+    )
     return linear, tuple(candidates), len(held)
 
 
@@ -162,7 +166,9 @@ def _logistic(features: Floats, labels: Labels, value: float, listener: Progress
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit(features, labels)
     if any(issubclass(w.category, ConvergenceWarning) for w in caught):
-        listener.note(f"logistic regression with C {value:g} did not settle in {_ITERATIONS} steps")
+        listener.note(
+            f"logistic regression with C {units.plain(value)} did not settle in {_ITERATIONS} steps"
+        )
     weight, bias = model.coef_.astype(np.float32), model.intercept_.astype(np.float32)
     if len(weight) == 1:  # of two classes it is one logit: the second's minus the first's
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from foldbench.bench import units
 from foldbench.bench.arrays import Floats, Pixels
 from foldbench.bench.errors import DataError, RunError, TrainingError, one_line
 from foldbench.bench.images.image_set import ImageSet
@@ -88,7 +89,7 @@ def take_features(
     found = _load(folder, (len(data.train.labels), len(data.test.labels)))
     if found is not None:
         seconds = time.perf_counter() - started
-        listener.note(f"features of {found[0].shape[1]:,} numbers, from {folder}")
+        listener.note(f"features of {units.count(found[0].shape[1])} numbers, from {folder}")
         return Features(*found, key, seconds, from_cache=True)
     total = len(data.train.labels) + len(data.test.labels)
     listener.begin("taking features", total)

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from foldbench.bench import units
 from foldbench.bench.analysis.statistics import balanced_accuracy
 from foldbench.bench.arrays import Labels
 from foldbench.bench.config.files import Loaded, from_dict
@@ -139,9 +140,9 @@ def fit_transfer(
     answers = fitted.linear.classify(features.test)
     record = _describe(config, (filled.title, filled.sha256), features, fitted, data, answers)
     listener.note(
-        f"on the features of {record.test_count:,} test images: accuracy "
-        f"{100 * record.test_correct / record.test_count:.2f} %, balanced "
-        f"{100 * record.test_balanced_accuracy:.2f} %"
+        f"on the features of {units.count(record.test_count)} test images: accuracy "
+        f"{units.percent(record.test_correct / record.test_count)} %, balanced "
+        f"{units.percent(record.test_balanced_accuracy)} %"
     )
     return Trained(module.eval(), fitted.history, record, answers)
 

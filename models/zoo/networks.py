@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from foldbench.bench import units
 from foldbench.bench.errors import CheckpointError, UnknownNameError, nearest, one_line
 from foldbench.bench.records import Preprocessing
 from foldbench.bench.store.files import file_sha256
@@ -67,7 +68,7 @@ def find_network(text: str) -> ZooNetwork:
     known = {n for one in asked for n in _LIBRARIES[one].names()}
     raise UnknownNameError(
         f"no network {name!r} in {' or '.join(asked)}{nearest(name, known)} "
-        f"({len(known):,} are known; write torchvision:NAME or timm:NAME)"
+        f"({units.count(len(known))} are known; write torchvision:NAME or timm:NAME)"
     )
 
 

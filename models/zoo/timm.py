@@ -10,6 +10,7 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_data_config
 from torch import Tensor, nn
 
+from foldbench.bench import units
 from foldbench.bench.errors import CheckpointError, ConfigError, one_line
 from foldbench.bench.records import Preprocessing, Resize
 
@@ -104,7 +105,7 @@ def _resize(size: int, crop_share: float, mode: str, interpolation: str) -> Resi
     if mode == "squash" and crop_share == 1:
         return Resize(stretch=True, interpolation=interpolation)  # type: ignore[arg-type]
     if mode != "center":
-        raise ValueError(f"crop mode {mode!r} with {crop_share:g} of the image")
+        raise ValueError(f"crop mode {mode!r} with {units.plain(crop_share)} of the image")
     shorter = math.floor(size / crop_share)
     return Resize(shorter_side=shorter, interpolation=interpolation)  # type: ignore[arg-type]
 

@@ -5,12 +5,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from foldbench.bench import units
 from foldbench.bench.analysis.comparable import describe
-from foldbench.bench.analysis.difference import AccuracyChange, Difference, LatencyChange, Unmatched
-from foldbench.bench.analysis.regressions import Regression
+from foldbench.bench.analysis.difference import (
+    AccuracyChange,
+    Difference,
+    LatencyChange,
+    Regression,
+    Unmatched,
+)
 from foldbench.bench.records import Boundary, Run
 from foldbench.reports.formats.terminal import render_terminal
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
 
 
@@ -153,16 +158,13 @@ def _interval_text(rows: Sequence[AccuracyChange]) -> str:
 
 
 def _accuracy_cells(row: AccuracyChange) -> list[str]:
-    changed = ""
-    if row.top1_different is not None:
-        changed = f"{units.count(row.top1_different)}/{units.count(row.images)}"
     return [
         row.contender,
         units.percent(row.a),
         units.percent(row.b),
         units.points(row.difference),
         f"{units.points(row.low)} to {units.points(row.high)}",
-        changed,
+        units.out_of(row.top1_different, row.images),
         row.verdict,
     ]
 

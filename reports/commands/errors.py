@@ -4,11 +4,11 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from foldbench.bench import units
 from foldbench.bench.analysis.error_overlap import ErrorOverlap
 from foldbench.bench.analysis.statistics import wilson_interval
 from foldbench.bench.records import Run
 from foldbench.reports.formats.terminal import render_terminal
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
 
 _CONFUSIONS = 15

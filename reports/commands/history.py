@@ -1,116 +1,58 @@
-"""Runs of one configuration over time: how each contender's speed-up and accuracy moved.
-
-Every speed-up is a ratio within one run, so within one machine; runs of different machines stand in
-tables and pictures of their own.
-"""
+"""The history of a configuration: how each contender's speed-up and accuracy moved, as text."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from math import log
 
+from foldbench.bench import units
 from foldbench.bench.analysis.comparable import contrasts
-from foldbench.bench.analysis.statistics import Verdict
 from foldbench.bench.records import Run
-from foldbench.reports.rows.latency import accuracy_rows, host_rows
-from foldbench.reports.rows.machines import machine_of, machines_of
-from foldbench.reports.text import units
+from foldbench.reports.figures.marks import assign
+from foldbench.reports.figures.trend import trend_figure
+from foldbench.reports.formats.csv import render_csv
+from foldbench.reports.formats.markdown import render_markdown
+from foldbench.reports.formats.terminal import render_terminal
+from foldbench.reports.html.page import Page, Part, fill
+from foldbench.reports.html.raw_samples import embed
+from foldbench.reports.render import Format
+from foldbench.reports.rows.history import HistoryPoint, RunGroup, group_runs
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CHANGES = 6
 """Changes between two runs that are listed."""
+_RAW = "raw-history"
 
 
-@dataclass(frozen=True)
-class HistoryPoint:
-    """One contender at one batch size in one run; shares of 1 and seconds."""
-
-    config: str
-    machine: str
-    run: str
-    created: str
-    contender: str
-    batch_size: int
-    reference: str | None
-    median_s: float | None
-    speedup_ratio: float | None
-    speedup_low: float | None
-    speedup_high: float | None
-    verdict: Verdict | None
-    accuracy: float | None
-    accuracy_low: float | None
-    accuracy_high: float | None
+def render_history(runs: Sequence[Run], format: Format = "terminal", colour: bool = False) -> str:
+    """Return the history of `runs`, ending in a newline; raise ValueError when there are none."""
+    groups = group_runs(runs)
+    if format == "terminal":
+        return render_terminal(build_history(groups), colour=colour)
+    return _RENDERERS[format](groups)
 
 
-@dataclass(frozen=True)
-class RunGroup:
-    """The runs of one configuration on one machine, oldest first."""
-
-    config: str
-    machine: str
-    runs: tuple[Run, ...]
-    points: tuple[HistoryPoint, ...]
-
-    @property
-    def title(self) -> str:
-        """What tells it from other groups."""
-        return f"{self.config} on {self.machine}"
-
-    def series(self) -> dict[tuple[str, int], list[HistoryPoint]]:
-        """Return the points of each contender and batch size, oldest first."""
-        found: dict[tuple[str, int], list[HistoryPoint]] = {}
-        for point in self.points:
-            found.setdefault((point.contender, point.batch_size), []).append(point)
-        return found
-
-    def accuracies(self) -> dict[str, list[HistoryPoint]]:
-        """Return one point a run of each contender that was scored, oldest first."""
-        found: dict[str, dict[str, HistoryPoint]] = {}
-        for point in self.points:
-            if point.accuracy is not None:
-                found.setdefault(point.contender, {}).setdefault(point.run, point)
-        return {contender: list(by_run.values()) for contender, by_run in found.items()}
-
-
-def group_runs(runs: Sequence[Run]) -> tuple[RunGroup, ...]:
-    """Return the runs by configuration and machine; raise ValueError when there are none."""
-    if not runs:
-        raise ValueError("a history needs at least one run")
-    ordered = sorted(runs, key=lambda run: (run.created, run.name))
-    configs = dict.fromkeys(run.checkpoint.config_name for run in ordered)
-    groups = []
-    for config in configs:
-        own = [run for run in ordered if run.checkpoint.config_name == config]
-        for machine in machines_of(own):
-            here = tuple(run for run in own if machine_of(run) == machine)
-            points = tuple(point for run in here for point in _points(run, machine))
-            groups.append(RunGroup(config, machine, here, points))
-    return tuple(groups)
-
-
-def _points(run: Run, machine: str) -> Iterator[HistoryPoint]:
-    scored = {row.contender: row for row in accuracy_rows(run)}
-    for row in host_rows(run):
-        if row.batch_size is not None:
-            share = scored[row.contender]
-            yield HistoryPoint(
-                config=run.checkpoint.config_name,
-                machine=machine,
-                run=run.name,
-                created=run.created,
-                contender=row.contender,
-                batch_size=row.batch_size,
-                reference=row.speedup_reference,
-                median_s=row.median_s,
-                speedup_ratio=row.speedup_ratio,
-                speedup_low=row.speedup_low,
-                speedup_high=row.speedup_high,
-                verdict=row.verdict,
-                accuracy=share.accuracy,
-                accuracy_low=share.low,
-                accuracy_high=share.high,
-            )
+def _render_page(groups: Sequence[RunGroup]) -> str:
+    document = build_history(groups)
+    series = assign([point.contender for group in groups for point in group.points])
+    parts: list[Part] = []
+    for group in groups:
+        figure = trend_figure(f"trend-{len(parts)}", group, series, ((_RAW, "every point"),))
+        if figure is not None:
+            parts.append(Part(f"part-{len(parts)}", figure.title, None, (figure,)))
+        for section in history_sections(group, len(groups) > 1):
+            parts.append(Part(f"part-{len(parts)}", section.title, section))
+    raw = embed(_RAW, "Every point", "Unrounded, shares of 1.", json.loads(history_json(groups)))
+    count = sum(len(group.runs) for group in groups)
+    return fill(
+        Page(
+            title=document.title,
+            kicker=f"history of {units.count(count)} {'run' if count == 1 else 'runs'}",
+            parts=tuple(parts),
+            raw=(raw,),
+        )
+    )
 
 
 def sparkline(values: Sequence[float | None]) -> str:
@@ -252,3 +194,11 @@ def history_json(groups: Sequence[RunGroup]) -> str:
     """Return every point as JSON, unrounded, ending in a newline."""
     points = [asdict(point) for group in groups for point in group.points]
     return json.dumps({"points": points}, indent=2, allow_nan=False) + "\n"
+
+
+_RENDERERS: Mapping[Format, Callable[[Sequence[RunGroup]], str]] = {
+    "md": lambda groups: render_markdown(build_history(groups)),
+    "html": _render_page,
+    "json": history_json,
+    "csv": lambda groups: render_csv([run for group in groups for run in group.runs]),
+}

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from foldbench.bench import units
+from foldbench.bench.analysis.probes import BatchNormEffect, Probe
 from foldbench.bench.analysis.statistics import wilson_interval
-from foldbench.bench.stages.probe import BatchNormEffect, Probe
 from foldbench.reports.formats.markdown import render_markdown
 from foldbench.reports.formats.terminal import render_terminal
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
 
 _BATCHNORM = {"running": "eval mode", "per_image": "train mode", None: "none"}

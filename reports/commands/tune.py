@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from foldbench.bench import units
 from foldbench.bench.records import Hyperparameters, Search, SearchTrial
 from foldbench.reports.rows.homework import Reference, TuningRow, references
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
 
 _CHOICE = (right("learning rate"), right("batch size"), right("epochs"))

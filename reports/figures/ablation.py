@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from foldbench.bench import units
 from foldbench.reports.figures.elements import drawing, element, group, line, short, text
 from foldbench.reports.figures.figure import ReportFigure, panel_heading
 from foldbench.reports.figures.marks import SeriesStyle
-from foldbench.reports.sections.ablation import AblationRow, ablation_rows
-from foldbench.reports.text import units
+from foldbench.reports.rows.ablation import AblationRow, ablation_rows
 from foldbench.reports.text.labels import Labelled
 
 _WIDTH = 440

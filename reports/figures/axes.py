@@ -6,8 +6,8 @@ from math import ceil, floor, log10
 
 from markupsafe import Markup
 
+from foldbench.bench import units
 from foldbench.reports.figures.elements import group, line, text
-from foldbench.reports.text import units
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
+from foldbench.bench import units
 from foldbench.reports.figures.elements import drawing, element, number, short, text
-from foldbench.reports.figures.figure import ReportFigure
-from foldbench.reports.html.raw_samples import classes_id
-from foldbench.reports.sections.confusion import Overlap, confused_contender, confusion_of, overlaps
-from foldbench.reports.text import units
+from foldbench.reports.figures.figure import ReportFigure, classes_id
+from foldbench.reports.rows.confusion import Overlap, confused_contender, confusion_of, overlaps
 from foldbench.reports.text.document import Table, left, right
 from foldbench.reports.text.labels import Labelled
 
@@ -106,7 +105,7 @@ def _cell(
         width=side - 0.6,
         height=side - 0.6,
         class_="right" if right_one else "wrong",
-        fill_opacity=f"{share**0.5:.2f}" if share else "0",
+        fill_opacity=str(round(share**0.5, 2)) if share else "0",
     )
     if classes > _NUMBERED or not count:
         return [shade]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from foldbench.bench import units
 from foldbench.reports.figures.marks import SeriesStyle
 from foldbench.reports.rows.latency import LatencyRow
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Table
 from foldbench.reports.text.labels import Labelled, label_in
 
@@ -59,3 +59,16 @@ class EmbeddedImage:
     def address(self) -> str:
         """The whole picture as an address, so that nothing has to be loaded."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+STATISTICS = "raw-statistics"
+
+
+def samples_id(position: int) -> str:
+    """Return the identity of the samples of the run at `position` in the report."""
+    return f"raw-samples-{position}"
+
+
+def classes_id(position: int) -> str:
+    """Return the identity of the classes given in the run at `position` in the report."""
+    return f"raw-classes-{position}"

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from foldbench.bench.analysis.speedups import clean_blocks, contenders
+from foldbench.bench import units
+from foldbench.bench.analysis.clean import clean_blocks
+from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.records import Run, Timing
 from foldbench.reports.figures.axes import Scale, horizontal_axis
 from foldbench.reports.figures.elements import drawing, element, group, line, number, short, text
 from foldbench.reports.figures.figure import ReportFigure, latency_panels
 from foldbench.reports.figures.marks import SeriesStyle
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
-from foldbench.reports.text import units
 from foldbench.reports.text.document import left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
 
@@ -72,7 +73,8 @@ def latency_figure(
         caption="Each dot is one timed call, the first at the top of its strip and the last at the "
         "bottom: a bend is a machine that changed. Grey dots are calls of blocks in which other "
         "programs ran (unless all were such); they are left out of the median (upright line) and "
-        f"of p95 (dashed). The axis ends where {_SHOWN * 100:.1f} % of the counted calls do; "
+        f"of p95 (dashed). The axis ends where {units.plain(100 * _SHOWN)} % of the counted "
+        "calls do; "
         "later ones stand at its end.",
         table=tabulated(columns, cells),
         raw=raw,

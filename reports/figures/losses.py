@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
+from foldbench.bench import units
 from foldbench.reports.figures.axes import Scale, horizontal_axis, vertical_axis
 from foldbench.reports.figures.elements import drawing, element, group, number, short, text
 from foldbench.reports.figures.figure import ReportFigure
 from foldbench.reports.rows.homework import reference_for
-from foldbench.reports.text import units
 from foldbench.reports.text.document import left, right, tabulated
 from foldbench.reports.text.labels import Labelled
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from foldbench.bench import units
 from foldbench.bench.analysis.statistics import RESOLUTION
 from foldbench.reports.figures.axes import Scale, horizontal_axis, padded_ratio
 from foldbench.reports.figures.elements import drawing, element, group, line, short, text
 from foldbench.reports.figures.figure import ReportFigure, latency_panels
 from foldbench.reports.figures.marks import SeriesStyle
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
-from foldbench.reports.text import units
 from foldbench.reports.text.document import left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from foldbench.bench import units
 from foldbench.reports.figures.axes import (
     Scale,
     horizontal_axis,
@@ -15,9 +16,9 @@ from foldbench.reports.figures.axes import (
 from foldbench.reports.figures.elements import drawing, element, group, line, number, short, text
 from foldbench.reports.figures.figure import ReportFigure
 from foldbench.reports.figures.marks import SeriesStyle
-from foldbench.reports.rows.latency import accuracy_rows, host_rows
+from foldbench.reports.rows.accuracy import accuracy_rows
+from foldbench.reports.rows.latency import host_rows
 from foldbench.reports.rows.machines import machine_of, machines_of
-from foldbench.reports.text import units
 from foldbench.reports.text.document import left, right, tabulated
 from foldbench.reports.text.labels import Labelled
 

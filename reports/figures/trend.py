@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from foldbench.reports.commands.history import HistoryPoint, RunGroup
+from foldbench.bench import units
 from foldbench.reports.figures.axes import Scale, padded, vertical_axis
 from foldbench.reports.figures.elements import drawing, element, group, line, number, short, text
 from foldbench.reports.figures.figure import ReportFigure
 from foldbench.reports.figures.marks import SeriesStyle
-from foldbench.reports.text import units
+from foldbench.reports.rows.history import HistoryPoint, RunGroup
 
 _WIDTH, _HEIGHT = 440, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 428, 44, 206

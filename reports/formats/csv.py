@@ -7,7 +7,8 @@ from math import isfinite
 
 from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.records import Run
-from foldbench.reports.rows.latency import accuracy_rows, latency_rows
+from foldbench.reports.rows.accuracy import accuracy_rows
+from foldbench.reports.rows.latency import latency_rows
 from foldbench.reports.rows.machines import machine_of
 
 COLUMNS: Mapping[str, str] = {

@@ -6,11 +6,14 @@ from typing import Any
 
 from foldbench.bench.analysis.advice.rules import advise
 from foldbench.bench.records import Run
+from foldbench.reports.rows.accuracy import accuracy_rows
+from foldbench.reports.rows.export import export_rows
 from foldbench.reports.rows.homework import deviations, reason_for_blank
-from foldbench.reports.rows.latency import accuracy_rows, export_rows, history_rows, latency_rows
+from foldbench.reports.rows.latency import latency_rows
+from foldbench.reports.rows.roofline import roofline_rows
+from foldbench.reports.rows.scenarios import summarise_scenarios
 from foldbench.reports.rows.self_checks import self_check_rows
-from foldbench.reports.sections.roofline import roofline_rows
-from foldbench.reports.sections.scenarios import summarise_scenarios
+from foldbench.reports.rows.training import history_rows
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -39,7 +42,7 @@ def summary(run: Run) -> dict[str, Any]:
             "scenarios": summarise_scenarios(run),
             "artifacts": [asdict(row) for row in export_rows(run)],
             "history": [asdict(row) for row in history_rows(run)],
-            "homework_deviations": list(deviations(run)),
+            "homework_deviations": [str(deviation) for deviation in deviations(run)],
             "homework_blank_reason": reason_for_blank(checkpoint),
             "warnings": [{**asdict(a), "numbers": dict(a.numbers)} for a in advise(run)],
             "environment": dict(run.environment),

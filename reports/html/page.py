@@ -17,22 +17,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import foldbench
+from foldbench.bench import units
 from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.records import Profile, Run
 from foldbench.reports.figures.ablation import ablation_figure
 from foldbench.reports.figures.confusion import confusion_figure, overlap_figure
 from foldbench.reports.figures.elements import safe
-from foldbench.reports.figures.figure import EmbeddedImage, ReportFigure
+from foldbench.reports.figures.figure import STATISTICS, EmbeddedImage, ReportFigure, samples_id
 from foldbench.reports.figures.latency import latency_figure
 from foldbench.reports.figures.losses import loss_figure
 from foldbench.reports.figures.marks import assign
 from foldbench.reports.figures.speedups import speedup_figure
 from foldbench.reports.figures.tradeoff import tradeoff_figure
-from foldbench.reports.html.raw_samples import STATISTICS, RawData, raw_blocks, samples_id
+from foldbench.reports.html.raw_samples import RawData, raw_blocks
 from foldbench.reports.html.results_table import Results, build_results
 from foldbench.reports.sections.compose import compose
 from foldbench.reports.sections.notes import take_notes
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Document, ReportSection
 from foldbench.reports.text.escaping import visible
 from foldbench.reports.text.labels import Labelled, label_runs

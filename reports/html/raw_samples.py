@@ -6,10 +6,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from foldbench.bench.analysis.statistics import is_clean
+from foldbench.bench.analysis.clean import is_clean
 from foldbench.bench.records import Block, Run
+from foldbench.reports.figures.figure import STATISTICS, classes_id, samples_id
 from foldbench.reports.formats.json import summary
-from foldbench.reports.sections.confusion import confusion_of, predictions
+from foldbench.reports.rows.confusion import confusion_of, predictions
 from foldbench.reports.text.labels import Labelled
 
 
@@ -63,19 +64,6 @@ def raw_blocks(labelled: Labelled) -> list[RawData]:
     values = {"runs": [summary(run) for _, run in labelled]}
     blocks.append(embed(STATISTICS, "Statistics", says, values))
     return blocks
-
-
-STATISTICS = "raw-statistics"
-
-
-def samples_id(position: int) -> str:
-    """Return the identity of the samples of the run at `position` in the report."""
-    return f"raw-samples-{position}"
-
-
-def classes_id(position: int) -> str:
-    """Return the identity of the classes given in the run at `position` in the report."""
-    return f"raw-classes-{position}"
 
 
 def _samples(run: Run) -> dict[str, Any]:

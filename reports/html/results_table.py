@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from foldbench.bench import units
 from foldbench.bench.records import Run
 from foldbench.reports.figures.axes import Scale
 from foldbench.reports.figures.speedups import glyph, ruler
-from foldbench.reports.rows.latency import AccuracyRow, LatencyRow, accuracy_rows, latency_rows
+from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows
+from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.rows.machines import machine_of, machines_of
-from foldbench.reports.sections.latency import VERDICTS
 from foldbench.reports.sections.notes import Notes
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, left, right
 from foldbench.reports.text.labels import Labelled
 
@@ -136,7 +136,7 @@ def _latency(row: LatencyRow, rulers: Scale) -> tuple[Cell, ...]:
             row.speedup_ratio or row.speedup_floor_ratio,
             glyph(row, rulers),
         ),
-        Cell(VERDICTS[row.verdict]),
+        Cell(units.verdict(row.verdict)),
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from foldbench.bench import units
 from foldbench.bench.errors import ConfigError
 from foldbench.bench.records import Checkpoint
 from foldbench.bench.store.files import write_with
@@ -43,7 +44,7 @@ def curve_of(checkpoint: Checkpoint, label: str) -> Curve:
     smoothing = checkpoint.config.get("train", {}).get("label_smoothing", 0)
     reference = reference_for(checkpoint)
     return Curve(
-        label=f"{label} (label smoothing {smoothing:g})" if smoothing else label,
+        label=f"{label} (label smoothing {units.plain(smoothing)})" if smoothing else label,
         losses=tuple(epoch.loss for epoch in checkpoint.history),
         homework=reference.losses if reference else (),
     )
@@ -74,7 +75,10 @@ def draw_filters(filters: npt.NDArray[np.floating[Any]], title: str) -> "Figure"
         axes.set_title(str(index + 1), fontsize=8, pad=2)
     for axes in figure.axes:
         axes.set_axis_off()
-    figure.suptitle(f"{title}\nweights from {low:.2f} (black) to {high:.2f} (white)", fontsize=10)
+    figure.suptitle(
+        f"{title}\nweights from {units.ratio(low)} (black) to {units.ratio(high)} (white)",
+        fontsize=10,
+    )
     return figure
 
 

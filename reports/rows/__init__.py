@@ -1,1 +1,1 @@
-"""Statistics as rows of data, without words."""
+"""Statistics of a run as rows of plain data: unrounded, without words or layout."""

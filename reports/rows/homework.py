@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from foldbench.bench.records import Checkpoint, DataInfo, Run
-from foldbench.reports.text.units import percent, plain
+from foldbench.bench.units import percent, plain
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,20 @@ class _Data:
     classes: frozenset[str]
     train_count: int
     test_count: int
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One way in which a run differs from what the homework's code did, both values as text."""
+
+    what: str
+    here: str
+    homework: str
+
+    def __str__(self) -> str:
+        """Return it as a sentence."""
+        name = self.what[0].upper() + self.what[1:]
+        return f"{name}: here {self.here}; in the homework {self.homework}."
 
 
 @cache
@@ -146,8 +160,8 @@ def _foreign(data: DataInfo, homework: _Data) -> str | None:
     return None
 
 
-def deviations(run: Run) -> tuple[str, ...]:
-    """Return one sentence for each way in which `run` differs from what the homework's code did.
+def deviations(run: Run) -> tuple[Deviation, ...]:
+    """Return each way in which `run` differs from what the homework's code did.
 
     Empty where no homework figure stands next to the run (`reason_for_blank` says why). A constant
     learning rate is no deviation: a step every 30 epochs never comes within 30 epochs.
@@ -174,7 +188,7 @@ def deviations(run: Run) -> tuple[str, ...]:
         **{what: read(_nested(reference.recipe)) for what, read in _SETTINGS.items()},
     }
     return tuple(
-        f"{what[0].upper()}{what[1:]}: here {found[what]}; in the homework {homework_values[what]}."
+        Deviation(what, found[what], homework_values[what])
         for what in homework_values
         if found[what] != homework_values[what]
     )

@@ -1,63 +1,23 @@
-"""Rows of a report as plain data: statistics of a run, unrounded, without words or layout."""
+"""How long each contender takes, and how much faster than its reference; unrounded."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf
 
-from foldbench.bench.analysis.speedups import (
+from foldbench.bench.analysis.clean import (
     block_medians,
     clean_blocks,
-    contenders,
     count_clean_rounds,
     count_rounds,
-    measure_speedup,
-    scored,
 )
-from foldbench.bench.analysis.statistics import Verdict, median, percentile, wilson_interval
+from foldbench.bench.analysis.speedups import contenders, measure_speedup
+from foldbench.bench.analysis.statistics import Verdict, median, percentile
 from foldbench.bench.records import (
-    Artifact,
     Boundary,
     Measurement,
-    ParityCase,
     Run,
     StopReason,
     Timing,
 )
-from foldbench.reports.rows.homework import reference_for
-
-
-@dataclass(frozen=True)
-class AccuracyRow:
-    """What one contender got right, and how it agrees with the reference contender.
-
-    One that failed has no numbers, even where it failed after its accuracy was taken.
-    """
-
-    contender: str
-    status: str
-    reason: str | None
-    requested_device: str
-    actual_device: str | None
-    runtime: str | None
-    precision: str
-    threads: int | None
-    size_bytes: int | None
-    open_s: float | None
-    correct: int | None = None
-    total: int | None = None
-    accuracy: float | None = None
-    low: float | None = None
-    """Lower end of the Wilson 95 % interval."""
-    high: float | None = None
-    homework_accuracy: float | None = None
-    homework_difference: float | None = None
-    """Accuracy minus the homework's, shares of 1."""
-    agreement_images: int | None = None
-    agreement_top1_equal: int | None = None
-    max_abs_difference: float | None = None
-    max_rel_difference: float | None = None
-    random_weights: bool = False
-    """The network was not trained: it has an agreement and no accuracy."""
 
 
 @dataclass(frozen=True)
@@ -98,98 +58,6 @@ class LatencyRow:
     speedup_repeats: tuple[float, ...] = ()
     """The ratio of each repetition, where there were several."""
     boundary: Boundary = "host"
-
-
-@dataclass(frozen=True)
-class ExportRow:
-    """What folding and exporting did to one artifact."""
-
-    variant: str
-    precision: str
-    path: str
-    sha256: str
-    size_bytes: int
-    opset: int
-    exporter: str
-    node_count: int
-    export_s: float
-    batchnorms_before: int
-    batchnorms_after: int
-    batchnorm_nodes: int
-    folded_by: tuple[str, ...]
-    fold_images: int | None
-    fold_top1_equal: int | None
-    fold_max_abs_difference: float | None
-    fold_max_rel_difference: float | None
-    parity_passed: bool
-    parity_reason: str | None
-    parity_error: float | None
-    """Of the case that comes closest to its tolerance, or exceeds it most."""
-    parity_tolerance: float | None
-    parity_torch_error: float | None
-
-
-@dataclass(frozen=True)
-class HistoryRow:
-    """One epoch of training beside the homework's."""
-
-    epoch: int
-    loss: float
-    homework_loss: float | None
-    accuracy: float
-    validation_accuracy: float | None
-    learning_rate: float
-    duration_s: float
-    images_per_s: float
-
-
-def accuracy_rows(run: Run) -> tuple[AccuracyRow, ...]:
-    """Return one row per contender, the ones that did not run included."""
-    return tuple(_accuracy_row(run, m) for m in contenders(run))
-
-
-def scored_rows(run: Run) -> tuple[AccuracyRow, ...]:
-    """Return the rows with an accuracy; the first stands for the run."""
-    return tuple(_accuracy_row(run, m) for m in scored(run))
-
-
-def _accuracy_row(run: Run, m: Measurement) -> AccuracyRow:
-    reference = reference_for(run.checkpoint)
-    numbers: dict[str, float | int | None] = {}
-    if m.status == "ok" and m.accuracy is not None and m.accuracy.total > 0:
-        if not run.checkpoint.random_weights:
-            share = m.accuracy.correct / m.accuracy.total
-            low, high = wilson_interval(m.accuracy.correct, m.accuracy.total)
-            numbers = {
-                "correct": m.accuracy.correct,
-                "total": m.accuracy.total,
-                "accuracy": share,
-                "low": low,
-                "high": high,
-                "homework_accuracy": reference.accuracy if reference else None,
-                "homework_difference": share - reference.accuracy if reference else None,
-            }
-        if m.accuracy.agreement is not None:
-            numbers |= {
-                "agreement_images": m.accuracy.agreement.images,
-                "agreement_top1_equal": m.accuracy.agreement.top1_equal,
-                "max_abs_difference": m.accuracy.agreement.max_abs_difference,
-                "max_rel_difference": m.accuracy.agreement.max_rel_difference,
-            }
-    return AccuracyRow(
-        contender=m.contender,
-        status=m.status,
-        reason=m.reason,
-        requested_device=m.requested_device,
-        actual_device=m.actual_device,
-        runtime=m.runtime,
-        precision=m.precision,
-        threads=m.threads,
-        size_bytes=m.size_bytes,
-        open_s=m.open_s,
-        random_weights=run.checkpoint.random_weights,
-        **numbers,  # type: ignore[arg-type]
-    )
 
 
 def latency_rows(run: Run) -> tuple[LatencyRow, ...]:
@@ -240,61 +108,4 @@ def _latency_row(run: Run, m: Measurement, timing: Timing) -> LatencyRow:
         noise_floor=found.noise_floor if found else None,
         speedup_repeats=found.repeats if found else (),
         boundary=timing.boundary,
-    )
-
-
-def export_rows(run: Run) -> tuple[ExportRow, ...]:
-    """Return one row per artifact."""
-    return tuple(_export_row(artifact) for artifact in run.artifacts)
-
-
-def _export_row(artifact: Artifact) -> ExportRow:
-    agreement = artifact.fold.agreement
-    worst = max(artifact.parity.cases, key=_share_of_tolerance, default=None)
-    return ExportRow(
-        variant=artifact.variant,
-        precision=artifact.precision,
-        path=artifact.path,
-        sha256=artifact.sha256,
-        size_bytes=artifact.size_bytes,
-        opset=artifact.opset,
-        exporter=artifact.exporter,
-        node_count=artifact.node_count,
-        export_s=artifact.export_s,
-        batchnorms_before=artifact.fold.batchnorms_before,
-        batchnorms_after=artifact.fold.batchnorms_after,
-        batchnorm_nodes=artifact.batchnorm_nodes,
-        folded_by=artifact.folded_by,
-        fold_images=agreement.images if agreement else None,
-        fold_top1_equal=agreement.top1_equal if agreement else None,
-        fold_max_abs_difference=agreement.max_abs_difference if agreement else None,
-        fold_max_rel_difference=agreement.max_rel_difference if agreement else None,
-        parity_passed=artifact.parity.passed,
-        parity_reason=artifact.parity.reason,
-        parity_error=worst.error if worst else None,
-        parity_tolerance=worst.tolerance if worst else None,
-        parity_torch_error=worst.torch_error if worst else None,
-    )
-
-
-def _share_of_tolerance(case: ParityCase) -> float:
-    return case.error / case.tolerance if case.error is not None and case.tolerance > 0 else inf
-
-
-def history_rows(run: Run) -> tuple[HistoryRow, ...]:
-    """Return one row per epoch trained, with the homework's loss where it may stand beside it."""
-    reference = reference_for(run.checkpoint)
-    losses = dict(enumerate(reference.losses, start=1)) if reference else {}
-    return tuple(
-        HistoryRow(
-            epoch=epoch.epoch,
-            loss=epoch.loss,
-            homework_loss=losses.get(epoch.epoch),
-            accuracy=epoch.accuracy,
-            validation_accuracy=epoch.validation_accuracy,
-            learning_rate=epoch.learning_rate,
-            duration_s=epoch.duration_s,
-            images_per_s=epoch.images_per_s,
-        )
-        for epoch in run.checkpoint.history
     )

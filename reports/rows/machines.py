@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from foldbench.bench import units
 from foldbench.bench.records import Run
-from foldbench.reports.text import units
 
 
 def machine_of(run: Run) -> str:

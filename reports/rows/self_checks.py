@@ -3,13 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from foldbench.bench.analysis.speedups import (
-    Speedup,
-    find_reference,
-    measure_speedup,
-    round_ratios,
-    timing_at,
-)
+from foldbench.bench.analysis.clean import round_ratios
+from foldbench.bench.analysis.speedups import Speedup, find_reference, measure_speedup, timing_at
 from foldbench.bench.analysis.statistics import Verdict, judge, median
 from foldbench.bench.records import Boundary, Measurement, Role, Run
 

@@ -4,17 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
+from foldbench.bench import units
 from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.records import Run
-from foldbench.reports.rows.latency import (
-    AccuracyRow,
-    LatencyRow,
-    accuracy_rows,
-    host_rows,
-    scored_rows,
-)
-from foldbench.reports.sections.scenarios import scenarios_of
-from foldbench.reports.text import units
+from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows, scored_rows
+from foldbench.reports.rows.latency import LatencyRow, host_rows
+from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.text.labels import Labelled, label_in
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 
+from foldbench.bench import units
 from foldbench.bench.analysis.statistics import RESOLUTION, median
 from foldbench.bench.records import Run
-from foldbench.reports.rows.latency import HistoryRow, history_rows, latency_rows
+from foldbench.reports.rows.latency import latency_rows
 from foldbench.reports.sections.provenance import STOPPED
 from foldbench.reports.sections.quantization import build_choices
-from foldbench.reports.text import units
+from foldbench.reports.sections.training import build_training
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
 
@@ -15,49 +16,12 @@ from foldbench.reports.text.labels import Labelled, label_in
 def build_particulars(column: Column, labelled: Labelled) -> Iterator[ReportSection]:
     """Yield the sections; `column` heads the names of the runs where there are several."""
     for label, run in labelled:
-        yield _history(f"Training{label_in(labelled, label, before=' of ')}", run)
+        yield build_training(f"Training{label_in(labelled, label, before=' of ')}", run)
     for title, columns, cells, caption in _KINDS:
         rows = [[label_in(labelled, label), *row] for label, run in labelled for row in cells(run)]
         table = tabulated((column, *columns), rows)
         yield ReportSection(title, table=table, caption=caption if table else "", detail=True)
     yield from build_choices(column, labelled)
-
-
-def _history(title: str, run: Run) -> ReportSection:
-    columns = (
-        right("epoch"),
-        right("loss"),
-        right("homework loss"),
-        right("ours − homework"),
-        right("training accuracy %"),
-        right("validation accuracy %"),
-        right("learning rate"),
-        right("seconds"),
-        right("images/s"),
-    )
-    return ReportSection(
-        title,
-        table=tabulated(columns, [_history_cells(row) for row in history_rows(run)]),
-        caption="Mean training loss of each epoch; training accuracy is of augmented images, "
-        "counted while the weights change.",
-        detail=True,
-        key="training",
-    )
-
-
-def _history_cells(row: HistoryRow) -> list[str]:
-    difference = None if row.homework_loss is None else row.loss - row.homework_loss
-    return [
-        units.count(row.epoch),
-        units.loss(row.loss),
-        units.loss(row.homework_loss),
-        units.loss_difference(difference),
-        units.percent(row.accuracy),
-        units.percent(row.validation_accuracy),
-        units.learning_rate(row.learning_rate),
-        units.seconds(row.duration_s),
-        units.rate(row.images_per_s),
-    ]
 
 
 def _start_cells(run: Run) -> list[list[str]]:
@@ -220,7 +184,7 @@ _TUNINGS: _SectionKind = (
     _tuning_cells,
     "Tried in turns before the rounds, untimed there: the median and the fastest of the blocks' "
     "medians. The first tactic is kept unless another is more than "
-    f"{RESOLUTION * 100:.0f} % faster by both.",
+    f"{units.plain(100 * RESOLUTION)} % faster by both.",
 )
 _PARITY: _SectionKind = (
     "Parity cases",

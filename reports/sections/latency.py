@@ -1,24 +1,17 @@
-"""The sections about time: latency and speed-ups, their repetitions, the self-checks."""
+"""The sections about time: latency and speed-ups, and their repetitions."""
 
 from collections.abc import Iterator, Sequence
 
-from foldbench.bench.analysis.statistics import DIRTY_RUN_DELAY, RESOLUTION, Verdict
+from foldbench.bench import units
+from foldbench.bench.analysis.clean import DIRTY_RUN_DELAY
+from foldbench.bench.analysis.statistics import RESOLUTION
 from foldbench.bench.records import Boundary, Run
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
-from foldbench.reports.rows.self_checks import SelfCheckRow, self_check_rows
+from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.sections.notes import Notes
-from foldbench.reports.sections.scenarios import scenarios_of
-from foldbench.reports.text import units
+from foldbench.reports.sections.self_checks import build_self_checks
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
-from foldbench.reports.text.labels import Labelled, label_in, labelled_rows
-
-VERDICTS: dict[Verdict | None, str] = {
-    None: "",
-    "faster": "faster",
-    "slower": "slower",
-    "no difference resolved": "not significant",
-}
-"""Verdicts as tables show them."""
+from foldbench.reports.text.labels import Labelled, labelled_rows
 
 
 def build_latency(column: Column, labelled: Labelled, notes: Notes) -> Iterator[ReportSection]:
@@ -26,14 +19,17 @@ def build_latency(column: Column, labelled: Labelled, notes: Notes) -> Iterator[
     yield _latency(column, labelled, notes, "host")
     yield _latency(column, labelled, notes, "device")
     yield _repeats(column, labelled)
-    yield _self_checks(column, labelled, notes)
+    yield build_self_checks(column, labelled, notes)
 
 
 def _latency(column: Column, labelled: Labelled, notes: Notes, boundary: Boundary) -> ReportSection:
     def cells(label: str, run: Run) -> list[list[str]]:
         rows = () if scenarios_of(run) else latency_rows(run)
         return [
-            [*_latency_cells(row), _notes_of(notes, label, row)]
+            [
+                *_latency_cells(row),
+                notes.of(label, "latency", row.contender, row.batch_size, row.boundary),
+            ]
             for row in rows
             if row.boundary == boundary
         ]
@@ -65,10 +61,6 @@ def _latency(column: Column, labelled: Labelled, notes: Notes, boundary: Boundar
     )
 
 
-def _notes_of(notes: Notes, label: str, row: LatencyRow | SelfCheckRow) -> str:
-    return notes.of(label, "latency", row.contender, row.batch_size, row.boundary)
-
-
 _RESIDENT = (
     "The same contenders and statistics in rounds of their own, for what runs on a GPU: the input "
     "lies in its memory before the clock starts, the output stays there, and the clock stops when "
@@ -86,21 +78,23 @@ def _latency_cells(row: LatencyRow) -> list[str]:
         units.rate(row.images_per_s),
         ratio or units.best_case_ratio(row.speedup_floor_ratio),
         span,
-        VERDICTS[row.verdict],
+        units.verdict(row.verdict),
     ]
 
 
 def _latency_caption(rows: Sequence[LatencyRow]) -> str:
     text = (
         "Only clean rounds count: those in which threads waited for a CPU for "
-        f"{DIRTY_RUN_DELAY * 100:.0f} % of the time or more are left out. Median: of the rounds' "
+        f"{units.plain(100 * DIRTY_RUN_DELAY)} % of the time or more are left out. Median: of "
+        "the rounds' "
         "medians; p95: of all calls; images/s: the batch divided by the median."
     )
     if any(row.speedup_ratio is not None for row in rows):
         text += (
             " Speed-up: how many times faster than unfolded torch on the same device, the median "
             "of the rounds' ratios; its interval is a bootstrap over rounds. Verdict: faster or "
-            f"slower when it differs by more than {RESOLUTION * 100:.0f} % and the whole interval "
+            f"slower when it differs by more than {units.plain(100 * RESOLUTION)} % and the "
+            "whole interval "
             "lies further from 1 than the reference's A/A difference."
         )
     if any(row.speedup_floor_ratio is not None for row in rows):
@@ -144,62 +138,3 @@ def _repeats(column: Column, labelled: Labelled) -> ReportSection:
         if table
         else "",
     )
-
-
-def _self_checks(column: Column, labelled: Labelled, notes: Notes) -> ReportSection:
-    def cells(label: str, run: Run) -> list[list[str]]:
-        return [
-            [*_self_check_cells(row), _notes_of(notes, label, row)] for row in self_check_rows(run)
-        ]
-
-    columns = (
-        column,
-        left("check"),
-        right("batch"),
-        left("boundary"),
-        right("ratio"),
-        right("95 % interval"),
-        right("min–max"),
-        left("verdict"),
-        left("notes"),
-    )
-    table = tabulated(columns, labelled_rows(labelled, cells))
-    return ReportSection(
-        "Self-checks",
-        table=table,
-        caption="Again: the A/A control, the reference's speed-up over itself, timed twice in "
-        "every round; other speed-ups within its difference from 1 are noise. 1 thread: the "
-        "single-thread control, how many times faster the reference is with all its threads. "
-        "Min–max: over clean rounds; a wide one shows that the machine changed."
-        if table
-        else "",
-        pairs=_failures(labelled),
-        key="self-checks",
-    )
-
-
-def _failures(labelled: Labelled) -> tuple[tuple[str, str], ...]:
-    """Return each check that did not run with its reason."""
-    return tuple(
-        (
-            f"{label_in(labelled, label, after=': ')}{row.contender}",
-            row.reason or "no reason was recorded",
-        )
-        for label, run in labelled
-        for row in self_check_rows(run)
-        if row.status != "ok"
-    )
-
-
-def _self_check_cells(row: SelfCheckRow) -> list[str]:
-    found, span = units.estimate(row.ratio, row.low, row.high)
-    ratio = found or units.best_case_ratio(row.floor_ratio)
-    return [
-        row.contender,
-        units.count(row.batch_size),
-        units.boundary(row.boundary),
-        ratio if row.status == "ok" else row.status,
-        span,
-        units.span(units.ratio(row.least), units.ratio(row.most)),
-        VERDICTS[row.verdict],
-    ]

@@ -5,9 +5,9 @@ from itertools import groupby
 
 from foldbench.bench.analysis.advice.rules import RULES, Advice, Topic, advise
 from foldbench.bench.records import Boundary
+from foldbench.bench.units import by_name
 from foldbench.reports.rows.homework import deviations, reason_for_blank
 from foldbench.reports.text.labels import Labelled
-from foldbench.reports.text.units import by_name
 
 
 class Notes:
@@ -72,7 +72,7 @@ def take_notes(runs: Labelled) -> Notes:
     notes = Notes()
     for label, run in runs:
         blank = reason_for_blank(run.checkpoint)
-        for text in (blank,) if blank else deviations(run):
+        for text in (blank,) if blank else map(str, deviations(run)):
             number = notes.add(text)
             for measurement in run.measurements:
                 if measurement.status == "ok" and measurement.accuracy is not None:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from foldbench.bench import units
 from foldbench.bench.records import ContenderProfile, OperatorTime, Profile
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
 
@@ -66,13 +66,13 @@ def _section(
 def _cells(profile: ContenderProfile, top: int, nodes: bool) -> Iterator[str]:
     shares = summed(profile, _by_node if nodes else _by_operator)
     for name, time_s, calls in shares[:top]:
-        times = f" ×{calls:g}" if calls != 1 else ""
-        share = 100 * time_s / profile.total_s if profile.total_s else 0.0
-        yield f"{share:4.1f} % {units.milliseconds(time_s)} {name}{times}"
+        times = f" ×{units.plain(calls)}" if calls != 1 else ""
+        share = units.by_name("_ratio", time_s / profile.total_s if profile.total_s else 0.0)
+        yield f"{share:>6} {units.milliseconds(time_s)} {name}{times}"
     rest = shares[top:]
     if rest:
-        share = 100 * sum(time_s for _, time_s, _ in rest) / profile.total_s
-        yield f"{share:4.1f} % {len(rest)} more"
+        share = units.by_name("_ratio", sum(time_s for _, time_s, _ in rest) / profile.total_s)
+        yield f"{share:>6} {len(rest)} more"
     yield f"all: {units.milliseconds(profile.total_s)} ms"
 
 
@@ -145,7 +145,7 @@ def _placement(ran: Sequence[ContenderProfile]) -> Iterator[ReportSection]:
                 + (f" ({_nodes(place.nodes)})" if place.nodes else "")
                 for place in placements(profile)
             ]
-            copies = f"{count_copies(profile):g}"
+            copies = units.plain(count_copies(profile))
             rows.append(
                 [profile.contender, units.count(profile.batch_size), ", ".join(where), copies]
             )

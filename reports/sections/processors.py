@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from foldbench.bench import units
 from foldbench.bench.records import Clocks, Run
-from foldbench.reports.text import units
 
 
 def describe_fact(facts: Mapping[str, Any], key: str, before: str = "", after: str = "") -> str:
@@ -66,9 +66,9 @@ def _gpu_seen(run: Run) -> Iterator[str]:
     if mhz:
         yield f"{_range(*mhz)} MHz around the blocks"
     if celsius:
-        yield f"up to {celsius[1]:.0f} °C"
+        yield f"up to {units.whole(celsius[1])} °C"
     if watts:
-        yield f"up to {watts[1]:.0f} W"
+        yield f"up to {units.whole(watts[1])} W"
 
 
 def _libraries(run: Run) -> Iterator[str]:
@@ -100,4 +100,6 @@ def _seen(
 def _range(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return ""
-    return f"{low:,.0f}" if round(low) == round(high) else f"{low:,.0f}–{high:,.0f}"
+    return (
+        units.whole(low) if round(low) == round(high) else f"{units.whole(low)}–{units.whole(high)}"
+    )

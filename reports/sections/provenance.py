@@ -4,19 +4,20 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from foldbench.bench import units
+from foldbench.bench.analysis.clean import DIRTY_RUN_DELAY
 from foldbench.bench.analysis.speedups import completed
-from foldbench.bench.analysis.statistics import DIRTY_RUN_DELAY
 from foldbench.bench.errors import cut
 from foldbench.bench.records import Run, StopReason, Timing
+from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.sections.processors import (
     describe_clocks,
     describe_fact,
     describe_gpu,
     join_facts,
 )
-from foldbench.reports.sections.scenarios import describe_method, scenarios_of
+from foldbench.reports.sections.scenarios import describe_method
 from foldbench.reports.sections.transfer import describe_transfer
-from foldbench.reports.text import units
 from foldbench.reports.text.document import ReportSection, left, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
 
@@ -124,7 +125,11 @@ def _settings(run: Run) -> str:
 
 def _foreign_load(run: Run) -> str:
     cores = run.foreign_load_cores
-    return "" if cores is None else f"{cores:.2f} cores busy with other programs before the rounds"
+    return (
+        ""
+        if cores is None
+        else f"{units.ratio(cores)} cores busy with other programs before the rounds"
+    )
 
 
 def _images(run: Run) -> str:
@@ -146,7 +151,7 @@ def _method(run: Run) -> str:
     if compare.get("warm_up_s"):
         text += f"; before the first round {units.duration(compare['warm_up_s'])} of warm-up or "
         text += "more, until the times settle"
-    limit = f"{DIRTY_RUN_DELAY * 100:.0f} %"
+    limit = f"{units.plain(100 * DIRTY_RUN_DELAY)} %"
     text += f"; a round in which threads waited for a CPU for {limit} of the time or more is kept "
     text += "in the record, left out here and replaced"
     if any(m.role == "again" for m in run.measurements):

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from foldbench.bench.analysis.difference import paired_interval
+from foldbench.bench import units
+from foldbench.bench.analysis.statistics import paired_interval
 from foldbench.bench.records import Artifact, Closeness, QuantizationReport, Run
 from foldbench.reports.sections.notes import Notes
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in, labelled_rows
 
@@ -71,12 +71,12 @@ def _cells(artifact: Artifact, report: QuantizationReport) -> list[str]:
         f"{chosen}/{len(report.nodes)}" if report.nodes else "all",
         report.method or "",
         units.count(report.tables) if report.nodes else "",
-        f"{units.count(c.top1_equal)}/{units.count(c.images)}",
+        units.out_of(c.top1_equal, c.images),
         units.percent(c.correct_before / c.images),
         units.percent(c.correct_after / c.images),
         units.points(_difference(c)),
         _interval(c),
-        f"−{report.max_drop_points:g}",
+        f"−{units.plain(report.max_drop_points)}",
         "kept" if report.within_budget else "exceeded",
     ]
 
@@ -120,7 +120,7 @@ def _node_cells(report: QuantizationReport) -> list[list[str]]:
 def _closeness_cells(c: Closeness) -> list[str]:
     return [
         units.error(c.kl_nats),
-        f"{units.count(c.top1_equal)}/{units.count(c.images)}",
+        units.out_of(c.top1_equal, c.images),
         units.points(_difference(c)),
     ]
 

@@ -1,23 +1,16 @@
 """The section about MLPerf Inference scenarios: what LoadGen measured, and by which settings."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from typing import Any
 
+from foldbench.bench import units
 from foldbench.bench.analysis.advice.scenarios import name_test
 from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.records import Measurement, Run, Scenario, ScenarioResult
 from foldbench.bench.samples.scenarios import OFFICIAL_DURATION_S
+from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.sections.notes import Notes
-from foldbench.reports.text import units
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
-
-
-def scenarios_of(run: Run) -> tuple[str, ...]:
-    """Return the scenarios that were measured in place of the rounds, none where rounds were."""
-    asked = (run.config.get("compare") or {}).get("loadgen") or {}
-    return tuple(asked.get("scenarios") or ())
 
 
 def describe_method(run: Run) -> str:
@@ -30,15 +23,6 @@ def describe_method(run: Run) -> str:
         f"{units.duration(duration_s)} or more in each scenario, after a warm-up; each in a "
         "process of its own, the others idle"
     )
-
-
-def summarise_scenarios(run: Run) -> list[dict[str, Any]]:
-    """Return every test as JSON types, unrounded."""
-    return [
-        {"contender": m.contender, **asdict(result)}
-        for m in contenders(run)
-        for result in m.scenarios
-    ]
 
 
 def build_scenarios(column: Column, labelled: Labelled, notes: Notes) -> Iterator[ReportSection]:
@@ -140,7 +124,7 @@ def _describe(result: ScenarioResult) -> str:
         batch=units.count(result.batch_sizes[-1]),
         sizes=", ".join(map(units.count, result.batch_sizes)),
         qps=units.plain(settings.target_qps),
-        percent=f"{100 * settings.target_percentile:g}",
+        percent=units.plain(100 * settings.target_percentile),
         bound=units.duration(settings.latency_bound_s),
     )
     least = f"{units.duration(settings.min_duration_s)} or more"

@@ -1,7 +1,7 @@
 """How a linear classifier on frozen features was fitted, as text."""
 
+from foldbench.bench import units
 from foldbench.bench.records import Run, Transfer
-from foldbench.reports.text import units
 
 
 def describe_transfer(run: Run) -> str:

@@ -114,7 +114,7 @@ def test_a_pass_that_breaks_parity_is_undone_and_the_others_stay(images: np.ndar
     stripped, wrong, harmless, broken = reports
     assert stripped.changed > 0
     assert (wrong.name, wrong.changed) == ("wrong", 0)
-    assert wrong.detail.startswith("undone, since after it outputs are off by 1.0e-03")
+    assert wrong.detail.startswith("undone, since after it outputs are off by 1.00e-03")
     assert (harmless.changed, harmless.detail) == (2, "2 scaled")
     assert broken.changed == 0
     assert "undone, since after it onnxruntime could not run it" in broken.detail

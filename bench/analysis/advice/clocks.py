@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
+from foldbench.bench import units
 from foldbench.bench.analysis.advice.rule import Advice, Number, Rule, about, setting, timed
-from foldbench.bench.analysis.speedups import clean_blocks, completed
+from foldbench.bench.analysis.clean import clean_blocks
+from foldbench.bench.analysis.speedups import completed
 from foldbench.bench.analysis.statistics import relative_range
 from foldbench.bench.records import Clocks, Run, Timing
 
@@ -66,8 +68,8 @@ def _find_clock_moved(run: Run, kind: str) -> Iterator[Advice]:
             numbers: dict[str, Number] = {
                 "chip": chip,
                 "moved_ratio": moved,
-                "slowest": f"{min(speeds):.0f}",
-                "fastest": f"{max(speeds):.0f}",
+                "slowest": units.whole(min(speeds)),
+                "fastest": units.whole(max(speeds)),
                 "limit_ratio": CLOCK_LIMIT,
                 "remedy": _LOCK[chip],
             }

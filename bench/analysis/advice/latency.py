@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from math import ceil
 
+from foldbench.bench import units
 from foldbench.bench.analysis.advice.rule import (
     Advice,
     Number,
@@ -12,12 +13,8 @@ from foldbench.bench.analysis.advice.rule import (
     timed,
     timed_clean,
 )
-from foldbench.bench.analysis.speedups import (
-    block_medians,
-    clean_blocks,
-    count_clean_rounds,
-    measure_speedup,
-)
+from foldbench.bench.analysis.clean import block_medians, clean_blocks, count_clean_rounds
+from foldbench.bench.analysis.speedups import measure_speedup
 from foldbench.bench.analysis.statistics import (
     MIN_CLEAN_ROUNDS,
     MIN_ROUNDS_FOR_INTERVAL,
@@ -90,8 +87,8 @@ def _find_drifting(run: Run, kind: str) -> Iterator[Advice]:
 def _find_not_steady(run: Run, kind: str) -> Iterator[Advice]:
     warm_up_s = setting(run, "warm_up_s")
     numbers: dict[str, Number] = {
-        "setting": f"{warm_up_s:g}",
-        "longer": f"{2 * warm_up_s or 0.5:g}",
+        "setting": units.plain(warm_up_s),
+        "longer": units.plain(2 * warm_up_s or 0.5),
     }
     for m, timing in timed(run):
         if timing.steady is False:

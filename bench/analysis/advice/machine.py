@@ -12,18 +12,21 @@ from foldbench.bench.analysis.advice.rule import (
     timed,
     timed_clean,
 )
-from foldbench.bench.analysis.speedups import (
-    Speedup,
+from foldbench.bench.analysis.clean import (
+    DIRTY_RUN_DELAY,
     block_medians,
     count_clean_rounds,
     count_rounds,
+    round_ratios,
+)
+from foldbench.bench.analysis.speedups import (
+    Speedup,
     find_reference,
     measure_speedup,
-    round_ratios,
     self_checks,
     timing_at,
 )
-from foldbench.bench.analysis.statistics import DIRTY_RUN_DELAY, RESOLUTION, largest_gap, median
+from foldbench.bench.analysis.statistics import RESOLUTION, largest_gap, median
 from foldbench.bench.records import Block, Measurement, Run, Timing
 
 DIRTY_LIMIT = 0.2

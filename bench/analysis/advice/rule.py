@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from foldbench.bench.analysis.speedups import completed, count_clean_rounds
+from foldbench.bench.analysis.clean import count_clean_rounds
+from foldbench.bench.analysis.speedups import completed
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.records import Boundary, Measurement, Run, Timing
 

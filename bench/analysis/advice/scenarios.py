@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from math import ceil
 
+from foldbench.bench import units
 from foldbench.bench.analysis.advice.rule import FOREIGN_LIMIT_CORES, Advice, Number, Rule
+from foldbench.bench.analysis.clean import DIRTY_RUN_DELAY
 from foldbench.bench.analysis.speedups import completed
-from foldbench.bench.analysis.statistics import DIRTY_RUN_DELAY
 from foldbench.bench.records import Measurement, Run, ScenarioResult
 from foldbench.bench.samples.scenarios import MAX_DURATION_FACTOR
 
@@ -36,8 +37,10 @@ def _remedy(result: ScenarioResult) -> str:
     bound_s = settings.latency_bound_s
     if bound_s is not None and result.over_latency_count != 0:
         return (
-            f"Let fewer images arrive, --qps below {settings.target_qps:g}, or allow more than "
-            f"{bound_s:g} s: --set compare.loadgen.latency_bound_s={2 * bound_s:g}"
+            f"Let fewer images arrive, --qps below {units.plain(settings.target_qps)}, or allow "
+            "more than "
+            f"{units.plain(bound_s)} s: --set "
+            f"compare.loadgen.latency_bound_s={units.plain(2 * bound_s)}"
         )
     if result.query_count < settings.min_query_count:
         needed_s = settings.min_query_count / max(result.query_count, 1) * result.duration_s

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 import onnx_ir as ir
 
+from foldbench.bench import units
 from foldbench.exporters.passes._graphs.rewrite import (
     PassRefusedError,
     is_op,
@@ -87,8 +88,8 @@ def _match_where(node: ir.Node, x: ir.Value) -> list[ir.Node] | None:
         return None
     if threshold < _LEAST_THRESHOLD:
         raise PassRefusedError(
-            f"its softplus is x itself from {threshold:g} on, which is not Mish below "
-            f"{_LEAST_THRESHOLD:g}"
+            f"its softplus is x itself from {units.plain(threshold)} on, which is not Mish below "
+            f"{units.plain(_LEAST_THRESHOLD)}"
         )
     return [compare, *ones, *inner]
 

@@ -204,7 +204,7 @@ def test_a_budget_that_is_too_small_for_a_speed_up_is_named_before_the_first_blo
     assert (timing.stopped, len(timing.blocks)) == ("budget", 5)
     ((text, blocks_before),) = heard.notes
     assert blocks_before == 0
-    assert {"8", "9.6", "5"} <= set(text.split())
+    assert {"8", "9.60", "5.00"} <= set(text.split())
 
 
 def test_a_repetition_goes_on_with_blocks_of_the_same_length() -> None:

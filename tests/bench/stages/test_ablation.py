@@ -14,7 +14,7 @@ from foldbench.bench.stages.train import Paths, compare_run
 from foldbench.bench.store.directory import RunDirectory
 from foldbench.exporters.export import ExportOptions
 from foldbench.reports.render import render
-from foldbench.reports.sections.ablation import ablation_rows
+from foldbench.reports.rows.ablation import ablation_rows
 
 
 @pytest.fixture(scope="module")

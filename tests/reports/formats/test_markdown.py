@@ -1,8 +1,6 @@
 """The Markdown page: complete, and nothing foreign in it is interpreted."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -100,15 +98,3 @@ def test_a_long_fact_of_the_machine_is_cut_on_the_page_and_whole_in_json(build):
     assert cells(row)[1].rstrip().endswith("…")
     assert len(row) < 400  # with what escaping adds
     assert value in render(run, "json")
-
-
-def test_reports_need_neither_torch_nor_onnxruntime():
-    code = (
-        "import sys, reports.render; "
-        "heavy = {'torch', 'onnxruntime', 'onnx', 'models', 'exporters'}; "
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert done.stdout.strip() == "[]"

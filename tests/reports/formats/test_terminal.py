@@ -1,23 +1,13 @@
-"""The terminal's report: what stands where, and what never appears.
-
-The files in golden/ were read and found good; after a wanted change, write them anew with
-``FOLDBENCH_WRITE_GOLDEN=1 pytest tests/reports`` and read the difference.
-"""
+"""The terminal's report: what stands where, and what never appears."""
 
 import json
-import os
 import re
-from pathlib import Path
 
 import pytest
 
 from foldbench.bench.errors import UnknownNameError
 from foldbench.reports.render import render
 from foldbench.reports.rows.homework import deviations
-from foldbench.reports.text import units
-
-GOLDEN = Path(__file__).parent / "golden"
-
 
 CASES = ["one_run", "three_models", "digits", "loaded"]
 
@@ -107,16 +97,6 @@ def runs_of(build, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("form", "suffix"), [("terminal", "txt"), ("md", "md")])
-def test_reports_are_the_ones_that_were_read_and_found_good(build, case, form, suffix):
-    text = render(runs_of(build, case), form)
-    path = GOLDEN / f"{case}.{suffix}"
-    if os.environ.get("FOLDBENCH_WRITE_GOLDEN"):
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("case", CASES)
 def test_every_line_fits_100_columns(build, case):
     assert max(map(len, render(runs_of(build, case)).splitlines())) <= 100
 
@@ -196,8 +176,8 @@ def test_every_deviation_is_a_note_that_the_homework_rows_refer_to(build):
     text = render(run)
     notes = " ".join(" ".join(section(text, "Notes")).split())
     assert len(deviations(run)) == 3
-    for number, sentence in enumerate(deviations(run), start=1):
-        assert f"{number} {sentence}" in notes
+    for number, deviation in enumerate(deviations(run), start=1):
+        assert f"{number} {deviation}" in notes
     assert row(text, "Accuracy", "ort/folded/cpu").endswith("76.27       -0.25  1–3")
 
 
@@ -252,58 +232,3 @@ def test_an_unknown_format_is_named_with_the_known_ones(build):
 def test_no_run_is_no_report():
     with pytest.raises(ValueError, match="at least one run"):
         render([])
-
-
-@pytest.mark.parametrize(
-    ("shown", "text"),
-    [
-        (units.milliseconds(0.00093412), "0.934"),
-        (units.milliseconds(0.0099964), "10.0"),
-        (units.milliseconds(1.2345), "1,234"),
-        (units.milliseconds(None), ""),
-        (units.duration(0.00093412), "934 µs"),
-        (units.duration(0.0009999), "1.00 ms"),
-        (units.duration(90.0), "90.0 s"),
-        (units.long_duration(48.4), "48 s"),
-        (units.long_duration(119.4), "119 s"),
-        (units.long_duration(119.6), "2 min"),
-        (units.long_duration(7_229), "2 h 00 min"),
-        (units.long_duration(7_500), "2 h 05 min"),
-        (units.long_duration(None), ""),
-        (units.rate(31847.2), "31,800"),
-        (units.percent(0.7698), "76.98"),
-        (units.points(0.7601 - 0.7627), "-0.26"),
-        (units.points(0.00123), "+0.12"),
-        (units.points(-0.000001), "0.00"),
-        (units.ratio(1.0), "1"),
-        (units.ratio(2.1415), "2.14"),
-        (units.error(0.0), "0"),
-        (units.error(5.7231e-6), "5.72e-06"),
-        (units.size(1000), "1000 B"),
-        (units.size(247_901), "242 KiB"),
-        (units.size(1_048_500), "1.00 MiB"),
-        (units.span("1.24", ""), ""),
-        (units.best_case_ratio(2.1015), "≈2.10 (best case)"),
-        (units.best_case_ratio(None), ""),
-    ],
-)
-def test_numbers_are_rounded_for_people(shown, text):
-    assert shown == text
-
-
-ESTIMATES = {
-    (2.104, 1.98, 2.213): ("2.1", "2.0–2.2"),
-    (1.0834, 1.071, 1.0987): ("1.08", "1.07–1.10"),
-    (0.991, 0.984, 1.02): ("0.99", "0.98–1.02"),
-    (12.34, 10.9, 14.2): ("12.3", "10.9–14.2"),
-    (1.2501, 1.2499, 1.2502): ("1.25", "1.25–1.25"),
-    (0.00512, 0.00509, 0.00514): ("0.0051", "0.0051–0.0051"),
-    (1.0, 1.0, 1.0): ("1", ""),
-    (1.375, None, None): ("1.38", ""),
-    (None, None, None): ("", ""),
-}
-
-
-@pytest.mark.parametrize(("given", "shown"), ESTIMATES.items())
-def test_a_ratio_and_its_interval_have_the_decimals_that_the_interval_supports(given, shown):
-    assert units.estimate(*given) == shown

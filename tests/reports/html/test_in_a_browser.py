@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from foldbench.reports.commands.history_page import render_history
+from foldbench.reports.commands.history import render_history
 from foldbench.reports.render import render
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

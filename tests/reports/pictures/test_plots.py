@@ -4,13 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from PIL import Image
 
-from foldbench.bench.cli import cli
-from foldbench.bench.errors import CheckpointError, ConfigError
-from foldbench.bench.stages.plot import plot_run
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.errors import ConfigError
 from foldbench.reports.pictures.plots import (
     curve_of,
     draw_comparison,
@@ -96,34 +91,3 @@ def test_another_kind_of_file_is_refused(build, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"found the suffix '\.gif'; allowed: \.png, \.svg"):
         save_figure(draw_losses(curve_of(build.checkpoint(), "x")), tmp_path / "x.gif")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_network_without_colour_filters_is_named(own_run: RunDirectory, monkeypatch) -> None:
-    from torch import nn
-
-    monkeypatch.setattr(
-        "foldbench.models.building.checkpoint.load_checkpoint", lambda *_: nn.Linear(3, 2)
-    )
-    with pytest.raises(CheckpointError, match="does not begin with a convolution of three colours"):
-        plot_run(own_run, "filters", None)
-
-
-def test_the_command_writes_pictures_into_the_run_or_where_it_is_told(
-    own_run: RunDirectory, tmp_path: Path
-) -> None:
-    def call(*arguments: str):
-        command = ["plot", *arguments, "--runs", str(own_run.path.parent)]
-        return CliRunner().invoke(cli, command)
-
-    assert f"written: {own_run.path / 'filters.png'}" in call(own_run.name, "filters").stdout
-    assert Image.open(own_run.path / "filters.png").size[0] > 800
-    assert call("loss").exit_code == 0
-    assert Image.open(own_run.path / "loss.png").size[0] > 800
-    target = tmp_path / "all.svg"
-    assert call(own_run.name, own_run.name, "compare", "-o", str(target)).exit_code == 0
-    assert "<svg" in target.read_text(encoding="utf-8")
-    assert '"written"' in call("compare", "--json").stdout
-    assert (own_run.path.parent / "loss-compare.png").is_file()
-    refused = call(own_run.name, own_run.name, "loss", "-o", str(target))
-    assert refused.exit_code == 2
-    assert "--output names one file, but there are 2 runs" in refused.stderr

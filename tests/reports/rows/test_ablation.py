@@ -6,7 +6,7 @@ from foldbench.bench.records import AblationStep
 from foldbench.reports.figures.ablation import ablation_figure
 from foldbench.reports.figures.marks import assign
 from foldbench.reports.render import render
-from foldbench.reports.sections.ablation import ablation_rows
+from foldbench.reports.rows.ablation import ablation_rows
 
 STEPS = {"unfolded": 0.004, "plain": 0.002, "bare+mish": 0.001}
 

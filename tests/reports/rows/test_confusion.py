@@ -10,7 +10,7 @@ from foldbench.bench.analysis.error_overlap import (
 )
 from foldbench.bench.errors import RunError
 from foldbench.reports.render import render
-from foldbench.reports.sections.confusion import confusion_of, overlaps, predictions
+from foldbench.reports.rows.confusion import confusion_of, overlaps, predictions
 
 CLASSES = ("cat", "dog", "emu")
 LABELS = (0, 0, 0, 1, 1, 2)

@@ -3,6 +3,7 @@
 import pytest
 
 from foldbench.reports.rows.homework import (
+    Deviation,
     deviations,
     other_figures,
     reason_for_blank,
@@ -45,61 +46,61 @@ def test_a_constant_learning_rate_is_no_deviation(build):
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "deviation"),
     [
-        ({"epochs": 2}, "Training epochs: here 2; in the homework 30."),
-        ({"batch_size": 256}, "Batch size in training: here 256; in the homework 128."),
-        ({"optimizer": "sgd"}, "Optimizer: here sgd; in the homework adamw."),
-        ({"learning_rate": 0.001}, "Learning rate: here 0.001; in the homework 0.005."),
-        ({"weight_decay": 0.0}, "Weight decay: here 0; in the homework 0.01."),
-        ({"label_smoothing": 0.1}, "Label smoothing: here 0.1; in the homework 0."),
+        ({"epochs": 2}, Deviation("training epochs", "2", "30")),
+        ({"batch_size": 256}, Deviation("batch size in training", "256", "128")),
+        ({"optimizer": "sgd"}, Deviation("optimizer", "sgd", "adamw")),
+        ({"learning_rate": 0.001}, Deviation("learning rate", "0.001", "0.005")),
+        ({"weight_decay": 0.0}, Deviation("weight decay", "0", "0.01")),
+        ({"label_smoothing": 0.1}, Deviation("label smoothing", "0.1", "0")),
         (
             {"ema_decay": 0.99},
-            "Share that averaged weights keep at a step: here 0.99; in the homework 0.",
+            Deviation("share that averaged weights keep at a step", "0.99", "0"),
         ),
         (
             {"augment": {"alternating_flip": True}},
-            "Flips in turns: here on; in the homework off.",
+            Deviation("flips in turns", "on", "off"),
         ),
-        ({"augment": {"cutout": 8}}, "Pixels of cutout: here 8; in the homework 0."),
+        ({"augment": {"cutout": 8}}, Deviation("pixels of cutout", "8", "0")),
         (
             {"augment": {"cutmix": 0.5}},
-            "Share of images with a box of another: here 0.5; in the homework 0.",
+            Deviation("share of images with a box of another", "0.5", "0"),
         ),
-        ({"initial_weights": "dirac"}, "Initial weights: here dirac; in the homework default."),
+        ({"initial_weights": "dirac"}, Deviation("initial weights", "dirac", "default")),
         (
             {"schedule": {"name": "cosine"}},
-            "Learning rate schedule: here cosine; in the homework constant.",
+            Deviation("learning rate schedule", "cosine", "constant"),
         ),
         (
             {"schedule": {"name": "step", "step_size": 10}},
-            "Learning rate schedule: here a step every 10 epochs; in the homework constant.",
+            Deviation("learning rate schedule", "a step every 10 epochs", "constant"),
         ),
         (
             {"augment": {"flip": False}},
-            "Random flips in training: here off; in the homework on.",
+            Deviation("random flips in training", "off", "on"),
         ),
         (
             {"augment": {"crop_padding": 2}},
-            "Pixels of padding before the random crop: here 2; in the homework 4.",
+            Deviation("pixels of padding before the random crop", "2", "4"),
         ),
         (
             {"precision": "bfloat16"},
-            "Precision in training: here bfloat16; in the homework float32.",
+            Deviation("precision in training", "bfloat16", "float32"),
         ),
         (
             {"protocol": "clean"},
-            "Reported epoch loss: here mean over images; in the homework mean of batch means.",
+            Deviation("reported epoch loss", "mean over images", "mean of batch means"),
         ),
         (
             {"protocol": "clean", "validation_fraction": 0.1},
-            "Share of training images held out: here 0.1; in the homework 0.",
+            Deviation("share of training images held out", "0.1", "0"),
         ),
     ],
 )
-def test_each_change_of_the_recipe_is_one_sentence_with_both_values(build, changes, sentence):
+def test_each_change_of_the_recipe_is_one_deviation_with_both_values(build, changes, deviation):
     run = build.run(checkpoint=build.checkpoint(config=build.config(**changes)))
-    assert sentence in deviations(run)
+    assert deviation in deviations(run)
 
 
 def test_a_part_of_the_training_images_and_arguments_of_the_network_deviate(build):
@@ -107,8 +108,8 @@ def test_a_part_of_the_training_images_and_arguments_of_the_network_deviate(buil
     config["data"]["subset"] = 1000
     config["model"]["args"] = {"norm": "group"}
     assert deviations(build.run(checkpoint=build.checkpoint(config=config))) == (
-        "Arguments of the network: here norm=group; in the homework none.",
-        "Training images used: here 1,000; in the homework all.",
+        Deviation("arguments of the network", "norm=group", "none"),
+        Deviation("training images used", "1,000", "all"),
     )
 
 
@@ -123,10 +124,11 @@ def test_a_run_from_before_a_setting_existed_does_not_deviate_in_it(build):
 
 
 def test_test_images_as_they_are_deviate_from_the_homework(build):
-    (sentence,) = deviations(build.run(evaluation_protocol="clean"))
-    assert sentence == (
-        "Evaluation: here test images as they are; "
-        "in the homework test images flipped and cropped at random."
+    (found,) = deviations(build.run(evaluation_protocol="clean"))
+    assert found == (
+        Deviation(
+            "evaluation", "test images as they are", "test images flipped and cropped at random"
+        )
     )
 
 
@@ -135,29 +137,29 @@ def test_a_copy_of_cifar10_gets_the_figure_and_a_deviation(build):
     run = build.run(checkpoint=build.checkpoint(data=copy))
     assert reference_for(run.checkpoint).accuracy == 0.7627
     assert deviations(run) == (
-        "Images: here CIFAR-10 (JPEG copy), not the original; "
-        "in the homework the original CIFAR-10 files.",
+        Deviation(
+            "images", "CIFAR-10 (JPEG copy), not the original", "the original CIFAR-10 files"
+        ),
     )
 
 
 def test_a_network_of_another_size_deviates(build):
     run = build.run(checkpoint=build.checkpoint(parameter_count=61_000))
-    assert deviations(run) == (
-        "Network: here 61,000 parameters; in the homework 61,130 parameters.",
-    )
+    assert deviations(run) == (Deviation("network", "61,000 parameters", "61,130 parameters"),)
 
 
 def test_a_part_of_the_test_images_deviates(build):
     row = build.row("torch", "unfolded", accuracy=build.accuracy(760, 1000))
     assert deviations(build.run(measurements=(row,))) == (
-        "Images scored: here 1,000; in the homework 10,000.",
+        Deviation("images scored", "1,000", "10,000"),
     )
 
 
 def test_scoring_on_another_data_set_than_the_one_trained_on_deviates(build):
     other = build.data(title="CIFAR-10 (JPEG copy)", sha256=build.sha("9"))
-    (sentence,) = deviations(build.run(data=other))
-    assert sentence.startswith("Data set scored: here CIFAR-10 (JPEG copy), other images than")
+    (found,) = deviations(build.run(data=other))
+    assert (found.what, found.homework) == ("data set scored", "the one trained on")
+    assert found.here.startswith("CIFAR-10 (JPEG copy)")
 
 
 def test_another_data_set_gets_no_figure_and_a_reason(build):
@@ -186,4 +188,4 @@ def test_what_is_not_cifar10_gets_no_figure(build, changes, reason):
 def test_a_network_the_homework_does_not_have_gets_no_figure(build):
     checkpoint = build.checkpoint("mobile_net")
     assert reference_for(checkpoint) is None
-    assert "No homework figure for mobile_net" in reason_for_blank(checkpoint)
+    assert "mobile_net" in reason_for_blank(checkpoint)

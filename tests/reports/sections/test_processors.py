@@ -57,10 +57,10 @@ def test_clocks_are_given_as_they_were_set_and_as_they_were(build) -> None:
         Clocks(cpu_mhz=(3400.0, 3650.4), cpu_throttled=0),
         Clocks(cpu_mhz=(3300.0, 3500.0), cpu_throttled=2),
     )
-    assert describe_clocks(run_with(build, facts, clocks)) == (
-        "governor performance, boost on, allowed 400–3,700 MHz, 3,300–3,650 MHz around the blocks, "
-        "slowed down for heat in 5 blocks"
-    )
+    assert describe_clocks(run_with(build, facts, clocks)).split(", ") == [
+        *("governor performance", "boost on", "allowed 400–3,700 MHz"),
+        *("3,300–3,650 MHz around the blocks", "slowed down for heat in 5 blocks"),
+    ]
     assert describe_clocks(run_with(build)) == ""
 
 
@@ -69,12 +69,12 @@ def test_the_gpu_is_given_with_its_limits_libraries_and_state(build) -> None:
         Clocks(gpu_mhz=(1980, 1755), gpu_celsius=(50, 71), gpu_watts=(120.0, 640.4)),
         Clocks(gpu_mhz=(1965, 1980), gpu_celsius=(60, 61), gpu_watts=(100.0, 600.0)),
     )
-    assert describe_gpu(on_gpu(build, clocks=clocks)) == (
-        "NVIDIA H100 80GB HBM3, 80.0 GiB, driver 580.95.05, for CUDA up to 13.0, "
-        "at most 1,980 MHz, power limit 700 W, ECC on, MIG off, persistence mode on, "
-        "CUDA 13.0, cuDNN 92400, TF32 off, "
-        "1,755–1,980 MHz around the blocks, up to 71 °C, up to 640 W"
-    )
+    assert describe_gpu(on_gpu(build, clocks=clocks)).split(", ") == [
+        *("NVIDIA H100 80GB HBM3", "80.0 GiB", "driver 580.95.05", "for CUDA up to 13.0"),
+        *("at most 1,980 MHz", "power limit 700 W", "ECC on", "MIG off", "persistence mode on"),
+        *("CUDA 13.0", "cuDNN 92400", "TF32 off"),
+        *("1,755–1,980 MHz around the blocks", "up to 71 °C", "up to 640 W"),
+    ]
 
 
 def test_tf32_that_only_some_rows_had_is_said_to_be_partly_on(build) -> None:
@@ -85,7 +85,7 @@ def test_tf32_that_only_some_rows_had_is_said_to_be_partly_on(build) -> None:
 def test_the_report_says_both_where_they_are_known(build) -> None:
     text = render(on_gpu(build, {"governor": "powersave", "virtual_machine": True}), "md")
     assert "- **clocks**: governor powersave" in text
-    assert "- **GPU**: NVIDIA H100 80GB HBM3, 80.0 GiB, driver 580.95.05" in text
+    assert "- **GPU**: NVIDIA H100" in text
     assert "Linux 6.8, virtual machine" in text
     plain = render(build.run(), "md")
     assert "**clocks**" not in plain

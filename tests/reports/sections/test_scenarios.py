@@ -46,11 +46,11 @@ def test_each_scenario_has_the_figure_that_mlperf_reports(build, driven):
 
 def test_it_says_what_it_is_not_and_by_which_settings_it_was_taken(build, driven):
     text = " ".join(render(driven(*map(build.scenario, NAMES))).split())
-    assert "Not an official MLPerf result: that takes 600 s or more" in text
-    assert "200 images a second on average, at random times (Poisson)" in text
-    assert "99 % have to be answered within 10.0 ms" in text
-    assert "10.0 s or more and 662 queries or more; 10,000 test images in memory, seeds 0" in text
-    assert "LoadGen 6.0.17 @ d6147c7eb7 drove one contender after the other, for 10.0 s" in text
+    for fact in (
+        *("Not an official MLPerf result", "200 images a second", "within 10.0 ms"),
+        *("662 queries or more", "10,000 test images", "LoadGen 6.0.17 @ d6147c7eb7"),
+    ):
+        assert fact in text
 
 
 def test_in_place_of_the_rounds_nothing_is_said_of_rounds(build, driven):
@@ -65,9 +65,8 @@ def test_an_invalid_test_has_reasons_and_no_result(build, driven):
     run = driven(build.scenario("server", validity="INVALID", reasons=reasons))
     text = render(run)
     assert words_of(text, "server")[:3] == ["server", "INVALID", "1.00"]
-    assert "Reduce target QPS to improve latency; Early stopping: Run unsuccessful" in " ".join(
-        section(text, "INVALID tests").split()
-    )
+    shown = " ".join(section(text, "INVALID tests").split())
+    assert all(reason.rstrip(".") in shown for reason in reasons)
     assert "INVALID tests" not in render(driven(build.scenario("server")))
 
 

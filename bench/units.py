@@ -75,6 +75,11 @@ def percent(share: float | None) -> str:
     return f"{share * 100:.2f}" if _exists(share) else ""
 
 
+def share(value: float | None) -> str:
+    """Return a share of 1 as it is, six decimals: what a network gives a class."""
+    return f"{value:.6f}" if _exists(value) else ""
+
+
 def points(difference: float | None) -> str:
     """Return a difference of two shares in percentage points, signed, two decimals."""
     if not _exists(difference):
@@ -113,6 +118,11 @@ def best_case_ratio(value: float | None) -> str:
 def span(low: str, high: str) -> str:
     """Return two rendered numbers as an interval, or blank when either is."""
     return f"{low}–{high}" if low and high else ""
+
+
+def whole(value: float | None) -> str:
+    """Return a number without decimals, thousands separated: MHz, watts, queries."""
+    return f"{value:,.0f}" if _exists(value) else ""
 
 
 def error(value: float | None) -> str:
@@ -165,6 +175,11 @@ def count(value: int | None) -> str:
     return f"{value:,}" if value is not None else ""
 
 
+def out_of(part: int | None, whole: int | None) -> str:
+    """Return how many of how many, such as ``9/10``."""
+    return "" if part is None or whole is None else f"{count(part)}/{count(whole)}"
+
+
 def plain(value: object) -> str:
     """Return a configuration value as text: True as on, 0.0005 as 0.0005, a list with commas."""
     if isinstance(value, bool):
@@ -178,6 +193,11 @@ def plain(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}={plain(part)}" for key, part in value.items())
     return "none" if value is None else str(value)
+
+
+def verdict(value: str | None) -> str:
+    """Return a verdict as tables show it, blank where there is none."""
+    return "not significant" if value == "no difference resolved" else value or ""
 
 
 def boundary(value: str) -> str:

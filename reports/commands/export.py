@@ -1,0 +1,86 @@
+"""What an export made and what was proven about it: the text and the JSON of `bench export`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from foldbench.bench import units
+from foldbench.bench.predict.image_model import ImageModel
+from foldbench.bench.records import Artifact, QuantizationReport
+
+
+def render_artifact(folder: Path, artifact: Artifact) -> str:
+    """Return where the file is in the run's `folder` and what was proven, ending in a newline."""
+    return f"{folder / artifact.path}\n" + "".join(f"  {line}\n" for line in _lines(artifact))
+
+
+def artifact_json(folder: Path, artifact: Artifact) -> dict[str, Any]:
+    """Return the artifact of the run in `folder` as JSON types."""
+    return {
+        "run": folder.name,
+        "path": str(folder / artifact.path),
+        "artifact": artifact.model_dump(mode="json"),
+    }
+
+
+def render_image_model(folder: Path, model: ImageModel) -> str:
+    """Return where the file with preprocessing inside is, and how close it is to the one without.
+
+    The text ends in a newline.
+    """
+    return (
+        f"{folder / model.path}\n"
+        "  uint8 image in, probabilities out; against preprocessing outside, on "
+        f"{units.count(model.images)} images: {units.count(model.top1_equal)} predictions "
+        "identical, largest difference of a probability "
+        f"{units.error(model.max_difference)}\n"
+    )
+
+
+def _lines(artifact: Artifact) -> Iterator[str]:
+    fold, parity = artifact.fold, artifact.parity
+    yield (
+        f"BatchNorm: {fold.batchnorms_before} in the module, {fold.batchnorms_after} after "
+        f"folding, {artifact.batchnorm_nodes} in the file "
+        f"(folded by {' and '.join(artifact.folded_by) or 'none'})"
+    )
+    for skip in fold.skipped:
+        yield f"left as it is: {skip.module or 'the network'}: {skip.reason}"
+    for done in artifact.passes:
+        yield f"pass {done.name}: {done.detail}"
+    if fold.agreement:
+        a = fold.agreement
+        yield (
+            f"folded against unfolded: largest difference {units.error(a.max_abs_difference)} "
+            f"({units.error(a.max_rel_difference)} of the largest logit), "
+            f"{units.count(a.top1_equal)} of {units.count(a.images)} predictions identical"
+        )
+    verdict = "passed" if parity.passed else f"FAILED: {parity.reason}"
+    of = "" if artifact.quantization is None else " of the float32 file"
+    yield f"parity{of} with torch: {verdict} ({len(parity.cases)} kinds of input)"
+    if artifact.quantization is not None:
+        yield from _quantization(artifact.precision, artifact.quantization)
+
+
+def _quantization(precision: str, report: QuantizationReport) -> Iterator[str]:
+    c = report.closeness
+    for trial in report.trials:
+        t = trial.closeness
+        yield (
+            f"ranges by {trial.method}: accuracy {units.points(-t.drop_points() / 100)} points, KL "
+            f"{units.error(t.kl_nats)}{' (taken)' if trial.method == report.method else ''}"
+        )
+    for node in report.nodes:
+        where = precision if node.quantized else "float32"
+        yield f"{node.node}: {where} (alone KL {units.error(node.alone.kl_nats)}; {node.reason})"
+    if report.tables:
+        yield f"{report.tables} chains of element-wise operators written as tables"
+    yield (
+        f"{precision} against float32: {units.count(c.correct_after)} instead of "
+        f"{units.count(c.correct_before)} right of {units.count(c.images)} training images "
+        f"({units.count(report.untrained_images)} of them held out while training), "
+        f"{units.count(c.top1_equal)} predictions identical, largest difference "
+        f"{units.error(c.max_rel_difference)} of the largest logit"
+    )
+    verdict = "kept" if report.within_budget else f"EXCEEDED: {report.reason}"
+    yield f"budget of {units.plain(report.max_drop_points)} percentage points: {verdict}"

@@ -1,0 +1,52 @@
+"""The text of `bench export`, `bench list` and `bench doctor`."""
+
+from pathlib import Path
+
+import pytest
+
+from foldbench.bench.records.finding import Finding, State
+from foldbench.reports.commands.doctor import render_findings
+from foldbench.reports.commands.export import artifact_json, render_artifact
+from foldbench.reports.commands.list import render_listing
+
+FOLDER = Path("runs/bn_cnn-001")
+
+
+def test_an_artifact_is_named_with_its_place_and_its_proof(build) -> None:
+    artifact = build.artifact("folded")
+    first, *rest = render_artifact(FOLDER, artifact).splitlines()
+    assert first == str(FOLDER / artifact.path)
+    assert all(line.startswith("  ") for line in rest)
+    assert any(f"passed ({len(artifact.parity.cases)} kinds" in line for line in rest)
+    found = artifact_json(FOLDER, artifact)
+    assert (found["run"], found["path"]) == ("bn_cnn-001", first)
+    assert found["artifact"] == artifact.model_dump(mode="json")
+
+
+def test_a_file_in_lower_precision_is_told_with_its_budget(build) -> None:
+    report = build.quantization(within_budget=False, reason="3 points lost")
+    text = render_artifact(FOLDER, build.artifact("int8", quantization=report))
+    assert "EXCEEDED: 3 points lost" in text
+    assert text.count("ranges by") == len(report.trials)
+
+
+def test_names_stand_in_columns_and_a_control_character_moves_nothing() -> None:
+    text = render_listing({"models": {"a": "one", "long\x1b": "two"}, "runs": {}})
+    assert text.splitlines()[1:3] == ["  a         one", "  long\\x1b  two"]
+    assert "none yet" in text
+
+
+@pytest.mark.parametrize(
+    ("states", "counted"),
+    [
+        (("fired", "fired"), "2 of 2 testable guards"),
+        (("fired", "not_testable"), "1 of 1 testable guards"),
+        (("fired", "silent"), None),
+    ],
+)
+def test_guards_are_counted_unless_one_stayed_silent(
+    states: tuple[State, ...], counted: str | None
+) -> None:
+    text = render_findings([Finding(f"fault {n}", s, "said") for n, s in enumerate(states)])
+    assert (counted is None) == ("testable guards" not in text)
+    assert counted is None or counted in text
