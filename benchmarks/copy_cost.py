@@ -35,7 +35,7 @@ from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.splits import spread
 from foldbench.bench.machine.environment import describe_environment, usable_cores
 from foldbench.bench.progress import NullListener
-from foldbench.bench.stages.train import Paths
+from foldbench.bench.store.directory import Paths
 from foldbench.bench.store.files import write_text
 
 Pixels = npt.NDArray[np.uint8]

@@ -37,8 +37,7 @@ from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Block
 from foldbench.bench.registry import BACKENDS
 from foldbench.bench.stages.settings import settings_of
-from foldbench.bench.stages.train import Paths
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.bench.store.files import write_text
 from foldbench.bench.store.finding import find_runs
 from foldbench.bench.workers.client import WorkerClient

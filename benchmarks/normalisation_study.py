@@ -32,7 +32,7 @@ from foldbench.bench.images.splits import draw_subset, spread
 from foldbench.bench.machine.environment import describe_environment, usable_cores
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Epoch
-from foldbench.bench.stages.train import Paths
+from foldbench.bench.store.directory import Paths
 from foldbench.bench.store.files import write_text
 from foldbench.models._norms import KINDS
 from foldbench.models.building.network import build_model

@@ -38,7 +38,7 @@ from foldbench.bench.images.loading import load_data
 from foldbench.bench.machine.environment import describe_environment, usable_cores
 from foldbench.bench.machine.interference import measure_foreign_load
 from foldbench.bench.progress import NullListener
-from foldbench.bench.stages.train import Paths
+from foldbench.bench.store.directory import Paths
 from foldbench.bench.store.files import write_text
 from foldbench.models.building.network import build_model
 from foldbench.models.training.compiled import compiled

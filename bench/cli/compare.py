@@ -19,7 +19,7 @@ from foldbench.bench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.store.directory import Paths
 
 _COMMA_LIST = "NAME[,NAME]..."
 

@@ -9,7 +9,7 @@ from foldbench.bench.cli import output
 from foldbench.bench.cli.options import shared_options
 
 if TYPE_CHECKING:
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.store.directory import Paths
 
 _WORSE = 3
 """Exit code when something got worse by more than --fail-on allows."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from foldbench.bench.analysis.error_overlap import ErrorOverlap
     from foldbench.bench.datasets import Split
     from foldbench.bench.records import Run
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.store.directory import Paths
 
 
 @click.command()

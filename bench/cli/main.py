@@ -34,7 +34,7 @@ from foldbench.bench.cli.tune import tune
 from foldbench.bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.store.directory import Paths
 
 
 class _CommandGroup(click.Group):

@@ -66,7 +66,7 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
     @wraps(command)
     def wrapped(runs: Path, cache: Path | None, **options: Any) -> None:
-        from foldbench.bench.stages.train import Paths
+        from foldbench.bench.store.directory import Paths
         from foldbench.bench.store.files import user_cache
 
         command(paths=Paths(runs, cache or user_cache()), **options)

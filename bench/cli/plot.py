@@ -9,7 +9,7 @@ from foldbench.bench.cli import output, tasks
 from foldbench.bench.cli.options import shared_options
 
 if TYPE_CHECKING:
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.store.directory import Paths
 
 
 @click.command()

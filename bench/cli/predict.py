@@ -11,7 +11,7 @@ from foldbench.bench.cli.options import network_options, shared_options
 if TYPE_CHECKING:
     from foldbench.bench.predict.networks import LoadedNetwork
     from foldbench.bench.predict.prediction import Answer
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.store.directory import Paths
 
 
 @click.command()

@@ -15,7 +15,7 @@ from foldbench.bench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.store.directory import Paths
 
 
 @click.command()

@@ -11,8 +11,7 @@ from foldbench.bench.cli.options import run_argument, shared_options, tracker_op
 
 if TYPE_CHECKING:
     from foldbench.bench.records import Run
-    from foldbench.bench.stages.train import Paths
-    from foldbench.bench.store.directory import RunDirectory
+    from foldbench.bench.store.directory import Paths, RunDirectory
     from foldbench.reports.render import Format
 
 

@@ -10,8 +10,7 @@ import click
 if TYPE_CHECKING:
     from foldbench.bench.predict.image_model import ImageModel
     from foldbench.bench.records import Artifact, Profile, Run
-    from foldbench.bench.stages.train import Paths
-    from foldbench.bench.store.directory import RunDirectory
+    from foldbench.bench.store.directory import Paths, RunDirectory
 
 
 def train(name: str, overrides: Sequence[str], fresh: bool, paths: "Paths") -> "RunDirectory":
@@ -68,11 +67,11 @@ def compare(
 ) -> "Run":
     """Compare one run; its record holds the command line as it was given."""
     from foldbench.bench.cli.console import listening
-    from foldbench.bench.stages import train as stages
+    from foldbench.bench.stages.compare import compare_run
 
     command = ("bench", *sys.argv[1:])
     with listening() as listener:
-        return stages.compare_run(run, overrides, paths, listener, command, ablation, fresh)
+        return compare_run(run, overrides, paths, listener, command, ablation, fresh)
 
 
 def profile(run: "RunDirectory", overrides: Sequence[str], paths: "Paths") -> "Profile":

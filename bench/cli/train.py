@@ -17,7 +17,7 @@ from foldbench.bench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.store.directory import Paths
 
 _fresh_option = click.option("--fresh", is_flag=True, help="Train anew even if it has been done.")
 

@@ -11,7 +11,7 @@ from foldbench.bench.cli import output
 from foldbench.bench.cli.options import data_option, set_option, shared_options, with_data
 
 if TYPE_CHECKING:
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.store.directory import Paths
 
 
 class _Numbers(click.ParamType):

@@ -8,6 +8,7 @@ from pathlib import Path
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.backend_spec import load_backend, parse_spec
 from foldbench.bench.errors import BackendError, BenchError
+from foldbench.bench.machine.environment import has_nvidia_gpu
 from foldbench.bench.measure.series import MeasurementSeries, Times
 from foldbench.bench.measure.targets import files_for, target_of
 from foldbench.bench.records import (
@@ -288,3 +289,14 @@ def _how_to_export(artifact: Artifact) -> str:
     else:
         option = "--no-fold-bn" if artifact.variant.startswith("unfolded") else "--fold-bn"
     return option if artifact.target == "cpu" else f"{option} --target {artifact.target}"
+
+
+def devices_of(asked: Sequence[str]) -> tuple[Device, ...]:
+    """Return the devices to use; ``auto`` is the CPU, and CUDA where there is an NVIDIA GPU."""
+    devices: list[Device] = []
+    for name in asked:
+        if name == "auto":
+            devices += ["cpu", "cuda"] if has_nvidia_gpu() else ["cpu"]
+        else:
+            devices.append("cuda" if name == "cuda" else "cpu")
+    return tuple(dict.fromkeys(devices))

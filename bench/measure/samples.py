@@ -13,6 +13,7 @@ from typing import Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from foldbench.bench.analysis.ablation import ablation_of
 from foldbench.bench.errors import RunError
 from foldbench.bench.measure.series import MeasurementSeries, Times, to_timing
 from foldbench.bench.records import (
@@ -31,7 +32,6 @@ from foldbench.bench.records import (
     Timed,
     Warmed,
 )
-from foldbench.bench.stages.ablation import ablation_of
 from foldbench.bench.timing.loop import WarmUp
 
 _LINES: TypeAdapter[Opening | Event] = TypeAdapter(Line)

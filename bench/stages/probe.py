@@ -5,7 +5,7 @@ everything else left as it was; nothing is written but the cache of features.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,7 @@ def probe(loaded: Loaded, cache: Path, listener: ProgressListener) -> Iterator[P
             found = _probe(loaded.name, config, data, cache, listener)
             if found.batchnorm is None and batchnorm != own[0]:
                 return
-            yield Probe(**{**vars(found), "as_configured": (batchnorm, classifier) == own})
+            yield replace(found, as_configured=(batchnorm, classifier) == own)
 
 
 def _variant(base: Config, batchnorm: str, classifier: str) -> Config:

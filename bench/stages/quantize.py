@@ -1,4 +1,4 @@
-"""The step from a file in float32 to one in lower precision: from which images, and whether at all.
+"""Quantize an exported file: from which images, and whether at all.
 
 Ranges are found and nodes are chosen on training images alone, shown as they are. The test split
 says afterwards, in a comparison, what that was worth.

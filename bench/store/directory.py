@@ -39,6 +39,14 @@ _NAME = re.compile(r"(?P<config>.+)-(?P<number>\d{3,})")
 
 
 @dataclass(frozen=True)
+class Paths:
+    """Where things are kept on this machine."""
+
+    runs: Path
+    cache: Path
+
+
+@dataclass(frozen=True)
 class RunDirectory:
     """One run's folder."""
 

@@ -14,8 +14,7 @@ from torch import nn
 from foldbench.bench.errors import ExportError
 from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.export import export
-from foldbench.bench.stages.train import Paths
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.exporters import origins
 from foldbench.exporters.export import (
     ExportOptions,

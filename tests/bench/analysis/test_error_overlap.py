@@ -21,8 +21,8 @@ from foldbench.bench.cli import cli
 from foldbench.bench.errors import RunError
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Run
-from foldbench.bench.stages.train import Paths, compare_run
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.stages.compare import compare_run
+from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.reports.commands.errors import render_errors
 from foldbench.reports.pictures.contact_sheet import Caption, draw_contact_sheet
 

@@ -15,8 +15,7 @@ from click.testing import CliRunner, Result
 from builders import QUICK
 from foldbench.bench.cli import cli
 from foldbench.bench.measure.samples import read_samples
-from foldbench.bench.stages.train import Paths
-from foldbench.bench.store.directory import RunDirectory, list_runs
+from foldbench.bench.store.directory import Paths, RunDirectory, list_runs
 
 SET = [f"--set={text}" for text in QUICK]
 

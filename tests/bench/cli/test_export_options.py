@@ -11,8 +11,7 @@ from click.testing import CliRunner, Result
 from builders import QUICK
 from foldbench.bench.cli import cli
 from foldbench.bench.measure.contenders import Subject, list_contenders
-from foldbench.bench.stages.train import Paths
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.directory import Paths, RunDirectory
 
 Export = Callable[..., Result]
 

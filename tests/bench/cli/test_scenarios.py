@@ -9,8 +9,7 @@ from click.testing import CliRunner, Result
 
 from builders import QUICK
 from foldbench.bench.cli import cli
-from foldbench.bench.stages.train import Paths
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.directory import Paths, RunDirectory
 
 SET = [f"--set={text}" for text in (*QUICK, "compare.devices=[cpu]")]
 

@@ -8,10 +8,9 @@ from foldbench.bench.errors import ExportError
 from foldbench.bench.measure.contenders import Subject, contenders_of
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Run
-from foldbench.bench.stages.ablation import plan_ablation
-from foldbench.bench.stages.export import export
-from foldbench.bench.stages.train import Paths, compare_run
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.stages.compare import compare_run
+from foldbench.bench.stages.export import export, plan_ablation
+from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.exporters.export import ExportOptions
 from foldbench.reports.render import render
 from foldbench.reports.sections.ablation import ablation_rows

@@ -15,7 +15,7 @@ from foldbench.bench.workers.server import WorkerServer
 
 GUARDS = {
     "asked for cuda, the session fell back to the CPU": (BackendError, "check_provider"),
-    "outputs read without synchronising": (BackendError, "Servant.time"),
+    "outputs read without synchronising": (BackendError, "WorkerServer.time"),
     "a (simulated) GPU still at work when the clock stops": (BackendError, "check_synchronized"),
     "BatchNorm left in train mode": (BackendError, "TorchSession._check_placement"),
     "colour channels swapped in the exported file": (ExportError, "_refuse_wrong_outputs"),
@@ -24,9 +24,9 @@ GUARDS = {
         ExportError,
         "_refuse_what_does_not_run",
     ),
-    "empty outputs": (BackendError, "Servant.evaluate"),
-    "outputs that are no numbers": (BackendError, "Servant.evaluate"),
-    "the same output for every input": (BackendError, "Servant.time"),
+    "empty outputs": (BackendError, "WorkerServer.evaluate"),
+    "outputs that are no numbers": (BackendError, "WorkerServer.evaluate"),
+    "the same output for every input": (BackendError, "WorkerServer.time"),
     "a busy neighbour while a block is timed": (BackendError, "_refuse_disturbed"),
 }
 
@@ -78,7 +78,7 @@ def test_a_guard_that_stays_silent_is_exit_code_1(monkeypatch: pytest.MonkeyPatc
     silent = (
         Fault("nothing is raised", lambda fixture: None, BackendError, "<lambda>"),
         replace(SEEN, name="another kind of error", error=ExportError),
-        replace(SEEN, name="the error of another guard", guard="Servant.time"),
+        replace(SEEN, name="the error of another guard", guard="WorkerServer.time"),
     )
     monkeypatch.setattr(doctor, "FAULTS", (SEEN, *silent, UNTESTABLE))
     result = CliRunner().invoke(cli, ["doctor", "--json"])

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from foldbench.bench.cli import cli
 from foldbench.bench.errors import MissingPackageError
 from foldbench.bench.progress import NullListener
+from foldbench.bench.stages.compare import compare_run
 from foldbench.bench.stages.track import log_run, require_mlflow
-from foldbench.bench.stages.train import Paths, compare_run
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.directory import Paths, RunDirectory
 
 SETTINGS = ["compare.backends=[torch]", "compare.devices=[cpu]", "compare.batch_sizes=[2]"]
 

@@ -18,8 +18,8 @@ from foldbench.bench.errors import ConfigError, DataError, MissingPackageError, 
 from foldbench.bench.images.splits import draw_apart
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Hyperparameters, Search, SearchTrial
-from foldbench.bench.stages.train import Paths
 from foldbench.bench.stages.tune import SearchOptions, search
+from foldbench.bench.store.directory import Paths
 from foldbench.bench.store.study import SearchPlan, SharedSearch, Space
 from foldbench.reports.commands.tune import build_search
 from foldbench.reports.formats.terminal import render_terminal

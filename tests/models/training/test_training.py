@@ -19,7 +19,8 @@ from foldbench.bench.config.files import load
 from foldbench.bench.config.training import TrainSection
 from foldbench.bench.errors import RunError, TrainingError
 from foldbench.bench.progress import NullListener
-from foldbench.bench.stages.train import Paths, train
+from foldbench.bench.stages.train import train
+from foldbench.bench.store.directory import Paths
 from foldbench.models.training.augment import flip_and_crop, normalise
 from foldbench.models.training.device import pick_device
 from foldbench.models.training.loop import train_model

@@ -25,8 +25,8 @@ from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.export import export, put_preprocessing_inside
 from foldbench.bench.stages.probe import batchnorm_effects, probe
 from foldbench.bench.stages.settings import settings_of, training_settings
-from foldbench.bench.stages.train import Paths, train
-from foldbench.bench.store.directory import RunDirectory, list_runs
+from foldbench.bench.stages.train import train
+from foldbench.bench.store.directory import Paths, RunDirectory, list_runs
 from foldbench.bench.store.files import file_sha256
 from foldbench.bench.timing.loop import call
 from foldbench.models.building.checkpoint import load_checkpoint

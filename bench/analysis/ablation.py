@@ -6,53 +6,17 @@ change nothing in the graph at hand are no steps.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from foldbench.bench.errors import ExportError
 from foldbench.bench.records import AblationStep, Artifact, Measurement
 
-if TYPE_CHECKING:
-    from foldbench.exporters.export import ExportOptions
-
-_PLAIN = "plain"
-_BARE = "bare"
+PLAIN = "plain"
+BARE = "bare"
 _TEXTS = {
     "unfolded": "torch, as trained",
     "folded": "BatchNorm folded",
-    _PLAIN: "torch.onnx.export by itself",
-    _BARE: "folded, then exported",
+    PLAIN: "torch.onnx.export by itself",
+    BARE: "folded, then exported",
 }
-
-
-def plan_ablation(shipped: Artifact, options: "ExportOptions") -> tuple["ExportOptions", ...]:
-    """Return how to export the steps before `shipped`, which was exported with `options`.
-
-    Raises ExportError when that did not fold BatchNorm: there are no steps to it.
-    """
-    if not options.fold_bn:
-        raise ExportError(
-            "an ablation leads to the folded network, and export.fold_bn is false: leave "
-            "--no-fold-bn out, or set export.fold_bn to true"
-        )
-    always = options.passes[:1]
-    effective = tuple(p.name for p in shipped.passes if p.changed and p.name not in always)
-    names = [_PLAIN, *(_name(effective[:count]) for count in range(len(effective)))]
-    return tuple(
-        replace(
-            options,
-            fold_bn=name != _PLAIN,
-            plain=name == _PLAIN,
-            passes=always + (effective[: number - 1] if number else ()),
-            name=name,
-            ladder_step=number,
-        )
-        for number, name in enumerate(names)
-    )
-
-
-def _name(passes: Sequence[str]) -> str:
-    return "+".join((_BARE, *passes))
 
 
 def ablation_of(
@@ -87,8 +51,8 @@ def _rank(m: Measurement, artifact: Artifact | None) -> tuple[int, ...]:
 
 
 def _describe(m: Measurement, passes: Sequence[str]) -> str:
-    if m.backend == "torch" or m.variant in (_PLAIN, _BARE):
+    if m.backend == "torch" or m.variant in (PLAIN, BARE):
         return _TEXTS[m.variant]
     if m.precision != "float32":
         return f"in {m.precision}"
-    return f"+ pass {passes[-1]}" if passes else _TEXTS[_BARE]
+    return f"+ pass {passes[-1]}" if passes else _TEXTS[BARE]
