@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from foldbench.bench.cli import output
+from foldbench.bench.cli.failures import fail_on_answers
 from foldbench.bench.cli.options import network_options, shared_options
 
 if TYPE_CHECKING:
@@ -55,9 +56,7 @@ def predict(
             _print_answer(answer)
     if as_json:
         output.print_json(_to_json(network, answers))
-    failed = sum(bool(a.reason or any(p.reason for p in a.predictions)) for a in answers)
-    if failed:
-        raise click.ClickException(f"{failed} of {len(answers)} images have no full answer (above)")
+    fail_on_answers(answers)
 
 
 def _describe(network: "LoadedNetwork") -> str:
