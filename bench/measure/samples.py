@@ -13,8 +13,8 @@ from typing import Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from foldbench.bench.analysis.ablation import ablation_of
 from foldbench.bench.errors import RunError
+from foldbench.bench.measure.ablation import ablation_of
 from foldbench.bench.measure.series import MeasurementSeries, Times, to_timing
 from foldbench.bench.records import (
     Driven,

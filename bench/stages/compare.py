@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from foldbench.bench.analysis.ablation import ablation_of
 from foldbench.bench.config.schema import CompareSection
 from foldbench.bench.images.loading import load_data, refuse_other_classes
 from foldbench.bench.images.splits import prepare_evaluation
 from foldbench.bench.machine.environment import describe_environment, usable_cores
 from foldbench.bench.machine.interference import measure_foreign_load
+from foldbench.bench.measure.ablation import ablation_of
 from foldbench.bench.measure.comparison import compare
 from foldbench.bench.measure.contenders import (
     REFERENCE,

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from foldbench.bench.analysis.ablation import BARE, PLAIN
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.schema import Config
 from foldbench.bench.datasets import ImageSet
@@ -12,6 +11,7 @@ from foldbench.bench.errors import ExportError
 from foldbench.bench.images.loading import load_data, refuse_other_classes
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.images.splits import spread
+from foldbench.bench.measure.ablation import BARE, PLAIN
 from foldbench.bench.predict.image_model import ImageModel, export_image_model
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Artifact, Checkpoint

@@ -1,9 +1,4 @@
-"""The ablation: the steps from unfolded torch to the shipped file, each a contender.
-
-Unfolded torch, folded torch, what torch.onnx.export gives by itself, the folded network exported
-without passes, then one more pass after the other, and quantization where it was made. Passes that
-change nothing in the graph at hand are no steps.
-"""
+"""The steps of an ablation, found among what was measured."""
 
 from collections.abc import Sequence
 
