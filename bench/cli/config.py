@@ -21,7 +21,8 @@ def config() -> None:
 @with_overrides
 def show(name: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show config NAME in full: what it builds on, its own fields, overrides, defaults."""
-    from foldbench.bench.config.files import load, to_yaml
+    from foldbench.bench.config.files import load
+    from foldbench.bench.config.yaml_files import to_yaml
 
     resolved = load(name, overrides).as_dict()
     click.echo(json.dumps(resolved, indent=2) if as_json else to_yaml(resolved), nl=as_json)

@@ -24,6 +24,7 @@ def collect_names(runs: Path) -> dict[str, dict[str, str]]:
 
     A backend's options follow it, each as it is written: ``ort:tuned``.
     """
+    from foldbench.bench.config.backend_spec import Spec
     from foldbench.bench.config.files import builtin_names, summary
     from foldbench.bench.registry import BACKENDS, DATASETS, MODELS, PASSES
     from foldbench.bench.store.directory import list_runs
@@ -34,7 +35,7 @@ def collect_names(runs: Path) -> dict[str, dict[str, str]]:
         for kind, registry in registries.items()
     }
     found["backends"] |= {
-        f"{name}:{option}": text
+        str(Spec(name, {option: ""})): text
         for name in BACKENDS.names()
         for option, text in BACKENDS.options(name).items()
     }

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from types import ModuleType
 
-from foldbench.bench.config.schema import DataSection
+from foldbench.bench.config.data import DataSection
 from foldbench.bench.datasets import DataOptions, ImageSet
 from foldbench.bench.errors import ConfigError, DataError
 from foldbench.bench.progress import ProgressListener

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from foldbench.bench.config.schema import EvaluateSection
+from foldbench.bench.config.comparison import EvaluateSection
 from foldbench.bench.datasets import Split
 from foldbench.bench.errors import DataError, RunError
 from foldbench.bench.measure.comparison import Evaluation

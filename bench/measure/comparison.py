@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from foldbench.bench.analysis.logits import measure_agreement
 from foldbench.bench.backends import Floats
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError
 from foldbench.bench.measure.contenders import (
     REFERENCE,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.measure.contenders import Contender, failures_of
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Scenario

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.images.loading import load_data, refuse_other_classes
 from foldbench.bench.images.splits import prepare_evaluation
 from foldbench.bench.machine.environment import describe_environment, usable_cores

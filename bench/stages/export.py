@@ -128,6 +128,8 @@ def export_ablation(
 def plan_ablation(shipped: Artifact, options: "ExportOptions") -> tuple["ExportOptions", ...]:
     """Return how to export the steps before `shipped`, which was exported with `options`.
 
+    What torch.onnx.export gives by itself, the folded network without passes, then one more pass
+    after the other. A pass that changes nothing in the graph at hand is no step.
     Raises ExportError when that did not fold BatchNorm: there are no steps to it.
     """
     if not options.fold_bn:

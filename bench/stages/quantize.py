@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from foldbench.bench.config.schema import Config, ExportSection
+from foldbench.bench.config.export import ExportSection
+from foldbench.bench.config.schema import Config
 from foldbench.bench.datasets import ImageSet, Split
 from foldbench.bench.errors import ConfigError, DataError, ExportError
 from foldbench.bench.images.preprocessing import preprocess

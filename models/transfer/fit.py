@@ -12,7 +12,8 @@ from typing import Any
 
 from foldbench.bench.analysis.statistics import balanced_accuracy
 from foldbench.bench.config.files import Loaded, from_dict
-from foldbench.bench.config.schema import Config, TransferSection
+from foldbench.bench.config.model import TransferSection
+from foldbench.bench.config.schema import Config
 from foldbench.bench.datasets import ImageSet
 from foldbench.bench.errors import ConfigError
 from foldbench.bench.progress import ProgressListener

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from foldbench.bench.backends import fake
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.machine.interference import Interference
 from foldbench.bench.measure.comparison import Evaluation, compare
 from foldbench.bench.measure.contenders import Contender, Subject

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from foldbench.bench.analysis.speedups import completed, count_clean_rounds
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.records import Boundary, Measurement, Run, Timing
 
 Topic = Literal["accuracy", "agreement", "latency", "scenario", "export"]

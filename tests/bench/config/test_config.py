@@ -5,8 +5,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from foldbench.bench.config.files import builtin_names, find, load, to_yaml
+from foldbench.bench.config.files import builtin_names, find, load
 from foldbench.bench.config.schema import schema
+from foldbench.bench.config.yaml_files import to_yaml
 from foldbench.bench.errors import BenchError, ConfigError, UnknownNameError
 
 

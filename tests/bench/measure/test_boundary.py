@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from foldbench.bench.backends import Resident
 from foldbench.bench.backends.fake import FakeClock, FakeGpuSession, FakeSession
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError
 from foldbench.bench.machine.interference import Interference
 from foldbench.bench.measure.contenders import Contender

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foldbench.bench.backends.fake import FakeClock, FakeGpuSession, FakeSession
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.machine.interference import Interference
 from foldbench.bench.measure.budget import find_shortage, round_duration_s, shorten
 from foldbench.bench.measure.comparison import to_timing

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from builders import make_run
+from foldbench.bench.config.comparison import EvaluateSection
 from foldbench.bench.config.files import load
-from foldbench.bench.config.schema import EvaluateSection
 from foldbench.bench.datasets import Split
 from foldbench.bench.images.splits import prepare_evaluation
 from foldbench.bench.measure.comparison import Evaluation, _to_accuracy

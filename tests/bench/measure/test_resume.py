@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from foldbench.bench.cli import cli
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError, RunError
 from foldbench.bench.machine.interference import Interference
 from foldbench.bench.measure.comparison import Evaluation, compare

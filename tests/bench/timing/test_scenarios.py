@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from foldbench.bench.backends import Floats
 from foldbench.bench.backends.fake import FakeClock, FakeSession
-from foldbench.bench.config.schema import CompareSection, LoadgenSection
+from foldbench.bench.config.comparison import CompareSection, LoadgenSection
 from foldbench.bench.errors import BackendError, MissingPackageError
 from foldbench.bench.measure.contenders import Contender
 from foldbench.bench.measure.scenarios import measure_scenarios
