@@ -16,7 +16,8 @@ from torch import nn
 from foldbench.bench.cli import cli
 from foldbench.bench.errors import BenchError, CheckpointError, DataError, UnknownNameError
 from foldbench.bench.predict.feature_maps import choose_layers, collect_maps, record_maps
-from foldbench.bench.predict.networks import open_network, open_picture
+from foldbench.bench.predict.networks import open_network
+from foldbench.bench.predict.picture import open_picture
 from foldbench.bench.store.directory import RunDirectory
 from foldbench.models.building.network import build_model
 from foldbench.models.zoo import networks

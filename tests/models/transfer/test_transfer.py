@@ -207,9 +207,9 @@ def test_a_file_with_preprocessing_that_is_wrong_leaves_the_good_one_as_it_was(
     overrides = ["export.images=6"]
     artifact = export(own_run, overrides, paths, NullListener())
     good = put_preprocessing_inside(own_run, artifact, overrides, paths, NullListener())
-    scores = image_model.ask_image_model
+    scores = image_model.run_image_model
     for wrong in (lambda *a: 1 - scores(*a), lambda *a: scores(*a) * np.nan):
-        monkeypatch.setattr(image_model, "ask_image_model", wrong)
+        monkeypatch.setattr(image_model, "run_image_model", wrong)
         with pytest.raises(ExportError, match="a probability is off by"):
             put_preprocessing_inside(own_run, artifact, overrides, paths, NullListener())
     assert find_image_model(own_run) == good
