@@ -82,7 +82,7 @@ def test_steps_are_not_exported_again(
 def test_without_folding_there_is_no_ablation(climbed: tuple[RunDirectory, Run]) -> None:
     run, _ = climbed
     (shipped,) = (a for a in run.artifacts() if a.ladder_step is None)
-    with pytest.raises(ExportError, match="leave --no-fold-bn out"):
+    with pytest.raises(ExportError, match="--no-fold-bn"):
         plan_ablation(shipped, ExportOptions(False, 20, ("strip_metadata",)))
 
 
