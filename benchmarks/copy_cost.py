@@ -27,7 +27,7 @@ from scipy import stats
 from tabulate import tabulate
 
 from benchmarks.normalisation_study import as_inputs, score, train_fresh
-from foldbench.bench.cli.options import data_option, set_option, shared_options, with_data
+from foldbench.bench.cli.options import data_option, set_option, shared_options, with_overrides
 from foldbench.bench.config.files import Loaded, load
 from foldbench.bench.errors import DataError
 from foldbench.bench.images.image_set import ImageSet, Split
@@ -35,7 +35,7 @@ from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.splits import spread
 from foldbench.bench.machine.environment import describe_environment, usable_cores
 from foldbench.bench.progress import NullListener
-from foldbench.bench.stages.train import Paths
+from foldbench.bench.store.directory import Paths
 from foldbench.bench.store.files import write_text
 
 Pixels = npt.NDArray[np.uint8]
@@ -205,13 +205,13 @@ def write_page(
 @data_option
 @set_option
 @shared_options
+@with_overrides
 def main(
     name: str,
     originals: Path | None,
     quality: int | None,
     seeds: int,
     out: Path | None,
-    data: Path | None,
     overrides: tuple[str, ...],
     paths: Paths,
     as_json: bool,
@@ -219,7 +219,7 @@ def main(
     """Train on a copy and on the copy of the copy; print what the second loss costs."""
     if (originals is None) == (quality is None):
         raise click.UsageError("give --originals or --quality, one of them")
-    loaded = load(name, with_data(overrides, data))
+    loaded = load(name, overrides)
     source = load_data(loaded.config.data, paths.cache, NullListener())
     torch.set_num_threads(loaded.config.train.threads or usable_cores())
     losses = []

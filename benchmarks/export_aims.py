@@ -28,7 +28,7 @@ from tabulate import tabulate
 from benchmarks.export_passes import AGAIN, PLAIN, describe_job, make_steps, time_rounds
 from foldbench.bench.analysis.clean import clean_pairs
 from foldbench.bench.analysis.statistics import MIN_CLEAN_ROUNDS, Ratio, judge, median, median_ratio
-from foldbench.bench.cli.options import data_option, shared_options, with_data
+from foldbench.bench.cli.options import data_option, shared_options, with_overrides
 from foldbench.bench.errors import BackendError
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.machine.environment import describe_environment, usable_cores
@@ -37,8 +37,7 @@ from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Block
 from foldbench.bench.registry import BACKENDS
 from foldbench.bench.stages.settings import settings_of
-from foldbench.bench.stages.train import Paths
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.bench.store.files import write_text
 from foldbench.bench.store.finding import find_runs
 from foldbench.bench.workers.client import WorkerClient
@@ -230,9 +229,10 @@ def show(ratio: Ratio | None) -> tuple[str, str]:
 @click.option("--budget", default=240.0, show_default=True, help="Seconds for one batch size.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the table and the JSON.")
 @shared_options
+@with_overrides
 def main(
     names: tuple[str, ...],
-    data: Path | None,
+    overrides: tuple[str, ...],
     batch_sizes: str,
     rounds: int,
     budget: float,
@@ -244,7 +244,7 @@ def main(
     sizes = [int(size) for size in batch_sizes.split(",")]
     parts, stored = [], {}
     for run in find_runs(paths.runs, names):
-        config = settings_of(run, run.checkpoint(), with_data((), data))
+        config = settings_of(run, run.checkpoint(), overrides)
         images = load_data(config.data, paths.cache, NullListener())
         with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
             path = Path(folder) / "images.npy"

@@ -23,7 +23,7 @@ import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from foldbench.bench.cli.options import data_option, set_option, shared_options, with_data
+from foldbench.bench.cli.options import data_option, set_option, shared_options, with_overrides
 from foldbench.bench.config.files import Loaded, load
 from foldbench.bench.config.training import TrainSection
 from foldbench.bench.images.image_set import ImageSet, Split
@@ -32,7 +32,7 @@ from foldbench.bench.images.splits import draw_subset, spread
 from foldbench.bench.machine.environment import describe_environment, usable_cores
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Epoch
-from foldbench.bench.stages.train import Paths
+from foldbench.bench.store.directory import Paths
 from foldbench.bench.store.files import write_text
 from foldbench.models.building.network import build_model
 from foldbench.models.building.norms import KINDS
@@ -435,6 +435,7 @@ def write_page(
 @data_option
 @set_option
 @shared_options
+@with_overrides
 def main(
     name: str,
     quick: bool,
@@ -442,7 +443,6 @@ def main(
     epochs: int | None,
     seeds: int | None,
     out: Path | None,
-    data: Path | None,
     overrides: tuple[str, ...],
     paths: Paths,
     as_json: bool,
@@ -450,7 +450,7 @@ def main(
     """Train with every normalisation at several batch sizes; print the tables."""
     given = {"images": images, "epochs": epochs, "seeds": seeds}
     plan = replace(QUICK if quick else Plan(), **{k: v for k, v in given.items() if v is not None})
-    loaded = load(name, with_data(overrides, data))
+    loaded = load(name, overrides)
     source = load_data(loaded.config.data, paths.cache, NullListener())
     torch.set_num_threads(loaded.config.train.threads or usable_cores())
     cells = []

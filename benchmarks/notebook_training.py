@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from foldbench.bench.analysis.statistics import Ratio, median, median_ratio
-from foldbench.bench.cli.options import data_option, set_option, shared_options, with_data
+from foldbench.bench.cli.options import data_option, set_option, shared_options, with_overrides
 from foldbench.bench.config.files import Loaded, load
 from foldbench.bench.errors import ConfigError
 from foldbench.bench.images.image_set import ImageSet, Split
@@ -38,7 +38,7 @@ from foldbench.bench.images.loading import load_data
 from foldbench.bench.machine.environment import describe_environment, usable_cores
 from foldbench.bench.machine.interference import measure_foreign_load
 from foldbench.bench.progress import NullListener
-from foldbench.bench.stages.train import Paths
+from foldbench.bench.store.directory import Paths
 from foldbench.bench.store.files import write_text
 from foldbench.models.building.network import build_model
 from foldbench.models.training.batches import split_batches
@@ -374,19 +374,18 @@ def pick_reference(configs: Sequence[Loaded]) -> Reference:
 @data_option
 @set_option
 @shared_options
+@with_overrides
 def main(
     names: tuple[str, ...],
     rounds: int | None,
     quick: bool,
     out: Path | None,
-    data: Path | None,
     overrides: tuple[str, ...],
     paths: Paths,
     as_json: bool,
 ) -> None:
     """Time the notebook's way of training against each CONFIG [deep_mish fast_deep_mish]."""
-    given = with_data(overrides, data)
-    configs = [load(name, given) for name in names or ("deep_mish", "fast_deep_mish")]
+    configs = [load(name, overrides) for name in names or ("deep_mish", "fast_deep_mish")]
     reference = pick_reference(configs)
     sizes = QUICK if quick else Sizes(**({"rounds": rounds} if rounds else {}))
     images = load_data(configs[0].config.data, paths.cache, NullListener())

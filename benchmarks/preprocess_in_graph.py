@@ -33,7 +33,7 @@ from foldbench.bench.errors import BenchError
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.machine.environment import describe_environment, usable_cores
 from foldbench.bench.predict.image_model import find_image_model, open_image_model
-from foldbench.bench.predict.networks import fit_picture, open_picture
+from foldbench.bench.predict.picture import fit_picture, open_picture
 from foldbench.bench.registry import BACKENDS
 from foldbench.bench.store.directory import RunDirectory
 from foldbench.bench.store.files import write_text

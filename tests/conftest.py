@@ -16,8 +16,8 @@ from foldbench.bench.config.files import load
 from foldbench.bench.machine.cpu import usable_cpus
 from foldbench.bench.progress import NullListener
 from foldbench.bench.registry import BACKENDS
-from foldbench.bench.stages.train import Paths, train
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.stages.train import train
+from foldbench.bench.store.directory import Paths, RunDirectory
 
 CPUS = usable_cpus()
 

@@ -1,38 +1,36 @@
 """The command `bench compare`: accuracy and latency of runs on every backend and device."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from foldbench.bench.cli import output, tasks
+from foldbench.bench.cli import output
+from foldbench.bench.cli.console import progress
+from foldbench.bench.cli.failures import fail_on_records
 from foldbench.bench.cli.options import (
+    CommaList,
     FiniteNumber,
     Seconds,
+    config_option,
+    contender_options,
     data_option,
-    run_argument,
+    given_fields,
     set_option,
     shared_options,
-    tracker_option,
-    with_data,
-    yaml_list,
+    with_overrides,
 )
+from foldbench.bench.cli.runs import choose_runs, run_argument
+from foldbench.bench.cli.tracker import track, tracker_option
 
 if TYPE_CHECKING:
-    from foldbench.bench.stages.train import Paths
-
-_COMMA_LIST = "NAME[,NAME]..."
+    from foldbench.bench.store.directory import Paths
 
 
 @click.command()
 @run_argument
-@click.option("--backends", metavar=_COMMA_LIST, help="Such as torch,ort.  [default: by config]")
-@click.option(
-    "--devices",
-    metavar="auto|cpu|cuda[,...]",
-    help="auto is the CPU, and CUDA where there is an NVIDIA GPU.  [default: by config]",
-)
-@click.option("--batch-sizes", metavar="N[,N]...", help="Such as 1,64.  [default: by config]")
+@contender_options
 @click.option(
     "--ablation",
     "--ladder",
@@ -40,23 +38,47 @@ _COMMA_LIST = "NAME[,NAME]..."
     is_flag=True,
     help="Also benchmark each intermediate optimization step.",
 )
-@click.option("--rounds", type=click.IntRange(min=1), help="Clean rounds.  [default: by config]")
-@click.option("--budget", type=Seconds(), help="Most time for the rounds of each device: 60s, 5m.")
-@click.option("--repeat", type=click.IntRange(min=1), help="Whole repetitions, minutes apart.")
-@click.option(
+@config_option(
+    "compare.rounds",
+    "--rounds",
+    type=click.IntRange(min=1),
+    help="Clean rounds.  [default: by config]",
+)
+@config_option(
+    "compare.budget_s",
+    "--budget",
+    type=Seconds(),
+    help="Most time for the rounds of each device: 60s, 5m.",
+)
+@config_option(
+    "compare.repeat",
+    "--repeat",
+    type=click.IntRange(min=1),
+    help="Whole repetitions, minutes apart.",
+)
+@config_option(
+    "compare.loadgen.scenarios",
     "--scenario",
-    metavar=_COMMA_LIST,
+    type=CommaList(),
+    metavar="NAME[,NAME]...",
     help="MLPerf scenarios, driven by LoadGen in place of the rounds: singlestream, multistream, "
     "offline, server.",
 )
-@click.option(
+@config_option(
+    "compare.loadgen.qps",
     "--qps",
     type=FiniteNumber(min=0, min_open=True),
     metavar="NUMBER",
     help="Images that arrive per second (scenario server).",
 )
-@click.option("--duration", type=Seconds(), help="Least time of a scenario.  [default: by config]")
-@click.option(
+@config_option(
+    "compare.loadgen.duration_s",
+    "--duration",
+    type=Seconds(),
+    help="Least time of a scenario.  [default: by config]",
+)
+@config_option(
+    "evaluate.protocol",
     "--protocol",
     type=click.Choice(["homework", "clean"]),
     help="How accuracy is taken: on flipped and cropped test images, or as they are.",
@@ -66,23 +88,13 @@ _COMMA_LIST = "NAME[,NAME]..."
 @data_option
 @set_option
 @shared_options
+@with_overrides
 def compare(
     names: tuple[str, ...],
-    backends: str | None,
-    devices: str | None,
-    batch_sizes: str | None,
-    rounds: int | None,
-    budget: float | None,
-    repeat: int | None,
+    overrides: tuple[str, ...],
     ablation: bool,
-    scenario: str | None,
-    qps: float | None,
-    duration: float | None,
-    protocol: str | None,
     fresh: bool,
     tracker: str | None,
-    data: Path | None,
-    overrides: tuple[str, ...],
     paths: "Paths",
     as_json: bool,
 ) -> None:
@@ -91,48 +103,35 @@ def compare(
     Without RUN, the newest run of each config is taken. Interrupted and started again with the same
     settings, it goes on where it stopped. Exit code 1 when a row failed.
     """
-    _refuse_what_does_not_fit(scenario, qps, duration, rounds, budget)
-    tasks.require_tracker(tracker)
-    given = {
-        "compare.backends": yaml_list(backends),
-        "compare.devices": yaml_list(devices),
-        "compare.batch_sizes": yaml_list(batch_sizes),
-        "compare.rounds": rounds,
-        "compare.budget_s": budget,
-        "compare.repeat": repeat,
-        "compare.loadgen.scenarios": yaml_list(scenario),
-        "compare.loadgen.qps": qps,
-        "compare.loadgen.duration_s": duration,
-        "evaluate.protocol": protocol,
-    }
-    named = tuple(f"{key}={value}" for key, value in given.items() if value is not None)
-    runs = tasks.choose_runs(names, paths)
-    given_all = with_data((*overrides, *named), data)
-    records = [tasks.compare(run, given_all, paths, ablation, fresh) for run in runs]
+    _refuse_what_does_not_fit(given_fields())
+    from foldbench.bench.stages.compare import compare_run
+
+    runs = choose_runs(names, paths)
+    command = ("bench", *sys.argv[1:])
+    with progress() as listener:
+        records = [
+            compare_run(run, overrides, paths, listener, command, ablation, fresh) for run in runs
+        ]
     output.print_report(records, as_json)
-    tasks.track(tracker, runs, records, paths)
+    track(tracker, runs, records, paths)
     output.print_written(runs, as_json)
-    output.fail_loudly(records)
+    fail_on_records(records)
 
 
-def _refuse_what_does_not_fit(
-    scenario: str | None,
-    qps: float | None,
-    duration: float | None,
-    rounds: int | None,
-    budget: float | None,
-) -> None:
+def _refuse_what_does_not_fit(given: Mapping[str, Any]) -> None:
     """Raise UsageError for options that would have no effect together, or that lack another."""
-    scenarios = [name.strip() for name in (scenario or "").split(",") if name.strip()]
-    if scenarios and (rounds or budget):
+    listed = given.get("compare.loadgen.scenarios", "[]")[1:-1]
+    scenarios = [name.strip() for name in listed.split(",") if name.strip()]
+    has_rate = "compare.loadgen.qps" in given
+    if scenarios and ("compare.rounds" in given or "compare.budget_s" in given):
         raise click.UsageError(
             "--rounds and --budget are about the rounds, which --scenario replaces"
         )
-    if duration and not scenarios:
+    if "compare.loadgen.duration_s" in given and not scenarios:
         raise click.UsageError("--duration is the time of a scenario: name one with --scenario")
-    if "server" in scenarios and qps is None:
+    if "server" in scenarios and not has_rate:
         raise click.UsageError(
             "--scenario server needs --qps, the images that arrive per second, such as --qps 200"
         )
-    if qps is not None and "server" not in scenarios:
+    if has_rate and "server" not in scenarios:
         raise click.UsageError("--qps is about images that arrive: it needs --scenario server")

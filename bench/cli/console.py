@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foldbench.bench import units
-from foldbench.bench.progress import ProgressListener
+from foldbench.bench.progress import NullListener, ProgressListener
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -104,8 +104,11 @@ class RichListener:
 
 
 @contextmanager
-def listening() -> Iterator[ProgressListener]:
-    """Yield the listener that fits stderr; leave no bar behind."""
+def progress(shown: bool = True) -> Iterator[ProgressListener]:
+    """Yield the listener that fits stderr, one that says nothing unless `shown`; leave no bar."""
+    if not shown:
+        yield NullListener()
+        return
     listener = RichListener() if sys.stderr.isatty() else PlainListener()
     try:
         yield listener

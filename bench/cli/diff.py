@@ -7,13 +7,11 @@ import click
 
 from foldbench.bench import units
 from foldbench.bench.cli import output
+from foldbench.bench.cli.failures import WORSE
 from foldbench.bench.cli.options import shared_options
 
 if TYPE_CHECKING:
-    from foldbench.bench.stages.train import Paths
-
-_WORSE = 3
-"""Exit code when something got worse by more than --fail-on allows."""
+    from foldbench.bench.store.directory import Paths
 
 _PERCENT = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*(%?)")
 
@@ -83,4 +81,4 @@ def diff(
     for regression in worse:
         click.echo(text.describe_regression(regression), err=True)
     if worse:
-        click.get_current_context().exit(_WORSE)
+        click.get_current_context().exit(WORSE)

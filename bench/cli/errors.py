@@ -8,13 +8,14 @@ import click
 
 from foldbench.bench import units
 from foldbench.bench.cli import output
-from foldbench.bench.cli.options import data_option, shared_options, with_data
+from foldbench.bench.cli.console import progress
+from foldbench.bench.cli.options import data_option, shared_options, with_overrides
 
 if TYPE_CHECKING:
     from foldbench.bench.analysis.error_overlap import ErrorOverlap
     from foldbench.bench.images.image_set import Split
     from foldbench.bench.records import Run
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.store.directory import Paths
 
 
 @click.command()
@@ -34,12 +35,13 @@ if TYPE_CHECKING:
 )
 @data_option
 @shared_options
+@with_overrides
 def errors(
     run_a: str,
     run_b: str,
     sheet: Path | None,
     sheet_images: int,
-    data: Path | None,
+    overrides: tuple[str, ...],
     paths: "Paths",
     as_json: bool,
 ) -> None:
@@ -48,16 +50,16 @@ def errors(
     Counts of images that only A, only B or both get wrong, by class and in all, McNemar's exact
     test, and the confusions. Both runs need to have been compared on the same test images.
     """
+
     from foldbench.bench.analysis.error_overlap import compare_errors, require_same_test_images
-    from foldbench.bench.cli.console import listening
     from foldbench.bench.images.loading import load_scored
     from foldbench.bench.store.finding import find_runs
     from foldbench.reports.commands import errors as text
 
     a, b = (run.results() for run in find_runs(paths.runs, (run_a, run_b)))
     require_same_test_images(a, b)
-    with listening() as listener:
-        split = load_scored(a, with_data((), data), paths.cache, listener)
+    with progress() as listener:
+        split = load_scored(a, overrides, paths.cache, listener)
     overlap = compare_errors(a, b, split.labels)
     if sheet is not None:
         _write_sheet(sheet, sheet_images, (a, b), overlap, split)

@@ -11,7 +11,7 @@ from foldbench.bench.cli import output
 from foldbench.bench.cli.options import network_options, shared_options
 
 if TYPE_CHECKING:
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.store.directory import Paths
 
 
 @click.command()
@@ -57,7 +57,8 @@ def features(
     """
     from foldbench.bench.images.preprocessing import preprocess
     from foldbench.bench.predict.feature_maps import collect_maps
-    from foldbench.bench.predict.networks import fit_picture, open_network, open_picture
+    from foldbench.bench.predict.networks import open_network
+    from foldbench.bench.predict.picture import fit_picture, open_picture
     from foldbench.bench.store.files import write_with
     from foldbench.reports.pictures.feature_maps import draw_feature_maps
 

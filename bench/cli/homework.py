@@ -5,20 +5,14 @@ from typing import TYPE_CHECKING
 import click
 
 from foldbench.bench.cli import output
-from foldbench.bench.cli.options import shared_options
+from foldbench.bench.cli.options import form_option, shared_options
 
 if TYPE_CHECKING:
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.store.directory import Paths
 
 
 @click.command()
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["terminal", "md"]),
-    default="terminal",
-    show_default=True,
-)
+@form_option("terminal", "md")
 @shared_options
 def homework(form: str, paths: "Paths", as_json: bool) -> None:
     """Show the homework's figures, each beside the newest run that measured the same.

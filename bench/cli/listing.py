@@ -1,10 +1,22 @@
-"""Every name that a command takes."""
+"""The command `bench list`: every name that a command takes."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from foldbench.bench.config.files import builtin_names, summary
-from foldbench.bench.registry import BACKENDS, DATASETS, MODELS, PASSES
-from foldbench.bench.store.directory import list_runs
+import click
+
+from foldbench.bench.cli import output
+from foldbench.bench.cli.options import shared_options
+
+if TYPE_CHECKING:
+    from foldbench.bench.store.directory import Paths
+
+
+@click.command("list")
+@shared_options
+def list_everything(paths: "Paths", as_json: bool) -> None:
+    """List models, datasets, backends, passes, configs and runs."""
+    output.print_listing(collect_names(paths.runs), as_json)
 
 
 def collect_names(runs: Path) -> dict[str, dict[str, str]]:
@@ -12,13 +24,18 @@ def collect_names(runs: Path) -> dict[str, dict[str, str]]:
 
     A backend's options follow it, each as it is written: ``ort:tuned``.
     """
+    from foldbench.bench.config.backend_spec import Spec
+    from foldbench.bench.config.files import builtin_names, summary
+    from foldbench.bench.registry import BACKENDS, DATASETS, MODELS, PASSES
+    from foldbench.bench.store.directory import list_runs
+
     registries = {"models": MODELS, "datasets": DATASETS, "backends": BACKENDS, "passes": PASSES}
     found = {
         kind: {name: registry.summary(name) for name in registry.names()}
         for kind, registry in registries.items()
     }
     found["backends"] |= {
-        f"{name}:{option}": text
+        str(Spec(name, {option: ""})): text
         for name in BACKENDS.names()
         for option, text in BACKENDS.options(name).items()
     }

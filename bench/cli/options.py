@@ -1,14 +1,16 @@
-"""Options that several commands share."""
+"""Options that several commands share, and those that stand for fields of the configuration."""
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import click
+
+Command = Callable[..., None]
 
 
 class Seconds(click.ParamType):
@@ -46,7 +48,73 @@ class FiniteNumber(click.FloatRange):
         return number
 
 
-def shared_options(command: Callable[..., None]) -> Callable[..., None]:
+class CommaList(click.ParamType):
+    """``a,b`` as the YAML list ``[a,b]``."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the list as YAML."""
+        return f"[{value}]"
+
+
+class _AbsolutePath(click.ParamType):
+    """A path, made absolute so that it stays true."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return json.dumps(_absolute(value))
+
+
+class _Weights(click.ParamType):
+    """The name of weights, or the path of a file, made absolute so that it stays true."""
+
+    name = "weights"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        is_file = value.endswith(".safetensors") or os.sep in value
+        return json.dumps(_absolute(value) if is_file else value)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def config_option(key: str, *names: str, **attributes: Any) -> Callable[[Command], Command]:
+    """Add an option that stands for the field `key` of the configuration.
+
+    Its value is YAML text, or what JSON can hold. `with_overrides` hands it to the command.
+    """
+    option = click.option(*names, key.replace(".", "__"), **{"default": None, **attributes})
+    return option
+
+
+def given_fields() -> dict[str, Any]:
+    """Return what the current command's options say about the configuration, by key path."""
+    return {
+        name.replace("__", "."): value
+        for name, value in click.get_current_context().params.items()
+        if "__" in name and value is not None
+    }
+
+
+def with_overrides(command: Command) -> Command:
+    """Hand the command `overrides`: what --set and every `config_option` say, as ``key=value``."""
+
+    @wraps(command)
+    def wrapped(overrides: tuple[str, ...] = (), **options: Any) -> None:
+        named = [
+            f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+            for key, value in given_fields().items()
+        ]
+        others = {name: value for name, value in options.items() if "__" not in name}
+        command(overrides=(*overrides, *named), **others)
+
+    return wrapped
+
+
+def shared_options(command: Command) -> Command:
     """Add --runs, --cache and --json; hand the command `paths` and `as_json`."""
 
     @click.option(
@@ -66,7 +134,7 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
     @wraps(command)
     def wrapped(runs: Path, cache: Path | None, **options: Any) -> None:
-        from foldbench.bench.stages.train import Paths
+        from foldbench.bench.store.directory import Paths
         from foldbench.bench.store.files import user_cache
 
         command(paths=Paths(runs, cache or user_cache()), **options)
@@ -81,101 +149,63 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Override a field of the configuration, such as train.epochs=2. Repeatable.",
 )
-data_option = click.option(
+data_option = config_option(
+    "data.path",
     "--data",
-    type=click.Path(path_type=Path),
+    type=_AbsolutePath(),
     help="Where the images are: a folder or a tar archive.",
 )
-tracker_option = click.option(
-    "--tracker",
-    type=click.Choice(["mlflow"]),
-    help="Also log each run there: to MLFLOW_TRACKING_URI, or to mlflow.db in the runs' folder.",
-)
-run_argument = click.argument("names", metavar="[RUN]...", nargs=-1)
+
+_WEIGHTS: dict[str, Any] = {
+    "metavar": "NAME|FILE",
+    "help": "default, a name of torchvision's, or a .safetensors file.  [default: default]",
+}
+_DOWNLOAD_HELP = "Let the library fetch weights that are not here."
 
 
-def network_options(command: Callable[..., None]) -> Callable[..., None]:
+def network_options(command: Command) -> Command:
     """Add --weights and --download, for networks of torchvision and timm."""
-    weights = click.option(
-        "--weights",
-        metavar="NAME|FILE",
-        help="default, a name of torchvision's, or a .safetensors file.  [default: default]",
-    )
-    download = click.option(
-        "--download", is_flag=True, help="Let the library fetch weights that are not here."
+    download = click.option("--download", is_flag=True, help=_DOWNLOAD_HELP)
+    return click.option("--weights", **_WEIGHTS)(download(command))
+
+
+def transfer_options(command: Command) -> Command:
+    """Add --weights and --download as fields of the configuration."""
+    weights = config_option("transfer.weights", "--weights", type=_Weights(), **_WEIGHTS)
+    download = config_option(
+        "transfer.download", "--download", is_flag=True, flag_value=True, help=_DOWNLOAD_HELP
     )
     return weights(download(command))
 
 
-def export_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --passes, --target and what lowers the precision; `export_overrides` takes them."""
-    passes = click.option(
-        "--passes",
-        metavar="default|none|NAME[,NAME]...",
-        help="Rewriting passes over the graph (bench list).  [default: by config]",
+def contender_options(command: Command) -> Command:
+    """Add --backends, --devices and --batch-sizes."""
+    backends = config_option(
+        "compare.backends",
+        "--backends",
+        type=CommaList(),
+        metavar="NAME[,NAME]...",
+        help="Such as torch,ort.  [default: by config]",
     )
-    target = click.option(
-        "--target",
-        type=click.Choice(["cpu", "cuda", "tensorrt", "host"]),
-        help="What the file is to run on; host: this machine's CPU alone.  [default: by config]",
+    devices = config_option(
+        "compare.devices",
+        "--devices",
+        type=CommaList(),
+        metavar="auto|cpu|cuda[,...]",
+        help="auto is the CPU, and CUDA where there is an NVIDIA GPU.  [default: by config]",
     )
-    quantize = click.option(
-        "--quantize",
-        type=click.Choice(["none", "int8", "int8_tables", "float16"]),
-        help="A second file in lower precision.  [default: by config]",
+    batch_sizes = config_option(
+        "compare.batch_sizes",
+        "--batch-sizes",
+        type=CommaList(),
+        metavar="N[,N]...",
+        help="Such as 1,64.  [default: by config]",
     )
-    max_drop = click.option(
-        "--max-drop",
-        type=FiniteNumber(0, 100),
-        metavar="POINTS",
-        help="Accuracy that it may cost, percentage points.  [default: by config]",
+    return backends(devices(batch_sizes(command)))
+
+
+def form_option(*forms: str) -> Callable[[Command], Command]:
+    """Add --format, one of `forms`, the first by default; hand the command `form`."""
+    return click.option(
+        "--format", "form", type=click.Choice(forms), default=forms[0], show_default=True
     )
-    calibration_images = click.option(
-        "--calibration-images",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Training images to find ranges with.  [default: by config]",
-    )
-    return passes(target(quantize(max_drop(calibration_images(command)))))
-
-
-def export_overrides(fold_bn: bool | None, **asked: Any) -> tuple[str, ...]:
-    """Return the options of an export that were given, as overrides of the configuration."""
-    given = {
-        "export.fold_bn": None if fold_bn is None else str(fold_bn).lower(),
-        "export.passes": yaml_list(asked["passes"]),
-        "export.target": asked["target"],
-        "export.quantize": asked["quantize"],
-        "export.max_drop_points": asked["max_drop"],
-        "export.calibration_images": asked["calibration_images"],
-    }
-    return tuple(f"{key}={value}" for key, value in given.items() if value is not None)
-
-
-def with_data(overrides: Sequence[str], data: Path | None) -> tuple[str, ...]:
-    """Return `overrides` with the path of the data, made absolute so that it stays true."""
-    if data is None:
-        return tuple(overrides)
-    return (*overrides, f"data.path={json.dumps(os.path.abspath(os.path.expanduser(data)))}")
-
-
-def with_weights(
-    overrides: Sequence[str], data: Path | None, weights: str | None, download: bool
-) -> tuple[str, ...]:
-    """Return `overrides` with the path of the data and with the pretrained weights that are given.
-
-    A weights file's path is made absolute so that it stays true.
-    """
-    given = list(with_data(overrides, data))
-    if weights is not None:
-        is_file = weights.endswith(".safetensors") or os.sep in weights
-        named = os.path.abspath(os.path.expanduser(weights)) if is_file else weights
-        given.append(f"transfer.weights={json.dumps(named)}")
-    if download:
-        given.append("transfer.download=true")
-    return tuple(given)
-
-
-def yaml_list(text: str | None) -> str | None:
-    """Return ``a,b`` as the YAML list ``[a,b]``, None where nothing was given."""
-    return None if text is None else f"[{text}]"

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from foldbench.bench.predict.image_model import ImageModel
     from foldbench.bench.records import (
         Artifact,
-        ContenderProfile,
-        Measurement,
         Run,
     )
     from foldbench.bench.records.finding import Finding
@@ -30,16 +28,6 @@ def print_artifacts(made: "Sequence[tuple[RunDirectory, Artifact]]", as_json: bo
     else:
         for run, artifact in made:
             click.echo(render_artifact(run.path, artifact), nl=False)
-
-
-def fail_on_artifacts(artifacts: "Sequence[Artifact]") -> None:
-    """Exit with 1 when a file is not what it should be; why is printed above."""
-    if not all(artifact.parity.passed for artifact in artifacts):
-        raise click.ClickException("an artifact does not compute what its checkpoint does (above)")
-    for artifact in artifacts:
-        report = artifact.quantization
-        if report and not report.within_budget:
-            raise click.ClickException(f"{artifact.path} exceeds its budget: {report.reason}")
 
 
 def print_image_model(run: "RunDirectory", model: "ImageModel", as_json: bool) -> None:
@@ -75,19 +63,6 @@ def print_written(runs: "Sequence[RunDirectory]", as_json: bool) -> None:
         click.echo(f"to look at: {run.path / 'report.html'}", err=as_json)
 
 
-def fail_loudly(records: "Sequence[Run]") -> None:
-    """Exit with 1 when a contender failed; its reason is in the report."""
-    fail_on([m for record in records for m in record.measurements])
-
-
-def fail_on(rows: "Sequence[Measurement | ContenderProfile]") -> None:
-    """Exit with 1 when a row failed; its reason is in the report."""
-    failed = list(dict.fromkeys(row.contender for row in rows if row.status == "failed"))
-    if failed:
-        names = ", ".join(failed)
-        raise click.ClickException(f"{len(failed)} did not run: {names} (reasons above)")
-
-
 def print_listing(found: dict[str, dict[str, str]], as_json: bool) -> None:
     """Print every kind's names with one line about each."""
     from foldbench.reports.commands.list import render_listing
@@ -99,19 +74,13 @@ def print_listing(found: dict[str, dict[str, str]], as_json: bool) -> None:
 
 
 def print_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
-    """Print what came of each fault; exit with 1 when a guard stayed silent."""
+    """Print what came of each fault."""
     from foldbench.reports.commands.doctor import render_findings
 
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
         click.echo(render_findings(findings), nl=False)
-    silent = [finding.fault for finding in findings if finding.state == "silent"]
-    testable = sum(finding.state != "not_testable" for finding in findings)
-    if silent:
-        raise click.ClickException(
-            f"{len(silent)} of {testable} testable guards stayed silent: {'; '.join(silent)}"
-        )
 
 
 def print_json(value: Any) -> None:

@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from foldbench.bench.cli import output, tasks
+from foldbench.bench.cli import output
 from foldbench.bench.cli.options import shared_options
+from foldbench.bench.cli.runs import choose_runs, run_argument
 
 if TYPE_CHECKING:
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.store.directory import Paths
 
 
 @click.command()
-@click.argument("names", metavar="[RUN]...", nargs=-1)
+@run_argument
 @click.argument("kind", type=click.Choice(["filters", "loss", "compare"]))
 @click.option(
     "--output",
@@ -37,7 +38,7 @@ def plot(
     """
     from foldbench.bench.stages.plot import plot_comparison, plot_run
 
-    runs = tasks.choose_runs(names, paths)
+    runs = choose_runs(names, paths)
     if kind == "compare":
         written = [plot_comparison(runs, target or paths.runs / "loss-compare.png")]
     elif target is not None and len(runs) > 1:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 import click
 
 from foldbench.bench.cli import output
+from foldbench.bench.cli.failures import fail_on_answers
 from foldbench.bench.cli.options import network_options, shared_options
 
 if TYPE_CHECKING:
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.store.directory import Paths
 
 
 @click.command()
@@ -54,6 +55,4 @@ def predict(
             click.echo(render_answer(answer), nl=False)
     if as_json:
         output.print_json(answers_json(network, answers))
-    failed = sum(bool(a.reason or any(p.reason for p in a.predictions)) for a in answers)
-    if failed:
-        raise click.ClickException(f"{failed} of {len(answers)} images have no full answer (above)")
+    fail_on_answers(answers)

@@ -1,42 +1,35 @@
 """The command `bench probe`: protocols of transfer learning, and what BatchNorm does to them."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from foldbench.bench.cli import output
+from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.options import (
     data_option,
-    network_options,
+    form_option,
     set_option,
     shared_options,
-    with_weights,
+    transfer_options,
+    with_overrides,
 )
 
 if TYPE_CHECKING:
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.store.directory import Paths
 
 
 @click.command()
 @click.argument("names", metavar="CONFIG...", nargs=-1, required=True)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["terminal", "md"]),
-    default="terminal",
-    show_default=True,
-)
+@form_option("terminal", "md")
 @data_option
-@network_options
+@transfer_options
 @set_option
 @shared_options
+@with_overrides
 def probe(
     names: tuple[str, ...],
     form: str,
-    data: Path | None,
-    weights: str | None,
-    download: bool,
     overrides: tuple[str, ...],
     paths: "Paths",
     as_json: bool,
@@ -47,14 +40,12 @@ def probe(
     and in train mode, and with both classifiers, all else equal. No run is written.
     """
     from foldbench.bench.analysis.probes import batchnorm_effects
-    from foldbench.bench.cli.console import listening
     from foldbench.bench.config.files import load
     from foldbench.bench.stages.probe import probe as probe_config
     from foldbench.reports.commands import probe as text
 
-    given = with_weights(overrides, data, weights, download)
-    loaded = [load(name, given) for name in names]
-    with listening() as listener:
+    loaded = [load(name, overrides) for name in names]
+    with progress() as listener:
         probes = [p for one in loaded for p in probe_config(one, paths.cache, listener)]
     effects = batchnorm_effects(probes)
     if as_json:

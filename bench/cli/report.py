@@ -6,24 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from foldbench.bench.cli import output, tasks
-from foldbench.bench.cli.options import run_argument, shared_options, tracker_option
+from foldbench.bench.cli import output
+from foldbench.bench.cli.options import form_option, shared_options
+from foldbench.bench.cli.runs import choose_runs, run_argument
+from foldbench.bench.cli.tracker import track, tracker_option
 
 if TYPE_CHECKING:
     from foldbench.bench.records import Run
-    from foldbench.bench.stages.train import Paths
-    from foldbench.bench.store.directory import RunDirectory
+    from foldbench.bench.store.directory import Paths, RunDirectory
     from foldbench.reports.render import Format
 
 
 def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    form = click.option(
-        "--format",
-        "form",
-        type=click.Choice(["terminal", "md", "html", "json", "csv"]),
-        default="terminal",
-        show_default=True,
-    )
+    form = form_option("terminal", "md", "html", "json", "csv")
     target = click.option(
         "--output",
         "target",
@@ -60,8 +55,7 @@ def report(
     from foldbench.bench.stages.report import pictures_of
     from foldbench.reports.render import render
 
-    tasks.require_tracker(tracker)
-    runs = tasks.choose_runs(names, paths, compared=not names)
+    runs = choose_runs(names, paths, compared=not names)
     found = [profile for run in runs if (profile := run.profile())]
     kept = [_records_of(run, both_protocols) for run in runs]
     records = [record for of_run in kept for record in of_run]
@@ -70,7 +64,7 @@ def report(
     pictures = [picture for run in runs for picture in pictures_of(run)]
     text = render(records, "json" if as_json else form, found, pictures, colour)
     _give(text, target)
-    tasks.track(tracker, owners, records, paths)
+    track(tracker, owners, records, paths)
 
 
 @click.command()

@@ -1,23 +1,25 @@
 """The commands `bench train` and `bench run`."""
 
-from pathlib import Path
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from foldbench.bench import torchrun
-from foldbench.bench.cli import output, tasks
+from foldbench.bench.cli import output
+from foldbench.bench.cli.console import progress
+from foldbench.bench.cli.failures import fail_on_records
 from foldbench.bench.cli.options import (
     data_option,
-    network_options,
     set_option,
     shared_options,
-    tracker_option,
-    with_weights,
+    transfer_options,
+    with_overrides,
 )
+from foldbench.bench.cli.tracker import track, tracker_option
 
 if TYPE_CHECKING:
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.store.directory import Paths
 
 _fresh_option = click.option("--fresh", is_flag=True, help="Train anew even if it has been done.")
 
@@ -25,19 +27,13 @@ _fresh_option = click.option("--fresh", is_flag=True, help="Train anew even if i
 @click.command()
 @click.argument("name")
 @data_option
-@network_options
+@transfer_options
 @set_option
 @_fresh_option
 @shared_options
+@with_overrides
 def train(
-    name: str,
-    data: Path | None,
-    weights: str | None,
-    download: bool,
-    overrides: tuple[str, ...],
-    fresh: bool,
-    paths: "Paths",
-    as_json: bool,
+    name: str, overrides: tuple[str, ...], fresh: bool, paths: "Paths", as_json: bool
 ) -> None:
     """Train the network of config NAME.
 
@@ -45,9 +41,13 @@ def train(
     on after the last finished epoch. Processes that torchrun starts share the work:
     torchrun --nproc-per-node 2 -m foldbench train NAME
     """
-    given = with_weights(overrides, data, weights, download)
-    run = tasks.train(name, given, fresh, paths)
-    if torchrun.rank() > 0:
+    from foldbench.bench.config.files import load
+    from foldbench.bench.stages import train as stage
+
+    is_main = torchrun.rank() == 0
+    with progress(shown=is_main) as listener:
+        run = stage.train(load(name, overrides), paths, listener, fresh)
+    if not is_main:
         return
     checkpoint = run.checkpoint()
     if as_json:
@@ -66,16 +66,14 @@ def train(
 @click.command("run")
 @click.argument("name")
 @data_option
-@network_options
+@transfer_options
 @set_option
 @_fresh_option
 @tracker_option
 @shared_options
+@with_overrides
 def run_all(
     name: str,
-    data: Path | None,
-    weights: str | None,
-    download: bool,
     overrides: tuple[str, ...],
     fresh: bool,
     tracker: str | None,
@@ -83,15 +81,23 @@ def run_all(
     as_json: bool,
 ) -> None:
     """Train, export, compare and report config NAME, all of it."""
-    given = with_weights(overrides, data, weights, download)
-    tasks.require_packages(name, given)
-    tasks.require_tracker(tracker)
-    run = tasks.train(name, given, fresh, paths)
-    # What the weights were is part of the run by now.
-    given = with_weights(overrides, data, None, False)
-    tasks.export(run, given, paths)
-    records = [tasks.compare(run, given, paths)]
+    from foldbench.bench.config.files import load
+    from foldbench.bench.stages.compare import compare_run
+    from foldbench.bench.stages.export import export
+    from foldbench.bench.stages.train import train
+    from foldbench.bench.timing.scenarios import require_loadgen
+
+    loaded = load(name, overrides)
+    if loaded.config.compare.loadgen.scenarios:
+        require_loadgen()
+    # What the weights were is part of the run once it is trained.
+    later = tuple(one for one in overrides if not one.startswith("transfer."))
+    with progress() as listener:
+        run = train(loaded, paths, listener, fresh)
+        export(run, later, paths, listener)
+        command = ("bench", *sys.argv[1:])
+        records = [compare_run(run, later, paths, listener, command)]
     output.print_report(records, as_json)
-    tasks.track(tracker, [run], records, paths)
+    track(tracker, [run], records, paths)
     output.print_written([run], as_json)
-    output.fail_loudly(records)
+    fail_on_records(records)

@@ -1,17 +1,26 @@
 """The command `bench tune`: a search for learning rate, batch size and epochs."""
 
 from collections.abc import Callable
+from functools import wraps
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from foldbench.bench.cli import output
-from foldbench.bench.cli.options import data_option, set_option, shared_options, with_data
+from foldbench.bench.cli.console import progress
+from foldbench.bench.cli.options import (
+    Command,
+    data_option,
+    set_option,
+    shared_options,
+    with_overrides,
+)
 
 if TYPE_CHECKING:
-    from foldbench.bench.stages.train import Paths
+    from foldbench.bench.stages.tune import SearchOptions
+    from foldbench.bench.store.directory import Paths
 
 
 class _Numbers(click.ParamType):
@@ -39,47 +48,96 @@ class _Numbers(click.ParamType):
         return numbers
 
 
+def _search_options(command: Command) -> Command:
+    """Add the options of a search; hand the command `options`."""
+
+    @click.option(
+        "--preset",
+        type=click.Choice(["homework"]),
+        help="Train the rows of the homework's own tuning, and choose by training loss as it did.",
+    )
+    @click.option(
+        "--trials",
+        type=click.IntRange(min=1),
+        default=30,
+        show_default=True,
+        help="In all, with those made before and by other processes.",
+    )
+    @click.option(
+        "--images",
+        type=click.IntRange(min=2),
+        default=1000,
+        show_default=True,
+        help="Training images of each trial.",
+    )
+    @click.option(
+        "--validation",
+        "validation_images",
+        type=click.IntRange(min=1),
+        default=2000,
+        show_default=True,
+        help="Other training images, to choose by.",
+    )
+    @click.option(
+        "--learning-rates",
+        type=_Numbers(float, 2),
+        default="0.0001,0.03",
+        show_default=True,
+        metavar="LOW,HIGH",
+    )
+    @click.option(
+        "--batch-sizes",
+        type=_Numbers(int),
+        default="32,64,128,256",
+        show_default=True,
+        metavar="N[,N]...",
+    )
+    @click.option(
+        "--epochs", type=_Numbers(int, 2), default="10,30", show_default=True, metavar="LOW,HIGH"
+    )
+    @click.option(
+        "--storage",
+        metavar="FILE|URL",
+        help="Journal file or database that keeps the trials.  [default: in the runs folder]",
+    )
+    @wraps(command)
+    def wrapped(
+        learning_rates: tuple[float, float],
+        batch_sizes: tuple[int, ...],
+        epochs: tuple[int, int],
+        **given: Any,
+    ) -> None:
+        from foldbench.bench.stages.tune import SearchOptions
+        from foldbench.bench.store.study import Space
+
+        fields = ("preset", "trials", "images", "validation_images", "storage")
+        search = {name: given.pop(name) for name in fields}
+        space = Space(learning_rates, batch_sizes, epochs)
+        command(options=SearchOptions(space=space, **search), **given)
+
+    return wrapped
+
+
 @click.command()
 @click.argument("name")
+@_search_options
 @click.option(
-    "--preset",
-    type=click.Choice(["homework"]),
-    help="Train the rows of the homework's own tuning, and choose by training loss as it did.",
+    "--write",
+    "target",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="CONFIG.yaml",
+    help="Write the choice as a new config.",
 )
-@click.option("--trials", type=click.IntRange(min=1), default=30, show_default=True,
-              help="In all, with those made before and by other processes.")  # fmt: skip
-@click.option("--images", type=click.IntRange(min=2), default=1000, show_default=True,
-              help="Training images of each trial.")  # fmt: skip
-@click.option("--validation", type=click.IntRange(min=1), default=2000, show_default=True,
-              help="Other training images, to choose by.")  # fmt: skip
-@click.option("--learning-rates", type=_Numbers(float, 2), default="0.0001,0.03", show_default=True,
-              metavar="LOW,HIGH")  # fmt: skip
-@click.option("--batch-sizes", type=_Numbers(int), default="32,64,128,256", show_default=True,
-              metavar="N[,N]...")  # fmt: skip
-@click.option("--epochs", type=_Numbers(int, 2), default="10,30", show_default=True,
-              metavar="LOW,HIGH")  # fmt: skip
-@click.option("--storage", metavar="FILE|URL",
-              help="Journal file or database that keeps the trials.  [default: in the runs folder]",
-              )  # fmt: skip
-@click.option("--write", "target", type=click.Path(dir_okay=False, path_type=Path),
-              metavar="CONFIG.yaml", help="Write the choice as a new config.")  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True)
 @data_option
 @set_option
 @shared_options
+@with_overrides
 def tune(
     name: str,
-    preset: Literal["homework"] | None,
-    trials: int,
-    images: int,
-    validation: int,
-    learning_rates: tuple[float, float],
-    batch_sizes: tuple[int, ...],
-    epochs: tuple[int, int],
-    storage: str | None,
+    options: "SearchOptions",
     target: Path | None,
     top: int,
-    data: Path | None,
     overrides: tuple[str, ...],
     paths: "Paths",
     as_json: bool,
@@ -91,26 +149,16 @@ def tune(
     behind are ended early. --preset homework trains the homework's own rows to the end and puts its
     losses beside ours.
     """
-    from foldbench.bench.cli.console import listening
     from foldbench.bench.config.files import load
     from foldbench.bench.config.writing import refuse_target, write_choice
-    from foldbench.bench.stages.tune import SearchOptions, search
-    from foldbench.bench.store.study import Space
+    from foldbench.bench.stages.tune import search
     from foldbench.reports.commands.tune import build_search
     from foldbench.reports.formats.terminal import render_terminal
 
     if target is not None:
         refuse_target(target)
-    loaded = load(name, with_data(overrides, data))
-    options = SearchOptions(
-        preset=preset,
-        trials=trials,
-        images=images,
-        validation_images=validation,
-        space=Space(learning_rates, batch_sizes, epochs),
-        storage=storage,
-    )
-    with listening() as listener:
+    loaded = load(name, overrides)
+    with progress() as listener:
         found = search(loaded, options, paths, listener)
     if as_json:
         output.print_json(found.model_dump(mode="json"))

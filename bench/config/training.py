@@ -1,4 +1,4 @@
-"""What a configuration may say about training."""
+"""The section train: how the network is trained."""
 
 from typing import Annotated, Literal, Self
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from foldbench.bench.config.files import Loaded, load, to_yaml
+from foldbench.bench.config.files import Loaded, load
+from foldbench.bench.config.yaml_files import to_yaml
 from foldbench.bench.errors import ConfigError
 from foldbench.bench.records import Hyperparameters
 from foldbench.bench.store.files import write_text

@@ -1,6 +1,8 @@
-"""YAML as plain values, and one line for what is no YAML or no plain value."""
+"""YAML to and from plain values, and one line for what is no YAML or no plain value."""
 
 import json
+from collections.abc import Mapping
+from io import StringIO
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -61,3 +63,13 @@ def _check_plain(value: Any, origin: str, path: str) -> None:
 def shown(value: Any) -> str:
     """Return `value` as it is shown in an error."""
     return cut(json.dumps(value, default=str), 60)
+
+
+def to_yaml(value: Mapping[str, Any]) -> str:
+    """Return `value` as YAML text that load() reads back."""
+    stream = StringIO()
+    writer: Any = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False
+    writer.dump(dict(value), stream)
+    return stream.getvalue()

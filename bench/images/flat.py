@@ -137,7 +137,7 @@ def load_drawn(options: DataOptions, path: Path, pattern: str, name: str) -> Ima
         name=name,
         title=(
             f"{path.name} (class in the name: {pattern}; {kind} split, "
-            f"{options.test_fraction:g} to test on, seed {options.split_seed})"
+            f"{units.plain(options.test_fraction)} to test on, seed {options.split_seed})"
         ),
     )
 

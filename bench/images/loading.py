@@ -6,12 +6,12 @@ from pathlib import Path
 from types import ModuleType
 
 from foldbench.bench import units
+from foldbench.bench.config.data import DataSection
 from foldbench.bench.config.files import from_dict
-from foldbench.bench.config.schema import DataSection
-from foldbench.bench.errors import ConfigError, RunError
+from foldbench.bench.errors import ConfigError, DataError, RunError
 from foldbench.bench.images.image_set import DataOptions, ImageSet, Split
 from foldbench.bench.progress import ProgressListener
-from foldbench.bench.records import Run
+from foldbench.bench.records import Checkpoint, Run
 from foldbench.bench.registry import DATASETS
 
 _LABEL_RULE = ("label_pattern", "split", "test_fraction", "split_seed")
@@ -50,6 +50,16 @@ def _refuse_label_rule(settings: DataSection, plugin: ModuleType) -> None:
                 f"data.{name}: data set {settings.name!r} has labels and a split of its own; "
                 "leave it out, or use data.name flat or oxford_pets"
             )
+
+
+def refuse_other_classes(checkpoint: Checkpoint, data: ImageSet) -> None:
+    """Raise DataError when the images have other classes than the network was trained on."""
+    if data.info.classes != checkpoint.classes:
+        raise DataError(
+            f"{data.info.title} has other classes ({', '.join(data.info.classes[:3])}, …) than "
+            f"run {checkpoint.run} was trained on ({', '.join(checkpoint.classes[:3])}, …): "
+            "give the images it was trained on with --data"
+        )
 
 
 def load_scored(

@@ -8,7 +8,7 @@ from typing import Any
 from foldbench.bench import units
 from foldbench.bench.analysis.logits import measure_agreement
 from foldbench.bench.backends import Floats
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError
 from foldbench.bench.measure.contenders import REFERENCE, ContenderSpec, Subject, contenders_of
 from foldbench.bench.measure.evaluation import Evaluation

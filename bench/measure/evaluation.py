@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foldbench.bench import units
-from foldbench.bench.config.schema import EvaluateSection
+from foldbench.bench.config.comparison import EvaluateSection
 from foldbench.bench.errors import RunError
 from foldbench.bench.images.image_set import Split
 from foldbench.bench.records import Protocol
@@ -58,8 +58,8 @@ def prepare_evaluation(settings: EvaluateSection, test: Split) -> Iterator[tuple
             np.save(path, images, allow_pickle=False)
         except OSError as error:
             raise RunError(
-                f"cannot write the {units.size(images.nbytes)} of test images to {folder}: {error}: "
-                "free space there, or name another place with TMPDIR"
+                f"cannot write the {units.size(images.nbytes)} of test images to {folder}: "
+                f"{error}: free space there, or name another place with TMPDIR"
             ) from error
         evaluation = Evaluation(settings.protocol, path, test.labels, settings.batch_size)
         yield evaluation, digest.hexdigest()

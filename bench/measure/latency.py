@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from foldbench.bench import units
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.measure.budget import find_shortage, shorten
 from foldbench.bench.measure.running import (
     Contender,

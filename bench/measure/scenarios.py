@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from foldbench.bench import units
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.measure.running import Contender, failures_of
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Scenario

@@ -19,9 +19,8 @@ from foldbench.bench.errors import BenchError, UnknownNameError, nearest
 PLACES = ("early", "middle", "late")
 """A quarter, half and three quarters of the way through the network."""
 
-_MOST_EXTRA_TOKENS = 8
+_MAX_EXTRA_TOKENS = 8
 """Class and register tokens before the patches of a vision transformer."""
-
 
 _SEQUENCES = ("Sequential", "ModuleList")
 
@@ -157,7 +156,7 @@ def _as_maps(output: npt.NDArray[np.float32]) -> Floats | None:
     (one,) = output
     if one.ndim == 2:
         side = isqrt(len(one))
-        if len(one) - side * side > _MOST_EXTRA_TOKENS:
+        if len(one) - side * side > _MAX_EXTRA_TOKENS:
             return None
         one = one[len(one) - side * side :].reshape(side, side, -1)
     if one.shape[1] == one.shape[2]:

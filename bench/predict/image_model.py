@@ -74,9 +74,9 @@ def export_image_model(
     path = source.with_suffix(".image.onnx")
     with replacing(path) as temporary:
         onnx.save(whole, temporary)
-        with _open(temporary) as inside, _open(source) as outside:
+        with open_file(temporary) as inside, open_file(source) as outside:
             both = _Both(inside, outside)
-            pairs = [_ask_both(both, image, checkpoint) for image in _shapes(pixels)]
+            pairs = [_run_both(both, image, checkpoint) for image in _shapes(pixels)]
         gap = float(np.max([np.abs(a - b) for a, b in pairs]))
         if not gap <= _TOLERANCE:  # nor may it be NaN
             raise ExportError(
@@ -115,10 +115,10 @@ def open_image_model(run: RunDirectory, model: ImageModel) -> Session:
     path = run.path / model.path
     if not path.is_file() or file_sha256(path) != model.sha256:
         raise BackendError(f"{model.path} is missing or was changed: export the run again")
-    return _open(path)
+    return open_file(path)
 
 
-def ask_image_model(session: Session, image: npt.NDArray[np.uint8]) -> Floats:
+def run_image_model(session: Session, image: npt.NDArray[np.uint8]) -> Floats:
     """Return the probabilities (classes,) of one upright RGB image (H, W, 3) uint8."""
     session.bind(image[None])  # type: ignore[arg-type]  # this file takes bytes
     session.step()
@@ -126,7 +126,8 @@ def ask_image_model(session: Session, image: npt.NDArray[np.uint8]) -> Floats:
     return session.output()[0]
 
 
-def _open(path: Path) -> Session:
+def open_file(path: Path) -> Session:
+    """Return a session of onnxruntime on the CPU for an .onnx file."""
     source = NetworkSource(path=path, build_module=lambda: None)
     session: Session = BACKENDS.load("ort").open_session(
         source, device="cpu", threads=usable_cores()
@@ -142,7 +143,7 @@ def _shapes(pixels: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
         yield np.ascontiguousarray(image.transpose(1, 2, 0)[:height, :width])
 
 
-def _ask_both(
+def _run_both(
     both: _Both, image: npt.NDArray[np.uint8], checkpoint: Checkpoint
 ) -> tuple[Floats, Floats]:
     preprocessing = checkpoint.preprocessing
@@ -151,4 +152,4 @@ def _ask_both(
     both.outside.bind(preprocess(pixels, preprocessing))
     both.outside.step()
     both.outside.synchronize()
-    return ask_image_model(both.inside, image), softmax(both.outside.output()[0])
+    return run_image_model(both.inside, image), softmax(both.outside.output()[0])

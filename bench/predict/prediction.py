@@ -15,11 +15,13 @@ from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.machine.environment import usable_cores
 from foldbench.bench.predict.image_model import (
     ImageModel,
-    ask_image_model,
     find_image_model,
+    open_file,
     open_image_model,
+    run_image_model,
 )
-from foldbench.bench.predict.networks import LoadedNetwork, fit_picture, open_picture
+from foldbench.bench.predict.networks import LoadedNetwork
+from foldbench.bench.predict.picture import fit_picture, open_picture
 from foldbench.bench.records import Artifact, Preprocessing
 from foldbench.bench.registry import BACKENDS
 from foldbench.bench.store.directory import RunDirectory
@@ -160,20 +162,17 @@ def _open_artifacts(network: LoadedNetwork, stack: ExitStack) -> dict[str, Predi
 def _open_artifact(
     folder: Path, artifact: Artifact, checkpoint_sha256: str, stack: ExitStack
 ) -> Predictor:
-    source = _source(folder, artifact, checkpoint_sha256)
-    session: Session = BACKENDS.load("ort").open_session(
-        source, device="cpu", threads=usable_cores()
-    )
-    opened = stack.enter_context(session)
+    opened = stack.enter_context(open_file(_proven_file(folder, artifact, checkpoint_sha256)))
     return lambda image_input: softmax(call(opened, image_input.x)[0])
 
 
 def _open_image_model(run: RunDirectory, model: ImageModel, stack: ExitStack) -> Predictor:
     opened = stack.enter_context(open_image_model(run, model))
-    return lambda image_input: ask_image_model(opened, image_input.picture)
+    return lambda image_input: run_image_model(opened, image_input.picture)
 
 
-def _source(folder: Path, artifact: Artifact, checkpoint_sha256: str) -> NetworkSource:
+def _proven_file(folder: Path, artifact: Artifact, checkpoint_sha256: str) -> Path:
+    """Return the artifact's file, which is whole and right; raise BackendError otherwise."""
     path = folder / artifact.path
     if artifact.checkpoint_sha256 != checkpoint_sha256:
         raise BackendError("exported from other weights than the run's: export the run again")
@@ -183,4 +182,4 @@ def _source(folder: Path, artifact: Artifact, checkpoint_sha256: str) -> Network
         raise BackendError(
             f"it does not compute what the checkpoint does: {artifact.parity.reason}"
         )
-    return NetworkSource(path=path, build_module=lambda: None)
+    return path

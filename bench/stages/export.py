@@ -1,22 +1,28 @@
-"""The step that makes .onnx files: what is shipped, and the steps on the way there."""
+"""Export a run: the file that is shipped, and the steps of the ablation on the way to it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from foldbench.bench.backends import Floats
 from foldbench.bench.config.schema import Config
+from foldbench.bench.errors import ExportError
 from foldbench.bench.images.image_set import ImageSet
-from foldbench.bench.images.loading import load_data
+from foldbench.bench.images.loading import load_data, refuse_other_classes
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.images.splits import spread
+from foldbench.bench.measure.ablation import BARE, PLAIN
 from foldbench.bench.predict.image_model import ImageModel, export_image_model
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Artifact, Checkpoint
-from foldbench.bench.stages.ablation import plan_ablation
 from foldbench.bench.stages.quantize import quantize, refuse_contradictions, source_target
 from foldbench.bench.stages.settings import settings_of
-from foldbench.bench.stages.train import Paths, refuse_other_classes
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.directory import Paths, RunDirectory
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from foldbench.exporters.export import ExportOptions
 
 
 def export(
@@ -44,12 +50,12 @@ class Exporting:
     checkpoint: Checkpoint
     config: Config
     data: ImageSet
-    module: Any
-    """The torch module, in eval mode."""
-    images: Any
+    module: "nn.Module"
+    """In eval mode."""
+    images: Floats
     """Preprocessed test images (n, C, H, W) float32, on which everything is proven."""
-    options: Any
-    """foldbench.exporters.export.ExportOptions, as the configuration has them."""
+    options: "ExportOptions"
+    """As the configuration has them."""
 
 
 def prepare_export(
@@ -75,7 +81,9 @@ def prepare_export(
     return Exporting(run, checkpoint, config, data, module, images, options)
 
 
-def export_with(prepared: Exporting, options: Any, listener: ProgressListener) -> Artifact:
+def export_with(
+    prepared: Exporting, options: "ExportOptions", listener: ProgressListener
+) -> Artifact:
     """Export with `options`, unless that has been done already."""
     from foldbench.exporters.export import export_checkpoint, hash_inputs
 
@@ -115,3 +123,35 @@ def export_ablation(
     shipped = export_with(prepared, prepared.options, listener)
     for options in plan_ablation(shipped, prepared.options):
         export_with(prepared, options, listener)
+
+
+def plan_ablation(shipped: Artifact, options: "ExportOptions") -> tuple["ExportOptions", ...]:
+    """Return how to export the steps before `shipped`, which was exported with `options`.
+
+    What torch.onnx.export gives by itself, the folded network without passes, then one more pass
+    after the other. A pass that changes nothing in the graph at hand is no step.
+    Raises ExportError when that did not fold BatchNorm: there are no steps to it.
+    """
+    if not options.fold_bn:
+        raise ExportError(
+            "an ablation leads to the folded network, and export.fold_bn is false: leave "
+            "--no-fold-bn out, or set export.fold_bn to true"
+        )
+    always = options.passes[:1]
+    effective = tuple(p.name for p in shipped.passes if p.changed and p.name not in always)
+    names = [PLAIN, *(_bare_with(effective[:count]) for count in range(len(effective)))]
+    return tuple(
+        replace(
+            options,
+            fold_bn=name != PLAIN,
+            plain=name == PLAIN,
+            passes=always + (effective[: number - 1] if number else ()),
+            name=name,
+            ladder_step=number,
+        )
+        for number, name in enumerate(names)
+    )
+
+
+def _bare_with(passes: Sequence[str]) -> str:
+    return "+".join((BARE, *passes))

@@ -1,4 +1,4 @@
-"""The step beside the others: pictures of what a run has learned, and how."""
+"""Plot a run: pictures of what a run has learned, and how."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""The step beside the others: where the time of a run's contenders goes."""
+"""Profile a run: where the time of a run's contenders goes."""
 
 from collections.abc import Sequence
 
-from foldbench.bench.images.loading import load_data
+from foldbench.bench.images.loading import load_data, refuse_other_classes
 from foldbench.bench.machine.environment import usable_cores
 from foldbench.bench.measure.comparison import describe_job
 from foldbench.bench.measure.contenders import Subject, devices_of, list_contenders
@@ -11,8 +11,7 @@ from foldbench.bench.measure.profiling import profile_contenders
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Profile
 from foldbench.bench.stages.settings import settings_of
-from foldbench.bench.stages.train import Paths, refuse_other_classes
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.directory import Paths, RunDirectory
 
 
 def profile_run(

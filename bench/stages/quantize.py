@@ -1,4 +1,4 @@
-"""The step from a file in float32 to one in lower precision: from which images, and whether at all.
+"""Quantize an exported file: from which images, and whether at all.
 
 Ranges are found and nodes are chosen on training images alone, shown as they are. The test split
 says afterwards, in a comparison, what that was worth.
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from foldbench.bench.config.schema import Config, ExportSection
+from foldbench.bench.config.export import ExportSection
+from foldbench.bench.config.schema import Config
 from foldbench.bench.errors import ConfigError, DataError, ExportError
 from foldbench.bench.images.image_set import ImageSet, Split
 from foldbench.bench.images.preprocessing import preprocess

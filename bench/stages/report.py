@@ -1,4 +1,4 @@
-"""The report beside a run's records, with everything that its folder holds."""
+"""Report a run: the pages beside a run's records, with everything that its folder holds."""
 
 from collections.abc import Iterator
 from pathlib import Path

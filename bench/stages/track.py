@@ -1,4 +1,4 @@
-"""Compared runs in MLflow, where many teams keep what they measured.
+"""Track compared runs in MLflow, where many teams keep what they measured.
 
 One MLflow run for each record: the configuration as parameters, accuracy, latency and speed-ups as
 metrics, the training loss epoch by epoch, the record and the reports as artifacts. They go where

@@ -1,38 +1,19 @@
-"""The job step by step: train, export, compare, report. Each step reads and writes one run."""
+"""Train a configuration's network: its weights and the record of the training, in a run."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foldbench.bench import torchrun
 from foldbench.bench.config.files import Loaded
-from foldbench.bench.errors import DataError
 from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.splits import draw_subset, hold_out
 from foldbench.bench.machine.environment import describe_environment, usable_cores
-from foldbench.bench.machine.interference import measure_foreign_load
-from foldbench.bench.measure.ablation import ablation_of
-from foldbench.bench.measure.comparison import compare
-from foldbench.bench.measure.contenders import (
-    REFERENCE,
-    Subject,
-    devices_of,
-    list_contenders,
-    list_self_checks,
-)
-from foldbench.bench.measure.evaluation import prepare_evaluation
-from foldbench.bench.measure.resume import describe_opening, measure_or_go_on, now
-from foldbench.bench.measure.roofline import measure_peak_throughput, product_kinds
 from foldbench.bench.progress import NullListener, ProgressListener
-from foldbench.bench.records import Checkpoint, Run
-from foldbench.bench.stages.report import store_comparison
-from foldbench.bench.stages.settings import settings_of
+from foldbench.bench.records import Checkpoint
 from foldbench.bench.stages.training_key import training_key
-from foldbench.bench.store.directory import RunDirectory, create_run, list_runs
+from foldbench.bench.store.directory import Paths, RunDirectory, create_run, list_runs
 from foldbench.bench.store.files import file_sha256, json_sha256
-from foldbench.bench.timing.scenarios import require_loadgen
 from foldbench.models.transfer.fit import (
     Trained,
     fit_transfer,
@@ -42,14 +23,6 @@ from foldbench.models.transfer.fit import (
 
 if TYPE_CHECKING:
     from foldbench.models.training.process_group import ProcessGroup
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where things are kept on this machine."""
-
-    runs: Path
-    cache: Path
 
 
 def train(
@@ -101,77 +74,6 @@ def _train_on_other_rank(
     if not run.is_trained():
         _train_into(run, loaded, data, key, process_group, NullListener())
     return run
-
-
-def compare_run(
-    run: RunDirectory,
-    overrides: Sequence[str],
-    paths: Paths,
-    listener: ProgressListener,
-    command: Sequence[str] = (),
-    ablation: bool = False,
-    fresh: bool = False,
-) -> Run:
-    """Measure the run's contenders and store the record and the report in the run.
-
-    With `ablation`, the steps on the way to what is shipped are exported and compared too. An
-    interrupted comparison goes on where it stopped, unless `fresh`.
-    """
-    checkpoint = run.checkpoint()
-    config = settings_of(run, checkpoint, overrides)
-    settings = config.compare
-    if settings.loadgen.scenarios:
-        require_loadgen()
-    data = load_data(config.data, paths.cache, listener)
-    refuse_other_classes(checkpoint, data)
-    if ablation:
-        from foldbench.bench.stages.export import export_ablation
-
-        export_ablation(run, overrides, paths, listener)
-    threads = settings.threads or usable_cores()
-    environment = describe_environment()
-    foreign_load_cores = measure_foreign_load()
-    with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, sha256):
-        subject = Subject(run.path, checkpoint, run.artifacts(), ablation)
-        contenders = list_contenders(subject, settings.backends, devices_of(settings.devices))
-        if settings.self_checks and not settings.loadgen.scenarios:
-            contenders += list_self_checks(contenders, threads)
-        throughput = None
-        if settings.arithmetic:
-            kinds = product_kinds(contenders)
-            throughput = measure_peak_throughput(checkpoint, run.path, kinds, threads, listener)
-        planned = Run(
-            name=run.name,
-            created=now(),
-            config=config.model_dump(mode="json"),
-            environment=environment,
-            command=tuple(command),
-            checkpoint=checkpoint,
-            artifacts=subject.artifacts,
-            data=data.info,
-            evaluation_protocol=evaluation.protocol,
-            evaluation_sha256=sha256,
-            labels=tuple(evaluation.labels.tolist()),
-            rounds=settings.rounds,
-            budget_s=settings.budget_s,
-            foreign_load_cores=foreign_load_cores,
-            arithmetic=throughput,
-            reference=REFERENCE,
-            measurements=(),
-        )
-        measurements, resumed = measure_or_go_on(
-            run,
-            describe_opening(planned, subject, contenders, threads),
-            contenders,
-            lambda rows: compare(subject, rows, evaluation, settings, threads, listener),
-            listener,
-            fresh,
-        )
-        steps = ablation_of(measurements, subject.artifacts) if ablation else ()
-        found = {"created": now(), "measurements": measurements, "ladder": steps}
-        record = planned.model_copy(update={**found, "resumed": resumed})
-        store_comparison(run, record, listener)
-    return record
 
 
 def _train_into(
@@ -279,13 +181,3 @@ def _find_training(root: Path, config_name: str, key: str) -> RunDirectory | Non
         if same and run.is_usable():
             return run
     return None
-
-
-def refuse_other_classes(checkpoint: Checkpoint, data: ImageSet) -> None:
-    """Raise DataError when the images have other classes than the network was trained on."""
-    if data.info.classes != checkpoint.classes:
-        raise DataError(
-            f"{data.info.title} has other classes ({', '.join(data.info.classes[:3])}, …) than "
-            f"run {checkpoint.run} was trained on ({', '.join(checkpoint.classes[:3])}, …): "
-            "give the images it was trained on with --data"
-        )

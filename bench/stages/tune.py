@@ -1,4 +1,4 @@
-"""The step before training: a search for learning rate, batch size and epochs on a few images."""
+"""Tune a configuration: search learning rate, batch size and epochs on a few images."""
 
 import time
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from foldbench.bench.machine.environment import describe_environment, usable_cor
 from foldbench.bench.progress import NullListener, ProgressListener
 from foldbench.bench.records import Epoch, Hyperparameters, Search, SearchTrial
 from foldbench.bench.stages.settings import training_settings
-from foldbench.bench.stages.train import Paths
 from foldbench.bench.stages.training_key import code_versions
+from foldbench.bench.store.directory import Paths
 from foldbench.bench.store.files import json_sha256, write_text
 from foldbench.bench.store.study import Attempt, SearchPlan, SharedSearch, Space
 from foldbench.models.transfer.fit import preprocessing_of

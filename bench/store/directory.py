@@ -1,4 +1,4 @@
-"""Run directories: where the records of one training live, and how one is found again.
+"""Run directories: where the records of one training live.
 
 ``runs/deep_mish-003/`` holds ``run.json`` (what it is), ``resume.pt`` (while training),
 ``weights.safetensors`` and ``checkpoint.json``, ``artifacts/*.onnx`` and ``artifacts.json``,
@@ -7,7 +7,8 @@ comparison that finished), ``results-homework.json`` and ``results-clean.json`` 
 each protocol), ``profile.json``, ``report.md`` and ``report.html``. Some commands add to that:
 ``image_model.json`` and ``artifacts/*.image.onnx`` (the network with its
 preprocessing), ``artifacts/engines/`` (TensorRT's), ``filters.png``, ``loss.png`` and
-``features/*.png``. Every file is whole or not there.
+``features/*.png``. ``.lock`` is held by the command that works on the run, and
+``artifacts.json.damaged`` is a list that could not be read. Every file is whole or not there.
 """
 
 import json
@@ -39,8 +40,16 @@ _NAME = re.compile(r"(?P<config>.+)-(?P<number>\d{3,})")
 
 
 @dataclass(frozen=True)
+class Paths:
+    """Where things are kept on this machine."""
+
+    runs: Path
+    cache: Path
+
+
+@dataclass(frozen=True)
 class RunDirectory:
-    """One run's folder."""
+    """One run's folder: reads and writes its records, and says how far the run has come."""
 
     path: Path
 

@@ -14,7 +14,8 @@ from foldbench.bench import units
 from foldbench.bench.analysis.statistics import balanced_accuracy
 from foldbench.bench.arrays import Labels
 from foldbench.bench.config.files import Loaded, from_dict
-from foldbench.bench.config.schema import Config, TransferSection
+from foldbench.bench.config.model import TransferSection
+from foldbench.bench.config.schema import Config
 from foldbench.bench.errors import ConfigError
 from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.progress import ProgressListener

@@ -26,9 +26,9 @@ from foldbench.bench.images.image_set import Split
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Preprocessing
 from foldbench.bench.registry import MODELS
-from foldbench.bench.stages.train import Paths, train
+from foldbench.bench.stages.train import train
 from foldbench.bench.stages.training_key import training_key
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.models import bn_cnn
 from foldbench.models.building import norms
 from foldbench.models.building.network import build_model

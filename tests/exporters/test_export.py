@@ -15,8 +15,7 @@ from foldbench.bench.errors import ExportError
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Artifact
 from foldbench.bench.stages.export import export
-from foldbench.bench.stages.train import Paths
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.exporters import origins
 from foldbench.exporters.export import (
     ExportOptions,

@@ -16,7 +16,7 @@ from foldbench.bench.cli import cli
 from foldbench.bench.config.backend_spec import parse_spec
 from foldbench.bench.config.files import load
 from foldbench.bench.registry import BACKENDS
-from foldbench.bench.stages.train import Paths
+from foldbench.bench.store.directory import Paths
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import pytest
 
 import fake_backend
 from builders import QuietWorker
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.measure.comparison import compare
 from foldbench.bench.measure.contenders import ContenderSpec, Subject
 from foldbench.bench.measure.evaluation import Evaluation

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from foldbench.bench.analysis.clean import count_clean_rounds
 from foldbench.bench.analysis.speedups import completed
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.records import Boundary, Measurement, Run, Timing
 
 Topic = Literal["accuracy", "agreement", "latency", "scenario", "export"]

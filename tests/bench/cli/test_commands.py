@@ -10,27 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from builders import QUICK
 from foldbench.bench.cli import cli
+from foldbench.bench.errors import ConfigError, DataError, RunError, TrainingError, UnknownNameError
 from foldbench.bench.measure.samples import read_samples
-from foldbench.bench.stages.train import Paths
-from foldbench.bench.store.directory import RunDirectory, list_runs
+from foldbench.bench.store.directory import Paths, RunDirectory, list_runs
 
 SET = [f"--set={text}" for text in QUICK]
-
-
-@pytest.fixture
-def bench(paths: Paths, monkeypatch: pytest.MonkeyPatch):
-    """Run a command in the test's own folders."""
-    monkeypatch.setenv("FOLDBENCH_RUNS", str(paths.runs))
-    monkeypatch.setenv("FOLDBENCH_CACHE", str(paths.cache))
-
-    def call(*arguments: str) -> Result:
-        return CliRunner().invoke(cli, list(arguments), prog_name="bench")
-
-    return call
 
 
 def test_help_names_every_command_and_needs_no_heavy_package() -> None:
@@ -78,118 +66,125 @@ def test_config_schema_is_a_json_schema(bench) -> None:
 def test_the_main_job_end_to_end_and_again(bench, paths: Paths) -> None:
     trained = bench("train", "digits", *SET)
     assert trained.exit_code == 0, trained.output
-    assert "weights: " in trained.stdout
-    assert "epoch 1/1  loss " in trained.stderr
+    (run,) = list_runs(paths.runs)
+    assert len(run.checkpoint().history) == 1
 
-    exported = bench("export", "--no-fold-bn", *SET)
-    assert "3 in the module, 3 after folding, 3 in the file (folded by none)" in exported.stdout
-    exported = bench("export", "--fold-bn", *SET)
-    assert "newest run of each config: digits-001" in exported.stderr
-    assert "3 in the module, 0 after folding, 0 in the file (folded by foldbench)" in (
-        exported.stdout
-    )
-    assert "parity with torch: passed" in exported.stdout
+    for option in ("--no-fold-bn", "--fold-bn"):
+        assert bench("export", option, *SET).exit_code == 0
+    found = {
+        a.variant: (a.fold.batchnorms_before, a.fold.batchnorms_after, a.batchnorm_nodes)
+        for a in run.artifacts()
+    }
+    assert found == {"unfolded": (3, 3, 3), "folded": (3, 0, 0)}
+    assert all(artifact.parity.passed for artifact in run.artifacts())
 
     compared = bench("compare", "--backends", "torch,ort", "--devices", "cpu", *SET)
     assert compared.exit_code == 0, compared.output
-    for name in ("torch/unfolded/cpu", "torch/folded/cpu", "ort/unfolded/cpu", "ort/folded/cpu"):
-        assert name in compared.stdout
-    assert "report.md" in compared.stdout
-    page = paths.runs / "digits-001" / "report.html"
-    assert compared.stdout.endswith(f"to look at: {page}\n")
+    assert {(m.contender, m.status) for m in run.results().measurements} == {
+        (f"{backend}/{variant}/cpu", "ok")
+        for backend in ("torch", "ort")
+        for variant in ("unfolded", "folded")
+    }
+    page = run.path / "report.html"
+    assert compared.stdout.splitlines()[-1].endswith(str(page))
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
     for form, start in (("terminal", "bn_cnn"), ("md", "# "), ("json", "{")):
         assert bench("report", "--format", form).stdout.startswith(start)
-    again = bench("train", "digits", *SET)
-    assert "is trained already with these settings" in again.stderr
-    assert len(list_runs(paths.runs)) == 1
+    assert bench("train", "digits", *SET).exit_code == 0
+    assert list_runs(paths.runs) == (run,)
 
 
-def test_run_does_all_of_it_and_json_keeps_stdout_for_json(bench) -> None:
-    result = bench("run", "digits", "--json", "--set=compare.devices=[cpu]", *SET)
-    assert result.exit_code == 0, result.output
-    (summary,) = json.loads(result.stdout)["runs"]
-    assert "report.md" in result.stderr
-    assert json.dumps(summary)
-
-
-def test_train_and_export_print_json_for_machines(bench) -> None:
+def test_train_and_export_print_json_for_machines(bench, own_exported_run: RunDirectory) -> None:
     trained = json.loads(bench("train", "digits", "--json", *SET).stdout)
     assert trained["checkpoint"]["model"] == "bn_cnn"
-    assert Path(trained["path"]).is_dir()
+    assert Path(trained["path"]) == own_exported_run.path
     (exported,) = json.loads(bench("export", "--json", *SET).stdout)
     assert exported["artifact"]["parity"]["passed"] is True
     assert Path(exported["path"]).is_file()
 
 
 def test_a_device_that_was_asked_for_and_is_missing_fails_loudly(
-    bench, own_run: RunDirectory
+    bench, own_exported_run: RunDirectory
 ) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    assert bench("export", *SET).exit_code == 0
     result = bench("compare", "--devices", "cuda", "--backends", "ort", *SET)
     assert result.exit_code == 1
-    assert "Error: 1 did not run: ort/folded/cuda" in result.stderr
-    assert "asked for cuda" in result.stdout
-    assert (own_run.path / "report.md").is_file()
+    (row,) = own_exported_run.results().measurements
+    assert (row.contender, row.status, row.timings) == ("ort/folded/cuda", "failed", ())
+    assert row.reason
+    assert (own_exported_run.path / "report.md").is_file()
 
 
+COMPARE = ["compare", "digits-001"]
 BAD_INPUT = {
-    "an unknown config": (["train", "deep_mihs"], "did you mean 'deep_mish'?"),
-    "an unknown run": (["export", "nope"], "no run 'nope'"),
-    "no run at all": (["export"], "bench train NAME"),
-    "no comparison": (["report"], "bench compare"),
-    "an unknown backend": (["compare", "digits-001", "--backends", "ort2"], "did you mean 'ort'?"),
-    "an unknown device": (["compare", "digits-001", "--devices", "gpu"], "allowed: 'auto', 'cpu'"),
-    "a batch of none": (["compare", "digits-001", "--batch-sizes", "0"], "found 0; allowed"),
-    "a batch of words": (["compare", "digits-001", "--batch-sizes", "x"], 'found "x"; allowed'),
-    "a misspelled key": (["train", "digits", "--set", "train.epohcs=1"], "did you mean 'epochs'?"),
-    "an override of nothing": (["train", "digits", "--set", "epochs"], "key.path=value"),
-    "data that is not there": (["train", "deep_mish", "--data", "no/such"], "no/such"),
-    "data for the digits": (["train", "digits", "--data", "."], "digits"),
-    "data of a user that there is not": (["train", "deep_mish", "--data", "~nobody9/x"], "exist"),
-    "a name that no file can have": (["train", "x" * 300 + ".yaml"], "no configuration file"),
-    "a seed that is too large": (["train", "digits", "--set", "seed=1" + 30 * "0"], "seed: found"),
+    "an unknown config": (["train", "deep_mihs"], UnknownNameError, "'deep_mish'"),
+    "an unknown run": (["export", "nope"], UnknownNameError, "'nope'"),
+    "no run at all": (["export"], RunError, "bench train NAME"),
+    "no comparison": (["report"], RunError, "bench compare"),
+    "an unknown backend": ([*COMPARE, "--backends", "ort2"], ConfigError, "'ort'"),
+    "an unknown device": ([*COMPARE, "--devices", "gpu"], ConfigError, "'cpu'"),
+    "a batch of none": ([*COMPARE, "--batch-sizes", "0"], ConfigError, "batch_sizes"),
+    "a batch of words": ([*COMPARE, "--batch-sizes", "x"], ConfigError, '"x"'),
+    "a misspelled key": (["train", "digits", "--set", "train.epohcs=1"], ConfigError, "'epochs'"),
+    "an override of nothing": (["train", "digits", "--set", "epochs"], ConfigError, "--set epochs"),
+    "data that is not there": (["train", "deep_mish", "--data", "no/such"], DataError, "no/such"),
+    "data for the digits": (["train", "digits", "--data", "."], DataError, "digits"),
+    "data of a user that there is not": (
+        ["train", "deep_mish", "--data", "~nobody9/x"],
+        DataError,
+        "~nobody9/x",
+    ),
+    "a name that no file can have": (["train", "x" * 300 + ".yaml"], UnknownNameError, "xxx.yaml"),
+    "a seed that is too large": (
+        ["train", "digits", "--set", "seed=1" + 30 * "0"],
+        ConfigError,
+        "seed",
+    ),
     "a network fixed by training": (
-        ["compare", "digits-001", "--set", "model.name=mish_cnn"],
-        "model.name: is bn_cnn since run digits-001 was trained",
+        [*COMPARE, "--set", "model.name=mish_cnn"],
+        ConfigError,
+        "model.name",
     ),
     "an input fixed by training": (
         ["export", "digits-001", "--set", "data.image_size=48"],
-        "data.image_size: is 32 since run digits-001 was trained",
+        ConfigError,
+        "data.image_size",
     ),
-    "a seed fixed by training": (
-        ["compare", "digits-001", "--set", "seed=5"],
-        "seed: is 0 since run digits-001 was trained",
-    ),
+    "a seed fixed by training": ([*COMPARE, "--set", "seed=5"], ConfigError, "seed"),
     "a batch that BatchNorm cannot train on": (
         ["train", "digits", "--set", "train.batch_size=1", "--set", "train.epochs=1"],
-        "change train.batch_size or data.image_size",
+        TrainingError,
+        "train.batch_size",
     ),
     "images that are too small": (
         ["train", "digits", "--set", "model.name=bn_cnn", "--set", "data.image_size=8"],
-        "change train.batch_size or data.image_size",
+        TrainingError,
+        "data.image_size",
     ),
-    "a config that is no YAML": (["train", __file__ + ".yaml"], "no configuration file"),
+    "a config that is no YAML": (["train", __file__ + ".yaml"], UnknownNameError, ".yaml"),
 }
+"""What is given, the kind of error, and what its one line names."""
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_gets_one_line_and_exit_code_1(case: str, bench, request) -> None:
-    arguments, expected = BAD_INPUT[case]
+def test_bad_input_gets_one_line_and_exit_code_1(case: str, refusal, request) -> None:
+    arguments, kind, named = BAD_INPUT[case]
     if "digits-001" in arguments:
         request.getfixturevalue("own_run")
-    result = bench(*arguments)
-    assert result.exit_code == 1, result.output
-    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    assert len(errors) == 1
-    assert result.stderr.splitlines()[-1] == errors[0]
-    assert expected in errors[0]
-    assert "Traceback" not in result.output
+    error = refusal(*arguments)
+    assert type(error) is kind
+    assert named in str(error)
+
+
+def test_an_error_is_the_last_line_on_stderr(bench) -> None:
+    result = bench("train", "deep_mihs")
+    assert (result.exit_code, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
 
 
 @pytest.mark.parametrize("arguments", [["train"], ["nope"], ["report", "--format", "pdf"]])
@@ -242,7 +237,7 @@ def test_a_corrupted_checkpoint_is_named_and_nothing_is_lost(
         weights.write_bytes(content[:100] if damage == "cut short" else content[::-1])
     result = bench("export", own_run.name, *SET)
     assert result.exit_code == 1
-    assert "weights.safetensors: the weights are" in result.stderr
+    assert "weights.safetensors" in result.stderr.splitlines()[-1]
     assert not (own_run.path / "artifacts.json").exists()
     assert own_run.checkpoint().run == own_run.name
 
@@ -262,23 +257,28 @@ def test_a_damaged_list_of_artifacts_is_set_aside_and_export_goes_on(
 ) -> None:
     (own_run.path / "artifacts.json").write_text("{")
     assert "artifacts.json damaged" in bench("list").stdout
-    assert "is not JSON" in bench("compare", own_run.name, *SET).stderr
+    assert bench("compare", own_run.name, *SET).exit_code == 1
     assert bench("export", own_run.name, *SET).exit_code == 0
     assert len(own_run.artifacts()) == 1
     assert (own_run.path / "artifacts.json.damaged").read_text() == "{"
 
 
-def test_settings_that_changed_since_training_hold_without_training_again(
-    bench, own_run: RunDirectory
+def test_run_does_all_of_it_and_settings_that_changed_need_no_training_again(
+    bench, own_run: RunDirectory, paths: Paths
 ) -> None:
+    trained = own_run.checkpoint()
     changed = [*SET, "--set=compare.batch_sizes=[2]", "--set=export.fold_bn=false"]
-    result = bench("run", "digits", "--set=compare.devices=[cpu]", *changed)
+    result = bench("run", "digits", "--json", *changed)
     assert result.exit_code == 0, result.output
-    assert "is trained already" in result.stderr
+    (summary,) = json.loads(result.stdout)["runs"]
+    assert summary["run"] == own_run.name
+    assert list_runs(paths.runs) == (own_run,)
+    assert own_run.checkpoint() == trained
     record = own_run.results()
     assert [a.variant for a in record.artifacts] == ["unfolded"]
     assert {t.batch_size for m in record.measurements for t in m.timings} == {2}
-    assert bench("compare", *SET[:-1]).exit_code == 0
+    assert record.command[0] == "bench"
+    assert bench("compare", "--backends", "torch", *SET[:-1]).exit_code == 0
     assert own_run.results().config["export"]["fold_bn"] is False
 
 

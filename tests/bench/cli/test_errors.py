@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from foldbench.bench.images.scored import load_scored
 from PIL import Image
 
 from builders import QUICK
 from foldbench.bench.cli import cli
 from foldbench.bench.errors import RunError
+from foldbench.bench.images.loading import load_scored
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Run
-from foldbench.bench.stages.train import Paths, compare_run
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.stages.compare import compare_run
+from foldbench.bench.store.directory import Paths, RunDirectory
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def test_an_option_that_is_none_is_refused_with_the_form(text: str) -> None:
 
 
 def test_an_unknown_backend_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(BenchError, match="did you mean 'ort'"):
+    with pytest.raises(BenchError, match="'ort'"):
         parse_spec("ort2:x")
 
 
@@ -50,5 +50,5 @@ def test_a_contender_that_makes_no_sense_on_a_device_is_skipped_with_the_reason(
 
 
 def test_an_unknown_option_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(BenchError, match="no option 'mikro'; did you mean 'micro'"):
+    with pytest.raises(BenchError, match="'mikro'.*'micro'"):
         load_backend(parse_spec("ort:mikro=4"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from builders import QuietWorker, make_job
 from foldbench.bench.backends import Resident
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError
 from foldbench.bench.measure.contenders import ContenderSpec
 from foldbench.bench.measure.latency import measure_latency

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from builders import QUIET
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.measure.budget import find_shortage, round_duration_s, shorten
 from foldbench.bench.measure.contenders import ContenderSpec
 from foldbench.bench.measure.latency import measure_latency

@@ -12,9 +12,9 @@ from foldbench.bench.errors import BackendError, DataError, RunError
 from foldbench.bench.measure.contenders import Subject, list_contenders
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Measurement
+from foldbench.bench.stages.compare import compare_run
 from foldbench.bench.stages.export import export
-from foldbench.bench.stages.train import Paths, compare_run
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.bench.timing.loop import BlockOptions
 from foldbench.bench.workers.client import WorkerClient
 from foldbench.bench.workers.protocol import Job

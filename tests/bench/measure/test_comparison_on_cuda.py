@@ -9,10 +9,11 @@ from builders import QUICK
 from foldbench.bench.config.files import load
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Measurement
+from foldbench.bench.stages.compare import compare_run
 from foldbench.bench.stages.export import export
 from foldbench.bench.stages.profile import profile_run
-from foldbench.bench.stages.train import Paths, compare_run, train
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.stages.train import train
+from foldbench.bench.store.directory import Paths, RunDirectory
 
 pytestmark = [
     pytest.mark.gpu,

@@ -13,9 +13,9 @@ from foldbench.bench.cli import cli
 from foldbench.bench.measure.contenders import Subject, list_contenders
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Artifact, Run
+from foldbench.bench.stages.compare import compare_run
 from foldbench.bench.stages.export import export
-from foldbench.bench.stages.train import Paths, compare_run
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.reports.render import render
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from builders import make_run
+from foldbench.bench.config.comparison import EvaluateSection
 from foldbench.bench.config.files import load
-from foldbench.bench.config.schema import EvaluateSection
 from foldbench.bench.images.image_set import Split
 from foldbench.bench.measure.comparison import _to_accuracy
 from foldbench.bench.measure.evaluation import Evaluation, prepare_evaluation

@@ -14,8 +14,7 @@ from foldbench.bench.errors import BackendError
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import ContenderProfile, OperatorTime, Profile
 from foldbench.bench.stages.export import export
-from foldbench.bench.stages.train import Paths
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.bench.workers.server import WorkerServer
 from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.sections.operators import build_profile, count_copies, placements, summed

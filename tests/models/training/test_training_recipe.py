@@ -18,8 +18,8 @@ from foldbench.bench.images.image_set import Split
 from foldbench.bench.images.splits import draw_subset
 from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.settings import settings_of
-from foldbench.bench.stages.train import Paths, train
-from foldbench.bench.store.directory import RunDirectory
+from foldbench.bench.stages.train import train
+from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.models.building.network import start_as_identity
 from foldbench.models.training.augment import cut_out, flip_and_crop, toss_coins
 from foldbench.models.training.averaging import WeightAverage

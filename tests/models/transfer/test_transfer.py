@@ -26,8 +26,8 @@ from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.export import export, put_preprocessing_inside
 from foldbench.bench.stages.probe import probe
 from foldbench.bench.stages.settings import settings_of, training_settings
-from foldbench.bench.stages.train import Paths, train
-from foldbench.bench.store.directory import RunDirectory, list_runs
+from foldbench.bench.stages.train import train
+from foldbench.bench.store.directory import Paths, RunDirectory, list_runs
 from foldbench.bench.store.files import file_sha256
 from foldbench.bench.timing.loop import call
 from foldbench.models.building.checkpoint import load_checkpoint
@@ -208,9 +208,9 @@ def test_a_file_with_preprocessing_that_is_wrong_leaves_the_good_one_as_it_was(
     overrides = ["export.images=6"]
     artifact = export(own_run, overrides, paths, NullListener())
     good = put_preprocessing_inside(own_run, artifact, overrides, paths, NullListener())
-    scores = image_model.ask_image_model
+    scores = image_model.run_image_model
     for wrong in (lambda *a: 1 - scores(*a), lambda *a: scores(*a) * np.nan):
-        monkeypatch.setattr(image_model, "ask_image_model", wrong)
+        monkeypatch.setattr(image_model, "run_image_model", wrong)
         with pytest.raises(ExportError, match="a probability is off by"):
             put_preprocessing_inside(own_run, artifact, overrides, paths, NullListener())
     assert find_image_model(own_run) == good

@@ -1,0 +1,37 @@
+"""The commands `bench config show` and `bench config schema`."""
+
+import json
+
+import click
+
+from foldbench.bench.cli import output
+from foldbench.bench.cli.options import data_option, set_option, with_overrides
+
+
+@click.group()
+def config() -> None:
+    """Show configurations and their schema."""
+
+
+@config.command()
+@click.argument("name")
+@data_option
+@set_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of YAML.")
+@with_overrides
+def show(name: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Show config NAME in full: what it builds on, its own fields, overrides, defaults."""
+    from foldbench.bench.config.files import load
+    from foldbench.bench.config.yaml_files import to_yaml
+
+    resolved = load(name, overrides).as_dict()
+    click.echo(json.dumps(resolved, indent=2) if as_json else to_yaml(resolved), nl=as_json)
+
+
+@config.command("schema")
+@click.option("--json", "as_json", is_flag=True, help="The schema is JSON in any case.")
+def print_schema(as_json: bool) -> None:
+    """Print the JSON Schema of configuration files, for editors."""
+    from foldbench.bench.config.schema import schema
+
+    output.print_json(schema())
