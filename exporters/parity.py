@@ -5,7 +5,6 @@ artifact is only blamed for error that float32 arithmetic does not have anyway.
 """
 
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,10 +29,13 @@ _SILENT = 4  # what onnxruntime would log on the way is raised, or seen in the a
 
 
 def run_module(module: nn.Module, images: Floats, batch_size: int = 100) -> Floats:
-    """Return the logits (N, classes) float32 of a torch module for (N, C, H, W) `images`."""
+    """Return the logits (N, classes) float32 of a torch module for (N, C, H, W) `images`.
+
+    The module is given copies, since some networks change their input.
+    """
     with torch.inference_mode():
         parts = [
-            module(torch.from_numpy(images[start : start + batch_size])).numpy()
+            module(torch.tensor(images[start : start + batch_size])).numpy()
             for start in range(0, len(images), batch_size)
         ]
     return np.concatenate(parts)

@@ -1,6 +1,5 @@
 """When a BatchNorm may become part of the layer before it, and what that layer is then."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 
+from foldbench.exporters.folding.copying import copy_network
 from foldbench.exporters.folding.trace import SAME_PADDED, Flow, intervention, kind_of, owner
 
 _LAYER_RANKS: dict[type, int] = {
@@ -149,7 +149,7 @@ def fuse(layer: nn.Module, batchnorm: BatchNormParameters) -> nn.Module:
     old_bias = torch.zeros_like(mean) if layer.bias is None else _float64(layer.bias)
     scale = gamma / torch.sqrt(var + batchnorm.eps)
     weight = _float64(layer.weight) * _over_weight(scale, layer)
-    fused = copy.deepcopy(layer)
+    fused = copy_network(layer)
     for name, value in (("weight", weight), ("bias", (old_bias - mean) * scale + beta)):
         stored = value.to(layer.weight.dtype)
         if not torch.isfinite(stored).all():

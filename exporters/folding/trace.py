@@ -1,6 +1,5 @@
 """The data flow of a network: its fx graph, checked against the network on an example."""
 
-import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
 from foldbench.bench.errors import ExportError, one_line
+from foldbench.exporters.folding.copying import copy_network
 
 SAME_PADDED = "timm.layers.conv2d_same.Conv2dSame"
 """A Conv2d that pads by the size of its input, on which its code branches."""
@@ -55,18 +55,10 @@ class Flow:
 
 
 def eval_copy(module: nn.Module) -> nn.Module:
-    """Return a deep copy of `module` in eval mode that shares no tensor with it.
-
-    Tensors computed by hooks (old weight_norm, pruning), which deepcopy refuses, are copied as
-    values; the hooks compute them again in every call.
-    """
-    memo: dict[int, Any] = {
-        id(value): value.detach().clone()
-        for part in module.modules()
-        for value in vars(part).values()
-        if isinstance(value, torch.Tensor) and not value.is_leaf
-    }
-    return copy.deepcopy(module, memo).eval()
+    """Return a copy of `module` in eval mode that shares no tensor with it."""
+    copied = copy_network(module)
+    copied.eval()  # what a network's own train() returns is not to be relied on
+    return copied
 
 
 def kind_of(module: nn.Module) -> str:
