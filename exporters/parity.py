@@ -17,6 +17,7 @@ from foldbench.bench.errors import ExportError, one_line
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import how_to_run
 from foldbench.bench.records import Parity, ParityCase
+from foldbench.exporters.folding.copying import copy_network
 
 Floats = npt.NDArray[np.float32]
 InputKind = Literal["images", "random", "extreme"]
@@ -70,7 +71,8 @@ def run_reference(module: nn.Module, images: Floats, seed: int = 0) -> tuple[Par
     Raises ExportError when the network does not run in float64.
     """
     try:
-        exact = deepcopy(module).double()
+        exact = copy_network(module)
+        exact.double()
         with torch.inference_mode():
             return tuple(
                 ParityInput(

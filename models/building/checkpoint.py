@@ -50,4 +50,5 @@ def load_checkpoint(checkpoint: Checkpoint, folder: Path) -> nn.Module:
         raise CheckpointError(
             f"{path}: the weights do not fit model {checkpoint.model!r}: {detail}"
         ) from error
-    return model.eval()
+    model.eval()
+    return model

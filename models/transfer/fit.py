@@ -110,9 +110,10 @@ def fit_transfer(
         input_shape=preprocessing.input_shape,
         **config.model.args,
     )
+    module.eval()
     if filled.random:
         listener.note(f"{network.name} keeps random weights: only its latency means something")
-        return Trained(module.eval(), ())
+        return Trained(module, ())
     listener.note(f"{network.name} with the weights {filled.title} (sha256 {filled.sha256[:12]}…)")
     features = take_features(
         module,
@@ -142,7 +143,7 @@ def fit_transfer(
         f"{100 * record.test_correct / record.test_count:.2f} %, balanced "
         f"{100 * record.test_balanced_accuracy:.2f} %"
     )
-    return Trained(module.eval(), fitted.history, record, answers)
+    return Trained(module, fitted.history, record, answers)
 
 
 def _transfer_of(config: Config) -> TransferSection:
