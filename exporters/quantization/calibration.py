@@ -16,7 +16,7 @@ from onnxruntime.quantization import (
     create_calibrator,
 )
 
-from foldbench.bench.errors import ExportError, one_line
+from foldbench.bench.errors import ExportError, one_line, root_cause
 from foldbench.bench.records import Method
 from foldbench.exporters.quantization.graph import RANGED
 from foldbench.exporters.quantization.images import Floats, LabelledImages
@@ -68,5 +68,7 @@ def measure_ranges(model: onnx.ModelProto, images: LabelledImages, method: Metho
                     calibrator.collect_data(_Batch(name, batch))
                 ranges: TensorsData = calibrator.compute_data()
         except Exception as error:  # onnxruntime raises bare Exceptions of its own
-            raise ExportError(f"onnxruntime could not calibrate it: {one_line(error)}") from error
+            raise ExportError(
+                f"onnxruntime could not calibrate it: {one_line(root_cause(error))}"
+            ) from error
     return ranges

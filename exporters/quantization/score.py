@@ -7,7 +7,7 @@ from onnx import ModelProto
 from scipy.special import log_softmax
 
 from foldbench.bench.analysis.logits import measure_agreement
-from foldbench.bench.errors import ExportError, one_line
+from foldbench.bench.errors import ExportError, one_line, root_cause
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.records import Closeness
 from foldbench.exporters.quantization.images import Floats, LabelledImages
@@ -34,7 +34,7 @@ def run_model(model: ModelProto, images: LabelledImages, threads: int) -> Floats
         name = session.get_inputs()[0].name
         parts = [session.run(None, {name: batch})[0] for batch in images.batches()]
     except Exception as error:  # onnxruntime raises bare Exceptions of its own
-        raise ExportError(f"onnxruntime could not run it: {one_line(error)}") from error
+        raise ExportError(f"onnxruntime could not run it: {one_line(root_cause(error))}") from error
     return np.concatenate(parts)
 
 
