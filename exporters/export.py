@@ -28,6 +28,7 @@ from foldbench.bench.records import (
     Checkpoint,
     Folder,
     FoldReport,
+    Parity,
     PassReport,
     Target,
     Variant,
@@ -112,7 +113,7 @@ def export_checkpoint(
         raise ExportError(
             f"onnx.checker refuses the exported graph: {one_line(root_cause(error))}"
         ) from error
-    parity = check_outputs(model.SerializeToString(), inputs)
+    parity = _judge_fold(check_outputs(model.SerializeToString(), inputs), fold)
     path = folder / "artifacts" / f"{checkpoint.config_name}.{options.variant}.onnx"
     write_with(path, lambda temporary: onnx.save(model, temporary))
     return Artifact(
@@ -152,6 +153,21 @@ def _fold(
     folded, report = fold_batchnorm(module, torch.from_numpy(example))
     agreement = measure_agreement(run_module(module, images), run_module(folded, images))
     return folded, report.model_copy(update={"agreement": agreement})
+
+
+def _judge_fold(parity: Parity, fold: FoldReport) -> Parity:
+    """Return `parity`, failed where the folded network itself is not the unfolded one in torch.
+
+    Both may be off by what the file is allowed to be on images.
+    """
+    allowed = 2 * max((c.tolerance for c in parity.cases if c.inputs == "images"), default=0.0)
+    if fold.agreement is None or not parity.cases or fold.agreement.max_rel_difference <= allowed:
+        return parity
+    reason = (
+        "folded and unfolded network differ in torch by "
+        f"{fold.agreement.max_rel_difference:.1e} of the largest logit; allowed {allowed:.1e}"
+    )
+    return parity.model_copy(update={"passed": False, "reason": parity.reason or reason})
 
 
 def _who_folded(

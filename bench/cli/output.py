@@ -61,7 +61,8 @@ def _print_artifact(run: "RunDirectory", artifact: "Artifact") -> None:
         )
     verdict = "passed" if parity.passed else f"FAILED: {parity.reason}"
     of = "" if artifact.quantization is None else " of the float32 file"
-    click.echo(f"  parity{of} with torch: {verdict} ({len(parity.cases)} kinds of input)")
+    how = "torch" if parity.reference == "float64" else "torch in float32 (float64 does not run)"
+    click.echo(f"  parity{of} with {how}: {verdict} ({len(parity.cases)} kinds of input)")
     if artifact.quantization is not None:
         _print_quantization(artifact.precision, artifact.quantization)
 
