@@ -13,6 +13,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from foldbench.bench.errors import ExportError, one_line
 from foldbench.exporters.folding.copying import copy_network
+from foldbench.exporters.folding.shapes import ShapeTracer
 
 SAME_PADDED = "timm.layers.conv2d_same.Conv2dSame"
 """A Conv2d that pads by the size of its input, on which its code branches."""
@@ -110,7 +111,12 @@ def trace(module: nn.Module, example: torch.Tensor) -> Flow:
             f"the network does not run on an example of shape {tuple(example.shape)}: "
             f"{one_line(error)}; give one input batch as the network expects it"
         ) from error
-    graph = _graph(root)
+    _take_one_input(root)
+    try:
+        graph = _graph(root, _Tracer())
+    except UntraceableError:
+        with torch.random.fork_rng(_devices(example)):
+            graph = _graph(root, _TracerOfShapes(example))
     probe = _RankRecorder(eval_copy(fx.GraphModule(root, graph)), graph=graph)
     try:
         torch.testing.assert_close(_run(probe.run, example), expected, equal_nan=True)
@@ -121,19 +127,32 @@ def trace(module: nn.Module, example: torch.Tensor) -> Flow:
     return Flow(root, graph, probe.ranks, training)
 
 
-def _graph(root: nn.Module) -> fx.Graph:
+def _take_one_input(root: nn.Module) -> None:
+    """Let `root` be called with one input and nothing else, whatever its forward can take."""
+    kind = type(root)
+
+    def forward(self: nn.Module, x: torch.Tensor) -> Any:
+        return kind.forward(self, x)
+
+    if len(inspect.signature(root.forward).parameters) > 1 or _takes_any_number(root):
+        root.__class__ = type(kind.__name__, (kind,), {"forward": forward})
+
+
+def _takes_any_number(root: nn.Module) -> bool:
+    kinds = {p.kind for p in inspect.signature(root.forward).parameters.values()}
+    return inspect.Parameter.VAR_POSITIONAL in kinds
+
+
+def _graph(root: nn.Module, tracer: fx.Tracer) -> fx.Graph:
     """Return the graph of `root`, which must have run on an input before."""
-    tracer = _Tracer()
     # BatchNorm's own check of its input branches on it, and has passed when the network ran.
     checked = [m for m in root.modules() if isinstance(m, _BatchNorm)]
     checked = [m for m in checked if not tracer.is_leaf_module(m, "")]
     for batchnorm in checked:
         batchnorm._check_input_dim = _accept
-    parameters = list(inspect.signature(root.forward).parameters.values())[1:]
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     try:
         with torch.no_grad():
-            return tracer.trace(root, concrete_args=defaults or None)
+            return tracer.trace(root)
     except Exception as error:
         raise UntraceableError(
             f"torch.fx cannot trace it, so its data flow is unknown: {one_line(error, 160)}"
@@ -149,6 +168,10 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         whole = intervention(m) is not None or kind_of(m) == SAME_PADDED
         return whole or super().is_leaf_module(m, module_qualified_name)
+
+
+class _TracerOfShapes(_Tracer, ShapeTracer):
+    """Knows the sizes as well."""
 
 
 class _RankRecorder(fx.Interpreter):
@@ -167,11 +190,15 @@ class _RankRecorder(fx.Interpreter):
 
 def _run(network: Callable[[torch.Tensor], Any], example: torch.Tensor) -> Any:
     """Return the output for a copy of `example`, with the same random numbers in every call."""
-    devices = [example.device] if example.device.type == "cuda" else []
     repeatable = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-    with torch.no_grad(), repeatable, torch.random.fork_rng(devices):
+    with torch.no_grad(), repeatable, torch.random.fork_rng(_devices(example)):
         torch.manual_seed(0)
         return network(example.clone())
+
+
+def _devices(example: torch.Tensor) -> list[torch.device]:
+    """Return the devices besides the CPU whose random numbers a run draws."""
+    return [example.device] if example.device.type == "cuda" else []
 
 
 def _accept(_: torch.Tensor) -> None:
