@@ -82,7 +82,7 @@ def weights_identity(config: Config) -> str | None:
     """Return what tells the pretrained weights apart: a name, or the sha256 of a file's bytes."""
     if config.transfer is None:
         return None
-    from foldbench.models.zoo.networks import is_file
+    from foldbench.models.zoo.state import is_file
 
     weights = config.transfer.weights
     path = Path(weights).expanduser()
