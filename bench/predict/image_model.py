@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from pydantic import ValidationError
-from scipy.special import softmax
 
 from foldbench.bench.backends import Floats, NetworkSource, Session
 from foldbench.bench.errors import BackendError, ExportError
 from foldbench.bench.images.pixels import fit
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.machine.environment import usable_cores
+from foldbench.bench.probabilities import are_probabilities, to_probabilities
 from foldbench.bench.records import Artifact, Checkpoint, Record, Sha256
 from foldbench.bench.registry import BACKENDS
 from foldbench.bench.store.directory import RunDirectory
@@ -69,7 +69,12 @@ def export_image_model(
     from foldbench.exporters.image_input import add_preprocessing
 
     source = run.path / artifact.path
-    whole = add_preprocessing(onnx.load(source), checkpoint.preprocessing)
+    with _open(source) as session:
+        session.bind(preprocess(pixels[: len(_SHAPES)], checkpoint.preprocessing))
+        session.step()
+        session.synchronize()
+        softmax = not are_probabilities(session.output())
+    whole = add_preprocessing(onnx.load(source), checkpoint.preprocessing, softmax=softmax)
     path = source.with_suffix(".image.onnx")
     with replacing(path) as temporary:
         onnx.save(whole, temporary)
@@ -148,4 +153,4 @@ def _ask_both(
     both.outside.bind(preprocess(pixels, preprocessing))
     both.outside.step()
     both.outside.synchronize()
-    return ask_image_model(both.inside, image), softmax(both.outside.output()[0])
+    return ask_image_model(both.inside, image), to_probabilities(both.outside.output())[0]

@@ -9,10 +9,13 @@ from scipy.special import log_softmax
 from foldbench.bench.analysis.logits import measure_agreement
 from foldbench.bench.errors import ExportError, one_line, root_cause
 from foldbench.bench.host_files import custom_operators
+from foldbench.bench.probabilities import are_probabilities
 from foldbench.bench.records import Closeness
 from foldbench.exporters.quantization.images import Floats, LabelledImages
 
 _ERRORS_ALONE = 3
+_LEAST_PROBABILITY = 1e-7
+"""What float32 softmax and a lower precision write as 0."""
 
 
 def run_model(model: ModelProto, images: LabelledImages, threads: int) -> Floats:
@@ -39,8 +42,12 @@ def run_model(model: ModelProto, images: LabelledImages, threads: int) -> Floats
 
 
 def measure_closeness(before: Floats, after: Floats, labels: npt.NDArray[np.int64]) -> Closeness:
-    """Return how close logits `after` are to `before`, both (N, classes); labels are (N,)."""
-    p, q = (log_softmax(logits.astype(np.float64), axis=1) for logits in (before, after))
+    """Return how close logits `after` are to `before`, both (N, classes); labels are (N,).
+
+    Outputs that are probabilities already are taken as such.
+    """
+    already = are_probabilities(before)
+    p, q = (_log_probabilities(outputs.astype(np.float64), already) for outputs in (before, after))
     agreement = measure_agreement(before, after)
     return Closeness(
         images=len(labels),
@@ -50,3 +57,11 @@ def measure_closeness(before: Floats, after: Floats, labels: npt.NDArray[np.int6
         kl_nats=float((np.exp(p) * (p - q)).sum(1).mean()),
         max_rel_difference=agreement.max_rel_difference,
     )
+
+
+def _log_probabilities(outputs: npt.NDArray[np.float64], already: bool) -> npt.NDArray[np.float64]:
+    if not already:
+        logs: npt.NDArray[np.float64] = log_softmax(outputs, axis=1)
+        return logs
+    clipped = np.maximum(outputs, _LEAST_PROBABILITY)
+    return np.log(clipped / clipped.sum(axis=1, keepdims=True))
