@@ -21,6 +21,7 @@ from foldbench.bench.datasets import Split
 from foldbench.bench.errors import TrainingError
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Epoch, Preprocessing
+from foldbench.models.building.outputs import logits_of
 from foldbench.models.training.augment import cut_mix, cut_out, flip_and_crop, normalise, toss_coins
 from foldbench.models.training.averaging import WeightAverage
 from foldbench.models.training.compiled import NetworkCall
@@ -164,7 +165,7 @@ class Trainer:
         Return its part of the batch's mean loss, and its number of correct answers.
         """
         with self._autocast():
-            logits = self._network(inputs)
+            logits = logits_of(self._network(inputs))
         loss, hits = self._judged(logits.float(), *answers)
         part = len(inputs) / whole
         # The process group takes the mean of its gradients; that of the whole batch is weighted by
