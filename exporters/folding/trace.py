@@ -12,11 +12,15 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
 from foldbench.bench.errors import ExportError, one_line
+from foldbench.exporters.folding.constants import compute_constants
 from foldbench.exporters.folding.copying import copy_network
 from foldbench.exporters.folding.shapes import ShapeTracer
 
 SAME_PADDED = "timm.layers.conv2d_same.Conv2dSame"
 """A Conv2d that pads by the size of its input, on which its code branches."""
+
+FROZEN = "FrozenBatchNorm2d"
+"""What torchvision and others call a BatchNorm whose numbers are all buffers."""
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
@@ -32,8 +36,8 @@ class Flow:
     root: nn.Module
     """A private copy of the network in eval mode, to which the graph's names refer."""
     graph: fx.Graph
-    ranks: dict[fx.Node, int]
-    """Number of dimensions of every tensor in the graph, seen on the example."""
+    shapes: dict[fx.Node, tuple[int, ...]]
+    """Of every tensor in the graph, seen on the example."""
     training: frozenset[str]
     """Names of the modules that are in train mode, or go back to it by themselves."""
 
@@ -117,14 +121,15 @@ def trace(module: nn.Module, example: torch.Tensor) -> Flow:
     except UntraceableError:
         with torch.random.fork_rng(_devices(example)):
             graph = _graph(root, _TracerOfShapes(example))
-    probe = _RankRecorder(eval_copy(fx.GraphModule(root, graph)), graph=graph)
+    compute_constants(root, graph)
+    probe = _ShapeRecorder(eval_copy(fx.GraphModule(root, graph)), graph=graph)
     try:
         torch.testing.assert_close(_run(probe.run, example), expected, equal_nan=True)
     except Exception as error:
         raise UntraceableError(
             f"its trace by torch.fx does not compute the same: {one_line(error, 160)}"
         ) from error
-    return Flow(root, graph, probe.ranks, training)
+    return Flow(root, graph, probe.shapes, training)
 
 
 def _take_one_input(root: nn.Module) -> None:
@@ -167,6 +172,7 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         whole = intervention(m) is not None or kind_of(m) == SAME_PADDED
+        whole = whole or type(m).__name__ == FROZEN
         return whole or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -174,17 +180,17 @@ class _TracerOfShapes(_Tracer, ShapeTracer):
     """Knows the sizes as well."""
 
 
-class _RankRecorder(fx.Interpreter):
-    """Runs a graph and notes the number of dimensions of each tensor."""
+class _ShapeRecorder(fx.Interpreter):
+    """Runs a graph and notes the shape of each tensor."""
 
     def __init__(self, module: nn.Module, graph: fx.Graph):
         super().__init__(module, graph=graph)
-        self.ranks: dict[fx.Node, int] = {}
+        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if isinstance(value, torch.Tensor):
-            self.ranks[n] = value.ndim
+            self.shapes[n] = tuple(value.shape)
         return value
 
 
