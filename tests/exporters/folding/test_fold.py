@@ -579,22 +579,6 @@ def weight_that_is_random():
     return Net(flow, conv=conv(), bn=bn())
 
 
-class Counting(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv, self.bn = conv(), bn()
-        self.register_buffer("calls", torch.zeros(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls.add_(1)
-        return self.bn(F.conv2d(x, self.conv.weight + 0 * self.calls))
-
-
-@case(0, "it follows conv2d() in")
-def weight_that_follows_from_what_changes():
-    return nn.Sequential(Counting(), nn.Identity())
-
-
 @case(1)
 def instance_norm_with_running_statistics():
     return nn.Sequential(conv(), eventful(nn.InstanceNorm2d(4, track_running_stats=True)))
