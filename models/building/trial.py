@@ -108,7 +108,6 @@ def _explain_shape(shape: tuple[int, ...], count: int, classes: int) -> str:
 
 def _try_saving(network: nn.Module, images: Tensor, built: tuple[Any, ...]) -> None:
     """Hold a network built again with the weights of `network` against it."""
-    content = encode_weights(network)
 
     def load() -> nn.Module:
         fresh = build_model(*built)
@@ -122,6 +121,7 @@ def _try_saving(network: nn.Module, images: Tensor, built: tuple[Any, ...]) -> N
         return fresh
 
     try:
+        content = encode_weights(network)
         hold_against(network, load, images)
     except ConfigError:
         raise
