@@ -60,6 +60,15 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     return cut(" ".join(str(error).split()) or type(error).__name__, limit)
 
 
+def root_cause(error: BaseException) -> BaseException:
+    """Return the error that the chain of causes behind `error` began with."""
+    seen = {id(error)}
+    while error.__cause__ is not None and id(error.__cause__) not in seen:
+        error = error.__cause__
+        seen.add(id(error))
+    return error
+
+
 def cut(text: str, limit: int) -> str:
     """Return `text`, its end replaced by an ellipsis where it has more than `limit` characters."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

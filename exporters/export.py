@@ -1,6 +1,7 @@
 """A trained network as one checked .onnx file, with its provenance inside."""
 
 import hashlib
+import inspect
 import json
 import logging
 import time
@@ -20,13 +21,14 @@ from torch import nn
 import foldbench
 from foldbench.bench.analysis.logits import measure_agreement
 from foldbench.bench.arrays import Floats
-from foldbench.bench.errors import ExportError, one_line
+from foldbench.bench.errors import ExportError, one_line, root_cause
 from foldbench.bench.host_files.marks import HOST, OPERATORS, OPTIMIZATION
 from foldbench.bench.records import (
     Artifact,
     Checkpoint,
     Folder,
     FoldReport,
+    Parity,
     PassReport,
     Target,
     Variant,
@@ -106,8 +108,10 @@ def export_checkpoint(
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # shape inference raises a kind of its own
-        raise ExportError(f"onnx.checker refuses the exported graph: {one_line(error)}") from error
-    parity = check_outputs(model.SerializeToString(), inputs)
+        raise ExportError(
+            f"onnx.checker refuses the exported graph: {one_line(root_cause(error))}"
+        ) from error
+    parity = _judge_fold(check_outputs(model.SerializeToString(), inputs), fold)
     path = folder / "artifacts" / f"{checkpoint.config_name}.{options.variant}.onnx"
     write_with(path, lambda temporary: onnx.save(model, temporary))
     return Artifact(
@@ -149,6 +153,21 @@ def _fold(
     return folded, report.model_copy(update={"agreement": agreement})
 
 
+def _judge_fold(parity: Parity, fold: FoldReport) -> Parity:
+    """Return `parity`, failed where the folded network itself is not the unfolded one in torch.
+
+    Both may be off by what the file is allowed to be on images.
+    """
+    allowed = 2 * max((c.tolerance for c in parity.cases if c.inputs == "images"), default=0.0)
+    if fold.agreement is None or not parity.cases or fold.agreement.max_rel_difference <= allowed:
+        return parity
+    reason = (
+        "folded and unfolded network differ in torch by "
+        f"{fold.agreement.max_rel_difference:.1e} of the largest logit; allowed {allowed:.1e}"
+    )
+    return parity.model_copy(update={"passed": False, "reason": parity.reason or reason})
+
+
 def _who_folded(
     fold: FoldReport, exported_nodes: int, passes: tuple[PassReport, ...]
 ) -> tuple[Folder, ...]:
@@ -174,18 +193,27 @@ def to_onnx(network: nn.Module, example: Floats, options: ExportOptions) -> onnx
                 opset_version=options.opset,
                 input_names=["input"],
                 output_names=["logits"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=_dynamic_batch(network),
                 optimize=options.fold_bn or options.plain,
                 external_data=False,
                 verbose=False,
             )
     except Exception as error:  # the exporter wraps anything the network's own code can raise
         raise ExportError(
-            f"torch could not export the network with a dynamic batch: {one_line(error)}"
+            "torch could not export the network with a dynamic batch: "
+            f"{one_line(root_cause(error))}"
         ) from error
     if program is None:
         raise ExportError("torch exported nothing: it needs dynamo=True, torch 2.9 or newer")
     return program.model_proto
+
+
+def _dynamic_batch(network: nn.Module) -> tuple[Any, ...]:
+    """Return which sizes of the input vary, in the form that the signature of forward asks for."""
+    given = {0: torch.export.Dim("batch")}
+    first = next(iter(inspect.signature(network.forward).parameters.values()), None)
+    takes_any_number = first is not None and first.kind is inspect.Parameter.VAR_POSITIONAL
+    return ((given,),) if takes_any_number else (given,)
 
 
 @contextmanager

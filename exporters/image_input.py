@@ -24,11 +24,14 @@ _MODES: dict[str, dict[str, Any]] = {
 }
 
 
-def add_preprocessing(model: onnx.ModelProto, preprocessing: Preprocessing) -> onnx.ModelProto:
+def add_preprocessing(
+    model: onnx.ModelProto, preprocessing: Preprocessing, softmax: bool = True
+) -> onnx.ModelProto:
     """Return `model` with `preprocessing` before it and softmax behind it.
 
-    `model` takes (N, 3, H, W) float32 and gives logits (N, classes) float32; it is not changed. All
-    images of a batch have one size. Raises ExportError for an interpolation that ONNX has not.
+    `model` takes (N, 3, H, W) float32 and gives logits (N, classes) float32, or, where `softmax` is
+    false, probabilities; it is not changed. All images of a batch have one size. Raises ExportError
+    for an interpolation that ONNX has not.
     """
     if preprocessing.resize.interpolation not in _MODES:
         raise ExportError(
@@ -43,7 +46,10 @@ def add_preprocessing(model: onnx.ModelProto, preprocessing: Preprocessing) -> o
     pixels = builder.add("Transpose", [INPUT], perm=[0, 3, 1, 2])
     square = _resize(builder, pixels, preprocessing.input_shape[-1], preprocessing.resize)
     _normalise(builder, square, preprocessing, source.name)
-    after = helper.make_node("Softmax", [logits.name], [OUTPUT], name=f"{_PREFIX}softmax", axis=-1)
+    last = ("Softmax", {"axis": -1}) if softmax else ("Identity", {})
+    after = helper.make_node(
+        last[0], [logits.name], [OUTPUT], name=f"{_PREFIX}{last[0].lower()}", **last[1]
+    )
     nodes = [*builder.nodes, *graph.node, after]
     del graph.node[:]
     graph.node.extend(nodes)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from onnx import ModelProto
 
-from foldbench.bench.errors import ConfigError, ExportError, one_line
+from foldbench.bench.errors import ConfigError, ExportError, one_line, root_cause
 from foldbench.bench.records import Parity, PassReport, Target
 from foldbench.bench.registry import PASSES
 
@@ -55,7 +55,9 @@ def apply_passes(
         except ExportError:
             raise
         except Exception as error:  # whatever a pass trips over, it is that pass
-            raise ExportError(f"export pass {name!r} failed: {one_line(error)}") from error
+            raise ExportError(
+                f"export pass {name!r} failed: {one_line(root_cause(error))}"
+            ) from error
         reason = _blame(model, rewritten, check) if report.changed else None
         if reason is None:
             model = rewritten

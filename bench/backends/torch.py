@@ -67,14 +67,16 @@ class TorchSession(Closing):
         self._settings = settings
         self._contexts = ExitStack()
         self._target = device
-        self._module = module.to(device)
+        self._module = module
+        module.to(device)
         self._format = torch.preserve_format
         if settings.channels_last:
             self._format = torch.channels_last
-            self._module = self._module.to(memory_format=torch.channels_last)
+            module.to(memory_format=torch.channels_last)
         self._forward: Callable[[Tensor], Tensor] = self._module
         self._x: Tensor | None = None
         self._y: Tensor | None = None
+        self._changes_input: bool | None = None
         self.threads = torch.get_num_threads()
         self.device = self._check_placement()
         self.runtime = ", ".join((f"torch {torch.__version__} {self.mode}", *self._describe()))
@@ -103,7 +105,10 @@ class TorchSession(Closing):
         """Run the module's forward on the bound input."""
         if self._x is None:
             raise BackendError("step() before bind(): give the session an input first")
-        self._y = self._forward(self._x)
+        x = self._x if self._changes_input is False else self._x.clone()
+        self._y = self._forward(x)
+        if self._changes_input is None:  # found out once; a network that does is given copies
+            self._changes_input = not torch.equal(x, self._x)
 
     def synchronize(self) -> None:
         """Wait for the GPU; nothing to wait for on the CPU."""

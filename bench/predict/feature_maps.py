@@ -142,7 +142,7 @@ def record_maps(module: Any, x: Floats) -> dict[str, Floats]:
     hooks = [part.register_forward_hook(listen(n)) for n, part in module.named_modules() if n]
     try:
         with torch.inference_mode():
-            module(torch.from_numpy(x))
+            module(torch.tensor(x))  # a copy: some networks change their input
     finally:
         for one in hooks:
             one.remove()

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from pydantic import ValidationError
-from scipy.special import softmax
 
 from foldbench.bench import units
 from foldbench.bench.backends import Floats, NetworkSource, Session
@@ -21,6 +20,7 @@ from foldbench.bench.errors import BackendError, ExportError
 from foldbench.bench.images.pixels import fit
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.machine.environment import usable_cores
+from foldbench.bench.probabilities import are_probabilities, to_probabilities
 from foldbench.bench.records import Artifact, Checkpoint, Record, Sha256
 from foldbench.bench.registry import BACKENDS
 from foldbench.bench.store.directory import RunDirectory
@@ -70,7 +70,12 @@ def export_image_model(
     from foldbench.exporters.image_input import add_preprocessing
 
     source = run.path / artifact.path
-    whole = add_preprocessing(onnx.load(source), checkpoint.preprocessing)
+    with open_file(source) as session:
+        session.bind(preprocess(pixels[: len(_SHAPES)], checkpoint.preprocessing))
+        session.step()
+        session.synchronize()
+        softmax = not are_probabilities(session.output())
+    whole = add_preprocessing(onnx.load(source), checkpoint.preprocessing, softmax=softmax)
     path = source.with_suffix(".image.onnx")
     with replacing(path) as temporary:
         onnx.save(whole, temporary)
@@ -152,4 +157,4 @@ def _run_both(
     both.outside.bind(preprocess(pixels, preprocessing))
     both.outside.step()
     both.outside.synchronize()
-    return run_image_model(both.inside, image), softmax(both.outside.output()[0])
+    return run_image_model(both.inside, image), to_probabilities(both.outside.output())[0]

@@ -82,10 +82,11 @@ def _pretrained(name: str, weights: str, download: bool, runs: Path) -> LoadedNe
         raise UnknownNameError(f"{error}{hint}{nearest(name, known)}") from None
     module = networks.create(network)
     filled = networks.fill(module, network, weights, download)
+    module.eval()
     return LoadedNetwork(
         name=network.name,
         weights=filled.title,
-        module=module.eval(),
+        module=module,
         preprocessing=networks.preprocessing_of(network, weights),
         classes=networks.classes_of(network, module),
     )

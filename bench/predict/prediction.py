@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import softmax
 
 from foldbench.bench.backends import Floats, NetworkSource, Session
 from foldbench.bench.errors import BackendError, BenchError
@@ -22,6 +21,7 @@ from foldbench.bench.predict.image_model import (
 )
 from foldbench.bench.predict.networks import LoadedNetwork
 from foldbench.bench.predict.picture import fit_picture, open_picture
+from foldbench.bench.probabilities import are_probabilities, to_probabilities
 from foldbench.bench.records import Artifact, Preprocessing
 from foldbench.bench.registry import BACKENDS
 from foldbench.bench.store.directory import RunDirectory
@@ -81,7 +81,8 @@ def predict(network: LoadedNetwork, images: Sequence[Path], top: int) -> Iterato
     An image that cannot be read, and an artifact that does not run, become reasons.
     """
     with ExitStack() as stack:
-        predictors = {"torch": _open_torch(network, stack), **_open_artifacts(network, stack)}
+        in_torch, already = _open_torch(network, stack)
+        predictors = {"torch": in_torch, **_open_artifacts(network, already, stack)}
         for image in images:
             try:
                 image_input = _read_image(image, network.preprocessing)
@@ -128,16 +129,21 @@ def _read_image(path: Path, preprocessing: Preprocessing) -> ImageInput:
     return ImageInput(np.asarray(picture), preprocess(pixels, preprocessing))
 
 
-def _open_torch(network: LoadedNetwork, stack: ExitStack) -> Predictor:
+def _open_torch(network: LoadedNetwork, stack: ExitStack) -> tuple[Predictor, bool]:
+    """Return a predictor, and whether the network itself gives probabilities."""
     source = NetworkSource(path=Path(), build_module=lambda: network.module)
     session: Session = BACKENDS.load("torch").open_session(
         source, device="cpu", threads=usable_cores()
     )
     opened = stack.enter_context(session)
-    return lambda image_input: softmax(call(opened, image_input.x)[0])
+    black = np.zeros((2, *network.preprocessing.input_shape), np.float32)
+    already = are_probabilities(call(opened, black))
+    return lambda image_input: to_probabilities(call(opened, image_input.x), already)[0], already
 
 
-def _open_artifacts(network: LoadedNetwork, stack: ExitStack) -> dict[str, Predictor | str]:
+def _open_artifacts(
+    network: LoadedNetwork, already: bool, stack: ExitStack
+) -> dict[str, Predictor | str]:
     """Return a predictor, or the reason why there is none, for each exported file."""
     if network.run is None:
         return {}
@@ -146,7 +152,8 @@ def _open_artifacts(network: LoadedNetwork, stack: ExitStack) -> dict[str, Predi
     for artifact in run.artifacts():
         name = f"ort/{artifact.variant}"
         try:
-            opened[name] = _open_artifact(run.path, artifact, checkpoint.sha256, stack)
+            path = _proven_file(run.path, artifact, checkpoint.sha256)
+            opened[name] = _open_artifact(path, already, stack)
         except BenchError as error:
             opened[name] = str(error)
     try:
@@ -159,11 +166,9 @@ def _open_artifacts(network: LoadedNetwork, stack: ExitStack) -> dict[str, Predi
     return opened
 
 
-def _open_artifact(
-    folder: Path, artifact: Artifact, checkpoint_sha256: str, stack: ExitStack
-) -> Predictor:
-    opened = stack.enter_context(open_file(_proven_file(folder, artifact, checkpoint_sha256)))
-    return lambda image_input: softmax(call(opened, image_input.x)[0])
+def _open_artifact(path: Path, already: bool, stack: ExitStack) -> Predictor:
+    opened = stack.enter_context(open_file(path))
+    return lambda image_input: to_probabilities(call(opened, image_input.x), already)[0]
 
 
 def _open_image_model(run: RunDirectory, model: ImageModel, stack: ExitStack) -> Predictor:

@@ -63,7 +63,7 @@ class ParityCase(Record):
     inputs: Literal["images", "random", "extreme"]
     batch_size: int
     error: float | None
-    """max |artifact - float64 torch| / max |float64 torch|; None for a wrong shape or NaN."""
+    """max |artifact - reference| / max |reference|; None for a wrong shape or NaN."""
     torch_error: float
     """The same for float32 torch: the error that float32 arithmetic has anyway."""
     tolerance: float
@@ -76,6 +76,8 @@ class Parity(Record):
     passed: bool
     reason: str | None
     cases: tuple[ParityCase, ...]
+    reference: Literal["float64", "float32"] = "float64"
+    """What the network was computed in for the file to be held against."""
 
 
 class Artifact(Record):

@@ -7,6 +7,7 @@ from foldbench.bench import torchrun
 from foldbench.bench.config.files import Loaded
 from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
+from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.images.splits import draw_subset, hold_out
 from foldbench.bench.machine.environment import describe_environment, usable_cores
 from foldbench.bench.progress import NullListener, ProgressListener
@@ -23,6 +24,9 @@ from foldbench.models.transfer.fit import (
 
 if TYPE_CHECKING:
     from foldbench.models.training.process_group import ProcessGroup
+
+_PROVEN_ON = 16
+"""Images on which what is loaded is held against what was trained."""
 
 
 def train(
@@ -87,6 +91,7 @@ def _train_into(
     import torch
 
     from foldbench.models.building.network import build_model
+    from foldbench.models.building.trial import try_network
     from foldbench.models.training.device import pick_device
     from foldbench.models.training.loop import train_model
     from foldbench.models.training.resume import Resume
@@ -94,13 +99,16 @@ def _train_into(
     config, preprocessing = loaded.config, preprocessing_of(loaded.config)
     cores = max(1, usable_cores() // torchrun.local_world_size())
     torch.set_num_threads(config.train.threads or cores)
-    torch.manual_seed(config.seed)
-    model = build_model(
+    network = (
         config.model.name,
         config.model.args,
         len(data.info.classes),
         preprocessing.input_shape,
     )
+    for note in try_network(*network):
+        listener.note(note)
+    torch.manual_seed(config.seed)
+    model = build_model(*network)
     kept, held_out = hold_out(data.train, config.train.validation_fraction, config.seed)
     train_split = draw_subset(kept, config.data.subset, config.seed)
     device = pick_device(config.train.device)
@@ -136,35 +144,39 @@ def _transfer_into(
 
 
 def _write_checkpoint(run: RunDirectory, loaded: Loaded, data: ImageSet, trained: Trained) -> None:
-    from foldbench.models.building.checkpoint import save_weights
+    import torch
+
+    from foldbench.models.building.checkpoint import prove_checkpoint, save_weights
     from foldbench.models.training.device import pick_device
 
     config, model = loaded.config, trained.module
     weights = run.path / "weights.safetensors"
     save_weights(model, weights)
-    run.write_checkpoint(
-        Checkpoint(
-            run=run.name,
-            config_name=loaded.name,
-            config=loaded.as_dict(),
-            config_sha256=json_sha256(loaded.as_dict()),
-            model=config.model.name,
-            model_args=config.model.args,
-            parameter_count=sum(p.numel() for p in model.parameters()),
-            weights=weights.name,
-            sha256=file_sha256(weights),
-            size_bytes=weights.stat().st_size,
-            preprocessing=preprocessing_of(config),
-            classes=data.info.classes,
-            data=data.info,
-            seed=config.seed,
-            device=_device_name(pick_device(config.train.device)),
-            history=trained.history,
-            environment=describe_environment(),
-            random_weights=config.transfer is not None and trained.record is None,
-            transfer=trained.record,
-        )
+    preprocessing = preprocessing_of(config)
+    checkpoint = Checkpoint(
+        run=run.name,
+        config_name=loaded.name,
+        config=loaded.as_dict(),
+        config_sha256=json_sha256(loaded.as_dict()),
+        model=config.model.name,
+        model_args=config.model.args,
+        parameter_count=sum(p.numel() for p in model.parameters()),
+        weights=weights.name,
+        sha256=file_sha256(weights),
+        size_bytes=weights.stat().st_size,
+        preprocessing=preprocessing,
+        classes=data.info.classes,
+        data=data.info,
+        seed=config.seed,
+        device=_device_name(pick_device(config.train.device)),
+        history=trained.history,
+        environment=describe_environment(),
+        random_weights=config.transfer is not None and trained.record is None,
+        transfer=trained.record,
     )
+    images = preprocess(data.train.images[:_PROVEN_ON], preprocessing)
+    prove_checkpoint(model, checkpoint, run.path, torch.from_numpy(images))
+    run.write_checkpoint(checkpoint)
     run.resume.unlink(missing_ok=True)
 
 

@@ -52,11 +52,15 @@ def search(
     What other processes do in the same search counts as well. The record of all trials is also
     written to ``search.json`` in the search's folder. Raises BenchError of the kind at fault.
     """
+    from foldbench.models.building.trial import try_network
+
     config = loaded.config
     if config.transfer is not None:
         raise ConfigError("bench tune is for networks that are trained whole, without transfer")
     rows = _rows_of(config.model.name) if options.preset else ()
     data = load_data(config.data, paths.cache, listener)
+    shape = preprocessing_of(config).input_shape
+    try_network(config.model.name, config.model.args, len(data.info.classes), shape)
     splits = draw_apart(data.train, options.images, options.validation_images, config.seed)
     plan = _plan(loaded, options, data, rows)
     folder = folder_of(paths, loaded.name)

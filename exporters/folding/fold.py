@@ -18,6 +18,7 @@ from foldbench.exporters.folding.rules import (
     find_layer,
     fuse,
     is_batchnorm,
+    is_constant_norm,
     name_of,
     read_batchnorm,
 )
@@ -39,7 +40,9 @@ def fold_batchnorm(module: nn.Module, example: torch.Tensor) -> tuple[nn.Module,
         skip = Skip(module="", reason=str(error))
         return eval_copy(module), _report(left, [], [skip])
     before = _count_calls(flow)
+    norms = {name_of(n) for n in flow.graph.nodes if is_constant_norm(flow.module(n))}
     folded, skipped = _fold_all(flow)
+    before += sum(fold.batchnorm in norms for fold in folded)
     report = _report(before, folded, skipped)
     if not folded:
         return eval_copy(module), report
@@ -49,8 +52,9 @@ def fold_batchnorm(module: nn.Module, example: torch.Tensor) -> tuple[nn.Module,
 def count_batchnorms(module: nn.Module, example: torch.Tensor) -> int:
     """Return the number of BatchNorm calls when `module` runs on `example`, one input batch.
 
-    It is the number of BatchNorm modules when the network cannot be traced. Raises ExportError
-    when the network does not run on `example`.
+    What computes the same by another name counts where it was folded alone. It is the number of
+    BatchNorm modules when the network cannot be traced. Raises ExportError when the network does
+    not run on `example`.
     """
     try:
         return _count_calls(trace(module, example))
@@ -137,7 +141,7 @@ def _assemble(flow: Flow, name: str) -> fx.GraphModule:
 def _hidden_batchnorms(flow: Flow, node: fx.Node) -> list[Skip]:
     """Return a Skip for each BatchNorm inside a module that the graph calls as a whole."""
     whole = flow.module(node)
-    if whole is None or isinstance(whole, _BatchNorm):
+    if whole is None or is_batchnorm(flow, node):
         return []
     reason = f"it is inside {type(whole).__name__} '{node.target}', which is left whole: it "
     reason += intervention(whole) or "is a module of torch with inner workings of its own"
@@ -151,7 +155,9 @@ def _hidden_batchnorms(flow: Flow, node: fx.Node) -> list[Skip]:
 def _count_calls(flow: Flow) -> int:
     nodes = list(flow.graph.nodes)
     hidden = sum(len(_hidden_batchnorms(flow, node)) for node in nodes)
-    return hidden + sum(is_batchnorm(flow, node) for node in nodes)
+    return hidden + sum(
+        is_batchnorm(flow, node) and not is_constant_norm(flow.module(node)) for node in nodes
+    )
 
 
 def _count_modules(module: nn.Module) -> int:

@@ -1,6 +1,5 @@
 """When a BatchNorm may become part of the layer before it, and what that layer is then."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +8,18 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from foldbench.bench import units
-from foldbench.exporters.folding.trace import SAME_PADDED, Flow, intervention, kind_of, owner
+from foldbench.exporters.folding.copying import copy_network
+from foldbench.exporters.folding.trace import (
+    FROZEN,
+    SAME_PADDED,
+    Flow,
+    intervention,
+    kind_of,
+    owner,
+)
 
 _LAYER_RANKS: dict[type, int] = {
     nn.Linear: 2,
@@ -24,6 +32,7 @@ _LAYER_RANKS: dict[type, int] = {
 }
 """Layers that fold, and the rank of output in which their features are the BatchNorm's channels."""
 _BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 _DROPOUTS = (
     nn.Dropout,
     nn.Dropout1d,
@@ -37,6 +46,8 @@ _FUNCTIONS: dict[object, tuple[str, ...]] = {
     torch.batch_norm: ("input", "weight", "bias", "mean", "var", "training", "momentum", "eps"),
 }
 _RENAMED = {"running_mean": "mean", "running_var": "var"}
+_RESHAPES = ("flatten", "view", "reshape", "squeeze", "unflatten", "unsqueeze", "contiguous")
+"""Functions and methods that keep the order of the numbers."""
 _SHAPE_METHODS = ("size", "dim", "ndimension", "numel")
 _SHAPE_ATTRIBUTES = ("shape", "ndim", "dtype", "device")
 
@@ -64,7 +75,18 @@ def is_batchnorm(flow: Flow, node: fx.Node) -> bool:
     """Tell whether `node` calls a BatchNorm, as a module or as a function."""
     if node.op == "call_function":
         return node.target in _FUNCTIONS
-    return isinstance(flow.module(node), _BatchNorm)
+    module = flow.module(node)
+    return isinstance(module, _BatchNorm) or is_constant_norm(module)
+
+
+def is_constant_norm(module: nn.Module | None) -> bool:
+    """Tell whether `module` is no BatchNorm, but computes the same by running statistics.
+
+    InstanceNorm does in eval mode where it keeps them, a frozen BatchNorm always.
+    """
+    if isinstance(module, _InstanceNorm):
+        return module.track_running_stats and module.running_mean is not None
+    return type(module).__name__ == FROZEN
 
 
 def name_of(node: fx.Node) -> str:
@@ -80,7 +102,8 @@ def read_batchnorm(flow: Flow, node: fx.Node) -> BatchNormParameters:
     if module is not None:
         if (reason := intervention(module)) is not None:
             raise FoldRefusedError(f"it {reason}; a folded BatchNorm is not called any more")
-        if type(module) not in _BATCHNORMS:
+        known = type(module) in (*_BATCHNORMS, *_INSTANCE_NORMS) or _is_frozen(module)
+        if not known:
             kind = type(module).__qualname__
             raise FoldRefusedError(f"it is a {kind}, which may compute more than a BatchNorm does")
     if owner(node)[0] in flow.training:
@@ -103,7 +126,7 @@ def read_batchnorm(flow: Flow, node: fx.Node) -> BatchNormParameters:
 def find_layer(flow: Flow, source: fx.Node) -> tuple[fx.Node, nn.Module]:
     """Return the call that computes `source`, a BatchNorm's input, and the layer that it calls.
 
-    Dropout and Identity in between are passed over. Raises RefusedError.
+    Dropout, Identity and what flattens all but the channels are passed over. Raises RefusedError.
     """
     chain = [source]
     while _passes_through(flow, chain[-1]):
@@ -121,10 +144,10 @@ def find_layer(flow: Flow, source: fx.Node) -> tuple[fx.Node, nn.Module]:
         raise FoldRefusedError(f"{describe(flow, node)} {reason}; folding would change its weights")
     if type(layer.weight) is not nn.Parameter:
         raise FoldRefusedError(f"the weight of {describe(flow, node)} is no plain parameter")
-    if flow.ranks[node] != rank:
+    if len(flow.shapes[node]) != rank:
         raise FoldRefusedError(
-            f"{describe(flow, node)} gives {flow.ranks[node]} dimensions here, not {rank}, so the "
-            "BatchNorm's channels (dimension 1) are not the layer's features"
+            f"{describe(flow, node)} gives {len(flow.shapes[node])} dimensions here, not {rank}, "
+            "so the BatchNorm's channels (dimension 1) are not the layer's features"
         )
     for link in chain:
         _require_single_use(flow, link)
@@ -150,7 +173,7 @@ def fuse(layer: nn.Module, batchnorm: BatchNormParameters) -> nn.Module:
     old_bias = torch.zeros_like(mean) if layer.bias is None else _float64(layer.bias)
     scale = gamma / torch.sqrt(var + batchnorm.eps)
     weight = _float64(layer.weight) * _over_weight(scale, layer)
-    fused = copy.deepcopy(layer)
+    fused = copy_network(layer)
     for name, value in (("weight", weight), ("bias", (old_bias - mean) * scale + beta)):
         stored = value.to(layer.weight.dtype)
         if not torch.isfinite(stored).all():
@@ -197,6 +220,14 @@ def _arguments(flow: Flow, node: fx.Node, module: nn.Module | None) -> dict[str,
     }
 
 
+def _is_frozen(module: nn.Module) -> bool:
+    """Tell whether `module` has what torchvision's frozen BatchNorm computes with, and no more."""
+    buffers = {name for name, _ in module.named_buffers()}
+    expected = {"weight", "bias", "running_mean", "running_var"}
+    own = buffers - {"num_batches_tracked"} == expected and not [*module.parameters()]
+    return type(module).__name__ == FROZEN and own and isinstance(getattr(module, "eps", 0), float)
+
+
 def _require_single_use(flow: Flow, node: fx.Node) -> None:
     """Raise RefusedError unless one call alone uses the values (not just the shape) of `node`."""
     users = [user for user in node.users if not _reads_shape(user)]
@@ -221,16 +252,34 @@ def _passes_through(flow: Flow, node: fx.Node) -> bool:
     if module is None:
         is_dropout = node.target in (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
         off = is_dropout and node.kwargs.get("training") is False
+        off = off or _keeps_channels(flow, node)
     elif intervention(module) is not None:
         return False
     else:
         is_dropout = type(module) in _DROPOUTS
         off = is_dropout or type(module) is nn.Identity
+        if type(module) in (nn.Flatten, nn.Unflatten):
+            off = _same_channels(flow, node)
     if is_dropout and owner(node)[0] in flow.training:
         raise FoldRefusedError(
             f"{describe(flow, node)} before it is in train mode; call .eval() on the network"
         )
     return off
+
+
+def _keeps_channels(flow: Flow, node: fx.Node) -> bool:
+    """Tell whether `node` is a function or method that reshapes what comes after the channels."""
+    name = getattr(node.target, "__name__", node.target)
+    reshapes = node.op in ("call_function", "call_method") and name in _RESHAPES
+    return reshapes and _same_channels(flow, node)
+
+
+def _same_channels(flow: Flow, node: fx.Node) -> bool:
+    """Tell whether dimensions 0 and 1 of what `node` reshapes stay as they are."""
+    if node not in flow.shapes or node.all_input_nodes[0] not in flow.shapes:
+        return False
+    before, after = flow.shapes[node.all_input_nodes[0]], flow.shapes[node]
+    return len(before) > 1 and before[:2] == after[:2]
 
 
 def _over_weight(scale: torch.Tensor, layer: nn.Module) -> torch.Tensor:

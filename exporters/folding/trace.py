@@ -1,6 +1,5 @@
 """The data flow of a network: its fx graph, checked against the network on an example."""
 
-import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,9 +12,15 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
 from foldbench.bench.errors import ExportError, one_line
+from foldbench.exporters.folding.constants import compute_constants
+from foldbench.exporters.folding.copying import copy_network
+from foldbench.exporters.folding.shapes import ShapeTracer
 
 SAME_PADDED = "timm.layers.conv2d_same.Conv2dSame"
 """A Conv2d that pads by the size of its input, on which its code branches."""
+
+FROZEN = "FrozenBatchNorm2d"
+"""What torchvision and others call a BatchNorm whose numbers are all buffers."""
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
@@ -31,8 +36,8 @@ class Flow:
     root: nn.Module
     """A private copy of the network in eval mode, to which the graph's names refer."""
     graph: fx.Graph
-    ranks: dict[fx.Node, int]
-    """Number of dimensions of every tensor in the graph, seen on the example."""
+    shapes: dict[fx.Node, tuple[int, ...]]
+    """Of every tensor in the graph, seen on the example."""
     training: frozenset[str]
     """Names of the modules that are in train mode, or go back to it by themselves."""
 
@@ -55,18 +60,10 @@ class Flow:
 
 
 def eval_copy(module: nn.Module) -> nn.Module:
-    """Return a deep copy of `module` in eval mode that shares no tensor with it.
-
-    Tensors computed by hooks (old weight_norm, pruning), which deepcopy refuses, are copied as
-    values; the hooks compute them again in every call.
-    """
-    memo: dict[int, Any] = {
-        id(value): value.detach().clone()
-        for part in module.modules()
-        for value in vars(part).values()
-        if isinstance(value, torch.Tensor) and not value.is_leaf
-    }
-    return copy.deepcopy(module, memo).eval()
+    """Return a copy of `module` in eval mode that shares no tensor with it."""
+    copied = copy_network(module)
+    copied.eval()  # what a network's own train() returns is not to be relied on
+    return copied
 
 
 def kind_of(module: nn.Module) -> str:
@@ -118,30 +115,49 @@ def trace(module: nn.Module, example: torch.Tensor) -> Flow:
             f"the network does not run on an example of shape {tuple(example.shape)}: "
             f"{one_line(error)}; give one input batch as the network expects it"
         ) from error
-    graph = _graph(root)
-    probe = _RankRecorder(eval_copy(fx.GraphModule(root, graph)), graph=graph)
+    _take_one_input(root)
+    try:
+        graph = _graph(root, _Tracer())
+    except UntraceableError:
+        with torch.random.fork_rng(_devices(example)):
+            graph = _graph(root, _TracerOfShapes(example))
+    compute_constants(root, graph)
+    probe = _ShapeRecorder(eval_copy(fx.GraphModule(root, graph)), graph=graph)
     try:
         torch.testing.assert_close(_run(probe.run, example), expected, equal_nan=True)
     except Exception as error:
         raise UntraceableError(
             f"its trace by torch.fx does not compute the same: {one_line(error, 160)}"
         ) from error
-    return Flow(root, graph, probe.ranks, training)
+    return Flow(root, graph, probe.shapes, training)
 
 
-def _graph(root: nn.Module) -> fx.Graph:
+def _take_one_input(root: nn.Module) -> None:
+    """Let `root` be called with one input and nothing else, whatever its forward can take."""
+    kind = type(root)
+
+    def forward(self: nn.Module, x: torch.Tensor) -> Any:
+        return kind.forward(self, x)
+
+    if len(inspect.signature(root.forward).parameters) > 1 or _takes_any_number(root):
+        root.__class__ = type(kind.__name__, (kind,), {"forward": forward})
+
+
+def _takes_any_number(root: nn.Module) -> bool:
+    kinds = {p.kind for p in inspect.signature(root.forward).parameters.values()}
+    return inspect.Parameter.VAR_POSITIONAL in kinds
+
+
+def _graph(root: nn.Module, tracer: fx.Tracer) -> fx.Graph:
     """Return the graph of `root`, which must have run on an input before."""
-    tracer = _Tracer()
     # BatchNorm's own check of its input branches on it, and has passed when the network ran.
     checked = [m for m in root.modules() if isinstance(m, _BatchNorm)]
     checked = [m for m in checked if not tracer.is_leaf_module(m, "")]
     for batchnorm in checked:
         batchnorm._check_input_dim = _accept
-    parameters = list(inspect.signature(root.forward).parameters.values())[1:]
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     try:
         with torch.no_grad():
-            return tracer.trace(root, concrete_args=defaults or None)
+            return tracer.trace(root)
     except Exception as error:
         raise UntraceableError(
             f"torch.fx cannot trace it, so its data flow is unknown: {one_line(error, 160)}"
@@ -156,30 +172,39 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         whole = intervention(m) is not None or kind_of(m) == SAME_PADDED
+        whole = whole or type(m).__name__ == FROZEN
         return whole or super().is_leaf_module(m, module_qualified_name)
 
 
-class _RankRecorder(fx.Interpreter):
-    """Runs a graph and notes the number of dimensions of each tensor."""
+class _TracerOfShapes(_Tracer, ShapeTracer):
+    """Knows the sizes as well."""
+
+
+class _ShapeRecorder(fx.Interpreter):
+    """Runs a graph and notes the shape of each tensor."""
 
     def __init__(self, module: nn.Module, graph: fx.Graph):
         super().__init__(module, graph=graph)
-        self.ranks: dict[fx.Node, int] = {}
+        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if isinstance(value, torch.Tensor):
-            self.ranks[n] = value.ndim
+            self.shapes[n] = tuple(value.shape)
         return value
 
 
 def _run(network: Callable[[torch.Tensor], Any], example: torch.Tensor) -> Any:
     """Return the output for a copy of `example`, with the same random numbers in every call."""
-    devices = [example.device] if example.device.type == "cuda" else []
     repeatable = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-    with torch.no_grad(), repeatable, torch.random.fork_rng(devices):
+    with torch.no_grad(), repeatable, torch.random.fork_rng(_devices(example)):
         torch.manual_seed(0)
         return network(example.clone())
+
+
+def _devices(example: torch.Tensor) -> list[torch.device]:
+    """Return the devices besides the CPU whose random numbers a run draws."""
+    return [example.device] if example.device.type == "cuda" else []
 
 
 def _accept(_: torch.Tensor) -> None:

@@ -19,7 +19,7 @@ from onnxruntime.quantization import (
 )
 
 from foldbench.bench.arrays import Floats, Labels, Pixels
-from foldbench.bench.errors import ExportError, one_line
+from foldbench.bench.errors import ExportError, one_line, root_cause
 from foldbench.bench.records import Method
 from foldbench.exporters.quantization.graph import RANGED
 
@@ -114,5 +114,7 @@ def measure_ranges(model: onnx.ModelProto, images: LabelledImages, method: Metho
                     calibrator.collect_data(_Batch(name, batch))
                 ranges: TensorsData = calibrator.compute_data()
         except Exception as error:  # onnxruntime raises bare Exceptions of its own
-            raise ExportError(f"onnxruntime could not calibrate it: {one_line(error)}") from error
+            raise ExportError(
+                f"onnxruntime could not calibrate it: {one_line(root_cause(error))}"
+            ) from error
     return ranges

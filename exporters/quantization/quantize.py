@@ -9,7 +9,7 @@ import onnx
 
 import foldbench
 from foldbench.bench import units
-from foldbench.bench.errors import ExportError, one_line
+from foldbench.bench.errors import ExportError, one_line, root_cause
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import PRECISION
 from foldbench.bench.progress import ProgressListener
@@ -136,7 +136,9 @@ class Quantizer:
         try:
             converted = convert_float_to_float16(infer_shapes(model), keep_io_types=True)
         except Exception as error:  # whatever the converter trips over
-            raise ExportError(f"it cannot be converted to float16: {one_line(error)}") from error
+            raise ExportError(
+                f"it cannot be converted to float16: {one_line(root_cause(error))}"
+            ) from error
         ONNXModel(converted).topological_sort()  # the converter appends its casts
         path = self._write(converted, source, options)
         closeness = scorer.score(onnx.load(path))
@@ -160,7 +162,7 @@ class Quantizer:
             onnx.checker.check_model(model, full_check=True)
         except Exception as error:  # shape inference raises a kind of its own
             raise ExportError(
-                f"onnx.checker refuses the {variant} graph: {one_line(error)}"
+                f"onnx.checker refuses the {variant} graph: {one_line(root_cause(error))}"
             ) from error
         path = self.folder / "artifacts" / f"{self.config_name}.{variant}.onnx"
         write_with(path, lambda temporary: onnx.save(model, temporary))

@@ -4,10 +4,13 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from foldbench.bench.errors import ConfigError, nearest
 from foldbench.bench.registry import MODELS
+from foldbench.models.building.running import run_network
 
 
 def build_model(
@@ -15,17 +18,35 @@ def build_model(
 ) -> nn.Module:
     """Return the network `name` with fresh weights, in train mode, float32, on the CPU.
 
-    `input_shape` is (C, H, W). Raises UnknownNameError for an unknown network, ConfigError for
-    arguments it does not take or cannot be built with.
+    `input_shape` is (C, H, W). Lazy layers get their weights from one batch. Raises
+    UnknownNameError for an unknown network, ConfigError for arguments it does not take or cannot be
+    built with.
     """
     check_arguments(name, args)
     try:
-        return MODELS.load(name).build(classes=classes, input_shape=input_shape, **args)
+        model = MODELS.load(name).build(classes=classes, input_shape=input_shape, **args)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"model {name!r} cannot be built for {classes} classes and input shape "
             f"{input_shape} with {dict(args)}: {error}"
         ) from error
+    if not isinstance(model, nn.Module):
+        raise ConfigError(
+            f"model {name!r}: build() returned {type(model).__name__}; allowed: a torch.nn.Module"
+        )
+    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+        _fill_lazy_layers(model, name, input_shape)
+    return model
+
+
+def _fill_lazy_layers(model: nn.Module, name: str, input_shape: tuple[int, int, int]) -> None:
+    """Run the network once in eval mode, which gives its lazy layers their weights."""
+    training = {part: part.training for part in model.modules()}
+    model.eval()
+    with torch.no_grad():
+        run_network(model, torch.zeros(2, *input_shape), f"model {name!r} in eval mode")
+    for part, was_training in training.items():
+        part.training = was_training
 
 
 def check_arguments(name: str, args: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from foldbench.bench.errors import TrainingError
 from foldbench.bench.images.image_set import Split
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Epoch, Preprocessing
+from foldbench.models.building.outputs import logits_of
 from foldbench.models.training.averaging import WeightAverage
 from foldbench.models.training.batches import (
     HeldImages,
@@ -155,7 +156,7 @@ class Trainer:
         Return its part of the batch's mean loss, and its number of correct answers.
         """
         with self._autocast():
-            logits = self._network(inputs)
+            logits = logits_of(self._network(inputs))
         loss, hits = self._judged(logits.float(), *answers)
         part = len(inputs) / whole
         # The process group takes the mean of its gradients; that of the whole batch is weighted by

@@ -94,14 +94,16 @@ def take_features(
     total = len(data.train.labels) + len(data.test.labels)
     listener.begin("taking features", total)
     torch.manual_seed(how.seed)
-    network.to(how.device).eval()
+    network.to(how.device)
+    network.eval()
     if how.random_layers:
         for part in network.modules():
             if type(part).__name__ in _RANDOM_LAYERS:
                 part.train()
     train = _extract(network, data.train.images, how, listener, 0)
     test = _extract(network, data.test.images, how, listener, len(train))
-    network.eval().to("cpu")
+    network.eval()
+    network.to("cpu")
     listener.end()
     _save(folder, train, test)
     return Features(train, test, key, time.perf_counter() - started, from_cache=False)

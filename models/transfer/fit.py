@@ -85,7 +85,7 @@ def weights_identity(config: Config) -> str | None:
     """Return what tells the pretrained weights apart: a name, or the sha256 of a file's bytes."""
     if config.transfer is None:
         return None
-    from foldbench.models.zoo.networks import is_file
+    from foldbench.models.zoo.state import is_file
 
     weights = config.transfer.weights
     path = Path(weights).expanduser()
@@ -113,9 +113,10 @@ def fit_transfer(
         input_shape=preprocessing.input_shape,
         **config.model.args,
     )
+    module.eval()
     if filled.random:
         listener.note(f"{network.name} keeps random weights: only its latency means something")
-        return Trained(module.eval(), ())
+        return Trained(module, ())
     listener.note(f"{network.name} with the weights {filled.title} (sha256 {filled.sha256[:12]}…)")
     features = take_features(
         module,
@@ -145,7 +146,7 @@ def fit_transfer(
         f"{units.percent(record.test_correct / record.test_count)} %, balanced "
         f"{units.percent(record.test_balanced_accuracy)} %"
     )
-    return Trained(module.eval(), fitted.history, record, answers)
+    return Trained(module, fitted.history, record, answers)
 
 
 def _transfer_of(config: Config) -> TransferSection:

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from foldbench.bench import units
-from foldbench.bench.errors import CheckpointError, UnknownNameError, nearest, one_line
+from foldbench.bench.errors import CheckpointError, UnknownNameError, nearest
 from foldbench.bench.records import Preprocessing
 from foldbench.bench.store.files import file_sha256
 from foldbench.models.zoo import timm as _timm_zoo
 from foldbench.models.zoo import torchvision as _torchvision_zoo
+from foldbench.models.zoo.state import fit_names, is_file, read_file, refuse_others
 
 ZooLibrary = Literal["torchvision", "timm"]
 SOURCES: tuple[ZooLibrary, ...] = get_args(ZooLibrary)
@@ -88,13 +87,13 @@ def fill(module: nn.Module, network: ZooNetwork, weights: str, download: bool) -
         return Weights("random", hash_state(module), random=True)
     if is_file(weights):
         path, title = Path(weights).expanduser(), Path(weights).name
-        state = _read(path)
+        state = fit_names(module, read_file(path))
     else:
         library = _LIBRARIES[network.source]
         path, title = library.locate(network.arch, weights, download)
         _check_hash(path)
         state = library.read(network.arch, path)
-    _refuse_other_network(module, state, network, path)
+    refuse_others(module, state, network.name, path)
     module.load_state_dict(state)
     return Weights(title, hash_state(module), random=False)
 
@@ -110,11 +109,6 @@ def preprocessing_of(network: ZooNetwork, weights: str) -> Preprocessing:
 def classes_of(network: ZooNetwork, module: nn.Module) -> tuple[str, ...]:
     """Return the names of the classes that the network's own classifier tells apart."""
     return _LIBRARIES[network.source].classes_of(network.arch, module)
-
-
-def is_file(weights: str) -> bool:
-    """Return whether the weights are a file of the user's, not a name."""
-    return weights.endswith(".safetensors") or "/" in weights
 
 
 def hash_state(module: nn.Module) -> str:
@@ -145,42 +139,3 @@ def _check_hash(path: Path) -> None:
             f"{path}: is damaged: its sha256 is {found[:12]}…, its name says {expected[:12]}…: "
             "delete it and fetch it again with --download"
         )
-
-
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file: give a path to a .safetensors file")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: is no whole .safetensors file ({one_line(error, 120)}): convert or copy the "
-            "weights again"
-        ) from error
-
-
-def _refuse_other_network(
-    module: nn.Module, state: dict[str, torch.Tensor], network: ZooNetwork, path: Path
-) -> None:
-    own = module.state_dict()
-    counters = {name for name in own if name.endswith("num_batches_tracked")}
-    missing = own.keys() - state.keys() - counters
-    surplus = state.keys() - own.keys()
-    other = [n for n in own.keys() & state.keys() if own[n].shape != state[n].shape]
-    if not (missing or surplus or other):
-        for name in counters - state.keys():  # left out by some writers; used by no inference
-            state[name] = own[name]
-        return
-    faults = [
-        f"{len(names)} tensors {what} ({min(names)}{', …' if len(names) > 1 else ''})"
-        for names, what in (
-            (missing, "are missing"),
-            (surplus, "are not in the network"),
-            (other, "have another shape"),
-        )
-        if names
-    ]
-    raise CheckpointError(
-        f"{path}: these are the weights of another network than {network.name}: "
-        f"{', '.join(faults)}: give the network's own weights"
-    )

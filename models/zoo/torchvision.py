@@ -12,6 +12,7 @@ from torchvision.models import get_model, get_model_weights, list_models
 
 from foldbench.bench.errors import CheckpointError, ConfigError, one_line
 from foldbench.bench.records import Preprocessing, Resize
+from foldbench.models.zoo.state import is_file
 
 
 @cache
@@ -86,7 +87,7 @@ def classes_of(arch: str, module: nn.Module) -> tuple[str, ...]:
 def _entry(arch: str, weights: str) -> Any:
     """Return the weights' entry in torchvision's list; the default one for a file or for none."""
     entries = get_model_weights(arch)
-    if weights in ("default", "none") or weights.endswith(".safetensors") or "/" in weights:
+    if weights in ("default", "none") or is_file(weights):
         return entries.DEFAULT
     known = [entry.name for entry in entries]
     if weights not in known:

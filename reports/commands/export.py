@@ -57,7 +57,8 @@ def _lines(artifact: Artifact) -> Iterator[str]:
         )
     verdict = "passed" if parity.passed else f"FAILED: {parity.reason}"
     of = "" if artifact.quantization is None else " of the float32 file"
-    yield f"parity{of} with torch: {verdict} ({len(parity.cases)} kinds of input)"
+    how = "torch" if parity.reference == "float64" else "torch in float32 (float64 does not run)"
+    yield f"parity{of} with {how}: {verdict} ({len(parity.cases)} kinds of input)"
     if artifact.quantization is not None:
         yield from _quantization(artifact.precision, artifact.quantization)
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from foldbench.bench.analysis.advice.rules import RULES, Advice, Topic, advise
+from foldbench.bench.analysis.advice.rule import Advice, Topic
+from foldbench.bench.analysis.advice.rules import RULES, advise
 from foldbench.bench.records import Boundary
 from foldbench.bench.units import by_name
 from foldbench.reports.rows.homework import deviations, reason_for_blank

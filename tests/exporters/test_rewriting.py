@@ -152,10 +152,25 @@ def test_an_undone_pass_is_in_the_record_of_the_artifact(
     assert [(p.name, p.changed) for p in artifact.passes][1] == ("wrong", 0)
 
 
-def test_a_network_that_cannot_be_run_in_float64_says_so(images: np.ndarray) -> None:
+def test_a_network_that_makes_float32_of_its_own_is_run_in_float64(images: np.ndarray) -> None:
     class Single(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x.flatten(1) @ torch.ones(3072, 10, dtype=torch.float32)
+            return x.flatten(1).float() @ torch.ones(3072, 10, dtype=torch.float32)
 
-    with pytest.raises(ExportError, match="does not run in float64"):
-        run_reference(Single().eval(), images)
+    inputs = run_reference(Single().eval(), images)
+    assert {one.precision for one in inputs} == {"float64"}
+    expected = images[:1].astype(np.float64).sum()
+    np.testing.assert_allclose(inputs[0].reference, expected, rtol=1e-14)
+
+
+def test_a_network_that_cannot_be_run_in_float64_is_held_against_float32(
+    images: np.ndarray,
+) -> None:
+    class Single(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert x.numpy().dtype == np.float32
+            return x.flatten(1) @ torch.ones(3072, 10)
+
+    inputs = run_reference(Single().eval(), images)
+    assert {one.precision for one in inputs} == {"float32"}
+    np.testing.assert_array_equal(inputs[0].reference, inputs[0].reference_float32)

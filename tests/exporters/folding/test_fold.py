@@ -452,7 +452,7 @@ def function_that_always_normalises_by_the_batch():
     return FunctionalNorm(training=True)
 
 
-@case(0, "its weight is computed in every call")
+@case(1)
 def function_with_a_computed_weight():
     def flow(net, x):
         b = net.bn
@@ -553,14 +553,78 @@ class Standardised(nn.Conv2d):
         return self._conv_forward(input, self.weight - self.weight.mean(), self.bias)
 
 
-@case(0, "it follows conv2d() in Standardised '0'")
+@case(1)
 def subclass_of_conv():
     return nn.Sequential(Standardised(4, 4, 3), bn())
 
 
-@case(0, "it follows conv2d(); only")
+@case(1)
 def conv_as_a_function():
     return Net(lambda net, x: net.bn(F.conv2d(x, net.conv.weight)), conv=conv(), bn=bn())
+
+
+@case(1)
+def linear_as_a_function():
+    def flow(net, x):
+        return net.bn(F.linear(x.flatten(1), net.layer.weight.tanh(), bias=net.layer.bias))
+
+    return Net(flow, layer=nn.Linear(288, 5), bn=nn.BatchNorm1d(5))
+
+
+@case(0, "it follows conv2d(); only")
+def weight_that_is_random():
+    def flow(net, x):
+        return net.bn(F.conv2d(x, 0 * F.dropout(net.conv.weight) + net.conv.weight))
+
+    return Net(flow, conv=conv(), bn=bn())
+
+
+@case(1)
+def instance_norm_with_running_statistics():
+    return nn.Sequential(conv(), eventful(nn.InstanceNorm2d(4, track_running_stats=True)))
+
+
+@case(1)
+def frozen_batchnorm():
+    return nn.Sequential(conv(), eventful(torchvision.ops.FrozenBatchNorm2d(4)))
+
+
+def eventful(norm: nn.Module) -> nn.Module:
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.3, 2)
+    return norm
+
+
+@case(1)
+def flattened_map_of_one_place():
+    return nn.Sequential(nn.Conv2d(4, 6, (9, 8)), nn.Flatten(), nn.BatchNorm1d(6))
+
+
+@case(0, "it follows Flatten '1'")
+def flattened_map_of_several_places():
+    return nn.Sequential(nn.Conv2d(4, 3, (9, 7)), nn.Flatten(), nn.BatchNorm1d(6))
+
+
+@case(1)
+def places_in_one_dimension():
+    return Net(lambda net, x: net.bn(net.conv(x).flatten(2)), conv=conv(), bn=nn.BatchNorm1d(4))
+
+
+class ChecksShapes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = conv(), bn()
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        n, c, *sides = x.shape
+        assert (len(sides), c) == (2, 4)
+        x = self.bn(self.conv(x)) if x.ndim == 4 else x
+        return x.view(n, -1) * len(sides) if int(sides[0] / 2) < 8 else x
+
+
+@case(1)
+def code_that_branches_on_shapes():
+    return ChecksShapes()
 
 
 class Hidden(ActiveNorm):

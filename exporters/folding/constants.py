@@ -1,0 +1,152 @@
+"""What a network computes from its parameters alone, in every call: computed once.
+
+Weight standardisation and the like hide a convolution behind arithmetic on its weight. In eval mode
+that gives the same weight in every call, so the call is that of a layer.
+"""
+
+import operator
+from collections.abc import Mapping, Sequence
+from itertools import chain, count
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+_LAYERS: dict[object, type[nn.Module]] = {
+    F.conv1d: nn.Conv1d,
+    F.conv2d: nn.Conv2d,
+    F.conv3d: nn.Conv3d,
+    F.linear: nn.Linear,
+}
+_IN_PLACE_OPERATORS = tuple(
+    f"i{name}" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
+)
+_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+
+
+def compute_constants(root: nn.Module, graph: fx.Graph) -> None:
+    """Replace in `graph` what follows from tensors of `root` alone by buffers of `root`.
+
+    Convolutions and linear layers called as functions with such weights become modules. Both
+    arguments are changed.
+    """
+    values = _find_constants(root, graph)
+    for node, value in values.items():
+        users = [user for user in node.users if user not in values]
+        if node.op == "get_attr" or not users or not isinstance(value, torch.Tensor):
+            continue
+        name = _free_name(root, f"{node.name}_constant")
+        root.register_buffer(name, value.detach().clone(), persistent=False)
+        with graph.inserting_before(node):
+            constant = graph.get_attr(name)
+        node.replace_all_uses_with(constant, delete_user_cb=lambda user: user not in values)
+    for node in reversed([*values]):
+        if not node.users:
+            graph.erase_node(node)
+    for node in list(graph.nodes):
+        if node.target in _LAYERS and node.op == "call_function":
+            _call_layer(root, graph, node)
+
+
+def _find_constants(root: nn.Module, graph: fx.Graph) -> dict[fx.Node, Any]:
+    """Return the nodes that have the same value in every call, with their values, in order."""
+    changed = {node.all_input_nodes[0] for node in graph.nodes if _is_in_place(node)}
+    names = {node.target for node in changed if node.op == "get_attr"}
+    values: dict[fx.Node, Any] = {}
+    for node in graph.nodes:
+        if node in changed or node.target in names:
+            continue
+        if node.op == "get_attr":
+            values[node] = operator.attrgetter(str(node.target))(root)
+        elif node.op in ("call_function", "call_method") and not _is_in_place(node):
+            inputs = node.all_input_nodes
+            if inputs and all(one in values for one in inputs):
+                _evaluate(node, values)
+    return values
+
+
+def _evaluate(node: fx.Node, values: dict[fx.Node, Any]) -> None:
+    """Add the value of `node`, unless the call fails or gives something else the next time."""
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+    if node.op == "call_method":
+        call: Any = getattr(args[0], str(node.target))
+        args = args[1:]
+    else:
+        call = node.target
+    try:
+        with torch.no_grad():
+            first, second = call(*args, **kwargs), call(*args, **kwargs)
+    except Exception:  # it stays a call
+        return
+    if not isinstance(first, torch.Tensor) or torch.equal(first, second):
+        values[node] = first
+
+
+def _is_in_place(node: fx.Node) -> bool:
+    """Tell whether `node` changes its first input."""
+    if node.op not in ("call_function", "call_method") or not node.all_input_nodes:
+        return False
+    name = str(getattr(node.target, "__name__", node.target))
+    if getattr(node.target, "__module__", None) == "_operator":
+        return name in _IN_PLACE_OPERATORS
+    marked = name.endswith("_") and not name.endswith("__")
+    return marked or "out" in node.kwargs or bool(node.kwargs.get("inplace"))
+
+
+def _call_layer(root: nn.Module, graph: fx.Graph, node: fx.Node) -> None:
+    """Let `node` call a module where its weights are tensors of `root` and all else is fixed."""
+    given: dict[str, Any] = {**dict(zip(_ARGUMENTS, node.args, strict=False)), **node.kwargs}
+    source, weight, bias = (given.pop(name, None) for name in _ARGUMENTS[:3])
+    tensors = [read for read in (weight, bias) if read is not None]
+    if not all(isinstance(read, fx.Node) and read.op == "get_attr" for read in tensors):
+        return
+    if weight is None or any(isinstance(value, fx.Node) for value in given.values()):
+        return
+    values = [operator.attrgetter(str(read.target))(root) for read in tensors]
+    name = _name_layer(root, graph, node)
+    root.set_submodule(name, _make_layer(_LAYERS[node.target], values, given))
+    with graph.inserting_before(node):
+        call = graph.call_module(name, (source,))
+    node.replace_all_uses_with(call)
+    graph.erase_node(node)
+    for read in tensors:
+        if not read.users:
+            graph.erase_node(read)
+
+
+def _make_layer(
+    kind: type[nn.Module], tensors: Sequence[torch.Tensor], settings: Mapping[str, Any]
+) -> nn.Module:
+    """Return a layer with `tensors`, weight and maybe bias, as its parameters."""
+    weight = tensors[0]
+    outputs, inputs = weight.shape[0], weight.shape[1] * settings.get("groups", 1)
+    sizes = {} if kind is nn.Linear else {"kernel_size": tuple(weight.shape[2:])}
+    layer = kind(inputs, outputs, **sizes, bias=len(tensors) > 1, **settings, device="meta")
+    for name, value in zip(("weight", "bias"), tensors, strict=False):
+        setattr(layer, name, nn.Parameter(value.detach().clone()))
+    return layer.eval()
+
+
+def _name_layer(root: nn.Module, graph: fx.Graph, node: fx.Node) -> str:
+    """Return the name of the module whose code makes the call, where nothing else reads it."""
+    path = _owner_of(node)
+    for other in graph.nodes:
+        if other is node or list(other.users) == [node]:
+            continue
+        inside = other.op in ("get_attr", "call_module") and f"{other.target}.".startswith(
+            f"{path}."
+        )
+        if inside or (other.target in _LAYERS and _owner_of(other) == path):
+            path = ""
+    return path or _free_name(root, f"{node.name}_layer")
+
+
+def _owner_of(node: fx.Node) -> str:
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return stack[-1][0] if stack else ""
+
+
+def _free_name(root: nn.Module, wanted: str) -> str:
+    numbered = (f"{wanted}{n}" for n in count(2))
+    return next(name for name in chain([wanted], numbered) if not hasattr(root, name))

@@ -1,0 +1,129 @@
+"""What a network has to keep to, tried out on a second one before anything expensive is done.
+
+(N, C, H, W) float32 in, floating-point (N, classes) out, in train and eval mode, for any N; weights
+that a step of training reaches, and that a file can hold.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foldbench.bench.errors import BenchError, ConfigError, one_line
+from foldbench.bench.probabilities import are_probabilities
+from foldbench.models.building.checkpoint import decode_weights, encode_weights, hold_against
+from foldbench.models.building.network import build_model
+from foldbench.models.building.outputs import describe_output, logits_of
+from foldbench.models.building.running import run_network
+
+_TRAINED, _EVALUATED = (2, 3), (1, 2, 3)
+"""Numbers of images. BatchNorm cannot train on a single value, so nothing trains on one image."""
+
+
+def try_network(
+    name: str, args: Mapping[str, Any], classes: int, input_shape: tuple[int, int, int]
+) -> tuple[str, ...]:
+    """Build the network `name` and see that it can be trained, saved and built again.
+
+    Return what is worth knowing of it, one sentence each. Random numbers are left as they were.
+    Raises ConfigError for a network that cannot be used.
+    """
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        network = build_model(name, args, classes, input_shape)
+        images = torch.rand(max(_EVALUATED), *input_shape) * 2 - 1
+        who = f"model {name!r}"
+        notes = [*_try_training(network, images, classes, who)]
+        network.eval()
+        with torch.no_grad():
+            found = [_try_eval(network, images[:count], classes, who) for count in _EVALUATED]
+        if classes > 1 and are_probabilities(torch.cat(found).float().numpy()):
+            notes.append(
+                f"{who} gives probabilities, not logits: they are not put through softmax again, "
+                "but the loss expects logits; return them without softmax to train well"
+            )
+        _try_saving(network, images, (name, args, classes, input_shape))
+    return tuple(notes)
+
+
+def _try_training(network: nn.Module, images: Tensor, classes: int, who: str) -> tuple[str, ...]:
+    """Make the backward pass of a step; return what is worth knowing."""
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ConfigError(f"{who} has no parameters to train: give it some that require gradients")
+    network.train()
+    notes: tuple[str, ...] = ()
+    where = f"{who} in train mode"
+    for count in _TRAINED:
+        output = run_network(network, images[:count], where)
+        logits = logits_of(output)
+        if not isinstance(output, Tensor) and isinstance(logits, Tensor):
+            described = describe_output(output)
+            notes = (f"{where} returns {described}: it is trained on the logits in it alone",)
+        _check_logits(logits, count, classes, where)
+        loss = nn.functional.cross_entropy(logits.float(), torch.zeros(count, dtype=torch.int64))
+        try:
+            loss.backward()
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{where} gives logits that no gradient goes back from: {one_line(error, 200)}: "
+                "leave out detach, no_grad and changes in place"
+            ) from error
+    return notes
+
+
+def _try_eval(network: nn.Module, images: Tensor, classes: int, who: str) -> Tensor:
+    where = f"{who} in eval mode"
+    output = run_network(network, images, where)
+    _check_logits(output, len(images), classes, where)
+    return output
+
+
+def _check_logits(logits: Any, count: int, classes: int, where: str) -> None:
+    """Raise ConfigError unless `logits` are finite floats (count, classes)."""
+    allowed = f"allowed: one floating-point tensor ({count}, {classes})"
+    found = f"{where} returns {describe_output(logits)} for {count} images; {allowed}"
+    if not isinstance(logits, Tensor):
+        raise ConfigError(f"{found}: return the logits alone")
+    if tuple(logits.shape) != (count, classes):
+        raise ConfigError(f"{found}: {_explain_shape(tuple(logits.shape), count, classes)}")
+    if not logits.is_floating_point():
+        raise ConfigError(f"{found}: return a score for each class, not the class")
+    if not logits.isfinite().all():
+        raise ConfigError(f"{where} returns values that are not finite with fresh weights")
+
+
+def _explain_shape(shape: tuple[int, ...], count: int, classes: int) -> str:
+    if shape in ((count, 1), (count,)):
+        return (
+            f"it has a single logit, and the data has {classes} classes: let it end in as many "
+            "outputs as build() is given classes"
+        )
+    if not shape or shape[0] != count:
+        return "keep the batch in dimension 0: no squeeze() or sum without dim"
+    if len(shape) > 2 and shape[1] == classes:
+        return "it has a score for each place: take their mean over height and width"
+    return "let it end in as many outputs as build() is given classes"
+
+
+def _try_saving(network: nn.Module, images: Tensor, built: tuple[Any, ...]) -> None:
+    """Hold a network built again with the weights of `network` against it."""
+
+    def load() -> nn.Module:
+        fresh = build_model(*built)
+        try:
+            fresh.load_state_dict(decode_weights(content))
+        except RuntimeError as error:
+            raise ConfigError(
+                f"model {built[0]!r}, built again, does not take its own weights: "
+                f"{one_line(error, 200)}: let build() make the same parts each time"
+            ) from error
+        return fresh
+
+    try:
+        content = encode_weights(network)
+        hold_against(network, load, images)
+    except ConfigError:
+        raise
+    except BenchError as error:
+        raise ConfigError(f"model {built[0]!r}: {error}") from error
