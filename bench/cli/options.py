@@ -69,6 +69,8 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
         from foldbench.bench.stages.train import Paths
         from foldbench.bench.store.files import user_cache
 
+        if cache is not None:  # what does not get `paths`, in a worker too, looks there
+            os.environ["FOLDBENCH_CACHE"] = os.path.abspath(cache)
         command(paths=Paths(runs, cache or user_cache()), **options)
 
     return wrapped

@@ -13,10 +13,11 @@ from foldbench.bench.errors import RunError, one_line
 
 
 def user_cache() -> Path:
-    """Return the folder for what can be made again, where no other one is given."""
+    """Return the folder for what can be made again: FOLDBENCH_CACHE, or the user's own."""
     from platformdirs import user_cache_path
 
-    return user_cache_path("foldbench")
+    chosen = os.environ.get("FOLDBENCH_CACHE")
+    return Path(chosen) if chosen else user_cache_path("foldbench")
 
 
 @contextmanager
