@@ -180,7 +180,11 @@ def config_schema(as_json: bool) -> None:
 def main() -> None:
     """Run the command line; the entry point of `bench`.
 
-    Being told to end (SIGTERM) is an interrupt like any other: workers and temporary files go.
+    Being told to end (SIGTERM), or losing the terminal (SIGHUP, unless nohup has it ignored), is an
+    interrupt like any other: workers and temporary files go.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     cli(prog_name="bench")

@@ -1,9 +1,9 @@
 """Custom operators for onnxruntime on a CPU, compiled on the machine that runs them.
 
 They are C in ``bench/host_files/kernels``, compiled once by this machine's compiler for this
-machine's processor and kept in the cache folder, in a folder of this user alone; the file's name holds
-the sha256 of its bytes, so that one that was changed is compiled again. Files that hold them say so in their metadata
-(`bench.host_files.marks`) and are for this machine alone.
+machine's processor and kept in a folder of this user alone. The library's name holds the sha256 of
+its bytes: one that was changed is compiled again. Files with custom operators say so in their
+metadata (`bench.host_files.marks`) and are for this machine alone.
 """
 
 import hashlib

@@ -1,10 +1,8 @@
 """Which images serve for what: held out while training, evaluated, or used as proof."""
 
 import hashlib
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +11,7 @@ from foldbench.bench.config.schema import EvaluateSection
 from foldbench.bench.datasets import Split
 from foldbench.bench.errors import DataError, RunError
 from foldbench.bench.measure.comparison import Evaluation
+from foldbench.bench.store.temporary import temporary_folder
 
 
 def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split | None]:
@@ -110,8 +109,8 @@ def prepare_evaluation(settings: EvaluateSection, test: Split) -> Iterator[tuple
     images = np.ascontiguousarray(images)
     digest = hashlib.sha256(images.data)
     digest.update(np.ascontiguousarray(test.labels).data)
-    with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
-        path = Path(folder) / "images.npy"
+    with temporary_folder() as folder:
+        path = folder / "images.npy"
         try:
             np.save(path, images, allow_pickle=False)
         except OSError as error:

@@ -10,6 +10,7 @@ preprocessing), ``artifacts/engines/`` (TensorRT's), ``filters.png``, ``loss.png
 ``features/*.png``. Every file is whole or not there.
 """
 
+import errno
 import json
 import re
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from foldbench.bench.records import (
     Run,
 )
 from foldbench.bench.store.files import file_sha256, write_text
+from foldbench.bench.store.temporary import sweep, sweep_temporary_folders, temporary_name
 
 R = TypeVar("R", bound=Record)
 
@@ -212,6 +214,8 @@ class RunDirectory:
         except OSError as error:
             raise _cannot_write(self.path, error) from error
         try:
+            sweep(self.path.rglob(".foldbench-*"))
+            sweep_temporary_folders()
             yield
         finally:
             lock.release()
@@ -243,20 +247,21 @@ def create_run(root: Path, config_name: str, meta: dict[str, Any]) -> RunDirecto
     """Make the next numbered run of a configuration, with `meta` in its run.json."""
     try:
         root.mkdir(parents=True, exist_ok=True)
+        sweep(root.glob(".foldbench-*"))
+        made = RunDirectory(root / temporary_name())
+        made.path.mkdir()
+        made.write_meta(meta)
         taken = [_number(p.name) for p in root.iterdir() if p.name.startswith(f"{config_name}-")]
         number = max(taken, default=0) + 1
         while True:
-            path = root / f"{config_name}-{number:03d}"
             try:
-                path.mkdir()
-                break
-            except FileExistsError:
+                return RunDirectory(made.path.rename(root / f"{config_name}-{number:03d}"))
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                    raise
                 number += 1
     except OSError as error:
         raise _cannot_write(root, error) from error
-    run = RunDirectory(path)
-    run.write_meta(meta)
-    return run
 
 
 def _number(name: str) -> int:
