@@ -15,6 +15,8 @@ def leave_current_folder() -> None:
 
 if __name__ == "__main__":
     leave_current_folder()
-    from foldbench.bench.cli import main
-
+    try:
+        from foldbench.bench.cli import main
+    except ImportError as error:
+        sys.exit(f"Error: foldbench is not whole ({error}): install it again")
     main()

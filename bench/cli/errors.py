@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foldbench.bench.cli import output
+from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.options import data_option, shared_options, with_data
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ def errors(
     if as_json:
         output.print_json(text.errors_json(a, b, overlap, str(sheet) if sheet else None))
         return
-    click.echo(text.render_errors(a, b, overlap), nl=False)
+    echo(text.render_errors(a, b, overlap), nl=False)
     if sheet is not None:
-        click.echo(f"\nwritten: {sheet}")
+        echo(f"\nwritten: {sheet}")
 
 
 def _write_sheet(

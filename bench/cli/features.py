@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foldbench.bench.cli import output
+from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.options import network_options, shared_options
 
 if TYPE_CHECKING:
@@ -77,6 +78,6 @@ def features(
         write_with(path, partial(picture.save, format="PNG"))
         written.append({"layer": found.layer, "place": found.place, "path": str(path)})
         if not as_json:
-            click.echo(f"{path}  {title}")
+            echo(f"{path}  {title}")
     if as_json:
         output.print_json({"network": network.name, "image": str(image), "layers": written})

@@ -1,6 +1,8 @@
 """The command line. Heavy packages are imported inside the commands, so that help is instant."""
 
 import json
+import logging
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +11,10 @@ import click
 
 import foldbench
 from foldbench.bench import torchrun
-from foldbench.bench.cli import output, tasks
+from foldbench.bench.cli import output, tasks, unforeseen
 from foldbench.bench.cli.compare import compare
 from foldbench.bench.cli.diff import diff
+from foldbench.bench.cli.echo import LogHandler, echo, lines, message
 from foldbench.bench.cli.errors import errors
 from foldbench.bench.cli.features import features
 from foldbench.bench.cli.homework import homework
@@ -38,21 +41,28 @@ if TYPE_CHECKING:
 
 
 class _CommandGroup(click.Group):
-    """A group whose commands turn foldbench's own errors into one line and exit code 1."""
+    """A group whose commands turn every error into one line and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BenchError as error:
-            raise click.ClickException(str(error)) from error
-        except BrokenPipeError:
+        except (click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
+        except click.UsageError as error:
+            error.message = lines(error.message)
+            raise
+        except click.ClickException as error:
+            raise click.ClickException(message(error.message)) from error
+        except BenchError as error:
+            raise click.ClickException(message(str(error))) from error
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(f"{where}{error.strerror or error}") from error
+            raise click.ClickException(message(f"{where}{error.strerror or error}")) from error
         except KeyboardInterrupt:
             click.echo("Interrupted: the same command goes on where it can.", err=True)
             ctx.exit(130)
+        except Exception as error:
+            raise click.ClickException(message(unforeseen.explain(error))) from error
 
 
 @click.group(
@@ -60,8 +70,14 @@ class _CommandGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(foldbench.__version__, prog_name="bench")
+@click.option(
+    "--traceback",
+    is_flag=True,
+    envvar=unforeseen.VARIABLE,
+    help="Show the traceback of an error that was not foreseen.",
+)
 @click.pass_context
-def cli(ctx: click.Context) -> None:
+def cli(ctx: click.Context, traceback: bool) -> None:
     """Fold, export and measure PyTorch image classifiers.
 
     \b
@@ -70,6 +86,8 @@ def cli(ctx: click.Context) -> None:
     bench export --fold-bn               fold BatchNorm, write and check the .onnx file
     bench compare --backends torch,ort   accuracy and latency, side by side
     """
+    if traceback:
+        os.environ[unforeseen.VARIABLE] = "1"
     if ctx.invoked_subcommand != "train":
         torchrun.require_one_process(f"bench {ctx.invoked_subcommand}")
 
@@ -165,7 +183,7 @@ def config_show(name: str, data: Path | None, overrides: tuple[str, ...], as_jso
     from foldbench.bench.config.files import load, to_yaml
 
     resolved = load(name, with_data(overrides, data)).as_dict()
-    click.echo(json.dumps(resolved, indent=2) if as_json else to_yaml(resolved), nl=as_json)
+    echo(json.dumps(resolved, indent=2) if as_json else to_yaml(resolved), nl=as_json)
 
 
 @config.command("schema")
@@ -187,4 +205,6 @@ def main() -> None:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
+    unforeseen.prepare_streams()
+    logging.getLogger("foldbench").addHandler(LogHandler())
     cli(prog_name="bench")

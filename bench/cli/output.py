@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from foldbench.bench.cli.echo import echo
+from foldbench.reports.text.escaping import visible
+
 if TYPE_CHECKING:
     from foldbench.bench.predict.image_model import ImageModel
     from foldbench.bench.records import (
@@ -42,26 +45,26 @@ def print_artifacts(made: "Sequence[tuple[RunDirectory, Artifact]]", as_json: bo
 
 def _print_artifact(run: "RunDirectory", artifact: "Artifact") -> None:
     fold, parity = artifact.fold, artifact.parity
-    click.echo(f"{run.path / artifact.path}")
+    echo(f"{run.path / artifact.path}")
     by = " and ".join(artifact.folded_by) or "none"
-    click.echo(
+    echo(
         f"  BatchNorm: {fold.batchnorms_before} in the module, {fold.batchnorms_after} after "
         f"folding, {artifact.batchnorm_nodes} in the file (folded by {by})"
     )
     for skip in fold.skipped:
-        click.echo(f"  left as it is: {skip.module or 'the network'}: {skip.reason}")
+        echo(f"  left as it is: {skip.module or 'the network'}: {skip.reason}")
     for done in artifact.passes:
-        click.echo(f"  pass {done.name}: {done.detail}")
+        echo(f"  pass {done.name}: {done.detail}")
     if fold.agreement:
         a = fold.agreement
-        click.echo(
+        echo(
             f"  folded against unfolded: largest difference {a.max_abs_difference:.2e} "
             f"({a.max_rel_difference:.2e} of the largest logit), "
             f"{a.top1_equal:,} of {a.images:,} predictions identical"
         )
     verdict = "passed" if parity.passed else f"FAILED: {parity.reason}"
     of = "" if artifact.quantization is None else " of the float32 file"
-    click.echo(f"  parity{of} with torch: {verdict} ({len(parity.cases)} kinds of input)")
+    echo(f"  parity{of} with torch: {verdict} ({len(parity.cases)} kinds of input)")
     if artifact.quantization is not None:
         _print_quantization(artifact.precision, artifact.quantization)
 
@@ -70,23 +73,23 @@ def _print_quantization(precision: str, report: "QuantizationReport") -> None:
     c = report.closeness
     for trial in report.trials:
         t = trial.closeness
-        click.echo(
+        echo(
             f"  ranges by {trial.method}: accuracy {t.gain_points():+.2f} points, KL "
             f"{t.kl_nats:.1e}{' (taken)' if trial.method == report.method else ''}"
         )
     for node in report.nodes:
         where = precision if node.quantized else "float32"
-        click.echo(f"  {node.node}: {where} (alone KL {node.alone.kl_nats:.1e}; {node.reason})")
+        echo(f"  {node.node}: {where} (alone KL {node.alone.kl_nats:.1e}; {node.reason})")
     if report.tables:
-        click.echo(f"  {report.tables} chains of element-wise operators written as tables")
-    click.echo(
+        echo(f"  {report.tables} chains of element-wise operators written as tables")
+    echo(
         f"  {precision} against float32: {c.correct_after:,} instead of {c.correct_before:,} right "
         f"of {c.images:,} training images ({report.untrained_images:,} of them held out while "
         f"training), {c.top1_equal:,} predictions identical, largest difference "
         f"{c.max_rel_difference:.2e} of the largest logit"
     )
     verdict = "kept" if report.within_budget else f"EXCEEDED: {report.reason}"
-    click.echo(f"  budget of {report.max_drop_points:g} percentage points: {verdict}")
+    echo(f"  budget of {report.max_drop_points:g} percentage points: {verdict}")
 
 
 def fail_on_artifacts(artifacts: "Sequence[Artifact]") -> None:
@@ -101,7 +104,7 @@ def fail_on_artifacts(artifacts: "Sequence[Artifact]") -> None:
 
 def print_image_model(run: "RunDirectory", model: "ImageModel", as_json: bool) -> None:
     """Say where the file with preprocessing inside is; on stderr when stdout holds JSON."""
-    click.echo(
+    echo(
         f"{run.path / model.path}\n"
         f"  uint8 image in, probabilities out; against preprocessing outside, on {model.images:,} "
         f"images: {model.top1_equal:,} predictions identical, largest difference of a probability "
@@ -131,9 +134,9 @@ def wants_colour() -> bool:
 def print_written(runs: "Sequence[RunDirectory]", as_json: bool) -> None:
     """Say where results and reports are, the page last; on stderr when stdout holds JSON."""
     for run in runs:
-        click.echo(f"written: {run.path / 'results.json'}, {run.path / 'report.md'}", err=as_json)
+        echo(f"written: {run.path / 'results.json'}, {run.path / 'report.md'}", err=as_json)
     for run in runs:
-        click.echo(f"to look at: {run.path / 'report.html'}", err=as_json)
+        echo(f"to look at: {run.path / 'report.html'}", err=as_json)
 
 
 def fail_loudly(records: "Sequence[Run]") -> None:
@@ -155,12 +158,12 @@ def print_listing(found: dict[str, dict[str, str]], as_json: bool) -> None:
         print_json(found)
         return
     for kind, entries in found.items():
-        click.echo(f"{kind}:")
-        width = max((len(name) for name in entries), default=0)
+        echo(f"{kind}:")
+        width = max((len(visible(name)) for name in entries), default=0)
         for name, text in entries.items():
-            click.echo(f"  {name:{width}}  {text}")
+            echo(f"  {visible(name):{width}}  {text}")
         if not entries:
-            click.echo("  none yet: bench train NAME makes one")
+            echo("  none yet: bench train NAME makes one")
 
 
 _STATES = {"fired": "fired", "silent": "SILENT", "not_testable": "not testable here"}
@@ -172,7 +175,7 @@ def print_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
         print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            click.echo(f"{_STATES[finding.state]:17}  {finding.fault}\n{'':19}{finding.message}")
+            echo(f"{_STATES[finding.state]:17}  {finding.fault}\n{'':19}{finding.message}")
     silent = [finding.fault for finding in findings if finding.state == "silent"]
     testable = sum(finding.state != "not_testable" for finding in findings)
     if silent:
@@ -182,7 +185,7 @@ def print_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
     if not as_json:
         untestable = len(findings) - testable
         rest = f", {untestable} not testable here" if untestable else ""
-        click.echo(f"{testable} of {testable} testable guards fired{rest}")
+        echo(f"{testable} of {testable} testable guards fired{rest}")
 
 
 def print_json(value: Any) -> None:

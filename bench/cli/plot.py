@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from foldbench.bench.cli import output, tasks
+from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.options import shared_options
 
 if TYPE_CHECKING:
@@ -48,4 +49,4 @@ def plot(
         output.print_json({"written": [str(path) for path in written]})
         return
     for path in written:
-        click.echo(f"written: {path}")
+        echo(f"written: {path}")

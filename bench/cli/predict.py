@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from foldbench.bench.cli import output
+from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.options import network_options, shared_options
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def predict(
     network = open_network(model, weights, download, paths.runs)
     answers = []
     if not as_json:
-        click.echo(f"{network.name} ({network.weights}); images: {_describe(network)}")
+        echo(f"{network.name} ({network.weights}); images: {_describe(network)}")
     for answer in predict_images(network, images, top):
         answers.append(answer)
         if not as_json:
@@ -71,18 +72,18 @@ def _describe(network: "LoadedNetwork") -> str:
 
 
 def _print_answer(answer: "Answer") -> None:
-    click.echo(f"{answer.image}")
+    echo(f"{answer.image}")
     if answer.reason:
-        click.echo(f"  not read: {answer.reason}")
+        echo(f"  not read: {answer.reason}")
     for prediction in answer.predictions:
         if prediction.reason:
-            click.echo(f"  {prediction.backend}: did not run: {prediction.reason}")
+            echo(f"  {prediction.backend}: did not run: {prediction.reason}")
             continue
-        click.echo(f"  {prediction.backend}")
+        echo(f"  {prediction.backend}")
         for one in prediction.ranked:
-            click.echo(f"    {one.probability:.6f}  {one.class_name}")
+            echo(f"    {one.probability:.6f}  {one.class_name}")
     if answer.max_difference is not None:
-        click.echo(f"  largest difference of a probability: {answer.max_difference:.1e}")
+        echo(f"  largest difference of a probability: {answer.max_difference:.1e}")
 
 
 def _to_json(network: "LoadedNetwork", answers: "list[Answer]") -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foldbench.bench.cli import output, tasks
+from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.options import (
     data_option,
     run_argument,
@@ -63,6 +64,6 @@ def profile(
         output.print_json({"profiles": [one.model_dump(mode="json") for one in found]})
         return
     for run, one in zip(runs, found, strict=True):
-        click.echo(render_terminal(build_profile(one, top, nodes)))
-        click.echo(f"written: {run.path / 'profile.json'}")
+        echo(render_terminal(build_profile(one, top, nodes)))
+        echo(f"written: {run.path / 'profile.json'}")
     output.fail_on([row for one in found for row in one.profiles])

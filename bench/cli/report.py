@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from foldbench.bench.cli import output, tasks
+from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.options import run_argument, shared_options, tracker_option
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _records_of(run: "RunDirectory", both_protocols: bool) -> "tuple[Run, ...]":
     if run.is_compared():
         if run.samples.is_file():
             note = f"{run.name}: its last finished comparison; a later one has not finished"
-            click.echo(f"{note}: the same bench compare goes on with it", err=True)
+            echo(f"{note}: the same bench compare goes on with it", err=True)
         return run.results_by_protocol() if both_protocols else (run.results(),)
     samples = read_samples(run.samples)
     return (unfinished_record(samples) if samples else run.results(),)
@@ -121,4 +122,4 @@ def _give(text: str, target: Path | None) -> None:
     from foldbench.bench.store.files import write_text
 
     write_text(target, text)
-    click.echo(f"written: {target}", err=True)
+    echo(f"written: {target}", err=True)

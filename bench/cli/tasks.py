@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-import click
+from foldbench.bench.cli.echo import echo
 
 if TYPE_CHECKING:
     from foldbench.bench.predict.image_model import ImageModel
@@ -105,7 +105,7 @@ def track(
 
     for run, record in zip(runs, records, strict=True):
         address = log_run(record, run.path, paths.runs)
-        click.echo(f"logged: {record.name} to {tracker} at {address}", err=True)
+        echo(f"logged: {record.name} to {tracker} at {address}", err=True)
 
 
 def choose_runs(
@@ -116,5 +116,5 @@ def choose_runs(
 
     runs = find_runs(paths.runs, names) if names else newest_runs(paths.runs, compared)
     if not names:
-        click.echo(f"newest run of each config: {', '.join(run.name for run in runs)}", err=True)
+        echo(f"newest run of each config: {', '.join(run.name for run in runs)}", err=True)
     return runs

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from foldbench.bench.cli import output
+from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.options import data_option, set_option, shared_options, with_data
 
 if TYPE_CHECKING:
@@ -115,10 +116,10 @@ def tune(
     if as_json:
         output.print_json(found.model_dump(mode="json"))
     else:
-        click.echo(render_terminal(build_search(found, top)), nl=False)
+        echo(render_terminal(build_search(found, top)), nl=False)
     winner = found.winner()
     if target is not None:
         if winner is None:
             raise click.ClickException(f"{target} is not written: no trial was finished")
         write_choice(target, name, loaded, winner.choice)
-        click.echo(f"written: {target}", err=as_json)
+        echo(f"written: {target}", err=as_json)

@@ -20,7 +20,7 @@ from ruamel.yaml.error import YAMLError
 from foldbench.bench.config.backend_spec import Spec, parse_spec
 from foldbench.bench.config.schema import Config
 from foldbench.bench.config.yaml_files import parse_yaml, read_yaml, shown
-from foldbench.bench.errors import ConfigError, UnknownNameError, cut, nearest
+from foldbench.bench.errors import ConfigError, UnknownNameError, cut, listed, nearest
 from foldbench.bench.registry import DATASETS, MODELS, PASSES
 
 
@@ -185,7 +185,7 @@ def _find_parent(name: str, child: Path) -> Path:
     )
     raise ConfigError(
         f"{child}: extends: no configuration {name!r} beside it or built in"
-        f"{nearest(name, known)} (known: {', '.join(known)})"
+        f"{nearest(name, known)} (known: {listed(known)})"
     )
 
 

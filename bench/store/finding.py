@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from foldbench.bench.errors import RunError, UnknownNameError, nearest
+from foldbench.bench.errors import RunError, UnknownNameError, listed, nearest
 from foldbench.bench.store.directory import RunDirectory, list_runs
 
 
@@ -56,5 +56,5 @@ def _find_run(root: Path, name: str) -> RunDirectory:
     if same:
         return next((run for run in reversed(same) if run.is_trained()), same[-1])
     known = [run.name for run in runs]
-    shown = ", ".join(known) if known else "none yet: bench train NAME makes one"
+    shown = listed(known) if known else "none yet: bench train NAME makes one"
     raise UnknownNameError(f"no run {name!r} in {root}{nearest(name, known)} (runs: {shown})")
