@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from foldbench.bench.errors import RunError, one_line
-from foldbench.bench.store.files import user_cache, write_text
 
 VARIABLE = "FOLDBENCH_TRACEBACK"
 """Set to 1, as by --traceback, the traceback is shown as well."""
@@ -47,6 +46,8 @@ def explain(error: Exception) -> str:
 
 
 def _keep(text: str) -> Path | None:
+    from foldbench.bench.store.files import user_cache, write_text
+
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
     for folder in (user_cache() / "errors", Path(tempfile.gettempdir())):
         try:

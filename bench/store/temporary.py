@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
 from filelock import FileLock, Timeout
 
 _NAME = re.compile(r"\.?foldbench-(?P<process>\d+)-.*")
@@ -45,6 +44,8 @@ def sweep_temporary_folders() -> None:
 
 
 def _is_left(path: Path) -> bool:
+    import psutil
+
     match = _NAME.fullmatch(path.name)
     if match is None or path.is_symlink() or psutil.pid_exists(int(match["process"])):
         return False
