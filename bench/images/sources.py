@@ -4,8 +4,6 @@ Nothing is ever unpacked onto the disk. Passed over are hidden files, `__MACOSX`
 suffix of an image, and, in an archive, links and devices.
 """
 
-import bz2
-import gzip
 import lzma
 import os
 import stat
@@ -15,21 +13,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from tarfile import HeaderError, ReadError
-from typing import IO, Any, Protocol, Self
+from tarfile import ReadError
+from typing import Protocol
 
 from foldbench.bench.errors import DataError, one_line
+from foldbench.bench.images.archives import ArchiveStream, Member
 from foldbench.bench.images.layout import FORM, SPLITS, Layout, is_hidden, is_image_name
 from foldbench.bench.store.files import file_sha256, json_sha256
 
 LARGEST_FILE_BYTES = 256 * 2**20
 """A larger image file is refused instead of read into memory."""
 
-_COMPRESSIONS: tuple[tuple[bytes, Callable[..., Any]], ...] = (
-    (b"\x1f\x8b", gzip.open),
-    (b"BZh", bz2.open),
-    (b"\xfd7zXZ\x00", lzma.open),
-)
 _FAULTS = (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error, ValueError)
 
 
@@ -153,19 +147,6 @@ def _visible(names: list[str]) -> list[str]:
     return sorted(name for name in names if not is_hidden(name))
 
 
-class _Member(tarfile.TarInfo):
-    """A member of an archive, where a damaged header is an error and not the archive's end."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
-        try:
-            return super().fromtarfile(tarfile)
-        except HeaderError as error:
-            if type(error).__name__ == "EOFHeaderError":  # the zeros that end every archive
-                raise
-            raise ReadError(str(error)) from error
-
-
 def stream(path: Path, judge: Callable[[Path], LayoutProtocol] = Layout) -> Iterator[ImageFile]:
     """Yield the images of the tar archive `path` that `judge` finds a place for, in its order.
 
@@ -175,8 +156,8 @@ def stream(path: Path, judge: Callable[[Path], LayoutProtocol] = Layout) -> Iter
     is_tar = False
     try:
         with (
-            _uncompressed(path, layout.form) as stream,
-            tarfile.open(fileobj=stream, mode="r|", bufsize=2**18, tarinfo=_Member) as archive,
+            _opened(path, layout.form) as stream,
+            tarfile.open(fileobj=stream, mode="r|", bufsize=2**18, tarinfo=Member) as archive,
         ):
             is_tar = True
             while (member := archive.next()) is not None:
@@ -217,17 +198,11 @@ def _parts(name: str) -> tuple[str, ...]:
     return tuple(part for part in PurePosixPath(name).parts if part != "/")
 
 
-def _uncompressed(path: Path, form: str) -> IO[bytes]:
-    opener: Callable[..., Any] = open
-    with path.open("rb") as stream:
-        start = stream.read(8)
-    if start.startswith(b"PK"):
+def _opened(path: Path, form: str) -> ArchiveStream:
+    stream = ArchiveStream(path)
+    if stream.start.startswith(b"PK"):
         raise DataError(f"{path} is a zip file; {form}: unpack it and give the folder")
-    for magic, decompressor in _COMPRESSIONS:
-        if start.startswith(magic):
-            opener = decompressor
-    stream_of_tar: IO[bytes] = opener(path, "rb")
-    return stream_of_tar
+    return stream
 
 
 def check_size(origin: str, size_bytes: int) -> None:
