@@ -8,7 +8,7 @@ import click
 
 from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo
-from foldbench.bench.cli.options import data_option, shared_options, with_data
+from foldbench.bench.cli.options import NamedPath, data_option, shared_options, with_data
 
 if TYPE_CHECKING:
     from foldbench.bench.analysis.error_overlap import ErrorOverlap
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.argument("run_b")
 @click.option(
     "--sheet",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False, path_type=Path),
     help="Write a picture (PNG) of images on which just one of them is wrong.",
 )
 @click.option(

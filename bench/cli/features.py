@@ -9,7 +9,7 @@ import click
 
 from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo
-from foldbench.bench.cli.options import network_options, shared_options
+from foldbench.bench.cli.options import NamedPath, network_options, shared_options
 
 if TYPE_CHECKING:
     from foldbench.bench.stages.train import Paths
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False, path_type=Path),
     help="Folder for the pictures.  [default: features in the run, for its report, or here]",
 )
 @network_options

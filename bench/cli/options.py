@@ -31,6 +31,22 @@ class Seconds(click.ParamType):
         return seconds
 
 
+class NamedPath(click.Path):
+    """A path; click's own type takes an empty one, as of an unset variable, for the current folder.
+
+    Names that are not UTF-8 are refused: records and reports are.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path that the text stands for."""
+        text = os.fsdecode(value)
+        if not text.strip():
+            self.fail("is empty: give a path (. is the current folder)", param, ctx)
+        if not text.isprintable() and any("\udc80" <= c <= "\udcff" for c in text):
+            self.fail(f"{text!r} is not UTF-8: rename it, or link to it", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class FiniteNumber(click.FloatRange):
     """A number in a range; click's own type lets ``nan`` into every range."""
 
@@ -51,7 +67,7 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @click.option(
         "--runs",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=NamedPath(file_okay=False, path_type=Path),
         default=Path("runs"),
         show_default=True,
         envvar="FOLDBENCH_RUNS",
@@ -59,7 +75,7 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option(
         "--cache",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=NamedPath(file_okay=False, path_type=Path),
         envvar="FOLDBENCH_CACHE",
         help="Folder of decoded images.  [default: the user's cache folder]",
     )
@@ -85,7 +101,7 @@ set_option = click.option(
 )
 data_option = click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=NamedPath(path_type=Path),
     help="Where the images are: a folder or a tar archive.",
 )
 tracker_option = click.option(

@@ -7,7 +7,7 @@ import click
 
 from foldbench.bench.cli import output, tasks
 from foldbench.bench.cli.echo import echo
-from foldbench.bench.cli.options import shared_options
+from foldbench.bench.cli.options import NamedPath, shared_options
 
 if TYPE_CHECKING:
     from foldbench.bench.stages.train import Paths
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "--output",
     "-o",
     "target",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False, path_type=Path),
     help="The picture's file, .png or .svg.  [default: in the run, or the folder of the runs]",
 )
 @shared_options

@@ -8,7 +8,7 @@ import click
 
 from foldbench.bench.cli import output, tasks
 from foldbench.bench.cli.echo import echo
-from foldbench.bench.cli.options import run_argument, shared_options, tracker_option
+from foldbench.bench.cli.options import NamedPath, run_argument, shared_options, tracker_option
 
 if TYPE_CHECKING:
     from foldbench.bench.records import Run
@@ -28,7 +28,7 @@ def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
     target = click.option(
         "--output",
         "target",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=NamedPath(dir_okay=False, path_type=Path),
         metavar="FILE",
         help="Write there instead of to stdout.",
     )

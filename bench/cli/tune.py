@@ -9,7 +9,13 @@ import click
 
 from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo
-from foldbench.bench.cli.options import data_option, set_option, shared_options, with_data
+from foldbench.bench.cli.options import (
+    NamedPath,
+    data_option,
+    set_option,
+    shared_options,
+    with_data,
+)
 
 if TYPE_CHECKING:
     from foldbench.bench.stages.train import Paths
@@ -62,7 +68,7 @@ class _Numbers(click.ParamType):
 @click.option("--storage", metavar="FILE|URL",
               help="Journal file or database that keeps the trials.  [default: in the runs folder]",
               )  # fmt: skip
-@click.option("--write", "target", type=click.Path(dir_okay=False, path_type=Path),
+@click.option("--write", "target", type=NamedPath(dir_okay=False, path_type=Path),
               metavar="CONFIG.yaml", help="Write the choice as a new config.")  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True)
 @data_option

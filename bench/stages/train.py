@@ -11,7 +11,12 @@ from foldbench.bench.datasets import ImageSet
 from foldbench.bench.errors import DataError
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.splits import draw_subset, hold_out, prepare_evaluation
-from foldbench.bench.machine.environment import describe_environment, has_nvidia_gpu, usable_cores
+from foldbench.bench.machine.environment import (
+    choose_threads,
+    describe_environment,
+    has_nvidia_gpu,
+    usable_cores,
+)
 from foldbench.bench.machine.interference import measure_foreign_load
 from foldbench.bench.measure.comparison import compare
 from foldbench.bench.measure.contenders import REFERENCE, Subject, list_contenders, list_self_checks
@@ -121,7 +126,7 @@ def compare_run(
         from foldbench.bench.stages.export import export_ablation
 
         export_ablation(run, overrides, paths, listener)
-    threads = settings.threads or usable_cores()
+    threads = choose_threads(settings.threads, "compare.threads")
     environment = describe_environment()
     foreign_load_cores = measure_foreign_load()
     with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, sha256):
@@ -184,7 +189,7 @@ def _train_into(
 
     config, preprocessing = loaded.config, preprocessing_of(loaded.config)
     cores = max(1, usable_cores() // torchrun.local_world_size())
-    torch.set_num_threads(config.train.threads or cores)
+    torch.set_num_threads(min(choose_threads(config.train.threads, "train.threads"), cores))
     torch.manual_seed(config.seed)
     model = build_model(
         config.model.name,
@@ -220,7 +225,7 @@ def _transfer_into(
     import torch
 
     config = loaded.config
-    torch.set_num_threads(config.train.threads or usable_cores())
+    torch.set_num_threads(choose_threads(config.train.threads, "train.threads"))
     torch.manual_seed(config.seed)
     listener.note(f"training {run.name} in {run.path}")
     return fit_transfer(config, data, paths.cache, listener)

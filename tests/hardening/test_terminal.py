@@ -91,7 +91,7 @@ def test_notes_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> 
     assert err.count("\n") == 2
 
 
-@pytest.mark.parametrize("length", [10_000, 5_000_000])
+@pytest.mark.parametrize("length", [10_000, 900_000])
 def test_a_long_name_is_cut(tmp_path: Path, length: int) -> None:
     (tmp_path / "a.yaml").write_text(f"model: {{name: {'n' * length}}}")
     result = invoke("config", "show", tmp_path / "a.yaml")
