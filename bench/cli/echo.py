@@ -15,6 +15,11 @@ def echo(text: object = "", err: bool = False, nl: bool = True) -> None:
     click.echo(lines(str(text)), err=err, nl=nl)
 
 
+def tell(text: str) -> None:
+    """Print one line on stderr."""
+    click.echo(message(text), err=True)
+
+
 def lines(text: str) -> str:
     """Return `text`, where each control or invisible character but the line's end is escaped."""
     return "\n".join(visible(line) for line in text.split("\n"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from foldbench.bench.cli import output, tasks
-from foldbench.bench.cli.echo import echo
+from foldbench.bench.cli.echo import echo, tell
 from foldbench.bench.cli.options import NamedPath, run_argument, shared_options, tracker_option
 
 if TYPE_CHECKING:
@@ -59,12 +59,17 @@ def report(
     far as it came where the run has no finished one.
     """
     from foldbench.bench.stages.report import pictures_of
+    from foldbench.bench.store.finding import readable
     from foldbench.reports.render import render
 
     tasks.require_tracker(tracker)
     runs = tasks.choose_runs(names, paths, compared=not names)
+    if names:
+        kept = [_records_of(run, both_protocols) for run in runs]
+    else:
+        pairs = readable(runs, lambda run: _records_of(run, both_protocols), tell)
+        runs, kept = tuple(run for run, _ in pairs), [of_run for _, of_run in pairs]
     found = [profile for run in runs if (profile := run.profile())]
-    kept = [_records_of(run, both_protocols) for run in runs]
     records = [record for of_run in kept for record in of_run]
     owners = [run for run, of_run in zip(runs, kept, strict=True) for _ in of_run]
     colour = _colour(target)
@@ -90,10 +95,12 @@ def history(
     Each machine stands for itself: no figure is set against another machine's. Without CONFIG, all
     that were compared are taken.
     """
-    from foldbench.bench.store.finding import compared_runs
+    from foldbench.bench.store.directory import RunDirectory
+    from foldbench.bench.store.finding import compared_runs, readable
     from foldbench.reports.commands.history_page import render_history
 
-    records = [run.results() for run in compared_runs(paths.runs, configs)]
+    found = readable(compared_runs(paths.runs, configs), RunDirectory.results, tell)
+    records = [record for _, record in found]
     _give(render_history(records, "json" if as_json else form, _colour(target)), target)
 
 

@@ -273,8 +273,7 @@ def _device_name(device: Any) -> str:
 def _find_training(root: Path, config_name: str, key: str) -> RunDirectory | None:
     """Return the newest run of the configuration with the same training key."""
     for run in reversed(list_runs(root)):
-        same = run.config_name == config_name and run.meta().get("training_key") == key
-        if same and run.is_usable():
+        if run.config_name == config_name and run.has_key(key) and run.is_usable():
             return run
     return None
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from foldbench.bench.errors import RunError
 from foldbench.bench.records import (
@@ -32,12 +32,24 @@ from foldbench.bench.records import (
     Record,
     Run,
 )
+from foldbench.bench.store.consistency import find_fault
 from foldbench.bench.store.files import file_sha256, write_text
 from foldbench.bench.store.temporary import sweep, sweep_temporary_folders, temporary_name
 
 R = TypeVar("R", bound=Record)
 
 _NAME = re.compile(r"(?P<config>.+)-(?P<number>\d{3,})")
+
+
+class RunMeta(Record):
+    """What run.json holds; fields of other versions are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    config_name: str = ""
+    training_key: str = ""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """As it was last given to `bench train`."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +75,26 @@ class RunDirectory:
         return self.path / "resume.pt"
 
     def meta(self) -> dict[str, Any]:
-        """Return run.json: the configuration and the training key; empty when it is missing."""
-        try:
-            value = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        """Return run.json: the configuration and the training key; empty when it is missing.
+
+        Raises RunError when it is damaged.
+        """
+        path = self.path / "run.json"
+        if not path.is_file():
             return {}
-        return value if isinstance(value, dict) else {}
+        text = self._read(path, "has no run.json")
+        return _parse_record(RunMeta, text, str(path)).model_dump(exclude_unset=True)
 
     def is_trained(self) -> bool:
         """Return whether training has finished."""
         return (self.path / "checkpoint.json").is_file()
+
+    def has_key(self, training_key: str) -> bool:
+        """Return whether it is a training with this key; a damaged run.json has none."""
+        try:
+            return self.meta().get("training_key") == training_key
+        except RunError:
+            return False
 
     def is_usable(self) -> bool:
         """Return whether training can go on, or has finished and its weights are still whole."""
@@ -281,7 +303,7 @@ def _parse_record(kind: type[R], text: str, origin: str) -> R:
     Raises RunError that names the file and the first fault.
     """
     try:
-        return kind.model_validate_json(text)
+        record = kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -290,3 +312,10 @@ def _parse_record(kind: type[R], text: str, origin: str) -> R:
             f"{where}: {first['msg']}; it was damaged or written by another version: "
             "make it again, or use the version of foldbench that wrote it"
         ) from None
+    fault = find_fault(record)
+    if fault is not None:
+        raise RunError(
+            f"{origin} contradicts itself: {fault}; it was damaged, or edited by hand: "
+            "make it again, or restore it"
+        )
+    return record
