@@ -7,6 +7,7 @@ from types import ModuleType
 from foldbench.bench.config.schema import DataSection
 from foldbench.bench.datasets import DataOptions, ImageSet
 from foldbench.bench.errors import ConfigError
+from foldbench.bench.images.repeats import find_repeats
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.registry import DATASETS
 
@@ -32,6 +33,9 @@ def load_data(settings: DataSection, cache: Path, listener: ProgressListener) ->
         f"{info.title}: {info.train_count:,} training and {info.test_count:,} test images, "
         f"{len(info.classes)} classes, {how} in {info.decode_s:.1f} s"
     )
+    repeats = find_repeats(images.train, images.test).describe()
+    if repeats:
+        listener.note(f"{info.title}: {repeats}")
     return images
 
 

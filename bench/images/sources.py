@@ -9,6 +9,7 @@ import os
 import stat
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -55,6 +56,8 @@ class LayoutProtocol(Protocol):
 
     form: str
     """What is allowed, for messages."""
+    left_out: Counter[str]
+    """What is no image of a class, counted by the reason."""
 
     def place(self, parts: tuple[str, ...], is_folder: bool) -> tuple[str, str, str] | None:
         """Return split, class and name of the image at this path, None for anything else."""
@@ -124,23 +127,26 @@ def _walk(root: Path) -> Iterator[tuple[Path, os.stat_result | None]]:
                 folder = root / split / name
                 if folder.is_dir():
                     yield folder, None
-                    yield from image_files(folder)
+                    yield from _files(folder)
 
 
 def image_files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Yield every image below `folder` in order, with its status; raise OSError where denied."""
+    return ((path, status) for path, status in _files(folder) if is_image_name(path.name))
 
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     def refuse(error: OSError) -> None:
         raise error
 
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = _visible(folders)
         for name in _visible(names):
-            if is_image_name(name):
-                path = Path(place, name)
-                status = path.stat()
-                if stat.S_ISREG(status.st_mode):
-                    yield path, status
+            path = Path(place, name)
+            is_image = is_image_name(name)
+            status = path.stat() if is_image else path.lstat()
+            if stat.S_ISREG(status.st_mode) or not is_image:
+                yield path, status
 
 
 def _visible(names: list[str]) -> list[str]:
@@ -182,6 +188,7 @@ def _from_member(
     path: Path, layout: LayoutProtocol, archive: tarfile.TarFile, member: tarfile.TarInfo
 ) -> ImageFile | None:
     if not (member.isdir() or member.isreg()):
+        layout.left_out["link" if member.issym() or member.islnk() else "device"] += 1
         return None
     place = layout.place(_parts(member.name), member.isdir())
     if place is None:

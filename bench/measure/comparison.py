@@ -57,6 +57,12 @@ def compare(
     gives each contender the worker that runs it: a process of its own, unless a test says
     otherwise.
     """
+    for size in settings.batch_sizes:
+        if size > len(evaluation.labels):
+            listener.note(
+                f"batch size {size:,}: there are {len(evaluation.labels):,} test images, so each "
+                "batch holds some of them more than once"
+            )
     with ExitStack() as stack:
         for contender in contenders:
             stack.callback(contender.close)
