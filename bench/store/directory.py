@@ -13,6 +13,7 @@ preprocessing), ``artifacts/engines/`` (TensorRT's), ``filters.png``, ``loss.png
 import errno
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -272,18 +273,28 @@ def create_run(root: Path, config_name: str, meta: dict[str, Any]) -> RunDirecto
         sweep(root.glob(".foldbench-*"))
         made = RunDirectory(root / temporary_name())
         made.path.mkdir()
-        made.write_meta(meta)
-        taken = [_number(p.name) for p in root.iterdir() if p.name.startswith(f"{config_name}-")]
-        number = max(taken, default=0) + 1
-        while True:
-            try:
-                return RunDirectory(made.path.rename(root / f"{config_name}-{number:03d}"))
-            except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                    raise
-                number += 1
+        try:
+            made.write_meta(meta)
+            return _numbered(made, config_name)
+        except BaseException:
+            shutil.rmtree(made.path, ignore_errors=True)
+            raise
     except OSError as error:
         raise _cannot_write(root, error) from error
+
+
+def _numbered(made: RunDirectory, config_name: str) -> RunDirectory:
+    """Give the run that was `made` the configuration's next number that is free."""
+    root = made.path.parent
+    taken = [_number(p.name) for p in root.iterdir() if p.name.startswith(f"{config_name}-")]
+    number = max(taken, default=0) + 1
+    while True:
+        try:
+            return RunDirectory(made.path.rename(root / f"{config_name}-{number:03d}"))
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            number += 1
 
 
 def _number(name: str) -> int:
