@@ -14,7 +14,7 @@ from foldbench.bench import torchrun
 from foldbench.bench.cli import output, tasks, unforeseen
 from foldbench.bench.cli.compare import compare
 from foldbench.bench.cli.diff import diff
-from foldbench.bench.cli.echo import LogHandler, echo, lines, message
+from foldbench.bench.cli.echo import LogHandler, echo, message
 from foldbench.bench.cli.errors import errors
 from foldbench.bench.cli.features import features
 from foldbench.bench.cli.homework import homework
@@ -46,10 +46,7 @@ class _CommandGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (click.Abort, click.exceptions.Exit, BrokenPipeError):
-            raise
-        except click.UsageError as error:
-            error.message = lines(error.message)
+        except (click.Abort, click.exceptions.Exit, click.UsageError, BrokenPipeError):
             raise
         except click.ClickException as error:
             raise click.ClickException(message(error.message)) from error

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from tarfile import ReadError
-from typing import Protocol
+from typing import Any, Protocol
 
 from foldbench.bench.errors import DataError, one_line
 from foldbench.bench.images.archives import ArchiveStream, Member
@@ -205,7 +205,7 @@ def _parts(name: str) -> tuple[str, ...]:
     return tuple(part for part in PurePosixPath(name).parts if part != "/")
 
 
-def _opened(path: Path, form: str) -> ArchiveStream:
+def _opened(path: Path, form: str) -> Any:
     stream = ArchiveStream(path)
     if stream.start.startswith(b"PK"):
         raise DataError(f"{path} is a zip file; {form}: unpack it and give the folder")
