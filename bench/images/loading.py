@@ -1,6 +1,7 @@
 """The images that a configuration names."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -33,10 +34,14 @@ def load_data(settings: DataSection, cache: Path, listener: ProgressListener) ->
         f"{info.title}: {info.train_count:,} training and {info.test_count:,} test images, "
         f"{len(info.classes)} classes, {how} in {info.decode_s:.1f} s"
     )
-    repeats = find_repeats(images.train, images.test).describe()
-    if repeats:
-        listener.note(f"{info.title}: {repeats}")
-    return images
+    repeats = find_repeats(images.train, images.test)
+    if said := repeats.describe():
+        listener.note(f"{info.title}: {said}")
+    counts = {
+        "tested_and_trained": repeats.tested_and_trained,
+        "of_two_classes": repeats.of_two_classes,
+    }
+    return replace(images, info=info.model_copy(update=counts))
 
 
 def _refuse_label_rule(settings: DataSection, plugin: ModuleType) -> None:

@@ -71,6 +71,18 @@ CAUSES = {
         "ort/folded/cpu in singlestream: a loaded machine. Other programs kept 1.25 cores busy "
         "during the test (limit 0.200), and its threads waited for a CPU for 31.1 % of the time",
     ),
+    "trained_on": (
+        run_with(B.make_row("ort", "folded"), data=B.make_data(tested_and_trained=250)),
+        "250 of 10,000 test images (2.5 %) are training images, too, pixel by pixel",
+    ),
+    "two_classes": (
+        run_with(B.make_row("ort", "folded"), data=B.make_data(of_two_classes=6)),
+        "6 of 60,000 images are there under two classes",
+    ),
+    "large_batch": (
+        run_with(B.make_row("ort", "folded"), data=B.make_data(test_count=2)),
+        "there are 2 test images, so each batch holds some more than once",
+    ),
     "no_reference": (
         B.make_run(measurements=(B.make_row("ort", "folded", accuracy=UNCOMPARED),)),
         "torch/unfolded/cpu, which all are held against, gave no outputs",
