@@ -69,6 +69,13 @@ def root_cause(error: BaseException) -> BaseException:
     return error
 
 
+def listed(names: Iterable[str], limit: int = 20) -> str:
+    """Return the first of `names`, and how many more there are."""
+    known = list(names)
+    more = f" and {len(known) - limit} more" if len(known) > limit else ""
+    return ", ".join(cut(name, 100) for name in known[:limit]) + more
+
+
 def cut(text: str, limit: int) -> str:
     """Return `text`, its end replaced by an ellipsis where it has more than `limit` characters."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -40,4 +40,12 @@ def require_one_process(what: str) -> None:
 
 
 def _from_torchrun(name: str, alone: int) -> int:
-    return int(os.environ[name]) if is_started_by_torchrun() else alone
+    if not is_started_by_torchrun():
+        return alone
+    text = os.environ.get(name, "")
+    if not text.isdecimal():
+        raise BenchError(
+            f"TORCHELASTIC_RUN_ID is set as if torchrun had started this, but {name} is "
+            f"{text or 'not set'!r}: start it with torchrun, or unset TORCHELASTIC_RUN_ID"
+        )
+    return int(text)

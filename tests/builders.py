@@ -24,6 +24,7 @@ from foldbench.bench.config.training import TrainSection
 from foldbench.bench.images.image_set import Split
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Epoch, Preprocessing
+from foldbench.bench.store.files import json_sha256
 from foldbench.bench.timing.loop import BlockOptions
 from foldbench.bench.workers.protocol import Job
 from foldbench.bench.workers.server import WorkerServer
@@ -126,12 +127,13 @@ def make_checkpoint(model: str = "bn_cnn", epochs: int = 3, **changes) -> record
         )
         for n in range(1, epochs + 1)
     )
+    config = changes.get("config") or make_config(model)
     return records.Checkpoint(
         **{
             "run": f"{model}-1",
             "config_name": model,
-            "config": make_config(model),
-            "config_sha256": sha("c"),
+            "config": config,
+            "config_sha256": json_sha256(config),
             "model": model,
             "model_args": {},
             "parameter_count": PARAMETERS.get(model, 1000),

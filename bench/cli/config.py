@@ -5,6 +5,7 @@ import json
 import click
 
 from foldbench.bench.cli import output
+from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.options import data_option, set_option, with_overrides
 
 
@@ -25,7 +26,7 @@ def show(name: str, overrides: tuple[str, ...], as_json: bool) -> None:
     from foldbench.bench.config.yaml_files import to_yaml
 
     resolved = load(name, overrides).as_dict()
-    click.echo(json.dumps(resolved, indent=2) if as_json else to_yaml(resolved), nl=as_json)
+    echo(json.dumps(resolved, indent=2) if as_json else to_yaml(resolved), nl=as_json)
 
 
 @config.command("schema")

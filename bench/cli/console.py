@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import click
-
 from foldbench.bench import units
+from foldbench.bench.cli.echo import echo, lines, message
 from foldbench.bench.progress import NullListener, ProgressListener
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ class PlainListener:
 
     def note(self, text: str) -> None:
         """Write the line."""
-        click.echo(text, err=True)
+        echo(text, err=True)
 
     def begin(self, title: str, total: int) -> None:
         """Say what begins."""
@@ -77,18 +76,18 @@ class RichListener:
 
     def note(self, text: str) -> None:
         """Write the line above the bar."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(lines(text), markup=False, soft_wrap=True)
 
     def begin(self, title: str, total: int) -> None:
         """Start a new bar."""
         self._clear()
-        self._task = self._progress.add_task(title, total=max(total, 1), figures="")
+        self._task = self._progress.add_task(message(title), total=max(total, 1), figures="")
         self._progress.start()
 
     def advance(self, done: int, text: str = "") -> None:
         """Move the bar."""
         if self._task is not None:
-            self._progress.update(self._task, completed=done, figures=text, refresh=True)
+            self._progress.update(self._task, completed=done, figures=message(text), refresh=True)
 
     def end(self, text: str = "") -> None:
         """Take the bar away."""

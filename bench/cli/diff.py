@@ -7,6 +7,7 @@ import click
 
 from foldbench.bench import units
 from foldbench.bench.cli import output
+from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import WORSE
 from foldbench.bench.cli.options import shared_options
 
@@ -74,11 +75,11 @@ def diff(
     if as_json:
         output.print_json(text.difference_json(a, b, found, worse, limit))
     else:
-        click.echo(text.render_difference(a, b, found), nl=False)
+        echo(text.render_difference(a, b, found), nl=False)
     unjudged = text.describe_unjudged(found)
     if limit is not None and unjudged:
-        click.echo(unjudged, err=True)
+        echo(unjudged, err=True)
     for regression in worse:
-        click.echo(text.describe_regression(regression), err=True)
+        echo(text.describe_regression(regression), err=True)
     if worse:
         click.get_current_context().exit(WORSE)

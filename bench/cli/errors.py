@@ -9,7 +9,13 @@ import click
 from foldbench.bench import units
 from foldbench.bench.cli import output
 from foldbench.bench.cli.console import progress
-from foldbench.bench.cli.options import data_option, shared_options, with_overrides
+from foldbench.bench.cli.echo import echo
+from foldbench.bench.cli.options import (
+    NamedPath,
+    data_option,
+    shared_options,
+    with_overrides,
+)
 
 if TYPE_CHECKING:
     from foldbench.bench.analysis.error_overlap import ErrorOverlap
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
 @click.argument("run_b")
 @click.option(
     "--sheet",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False, path_type=Path),
     help="Write a picture (PNG) of images on which just one of them is wrong.",
 )
 @click.option(
@@ -66,9 +72,9 @@ def errors(
     if as_json:
         output.print_json(text.errors_json(a, b, overlap, str(sheet) if sheet else None))
         return
-    click.echo(text.render_errors(a, b, overlap), nl=False)
+    echo(text.render_errors(a, b, overlap), nl=False)
     if sheet is not None:
-        click.echo(f"\nwritten: {sheet}")
+        echo(f"\nwritten: {sheet}")
 
 
 def _write_sheet(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from foldbench.bench.cli import output
-from foldbench.bench.cli.options import network_options, shared_options
+from foldbench.bench.cli.echo import echo
+from foldbench.bench.cli.options import NamedPath, network_options, shared_options
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False, path_type=Path),
     help="Folder for the pictures.  [default: features in the run, for its report, or here]",
 )
 @network_options
@@ -78,6 +79,6 @@ def features(
         write_with(path, partial(picture.save, format="PNG"))
         written.append({"layer": found.layer, "place": found.place, "path": str(path)})
         if not as_json:
-            click.echo(f"{path}  {title}")
+            echo(f"{path}  {title}")
     if as_json:
         output.print_json({"network": network.name, "image": str(image), "layers": written})

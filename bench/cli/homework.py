@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foldbench.bench.cli import output
+from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.options import form_option, shared_options
 
 if TYPE_CHECKING:
@@ -29,4 +30,4 @@ def homework(form: str, paths: "Paths", as_json: bool) -> None:
     if as_json:
         output.print_json(homework_json(rows))
     else:
-        click.echo(render_homework(rows, markdown=form == "md"), nl=False)
+        echo(render_homework(rows, markdown=form == "md"), nl=False)

@@ -1,5 +1,7 @@
 """The command line. Heavy packages are imported inside the commands, so that help is instant."""
 
+import logging
+import os
 import signal
 from typing import Any
 
@@ -7,10 +9,12 @@ import click
 
 import foldbench
 from foldbench.bench import torchrun
+from foldbench.bench.cli import unforeseen
 from foldbench.bench.cli.compare import compare
 from foldbench.bench.cli.config import config
 from foldbench.bench.cli.diff import diff
 from foldbench.bench.cli.doctor import doctor
+from foldbench.bench.cli.echo import LogHandler, message
 from foldbench.bench.cli.errors import errors
 from foldbench.bench.cli.export import export
 from foldbench.bench.cli.features import features
@@ -27,21 +31,25 @@ from foldbench.bench.errors import BenchError
 
 
 class _CommandGroup(click.Group):
-    """A group whose commands turn foldbench's own errors into one line and exit code 1."""
+    """A group whose commands turn every error into one line and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BenchError as error:
-            raise click.ClickException(str(error)) from error
-        except BrokenPipeError:
+        except (click.Abort, click.exceptions.Exit, click.UsageError, BrokenPipeError):
             raise
+        except click.ClickException as error:
+            raise click.ClickException(message(error.message)) from error
+        except BenchError as error:
+            raise click.ClickException(message(str(error))) from error
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(f"{where}{error.strerror or error}") from error
+            raise click.ClickException(message(f"{where}{error.strerror or error}")) from error
         except KeyboardInterrupt:
-            click.echo("Interrupted: the same command goes on where it can.", err=True)
+            click.echo("Interrupted: the same command resumes where it can.", err=True)
             ctx.exit(130)
+        except Exception as error:
+            raise click.ClickException(message(unforeseen.explain(error))) from error
 
 
 @click.group(
@@ -49,8 +57,14 @@ class _CommandGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(foldbench.__version__, prog_name="bench")
+@click.option(
+    "--traceback",
+    is_flag=True,
+    envvar=unforeseen.VARIABLE,
+    help="Show the traceback of an error that was not foreseen.",
+)
 @click.pass_context
-def cli(ctx: click.Context) -> None:
+def cli(ctx: click.Context, traceback: bool) -> None:
     """Fold, export and measure PyTorch image classifiers.
 
     \b
@@ -59,6 +73,8 @@ def cli(ctx: click.Context) -> None:
     bench export --fold-bn               fold BatchNorm, write and check the .onnx file
     bench compare --backends torch,ort   accuracy and latency, side by side
     """
+    if traceback:
+        os.environ[unforeseen.VARIABLE] = "1"
     if ctx.invoked_subcommand != "train":
         torchrun.require_one_process(f"bench {ctx.invoked_subcommand}")
 
@@ -72,7 +88,13 @@ for command in (predict, features, probe, errors, homework, list_everything, doc
 def main() -> None:
     """Run the command line; the entry point of `bench`.
 
-    Being told to end (SIGTERM) is an interrupt like any other: workers and temporary files go.
+    Being told to end (SIGTERM), or losing the terminal (SIGHUP, unless nohup has it ignored), is an
+    interrupt like any other: workers and temporary files go.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+    unforeseen.prepare_streams()
+    logging.getLogger("foldbench").addHandler(LogHandler())
     cli(prog_name="bench")

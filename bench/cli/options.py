@@ -33,6 +33,22 @@ class Seconds(click.ParamType):
         return seconds
 
 
+class NamedPath(click.Path):
+    """A path; click's own type takes an empty one, as of an unset variable, for the current folder.
+
+    Names that are not UTF-8 are refused: records and reports are.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path that the text stands for."""
+        text = os.fsdecode(value)
+        if not text.strip():
+            self.fail("is empty: give a path (. is the current folder)", param, ctx)
+        if not text.isprintable() and any("\udc80" <= c <= "\udcff" for c in text):
+            self.fail(f"{text!r} is not UTF-8: rename it, or link to it", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class FiniteNumber(click.FloatRange):
     """A number in a range; click's own type lets ``nan`` into every range."""
 
@@ -58,13 +74,11 @@ class CommaList(click.ParamType):
         return f"[{value}]"
 
 
-class _AbsolutePath(click.ParamType):
+class _AbsolutePath(NamedPath):
     """A path, made absolute so that it stays true."""
 
-    name = "path"
-
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return json.dumps(_absolute(value))
+        return json.dumps(_absolute(super().convert(value, param, ctx)))
 
 
 class _Weights(click.ParamType):
@@ -119,7 +133,7 @@ def shared_options(command: Command) -> Command:
 
     @click.option(
         "--runs",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=NamedPath(file_okay=False, path_type=Path),
         default=Path("runs"),
         show_default=True,
         envvar="FOLDBENCH_RUNS",
@@ -127,7 +141,7 @@ def shared_options(command: Command) -> Command:
     )
     @click.option(
         "--cache",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=NamedPath(file_okay=False, path_type=Path),
         envvar="FOLDBENCH_CACHE",
         help="Folder of decoded images.  [default: the user's cache folder]",
     )
@@ -137,6 +151,8 @@ def shared_options(command: Command) -> Command:
         from foldbench.bench.store.directory import Paths
         from foldbench.bench.store.files import user_cache
 
+        if cache is not None:  # what does not get `paths`, in a worker too, looks there
+            os.environ["FOLDBENCH_CACHE"] = os.path.abspath(cache)
         command(paths=Paths(runs, cache or user_cache()), **options)
 
     return wrapped

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from foldbench.bench.cli.echo import echo
+
 if TYPE_CHECKING:
     from foldbench.bench.predict.image_model import ImageModel
     from foldbench.bench.records import (
@@ -27,14 +29,14 @@ def print_artifacts(made: "Sequence[tuple[RunDirectory, Artifact]]", as_json: bo
         print_json([artifact_json(run.path, artifact) for run, artifact in made])
     else:
         for run, artifact in made:
-            click.echo(render_artifact(run.path, artifact), nl=False)
+            echo(render_artifact(run.path, artifact), nl=False)
 
 
 def print_image_model(run: "RunDirectory", model: "ImageModel", as_json: bool) -> None:
     """Say where the file with preprocessing inside is; on stderr when stdout holds JSON."""
     from foldbench.reports.commands.export import render_image_model
 
-    click.echo(render_image_model(run.path, model), nl=False, err=as_json)
+    echo(render_image_model(run.path, model), nl=False, err=as_json)
 
 
 def print_report(records: "Sequence[Run]", as_json: bool) -> None:
@@ -58,9 +60,9 @@ def wants_colour() -> bool:
 def print_written(runs: "Sequence[RunDirectory]", as_json: bool) -> None:
     """Say where results and reports are, the page last; on stderr when stdout holds JSON."""
     for run in runs:
-        click.echo(f"written: {run.path / 'results.json'}, {run.path / 'report.md'}", err=as_json)
+        echo(f"written: {run.path / 'results.json'}, {run.path / 'report.md'}", err=as_json)
     for run in runs:
-        click.echo(f"to look at: {run.path / 'report.html'}", err=as_json)
+        echo(f"to look at: {run.path / 'report.html'}", err=as_json)
 
 
 def print_listing(found: dict[str, dict[str, str]], as_json: bool) -> None:
@@ -70,7 +72,7 @@ def print_listing(found: dict[str, dict[str, str]], as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        click.echo(render_listing(found), nl=False)
+        echo(render_listing(found), nl=False)
 
 
 def print_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
@@ -80,7 +82,7 @@ def print_findings(findings: "Sequence[Finding]", as_json: bool) -> None:
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        click.echo(render_findings(findings), nl=False)
+        echo(render_findings(findings), nl=False)
 
 
 def print_json(value: Any) -> None:

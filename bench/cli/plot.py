@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from foldbench.bench.cli import output
-from foldbench.bench.cli.options import shared_options
+from foldbench.bench.cli.echo import echo
+from foldbench.bench.cli.options import NamedPath, shared_options
 from foldbench.bench.cli.runs import choose_runs, run_argument
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     "--output",
     "-o",
     "target",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False, path_type=Path),
     help="The picture's file, .png or .svg.  [default: in the run, or the folder of the runs]",
 )
 @shared_options
@@ -49,4 +50,4 @@ def plot(
         output.print_json({"written": [str(path) for path in written]})
         return
     for path in written:
-        click.echo(f"written: {path}")
+        echo(f"written: {path}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foldbench.bench.cli import output
+from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import fail_on_answers
 from foldbench.bench.cli.options import network_options, shared_options
 
@@ -48,11 +49,11 @@ def predict(
     network = open_network(model, weights, download, paths.runs)
     answers = []
     if not as_json:
-        click.echo(render_network(network), nl=False)
+        echo(render_network(network), nl=False)
     for answer in predict_images(network, images, top):
         answers.append(answer)
         if not as_json:
-            click.echo(render_answer(answer), nl=False)
+            echo(render_answer(answer), nl=False)
     if as_json:
         output.print_json(answers_json(network, answers))
     fail_on_answers(answers)

@@ -6,6 +6,7 @@ import click
 
 from foldbench.bench.cli import output
 from foldbench.bench.cli.console import progress
+from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.options import (
     data_option,
     form_option,
@@ -51,4 +52,4 @@ def probe(
     if as_json:
         output.print_json(text.probes_json(probes, effects))
     else:
-        click.echo(text.render_probes(probes, effects, markdown=form == "md"), nl=False)
+        echo(text.render_probes(probes, effects, markdown=form == "md"), nl=False)

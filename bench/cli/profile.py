@@ -6,6 +6,7 @@ import click
 
 from foldbench.bench.cli import output
 from foldbench.bench.cli.console import progress
+from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import fail_on_rows
 from foldbench.bench.cli.options import (
     contender_options,
@@ -53,6 +54,6 @@ def profile(
         output.print_json({"profiles": [one.model_dump(mode="json") for one in found]})
         return
     for run, one in zip(runs, found, strict=True):
-        click.echo(render_terminal(build_profile(one, top, nodes)))
-        click.echo(f"written: {run.path / 'profile.json'}")
+        echo(render_terminal(build_profile(one, top, nodes)))
+        echo(f"written: {run.path / 'profile.json'}")
     fail_on_rows([row for one in found for row in one.profiles])

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from foldbench.bench.cli import output
-from foldbench.bench.cli.options import form_option, shared_options
+from foldbench.bench.cli.echo import echo, tell
+from foldbench.bench.cli.options import NamedPath, form_option, shared_options
 from foldbench.bench.cli.runs import choose_runs, run_argument
 from foldbench.bench.cli.tracker import track, tracker_option
 
@@ -22,7 +23,7 @@ def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
     target = click.option(
         "--output",
         "target",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=NamedPath(dir_okay=False, path_type=Path),
         metavar="FILE",
         help="Write there instead of to stdout.",
     )
@@ -53,11 +54,16 @@ def report(
     far as it came where the run has no finished one.
     """
     from foldbench.bench.stages.report import pictures_of
+    from foldbench.bench.store.finding import readable
     from foldbench.reports.render import render
 
     runs = choose_runs(names, paths, compared=not names)
+    if names:
+        kept = [_records_of(run, both_protocols) for run in runs]
+    else:
+        pairs = readable(runs, lambda run: _records_of(run, both_protocols), tell)
+        runs, kept = tuple(run for run, _ in pairs), [of_run for _, of_run in pairs]
     found = [profile for run in runs if (profile := run.profile())]
-    kept = [_records_of(run, both_protocols) for run in runs]
     records = [record for of_run in kept for record in of_run]
     owners = [run for run, of_run in zip(runs, kept, strict=True) for _ in of_run]
     colour = _colour(target)
@@ -83,10 +89,12 @@ def history(
     Each machine stands for itself: no figure is set against another machine's. Without CONFIG, all
     that were compared are taken.
     """
-    from foldbench.bench.store.finding import compared_runs
+    from foldbench.bench.store.directory import RunDirectory
+    from foldbench.bench.store.finding import compared_runs, readable
     from foldbench.reports.commands.history import render_history
 
-    records = [run.results() for run in compared_runs(paths.runs, configs)]
+    found = readable(compared_runs(paths.runs, configs), RunDirectory.results, tell)
+    records = [record for _, record in found]
     _give(render_history(records, "json" if as_json else form, _colour(target)), target)
 
 
@@ -97,7 +105,7 @@ def _records_of(run: "RunDirectory", both_protocols: bool) -> "tuple[Run, ...]":
     if run.is_compared():
         if run.samples.is_file():
             note = f"{run.name}: its last finished comparison; a later one has not finished"
-            click.echo(f"{note}: the same bench compare goes on with it", err=True)
+            echo(f"{note}: the same bench compare goes on with it", err=True)
         return run.results_by_protocol() if both_protocols else (run.results(),)
     samples = read_samples(run.samples)
     return (unfinished_record(samples) if samples else run.results(),)
@@ -115,4 +123,4 @@ def _give(text: str, target: Path | None) -> None:
     from foldbench.bench.store.files import write_text
 
     write_text(target, text)
-    click.echo(f"written: {target}", err=True)
+    echo(f"written: {target}", err=True)

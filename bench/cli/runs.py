@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from foldbench.bench.cli.echo import echo
+
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths, RunDirectory
 
@@ -20,5 +22,5 @@ def choose_runs(
     if names:
         return find_runs(paths.runs, names)
     runs = newest_runs(paths.runs, compared)
-    click.echo(f"newest run of each config: {', '.join(run.name for run in runs)}", err=True)
+    echo(f"newest run of each config: {', '.join(run.name for run in runs)}", err=True)
     return runs

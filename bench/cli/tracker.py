@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from foldbench.bench.cli.echo import echo
+
 if TYPE_CHECKING:
     from foldbench.bench.records import Run
     from foldbench.bench.store.directory import Paths, RunDirectory
@@ -42,4 +44,4 @@ def track(
 
     for run, record in zip(runs, records, strict=True):
         address = log_run(record, run.path, paths.runs)
-        click.echo(f"logged: {record.name} to {tracker} at {address}", err=True)
+        echo(f"logged: {record.name} to {tracker} at {address}", err=True)

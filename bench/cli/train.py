@@ -8,6 +8,7 @@ import click
 from foldbench.bench import torchrun
 from foldbench.bench.cli import output
 from foldbench.bench.cli.console import progress
+from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import fail_on_records
 from foldbench.bench.cli.options import (
     data_option,
@@ -59,8 +60,8 @@ def train(
             }
         )
         return
-    click.echo(f"weights: {run.path / checkpoint.weights} (sha256 {checkpoint.sha256[:12]}…)")
-    click.echo(f"record:  {run.path / 'checkpoint.json'}")
+    echo(f"weights: {run.path / checkpoint.weights} (sha256 {checkpoint.sha256[:12]}…)")
+    echo(f"record:  {run.path / 'checkpoint.json'}")
 
 
 @click.command("run")

@@ -10,8 +10,10 @@ import click
 
 from foldbench.bench.cli import output
 from foldbench.bench.cli.console import progress
+from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.options import (
     Command,
+    NamedPath,
     data_option,
     set_option,
     shared_options,
@@ -124,7 +126,7 @@ def _search_options(command: Command) -> Command:
 @click.option(
     "--write",
     "target",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False, path_type=Path),
     metavar="CONFIG.yaml",
     help="Write the choice as a new config.",
 )
@@ -163,10 +165,10 @@ def tune(
     if as_json:
         output.print_json(found.model_dump(mode="json"))
     else:
-        click.echo(render_terminal(build_search(found, top)), nl=False)
+        echo(render_terminal(build_search(found, top)), nl=False)
     winner = found.winner()
     if target is not None:
         if winner is None:
             raise click.ClickException(f"{target} is not written: no trial was finished")
         write_choice(target, name, loaded, winner.choice)
-        click.echo(f"written: {target}", err=as_json)
+        echo(f"written: {target}", err=as_json)

@@ -15,7 +15,7 @@ class DataSection(ConfigSection):
 
     name: str = "cifar10"
     """File name in bench/datasets/, see `bench list`."""
-    path: str | None = None
+    path: Annotated[str, Field(min_length=1)] | None = None
     """Where the images are: a folder or a .tar[.xz|.gz|.bz2] file, by the data set."""
     download: bool = False
     """Whether missing files may be fetched from the data set's own place."""

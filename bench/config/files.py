@@ -14,8 +14,11 @@ from ruamel.yaml.error import YAMLError
 
 from foldbench.bench.config.schema import Config
 from foldbench.bench.config.validation import validate
-from foldbench.bench.config.yaml_files import parse_yaml, read_yaml
-from foldbench.bench.errors import ConfigError, UnknownNameError, cut, nearest
+from foldbench.bench.config.yaml_files import parse_yaml, read_yaml, shown
+from foldbench.bench.errors import ConfigError, UnknownNameError, cut, listed, nearest
+
+_MOST_PARENTS = 50
+"""Files that a configuration may build on."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Loaded:
     Raises ConfigError or UnknownNameError: one line with file, key path, what is allowed.
     """
     path = find(name)
-    origins: dict[str, str] = {}
-    merged = _load_merged(path, (), origins)
+    merged, origins = _load_merged(path, (), {})
     for text in overrides:
         merged = _merge(merged, _parse_override(text), f"--set {text}", origins)
     return Loaded(path.stem, validate(merged, origins, str(path)))
@@ -94,29 +96,49 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _load_merged(path: Path, above: tuple[Path, ...], origins: dict[str, str]) -> dict[str, Any]:
-    if path.resolve() in above:
+Merged = tuple[dict[str, Any], dict[str, str]]
+"""Keys and values of a file and all that it builds on, and which file set each key path."""
+
+
+def _load_merged(path: Path, above: tuple[Path, ...], known: dict[Path, Merged]) -> Merged:
+    """Return `path` merged; each file is read once, however many others build on it."""
+    place = path.resolve()
+    if place in known:
+        return known[place]
+    if place in above:
         chain = " -> ".join(p.name for p in (*above, path))
         raise ConfigError(f"{path}: extends itself: {chain}: remove one of the links")
+    if max(len(above), len(known)) >= _MOST_PARENTS:
+        raise ConfigError(
+            f"{path}: extends: is one of more than {_MOST_PARENTS} files; allowed: fewer"
+        )
     value = read_yaml(path)
     named = value.pop("extends", [])
     parents = [named] if isinstance(named, str) else named
     if not isinstance(parents, list) or not all(isinstance(p, str) for p in parents):
-        raise ConfigError(f"{path}: extends: found {named!r}; allowed: a name or a list of names")
+        raise ConfigError(
+            f"{path}: extends: found {shown(named)}; allowed: a name or a list of names"
+        )
+    if len(parents) > _MOST_PARENTS:
+        raise ConfigError(
+            f"{path}: extends: found {len(parents):,} names; allowed: {_MOST_PARENTS}"
+        )
     merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
     for parent in parents:
-        parent_path = _find_parent(parent, path)
-        inherited = _load_merged(parent_path, (*above, path.resolve()), origins)
-        merged = _merge(merged, inherited, None, origins)
-    return _merge(merged, value, str(path), origins)
+        found = _load_merged(_find_parent(parent, path), (*above, place), known)
+        merged = _merge(merged, found[0], None, origins)
+        origins |= found[1]
+    known[place] = _merge(merged, value, str(path), origins), origins
+    return known[place]
 
 
 def _find_parent(name: str, child: Path) -> Path:
     beside = child.parent / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
-    if beside.is_file():
+    if _is_file(beside):
         return beside
     builtin = Path(str(files("foldbench.configs") / f"{name}.yaml"))
-    if builtin.is_file():
+    if _is_file(builtin):
         return builtin
     known = sorted(
         {p.stem for p in child.parent.glob("*.yaml") if p != child}
@@ -124,7 +146,7 @@ def _find_parent(name: str, child: Path) -> Path:
     )
     raise ConfigError(
         f"{child}: extends: no configuration {name!r} beside it or built in"
-        f"{nearest(name, known)} (known: {', '.join(known)})"
+        f"{nearest(name, known)} (known: {listed(known)})"
     )
 
 

@@ -1,21 +1,25 @@
 """Custom operators for onnxruntime on a CPU, compiled on the machine that runs them.
 
-They are C in ``bench/kernels``, compiled once by this machine's compiler for this machine's
-processor and kept in the user's cache folder. Files that hold them say so in their metadata
-(`bench.host_files.marks`) and are for this machine alone.
+They are C in ``bench/host_files/kernels``, compiled once by this machine's compiler for this
+machine's processor and kept in a folder of this user alone. The library's name holds the sha256 of
+its bytes: one that was changed is compiled again. Files with custom operators say so in their
+metadata (`bench.host_files.marks`) and are for this machine alone.
 """
 
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
+import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from foldbench.bench.errors import BackendError, one_line
+from foldbench.bench.errors import BackendError, cut, one_line
 from foldbench.bench.machine.cpu import describe_cpu
-from foldbench.bench.store.files import file_sha256, replacing, user_cache
+from foldbench.bench.store.files import file_sha256, user_cache
 
 DOMAIN = "foldbench"
 MISH = "Mish"
@@ -27,6 +31,7 @@ _SOURCE = Path(__file__).parent / "kernels" / "operators.c"
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _COMPILERS = ("cc", "gcc", "clang")
 _TIME_S = 60
+_ELSEWHERE = "name a folder of your own with --cache"
 
 
 def register(options: Any) -> None:
@@ -37,14 +42,17 @@ def register(options: Any) -> None:
 def library() -> Path:
     """Return the shared library that holds the operators; compile it if that was not done yet.
 
-    Raises BackendError without a C compiler, or when it does not take the code.
+    Raises BackendError without a C compiler, when it does not take the code, when what it made
+    cannot be loaded, or for a folder that is not this user's.
     """
-    path = _folder() / f"{DOMAIN}-{identity()[:16]}.so"
-    if not path.is_file():
-        compiler = _compiler()
-        with replacing(path) as temporary:
-            _compile(compiler, temporary)
-    return path
+    try:
+        folder = _folder()
+        return _kept(folder) or _made(folder)
+    except OSError as error:
+        raise BackendError(
+            f"custom operators cannot be kept in {user_cache() / 'kernels'}: "
+            f"{error.strerror or error}: {_ELSEWHERE}"
+        ) from error
 
 
 def library_sha256() -> str | None:
@@ -63,9 +71,49 @@ def identity() -> str:
     return hashlib.sha256("\0".join([_SOURCE.read_text("utf-8"), *parts]).encode()).hexdigest()
 
 
+def is_private(path: Path) -> bool:
+    """Return whether `path` belongs to this user, who alone may write it; true on Windows."""
+    status = path.lstat()
+    if not hasattr(os, "geteuid"):
+        return True
+    writable = stat.S_IMODE(status.st_mode) & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid == os.geteuid() and not writable and not stat.S_ISLNK(status.st_mode)
+
+
 def _folder() -> Path:
-    chosen = os.environ.get("FOLDBENCH_CACHE")
-    return (Path(chosen) if chosen else user_cache()) / "kernels"
+    """Return the folder of libraries, of mode 0700; raise BackendError unless it is this user's."""
+    folder = user_cache().absolute() / "kernels"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    if not is_private(folder):
+        raise BackendError(
+            f"custom operators are not loaded from {folder}, which is a link or another user's: "
+            f"{_ELSEWHERE}"
+        )
+    return folder
+
+
+def _kept(folder: Path) -> Path | None:
+    """Return the library in `folder`; remove one that was damaged or that others may change."""
+    for path in sorted(folder.glob(f"{_start()}*.so")):
+        if is_private(path) and path.name == f"{_start()}{file_sha256(path)}.so":
+            return path
+        path.unlink()
+    return None
+
+
+def _made(folder: Path) -> Path:
+    compiler = _compiler()
+    with tempfile.TemporaryDirectory(prefix=".compiling-", dir=folder) as place:
+        made = Path(place) / "operators.so"
+        _compile(compiler, made)
+        _load_elsewhere(compiler, made)
+        made.chmod(0o600)
+        return made.replace(folder / f"{_start()}{file_sha256(made)}.so")
+
+
+def _start() -> str:
+    return f"{DOMAIN}-{identity()[:16]}-"
 
 
 def _compiler() -> str:
@@ -91,3 +139,16 @@ def _compile(compiler: str, path: Path) -> None:
             "without "
             "them (bench export --target cpu)"
         ) from error
+
+
+def _load_elsewhere(compiler: str, path: Path) -> None:
+    """Load the library in a process of its own; raise BackendError when that is its end."""
+    load = "import sys, ctypes; ctypes.CDLL(sys.argv[1]).RegisterCustomOps"
+    command = [sys.executable, "-I", "-c", load, str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=_TIME_S, check=False)
+    if ended.returncode:
+        reason = ended.stderr.strip().rpartition("\n")[2] or f"exit code {ended.returncode}"
+        raise BackendError(
+            f"what {compiler} made of the custom operators cannot be loaded ({cut(reason, 120)}): "
+            "name another compiler in CC, or export without them (bench export --target cpu)"
+        )

@@ -116,6 +116,8 @@ def _load(folder: Path, key: str) -> tuple[Entry, Split, Split] | None:
                 raise ValueError(f"{name} does not have the {size} bytes that were written")
         train = _load_split(folder, "train", entry.train_count, entry)
         test = _load_split(folder, "test", entry.test_count, entry)
+        if content_sha256(train, test) != entry.sha256:
+            raise ValueError("pixels or labels are not the ones that were written")
     except (OSError, ValueError, EOFError) as error:
         if not os.path.exists(folder / _RECORD):  # nothing was cached, or not yet
             return None

@@ -6,6 +6,7 @@ its order, so that training on the images one after the other is training in ran
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,19 @@ from foldbench.bench.errors import ConfigError, DataError
 from foldbench.bench.images import cache
 from foldbench.bench.images.decode import Decoded, decoded
 from foldbench.bench.images.image_set import DataOptions, ImageSet, Split
-from foldbench.bench.images.layout import is_hidden, is_image_name, listed
-from foldbench.bench.images.sources import ImageSource, image_files, open_source
+from foldbench.bench.images.layout import (
+    is_hidden,
+    is_image_name,
+    listed,
+    readable_name,
+    suffix_reason,
+    tell_left_out,
+)
+from foldbench.bench.images.sources import (
+    ImageSource,
+    image_files,
+    open_source,
+)
 from foldbench.bench.store.files import json_sha256
 
 FORM = "allowed: a folder of images, or a .tar, .tar.gz, .tar.bz2 or .tar.xz of one"
@@ -70,13 +82,18 @@ class FlatLayout:
         self._path = path
         self._rule = rule
         self._classes: set[str] = set()
+        self.left_out: Counter[str] = Counter()
 
     def place(self, parts: tuple[str, ...], is_folder: bool) -> tuple[str, str, str] | None:
         """Return "", class and path of an image; None for anything else."""
-        if is_folder or not parts or any(map(is_hidden, parts)) or not is_image_name(parts[-1]):
+        if is_folder or not parts:
+            return None
+        parts = tuple(map(readable_name, parts))
+        if any(map(is_hidden, parts)) or not is_image_name(parts[-1]):
+            self.left_out["hidden" if is_hidden(parts[-1]) else suffix_reason(parts[-1])] += 1
             return None
         name = "/".join(parts)
-        label = self._rule.read(parts[-1], f"{self._path}: {name}")
+        label = unicodedata.normalize("NFC", self._rule.read(parts[-1], f"{self._path}: {name}"))
         self._classes.add(label)
         return "", label, name
 
@@ -90,6 +107,7 @@ class FlatLayout:
                 f"{self._rule.pattern.pattern!r}; a classifier needs two or more: add images or "
                 "correct data.label_pattern"
             )
+        tell_left_out(self._path, self.left_out)
 
 
 SplitChooser = Callable[[Sequence[str], Sequence[str]], tuple[Rows, Rows]]

@@ -1,11 +1,16 @@
 """Which folders of images there are, and what is wrong with them."""
 
+import logging
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from foldbench.bench.errors import DataError
+from foldbench.bench.errors import DataError, cut
+from foldbench.bench.errors import listed as listed_in_order
 from foldbench.bench.images.pixels import SUFFIXES
 
+_log = logging.getLogger("foldbench")
 SPLITS = ("train", "test", "val")
 FORM = (
     "allowed: a folder that holds train/<class>/* and test/<class>/*, "
@@ -21,6 +26,9 @@ class Layout:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.splits: dict[str, dict[str, int]] = {}
+        self.left_out: Counter[str] = Counter()
+        """What is no image of a class, counted by the reason."""
+        self._spelled: dict[tuple[str, str], str] = {}
         self._tops: set[str] = set()
         self._others: set[str] = set()
 
@@ -35,20 +43,41 @@ class Layout:
         Returns None for a folder, a hidden file, and a file that is no image in a class folder.
         """
         if any(map(is_hidden, parts)):
+            self.left_out["hidden"] += not is_folder
             return None
+        parts = tuple(map(readable_name, parts))
         depth = next((d for d in (0, 1) if len(parts) > d and parts[d] in SPLITS), None)
         if depth is None or (len(parts) == depth + 1 and not is_folder):
             self._others.update(parts[:1])
+            self.left_out["outside of the class folders"] += not is_folder
             return None
         self._tops.add(parts[0] if depth else "")
-        split, rest = parts[depth], parts[depth + 1 :]
+        split, rest = parts[depth], self._spell(parts[depth], parts[depth + 1 :])
         classes = self.splits.setdefault(split, {})
         if len(rest) > 1 or (rest and is_folder):
             classes.setdefault(rest[0], 0)
-        if is_folder or len(rest) < 2 or not is_image_name(rest[-1]):
+        if is_folder:
+            return None
+        if len(rest) < 2 or not is_image_name(rest[-1]):
+            self.left_out[suffix_reason(rest[-1])] += 1
             return None
         classes[rest[0]] += 1
         return split, rest[0], "/".join(rest[1:])
+
+    def _spell(self, split: str, rest: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the path below a split, its class spelled in one way (Unicode's NFC).
+
+        Raises DataError for two class folders that differ in nothing else.
+        """
+        if not rest:
+            return rest
+        name = unicodedata.normalize("NFC", rest[0])
+        if self._spelled.setdefault((split, name), rest[0]) != rest[0]:
+            raise DataError(
+                f"{self.path}: {split}/ has two folders called {name!r}, which Unicode spells in "
+                "two ways: put their images into one"
+            )
+        return name, *rest[1:]
 
     def check(self) -> None:
         """Raise DataError unless both splits hold images of the same two or more classes."""
@@ -72,6 +101,7 @@ class Layout:
                     f"{self.path}: {split}/ has no images of {listed(empty)}; "
                     f"allowed: {' '.join(SUFFIXES)} files: add some or remove the class"
                 )
+        tell_left_out(self.path, self.left_out)
 
     def _check_splits(self) -> None:
         absent = [f"{name}/" for name in ("train", self.held_out) if name not in self.splits]
@@ -101,6 +131,24 @@ class Layout:
                 f"{'; '.join(differences)}; both need the same class folders: "
                 "add or rename the folders named here"
             )
+
+
+def readable_name(name: str) -> str:
+    """Return `name`, with bytes that are no UTF-8 as escapes: records hold text."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def suffix_reason(name: str) -> str:
+    """Return why a file in a class folder is no image."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return "image in no class folder" if suffix in SUFFIXES else cut(suffix, 20) or "no suffix"
+
+
+def tell_left_out(path: Path, left_out: "Counter[str]") -> None:
+    """Log how many files were left out, by reason."""
+    if left_out.total():
+        reasons = [f"{count:,} {reason}" for reason, count in left_out.most_common() if count]
+        _log.warning("%s: files left out: %s", path, listed_in_order(reasons))
 
 
 def is_hidden(name: str) -> bool:

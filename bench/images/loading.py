@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +11,7 @@ from foldbench.bench.config.data import DataSection
 from foldbench.bench.config.files import from_dict
 from foldbench.bench.errors import ConfigError, DataError, RunError
 from foldbench.bench.images.image_set import DataOptions, ImageSet, Split
+from foldbench.bench.images.repeats import find_repeats
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Checkpoint, Run
 from foldbench.bench.registry import DATASETS
@@ -37,7 +39,14 @@ def load_data(settings: DataSection, cache: Path, listener: ProgressListener) ->
         f"{units.count(info.test_count)} test images, "
         f"{len(info.classes)} classes, {how} in {units.duration(info.decode_s)}"
     )
-    return images
+    repeats = find_repeats(images.train, images.test)
+    if said := repeats.describe():
+        listener.note(f"{info.title}: {said}")
+    counts = {
+        "tested_and_trained": repeats.tested_and_trained,
+        "of_two_classes": repeats.of_two_classes,
+    }
+    return replace(images, info=info.model_copy(update=counts))
 
 
 def _refuse_label_rule(settings: DataSection, plugin: ModuleType) -> None:

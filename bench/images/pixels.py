@@ -13,12 +13,13 @@ from foldbench.bench.images.image_set import COVER
 from foldbench.bench.machine.environment import usable_cores
 from foldbench.bench.records import Resize
 
-VERSION = f"1, pillow {PIL.__version__}"
+VERSION = f"2, pillow {PIL.__version__}"
 """Changes whenever the same file may give other pixels."""
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".webp"),
+    *(".jpe", ".jif", ".jfif", ".jfi", ".pjpeg", ".pjp"),
     *(".gif", ".tif", ".tiff", ".ppm", ".pgm"),
 )
 

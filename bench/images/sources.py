@@ -4,33 +4,28 @@ Nothing is ever unpacked onto the disk. Passed over are hidden files, `__MACOSX`
 suffix of an image, and, in an archive, links and devices.
 """
 
-import bz2
-import gzip
 import lzma
 import os
 import stat
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from tarfile import HeaderError, ReadError
-from typing import IO, Any, Protocol, Self
+from tarfile import ReadError
+from typing import Any, Protocol
 
 from foldbench.bench import units
 from foldbench.bench.errors import DataError, one_line
+from foldbench.bench.images.archives import ArchiveStream, Member
 from foldbench.bench.images.layout import SPLITS, Layout, is_hidden, is_image_name
 from foldbench.bench.store.files import file_sha256, json_sha256
 
 LARGEST_FILE_BYTES = 256 * 2**20
 """A larger image file is refused instead of read into memory."""
 
-_COMPRESSIONS: tuple[tuple[bytes, Callable[..., Any]], ...] = (
-    (b"\x1f\x8b", gzip.open),
-    (b"BZh", bz2.open),
-    (b"\xfd7zXZ\x00", lzma.open),
-)
 _FAULTS = (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error, ValueError)
 
 
@@ -62,6 +57,8 @@ class LayoutProtocol(Protocol):
 
     form: str
     """What is allowed, for messages."""
+    left_out: Counter[str]
+    """What is no image of a class, counted by the reason."""
 
     def place(self, parts: tuple[str, ...], is_folder: bool) -> tuple[str, str, str] | None:
         """Return split, class and name of the image at this path, None for anything else."""
@@ -101,23 +98,26 @@ def walk_splits(root: Path) -> Entries:
                 folder = root / split / name
                 if folder.is_dir():
                     yield folder, None
-                    yield from image_files(folder)
+                    yield from _files(folder)
 
 
 def image_files(folder: Path) -> Entries:
     """Yield every image below `folder` in order, with its status; raise OSError where denied."""
+    return ((path, status) for path, status in _files(folder) if is_image_name(path.name))
 
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     def refuse(error: OSError) -> None:
         raise error
 
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = _visible(folders)
         for name in _visible(names):
-            if is_image_name(name):
-                path = Path(place, name)
-                status = path.stat()
-                if stat.S_ISREG(status.st_mode):
-                    yield path, status
+            path = Path(place, name)
+            is_image = is_image_name(name)
+            status = path.stat() if is_image else path.lstat()
+            if stat.S_ISREG(status.st_mode) or not is_image:
+                yield path, status
 
 
 def _visible(names: list[str]) -> list[str]:
@@ -159,19 +159,6 @@ def _list_folder(root: Path, layout: LayoutProtocol, walk: Walk) -> ImageSource:
     return ImageSource(json_sha256([str(root.resolve()), facts]), lambda: iter(files))
 
 
-class _Member(tarfile.TarInfo):
-    """A member of an archive, where a damaged header is an error and not the archive's end."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
-        try:
-            return super().fromtarfile(tarfile)
-        except HeaderError as error:
-            if type(error).__name__ == "EOFHeaderError":  # the zeros that end every archive
-                raise
-            raise ReadError(str(error)) from error
-
-
 def _stream(path: Path, layout_of: Callable[[Path], LayoutProtocol]) -> Iterator[ImageFile]:
     """Yield the images of the tar archive `path` that its layout has a place for, in its order.
 
@@ -181,8 +168,8 @@ def _stream(path: Path, layout_of: Callable[[Path], LayoutProtocol]) -> Iterator
     is_tar = False
     try:
         with (
-            _uncompressed(path, layout.form) as stream,
-            tarfile.open(fileobj=stream, mode="r|", bufsize=2**18, tarinfo=_Member) as archive,
+            _opened(path, layout.form) as stream,
+            tarfile.open(fileobj=stream, mode="r|", bufsize=2**18, tarinfo=Member) as archive,
         ):
             is_tar = True
             while (member := archive.next()) is not None:
@@ -207,6 +194,7 @@ def _from_member(
     path: Path, layout: LayoutProtocol, archive: tarfile.TarFile, member: tarfile.TarInfo
 ) -> ImageFile | None:
     if not (member.isdir() or member.isreg()):
+        layout.left_out["link" if member.issym() or member.islnk() else "device"] += 1
         return None
     place = layout.place(_parts(member.name), member.isdir())
     if place is None:
@@ -223,17 +211,11 @@ def _parts(name: str) -> tuple[str, ...]:
     return tuple(part for part in PurePosixPath(name).parts if part != "/")
 
 
-def _uncompressed(path: Path, form: str) -> IO[bytes]:
-    opener: Callable[..., Any] = open
-    with path.open("rb") as stream:
-        start = stream.read(8)
-    if start.startswith(b"PK"):
+def _opened(path: Path, form: str) -> Any:
+    stream = ArchiveStream(path)
+    if stream.start.startswith(b"PK"):
         raise DataError(f"{path} is a zip file; {form}: unpack it and give the folder")
-    for magic, decompressor in _COMPRESSIONS:
-        if start.startswith(magic):
-            opener = decompressor
-    stream_of_tar: IO[bytes] = opener(path, "rb")
-    return stream_of_tar
+    return stream
 
 
 def check_size(origin: str, size_bytes: int) -> None:

@@ -1,5 +1,6 @@
 """What the machine is and what runs on it: the facts without which a latency means nothing."""
 
+import logging
 import math
 import os
 import platform
@@ -20,20 +21,35 @@ from foldbench.bench.machine.cpu import (
 )
 from foldbench.bench.machine.gpu import count_gpus, describe_gpus, open_nvml
 
+_log = logging.getLogger("foldbench")
 _PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxscript", "openvino", "numpy")
 _VARIABLES = (
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ORT_", "TORCH", "PYTORCH_"),
     *("CUDA_", "CUDNN_", "CUBLAS_", "NVIDIA_", "MALLOC_", "LD_PRELOAD"),
 )
 """Beginnings of the names of environment variables that a library or the loader obeys."""
-_OF_CONTAINERS = "NVIDIA_REQUIRE_"
-"""The drivers that a container's image asks for: long, and read before anything here runs."""
+_LEFT_OUT = ("NVIDIA_REQUIRE_", "ORT_DISABLE_TELEMETRY")
+"""The drivers that a container's image asks for: long, and read before anything here runs. What
+`foldbench` sets itself."""
 
 
 def usable_cores(root: Path = ROOT) -> int:
     """Return how many cores this process may use: affinity mask and cgroup quota."""
     cores, quota = len(usable_cpus()), cgroup_cores(root)
     return max(1, min(cores, math.floor(quota))) if quota else cores
+
+
+def choose_threads(wanted: int | None, key: str) -> int:
+    """Return how many threads an operator gets: those of setting `key`, at most one for each core.
+
+    More only take turns, and a machine comes to a stop over thousands of them.
+    """
+    cores = usable_cores()
+    if wanted is not None and wanted > cores:
+        _log.warning(
+            "%s is %s, but this process may use %s cores: so many are used", key, wanted, cores
+        )
+    return min(wanted or cores, cores)
 
 
 def has_nvidia_gpu() -> bool:
@@ -81,7 +97,7 @@ def describe_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """
     found = {}
     for name in sorted(environment):
-        if name.startswith(_VARIABLES) and not name.startswith(_OF_CONTAINERS):
+        if name.startswith(_VARIABLES) and not name.startswith(_LEFT_OUT):
             value = environment[name]
             if name == "LD_PRELOAD":
                 files = value.replace(":", " ").split()

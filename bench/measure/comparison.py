@@ -36,6 +36,12 @@ def compare(
     What an interrupted comparison had timed is in the contenders, and is not timed again. Each
     is run by a process of its own, unless `start_worker` says otherwise.
     """
+    for size in settings.batch_sizes:
+        if size > len(evaluation.labels):
+            listener.note(
+                f"batch size {size:,}: there are {len(evaluation.labels):,} test images, so each "
+                "batch holds some of them more than once"
+            )
     with ExitStack() as stack:
         for contender in contenders:
             stack.callback(contender.close)

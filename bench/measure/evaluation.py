@@ -1,7 +1,6 @@
 """The test split as every contender is given it."""
 
 import hashlib
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from foldbench.bench.config.comparison import EvaluateSection
 from foldbench.bench.errors import RunError
 from foldbench.bench.images.image_set import Split
 from foldbench.bench.records import Protocol
+from foldbench.bench.store.temporary import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def prepare_evaluation(settings: EvaluateSection, test: Split) -> Iterator[tuple
     images = np.ascontiguousarray(images)
     digest = hashlib.sha256(images.data)
     digest.update(np.ascontiguousarray(test.labels).data)
-    with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
-        path = Path(folder) / "images.npy"
+    with temporary_folder() as folder:
+        path = folder / "images.npy"
         try:
             np.save(path, images, allow_pickle=False)
         except OSError as error:

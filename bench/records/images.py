@@ -67,3 +67,8 @@ class DataInfo(Record):
     test_files_sha256: Sha256 | None = None
     """Of names and labels of the test images in order, at whatever size they were decoded; None
     where images have no names."""
+    tested_and_trained: int | None = None
+    """Test images whose pixels are those of a training image; None in records from before it was
+    counted."""
+    of_two_classes: int | None = None
+    """Images of both splits that are there under another class as well; None likewise."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.images.loading import load_data, refuse_other_classes
-from foldbench.bench.machine.environment import describe_environment, usable_cores
+from foldbench.bench.machine.environment import choose_threads, describe_environment
 from foldbench.bench.machine.interference import measure_foreign_load
 from foldbench.bench.measure.ablation import ablation_of
 from foldbench.bench.measure.comparison import compare
@@ -51,7 +51,7 @@ def compare_run(
     refuse_other_classes(checkpoint, data)
     if ablation:
         export_ablation(run, overrides, paths, listener)
-    threads = settings.threads or usable_cores()
+    threads = choose_threads(settings.threads, "compare.threads")
     environment = describe_environment()
     foreign_load_cores = measure_foreign_load()
     with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, sha256):

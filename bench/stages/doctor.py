@@ -6,7 +6,6 @@ that does not fire is a defect of foldbench or of this installation.
 """
 
 import multiprocessing
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from foldbench.bench.stages.broken_sessions import (
     LateSession,
     StuckSession,
 )
+from foldbench.bench.store.temporary import temporary_folder
 from foldbench.bench.timing.loop import BlockOptions, Clock, warm_up
 from foldbench.bench.timing.simulation import FakeClock
 from foldbench.bench.workers.protocol import Job
@@ -58,8 +58,8 @@ class NotTestableError(Exception):
 
 def run_checks() -> Iterator[Finding]:
     """Make every fault in turn; yield what came of each."""
-    with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
-        fixture = _Fixture(Path(folder))
+    with temporary_folder() as folder:
+        fixture = _Fixture(folder)
         for fault in FAULTS:
             yield _examine_one(fault, fixture)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from foldbench.bench.images.loading import load_data, refuse_other_classes
-from foldbench.bench.machine.environment import usable_cores
+from foldbench.bench.machine.environment import choose_threads
 from foldbench.bench.measure.comparison import describe_job
 from foldbench.bench.measure.contenders import Subject, devices_of, list_contenders
 from foldbench.bench.measure.evaluation import prepare_evaluation
@@ -22,7 +22,7 @@ def profile_run(
     config = settings_of(run, checkpoint, overrides)
     data = load_data(config.data, paths.cache, listener)
     refuse_other_classes(checkpoint, data)
-    threads = config.compare.threads or usable_cores()
+    threads = choose_threads(config.compare.threads, "compare.threads")
     with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, _):
         subject = Subject(run.path, checkpoint, run.artifacts())
         devices = devices_of(config.compare.devices)

@@ -59,7 +59,7 @@ def settings_of(run: RunDirectory, checkpoint: Checkpoint, overrides: Sequence[s
     Raises ConfigError for an override of what training has fixed.
     """
     origin = run.path / "run.json"
-    given = run.meta().get("config", checkpoint.config)
+    given = run.meta().get("config") or checkpoint.config
     # The same weights may lie elsewhere by now; those that were used are the checkpoint's.
     given = {**given, "transfer": checkpoint.config.get("transfer")}
     config = from_dict(given, overrides, str(origin))

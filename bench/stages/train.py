@@ -9,7 +9,7 @@ from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.images.splits import draw_subset, hold_out
-from foldbench.bench.machine.environment import describe_environment, usable_cores
+from foldbench.bench.machine.environment import choose_threads, describe_environment, usable_cores
 from foldbench.bench.progress import NullListener, ProgressListener
 from foldbench.bench.records import Checkpoint
 from foldbench.bench.stages.training_key import training_key
@@ -98,7 +98,7 @@ def _train_into(
 
     config, preprocessing = loaded.config, preprocessing_of(loaded.config)
     cores = max(1, usable_cores() // torchrun.local_world_size())
-    torch.set_num_threads(config.train.threads or cores)
+    torch.set_num_threads(min(choose_threads(config.train.threads, "train.threads"), cores))
     network = (
         config.model.name,
         config.model.args,
@@ -137,7 +137,7 @@ def _transfer_into(
     import torch
 
     config = loaded.config
-    torch.set_num_threads(config.train.threads or usable_cores())
+    torch.set_num_threads(choose_threads(config.train.threads, "train.threads"))
     torch.manual_seed(config.seed)
     listener.note(f"training {run.name} in {run.path}")
     return fit_transfer(config, data, paths.cache, listener)
@@ -189,7 +189,6 @@ def _device_name(device: Any) -> str:
 def _find_training(root: Path, config_name: str, key: str) -> RunDirectory | None:
     """Return the newest run of the configuration with the same training key."""
     for run in reversed(list_runs(root)):
-        same = run.config_name == config_name and run.meta().get("training_key") == key
-        if same and run.is_usable():
+        if run.config_name == config_name and run.has_key(key) and run.is_usable():
             return run
     return None

@@ -13,7 +13,7 @@ from foldbench.bench.errors import ConfigError, TrainingError
 from foldbench.bench.images.image_set import ImageSet, Split
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.splits import draw_apart
-from foldbench.bench.machine.environment import describe_environment, usable_cores
+from foldbench.bench.machine.environment import choose_threads, describe_environment
 from foldbench.bench.progress import NullListener, ProgressListener
 from foldbench.bench.records import Epoch, Hyperparameters, Search, SearchTrial
 from foldbench.bench.stages.settings import training_settings
@@ -179,7 +179,7 @@ def _train(
         if shared.report(attempt, epoch.loss, epoch.validation_accuracy or 0.0):
             raise _FellBehindError
 
-    torch.set_num_threads(config.train.threads or usable_cores())
+    torch.set_num_threads(choose_threads(config.train.threads, "train.threads"))
     torch.manual_seed(config.seed)
     preprocessing = preprocessing_of(config)
     train_model(

@@ -11,8 +11,10 @@ preprocessing), ``artifacts/engines/`` (TensorRT's), ``filters.png``, ``loss.png
 ``artifacts.json.damaged`` is a list that could not be read. Every file is whole or not there.
 """
 
+import errno
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from foldbench.bench.errors import RunError
 from foldbench.bench.records import (
@@ -32,11 +34,24 @@ from foldbench.bench.records import (
     Record,
     Run,
 )
+from foldbench.bench.store.consistency import find_fault
 from foldbench.bench.store.files import file_sha256, write_text
+from foldbench.bench.store.temporary import sweep, sweep_temporary_folders, temporary_name
 
 R = TypeVar("R", bound=Record)
 
 _NAME = re.compile(r"(?P<config>.+)-(?P<number>\d{3,})")
+
+
+class RunMeta(Record):
+    """What run.json holds; fields of other versions are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    config_name: str = ""
+    training_key: str = ""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """As it was last given to `bench train`."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +85,26 @@ class RunDirectory:
         return self.path / "resume.pt"
 
     def meta(self) -> dict[str, Any]:
-        """Return run.json: the configuration and the training key; empty when it is missing."""
-        try:
-            value = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        """Return run.json: the configuration and the training key; empty when it is missing.
+
+        Raises RunError when it is damaged.
+        """
+        path = self.path / "run.json"
+        if not path.is_file():
             return {}
-        return value if isinstance(value, dict) else {}
+        text = self._read(path, "has no run.json")
+        return _parse_record(RunMeta, text, str(path)).model_dump(exclude_unset=True)
 
     def is_trained(self) -> bool:
         """Return whether training has finished."""
         return (self.path / "checkpoint.json").is_file()
+
+    def has_key(self, training_key: str) -> bool:
+        """Return whether it is a training with this key; a damaged run.json has none."""
+        try:
+            return self.meta().get("training_key") == training_key
+        except RunError:
+            return False
 
     def is_usable(self) -> bool:
         """Return whether training can go on, or has finished and its weights are still whole."""
@@ -221,6 +246,8 @@ class RunDirectory:
         except OSError as error:
             raise _cannot_write(self.path, error) from error
         try:
+            sweep(self.path.rglob(".foldbench-*"))
+            sweep_temporary_folders()
             yield
         finally:
             lock.release()
@@ -252,20 +279,31 @@ def create_run(root: Path, config_name: str, meta: dict[str, Any]) -> RunDirecto
     """Make the next numbered run of a configuration, with `meta` in its run.json."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        taken = [_number(p.name) for p in root.iterdir() if p.name.startswith(f"{config_name}-")]
-        number = max(taken, default=0) + 1
-        while True:
-            path = root / f"{config_name}-{number:03d}"
-            try:
-                path.mkdir()
-                break
-            except FileExistsError:
-                number += 1
+        sweep(root.glob(".foldbench-*"))
+        made = RunDirectory(root / temporary_name())
+        made.path.mkdir()
+        try:
+            made.write_meta(meta)
+            return _numbered(made, config_name)
+        except BaseException:
+            shutil.rmtree(made.path, ignore_errors=True)
+            raise
     except OSError as error:
         raise _cannot_write(root, error) from error
-    run = RunDirectory(path)
-    run.write_meta(meta)
-    return run
+
+
+def _numbered(made: RunDirectory, config_name: str) -> RunDirectory:
+    """Give the run that was `made` the configuration's next number that is free."""
+    root = made.path.parent
+    taken = [_number(p.name) for p in root.iterdir() if p.name.startswith(f"{config_name}-")]
+    number = max(taken, default=0) + 1
+    while True:
+        try:
+            return RunDirectory(made.path.rename(root / f"{config_name}-{number:03d}"))
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            number += 1
 
 
 def _number(name: str) -> int:
@@ -285,7 +323,7 @@ def _parse_record(kind: type[R], text: str, origin: str) -> R:
     Raises RunError that names the file and the first fault.
     """
     try:
-        return kind.model_validate_json(text)
+        record = kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -294,3 +332,10 @@ def _parse_record(kind: type[R], text: str, origin: str) -> R:
             f"{where}: {first['msg']}; it was damaged or written by another version: "
             "make it again, or use the version of foldbench that wrote it"
         ) from None
+    fault = find_fault(record)
+    if fault is not None:
+        raise RunError(
+            f"{origin} contradicts itself: {fault}; it was damaged, or edited by hand: "
+            "make it again, or restore it"
+        )
+    return record

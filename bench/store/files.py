@@ -3,50 +3,87 @@
 import hashlib
 import json
 import os
-import tempfile
+import shutil
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from foldbench.bench.errors import RunError, one_line
+from foldbench.bench.store.temporary import temporary_folder, temporary_name
 
 
 def user_cache() -> Path:
-    """Return the folder for what can be made again, where no other one is given."""
+    """Return the folder for what can be made again: FOLDBENCH_CACHE, or the user's own."""
     from platformdirs import user_cache_path
 
-    return user_cache_path("foldbench")
+    chosen = os.environ.get("FOLDBENCH_CACHE")
+    return Path(chosen) if chosen else user_cache_path("foldbench")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes the place of `path` when all went well.
 
-    Whatever fails (a full disk, a read-only folder, a kill), an older `path` stays as it was.
+    Whatever fails (a full disk, a read-only folder, a kill), an older `path` stays as it was. A
+    link stays, and what it points to is replaced; a device or pipe is written into, at the end.
     Raises RunError that names the file when the operating system refuses.
     """
-    temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
-        )
-        os.close(descriptor)
-        temporary = Path(name)
-        yield temporary
-        temporary.chmod(0o644)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
+        if _is_stream(path):
+            with temporary_folder() as folder:
+                yield folder / f"written{path.suffix}"
+                _copy_into(path, folder / f"written{path.suffix}")
+        else:
+            with _replacing_file(Path(os.path.realpath(path))) as temporary:
+                yield temporary
     except OSError as error:
         raise RunError(
             f"cannot write {path}: {error.strerror or error}; "
             "what was there before is unchanged: free space or choose another place with --runs"
         ) from error
+
+
+@contextmanager
+def _replacing_file(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{temporary_name()}{path.suffix}"
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        mode = stat.S_IMODE(temporary.stat().st_mode)  # what the umask left of it
+        yield temporary
+        temporary.chmod(mode)  # libraries may put a file of their own there
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+def _is_stream(path: Path) -> bool:
+    """Return whether `path` is there to be written into: a device, a pipe, /dev/stdout."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    here = Path(os.path.abspath(path))
+    of_process = here.parts[1:2] in (("dev",), ("proc",)) and here.parts[2:3] != ("shm",)
+    return of_process or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _copy_into(path: Path, written: Path) -> None:
+    with written.open("rb") as source, os.fdopen(_open_stream(path), "wb") as target:
+        shutil.copyfileobj(source, target)
+
+
+def _open_stream(path: Path) -> int:
+    """Return a descriptor to write with: of stdout or stderr itself, where `path` names them."""
+    for descriptor in (1, 2):
+        with suppress(OSError):  # it is closed
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return os.dup(descriptor)
+    return os.open(path, os.O_WRONLY | os.O_APPEND)
 
 
 def write_text(path: Path, text: str) -> None:

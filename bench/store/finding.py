@@ -1,10 +1,13 @@
 """Which runs are meant: by name, by config, the newest, those that were compared."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from foldbench.bench.errors import RunError, UnknownNameError, nearest
+from foldbench.bench.errors import RunError, UnknownNameError, listed, nearest
 from foldbench.bench.store.directory import RunDirectory, list_runs
+
+R = TypeVar("R")
 
 
 def find_runs(root: Path, names: Sequence[str]) -> tuple[RunDirectory, ...]:
@@ -47,6 +50,27 @@ def compared_runs(root: Path, configs: Sequence[str] = ()) -> tuple[RunDirectory
     return tuple(run for run in found if not configs or run.config_name in configs)
 
 
+def readable(
+    runs: Sequence[RunDirectory], read: Callable[[RunDirectory], R], skip: Callable[[str], None]
+) -> tuple[tuple[RunDirectory, R], ...]:
+    """Return each run with what `read` gives of it; `skip` is told of each that is damaged.
+
+    Raises RunError when none can be read.
+    """
+    found: list[tuple[RunDirectory, R]] = []
+    faults: list[RunError] = []
+    for run in runs:
+        try:
+            found.append((run, read(run)))
+        except RunError as error:
+            faults.append(error)
+    if faults and not found:
+        raise faults[0]
+    for fault in faults:
+        skip(f"left out: {fault}")
+    return tuple(found)
+
+
 def _find_run(root: Path, name: str) -> RunDirectory:
     for path in (root / name, Path(name)):
         if (path / "run.json").is_file():
@@ -56,5 +80,5 @@ def _find_run(root: Path, name: str) -> RunDirectory:
     if same:
         return next((run for run in reversed(same) if run.is_trained()), same[-1])
     known = [run.name for run in runs]
-    shown = ", ".join(known) if known else "none yet: bench train NAME makes one"
+    shown = listed(known) if known else "none yet: bench train NAME makes one"
     raise UnknownNameError(f"no run {name!r} in {root}{nearest(name, known)} (runs: {shown})")

@@ -5,7 +5,8 @@ two contenders share one. The parent lets one worker at a time do something.
 """
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,8 @@ class WorkerClient(_Requests):
             raise _cannot_start(error) from error
         self._process = context.Process(target=serve, args=(sender, job), daemon=True)
         try:
-            self._process.start()
+            with _interrupts_held():
+                self._process.start()
         except OSError as error:
             self._connection.close()
             raise _cannot_start(error) from error
@@ -91,6 +93,22 @@ class WorkerClient(_Requests):
             hint = ": out of memory?" if -code == signal.SIGKILL else ""
             return f"its process was ended by {name}{hint}"
         return f"its process ended by itself (exit code {code})"
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold SIGINT back: a process that is started inherits that, and never has a traceback of it.
+
+    The parent alone decides what an interrupt means.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _cannot_start(error: OSError) -> BackendError:

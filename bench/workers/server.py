@@ -52,8 +52,8 @@ def serve(connection: Connection, job: Job) -> None:
         while True:
             try:
                 name, *arguments = connection.recv()
-            except EOFError:
-                return
+            except (EOFError, OSError):
+                return  # the parent has gone
             answer = _answer(getattr(requests, name), arguments)
             if name == "open":  # what a runtime consists of is never garbage: look past it
                 gc.collect()

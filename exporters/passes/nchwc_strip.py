@@ -11,10 +11,8 @@ has to be run without further optimisation, and is refused elsewhere; hence it i
 ``host`` alone.
 """
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import onnx_ir as ir
 import onnxruntime
@@ -23,6 +21,7 @@ from onnx import ModelProto
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import DISABLED, OPTIMIZATION, host_facts
 from foldbench.bench.records import PassReport
+from foldbench.bench.store.temporary import temporary_folder
 from foldbench.exporters.passes._graphs.rewrite import array_of
 
 ERROR_BOUND = 0.0
@@ -82,8 +81,8 @@ def _optimise(model: ModelProto) -> ir.Model:
     settings.log_severity_level = _SILENT
     if any(opset.domain == custom_operators.DOMAIN for opset in model.opset_import):
         custom_operators.register(settings)
-    with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
-        path = Path(folder) / "optimised.onnx"
+    with temporary_folder() as folder:
+        path = folder / "optimised.onnx"
         settings.optimized_model_filepath = str(path)
         onnxruntime.InferenceSession(
             model.SerializeToString(), settings, providers=["CPUExecutionProvider"]

@@ -3,10 +3,8 @@
 import contextlib
 import hashlib
 import io
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -21,6 +19,7 @@ from onnxruntime.quantization import (
 from foldbench.bench.arrays import Floats, Labels, Pixels
 from foldbench.bench.errors import ExportError, one_line, root_cause
 from foldbench.bench.records import Method
+from foldbench.bench.store.temporary import temporary_folder
 from foldbench.exporters.quantization.graph import RANGED
 
 BATCH = 64
@@ -98,15 +97,15 @@ def measure_ranges(model: onnx.ModelProto, images: LabelledImages, method: Metho
     kind, options = METHODS[method]
     name = model.graph.input[0].name
     onnxruntime.set_default_logger_severity(_ERRORS_ALONE)
-    with tempfile.TemporaryDirectory(prefix="foldbench-") as folder:
-        path = Path(folder) / "float.onnx"
+    with temporary_folder() as folder:
+        path = folder / "float.onnx"
         onnx.save(model, path)
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # the calibrators print
                 calibrator = create_calibrator(
                     path,
                     list(RANGED),
-                    Path(folder) / "augmented.onnx",
+                    folder / "augmented.onnx",
                     calibrate_method=kind,
                     extra_options=dict(options),
                 )

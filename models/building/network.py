@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from foldbench.bench.errors import ConfigError, nearest
+from foldbench.bench.errors import BenchError, ConfigError, cut, nearest, one_line
 from foldbench.bench.registry import MODELS
 from foldbench.models.building.running import run_network
 
@@ -25,10 +25,12 @@ def build_model(
     check_arguments(name, args)
     try:
         model = MODELS.load(name).build(classes=classes, input_shape=input_shape, **args)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except BenchError:
+        raise
+    except Exception as error:  # numbers that no layer can have raise anything
         raise ConfigError(
             f"model {name!r} cannot be built for {classes} classes and input shape "
-            f"{input_shape} with {dict(args)}: {error}"
+            f"{input_shape} with {cut(str(dict(args)), 200)}: {one_line(error)}"
         ) from error
     if not isinstance(model, nn.Module):
         raise ConfigError(

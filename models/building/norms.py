@@ -35,6 +35,8 @@ def make_norm(kind: str, channels: int, *, groups: int, spatial: bool = True) ->
         case "layer":
             return nn.GroupNorm(1, channels)
         case "group":
+            if groups < 1:
+                raise ValueError(f"groups is {groups}; allowed: 1 and more")
             return nn.GroupNorm(groups, channels)
         case "instance":
             return nn.InstanceNorm2d(channels, affine=True) if spatial else nn.Identity()

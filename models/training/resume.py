@@ -32,7 +32,12 @@ class Resume:
 
 
 def save_state(resume: Resume, parts: Mapping[str, Stateful], history: Sequence[Epoch]) -> None:
-    """Write the state of `parts` after the last epoch of `history`, atomically."""
+    """Write the state of `parts` after the last epoch of `history`, atomically.
+
+    Raises RunError when it cannot be written, or when the run's folder is no longer there.
+    """
+    if not resume.path.parent.is_dir():
+        raise RunError(f"{resume.path.parent} was deleted meanwhile: training ends here")
     state = {
         "key": resume.key,
         "history": [epoch.model_dump() for epoch in history],

@@ -10,6 +10,7 @@ from foldbench.bench.records import Run
 from foldbench.reports.rows.accuracy import accuracy_rows
 from foldbench.reports.rows.latency import latency_rows
 from foldbench.reports.rows.machines import machine_of
+from foldbench.reports.text.escaping import visible
 
 COLUMNS: Mapping[str, str] = {
     "run": "name of the run",
@@ -144,10 +145,12 @@ def _of_run(run: Run) -> dict[str, CellValue]:
 def _cell(value: CellValue) -> str:
     """Return a value as text; one that a spreadsheet would take for a formula gets a quote before.
 
+    Control and invisible characters become escapes: such files are shown on terminals too.
     Source: OWASP, CSV injection.
     """
     if value is None or (isinstance(value, float) and not isfinite(value)):
         return ""
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+        quote = "'" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else ""
+        return quote + visible(value)
     return repr(value)

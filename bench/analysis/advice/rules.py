@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from foldbench.bench.analysis.advice.clocks import CLOCK_RULES
 from foldbench.bench.analysis.advice.export import EXPORT_RULES
+from foldbench.bench.analysis.advice.images import IMAGE_RULES
 from foldbench.bench.analysis.advice.latency import LATENCY_RULES
 from foldbench.bench.analysis.advice.machine import MACHINE_RULES
 from foldbench.bench.analysis.advice.rule import Advice, Number, Rule, Topic
@@ -119,6 +120,7 @@ RULES: Mapping[str, Rule] = {
         "Computed in {found}, not in float32 as the other rows: the speed-up over those is the "
         "precision's as well. What it cost is in this table and in the accuracy.",
     ),
+    **IMAGE_RULES,
     **MACHINE_RULES,
     **CLOCK_RULES,
     **LATENCY_RULES,

@@ -68,6 +68,18 @@ CAUSES = {
         driven("singlestream", foreign_load_cores=1.25, run_delay_ratio=0.311),
         {"cores": 1.25, "limit_cores": 0.2, "delay_ratio": 0.311, "limit_ratio": 0.05},
     ),
+    "trained_on": (
+        run_with(B.make_row("ort", "folded"), data=B.make_data(tested_and_trained=250)),
+        "250 of 10,000 test images (2.5 %) are training images, too, pixel by pixel",
+    ),
+    "two_classes": (
+        run_with(B.make_row("ort", "folded"), data=B.make_data(of_two_classes=6)),
+        "6 of 60,000 images are there under two classes",
+    ),
+    "large_batch": (
+        run_with(B.make_row("ort", "folded"), data=B.make_data(test_count=2)),
+        "there are 2 test images, so each batch holds some more than once",
+    ),
     "no_reference": (
         B.make_run(measurements=(B.make_row("ort", "folded", accuracy=UNCOMPARED),)),
         {"reference": "torch/unfolded/cpu"},

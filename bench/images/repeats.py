@@ -1,0 +1,66 @@
+"""Images that are there more than once, where that makes an accuracy say less than it seems to."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from foldbench.bench.images.image_set import Split
+
+_LOUD_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Counts of images whose decoded pixels are the same."""
+
+    tested_and_trained: int
+    """Test images that are training images, too."""
+    of_two_classes: int
+    """Images, of both splits, that are there under another class as well."""
+    test_count: int
+    count: int
+
+    def describe(self) -> str | None:
+        """Return one line about them; None where there are none."""
+        found = []
+        if self.tested_and_trained:
+            share = self.tested_and_trained / self.test_count
+            found.append(
+                f"{self.tested_and_trained:,} of {self.test_count:,} test images ({share:.2%}) are "
+                "training images, too"
+            )
+        if self.of_two_classes:
+            found.append(f"{self.of_two_classes:,} images are there under two classes")
+        if not found:
+            return None
+        loud = (
+            self.tested_and_trained > _LOUD_SHARE * self.test_count
+            or self.of_two_classes > _LOUD_SHARE * self.count
+        )
+        return f"{'WARNING: ' if loud else ''}{'; '.join(found)}" + (
+            ": the accuracy is not one on unseen images" if loud else ""
+        )
+
+
+def find_repeats(train: Split, test: Split) -> Repeats:
+    """Return how many decoded images are there twice where they must not be."""
+    trained, tested = _digests(train), _digests(test)
+    classes: dict[bytes, set[int]] = {}
+    for split, digests in ((train, trained), (test, tested)):
+        for label, digest in zip(split.labels.tolist(), digests, strict=True):
+            classes.setdefault(digest, set()).add(label)
+    in_training = frozenset(trained)
+    return Repeats(
+        tested_and_trained=sum(digest in in_training for digest in tested),
+        of_two_classes=sum(len(classes[digest]) > 1 for digest in (*trained, *tested)),
+        test_count=len(tested),
+        count=len(trained) + len(tested),
+    )
+
+
+def _digests(split: Split) -> list[bytes]:
+    return [
+        hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+        for image in split.images
+    ]
