@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 import foldbench
+from foldbench.bench import units
 from foldbench.bench.analysis.logits import measure_agreement
 from foldbench.bench.arrays import Floats
 from foldbench.bench.errors import ExportError, one_line, root_cause
@@ -163,7 +164,8 @@ def _judge_fold(parity: Parity, fold: FoldReport) -> Parity:
         return parity
     reason = (
         "folded and unfolded network differ in torch by "
-        f"{fold.agreement.max_rel_difference:.1e} of the largest logit; allowed {allowed:.1e}"
+        f"{units.error(fold.agreement.max_rel_difference)} of the largest logit; "
+        f"allowed {units.error(allowed)}"
     )
     return parity.model_copy(update={"passed": False, "reason": parity.reason or reason})
 

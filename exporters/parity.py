@@ -106,8 +106,8 @@ def _refuse_other_outputs(first: Sequence[Floats], second: Sequence[Floats]) -> 
         if error > MIN_TOLERANCE:
             raise ExportError(
                 "the network gives another answer each time it is asked (torch against torch, in "
-                f"eval mode, {error:.1e} of the largest logit apart), so that no file can be held "
-                "against it: switch off what is random or keeps count (dropout: "
+                f"eval mode, {units.error(error)} of the largest logit apart), so that no file can "
+                "be held against it: switch off what is random or keeps count (dropout: "
                 "training=self.training)"
             )
 

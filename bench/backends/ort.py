@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnxruntime
@@ -28,7 +29,6 @@ from foldbench.bench.errors import BackendError, one_line
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import OPERATORS, OWN, PRECISION, how_to_run
 from foldbench.bench.samples.timing import Device, OperatorTime
-from foldbench.bench.store.temporary import temporary_folder
 
 FORMAT: Format = "onnx"
 OPTIONS: dict[str, str] = {
@@ -190,8 +190,8 @@ def profile(
     settings = read_settings(options, device, threads)
     if settings.micro or settings.tuned or settings.cuda_graph:
         raise BackendError("its operators are those of ort without that option: profile ort")
-    with temporary_folder() as folder:
-        prefix = str(folder / "profile")
+    with TemporaryDirectory(prefix=f"foldbench-{os.getpid()}-") as folder:
+        prefix = str(Path(folder) / "profile")
         session = _open_session(source, settings, device, threads, prefix)
         name = session.get_inputs()[0].name
         for index in range(2 * runs):

@@ -48,7 +48,7 @@ def explain(error: Exception) -> str:
 def _keep(text: str) -> Path | None:
     from foldbench.bench.store.files import user_cache, write_text
 
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.txt"
+    name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.txt"
     for folder in (user_cache() / "errors", Path(tempfile.gettempdir())):
         try:
             write_text(folder / f"foldbench-error-{name}", text)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ruamel.yaml.error import YAMLError
 
+from foldbench.bench import units
 from foldbench.bench.config.schema import Config
 from foldbench.bench.config.validation import validate
 from foldbench.bench.config.yaml_files import parse_yaml, read_yaml, shown
@@ -121,7 +122,7 @@ def _load_merged(path: Path, above: tuple[Path, ...], known: dict[Path, Merged])
         )
     if len(parents) > _MOST_PARENTS:
         raise ConfigError(
-            f"{path}: extends: found {len(parents):,} names; allowed: {_MOST_PARENTS}"
+            f"{path}: extends: found {units.count(len(parents))} names; allowed: {_MOST_PARENTS}"
         )
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, SequenceNode
 
+from foldbench.bench import units
 from foldbench.bench.errors import ConfigError, cut
 
 _LONGEST_TEXT = 2**20
@@ -45,7 +46,10 @@ def parse_yaml(text: str, origin: str, path: str = "") -> Any:
     """Return the YAML `text` as JSON types; ConfigError names its `origin` and the key `path`."""
     where = f"{origin}: {path or 'the file'}"
     if len(text) > _LONGEST_TEXT:
-        raise ConfigError(f"{where}: has {len(text):,} characters; allowed: {_LONGEST_TEXT:,}")
+        raise ConfigError(
+            f"{where}: has {units.count(len(text))} characters; "
+            f"allowed: {units.count(_LONGEST_TEXT)}"
+        )
     reader: Any = YAML(typ="safe", pure=True)
     try:
         _count_values(reader.compose(text), where, {}, 0)
@@ -77,8 +81,8 @@ def _count_values(node: Any, where: str, counts: dict[int, int | None], depth: i
     total = 1 + sum(_count_values(part, where, counts, depth + 1) for part in parts)
     if total > _MOST_VALUES:
         raise ConfigError(
-            f"{where}: holds more than {_MOST_VALUES:,} values once its aliases (*name) are "
-            "written out: use fewer"
+            f"{where}: holds more than {units.count(_MOST_VALUES)} values once its "
+            "aliases (*name) are written out: use fewer"
         )
     counts[id(node)] = total
     return total

@@ -10,6 +10,8 @@ from tarfile import HeaderError, ReadError
 from types import TracebackType
 from typing import IO, Any, Self
 
+from foldbench.bench import units
+
 _COMPRESSIONS: tuple[tuple[bytes, Callable[..., Any]], ...] = (
     (b"\x1f\x8b", gzip.open),
     (b"BZh", bz2.open),
@@ -84,5 +86,5 @@ class Member(tarfile.TarInfo):
 
     def _proc_member(self, tarfile: tarfile.TarFile) -> tarfile.TarInfo:
         if self.size < 0 or (self.type in _EXTENDED and self.size > _LARGEST_HEADER_BYTES):
-            raise ReadError(f"a header says that it has {self.size:,} bytes")
+            raise ReadError(f"a header says that it has {units.count(self.size)} bytes")
         return super()._proc_member(tarfile)  # type: ignore[misc]

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from foldbench.bench import units
 from foldbench.bench.errors import DataError, cut
 from foldbench.bench.errors import listed as listed_in_order
 from foldbench.bench.images.pixels import SUFFIXES
@@ -147,7 +148,9 @@ def suffix_reason(name: str) -> str:
 def tell_left_out(path: Path, left_out: "Counter[str]") -> None:
     """Log how many files were left out, by reason."""
     if left_out.total():
-        reasons = [f"{count:,} {reason}" for reason, count in left_out.most_common() if count]
+        reasons = [
+            f"{units.count(count)} {reason}" for reason, count in left_out.most_common() if count
+        ]
         _log.warning("%s: files left out: %s", path, listed_in_order(reasons))
 
 

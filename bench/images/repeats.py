@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from foldbench.bench import units
 from foldbench.bench.images.image_set import Split
 
 _LOUD_SHARE = 0.01
@@ -27,11 +28,11 @@ class Repeats:
         if self.tested_and_trained:
             share = self.tested_and_trained / self.test_count
             found.append(
-                f"{self.tested_and_trained:,} of {self.test_count:,} test images ({share:.2%}) are "
-                "training images, too"
+                f"{units.out_of(self.tested_and_trained, self.test_count)} test images "
+                f"({units.percent(share)} %) are training images, too"
             )
         if self.of_two_classes:
-            found.append(f"{self.of_two_classes:,} images are there under two classes")
+            found.append(f"{units.count(self.of_two_classes)} images are there under two classes")
         if not found:
             return None
         loud = (

@@ -39,8 +39,8 @@ def compare(
     for size in settings.batch_sizes:
         if size > len(evaluation.labels):
             listener.note(
-                f"batch size {size:,}: there are {len(evaluation.labels):,} test images, so each "
-                "batch holds some of them more than once"
+                f"batch size {units.count(size)}: there are "
+                f"{units.count(len(evaluation.labels))} test images, so each batch holds some of them more than once"
             )
     with ExitStack() as stack:
         for contender in contenders:

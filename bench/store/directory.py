@@ -35,8 +35,8 @@ from foldbench.bench.records import (
     Run,
 )
 from foldbench.bench.store.consistency import find_fault
-from foldbench.bench.store.files import file_sha256, write_text
-from foldbench.bench.store.temporary import sweep, sweep_temporary_folders, temporary_name
+from foldbench.bench.store.files import file_sha256, temporary_name, write_text
+from foldbench.bench.store.temporary import sweep, sweep_temporary_folders
 
 R = TypeVar("R", bound=Record)
 

@@ -3,15 +3,16 @@
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from foldbench.bench.errors import RunError, one_line
-from foldbench.bench.store.temporary import temporary_folder, temporary_name
 
 
 def user_cache() -> Path:
@@ -20,6 +21,11 @@ def user_cache() -> Path:
 
     chosen = os.environ.get("FOLDBENCH_CACHE")
     return Path(chosen) if chosen else user_cache_path("foldbench")
+
+
+def temporary_name() -> str:
+    """Return a hidden name that no other file has, of this process."""
+    return f".foldbench-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 @contextmanager
@@ -32,9 +38,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         if _is_stream(path):
-            with temporary_folder() as folder:
-                yield folder / f"written{path.suffix}"
-                _copy_into(path, folder / f"written{path.suffix}")
+            with TemporaryDirectory(prefix=f"foldbench-{os.getpid()}-") as folder:
+                written = Path(folder) / f"written{path.suffix}"
+                yield written
+                _copy_into(path, written)
         else:
             with _replacing_file(Path(os.path.realpath(path))) as temporary:
                 yield temporary

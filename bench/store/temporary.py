@@ -2,7 +2,6 @@
 
 import os
 import re
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -13,11 +12,6 @@ from filelock import FileLock, Timeout
 
 _NAME = re.compile(r"\.?foldbench-(?P<process>\d+)-.*")
 _LOCK = ".lock"
-
-
-def temporary_name() -> str:
-    """Return a hidden name that no other file has, of this process."""
-    return f".foldbench-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 @contextmanager

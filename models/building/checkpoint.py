@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from foldbench.bench import units
 from foldbench.bench.errors import BenchError, CheckpointError, one_line
 from foldbench.bench.records import Checkpoint
 from foldbench.bench.store.files import file_sha256, write_with
@@ -132,7 +133,8 @@ def hold_against(trained: nn.Module, load: Callable[[], nn.Module], images: Tens
     if not difference <= _TOLERANCE:
         raise CheckpointError(
             "built again with its saved weights, the network answers otherwise "
-            f"({difference:.1g} of the largest logit apart): {describe_unsaved(trained, loaded)}"
+            f"({units.error(difference)} of the largest logit apart): "
+            f"{describe_unsaved(trained, loaded)}"
         )
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -229,7 +230,7 @@ def test_a_worker_ends_quietly_when_its_parent_has_gone(
         def recv(self) -> None:
             raise error
 
-    monkeypatch.setattr(server, "WorkerServer", lambda *_: None)
+    monkeypatch.setattr(server, "WorkerServer", lambda *_: nullcontext())
     monkeypatch.setattr(server.signal, "signal", lambda *_: None)
     monkeypatch.setattr(server.os, "dup2", lambda *_: None)
     assert server.serve(Broken(), None) is None  # type: ignore[arg-type]
