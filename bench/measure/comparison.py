@@ -40,7 +40,8 @@ def compare(
         if size > len(evaluation.labels):
             listener.note(
                 f"batch size {units.count(size)}: there are "
-                f"{units.count(len(evaluation.labels))} test images, so each batch holds some of them more than once"
+                f"{units.count(len(evaluation.labels))} test images, so each batch holds some of "
+                "them more than once"
             )
     with ExitStack() as stack:
         for contender in contenders:
