@@ -27,7 +27,13 @@ from tabulate import tabulate
 
 from benchmarks.export_passes import AGAIN, PLAIN, describe_job, make_steps, time_rounds
 from foldbench.bench.analysis.clean import clean_pairs
-from foldbench.bench.analysis.statistics import MIN_CLEAN_ROUNDS, Ratio, judge, median, median_ratio
+from foldbench.bench.analysis.estimates import (
+    MIN_CLEAN_ROUNDS,
+    Ratio,
+    judge,
+    median_or_none,
+    median_ratio,
+)
 from foldbench.bench.cli.options import data_option, shared_options, with_overrides
 from foldbench.bench.errors import BackendError
 from foldbench.bench.images.loading import load_data
@@ -96,7 +102,7 @@ def fastest(names: Sequence[str], blocks: Mapping[str, Sequence[Block]]) -> str:
 def typical_s(blocks: Sequence[Block]) -> float | None:
     """Return the median over clean rounds of a block's median, seconds."""
     candidate, _ = clean_pairs(blocks, blocks)
-    return median([median(samples) or 0.0 for samples in candidate.values()])
+    return median_or_none([median_or_none(samples) or 0.0 for samples in candidate.values()])
 
 
 def compare_blocks(

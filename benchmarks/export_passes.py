@@ -24,11 +24,11 @@ import onnx
 from tabulate import tabulate
 
 from foldbench.bench.analysis.clean import clean_pairs
-from foldbench.bench.analysis.statistics import (
+from foldbench.bench.analysis.estimates import (
     MIN_CLEAN_ROUNDS,
     best_case_ratio,
     judge,
-    median,
+    median_or_none,
     median_ratio,
 )
 from foldbench.bench.errors import BackendError
@@ -169,7 +169,9 @@ def to_row(step: Step, blocks: Mapping[str, Sequence[Block]], batch_size: int) -
             "",
             str(len(candidate)),
         ]
-    middle = median([median(samples) or 0.0 for samples in candidate.values()]) or 0.0
+    middle = (
+        median_or_none([median_or_none(samples) or 0.0 for samples in candidate.values()]) or 0.0
+    )
     cells.append(f"{1000 * middle:.3g}")
     ratio = median_ratio(baseline, candidate)
     if step.name == PLAIN or ratio is None:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from foldbench.bench.analysis.statistics import Ratio, median, median_ratio
+from foldbench.bench.analysis.estimates import Ratio, median_or_none, median_ratio
 from foldbench.bench.cli.options import data_option, set_option, shared_options, with_overrides
 from foldbench.bench.config.files import Loaded, load
 from foldbench.bench.errors import ConfigError
@@ -269,7 +269,7 @@ def evaluate(
     `start_s` is what the notebook's workers take each epoch, `ends_s` what comes after the last.
     """
     baseline = seconds_per_image(rounds, NOTEBOOK)
-    image_s = median([s for (s,) in baseline.values()]) or 0.0
+    image_s = median_or_none([s for (s,) in baseline.values()]) or 0.0
     notebook_s = ways[NOTEBOOK] * (images * image_s + start_s)
 
     def train_s(way: str, speed_up: float) -> float:
@@ -315,7 +315,7 @@ def write_page(
     settings = "".join(f" --set {one}" for one in overrides)
     rows = []
     for r in results:
-        rate = median(
+        rate = median_or_none(
             [b.images / b.seconds for one in rounds for b in one.blocks if b.way == r.way]
         )
         rows.append(
@@ -412,7 +412,7 @@ def main(
         counted,
         epochs,
         len(images.train.labels),
-        median(notebook.start_s) or 0.0,
+        median_or_none(notebook.start_s) or 0.0,
         ends_s,
     )
     page = write_page(results, made, images, sizes, reference.title, overrides)

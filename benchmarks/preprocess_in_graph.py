@@ -27,7 +27,7 @@ from scipy.special import softmax
 from tabulate import tabulate
 
 from foldbench.bench.analysis.clean import is_clean
-from foldbench.bench.analysis.statistics import median, median_ratio
+from foldbench.bench.analysis.estimates import median_or_none, median_ratio
 from foldbench.bench.backends import Closing, Floats, NetworkSource, Session
 from foldbench.bench.errors import BenchError
 from foldbench.bench.images.preprocessing import preprocess
@@ -134,7 +134,9 @@ def summarise(blocks: list[TimedBlock]) -> dict[str, Any]:
     return {
         "rounds": len({b.round for b in blocks}),
         "clean_rounds": len(kept),
-        "median_s": {w: median([s for block in by_way[w].values() for s in block]) for w in WAYS},
+        "median_s": {
+            w: median_or_none([s for block in by_way[w].values() for s in block]) for w in WAYS
+        },
         "ratio": asdict(ratio) if ratio else None,
     }
 

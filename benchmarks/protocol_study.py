@@ -27,8 +27,8 @@ import numpy as np
 from tabulate import tabulate
 
 from foldbench.bench.analysis.clean import round_ratios
+from foldbench.bench.analysis.estimates import Ratio, largest_gap
 from foldbench.bench.analysis.speedups import Speedup, measure_speedup
-from foldbench.bench.analysis.statistics import Ratio, largest_gap
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.machine.environment import describe_environment, usable_cores
 from foldbench.bench.measure.contenders import Subject, contenders_of, list_self_checks

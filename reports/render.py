@@ -7,8 +7,8 @@ from typing import Literal, get_args
 from foldbench.bench.errors import UnknownNameError, nearest
 from foldbench.bench.records import Profile, Run
 from foldbench.reports.figures.figure import EmbeddedImage
-from foldbench.reports.formats.csv import render_csv
-from foldbench.reports.formats.json import summary
+from foldbench.reports.formats.csv_rows import render_csv
+from foldbench.reports.formats.json_record import summary
 from foldbench.reports.formats.markdown import render_markdown
 from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.html.page import render_page

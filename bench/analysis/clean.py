@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from foldbench.bench.analysis.statistics import (
-    median,
+from foldbench.bench.analysis.estimates import (
+    median_or_none,
 )
 from foldbench.bench.records import Block, Timing
 from foldbench.bench.samples.timing import DIRTY_RUN_DELAY as DIRTY_RUN_DELAY
@@ -26,7 +26,7 @@ def clean_pairs(
 def round_ratios(timing: Timing, reference: Timing | None) -> list[float]:
     """Return how long a call took here for each second there, of every clean round."""
     candidate, baseline = clean_pairs(timing.blocks, reference.blocks if reference else ())
-    medians = [(median(candidate[r]), median(baseline[r])) for r in candidate]
+    medians = [(median_or_none(candidate[r]), median_or_none(baseline[r])) for r in candidate]
     return [here / there for here, there in medians if here and there]
 
 
@@ -39,7 +39,7 @@ def clean_blocks(timing: Timing) -> tuple[Block, ...]:
 def block_medians(timing: Timing) -> list[float]:
     """Return the median of each of the `clean_blocks`, seconds, in the order of the rounds."""
     blocks = sorted(clean_blocks(timing), key=lambda block: block.round)
-    medians = (median(block.samples_s) for block in blocks)
+    medians = (median_or_none(block.samples_s) for block in blocks)
     return [value for value in medians if value is not None]
 
 

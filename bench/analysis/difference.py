@@ -11,18 +11,18 @@ from typing import Literal
 
 from foldbench.bench.analysis.clean import block_medians, count_clean_rounds
 from foldbench.bench.analysis.comparable import Contrast, contenders_by_name, contrasts
-from foldbench.bench.analysis.speedups import measure_speedup, timing_at
-from foldbench.bench.analysis.statistics import (
+from foldbench.bench.analysis.estimates import (
     MIN_CLEAN_ROUNDS,
     Ratio,
     Verdict,
     best_case_ratio,
     judge,
-    median,
+    median_or_none,
     paired_interval,
     unpaired_interval,
     unpaired_ratio,
 )
+from foldbench.bench.analysis.speedups import measure_speedup, timing_at
 from foldbench.bench.records import Boundary, Measurement, Run, Timing
 
 AccuracyVerdict = Literal["more accurate", "less accurate", "no difference resolved"]
@@ -128,8 +128,8 @@ def _latency_changes(
         yield LatencyChange(
             contender=of_a.contender,
             batch_size=before.batch_size,
-            a_s=median(a_s),
-            b_s=median(b_s),
+            a_s=median_or_none(a_s),
+            b_s=median_or_none(b_s),
             a_clean_blocks=a_clean,
             b_clean_blocks=b_clean,
             ratio=ratio,

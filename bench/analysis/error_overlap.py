@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from foldbench.bench.analysis.estimates import mcnemar
 from foldbench.bench.analysis.speedups import scored
-from foldbench.bench.analysis.statistics import mcnemar
 from foldbench.bench.arrays import Labels
 from foldbench.bench.errors import RunError
 from foldbench.bench.records import Accuracy, Run

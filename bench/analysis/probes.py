@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foldbench.bench.analysis.statistics import mcnemar
+from foldbench.bench.analysis.estimates import mcnemar
 from foldbench.bench.arrays import Labels
 from foldbench.bench.records import DataInfo, Transfer
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from foldbench.bench.analysis.clean import SamplesByRound, clean_pairs
-from foldbench.bench.analysis.statistics import (
+from foldbench.bench.analysis.estimates import (
     MIN_CLEAN_ROUNDS,
     Ratio,
     Verdict,

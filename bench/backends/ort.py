@@ -20,10 +20,10 @@ from foldbench.bench.backends import (
 )
 from foldbench.bench.backends._ort.engines import cache_options, keep_engines
 from foldbench.bench.backends._ort.graph import CudaGraphSession
+from foldbench.bench.backends._ort.operator_times import read_profile
 from foldbench.bench.backends._ort.options import OrtSettings, how_to_install, read_settings
 from foldbench.bench.backends._ort.options import refuse as refuse
 from foldbench.bench.backends._ort.placement import RECORD_PLACEMENT, check_nodes
-from foldbench.bench.backends._ort.profile import read_profile
 from foldbench.bench.backends._ort.tactics import MicroBatchSession, TunedSession
 from foldbench.bench.errors import BackendError, one_line
 from foldbench.bench.host_files import custom_operators

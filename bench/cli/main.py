@@ -23,7 +23,7 @@ from foldbench.bench.cli.listing import list_everything
 from foldbench.bench.cli.plot import plot
 from foldbench.bench.cli.predict import predict
 from foldbench.bench.cli.probe import probe
-from foldbench.bench.cli.profile import profile
+from foldbench.bench.cli.profiling import profile
 from foldbench.bench.cli.report import history, report
 from foldbench.bench.cli.train import run_all, train
 from foldbench.bench.cli.tune import tune

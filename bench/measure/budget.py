@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 
-from foldbench.bench.analysis.statistics import MIN_CLEAN_ROUNDS
+from foldbench.bench.analysis.estimates import MIN_CLEAN_ROUNDS
 from foldbench.bench.measure.schedule import RoundPlan
 from foldbench.bench.records import Shortage
 from foldbench.bench.timing.loop import SYNCHRONIZE_CHECKS, BlockOptions, WarmUp

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from foldbench.bench.analysis.clean import clean_pairs, is_clean
-from foldbench.bench.analysis.statistics import MIN_CLEAN_ROUNDS, half_width, median_ratio
+from foldbench.bench.analysis.estimates import MIN_CLEAN_ROUNDS, half_width, median_ratio
 from foldbench.bench.records import Block, StopReason
 
 TRIES = 6

@@ -33,8 +33,8 @@ from foldbench.bench.records.machine import CopyRate as CopyRate
 from foldbench.bench.records.machine import MatmulRate as MatmulRate
 from foldbench.bench.records.machine import PeakThroughput as PeakThroughput
 from foldbench.bench.records.machine import Traffic as Traffic
-from foldbench.bench.records.profile import ContenderProfile as ContenderProfile
-from foldbench.bench.records.profile import Profile as Profile
+from foldbench.bench.records.operators import ContenderProfile as ContenderProfile
+from foldbench.bench.records.operators import Profile as Profile
 from foldbench.bench.records.quantization import Closeness as Closeness
 from foldbench.bench.records.quantization import Method as Method
 from foldbench.bench.records.quantization import NodeChoice as NodeChoice

@@ -22,7 +22,13 @@ from foldbench.exporters.folding.rules import (
     name_of,
     read_batchnorm,
 )
-from foldbench.exporters.folding.trace import Flow, UntraceableError, eval_copy, intervention, trace
+from foldbench.exporters.folding.tracing import (
+    Flow,
+    UntraceableError,
+    eval_copy,
+    intervention,
+    trace,
+)
 
 
 def fold_batchnorm(module: nn.Module, example: torch.Tensor) -> tuple[nn.Module, FoldReport]:

@@ -12,7 +12,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from foldbench.bench import units
 from foldbench.exporters.folding.copying import copy_network
-from foldbench.exporters.folding.trace import (
+from foldbench.exporters.folding.tracing import (
     FROZEN,
     SAME_PADDED,
     Flow,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from foldbench.bench import units
-from foldbench.bench.analysis.statistics import balanced_accuracy
+from foldbench.bench.analysis.estimates import balanced_accuracy
 from foldbench.bench.arrays import Labels
 from foldbench.bench.config.files import Loaded, from_dict
 from foldbench.bench.config.model import TransferSection

@@ -6,7 +6,7 @@ from typing import Any
 
 from foldbench.bench import units
 from foldbench.bench.analysis.error_overlap import ErrorOverlap
-from foldbench.bench.analysis.statistics import wilson_interval
+from foldbench.bench.analysis.estimates import wilson_interval
 from foldbench.bench.records import Run
 from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated

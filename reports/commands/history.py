@@ -10,7 +10,7 @@ from foldbench.bench.analysis.comparable import contrasts
 from foldbench.bench.records import Run
 from foldbench.reports.figures.marks import assign
 from foldbench.reports.figures.trend import trend_figure
-from foldbench.reports.formats.csv import render_csv
+from foldbench.reports.formats.csv_rows import render_csv
 from foldbench.reports.formats.markdown import render_markdown
 from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.html.page import Page, Part, fill

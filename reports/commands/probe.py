@@ -5,8 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from foldbench.bench import units
+from foldbench.bench.analysis.estimates import wilson_interval
 from foldbench.bench.analysis.probes import BatchNormEffect, Probe
-from foldbench.bench.analysis.statistics import wilson_interval
 from foldbench.reports.formats.markdown import render_markdown
 from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated

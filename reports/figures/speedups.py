@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from foldbench.bench import units
-from foldbench.bench.analysis.statistics import RESOLUTION
+from foldbench.bench.analysis.estimates import RESOLUTION
 from foldbench.reports.figures.axes import Scale, horizontal_axis, padded_ratio
 from foldbench.reports.figures.elements import drawing, element, group, line, short, text
 from foldbench.reports.figures.figure import ReportFigure, latency_panels

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from foldbench.bench.analysis.clean import is_clean
 from foldbench.bench.records import Block, Run
 from foldbench.reports.figures.figure import STATISTICS, classes_id, samples_id
-from foldbench.reports.formats.json import summary
+from foldbench.reports.formats.json_record import summary
 from foldbench.reports.rows.confusion import confusion_of, predictions
 from foldbench.reports.text.labels import Labelled
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
+from foldbench.bench.analysis.estimates import Ratio, Verdict, judge
 from foldbench.bench.analysis.speedups import measure_step
-from foldbench.bench.analysis.statistics import Ratio, Verdict, judge
 from foldbench.bench.records import Measurement, Run
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows
 from foldbench.reports.rows.latency import LatencyRow, host_rows

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from foldbench.bench.analysis.estimates import wilson_interval
 from foldbench.bench.analysis.speedups import contenders, scored
-from foldbench.bench.analysis.statistics import wilson_interval
 from foldbench.bench.records import (
     Measurement,
     Run,

@@ -6,7 +6,7 @@ groups of their own."""
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from foldbench.bench.analysis.statistics import Verdict
+from foldbench.bench.analysis.estimates import Verdict
 from foldbench.bench.records import Run
 from foldbench.reports.rows.accuracy import accuracy_rows
 from foldbench.reports.rows.latency import host_rows

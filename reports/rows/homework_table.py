@@ -12,7 +12,7 @@ import numpy as np
 
 from foldbench.bench import units
 from foldbench.bench.analysis.error_overlap import compare_errors, representative
-from foldbench.bench.analysis.statistics import balanced_accuracy, wilson_interval
+from foldbench.bench.analysis.estimates import balanced_accuracy, wilson_interval
 from foldbench.bench.errors import RunError
 from foldbench.bench.records import Run
 from foldbench.reports.rows.accuracy import AccuracyRow, scored_rows

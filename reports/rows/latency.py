@@ -9,8 +9,8 @@ from foldbench.bench.analysis.clean import (
     count_clean_rounds,
     count_rounds,
 )
+from foldbench.bench.analysis.estimates import Verdict, median_or_none, percentile
 from foldbench.bench.analysis.speedups import contenders, measure_speedup
-from foldbench.bench.analysis.statistics import Verdict, median, percentile
 from foldbench.bench.records import (
     Boundary,
     Measurement,
@@ -80,7 +80,7 @@ def _latency_rows(run: Run, m: Measurement) -> Iterator[LatencyRow]:
 
 def _latency_row(run: Run, m: Measurement, timing: Timing) -> LatencyRow:
     used = [block.samples_s for block in clean_blocks(timing)]
-    typical_s = median(block_medians(timing))
+    typical_s = median_or_none(block_medians(timing))
     found = measure_speedup(run, m, timing.batch_size, timing.boundary)
     ratio = found.ratio if found else None
     return LatencyRow(

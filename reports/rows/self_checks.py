@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from foldbench.bench.analysis.clean import round_ratios
+from foldbench.bench.analysis.estimates import Verdict, judge, median_or_none
 from foldbench.bench.analysis.speedups import Speedup, find_reference, measure_speedup, timing_at
-from foldbench.bench.analysis.statistics import Verdict, judge, median
 from foldbench.bench.records import Boundary, Measurement, Role, Run
 
 
@@ -65,7 +65,11 @@ def _rows(run: Run, m: Measurement) -> Iterator[SelfCheckRow]:
             least=min(ratios, default=None),
             most=max(ratios, default=None),
         )
-        yield _aa_control(row, found) if m.role == "again" else replace(row, ratio=median(ratios))
+        yield (
+            _aa_control(row, found)
+            if m.role == "again"
+            else replace(row, ratio=median_or_none(ratios))
+        )
 
 
 def _aa_control(row: SelfCheckRow, found: Speedup) -> SelfCheckRow:

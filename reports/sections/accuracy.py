@@ -1,7 +1,7 @@
 """The sections about accuracy: what is right, and how contenders agree with the reference."""
 
 from foldbench.bench import units
-from foldbench.bench.analysis.statistics import wilson_interval
+from foldbench.bench.analysis.estimates import wilson_interval
 from foldbench.bench.records import Run
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows
 from foldbench.reports.rows.homework import Reference, reference_for

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from foldbench.bench import units
-from foldbench.bench.analysis.statistics import RESOLUTION, median
+from foldbench.bench.analysis.estimates import RESOLUTION, median_or_none
 from foldbench.bench.records import Run
 from foldbench.reports.rows.latency import latency_rows
 from foldbench.reports.sections.provenance import STOPPED
@@ -68,7 +68,7 @@ def _tuning_cells(run: Run) -> list[list[str]]:
             m.contender,
             units.count(tuning.batch_size),
             tactic.name,
-            units.milliseconds(median(tactic.medians_s)),
+            units.milliseconds(median_or_none(tactic.medians_s)),
             units.milliseconds(min(tactic.medians_s, default=None)),
             "chosen" if tactic.name == tuning.chosen else "",
         ]

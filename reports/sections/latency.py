@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from foldbench.bench import units
 from foldbench.bench.analysis.clean import DIRTY_RUN_DELAY
-from foldbench.bench.analysis.statistics import RESOLUTION
+from foldbench.bench.analysis.estimates import RESOLUTION
 from foldbench.bench.records import Boundary, Run
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.rows.scenarios import scenarios_of

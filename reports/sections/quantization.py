@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from foldbench.bench import units
-from foldbench.bench.analysis.statistics import paired_interval
+from foldbench.bench.analysis.estimates import paired_interval
 from foldbench.bench.records import Artifact, Closeness, QuantizationReport, Run
 from foldbench.reports.sections.notes import Notes
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated

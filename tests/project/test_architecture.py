@@ -136,6 +136,10 @@ def test_no_file_is_called_utils_common_or_helpers() -> None:
     assert not names & {"utils", "util", "common", "helpers", "misc"}
 
 
+def test_no_module_has_the_name_of_one_in_the_standard_library() -> None:
+    assert not {path.stem for path in FILES} & sys.stdlib_module_names - {"__init__"}
+
+
 def test_the_library_loads_no_pickle() -> None:
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

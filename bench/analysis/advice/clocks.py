@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from foldbench.bench import units
 from foldbench.bench.analysis.advice.rule import Advice, Number, Rule, about, setting, timed
 from foldbench.bench.analysis.clean import clean_blocks
+from foldbench.bench.analysis.estimates import relative_range
 from foldbench.bench.analysis.speedups import completed
-from foldbench.bench.analysis.statistics import relative_range
 from foldbench.bench.records import Clocks, Run, Timing
 
 CLOCK_LIMIT = 0.03

@@ -14,17 +14,17 @@ from foldbench.bench.analysis.advice.rule import (
     timed_clean,
 )
 from foldbench.bench.analysis.clean import block_medians, clean_blocks, count_clean_rounds
-from foldbench.bench.analysis.speedups import measure_speedup
-from foldbench.bench.analysis.statistics import (
+from foldbench.bench.analysis.estimates import (
     MIN_CLEAN_ROUNDS,
     MIN_ROUNDS_FOR_INTERVAL,
     calls_needed,
     half_width,
-    median,
+    median_or_none,
     percentile,
     relative_drift,
     relative_spread,
 )
+from foldbench.bench.analysis.speedups import measure_speedup
 from foldbench.bench.records import Measurement, Run, Timing
 
 SPREAD_LIMIT = 0.05
@@ -187,7 +187,7 @@ def _find_stopped_early(run: Run, kind: str) -> Iterator[Advice]:
 def _find_long_tail(run: Run, kind: str) -> Iterator[Advice]:
     for m, timing in timed(run):
         calls = [s for block in clean_blocks(timing) for s in block.samples_s]
-        typical_s, p99_s = median(calls), percentile(calls, 0.99)
+        typical_s, p99_s = median_or_none(calls), percentile(calls, 0.99)
         if typical_s and p99_s is not None and p99_s > TAIL_LIMIT * typical_s:
             times = p99_s / typical_s
             numbers = {"p99_s": p99_s, "median_s": typical_s, "times": times}
@@ -196,7 +196,7 @@ def _find_long_tail(run: Run, kind: str) -> Iterator[Advice]:
 
 def _find_tiny_call(run: Run, kind: str) -> Iterator[Advice]:
     for m, timing in timed(run):
-        median_s = median(block_medians(timing))
+        median_s = median_or_none(block_medians(timing))
         if median_s and median_s < TINY_CALL_S:
             numbers: dict[str, Number] = {
                 "median_s": median_s,
@@ -208,7 +208,9 @@ def _find_tiny_call(run: Run, kind: str) -> Iterator[Advice]:
 
 def _larger_batch(m: Measurement, timing: Timing, median_s: float) -> str:
     others = (t for t in m.timings if t.boundary == timing.boundary)
-    long_enough = [t.batch_size for t in others if (median(block_medians(t)) or 0) >= TINY_CALL_S]
+    long_enough = [
+        t.batch_size for t in others if (median_or_none(block_medians(t)) or 0) >= TINY_CALL_S
+    ]
     if long_enough:
         return f"Read its row at batch {min(long_enough)} instead"
     larger = timing.batch_size * ceil(2 * TINY_CALL_S / median_s)

@@ -19,6 +19,7 @@ from foldbench.bench.analysis.clean import (
     count_rounds,
     round_ratios,
 )
+from foldbench.bench.analysis.estimates import RESOLUTION, largest_gap, median_or_none
 from foldbench.bench.analysis.speedups import (
     Speedup,
     find_reference,
@@ -26,7 +27,6 @@ from foldbench.bench.analysis.speedups import (
     self_checks,
     timing_at,
 )
-from foldbench.bench.analysis.statistics import RESOLUTION, largest_gap, median
 from foldbench.bench.records import Block, Measurement, Run, Timing
 
 DIRTY_LIMIT = 0.2
@@ -123,7 +123,7 @@ def _find_foreign_load(run: Run, kind: str) -> Iterator[Advice]:
 
 
 def _find_stolen(run: Run, kind: str) -> Iterator[Advice]:
-    stolen = median([b.steal_ratio for b in _blocks(run) if b.steal_ratio is not None])
+    stolen = median_or_none([b.steal_ratio for b in _blocks(run) if b.steal_ratio is not None])
     if stolen is not None and stolen > STEAL_LIMIT:
         numbers = {"steal_ratio": stolen, "limit_ratio": STEAL_LIMIT}
         yield Advice(kind, severity=stolen, numbers=numbers)

@@ -14,8 +14,8 @@ from foldbench.bench.analysis.advice.latency import LATENCY_RULES
 from foldbench.bench.analysis.advice.machine import MACHINE_RULES
 from foldbench.bench.analysis.advice.rule import Advice, Number, Rule, Topic
 from foldbench.bench.analysis.advice.scenarios import SCENARIO_RULES
+from foldbench.bench.analysis.estimates import wilson_interval
 from foldbench.bench.analysis.speedups import completed
-from foldbench.bench.analysis.statistics import wilson_interval
 from foldbench.bench.records import Run
 
 __all__ = ["RULES", "Advice", "Rule", "Topic", "advise"]

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from foldbench.bench.analysis.clean import clean_blocks, clean_pairs
+from foldbench.bench.analysis.estimates import Ratio, best_case_ratio, judge, largest_gap
 from foldbench.bench.analysis.speedups import find_reference, measure_speedup
-from foldbench.bench.analysis.statistics import Ratio, best_case_ratio, judge, largest_gap
 from foldbench.bench.records import Block, Measurement, Timing
 
 

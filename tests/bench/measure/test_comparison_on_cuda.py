@@ -11,7 +11,7 @@ from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Measurement
 from foldbench.bench.stages.compare import compare_run
 from foldbench.bench.stages.export import export
-from foldbench.bench.stages.profile import profile_run
+from foldbench.bench.stages.profiling import profile_run
 from foldbench.bench.stages.train import train
 from foldbench.bench.store.directory import Paths, RunDirectory
 

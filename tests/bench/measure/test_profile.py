@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from builders import make_job
-from foldbench.bench.backends._ort.profile import read_profile
+from foldbench.bench.backends._ort.operator_times import read_profile
 from foldbench.bench.cli import cli
 from foldbench.bench.errors import BackendError
 from foldbench.bench.progress import NullListener

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldbench.bench.analysis.statistics import RESOLUTION
+from foldbench.bench.analysis.estimates import RESOLUTION
 from foldbench.bench.backends import Session, Tunable
 from foldbench.bench.backends._ort.tactics import (
     NO_SPIN_WAIT,

@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from benchmarks.preprocess_in_graph import open_way
+from foldbench.bench.analysis.estimates import balanced_accuracy
 from foldbench.bench.analysis.probes import batchnorm_effects
-from foldbench.bench.analysis.statistics import balanced_accuracy
 from foldbench.bench.cli import cli
 from foldbench.bench.config.files import load
 from foldbench.bench.config.schema import Config

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from foldbench.bench.analysis.comparable import contrasts, require_comparable
 from foldbench.bench.analysis.difference import compare_runs, find_regressions
-from foldbench.bench.analysis.statistics import paired_interval, unpaired_interval, unpaired_ratio
+from foldbench.bench.analysis.estimates import paired_interval, unpaired_interval, unpaired_ratio
 from foldbench.bench.cli import cli
 from foldbench.bench.errors import RunError
 from foldbench.bench.store.directory import create_run

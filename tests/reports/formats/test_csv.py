@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from foldbench.reports.formats.csv import COLUMNS
+from foldbench.reports.formats.csv_rows import COLUMNS
 from foldbench.reports.render import render
 from foldbench.reports.text.escaping import visible
 

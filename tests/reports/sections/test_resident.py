@@ -6,7 +6,7 @@ from foldbench.bench.analysis.advice.rules import advise
 from foldbench.bench.analysis.difference import compare_runs, find_regressions
 from foldbench.bench.analysis.speedups import measure_speedup, timing_at
 from foldbench.reports.commands.diff import describe_regression, render_difference
-from foldbench.reports.formats.json import summary
+from foldbench.reports.formats.json_record import summary
 from foldbench.reports.render import render
 from foldbench.reports.sections.notes import sentence
 

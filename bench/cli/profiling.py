@@ -43,7 +43,7 @@ def profile(
     Each contender runs alone, in a process of its own, under its runtime's profiler. Without RUN,
     the newest run of each config is taken. The record is profile.json in the run.
     """
-    from foldbench.bench.stages.profile import profile_run
+    from foldbench.bench.stages.profiling import profile_run
     from foldbench.reports.formats.terminal import render_terminal
     from foldbench.reports.sections.operators import build_profile
 

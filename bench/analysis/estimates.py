@@ -58,7 +58,7 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
     return float(low), float(high)
 
 
-def median(samples: Sequence[float]) -> float | None:
+def median_or_none(samples: Sequence[float]) -> float | None:
     """Return the median, in the samples' unit; None when there are none."""
     return float(np.median(samples)) if len(samples) else None
 
