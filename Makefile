@@ -15,7 +15,7 @@ run: $(VENV)/.installed  ## train, fold, export, compare and report on the embed
 	$(BIN)/bench run digits
 
 test: $(VENV)/.installed-test  ## run the tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-lint  ## check format, style and types
 	$(BIN)/ruff format --check .

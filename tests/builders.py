@@ -22,6 +22,7 @@ from foldbench.bench import records
 from foldbench.bench.config.schema import Config
 from foldbench.bench.config.training import TrainSection
 from foldbench.bench.images.image_set import Split
+from foldbench.bench.machine.cpu import describe_cpu
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Epoch, Preprocessing
 from foldbench.bench.store.files import json_sha256
@@ -45,7 +46,7 @@ QUICK = (
     "compare.block_s=0",
     "compare.settle_s=0",
     "compare.warm_up_s=0",
-    "compare.budget_s=30",
+    "compare.budget_s=5",
     "compare.self_checks=false",
     "compare.loadgen.duration_s=0.2",
     "compare.arithmetic=false",
@@ -63,6 +64,8 @@ INT8 = (
 needs_c_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
 )
+HAS_VNNI = bool({"avx512_vnni", "avx_vnni"} & set(describe_cpu()["cpu_features"] or ()))
+"""Products of uint8 with int8 that do not saturate."""
 
 HOMEWORK = json.loads(
     (files("foldbench.reports.rows") / "homework.json").read_text(encoding="utf-8")
@@ -546,6 +549,7 @@ def run_training(folder: Path, model: nn.Module, **options: object) -> tuple[Epo
     section = TrainSection.model_validate(
         {"epochs": 3, "batch_size": 16, "learning_rate": 0.01, "device": "cpu", **options}
     )
+    folder.mkdir(exist_ok=True)
     return train_model(
         model,
         small_split(),

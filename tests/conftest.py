@@ -125,3 +125,22 @@ def quantized_run(
 def images() -> np.ndarray:
     """(12, 3, 32, 32) float32, of the range that preprocessed images have."""
     return np.random.default_rng(0).uniform(-1, 1, (12, 3, 32, 32)).astype(np.float32)
+
+
+_LONGEST_FIRST = (
+    "test_readme",
+    "test_packaging",
+    "test_comparison",
+    "test_commands",
+    "test_training",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take longest, so that no process is left alone with one."""
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.stem
+        return _LONGEST_FIRST.index(name) if name in _LONGEST_FIRST else len(_LONGEST_FIRST)
+
+    items.sort(key=place)

@@ -95,6 +95,7 @@ def chain(place: Place, moments: dict[str, list[tuple[float, int]]]) -> RunDirec
     return place.check()
 
 
+@pytest.mark.slow
 def test_a_kill_in_each_command_is_made_good_by_the_next_one(tmp_path: Path) -> None:
     drawn = random.Random(0)
     moments = {

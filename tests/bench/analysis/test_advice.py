@@ -70,15 +70,15 @@ CAUSES = {
     ),
     "trained_on": (
         run_with(B.make_row("ort", "folded"), data=B.make_data(tested_and_trained=250)),
-        "250 of 10,000 test images (2.5 %) are training images, too, pixel by pixel",
+        {"found_count": 250, "images_count": 10_000, "found_ratio": 0.025},
     ),
     "two_classes": (
         run_with(B.make_row("ort", "folded"), data=B.make_data(of_two_classes=6)),
-        "6 of 60,000 images are there under two classes",
+        {"found_count": 6, "images_count": 60_000},
     ),
     "large_batch": (
         run_with(B.make_row("ort", "folded"), data=B.make_data(test_count=2)),
-        "there are 2 test images, so each batch holds some more than once",
+        {"images_count": 2},
     ),
     "no_reference": (
         B.make_run(measurements=(B.make_row("ort", "folded", accuracy=UNCOMPARED),)),

@@ -162,7 +162,7 @@ BAD_INPUT = {
     ),
     "images that are too small": (
         ["train", "digits", "--set", "model.name=bn_cnn", "--set", "data.image_size=8"],
-        TrainingError,
+        ConfigError,
         "data.image_size",
     ),
     "a config that is no YAML": (["train", __file__ + ".yaml"], UnknownNameError, ".yaml"),
@@ -329,7 +329,7 @@ def test_being_told_to_end_leaves_neither_processes_nor_files(
     rest = process.stderr.read()
     process.stderr.close()
     assert process.wait(timeout=60) == 130
-    assert rest.splitlines()[-1] == "Interrupted: the same command goes on where it can."
+    assert rest.splitlines()[-1] == "Interrupted: the same command resumes where it can."
     assert "Traceback" not in rest
     assert not list(scratch.glob("foldbench-*"))
     samples = read_samples(own_run.samples)
@@ -402,7 +402,7 @@ def test_an_interrupt_says_how_to_go_on(paths: Paths, tmp_path: Path) -> None:
         process.kill()
         process.wait()
     assert said.read_text().splitlines()[-1] == (
-        "Interrupted: the same command goes on where it can."
+        "Interrupted: the same command resumes where it can."
     )
     assert "Traceback" not in said.read_text()
 

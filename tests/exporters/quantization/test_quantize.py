@@ -279,7 +279,7 @@ def test_a_pool_is_in_int8_exactly_where_int8_reads_it() -> None:
     class Pools(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+            self.one, self.two = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             y = nn.functional.max_pool2d(torch.tanh(self.one(x)), 2)

@@ -75,6 +75,7 @@ def test_two_processes_end_where_one_ends_but_for_the_order_of_sums(
     torch.testing.assert_close(weights_of(together), weights_of(alone), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_batchnorm_over_shares_learns_as_well_within_noise_and_goes_on_after_its_epochs(
     paths: Paths, other_paths: Paths
 ) -> None:

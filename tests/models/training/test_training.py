@@ -22,12 +22,17 @@ from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.train import train
 from foldbench.bench.store.directory import Paths
 from foldbench.models.training.augment import flip_and_crop, normalise
-from foldbench.models.training.batches import COINS, draw_seed, seed_epoch, split_batches
+from foldbench.models.training.batches import (
+    COINS,
+    STATISTICS,
+    draw_seed,
+    seed_epoch,
+    split_batches,
+)
 from foldbench.models.training.device import pick_device
 from foldbench.models.training.loop import train_model
 from foldbench.models.training.optimization import one_cycle_factor
 from foldbench.models.training.resume import Resume
-from foldbench.reports.figures.figure import STATISTICS
 
 
 @settings(max_examples=25, deadline=None)
@@ -166,6 +171,7 @@ def test_a_training_stopped_after_an_epoch_reaches_the_same_weights(tmp_path: Pa
     section = TrainSection(
         epochs=3, batch_size=16, learning_rate=0.01, device="cpu", schedule={"name": "one_cycle"}
     )
+    (tmp_path / "halves").mkdir()
     with pytest.raises(Stop):
         train_model(
             halves, small_split(), None, settings=section, preprocessing=PREPROCESSING, seed=0,

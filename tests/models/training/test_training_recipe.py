@@ -20,6 +20,7 @@ from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.settings import settings_of
 from foldbench.bench.stages.train import train
 from foldbench.bench.store.directory import Paths, RunDirectory
+from foldbench.bench.store.files import json_sha256
 from foldbench.models.building.network import start_as_identity
 from foldbench.models.training.augment import cut_out, flip_and_crop, toss_coins
 from foldbench.models.training.averaging import WeightAverage
@@ -66,6 +67,7 @@ def fit(folder: Path, model: nn.Module, listener: NullListener | None = None, **
     section = TrainSection.model_validate(
         {"epochs": 3, "batch_size": 16, "device": "cpu", **RECIPE, **options}
     )
+    folder.mkdir(exist_ok=True)
     return train_model(
         model, small_split(), small_split(10), settings=section, preprocessing=PREPROCESSING,
         seed=0, resume=Resume(folder / "resume.pt", "key"), listener=listener or NullListener(),
@@ -422,6 +424,7 @@ def test_a_run_from_before_these_settings_can_still_be_worked_with(own_run: RunD
         del record["config"]["train"][key]
     for key in ("cutout", "cutmix", "alternating_flip"):
         del record["config"]["train"]["augment"][key]
+    record["config_sha256"] = json_sha256(record["config"])
     path.write_text(json.dumps(record), encoding="utf-8")
     assert settings_of(own_run, own_run.checkpoint(), ()).train.ema_decay == 0
     with pytest.raises(ConfigError, match=r"train\.ema_decay: is 0\.0 since run digits-001"):
