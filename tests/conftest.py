@@ -128,11 +128,8 @@ def images() -> np.ndarray:
 
 
 _LONGEST_FIRST = (
-    "test_readme",
-    "test_packaging",
-    "test_comparison",
-    "test_commands",
-    "test_training",
+    *("test_readme", "test_packaging", "test_comparison", "test_commands", "test_training"),
+    *("test_transfer", "test_process_group", "test_quantize", "test_other_networks"),
 )
 
 
