@@ -45,7 +45,8 @@ def test_every_make_command_is_a_target_that_sets_up_what_it_needs(command: str)
     assert "pip install" in done.stdout
     runs = {
         "make run": "bench run digits",
-        "make test": "python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder",
+        "make test": "python -m pytest -n auto --maxprocesses 8 --dist loadfile "
+        "--no-loadscope-reorder",
     }[command]
     assert done.stdout.rstrip().endswith(runs)
 
