@@ -96,6 +96,10 @@ def _describe(onnxruntime_version: str) -> str:
     return f"{cpu_name()}{f' ({known})' if known else ''}, onnxruntime {onnxruntime_version}"
 
 
+_LARGEST_BYTES = 2**40
+"""Of a field: the files beside a model may be large, but none has a terabyte."""
+
+
 def _fields(stream: BinaryIO, wanted: tuple[int, ...]) -> Iterator[tuple[int, bytes]]:
     """Yield the length-delimited fields `wanted` of a protobuf message; skip all others.
 
@@ -109,6 +113,8 @@ def _fields(stream: BinaryIO, wanted: tuple[int, ...]) -> Iterator[tuple[int, by
             stream.seek(8 if kind == _EIGHT_BYTES else 4, io.SEEK_CUR)
         elif kind == _LENGTH:
             size = _read_varint(stream) or 0
+            if size > _LARGEST_BYTES:
+                raise ValueError(f"no protobuf message: a field of {size} bytes")
             if field in wanted:
                 yield field, stream.read(size)
             else:
