@@ -7,7 +7,6 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from tarfile import HeaderError, ReadError
-from types import TracebackType
 from typing import IO, Any, Self
 
 from foldbench.bench import units
@@ -58,15 +57,8 @@ class ArchiveStream:
             raise ReadError(f"it expands to more than {_LARGEST_EXPANSION} times its size")
         return data
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._expanded.close()
         self._file.close()
 

@@ -11,6 +11,7 @@ import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -168,7 +169,7 @@ def _stream(path: Path, layout_of: Callable[[Path], LayoutProtocol]) -> Iterator
     is_tar = False
     try:
         with (
-            _opened(path, layout.form) as stream,
+            closing(_opened(path, layout.form)) as stream,
             tarfile.open(fileobj=stream, mode="r|", bufsize=2**18, tarinfo=Member) as archive,
         ):
             is_tar = True
