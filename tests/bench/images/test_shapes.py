@@ -120,8 +120,10 @@ def test_a_file_with_preprocessing_inside_sees_what_is_seen_outside(
     image = noise(5, 7).resize((60, 40), Image.Resampling.BICUBIC)  # smooth, as photographs are
     with open_file(path) as session:
         inside = run_image_model(session, np.asarray(image))
-    outside = fit_picture(image, preprocessing, "x").astype(np.float32).ravel() / 255
-    assert np.abs(inside - (outside - 0.5) / 0.5).max() <= 4.01 / 255 / 0.5
+    outside = fit_picture(image, preprocessing, "x")[0].astype(np.float32) / 255
+    gap = np.abs(inside.reshape(shape) - (outside - 0.5) / 0.5)
+    # At the edge of what is cut out, Pillow looks at the pixels beyond it.
+    assert gap[:, 2:-2, 2:-2].max() <= 2.01 / 255 / 0.5
 
 
 def test_a_network_of_one_channel_and_two_sides_is_trained(tmp_path: Path) -> None:
