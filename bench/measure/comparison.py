@@ -154,9 +154,7 @@ def _evaluate(
             reference.result.logits = reference.require_worker().evaluate()
         reference.close()
     if reference.result.logits is None:
-        listener.note(
-            f"no agreement can be given: {name} did not run ({reference.result.reason})"
-        )
+        listener.note(f"no agreement can be given: {name} did not run ({reference.result.reason})")
     return reference.result.logits
 
 

@@ -161,9 +161,7 @@ def _find_all_interrupted(
     return [None] * len(parts)
 
 
-def _find_interrupted(
-    part: Part, listener: ProgressListener, fresh: bool
-) -> Samples | None:
+def _find_interrupted(part: Part, listener: ProgressListener, fresh: bool) -> Samples | None:
     """Return the interrupted comparison that can be resumed; set one aside that cannot."""
     run, opening = part.run, part.opening
     try:

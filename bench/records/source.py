@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from foldbench.bench.records.base import Record
 from foldbench.bench.records.images import Sha256
 
@@ -27,7 +29,7 @@ class Source(Record):
     form: Literal["code", "torchvision", "timm", "onnx", "program"]
     name: str
     """What to call it: ``MyNet``, ``resnet18``."""
-    files: dict[str, Sha256] = {}
+    files: dict[str, Sha256] = Field(default={})
     """Source files of the user's that were imported to build it, by path; or the file itself."""
     revision: str | None = None
     """Of the git repository that they lie in."""

@@ -16,7 +16,6 @@ from foldbench.bench.records import Checkpoint, Preprocessing
 from foldbench.bench.store.directory import Paths, RunDirectory, create_run, list_runs
 from foldbench.bench.store.files import file_sha256, json_sha256
 from foldbench.bench.store.temporary import temporary_folder
-from foldbench.bench.workers.isolated import run_isolated
 from foldbench.models.transfer.fit import preprocessing_of
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def add(
         folder = temporary / "network"
         folder.mkdir()
         wanted = _wanted(loaded.config, preprocessing, count)
-        made = run_isolated(make, wanted, folder)
+        made = make(wanted, folder)
         for note in (*notes, *made.notes):
             listener.note(note)
         classes = names or _names_of(made, data, listener)

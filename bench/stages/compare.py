@@ -76,9 +76,7 @@ def compare_runs(
     that are tested on different images.
     """
     with ExitStack() as stack:
-        networks = [
-            _open_network(run, overrides, paths, listener, ablation, stack) for run in runs
-        ]
+        networks = [_open_network(run, overrides, paths, listener, ablation, stack) for run in runs]
         _refuse_other_images(networks)
         settings = _settings_of(networks)
         threads = choose_threads(settings.threads, "compare.threads")

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from foldbench.bench.config.source import SourceText, parse_source
 from foldbench.bench.errors import CheckpointError
 from foldbench.bench.records import Preprocessing, Source, WeightsOrigin
-from foldbench.bench.user_code import UserCode, load_user_code
 from foldbench.bench.store.files import file_sha256
+from foldbench.bench.user_code import UserCode, load_user_code
 from foldbench.models.building.checkpoint import save_weights
 from foldbench.models.building.foreign_weights import fit_classes, fit_weights
 from foldbench.models.building.network import build_model
@@ -89,9 +89,7 @@ def make(wanted: Wanted, folder: Path) -> Made:
         network, output, chosen = _with_logits(network, images, wanted)
         found = try_eval(network, images, wanted.classes, source.name)
         save_weights(network, folder / WEIGHTS)
-        try_saving(
-            network, images, (wanted.text, wanted.args, classes, wanted.input_shape, output)
-        )
+        try_saving(network, images, (wanted.text, wanted.args, classes, wanted.input_shape, output))
         save_probe(network, images[:2], folder)
     names = None
     if source.form in ("torchvision", "timm"):
@@ -130,12 +128,12 @@ def _count_classes(source: SourceText, wanted: Wanted) -> int | None:
         return build_model(wanted.text, wanted.args, classes, wanted.input_shape)
 
     path = Path(wanted.weights).expanduser()
-    known = len(classes_of(network_of(source), build_model(
-        wanted.text, wanted.args, None, wanted.input_shape
-    )))
-    return fit_classes(
-        build, path, wanted.weights_key, wanted.strip_prefix, default=known
+    known = len(
+        classes_of(
+            network_of(source), build_model(wanted.text, wanted.args, None, wanted.input_shape)
+        )
     )
+    return fit_classes(build, path, wanted.weights_key, wanted.strip_prefix, default=known)
 
 
 def _fill(

@@ -131,7 +131,9 @@ def _odd(state: Mapping[str, Any]) -> list[str]:
         and not value.is_meta
         and not bool(value.isfinite().all())
     ]
-    return [f"{_tensors(len(odd))} with values that are not finite, such as {odd[0]}"] * bool(odd)
+    return (
+        [f"{_tensors(len(odd))} with values that are not finite, such as {odd[0]}"] if odd else []
+    )
 
 
 def same_values(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -48,7 +48,9 @@ def _from_code(
     attribute = load_user_code(text).attribute
     if isinstance(attribute, nn.Module):
         if args:
-            raise ConfigError(f"{text}: is a module already and takes no model.args: leave them out")
+            raise ConfigError(
+                f"{text}: is a module already and takes no model.args: leave them out"
+            )
         return deepcopy(attribute)
     if not callable(attribute):
         raise ConfigError(
@@ -65,9 +67,7 @@ def _from_code(
             f"{one_line(error, 200)}{_place_of(error)}"
         ) from error
     if not isinstance(network, nn.Module):
-        raise ConfigError(
-            f"{text}: returned {type(network).__name__}; allowed: a torch.nn.Module"
-        )
+        raise ConfigError(f"{text}: returned {type(network).__name__}; allowed: a torch.nn.Module")
     return network
 
 
@@ -109,8 +109,9 @@ def check_call(text: str, attribute: Callable[..., Any], given: Mapping[str, Any
                 f"model.args.{key}: {text} has no such argument{nearest(key, named)} ({allowed})"
             )
     missing = [
-        name for name in named if parameters[name].default is inspect.Parameter.empty
-        and name not in given
+        name
+        for name in named
+        if parameters[name].default is inspect.Parameter.empty and name not in given
     ]
     if missing:
         raise ConfigError(

@@ -71,9 +71,7 @@ def try_eval(network: nn.Module, images: Tensor, classes: int | None, who: str) 
             found.append(logits)
     notes: tuple[str, ...] = ()
     if classes and classes > 1 and are_probabilities(torch.cat(found).float().numpy()):
-        notes = (
-            f"{who} gives probabilities, not logits: they are not put through softmax again",
-        )
+        notes = (f"{who} gives probabilities, not logits: they are not put through softmax again",)
     return Evaluated(classes or 0, notes)
 
 
