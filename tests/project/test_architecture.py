@@ -17,10 +17,10 @@ FLOORS = (
     "bench bench.errors bench.progress bench.samples exporters reports configs",
     "bench.records",
     "bench.registry bench.store bench.torchrun bench.machine bench.user_code reports.text "
-    "exporters.folding exporters.image_input models.zoo",
-    "bench.config bench.host_files exporters.rewriting models.building",
-    "bench.analysis bench.images bench.backends models exporters.parity exporters.passes",
-    "bench.datasets bench.timing exporters.origins models.training reports.rows",
+    "exporters.folding exporters.image_input",
+    "bench.config bench.host_files exporters.rewriting models.zoo",
+    "bench.analysis bench.images bench.backends models.building exporters.parity exporters.passes",
+    "bench.datasets bench.timing exporters.origins models models.training reports.rows",
     "bench.workers bench.predict models.transfer exporters.export exporters.quantization "
     "reports.sections reports.figures reports.formats reports.pictures",
     "bench.measure reports.html",
