@@ -144,9 +144,9 @@ def _save(folder: Path, key: str, options: DataOptions, decoded: Decoded) -> Ent
     """Write the entry and return its record; raise DataError when the disk refuses."""
     arrays: dict[str, npt.NDArray] = {
         "train-images.npy": decoded.train.images,
-        "train-labels.npy": decoded.train.labels,
+        "train-labels.npy": decoded.train.require_labels(),
         "test-images.npy": decoded.test.images,
-        "test-labels.npy": decoded.test.labels,
+        "test-labels.npy": decoded.test.require_labels(),
     }
     try:
         for name, array in arrays.items():
@@ -157,8 +157,8 @@ def _save(folder: Path, key: str, options: DataOptions, decoded: Decoded) -> Ent
             channels=options.channels,
             classes=decoded.classes,
             formats=decoded.formats,
-            train_count=len(decoded.train.labels),
-            test_count=len(decoded.test.labels),
+            train_count=len(decoded.train),
+            test_count=len(decoded.test),
             sha256=content_sha256(decoded.train, decoded.test),
             sizes_bytes={name: os.path.getsize(folder / name) for name in arrays},
             test_files_sha256=decoded.test_files_sha256,

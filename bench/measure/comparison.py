@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from foldbench.bench import units
-from foldbench.bench.analysis.logits import measure_agreement
+from foldbench.bench.analysis.logits import measure_agreement, measure_confidence
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError
@@ -37,10 +37,10 @@ def compare(
     is run by a process of its own, unless `start_worker` says otherwise.
     """
     for size in settings.batch_sizes:
-        if size > len(evaluation.labels):
+        if size > evaluation.count:
             listener.note(
                 f"batch size {units.count(size)}: there are "
-                f"{units.count(len(evaluation.labels))} test images, so each batch holds some of "
+                f"{units.count(evaluation.count)} test images, so each batch holds some of "
                 "them more than once"
             )
     with ExitStack() as stack:
@@ -82,7 +82,7 @@ def _evaluate(
     Self-checks are the reference's own network: they take its logits instead of their own.
     """
     runnable = [c for c in contenders if c.is_ok]
-    listener.begin(f"accuracy on {units.count(len(evaluation.labels))} test images", len(runnable))
+    listener.begin(f"accuracy on {units.count(evaluation.count)} test images", len(runnable))
     for number, contender in enumerate(runnable):
         listener.advance(number, contender.name)
         start(contender)
@@ -204,7 +204,7 @@ def _to_accuracy(
 ) -> Accuracy | None:
     if result.logits is None:
         return None
-    count = len(evaluation.labels)
+    count, labels = evaluation.count, evaluation.labels
     logits = _mean_of_views(result.logits, count)
     top1 = logits.argmax(1)
     agreement = None
@@ -212,10 +212,11 @@ def _to_accuracy(
         agreement = measure_agreement(_mean_of_views(reference, count), logits)
     return Accuracy(
         protocol=evaluation.protocol,
-        correct=int((top1 == evaluation.labels).sum()),
+        correct=None if labels is None else int((top1 == labels).sum()),
         total=count,
         top1=tuple(top1.tolist()),
         agreement=agreement,
+        mean_confidence=measure_confidence(logits),
     )
 
 

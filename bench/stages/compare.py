@@ -72,7 +72,7 @@ def compare_run(
             data=data.info,
             evaluation_protocol=evaluation.protocol,
             evaluation_sha256=sha256,
-            labels=tuple(evaluation.labels.tolist()),
+            labels=None if evaluation.labels is None else tuple(evaluation.labels.tolist()),
             rounds=settings.rounds,
             budget_s=settings.budget_s,
             foreign_load_cores=foreign_load_cores,
