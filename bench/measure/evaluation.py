@@ -40,6 +40,13 @@ class Evaluation:
         return self.unlabelled if self.labels is None else len(self.labels)
 
 
+def same_labels(a: Evaluation, b: Evaluation) -> bool:
+    """Return whether as many images have the same labels, or none."""
+    if a.labels is None or b.labels is None:
+        return a.labels is b.labels and a.count == b.count
+    return np.array_equal(a.labels, b.labels)
+
+
 @contextmanager
 def prepare_evaluation(settings: EvaluateSection, test: Split) -> Iterator[tuple[Evaluation, str]]:
     """Yield the test split as the evaluation protocol wants it, as a file, and its sha256.

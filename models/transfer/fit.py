@@ -61,7 +61,7 @@ def with_preprocessing(loaded: Loaded) -> Loaded:
     from foldbench.models.zoo.networks import preprocessing_of
 
     args = config.model.args
-    check_arguments(config.model.name, args)
+    check_arguments(config.model.network, args)
     network = choose_network(**{k: args[k] for k in ("source", "arch") if k in args})
     found = preprocessing_of(network, _transfer_of(config).weights)
     values = config.model_dump(mode="json")
@@ -105,7 +105,7 @@ def fit_transfer(
     from foldbench.models.training.device import pick_device
 
     settings, preprocessing = _transfer_of(config), preprocessing_of(config)
-    check_arguments(config.model.name, config.model.args)
+    check_arguments(config.model.network, config.model.args)
     module, network, filled = build_filled(
         weights=settings.weights,
         download=settings.download,
