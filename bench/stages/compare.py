@@ -20,7 +20,7 @@ from foldbench.bench.measure.contenders import (
     list_contenders,
     list_self_checks,
 )
-from foldbench.bench.measure.evaluation import Evaluation, prepare_evaluation
+from foldbench.bench.measure.evaluation import Evaluation, prepare_evaluation, same_labels
 from foldbench.bench.measure.resume import Part, describe_opening, measure_or_resume, now
 from foldbench.bench.measure.roofline import measure_peak_throughput, product_kinds
 from foldbench.bench.measure.running import Contender
@@ -164,8 +164,8 @@ def _refuse_other_images(networks: Sequence[_Network]) -> None:
     for other in networks[1:]:
         names = first.run.name, other.run.name
         infos = first.data.info, other.data.info
-        if first.evaluation.labels.tolist() != other.evaluation.labels.tolist():
-            what = f"labels of {len(first.evaluation.labels)} and {len(other.evaluation.labels)}"
+        if not same_labels(first.evaluation, other.evaluation):
+            what = f"labels of {first.evaluation.count} and {other.evaluation.count}"
         elif infos[0].test_files_sha256 != infos[1].test_files_sha256:
             what = f"files of {infos[0].title} and {infos[1].title}"
         elif infos[0].test_files_sha256 is None and infos[0].name != infos[1].name:
@@ -217,7 +217,11 @@ def _plan_records(
                 data=network.data.info,
                 evaluation_protocol=network.evaluation.protocol,
                 evaluation_sha256=network.evaluation_sha256,
-                labels=tuple(network.evaluation.labels.tolist()),
+                labels=(
+                    None
+                    if network.evaluation.labels is None
+                    else tuple(network.evaluation.labels.tolist())
+                ),
                 rounds=settings.rounds,
                 budget_s=settings.budget_s,
                 foreign_load_cores=foreign_load_cores,

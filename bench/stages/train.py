@@ -45,7 +45,7 @@ def train(
     if config.transfer is not None:
         torchrun.require_one_process("training a linear layer on features")
     data = load_data(config.data, paths.cache, listener)
-    key = training_key(config, data.info.sha256)
+    key = training_key(config, data.info.key)
     meta = {"config_name": loaded.name, "training_key": key, "config": loaded.as_dict()}
     with join_process_group() as process_group:
         if not process_group.is_main:
@@ -109,7 +109,9 @@ def _train_into(
         listener.note(note)
     torch.manual_seed(config.seed)
     model = build_model(*network)
-    kept, held_out = hold_out(data.train, config.train.validation_fraction, config.seed)
+    kept, held_out = hold_out(
+        data.require_train("training"), config.train.validation_fraction, config.seed
+    )
     train_split = draw_subset(kept, config.data.subset, config.seed)
     device = pick_device(config.train.device)
     process_text = f", {process_group.size} processes" if process_group.size > 1 else ""
@@ -174,7 +176,7 @@ def _write_checkpoint(run: RunDirectory, loaded: Loaded, data: ImageSet, trained
         random_weights=config.transfer is not None and trained.record is None,
         transfer=trained.record,
     )
-    images = preprocess(data.train.images[:_PROVEN_ON], preprocessing)
+    images = preprocess(data.require_train("training").images[:_PROVEN_ON], preprocessing)
     prove_checkpoint(model, checkpoint, run.path, torch.from_numpy(images))
     run.write_checkpoint(checkpoint)
     run.resume.unlink(missing_ok=True)

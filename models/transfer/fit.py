@@ -118,6 +118,7 @@ def fit_transfer(
         listener.note(f"{network.name} keeps random weights: only its latency means something")
         return Trained(module, ())
     listener.note(f"{network.name} with the weights {filled.title} (sha256 {filled.sha256[:12]}…)")
+    trained = data.require_train("training")
     features = take_features(
         module,
         {
@@ -137,7 +138,9 @@ def fit_transfer(
         cache,
         listener,
     )
-    fitted = fit_linear(features.train, data.train.labels, len(data.info.classes), config, listener)
+    fitted = fit_linear(
+        features.train, trained.require_labels(), len(data.info.classes), config, listener
+    )
     _set_head(module, fitted)
     answers = fitted.linear.classify(features.test)
     record = _describe(config, (filled.title, filled.sha256), features, fitted, data, answers)
@@ -171,8 +174,9 @@ def _describe(
     data: ImageSet,
     answers: Labels,
 ) -> Transfer:
-    labels, classes = data.test.labels, len(data.info.classes)
-    trained = fitted.linear.classify(features.train) == data.train.labels
+    labels, classes = data.test.require_labels(), len(data.info.classes)
+    expected = data.require_train("training").require_labels()
+    trained = fitted.linear.classify(features.train) == expected
     return Transfer(
         weights=weights[0],
         weights_sha256=weights[1],
