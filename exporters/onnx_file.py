@@ -27,7 +27,9 @@ from foldbench.exporters.onnx_store import (
 LEAST_OPSET = 7
 """From which on operators broadcast as they do now, and onnxruntime promises to run them."""
 _STANDARD = ("", "ai.onnx")
-_FLOATS = ("float32", "float16", "bfloat16", "float64")
+_EXCHANGED = ("float32", "float16", "float64")
+"""What images and logits may be in: numpy has no bfloat16 to exchange."""
+_FLOATS = (*_EXCHANGED, "bfloat16")
 _CHANNELS = (1, 3, 4)
 _IMAGE_RANK = 4
 _SILENT = 4
@@ -277,7 +279,7 @@ def dtype_name(elem_type: int) -> str:
 
 def _check_input(path: Path, value: OnnxValue) -> tuple[OnnxValue, bool]:
     """Return the input and whether its channels are last; ExportError unless it takes images."""
-    if value.dtype not in _FLOATS:
+    if value.dtype not in _EXCHANGED:
         raise ExportError(
             f"{path}: its input is {value}, and foldbench gives preprocessed images in float32: "
             "export the network without its preprocessing"
@@ -329,7 +331,7 @@ def _choose(path: Path, outputs: tuple[OnnxValue, ...], asked: str | None) -> On
 
 def _may_be_logits(value: OnnxValue) -> bool:
     shape = value.shape
-    if value.dtype not in _FLOATS:
+    if value.dtype not in _EXCHANGED:
         return False
     return shape is None or len(shape) == 2 or (len(shape) == _IMAGE_RANK and shape[2:] == (1, 1))
 
@@ -370,5 +372,5 @@ def _precision(model: ModelProto) -> Any:
     sizes: Counter[str] = Counter()
     for tensor in tensors_of(model):
         sizes[dtype_name(tensor.data_type)] += prod(tensor.dims)
-    found = max(("float32", "float16", "bfloat16", "float64"), key=lambda kind: sizes[kind])
+    found = max(_FLOATS, key=lambda kind: sizes[kind])
     return "float16" if found == "bfloat16" else found

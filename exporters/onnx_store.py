@@ -209,7 +209,7 @@ def _data_files(path: Path) -> set[Path]:
 
 def _write_weights(model: ModelProto, path: Path, beside: Path | None) -> Path:
     """Move the large tensors of `model` to a file beside `path`; return it."""
-    _bring_in_small(model, beside)
+    bring_in_small(model, beside)
     large = [tensor for tensor in tensors_of(model) if _is_large(tensor)]
     digest = hashlib.sha256()
     for tensor in large:
@@ -226,8 +226,11 @@ def _write_weights(model: ModelProto, path: Path, beside: Path | None) -> Path:
     return data
 
 
-def _bring_in_small(model: ModelProto, beside: Path | None) -> None:
-    """Put small tensors that lie in another file into `model`."""
+def bring_in_small(model: ModelProto, beside: Path | None) -> None:
+    """Put small tensors into `model` that lie in a file beside `beside`.
+
+    Runtimes look at shapes, which are such tensors, before they read weights.
+    """
     for tensor in tensors_of(model):
         if is_external(tensor) and external_bytes(tensor) < _SMALLEST_EXTERNAL:
             numbers = b"".join(_chunks(tensor, beside))

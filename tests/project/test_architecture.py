@@ -22,10 +22,10 @@ FLOORS = (
     "exporters.onnx_metadata models.building models.zoo",
     "bench.analysis bench.images bench.backends models exporters.parity exporters.passes "
     "exporters.onnx_file",
-    "bench.datasets bench.timing exporters.origins exporters.onnx_truth exporters.onnx_adopt "
+    "bench.datasets bench.timing exporters.origins exporters.onnx_truth exporters.onnx_batch "
     "models.training reports.rows",
-    "bench.workers bench.predict models.transfer exporters.export exporters.quantization "
-    "reports.sections reports.figures reports.formats reports.pictures",
+    "bench.workers bench.predict models.transfer exporters.export exporters.onnx_adopt "
+    "exporters.quantization reports.sections reports.figures reports.formats reports.pictures",
     "bench.measure exporters.onnx_export reports.html",
     "reports.render",
     "bench.stages reports.commands",
