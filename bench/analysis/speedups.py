@@ -16,7 +16,7 @@ from foldbench.bench.records import Boundary, Measurement, Role, Run, Timing
 
 @dataclass(frozen=True)
 class Speedup:
-    """How many times faster than unfolded torch on the same device a contender is."""
+    """How many times faster than the baseline on the same device a contender is."""
 
     reference: str
     rounds: int
@@ -61,10 +61,10 @@ def self_checks(run: Run, role: Role) -> tuple[Measurement, ...]:
 
 
 def find_reference(run: Run, measurement: Measurement) -> Measurement | None:
-    """Return unfolded torch on the device that `measurement` really ran on; never another one."""
+    """Return the baseline on the device that `measurement` really ran on; never another one."""
     for other in completed(run):
         same_device = other.actual_device == measurement.actual_device
-        if (other.backend, other.variant) == ("torch", "unfolded") and same_device:
+        if f"{other.backend}/{other.variant}" == run.baseline and same_device:
             return other
     return None
 

@@ -24,6 +24,7 @@ from foldbench.bench.images.image_set import (
     Split,
     content_sha256,
     make_image_set,
+    sides_of,
 )
 from foldbench.bench.images.pixels import VERSION
 from foldbench.bench.records import Record, Sha256
@@ -39,7 +40,8 @@ class Entry(Record):
     version: Literal[1] = 1
     key: Sha256
     """Of the files, the image size and the decoder."""
-    image_size: int
+    image_size: int | tuple[int, int]
+    channels: int = 3
     classes: tuple[str, ...]
     formats: tuple[str, ...]
     """Formats of the image files."""
@@ -75,7 +77,8 @@ def fetch(
     rules = [list(rule)] if rule else []
     resize = options.resize.model_dump(exclude_defaults=True)
     # What is by default is no part of the key: entries from before it could be chosen stay known.
-    changes = [resize] if resize else []
+    changes: list[object] = [resize] if resize else []
+    changes += [{"channels": options.channels}] if options.channels != 3 else []
     key = json_sha256([fingerprint, options.image_size, VERSION, *rules, *changes])
     folder = options.cache / kind / key[:24]
     cached = _load(folder, key)
@@ -84,7 +87,7 @@ def fetch(
         _prepare(folder.parent)
         _log.info("decoding the images of %s (once: they are cached in %s)", path, folder)
         decoded = decode()
-        entry = _save(folder, key, options.image_size, decoded)
+        entry = _save(folder, key, options, decoded)
         cached = _load(folder, key) or (entry, decoded.train, decoded.test)
     entry, train, test = cached
     return make_image_set(
@@ -137,7 +140,7 @@ def _prepare(folder: Path) -> None:
         raise _unwritable(folder, error) from error
 
 
-def _save(folder: Path, key: str, image_size: int, decoded: Decoded) -> Entry:
+def _save(folder: Path, key: str, options: DataOptions, decoded: Decoded) -> Entry:
     """Write the entry and return its record; raise DataError when the disk refuses."""
     arrays: dict[str, npt.NDArray] = {
         "train-images.npy": decoded.train.images,
@@ -150,7 +153,8 @@ def _save(folder: Path, key: str, image_size: int, decoded: Decoded) -> Entry:
             write_with(folder / name, partial(np.save, arr=array, allow_pickle=False))
         entry = Entry(
             key=key,
-            image_size=image_size,
+            image_size=options.image_size,
+            channels=options.channels,
             classes=decoded.classes,
             formats=decoded.formats,
             train_count=len(decoded.train.labels),
@@ -168,7 +172,8 @@ def _save(folder: Path, key: str, image_size: int, decoded: Decoded) -> Entry:
 def _load_split(folder: Path, split: str, count: int, entry: Entry) -> Split:
     images = np.load(folder / f"{split}-images.npy", mmap_mode="r", allow_pickle=False)
     labels = np.load(folder / f"{split}-labels.npy", allow_pickle=False)
-    if images.dtype != np.uint8 or images.shape != (count, 3, entry.image_size, entry.image_size):
+    shape = (count, entry.channels, *sides_of(entry.image_size))
+    if images.dtype != np.uint8 or images.shape != shape:
         raise ValueError(f"{split} images are {images.dtype} {images.shape}")
     if labels.dtype != np.int64 or labels.shape != (count,):
         raise ValueError(f"{split} labels are {labels.dtype} {labels.shape}")

@@ -10,10 +10,20 @@ from typing import Literal
 import numpy as np
 
 from foldbench.bench.arrays import Labels, Pixels
+from foldbench.bench.errors import ConfigError
 from foldbench.bench.records import DataInfo, Resize
 
 COVER = Resize()
-"""Scale to cover the square, cut at the centre."""
+"""Scale to cover the wanted size, cut at the centre."""
+
+ImageSize = int | tuple[int, int]
+"""Height and width, pixels; one number for both where they are the same."""
+
+
+def sides_of(size: ImageSize) -> tuple[int, int]:
+    """Return height and width."""
+    return (size, size) if isinstance(size, int) else size
+
 
 SplitRule = Literal["auto", "random", "stratified"]
 
@@ -26,7 +36,7 @@ class DataOptions:
     """Where the images are; None where the data set has a place of its own."""
     download: bool
     """Whether missing files may be fetched."""
-    image_size: int
+    image_size: ImageSize
     """Height and width of the images to return, pixels."""
     cache: Path
     """Folder for decoded images."""
@@ -40,6 +50,21 @@ class DataOptions:
     """Share of all images that a random or stratified split tests on."""
     split_seed: int = 42
     """Of a random or stratified split."""
+    channels: int = 3
+    """Of the images to return: 3 is RGB, 1 is grey; other numbers are for arrays."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images to return."""
+        return self.channels, *sides_of(self.image_size)
+
+    def refuse_other_channels(self) -> None:
+        """Raise ConfigError unless image files can have as many channels as are asked for."""
+        if self.channels not in (1, 3):
+            raise ConfigError(
+                f"data.channels: found {self.channels}, but image files are read as 3 channels "
+                "(RGB) or 1 (grey): give one of them, or arrays (.npy, .npz) with data.name images"
+            )
 
 
 @dataclass(frozen=True)
@@ -47,7 +72,7 @@ class Split:
     """Images and labels in memory."""
 
     images: Pixels
-    """(N, 3, H, W) uint8, RGB; may be a read-only memory map."""
+    """(N, C, H, W) uint8, RGB or grey; may be a read-only memory map."""
     labels: Labels
     """(N,) int64, indices into the classes."""
 

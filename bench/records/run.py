@@ -103,6 +103,10 @@ class Run(Record):
     """What the network computes, and how fast this machine multiplied just before the rounds."""
     reference: str
     """The contender that agreement is measured against."""
+    baseline: str = "torch/unfolded"
+    """Backend and variant that speed-ups are against, on the same device."""
+    group: str | None = None
+    """The same in all records of networks that took turns in the same rounds; None for one."""
     measurements: tuple[Measurement, ...]
     ladder: tuple[AblationStep, ...] = ()
     """Where the steps were compared one by one: in order, the first one where it begins."""

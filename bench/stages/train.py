@@ -100,7 +100,7 @@ def _train_into(
     cores = max(1, usable_cores() // torchrun.local_world_size())
     torch.set_num_threads(min(choose_threads(config.train.threads, "train.threads"), cores))
     network = (
-        config.model.name,
+        config.model.network,
         config.model.args,
         len(data.info.classes),
         preprocessing.input_shape,
@@ -158,7 +158,7 @@ def _write_checkpoint(run: RunDirectory, loaded: Loaded, data: ImageSet, trained
         config_name=loaded.name,
         config=loaded.as_dict(),
         config_sha256=json_sha256(loaded.as_dict()),
-        model=config.model.name,
+        model=config.model.network,
         model_args=config.model.args,
         parameter_count=sum(p.numel() for p in model.parameters()),
         weights=weights.name,

@@ -100,7 +100,8 @@ def _of_checkpoint(checkpoint: Checkpoint) -> Iterator[str]:
     size = data.get("image_size")
     said = {"mean": used.mean, "std": used.std}
     differ = [key for key, value in said.items() if tuple(data.get(key, value)) != value]
-    if size is not None and used.input_shape[1:] != (size, size):
+    sides = tuple(size) if isinstance(size, list) else (size, size)
+    if size is not None and used.input_shape[1:] != sides:
         differ.append("input_shape")
     if differ:
         yield f"preprocessing.{differ[0]} is not what config.data says"

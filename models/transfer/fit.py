@@ -17,7 +17,7 @@ from foldbench.bench.config.files import Loaded, from_dict
 from foldbench.bench.config.model import TransferSection
 from foldbench.bench.config.schema import Config
 from foldbench.bench.errors import ConfigError
-from foldbench.bench.images.image_set import ImageSet
+from foldbench.bench.images.image_set import ImageSet, sides_of
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Epoch, Preprocessing, Transfer
 from foldbench.bench.store.files import file_sha256
@@ -61,7 +61,7 @@ def with_preprocessing(loaded: Loaded) -> Loaded:
     from foldbench.models.zoo.networks import preprocessing_of
 
     args = config.model.args
-    check_arguments(config.model.name, args)
+    check_arguments(config.model.network, args)
     network = choose_network(**{k: args[k] for k in ("source", "arch") if k in args})
     found = preprocessing_of(network, _transfer_of(config).weights)
     values = config.model_dump(mode="json")
@@ -77,7 +77,7 @@ def with_preprocessing(loaded: Loaded) -> Loaded:
 def preprocessing_of(config: Config) -> Preprocessing:
     """Return how images become the input of the configuration's network."""
     data = config.data
-    shape = (3, data.image_size, data.image_size)
+    shape = (data.channels, *sides_of(data.image_size))
     return Preprocessing(input_shape=shape, mean=data.mean, std=data.std, resize=data.resize)
 
 
@@ -105,7 +105,7 @@ def fit_transfer(
     from foldbench.models.training.device import pick_device
 
     settings, preprocessing = _transfer_of(config), preprocessing_of(config)
-    check_arguments(config.model.name, config.model.args)
+    check_arguments(config.model.network, config.model.args)
     module, network, filled = build_filled(
         weights=settings.weights,
         download=settings.download,

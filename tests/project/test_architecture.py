@@ -16,7 +16,7 @@ LINES_AT_MOST = 400
 FLOORS = (
     "bench bench.errors bench.progress bench.samples exporters reports configs",
     "bench.records",
-    "bench.registry bench.store bench.torchrun bench.machine reports.text "
+    "bench.registry bench.store bench.torchrun bench.machine bench.user_code reports.text "
     "exporters.folding exporters.image_input",
     "bench.config bench.host_files exporters.rewriting exporters.onnx_store "
     "exporters.onnx_metadata models.building models.zoo",
