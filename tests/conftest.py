@@ -3,9 +3,12 @@
 import gc
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
+from copy import copy as shallow_copy
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,6 +65,32 @@ def _torch_state() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+
+
+_TRANSLATIONS: dict[Any, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def _translations_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch parses the source of its 500 translations to ONNX at each export: half of the time.
+
+    Where an earlier test has loaded its exporter, exports take copies of what was read before.
+    """
+    registration = sys.modules.get("torch.onnx._internal.exporter._registration")
+    registry = getattr(registration, "ONNXRegistry", None)
+    read = getattr(registry, "from_torchlib", None)
+    if read is None:
+        return
+
+    def read_once(**options: int) -> Any:
+        key = tuple(options.items())
+        if key not in _TRANSLATIONS:
+            _TRANSLATIONS[key] = read(**options)
+        copy = shallow_copy(_TRANSLATIONS[key])
+        copy.functions = {name: list(found) for name, found in copy.functions.items()}
+        return copy
+
+    monkeypatch.setattr(registry, "from_torchlib", staticmethod(read_once))
 
 
 @pytest.fixture
