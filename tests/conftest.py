@@ -202,13 +202,13 @@ def twice_exported_run(
 
 @pytest.fixture(scope="session")
 def quantized_run(
-    trained_run: RunDirectory, trained_paths: Paths, make_once: MakeOnce
+    exported_run: RunDirectory, trained_paths: Paths, make_once: MakeOnce
 ) -> RunDirectory:
     """The finished training with a file in float32 and one in int8; read it only."""
     folder = make_once(
-        "quantized", lambda folder: export_copy(trained_run, folder, trained_paths.cache, INT8)
+        "quantized", lambda folder: export_copy(exported_run, folder, trained_paths.cache, INT8)
     )
-    return RunDirectory(folder / trained_run.name)
+    return RunDirectory(folder / exported_run.name)
 
 
 def copy_into(run: RunDirectory, paths: Paths) -> RunDirectory:
