@@ -132,7 +132,9 @@ def _odd(state: Mapping[str, Any]) -> list[str]:
         and not value.is_meta
         and not bool(value.isfinite().all())
     ]
-    return [f"{_tensors(len(odd))} with values that are not finite: {listed(odd, 3)}"] if odd else []
+    return (
+        [f"{_tensors(len(odd))} with values that are not finite: {listed(odd, 3)}"] if odd else []
+    )
 
 
 def same_values(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from foldbench.bench.config.schema import Config
 from foldbench.bench.errors import ConfigError
 from foldbench.bench.images.image_set import ImageSet, sides_of
 from foldbench.bench.progress import ProgressListener
-from foldbench.bench.records import Epoch, Preprocessing, Transfer
+from foldbench.bench.records import Epoch, Preprocessing, Transfer, WeightsOrigin
 from foldbench.bench.store.files import file_sha256
 from foldbench.models.transfer.classifier import Fitted, fit_linear
 from foldbench.models.transfer.features import Extraction, Features, take_features
@@ -38,6 +38,8 @@ class Trained:
     history: tuple[Epoch, ...]
     record: Transfer | None = None
     """Of a linear layer on frozen features; None with random weights, where nothing was fitted."""
+    origin: WeightsOrigin | None = None
+    """Of the weights that training started from, where it did not start from random ones."""
     answers: Labels | None = None
     """The class of each test image by its features, (M,) int64."""
 
