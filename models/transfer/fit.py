@@ -38,10 +38,10 @@ class Trained:
     history: tuple[Epoch, ...]
     record: Transfer | None = None
     """Of a linear layer on frozen features; None with random weights, where nothing was fitted."""
-    origin: WeightsOrigin | None = None
-    """Of the weights that training started from, where it did not start from random ones."""
     answers: Labels | None = None
     """The class of each test image by its features, (M,) int64."""
+    origin: WeightsOrigin | None = None
+    """Of the weights that training started from, where it did not start from random ones."""
 
 
 def with_preprocessing(loaded: Loaded) -> Loaded:
