@@ -16,7 +16,7 @@ from foldbench.bench.records import Boundary, Measurement, Role, Run, Timing
 
 @dataclass(frozen=True)
 class Speedup:
-    """How many times faster than unfolded torch on the same device a contender is."""
+    """How many times faster than the baseline on the same device a contender is."""
 
     reference: str
     rounds: int
@@ -47,11 +47,16 @@ def completed(run: Run) -> tuple[Measurement, ...]:
 def scored(run: Run) -> tuple[Measurement, ...]:
     """Return the contenders with an accuracy; the first one stands for the run.
 
-    That is the reference where it has one. None with random weights, whose answers mean nothing.
+    That is the reference where it has one. None with random weights, whose answers mean nothing,
+    and none without labels.
     """
     if run.checkpoint.random_weights:
         return ()
-    rows = [m for m in completed(run) if m.accuracy is not None and m.accuracy.total > 0]
+    rows = [
+        m
+        for m in completed(run)
+        if m.accuracy is not None and m.accuracy.correct is not None and m.accuracy.total > 0
+    ]
     return tuple(sorted(rows, key=lambda m: m.contender != run.reference))
 
 
@@ -61,10 +66,10 @@ def self_checks(run: Run, role: Role) -> tuple[Measurement, ...]:
 
 
 def find_reference(run: Run, measurement: Measurement) -> Measurement | None:
-    """Return unfolded torch on the device that `measurement` really ran on; never another one."""
+    """Return the baseline on the device that `measurement` really ran on; never another one."""
     for other in completed(run):
         same_device = other.actual_device == measurement.actual_device
-        if (other.backend, other.variant) == ("torch", "unfolded") and same_device:
+        if f"{other.backend}/{other.variant}" == run.baseline and same_device:
             return other
     return None
 

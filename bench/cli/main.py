@@ -10,6 +10,7 @@ import click
 import foldbench
 from foldbench.bench import torchrun
 from foldbench.bench.cli import unforeseen
+from foldbench.bench.cli.add import add
 from foldbench.bench.cli.compare import compare
 from foldbench.bench.cli.config import config
 from foldbench.bench.cli.diff import diff
@@ -79,7 +80,7 @@ def cli(ctx: click.Context, traceback: bool) -> None:
         torchrun.require_one_process(f"bench {ctx.invoked_subcommand}")
 
 
-for command in (train, tune, run_all, export, compare, report, history, diff, profile, plot):
+for command in (train, tune, run_all, add, export, compare, report, history, diff, profile, plot):
     cli.add_command(command)
 for command in (predict, features, probe, errors, homework, list_everything, doctor, config):
     cli.add_command(command)

@@ -32,6 +32,18 @@ def print_artifacts(made: "Sequence[tuple[RunDirectory, Artifact]]", as_json: bo
             echo(render_artifact(run.path, artifact), nl=False)
 
 
+def print_added(run: "RunDirectory", as_json: bool) -> None:
+    """Say where an added network's weights and record are, and what it is."""
+    from foldbench.reports.commands.add import render_added
+
+    checkpoint = run.checkpoint()
+    if as_json:
+        record = checkpoint.model_dump(mode="json")
+        print_json({"run": run.name, "path": str(run.path), "checkpoint": record})
+    else:
+        echo(render_added(run.path, checkpoint), nl=False)
+
+
 def print_image_model(run: "RunDirectory", model: "ImageModel", as_json: bool) -> None:
     """Say where the file with preprocessing inside is; on stderr when stdout holds JSON."""
     from foldbench.reports.commands.export import render_image_model

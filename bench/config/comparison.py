@@ -55,6 +55,9 @@ class CompareSection(ConfigSection):
         AfterValidator(refuse_repeats),
     ] = ("auto",)
     """auto: the CPU, and CUDA where this machine has it."""
+    reference: str | None = None
+    """Backend and variant that speed-ups are against, such as ort/folded; by default unfolded
+    torch, or the .onnx file as it was given."""
     batch_sizes: Annotated[
         tuple[Positive, ...], Field(min_length=1), AfterValidator(refuse_repeats)
     ] = (1, 64)

@@ -39,6 +39,7 @@ def load(options: DataOptions) -> ImageSet:
         )
     if path is not None and _holds_images(path):
         return load_folders(options, path)
+    options.refuse_other_channels()
     root = _root(options)
     # The first one downloads; it also holds the test images.
     test_files = _open(root, False, options.download)
@@ -70,7 +71,7 @@ def _root(options: DataOptions) -> Path:
 
 def _split(files: CIFAR10, options: DataOptions) -> Split:
     images = np.ascontiguousarray(files.data.transpose(0, 3, 1, 2))
-    fitted = fit_all(images, options.image_size, options.resize)
+    fitted = fit_all(images, options.image_size, options.resize, options.channels)
     return Split(fitted, np.asarray(files.targets, np.int64))
 
 

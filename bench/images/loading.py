@@ -17,7 +17,7 @@ from foldbench.bench.records import Checkpoint, Run
 from foldbench.bench.registry import DATASETS
 
 _LABEL_RULE = ("label_pattern", "split", "test_fraction", "split_seed")
-_FIELDS = ("download", "image_size", "resize", *_LABEL_RULE)
+_FIELDS = ("download", "image_size", "channels", "resize", *_LABEL_RULE)
 
 
 def load_data(settings: DataSection, cache: Path, listener: ProgressListener) -> ImageSet:

@@ -11,8 +11,6 @@ from foldbench.bench.measure.targets import files_for, target_of
 from foldbench.bench.records import Artifact, Checkpoint, Device, Role, Status, Variant
 from foldbench.bench.store.files import file_sha256
 
-REFERENCE = "torch/unfolded/cpu"
-
 _SUFFIX: dict[Role, str] = {"contender": "", "again": " again", "one_thread": " 1 thread"}
 
 
@@ -25,6 +23,33 @@ class Subject:
     artifacts: tuple[Artifact, ...]
     ablation: bool = False
     """Whether the steps on the way to what is shipped are compared too."""
+    asked_baseline: str | None = None
+    """Backend and variant that speed-ups are against, such as ``ort/plain``; None by default."""
+
+    @property
+    def is_file_alone(self) -> bool:
+        """Whether there is an .onnx file and no torch module."""
+        return is_file_alone(self.checkpoint)
+
+    @property
+    def original(self) -> str:
+        """Backend and variant of the network as it is: agreement is measured against it."""
+        return "ort/given" if self.is_file_alone else "torch/unfolded"
+
+    @property
+    def reference(self) -> str:
+        """The contender that agreement is measured against."""
+        return f"{self.original}/cpu"
+
+    @property
+    def baseline(self) -> str:
+        """Backend and variant that speed-ups are against, on the same device."""
+        return self.asked_baseline or self.original
+
+
+def is_file_alone(checkpoint: Checkpoint) -> bool:
+    """Return whether a network is an .onnx file, without a torch module."""
+    return checkpoint.source is not None and checkpoint.source.form == "onnx"
 
 
 @dataclass(frozen=True)
@@ -46,7 +71,12 @@ class ContenderSpec:
     @property
     def name(self) -> str:
         """Unique within the run, such as ``ort/folded/cpu``."""
-        return f"{self.backend}/{self.variant}/{self.device}{_SUFFIX[self.role]}"
+        return f"{self.way}/{self.device}{_SUFFIX[self.role]}"
+
+    @property
+    def way(self) -> str:
+        """Backend and variant, such as ``ort/folded``."""
+        return f"{self.backend}/{self.variant}"
 
 
 def list_contenders(
@@ -61,11 +91,13 @@ def list_contenders(
     ]
 
 
-def list_self_checks(contenders: Sequence[ContenderSpec], threads: int) -> list[ContenderSpec]:
-    """Return the reference of each device once more, and on the CPU also with one thread."""
+def list_self_checks(
+    contenders: Sequence[ContenderSpec], baseline: str, threads: int
+) -> list[ContenderSpec]:
+    """Return the baseline of each device once more, and on the CPU also with one thread."""
     checks = []
     for contender in contenders:
-        if (contender.backend, contender.variant, contender.status) != ("torch", "unfolded", "ok"):
+        if contender.way != baseline or contender.status != "ok":
             continue
         roles: list[Role] = ["again"]
         if contender.device == "cpu" and threads > 1:
@@ -88,6 +120,10 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
     backend = str(spec)
     if reason:
         yield ContenderSpec(backend, "folded", device, reason=reason, status="skipped")
+        return
+    if module.FORMAT == "module" and subject.is_file_alone:
+        reason = f"not available: {subject.checkpoint.network} is an .onnx file, without a module"
+        yield ContenderSpec(backend, "given", device, reason=reason, status="skipped")
         return
     if module.FORMAT == "module":
         weights = subject.folder / subject.checkpoint.weights

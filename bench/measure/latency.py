@@ -96,7 +96,7 @@ def _time_rounds(
     repetition: _Repetition,
 ) -> None:
     settings, listener, repeat = repetition.settings, repetition.listener, repetition.number
-    alive = {c.name: c for c in _takers(contenders, series, settings)}
+    alive = {c.label: c for c in _takers(contenders, series, settings)}
     if not alive:
         return
     times = {name: c.result.times for name, c in alive.items()}
@@ -120,7 +120,7 @@ def _time_rounds(
 
     rounds = run_rounds(
         list(alive),
-        {name: _name_of(original_of(c, list(alive.values()))) for name, c in alive.items()}.get,
+        {name: _label_of(original_of(c, list(alive.values()))) for name, c in alive.items()}.get,
         time_one,
         plan,
         repetition.order,
@@ -170,8 +170,8 @@ def _warm_up(contender: Contender, series: MeasurementSeries, settings: CompareS
         contender.add_warm_up(series, warm)
 
 
-def _name_of(contender: Contender | None) -> str | None:
-    return contender.name if contender else None
+def _label_of(contender: Contender | None) -> str | None:
+    return contender.label if contender else None
 
 
 def _takers(

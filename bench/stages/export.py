@@ -72,7 +72,7 @@ def prepare_export(
     module = load_checkpoint(checkpoint, run.path)
     data = load_data(config.data, paths.cache, listener)
     refuse_other_classes(checkpoint, data)
-    pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
+    pixels = data.test.images[spread(len(data.test), config.export.images)]
     images = preprocess(pixels, checkpoint.preprocessing)
     asked = config.export
     target = source_target(asked)
@@ -110,7 +110,8 @@ def put_preprocessing_inside(
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
     data = load_data(config.data, paths.cache, listener)
-    pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
+    images = data.test.require_pixels("preprocessing inside the file")
+    pixels = images[spread(len(data.test), config.export.images)]
     with run.locked():
         return export_image_model(run, checkpoint, artifact, pixels)
 

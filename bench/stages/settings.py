@@ -12,7 +12,7 @@ from foldbench.models.transfer.fit import weights_identity
 
 _OF_DATA = ("image_size", "mean", "std")
 _OF_DATA_LATER = (
-    *("resize", "preprocessing"),
+    *("channels", "resize", "preprocessing"),
     *("label_pattern", "split", "test_fraction", "split_seed", "subset"),
 )
 _OF_TRAIN_LATER = (

@@ -45,7 +45,7 @@ def train(
     if config.transfer is not None:
         torchrun.require_one_process("training a linear layer on features")
     data = load_data(config.data, paths.cache, listener)
-    key = training_key(config, data.info.sha256)
+    key = training_key(config, data.info.key)
     meta = {"config_name": loaded.name, "training_key": key, "config": loaded.as_dict()}
     with join_process_group() as process_group:
         if not process_group.is_main:
@@ -100,7 +100,7 @@ def _train_into(
     cores = max(1, usable_cores() // torchrun.local_world_size())
     torch.set_num_threads(min(choose_threads(config.train.threads, "train.threads"), cores))
     network = (
-        config.model.name,
+        config.model.network,
         config.model.args,
         len(data.info.classes),
         preprocessing.input_shape,
@@ -109,7 +109,9 @@ def _train_into(
         listener.note(note)
     torch.manual_seed(config.seed)
     model = build_model(*network)
-    kept, held_out = hold_out(data.train, config.train.validation_fraction, config.seed)
+    kept, held_out = hold_out(
+        data.require_train("training"), config.train.validation_fraction, config.seed
+    )
     train_split = draw_subset(kept, config.data.subset, config.seed)
     device = pick_device(config.train.device)
     process_text = f", {process_group.size} processes" if process_group.size > 1 else ""
@@ -158,7 +160,7 @@ def _write_checkpoint(run: RunDirectory, loaded: Loaded, data: ImageSet, trained
         config_name=loaded.name,
         config=loaded.as_dict(),
         config_sha256=json_sha256(loaded.as_dict()),
-        model=config.model.name,
+        model=config.model.network,
         model_args=config.model.args,
         parameter_count=sum(p.numel() for p in model.parameters()),
         weights=weights.name,
@@ -174,7 +176,7 @@ def _write_checkpoint(run: RunDirectory, loaded: Loaded, data: ImageSet, trained
         random_weights=config.transfer is not None and trained.record is None,
         transfer=trained.record,
     )
-    images = preprocess(data.train.images[:_PROVEN_ON], preprocessing)
+    images = preprocess(data.require_train("training").images[:_PROVEN_ON], preprocessing)
     prove_checkpoint(model, checkpoint, run.path, torch.from_numpy(images))
     run.write_checkpoint(checkpoint)
     run.resume.unlink(missing_ok=True)

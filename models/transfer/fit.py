@@ -17,7 +17,7 @@ from foldbench.bench.config.files import Loaded, from_dict
 from foldbench.bench.config.model import TransferSection
 from foldbench.bench.config.schema import Config
 from foldbench.bench.errors import ConfigError
-from foldbench.bench.images.image_set import ImageSet
+from foldbench.bench.images.image_set import ImageSet, sides_of
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Epoch, Preprocessing, Transfer
 from foldbench.bench.store.files import file_sha256
@@ -61,7 +61,7 @@ def with_preprocessing(loaded: Loaded) -> Loaded:
     from foldbench.models.zoo.networks import preprocessing_of
 
     args = config.model.args
-    check_arguments(config.model.name, args)
+    check_arguments(config.model.network, args)
     network = choose_network(**{k: args[k] for k in ("source", "arch") if k in args})
     found = preprocessing_of(network, _transfer_of(config).weights)
     values = config.model_dump(mode="json")
@@ -77,7 +77,7 @@ def with_preprocessing(loaded: Loaded) -> Loaded:
 def preprocessing_of(config: Config) -> Preprocessing:
     """Return how images become the input of the configuration's network."""
     data = config.data
-    shape = (3, data.image_size, data.image_size)
+    shape = (data.channels, *sides_of(data.image_size))
     return Preprocessing(input_shape=shape, mean=data.mean, std=data.std, resize=data.resize)
 
 
@@ -105,7 +105,7 @@ def fit_transfer(
     from foldbench.models.training.device import pick_device
 
     settings, preprocessing = _transfer_of(config), preprocessing_of(config)
-    check_arguments(config.model.name, config.model.args)
+    check_arguments(config.model.network, config.model.args)
     module, network, filled = build_filled(
         weights=settings.weights,
         download=settings.download,
@@ -118,6 +118,7 @@ def fit_transfer(
         listener.note(f"{network.name} keeps random weights: only its latency means something")
         return Trained(module, ())
     listener.note(f"{network.name} with the weights {filled.title} (sha256 {filled.sha256[:12]}…)")
+    trained = data.require_train("training")
     features = take_features(
         module,
         {
@@ -137,7 +138,9 @@ def fit_transfer(
         cache,
         listener,
     )
-    fitted = fit_linear(features.train, data.train.labels, len(data.info.classes), config, listener)
+    fitted = fit_linear(
+        features.train, trained.require_labels(), len(data.info.classes), config, listener
+    )
     _set_head(module, fitted)
     answers = fitted.linear.classify(features.test)
     record = _describe(config, (filled.title, filled.sha256), features, fitted, data, answers)
@@ -171,8 +174,9 @@ def _describe(
     data: ImageSet,
     answers: Labels,
 ) -> Transfer:
-    labels, classes = data.test.labels, len(data.info.classes)
-    trained = fitted.linear.classify(features.train) == data.train.labels
+    labels, classes = data.test.require_labels(), len(data.info.classes)
+    expected = data.require_train("training").require_labels()
+    trained = fitted.linear.classify(features.train) == expected
     return Transfer(
         weights=weights[0],
         weights_sha256=weights[1],

@@ -71,9 +71,12 @@ def find_network(text: str) -> ZooNetwork:
     )
 
 
-def create(network: ZooNetwork) -> nn.Module:
-    """Return the network with random weights and its ImageNet classifier, in train mode."""
-    return _LIBRARIES[network.source].create(network.arch)
+def create(network: ZooNetwork, **args: Any) -> nn.Module:
+    """Return the network with random weights, in train mode; `args` are the library's.
+
+    Without num_classes it has the library's own classifier.
+    """
+    return _LIBRARIES[network.source].create(network.arch, **args)
 
 
 def fill(module: nn.Module, network: ZooNetwork, weights: str, download: bool) -> Weights:

@@ -4,6 +4,7 @@ import logging
 import math
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import timm
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
@@ -23,9 +24,9 @@ def names() -> frozenset[str]:
     return frozenset((*timm.list_models(), *timm.list_pretrained()))
 
 
-def create(arch: str) -> nn.Module:
+def create(arch: str, **args: Any) -> nn.Module:
     """Return the network with random weights."""
-    return timm.create_model(arch, pretrained=False)
+    return timm.create_model(arch, pretrained=False, **args)
 
 
 def locate(arch: str, weights: str, download: bool) -> tuple[Path, str]:

@@ -21,9 +21,9 @@ def names() -> frozenset[str]:
     return frozenset(list_models(module=torchvision.models))
 
 
-def create(arch: str) -> nn.Module:
+def create(arch: str, **args: Any) -> nn.Module:
     """Return the network with random weights."""
-    return get_model(arch, weights=None)
+    return get_model(arch, weights=None, **args)
 
 
 def locate(arch: str, weights: str, download: bool) -> tuple[Path, str]:
