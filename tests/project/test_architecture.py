@@ -18,7 +18,9 @@ FLOORS = (
     "bench.records",
     "bench.registry bench.store bench.torchrun bench.machine bench.user_code reports.text "
     "exporters.folding exporters.image_input",
-    "bench.config bench.host_files exporters.rewriting models.building models.zoo",
+    "bench.config bench.host_files exporters.rewriting models.building.foreign_weights",
+    "models.zoo",
+    "models.building",
     "bench.analysis bench.images bench.backends models exporters.parity exporters.passes",
     "bench.datasets bench.timing exporters.origins models.training reports.rows",
     "bench.workers bench.predict models.transfer exporters.export exporters.quantization "
