@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from foldbench.bench.errors import CheckpointError
 from foldbench.bench.records import Preprocessing, Source, WeightsOrigin
-from foldbench.bench.store.files import file_sha256
+from foldbench.bench.store.files import file_sha256, is_weights_file
 from foldbench.bench.user_code import UserCode, load_user_code
 from foldbench.bench.user_code.source import SourceText, parse_source
 from foldbench.models.building.checkpoint import save_weights
@@ -23,7 +23,6 @@ from foldbench.models.building.sources import LogitsOf, network_of
 from foldbench.models.building.trial import try_eval, try_saving
 from foldbench.models.zoo.networks import classes_of, fill
 from foldbench.models.zoo.networks import preprocessing_of as zoo_preprocessing_of
-from foldbench.models.zoo.state import is_file
 
 WEIGHTS = "weights.safetensors"
 _IMAGES = 3
@@ -129,7 +128,7 @@ def _count_classes(source: SourceText, wanted: Wanted) -> int | None:
     """Return the number of classes to build a network with; None where it says so itself."""
     if wanted.classes is not None or source.form not in ("torchvision", "timm"):
         return wanted.classes
-    if wanted.weights is None or not is_file(wanted.weights):
+    if wanted.weights is None or not is_weights_file(wanted.weights):
         return None
 
     def build(classes: int) -> nn.Module:
@@ -159,7 +158,7 @@ def fill_network(
             f"{source.name} has random weights: its latency means something, its answers do not "
             "(--weights gives it trained ones)",
         )
-    if library and not is_file(weights):
+    if library and not is_weights_file(weights):
         filled = fill(inner, network_of(source), weights, wanted.download)
         return WeightsOrigin(title=filled.title, sha256=filled.sha256), ()
     path = Path(weights).expanduser()

@@ -19,7 +19,8 @@ FLOORS = (
     "bench.registry bench.store bench.torchrun bench.machine bench.user_code reports.text "
     "exporters.folding exporters.image_input",
     "bench.config bench.host_files exporters.rewriting exporters.onnx_store "
-    "exporters.onnx_metadata models.zoo",
+    "exporters.onnx_metadata models.building.foreign_weights",
+    "models.zoo",
     "bench.analysis bench.images bench.backends models.building exporters.parity exporters.passes "
     "exporters.onnx_file",
     "bench.datasets bench.timing exporters.origins exporters.onnx_truth exporters.onnx_batch "
