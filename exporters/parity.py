@@ -7,6 +7,7 @@ not run in float64 is held against itself in float32.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +34,7 @@ FLOAT32_TOLERANCE = 1e-3
 """Error allowed where the reference itself is in float32, so that torch's own is not known."""
 MAX_TOLERANCE = 1e-2
 """Error that no artifact may have, whatever float32 torch has."""
+_WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
 _SILENT = 4  # what onnxruntime would log on the way is raised, or seen in the answers
 
 
@@ -176,21 +178,26 @@ def check_outputs(onnx_bytes: bytes, inputs: Sequence[ParityInput]) -> Parity:
     )
 
 
-def open_session(onnx_bytes: bytes) -> Any:
+def open_session(file: bytes | Path, weights_in: Path | None = None, optimise: bool = True) -> Any:
     """Return an onnxruntime session on the CPU, as the file says that it is to be run.
 
-    Raises whatever onnxruntime raises, and BackendError for a file that is for another machine.
+    `weights_in` is the folder of the weights that lie outside a file given as bytes; without
+    `optimise` the graph is run as it is. Raises whatever onnxruntime raises, and BackendError for a
+    file that is for another machine.
     """
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _SILENT
-    how = how_to_run(onnx_bytes, onnxruntime.__version__)
-    if how.optimised:
+    if weights_in is not None:
+        settings.add_session_config_entry(_WEIGHTS_IN, str(weights_in.resolve()))
+    how = how_to_run(file, onnxruntime.__version__)
+    if how.optimised or not optimise:
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if how.custom_operators:
         custom_operators.register(settings)
-    return onnxruntime.InferenceSession(onnx_bytes, settings, providers=["CPUExecutionProvider"])
+    opened = str(file) if isinstance(file, Path) else file
+    return onnxruntime.InferenceSession(opened, settings, providers=["CPUExecutionProvider"])
 
 
 def _inputs(images: Floats, seed: int) -> Iterator[tuple[InputKind, Floats]]:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foldbench.bench.config.source import SourceText, parse_source
 from foldbench.bench.errors import CheckpointError
 from foldbench.bench.records import Preprocessing, Source, WeightsOrigin
 from foldbench.bench.store.files import file_sha256
 from foldbench.bench.user_code import UserCode, load_user_code
+from foldbench.bench.user_code.source import SourceText, parse_source
 from foldbench.models.building.checkpoint import save_weights
 from foldbench.models.building.foreign_weights import fit_classes, fit_weights
 from foldbench.models.building.network import build_model

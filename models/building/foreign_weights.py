@@ -69,7 +69,7 @@ def fit_weights(
     if not casts:
         casts = list(_load_by_own_code(module, own, ways, candidates, path))
     if not casts:
-        raise CheckpointError(describe_misfit(path, module, own, ways))
+        raise CheckpointError(describe_misfit(path, module, own, ways, strip_prefix))
     way, cast = casts[0]
     others = [w for w, c in casts[1:] if not same_values(cast.state, c.state)]
     if others:
@@ -109,7 +109,7 @@ def fit_classes(
         found |= {n for way in named if (n := _classes_of(way, own, other, default)) is not None}
     taken = [n for n in sorted(found) if n == default or _takes(build(n), candidates, strip_prefix)]
     if not taken:
-        raise CheckpointError(describe_misfit(path, module, own, ways))
+        raise CheckpointError(describe_misfit(path, module, own, ways, strip_prefix))
     if len(taken) > 1:
         raise CheckpointError(
             f"{path}: holds weights for {listed(map(str, taken))} classes: choose with --classes, "

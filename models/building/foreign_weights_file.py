@@ -120,7 +120,7 @@ def _damaged(path: Path, what: str, error: BaseException) -> CheckpointError:
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
-    """Return every tensor by each of its names: a shared one is stored once, the metadata say so."""
+    """Return every tensor by each of its names; the metadata tell those of a shared one."""
     state: dict[str, Any] = {}
     try:
         with safe_open(path, framework="pt") as stream:
