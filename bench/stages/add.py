@@ -36,7 +36,7 @@ def add(
     loaded = complete(loaded, listener)
     preprocessing = preprocessing_of(loaded.config)
     count, names = class_names_of(loaded.config)
-    data = load_data(loaded.config.data, paths.cache, listener)
+    data = load_data(loaded.config.data, paths.cache, listener, needs_train=False)
     with temporary_folder() as temporary:
         folder = temporary / "network"
         folder.mkdir()
