@@ -11,6 +11,7 @@ from multiprocessing import connection as pipes
 from typing import Any
 
 from foldbench.bench.errors import one_line
+from foldbench.bench.user_code.memory import hold
 from foldbench.bench.workers.protocol import Failure
 
 _GRACE_S = 3.0
@@ -25,7 +26,8 @@ def main(handle: int) -> None:
     connection = _open(handle)
     _end_with_parent(handle)
     try:
-        sys.path[:] = connection.recv()
+        sys.path[:], held = connection.recv()
+        hold(held)
         function, arguments = connection.recv()
     except (EOFError, OSError):
         return  # the parent has gone
