@@ -72,7 +72,14 @@ def recognise(listing: Listing) -> Form:
 
 
 def _wrapper(listing: Listing, paths: Sequence[Parts]) -> Parts:
-    """Return the one folder that everything lies in, where it says nothing: () for none."""
+    """Return the folders around everything that say nothing, from the top; () for none."""
+    found: Parts = ()
+    while top := _outermost(listing, [parts[len(found) :] for parts in paths]):
+        found += top
+    return found
+
+
+def _outermost(listing: Listing, paths: Sequence[Parts]) -> Parts:
     tops = {parts[0] for parts in paths if len(parts) > 1}
     if len(tops) != 1 or any(len(parts) == 1 for parts in paths):
         return ()

@@ -212,12 +212,14 @@ class RowWriter:
         np.lib.format.write_array_header_1_0(self._file, header)
         self._start = self._file.tell()
         self._row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(descr).itemsize
+        self._size = self._start + shape[0] * self._row_bytes
         self._rows: set[int] = set()
 
     def __enter__(self) -> "RowWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._file.truncate(self._size)  # the last rows may be missing
         self._file.close()
 
     @property

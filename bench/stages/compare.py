@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.config.schema import Config
 from foldbench.bench.errors import ConfigError, DataError, nearest
+from foldbench.bench.images.classes import match_classes
 from foldbench.bench.images.image_set import ImageSet
-from foldbench.bench.images.loading import load_data, refuse_other_classes
+from foldbench.bench.images.loading import load_data
 from foldbench.bench.machine.environment import choose_threads, describe_environment
 from foldbench.bench.machine.interference import measure_foreign_load
 from foldbench.bench.measure.ablation import ablation_of
@@ -132,8 +133,8 @@ def _open_network(
     settings = config.compare
     if settings.loadgen.scenarios:
         require_loadgen()
-    data = load_data(config.data, paths.cache, listener)
-    refuse_other_classes(checkpoint, data)
+    data = load_data(config.data, paths.cache, listener, needs_train=False)
+    data = match_classes(checkpoint.classes, data, listener)
     if ablation:
         export_ablation(run, overrides, paths, listener)
     stack.enter_context(run.locked())
