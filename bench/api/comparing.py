@@ -1,4 +1,4 @@
-"""Compare networks from a Python program: accuracy and latency, as `bench compare` measures them."""
+"""Compare networks from a Python program, as `bench compare` does."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,19 +35,18 @@ def compare(
     what names a network: ``net.py:MyNet``, ``torchvision:resnet18``, ``model.onnx``, ``net.pt2``;
     several as a list, or by names of your own. `images` are (N, C, H, W): float32 as the network
     takes them, or uint8 pixels, which become ``(pixels / 255 - mean) / std`` with `mean` and `std`
-    of each channel; arrays of numpy's or tensors. `labels` (N,) are whole numbers from 0 on; without
-    them agreement is measured in place of accuracy. `budget_s` are the most seconds that the rounds
-    of a device and a network may take. `model` and `settings` are keys of the configuration
-    (docs/configuration.md): those below ``model``, such as ``{"weights": "net.pt"}``, and any by
-    its path, such as ``{"compare.rounds": 8}``. `listener` hears progress and notes.
+    of each channel; arrays of numpy's or tensors. `labels` (N,) are whole numbers from 0 on;
+    without them agreement is measured in place of accuracy. `budget_s` are the most seconds that
+    the rounds of a device and a network may take. `model` and `settings` are keys of the
+    configuration (`bench config show` lists them): those below ``model``, such as
+    ``{"weights": "net.pt"}``, and any by its path, such as ``{"compare.rounds": 8}``. `listener`
+    hears progress and notes.
 
-    Everything runs in processes of its own. A network that fails there is a row with its reason.
-    Raises BenchError, with one line, for what cannot be compared at all.
+    Everything runs in processes of its own, and what fails there in one backend is a row with its
+    reason. Raises BenchError, with one line, for a network that cannot be compared at all.
     """
     with named(_several(network)) as networks, temporary_folder() as folder:
-        data, model_section = describe_images(
-            folder, images, labels, None, mean, std, class_names
-        )
+        data, model_section = describe_images(folder, images, labels, None, mean, std, class_names)
         config = {
             "model": {**model_section, **(model or {})},
             "data": data,

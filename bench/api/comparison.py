@@ -1,10 +1,9 @@
 """What a comparison found, for a Python program and for a notebook."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from foldbench.bench.errors import MissingPackageError
 from foldbench.bench.records import Run
@@ -25,7 +24,7 @@ class Comparison:
     """What was taken for granted or done on the way, one sentence each."""
 
     def rows(self) -> list[dict[str, CellValue]]:
-        """Return a row per contender and batch size; `foldbench.Comparison.columns` explains them.
+        """Return a row per contender and batch size; `columns` explains what it holds.
 
         Seconds, bytes and shares of 1, unrounded; None for what does not exist. A contender that
         did not run is a row, too, with its reason.

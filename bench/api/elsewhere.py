@@ -37,13 +37,33 @@ def compare_elsewhere(task: Task, folder: Path, listener: ProgressListener) -> "
 
     paths = Paths(folder / "runs", folder / "cache")
     runs = [_add(task, network, paths, listener) for network in task.networks]
-    if any(name.partition(":")[0] != "torch" for name in task.config["compare"]["backends"]):
+    failures: dict[str, str] = {}
+    if any(not backend.startswith("torch") for backend in task.config["compare"]["backends"]):
         for run in runs:
-            export(run, (), paths, listener)
-    return tuple(compare_runs(runs, (), paths, listener, command=("foldbench.compare",)))
+            try:
+                export(run, (), paths, listener)
+            except ExportError as error:
+                listener.note(f"{run.name}: {error}")
+                failures[run.name] = f"could not be exported: {error}"
+    records = compare_runs(runs, (), paths, listener, command=("foldbench.compare",))
+    return tuple(_with_reasons(record, failures.get(record.name)) for record in records)
 
 
-def export_elsewhere(task: Task, folder: Path, path: Path, listener: ProgressListener) -> "Artifact":
+def _with_reasons(record: "Run", not_exported: str | None) -> "Run":
+    """Return the record without the temporary path, and with why there is no file."""
+    rows = tuple(
+        row.model_copy(update={"reason": not_exported})
+        if not_exported and row.status == "skipped" and row.source_sha256 is None
+        else row
+        for row in record.measurements
+    )
+    data = record.data.model_copy(update={"path": None})
+    return record.model_copy(update={"measurements": rows, "data": data})
+
+
+def export_elsewhere(
+    task: Task, folder: Path, path: Path, listener: ProgressListener
+) -> "Artifact":
     """Add the network as a run in `folder`, export it and write the file to `path`.
 
     Raises ExportError, and writes nothing, for a file that does not compute what the network does.

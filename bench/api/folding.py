@@ -1,6 +1,8 @@
 """Fold a module of the user's program, there and then."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from foldbench.bench.errors import ConfigError, DataError
@@ -19,6 +21,7 @@ def fold(
 ) -> "tuple[nn.Module, FoldReport]":
     """Return a copy of `module` in eval mode with its BatchNorms folded, and what was done.
 
+    A BatchNorm that is in train mode while `module` itself is in eval mode is left as it is.
     `example` is one input batch (N, C, H, W) in the dtype and on the device of the module, of any
     N; `input_shape` (C, H, W) stands for a batch of random numbers. `module` is not changed. The
     result is a `torch.fx.GraphModule`, or a plain copy where nothing could be folded; the report
@@ -39,6 +42,7 @@ def fold(
 
     from foldbench.bench.api.arrays import to_shape
     from foldbench.exporters.folding.fold import fold_batchnorm
+    from foldbench.exporters.folding.tracing import eval_copy
 
     if not isinstance(module, torch.nn.Module):
         raise ConfigError(f"found {type(module).__name__}; allowed: a torch.nn.Module")
@@ -49,5 +53,27 @@ def fold(
         generator = torch.Generator().manual_seed(0)
         example = torch.rand(2, *to_shape(input_shape), generator=generator)
     example = torch.as_tensor(example).to(first.device, first.dtype)
-    with torch.random.fork_rng(), torch.no_grad():
-        return fold_batchnorm(module, example)
+    with _left_alone(), torch.random.fork_rng(), torch.no_grad():
+        return fold_batchnorm(eval_copy(module) if module.training else module, example)
+
+
+@contextmanager
+def _left_alone() -> Iterator[None]:
+    """Undo what parts of torch do when they are first used.
+
+    sympy, which they import, adds a filter of warnings; their progress bar, which is not shown,
+    would start a thread.
+    """
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        tqdm = None
+    interval = getattr(tqdm, "monitor_interval", 0)
+    with warnings.catch_warnings():
+        try:
+            if tqdm is not None:
+                tqdm.monitor_interval = 0
+            yield
+        finally:
+            if tqdm is not None:
+                tqdm.monitor_interval = interval

@@ -47,7 +47,7 @@ def describe_images(
 
 
 def _write(path: Path, images: Any, labels: Any) -> dict[str, Any]:
-    arrays = {"images": to_images(images)}
+    arrays: dict[str, np.ndarray] = {"images": to_images(images)}
     if labels is not None:
         arrays["labels"] = to_labels(labels, len(arrays["images"]))
     np.savez(path, allow_pickle=False, **arrays)

@@ -1,11 +1,12 @@
 """Which network a call is about: a module in memory, or a text that names one."""
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from foldbench.bench.errors import ConfigError
 from foldbench.bench.user_code.memory import holding
@@ -14,7 +15,7 @@ from foldbench.bench.user_code.source import FORMS, is_source, parse_source
 if TYPE_CHECKING:
     from torch import nn
 
-Network = "nn.Module | str | os.PathLike[str]"
+Network: TypeAlias = "nn.Module | str | os.PathLike[str]"
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,6 @@ def named(networks: "Sequence[Network] | Mapping[str, Network]") -> Iterator[tup
 
 def _is_module(network: Any) -> bool:
     """Whether it is a module of torch's; whoever has one has imported torch."""
-    import sys
-
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(network, torch.nn.Module)
 

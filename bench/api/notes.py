@@ -11,8 +11,9 @@ class Notes:
         self.texts: list[str] = []
 
     def note(self, text: str) -> None:
-        """Keep it and pass it on."""
-        self.texts.append(text)
+        """Keep it, once, and pass it on."""
+        if text not in self.texts:
+            self.texts.append(text)
         self._inner.note(text)
 
     def begin(self, title: str, total: int) -> None:
