@@ -56,8 +56,9 @@ class CompareSection(ConfigSection):
     ] = ("auto",)
     """auto: the CPU, and CUDA where this machine has it."""
     reference: str | None = None
-    """Backend and variant that speed-ups are against, such as ort/folded; by default unfolded
-    torch, or the .onnx file as it was given."""
+    """What speed-ups are against: backend and variant, such as ort/folded (by default unfolded
+    torch, or the .onnx file as it was given), the run of one of several networks, or both,
+    RUN:ort/folded."""
     batch_sizes: Annotated[
         tuple[Positive, ...], Field(min_length=1), AfterValidator(refuse_repeats)
     ] = (1, 64)

@@ -112,6 +112,8 @@ class Run(Record):
     """Backend and variant that speed-ups are against, on the same device."""
     group: str | None = None
     """The same in all records of networks that took turns in the same rounds; None for one."""
+    reference_network: str | None = None
+    """Of such networks, the name of the run that the others are held against."""
     measurements: tuple[Measurement, ...]
     ladder: tuple[AblationStep, ...] = ()
     """Where the steps were compared one by one: in order, the first one where it begins."""
