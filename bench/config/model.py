@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from foldbench.bench.config.base import ConfigSection, Positive
-from foldbench.bench.config.source import parse_source
+from foldbench.bench.user_code.source import parse_source
 
 
 class ModelSection(ConfigSection):
