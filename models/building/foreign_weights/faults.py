@@ -136,7 +136,7 @@ def _advise_shapes(best: Way) -> str:
     parts = dict.fromkeys(name.rpartition(".")[0] for name in best.other_shape)
     first = {(mine[:1], theirs[:1]) for mine, theirs in best.other_shape.values()}
     same_inputs = all(mine[1:] == theirs[1:] for mine, theirs in best.other_shape.values())
-    if len(first) == 1 and same_inputs:
+    if len(first) == 1 and same_inputs and all(next(iter(first))):
         ((mine,), (theirs,)) = first.pop()
         return (
             f"its classifier {listed(parts, 2)} has {units.count(theirs)} classes, the network's "
