@@ -97,8 +97,8 @@ def _probe(
     images: int,
 ) -> InputProbe:
     size = min(contender.require_worker().batch_size(), len(labels))
-    rows: Rows = np.linspace(0, len(labels) - 1, min(len(labels), ceil(images / size) * size))
-    rows = np.unique(rows.round().astype(np.int64))
+    places = np.linspace(0, len(labels) - 1, min(len(labels), ceil(images / size) * size))
+    rows: Rows = np.unique(places.round().astype(np.int64))
     mean, std = normalisation_of(what, preprocessing) or (preprocessing.mean, preprocessing.std)
     swapped = what == "swapped channels"
     logits = contender.require_worker().evaluate_as(rows, mean, std, swapped)

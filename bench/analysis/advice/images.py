@@ -54,6 +54,8 @@ def _find_other_order(run: Run, kind: str) -> Iterator[Advice]:
 
 
 def _find_other_input(run: Run, kind: str) -> Iterator[Advice]:
+    if any(_find_other_order(run, kind)):  # which explains it
+        return
     for m in completed(run):
         better = [
             probe
