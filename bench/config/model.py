@@ -68,7 +68,7 @@ class TransferSection(ConfigSection):
     """
 
     weights: str = "default"
-    """default, a name of torchvision's such as IMAGENET1K_V1, a path to a .safetensors file, or
+    """default, a name of torchvision's such as IMAGENET1K_V1, the path of a file, or
     none: random weights, with which only the latency means something."""
     download: bool = False
     """Whether the library may fetch weights that are not in its cache."""

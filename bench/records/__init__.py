@@ -12,6 +12,7 @@ from foldbench.bench.records.artifact import Fold as Fold
 from foldbench.bench.records.artifact import FoldReport as FoldReport
 from foldbench.bench.records.artifact import Parity as Parity
 from foldbench.bench.records.artifact import ParityCase as ParityCase
+from foldbench.bench.records.artifact import ParityReference as ParityReference
 from foldbench.bench.records.artifact import PassReport as PassReport
 from foldbench.bench.records.artifact import Skip as Skip
 from foldbench.bench.records.base import SCHEMA_VERSION as SCHEMA_VERSION

@@ -376,9 +376,9 @@ def test_a_process_that_cannot_be_started_is_its_rows_reason(
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
     if refused == "start":
-        monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", refuse)
+        monkeypatch.setattr("foldbench.bench.workers.starting._popen", refuse)
     else:
-        monkeypatch.setattr("multiprocessing.context.SpawnContext.Pipe", refuse)
+        monkeypatch.setattr("foldbench.bench.workers.starting.Pipe", refuse)
     record = comparison.start(
         start_worker=lambda job: (
             WorkerClient(job) if job.backend == "ort" else Fake(job, lambda *_: None)

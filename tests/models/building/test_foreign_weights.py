@@ -19,7 +19,12 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from foldbench.bench.errors import CheckpointError
 from foldbench.models.building.checkpoint import encode_weights
-from foldbench.models.building.foreign_weights import FittedWeights, fit_classes, fit_weights
+from foldbench.models.building.foreign_weights import (
+    FittedWeights,
+    fit_classes,
+    fit_tensors,
+    fit_weights,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 
@@ -417,7 +422,7 @@ def test_a_dictionary_that_holds_itself_is_read_once(fit: Any) -> None:
 
 def test_weights_of_a_lazy_network_wait_for_its_shapes(fit: Any) -> None:
     with pytest.raises(CheckpointError, match="no shape before the first input"):
-        fit_weights(nn.Sequential(nn.LazyLinear(3)), Path("w.pt"))
+        fit_tensors(nn.Sequential(nn.LazyLinear(3)), {"0.weight": torch.ones(3, 3)}, Path("w.pt"))
 
 
 @pytest.mark.parametrize("classes", [4, 5, 1, 1200])

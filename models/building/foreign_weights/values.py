@@ -11,7 +11,7 @@ from torch import Tensor
 
 from foldbench.bench import units
 from foldbench.bench.errors import CheckpointError, listed
-from foldbench.models.building.foreign_weights_names import Own, Way
+from foldbench.models.building.foreign_weights.names import Own, Way
 
 _FLOATS = {torch.float16: 16, torch.bfloat16: 16, torch.float32: 32, torch.float64: 64}
 """Dtypes of weights that are read, and their bits."""
@@ -132,7 +132,9 @@ def _odd(state: Mapping[str, Any]) -> list[str]:
         and not value.is_meta
         and not bool(value.isfinite().all())
     ]
-    return [f"{_tensors(len(odd))} with values that are not finite: {listed(odd, 3)}"] if odd else []
+    return (
+        [f"{_tensors(len(odd))} with values that are not finite: {listed(odd, 3)}"] if odd else []
+    )
 
 
 def same_values(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

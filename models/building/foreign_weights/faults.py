@@ -7,7 +7,7 @@ from torch import nn
 
 from foldbench.bench import units
 from foldbench.bench.errors import cut, listed
-from foldbench.models.building.foreign_weights_names import Own, Way
+from foldbench.models.building.foreign_weights.names import Own, Way
 
 _AT_MOST = 3
 
@@ -102,10 +102,13 @@ def _advise(own: Own, best: Way, ways: list[Way]) -> str:
             "the file was saved with weight_norm, spectral_norm or pruning "
             f"({parametrized[0]}): apply the same to the network, or remove it before saving"
         )
-    if not best.found:
+    if len(best.found) - len(best.other_shape) < len(own.state) / 2:
         theirs = cut(next(iter(best.surplus), ""), 60)
         mine = cut(next(iter(own.state), ""), 60)
-        return f"these are weights of another network: its names are like {theirs!r}, not {mine!r}"
+        return (
+            f"these are the weights of another network, with names such as {theirs!r}: give "
+            f"weights with names such as {mine!r}"
+        )
     return "build the network with the arguments it was trained with, or give its own weights"
 
 
