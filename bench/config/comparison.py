@@ -13,7 +13,7 @@ class EvaluateSection(ConfigSection):
 
     protocol: Protocol = "clean"
     """homework: test images are flipped and cropped at random, as the notebook's code did.
-    clean: they are shown as they are."""
+    clean: they are only resized and normalised."""
     seed: Seed = 0
     """Of the random flips and crops under protocol homework; every contender sees the same ones."""
     mirror: bool = False
