@@ -14,6 +14,8 @@ class Record(BaseModel):
 SCHEMA_VERSION: Literal[1] = 1
 Protocol = Literal["homework", "clean"]
 Variant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$")]
+GIVEN = "given"
+"""The variant of an .onnx file as it was given."""
 Target = Literal["cpu", "cuda", "tensorrt", "host"]
 Folder = Literal["foldbench", "exporter"]
 Status = Literal["ok", "failed", "skipped"]
