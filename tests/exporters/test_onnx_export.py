@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from builders import make_checkpoint, needs_c_compiler, sha
 from graphs import classifier
 from onnx import TensorProto, helper, numpy_helper
 
+from builders import make_checkpoint, needs_c_compiler
 from foldbench.bench.errors import ConfigError, ExportError
 from foldbench.bench.records import Artifact
 from foldbench.exporters.export import ExportOptions
