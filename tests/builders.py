@@ -54,12 +54,13 @@ QUICK = (
 """The digits config, cut down to seconds and to the CPU, whatever the machine has."""
 
 INT8 = (
+    "export.images=64",
     "export.quantize=int8",
     "export.max_drop_points=50",
     "export.calibration_images=100",
     "export.judged_images=300",
 )
-"""Quantization, cut down to seconds, with a budget that it keeps."""
+"""Quantization, cut down to seconds, with a budget that it keeps; of the file that QUICK makes."""
 
 needs_c_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"

@@ -2,24 +2,34 @@
 
 import gc
 import os
-from collections.abc import Iterator
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from copy import copy as shallow_copy
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 import fake_backend
-from builders import INT8, QUICK
+from builders import INT8, QUICK, QuietWorker
 from foldbench.bench.config.files import load
 from foldbench.bench.machine.cpu import usable_cpus
+from foldbench.bench.measure.comparison import compare
 from foldbench.bench.progress import NullListener
 from foldbench.bench.registry import BACKENDS
+from foldbench.bench.stages.export import export
 from foldbench.bench.stages.train import train
 from foldbench.bench.store.directory import Paths, RunDirectory
 
 CPUS = usable_cpus()
+
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 def pytest_configure() -> None:
@@ -57,6 +67,32 @@ def _torch_state() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+_TRANSLATIONS: dict[Any, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def _translations_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch parses the source of its 500 translations to ONNX at each export: half of the time.
+
+    Where an earlier test has loaded its exporter, exports take copies of what was read before.
+    """
+    registration = sys.modules.get("torch.onnx._internal.exporter._registration")
+    registry = getattr(registration, "ONNXRegistry", None)
+    read = getattr(registry, "from_torchlib", None)
+    if read is None:
+        return
+
+    def read_once(**options: int) -> Any:
+        key = tuple(options.items())
+        if key not in _TRANSLATIONS:
+            _TRANSLATIONS[key] = read(**options)
+        copy = shallow_copy(_TRANSLATIONS[key])
+        copy.functions = {name: list(found) for name, found in copy.functions.items()}
+        return copy
+
+    monkeypatch.setattr(registry, "from_torchlib", staticmethod(read_once))
+
+
 @pytest.fixture
 def all_cores() -> Iterator[None]:
     """All cores for one test, whatever the process that runs it has; skipped where it is one."""
@@ -83,42 +119,119 @@ def paths(tmp_path: Path) -> Paths:
     return Paths(tmp_path / "runs", tmp_path / "cache")
 
 
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparisons run their contenders in the process of the test, and nothing disturbs them.
+
+    The networks, outputs, times and records are real; no process is started for them.
+    """
+    monkeypatch.setattr(
+        "foldbench.bench.stages.compare.compare", partial(compare, start_worker=QuietWorker)
+    )
+
+
 @pytest.fixture(scope="session")
-def trained_paths(tmp_path_factory: pytest.TempPathFactory) -> Paths:
-    folder = tmp_path_factory.mktemp("trained")
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Return a function that has a folder filled once for all of pytest-xdist's processes."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def make_once(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, finished = root / f"once-{name}", root / f"once-{name}.finished"
+        with FileLock(root / f"once-{name}.lock"):
+            if not finished.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                finished.touch()
+        return folder
+
+    return make_once
+
+
+@pytest.fixture(scope="session")
+def trained_paths(make_once: MakeOnce) -> Paths:
+    def fill(folder: Path) -> None:
+        train(load("digits", QUICK), Paths(folder / "runs", folder / "cache"), NullListener())
+
+    folder = make_once("trained", fill)
     return Paths(folder / "runs", folder / "cache")
 
 
 @pytest.fixture(scope="session")
 def trained_run(trained_paths: Paths) -> RunDirectory:
     """A finished training of bn_cnn on digits; copy it before changing anything in it."""
-    return train(load("digits", QUICK), trained_paths, NullListener())
+    return RunDirectory(trained_paths.runs / "digits-001")
+
+
+def export_copy(
+    run: RunDirectory, folder: Path, cache: Path, *exports: tuple[str, ...]
+) -> RunDirectory:
+    """Copy a run into a folder and export it there, once for each tuple of settings."""
+    copy = RunDirectory(folder / run.name)
+    shutil.copytree(run.path, copy.path)
+    for settings in exports:
+        export(copy, settings, Paths(folder, cache), NullListener())
+    return copy
+
+
+@pytest.fixture(scope="session")
+def exported_run(
+    trained_run: RunDirectory, trained_paths: Paths, make_once: MakeOnce
+) -> RunDirectory:
+    """The finished training with its folded file; read it only."""
+    folder = make_once(
+        "exported", lambda folder: export_copy(trained_run, folder, trained_paths.cache, QUICK)
+    )
+    return RunDirectory(folder / trained_run.name)
+
+
+@pytest.fixture(scope="session")
+def twice_exported_run(
+    exported_run: RunDirectory, trained_paths: Paths, make_once: MakeOnce
+) -> RunDirectory:
+    """The finished training with its folded and its unfolded file; read it only."""
+    unfolded = (*QUICK, "export.fold_bn=false")
+    folder = make_once(
+        "twice-exported",
+        lambda folder: export_copy(exported_run, folder, trained_paths.cache, unfolded),
+    )
+    return RunDirectory(folder / exported_run.name)
+
+
+@pytest.fixture(scope="session")
+def quantized_run(
+    exported_run: RunDirectory, trained_paths: Paths, make_once: MakeOnce
+) -> RunDirectory:
+    """The finished training with a file in float32 and one in int8; read it only."""
+    folder = make_once(
+        "quantized", lambda folder: export_copy(exported_run, folder, trained_paths.cache, INT8)
+    )
+    return RunDirectory(folder / exported_run.name)
+
+
+def copy_into(run: RunDirectory, paths: Paths) -> RunDirectory:
+    shutil.copytree(run.path, paths.runs / run.name)
+    return RunDirectory(paths.runs / run.name)
 
 
 @pytest.fixture
 def own_run(trained_run: RunDirectory, paths: Paths) -> RunDirectory:
     """A copy of the finished training in the test's own folder."""
-    import shutil
-
-    copy = paths.runs / trained_run.name
-    shutil.copytree(trained_run.path, copy)
-    return RunDirectory(copy)
+    return copy_into(trained_run, paths)
 
 
-@pytest.fixture(scope="session")
-def quantized_run(
-    trained_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory
-) -> RunDirectory:
-    """The finished training with a file in float32 and one in int8; read it only."""
-    import shutil
+@pytest.fixture
+def own_exported_run(exported_run: RunDirectory, paths: Paths) -> RunDirectory:
+    """A copy of the exported run in the test's own folder."""
+    return copy_into(exported_run, paths)
 
-    from foldbench.bench.stages.export import export
 
-    folder = tmp_path_factory.mktemp("quantized")
-    copy = RunDirectory(folder / trained_run.name)
-    shutil.copytree(trained_run.path, copy.path)
-    export(copy, INT8, Paths(folder, folder / "cache"), NullListener())
-    return copy
+@pytest.fixture
+def own_twice_exported_run(twice_exported_run: RunDirectory, paths: Paths) -> RunDirectory:
+    """A copy of the run with both files in the test's own folder."""
+    return copy_into(twice_exported_run, paths)
 
 
 @pytest.fixture(scope="session")

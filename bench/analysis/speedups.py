@@ -47,11 +47,16 @@ def completed(run: Run) -> tuple[Measurement, ...]:
 def scored(run: Run) -> tuple[Measurement, ...]:
     """Return the contenders with an accuracy; the first one stands for the run.
 
-    That is the reference where it has one. None with random weights, whose answers mean nothing.
+    That is the reference where it has one. None with random weights, whose answers mean nothing,
+    and none without labels.
     """
     if run.checkpoint.random_weights:
         return ()
-    rows = [m for m in completed(run) if m.accuracy is not None and m.accuracy.total > 0]
+    rows = [
+        m
+        for m in completed(run)
+        if m.accuracy is not None and m.accuracy.correct is not None and m.accuracy.total > 0
+    ]
     return tuple(sorted(rows, key=lambda m: m.contender != run.reference))
 
 

@@ -41,8 +41,8 @@ def add(
     FILE.pt2. Afterwards: bench export NAME, bench compare NAME.
     """
     from foldbench.bench.config.own_network import source_config
-    from foldbench.bench.config.source import is_source, parse_source
     from foldbench.bench.stages import add as stage
+    from foldbench.bench.user_code.source import is_source, parse_source
 
     if not is_source(network):
         try:

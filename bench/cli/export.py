@@ -83,7 +83,8 @@ def export(
 ) -> None:
     """Export each RUN or NETWORK as one checked .onnx file, and one in lower precision besides.
 
-    NETWORK is one of your own, such as net.py:MyNet (see bench add). Without RUN, the newest run of each config is taken.
+    NETWORK is one of your own, such as net.py:MyNet (see bench add). Without any, the newest run of
+    each config is exported.
     """
     from foldbench.bench.stages import export as stage
 

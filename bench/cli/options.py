@@ -87,11 +87,9 @@ class _Weights(click.ParamType):
     name = "weights"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        is_file = os.sep in value or Path(value).suffix in _WEIGHT_SUFFIXES or Path(value).exists()
-        return json.dumps(_absolute(value) if is_file else value)
+        from foldbench.bench.store.files import is_weights_file
 
-
-_WEIGHT_SUFFIXES = {".safetensors", ".pt", ".pth", ".ckpt", ".bin"}
+        return json.dumps(_absolute(value) if is_weights_file(value) else value)
 
 
 class _Classes(click.ParamType):
@@ -200,7 +198,7 @@ data_option = config_option(
 
 _WEIGHTS: dict[str, Any] = {
     "metavar": "NAME|FILE",
-    "help": "default, a name of torchvision's, or a .safetensors file.  [default: default]",
+    "help": "default, a name of torchvision's, or a file.  [default: default]",
 }
 _DOWNLOAD_HELP = "Let the library fetch weights that are not here."
 

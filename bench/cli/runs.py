@@ -64,7 +64,7 @@ def find_subject(name: str, overrides: Sequence[str]) -> "Loaded | None":
     """
     from foldbench.bench.config.files import load
     from foldbench.bench.config.own_network import source_config
-    from foldbench.bench.config.source import is_source
+    from foldbench.bench.user_code.source import is_source
 
     if is_source(name):
         return source_config(name, overrides)
@@ -81,7 +81,7 @@ def say_weights_of(name: str, overrides: Sequence[str]) -> tuple[str, ...]:
     Features of a pretrained network are configured in the section transfer, all others in model.
     """
     from foldbench.bench.config.files import load
-    from foldbench.bench.config.source import is_source
+    from foldbench.bench.user_code.source import is_source
 
     others = [text for text in overrides if not text.startswith("transfer.")]
     own = is_source(name) or load(name, others).config.model.source is not None

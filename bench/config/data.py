@@ -61,6 +61,11 @@ class DataSection(ConfigSection):
     split_seed: Seed = 42
     subset: Positive | None = None
     """How many training images to train on, drawn at random with the seed; all by default."""
+    test_subset: Positive | None = None
+    """How many test images to measure on: a stratified sample drawn with split_seed; all by
+    default."""
+    skip_bad: bool = False
+    """Skip and count image files that cannot be read, in place of refusing them all."""
 
     @field_validator("mean", "std")
     @classmethod

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from foldbench.bench.config.base import ConfigSection, Positive
-from foldbench.bench.config.source import parse_source
+from foldbench.bench.user_code.source import parse_source
 
 
 class ModelSection(ConfigSection):
@@ -68,7 +68,7 @@ class TransferSection(ConfigSection):
     """
 
     weights: str = "default"
-    """default, a name of torchvision's such as IMAGENET1K_V1, a path to a .safetensors file, or
+    """default, a name of torchvision's such as IMAGENET1K_V1, the path of a file, or
     none: random weights, with which only the latency means something."""
     download: bool = False
     """Whether the library may fetch weights that are not in its cache."""

@@ -6,9 +6,9 @@ from typing import Any
 
 from foldbench.bench.config.files import Loaded, from_dict
 from foldbench.bench.config.schema import Config
-from foldbench.bench.config.source import parse_source
 from foldbench.bench.errors import ConfigError, cut
 from foldbench.bench.records import Preprocessing
+from foldbench.bench.user_code.source import parse_source
 
 _OF_INPUT = ("image_size", "mean", "std", "resize")
 _LARGEST_CLASSES_FILE_BYTES = 2**26

@@ -4,12 +4,14 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
 
+from foldbench.bench import units
 from foldbench.bench.arrays import Pixels
+from foldbench.bench.errors import DataError, cut
 from foldbench.bench.images.image_set import COVER, ImageSize, Split, sides_of
 from foldbench.bench.images.pixels import read
 from foldbench.bench.images.sources import ImageFile
@@ -20,6 +22,8 @@ from foldbench.bench.store.files import json_sha256
 # What one task decodes: enough small files to be worth a task, few enough bytes to wait in memory.
 _TASK_FILES = 128
 _TASK_BYTES = 8 * 2**20
+_NAMED = 5
+"""Files that a message names, at most."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,39 @@ class Decoded:
     """Of names and classes of the test images, in order."""
 
 
+@dataclass
+class BadFiles:
+    """Files that could not be read, all of which are named at the end, or skipped and counted."""
+
+    skip: bool = False
+    errors: list[DataError] = field(default_factory=list)
+
+    def refuse(self, total: int) -> None:
+        """Raise DataError that names them all, unless they are to be skipped."""
+        if not self.errors or self.skip:
+            return
+        if len(self.errors) == 1:
+            hint = ", or skip it with --skip-bad"
+            raise DataError(f"{self.errors[0]}{hint}") from self.errors[0]
+        reasons = [str(error).partition("; ")[0].partition(": check")[0] for error in self.errors]
+        raise DataError(
+            f"{units.out_of(len(self.errors), total)} image files cannot be read: "
+            f"{'; '.join(cut(reason, 160) for reason in reasons[:_NAMED])}"
+            f"{_more(len(self.errors) - _NAMED)}: replace or remove them, or skip them with "
+            "--skip-bad"
+        )
+
+
+def _more(count: int) -> str:
+    return f"; and {units.count(count)} more" if count > 0 else ""
+
+
 def decode(
-    files: Iterable[ImageFile], size: ImageSize, resize: Resize = COVER, channels: int = 3
+    files: Iterable[ImageFile],
+    size: ImageSize,
+    resize: Resize = COVER,
+    channels: int = 3,
+    bad: BadFiles | None = None,
 ) -> Decoded:
     """Return all images at `size` pixels, sorted by class and then by file name.
 
@@ -46,7 +81,7 @@ def decode(
     """
     splits: dict[str, dict[tuple[str, str], Pixels]] = {}
     formats: set[str] = set()
-    for file, pixels, kind in decoded(files, size, resize, channels):
+    for file, pixels, kind in decoded(files, size, resize, channels, bad):
         splits.setdefault(file.split, {})[file.class_name, file.name] = pixels
         formats.add(kind)
     train, test = splits["train"], splits["test" if "test" in splits else "val"]
@@ -63,29 +98,45 @@ def decode(
 
 
 def decoded(
-    files: Iterable[ImageFile], size: ImageSize, resize: Resize = COVER, channels: int = 3
+    files: Iterable[ImageFile],
+    size: ImageSize,
+    resize: Resize = COVER,
+    channels: int = 3,
+    bad: BadFiles | None = None,
 ) -> Iterator[tuple[ImageFile, Pixels, str]]:
-    """Yield each file with its pixels (channels, H, W) and its format, in the files' order."""
+    """Yield each file with its pixels (channels, H, W) and its format, in the files' order.
+
+    Files that cannot be read are added to `bad`; at the end, DataError names them unless they are
+    to be skipped.
+    """
+    bad = bad or BadFiles()
+    total = 0
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield from _decoded(files, lambda file: _read(file, size, resize, channels))
+        for found in _decoded(files, lambda file: _read(file, size, resize, channels)):
+            total += 1
+            if isinstance(found, DataError):
+                bad.errors.append(found)
+            else:
+                yield found
+    bad.refuse(total)
 
 
-_Read = Callable[[ImageFile], tuple[ImageFile, Pixels, str]]
+_Found = tuple[ImageFile, Pixels, str] | DataError
+_Read = Callable[[ImageFile], _Found]
 
 
-def _read(
-    file: ImageFile, size: ImageSize, resize: Resize, channels: int
-) -> tuple[ImageFile, Pixels, str]:
-    return file, *read(file.read(), size, file.origin, resize, channels)
+def _read(file: ImageFile, size: ImageSize, resize: Resize, channels: int) -> _Found:
+    try:
+        return file, *read(file.read(), size, file.origin, resize, channels)
+    except DataError as error:
+        return error
 
 
-def _decoded(
-    files: Iterable[ImageFile], read_file: _Read
-) -> Iterator[tuple[ImageFile, Pixels, str]]:
+def _decoded(files: Iterable[ImageFile], read_file: _Read) -> Iterator[_Found]:
     workers = usable_cores()
-    waiting: deque[Future[list[tuple[ImageFile, Pixels, str]]]] = deque()
+    waiting: deque[Future[list[_Found]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:
         for task in _tasks(files):
@@ -111,7 +162,7 @@ def _tasks(files: Iterable[ImageFile]) -> Iterator[list[ImageFile]]:
         yield task
 
 
-def _decode_task(task: list[ImageFile], read_file: _Read) -> list[tuple[ImageFile, Pixels, str]]:
+def _decode_task(task: list[ImageFile], read_file: _Read) -> list[_Found]:
     return [read_file(file) for file in task]
 
 

@@ -19,7 +19,7 @@ from foldbench.bench import units
 from foldbench.bench.arrays import Pixels, Rows
 from foldbench.bench.errors import ConfigError, DataError
 from foldbench.bench.images import cache
-from foldbench.bench.images.decode import Decoded, decoded
+from foldbench.bench.images.decode import BadFiles, Decoded, decoded
 from foldbench.bench.images.image_set import DataOptions, ImageSet, Split
 from foldbench.bench.images.layout import (
     is_hidden,
@@ -27,7 +27,6 @@ from foldbench.bench.images.layout import (
     listed,
     readable_name,
     suffix_reason,
-    tell_left_out,
 )
 from foldbench.bench.images.sources import (
     ImageSource,
@@ -107,7 +106,6 @@ class FlatLayout:
                 f"{self._rule.pattern.pattern!r}; a classifier needs two or more: add images or "
                 "correct data.label_pattern"
             )
-        tell_left_out(self._path, self.left_out)
 
 
 SplitChooser = Callable[[Sequence[str], Sequence[str]], tuple[Rows, Rows]]
@@ -180,7 +178,8 @@ def load_split(
         options,
         path,
         source.fingerprint,
-        lambda: _decode(source, options, choose),
+        lambda bad: _decode(source, options, choose, bad),
+        skipped=source.skipped,
         kind="flat",
         rule=rule,
         name=name,
@@ -189,12 +188,14 @@ def load_split(
     )
 
 
-def _decode(source: ImageSource, options: DataOptions, choose: SplitChooser) -> Decoded:
+def _decode(
+    source: ImageSource, options: DataOptions, choose: SplitChooser, bad: BadFiles
+) -> Decoded:
     """Return all images, split by `choose`, in its order."""
     found: dict[str, Pixels] = {}
     class_of: dict[str, str] = {}
     formats: set[str] = set()
-    files = decoded(source.files(), options.image_size, options.resize, options.channels)
+    files = decoded(source.files(), options.image_size, options.resize, options.channels, bad)
     for file, pixels, kind in files:
         found[file.name], class_of[file.name] = pixels, file.class_name
         formats.add(kind)

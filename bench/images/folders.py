@@ -27,7 +27,10 @@ def load_folders(options: DataOptions, path: Path) -> ImageSet:
         options,
         path,
         source.fingerprint,
-        lambda: decode(source.files(), options.image_size, options.resize, options.channels),
+        lambda bad: decode(
+            source.files(), options.image_size, options.resize, options.channels, bad
+        ),
+        skipped=source.skipped,
         name="imagefolder",
         title=lambda entry: title(
             path.name, entry.classes, (entry.train_count, entry.test_count), entry.formats

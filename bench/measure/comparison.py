@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from foldbench.bench import units
-from foldbench.bench.analysis.logits import measure_agreement
+from foldbench.bench.analysis.logits import measure_agreement, measure_confidence
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError
@@ -100,7 +100,7 @@ def compare_together(
 def _note_large_batches(
     entries: Sequence[Entry], settings: CompareSection, listener: ProgressListener
 ) -> None:
-    images = min(len(entry.evaluation.labels) for entry in entries)
+    images = min(entry.evaluation.count for entry in entries)
     for size in settings.batch_sizes:
         if size > images:
             listener.note(
@@ -130,7 +130,7 @@ def _evaluate(
     """
     subject, contenders, evaluation = entry.subject, entry.contenders, entry.evaluation
     runnable = [c for c in contenders if c.is_ok]
-    listener.begin(f"accuracy on {units.count(len(evaluation.labels))} test images", len(runnable))
+    listener.begin(f"accuracy on {units.count(evaluation.count)} test images", len(runnable))
     for number, contender in enumerate(runnable):
         listener.advance(number, contender.label)
         start(contender)
@@ -254,7 +254,7 @@ def _to_accuracy(
 ) -> Accuracy | None:
     if result.logits is None:
         return None
-    count = len(evaluation.labels)
+    count, labels = evaluation.count, evaluation.labels
     logits = _mean_of_views(result.logits, count)
     top1 = logits.argmax(1)
     agreement = None
@@ -262,10 +262,11 @@ def _to_accuracy(
         agreement = measure_agreement(_mean_of_views(reference, count), logits)
     return Accuracy(
         protocol=evaluation.protocol,
-        correct=int((top1 == evaluation.labels).sum()),
+        correct=None if labels is None else int((top1 == labels).sum()),
         total=count,
         top1=tuple(top1.tolist()),
         agreement=agreement,
+        mean_confidence=measure_confidence(logits),
     )
 
 

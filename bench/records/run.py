@@ -16,12 +16,17 @@ class Accuracy(Record):
     """A contender's accuracy on the whole test split."""
 
     protocol: Protocol
-    correct: int
+    correct: int | None
+    """None where the images have no labels."""
     total: int
     top1: tuple[int, ...]
     """Predicted class index of each test image."""
     agreement: Agreement | None
     """Against float32 torch eager on the CPU, unfolded; None when that one did not run."""
+    mean_confidence: float | None = None
+    """Mean over the images of the probability of the predicted class (softmax of the logits, or
+    the outputs themselves where they are probabilities); None in records from before it was
+    taken."""
 
 
 class Measurement(Record):

@@ -31,22 +31,18 @@ def add(
     the user's runs in a process of its own. Raises BenchError of the kind at fault; nothing is left
     behind then.
     """
-    from foldbench.models.building.adding import library_preprocessing, make
+    from foldbench.models.building.adding import make
 
-    model = loaded.config.model
-    if model.source is None:
-        raise ConfigError(f"{loaded.name}: names no network with model.from: bench train it")
-    known = library_preprocessing(model.source, model.weights)
-    loaded, notes = with_known_input(loaded, known)
+    loaded = complete(loaded, listener)
     preprocessing = preprocessing_of(loaded.config)
     count, names = class_names_of(loaded.config)
-    data = load_data(loaded.config.data, paths.cache, listener)
+    data = load_data(loaded.config.data, paths.cache, listener, needs_train=False)
     with temporary_folder() as temporary:
         folder = temporary / "network"
         folder.mkdir()
-        wanted = _wanted(loaded.config, preprocessing, count)
+        wanted = wanted_network(loaded.config, preprocessing, count)
         made = make(wanted, folder)
-        for note in (*notes, *made.notes):
+        for note in made.notes:
             listener.note(note)
         classes = names or _names_of(made, data, listener)
         checkpoint = _describe(loaded, made, folder, preprocessing, classes, data)
@@ -58,7 +54,25 @@ def add(
         return _write(paths.runs, loaded, checkpoint, key, folder)
 
 
-def _wanted(config: Config, preprocessing: Preprocessing, classes: int | None) -> "Wanted":
+def complete(loaded: Loaded, listener: ProgressListener) -> Loaded:
+    """Return the configuration of a network of the user's own with its input filled in.
+
+    Raises ConfigError where its shape is neither said nor known.
+    """
+    from foldbench.models.building.adding import library_preprocessing
+
+    model = loaded.config.model
+    if model.source is None:
+        raise ConfigError(f"{loaded.name}: names no network with model.from: bench train it")
+    known = library_preprocessing(model.source, model.weights)
+    loaded, notes = with_known_input(loaded, known)
+    for note in notes:
+        listener.note(note)
+    return loaded
+
+
+def wanted_network(config: Config, preprocessing: Preprocessing, classes: int | None) -> "Wanted":
+    """Return which network to build, and how to fill it."""
     from foldbench.models.building.adding import Wanted
 
     model = config.model

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.config.schema import Config
 from foldbench.bench.errors import ConfigError, DataError, nearest
+from foldbench.bench.images.classes import match_classes
 from foldbench.bench.images.image_set import ImageSet
-from foldbench.bench.images.loading import load_data, refuse_other_classes
+from foldbench.bench.images.loading import load_data
 from foldbench.bench.machine.environment import choose_threads, describe_environment
 from foldbench.bench.machine.interference import measure_foreign_load
 from foldbench.bench.measure.ablation import ablation_of
@@ -20,7 +21,7 @@ from foldbench.bench.measure.contenders import (
     list_contenders,
     list_self_checks,
 )
-from foldbench.bench.measure.evaluation import Evaluation, prepare_evaluation
+from foldbench.bench.measure.evaluation import Evaluation, prepare_evaluation, same_labels
 from foldbench.bench.measure.resume import Part, describe_opening, measure_or_resume, now
 from foldbench.bench.measure.roofline import measure_peak_throughput, product_kinds
 from foldbench.bench.measure.running import Contender
@@ -132,8 +133,8 @@ def _open_network(
     settings = config.compare
     if settings.loadgen.scenarios:
         require_loadgen()
-    data = load_data(config.data, paths.cache, listener)
-    refuse_other_classes(checkpoint, data)
+    data = load_data(config.data, paths.cache, listener, needs_train=False)
+    data = match_classes(checkpoint.classes, data, listener)
     if ablation:
         export_ablation(run, overrides, paths, listener)
     stack.enter_context(run.locked())
@@ -164,8 +165,8 @@ def _refuse_other_images(networks: Sequence[_Network]) -> None:
     for other in networks[1:]:
         names = first.run.name, other.run.name
         infos = first.data.info, other.data.info
-        if first.evaluation.labels.tolist() != other.evaluation.labels.tolist():
-            what = f"labels of {len(first.evaluation.labels)} and {len(other.evaluation.labels)}"
+        if not same_labels(first.evaluation, other.evaluation):
+            what = f"labels of {first.evaluation.count} and {other.evaluation.count}"
         elif infos[0].test_files_sha256 != infos[1].test_files_sha256:
             what = f"files of {infos[0].title} and {infos[1].title}"
         elif infos[0].test_files_sha256 is None and infos[0].name != infos[1].name:
@@ -217,7 +218,11 @@ def _plan_records(
                 data=network.data.info,
                 evaluation_protocol=network.evaluation.protocol,
                 evaluation_sha256=network.evaluation_sha256,
-                labels=tuple(network.evaluation.labels.tolist()),
+                labels=(
+                    None
+                    if network.evaluation.labels is None
+                    else tuple(network.evaluation.labels.tolist())
+                ),
                 rounds=settings.rounds,
                 budget_s=settings.budget_s,
                 foreign_load_cores=foreign_load_cores,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.schema import Config
 from foldbench.bench.errors import ExportError
+from foldbench.bench.images.classes import match_classes
 from foldbench.bench.images.image_set import ImageSet
-from foldbench.bench.images.loading import load_data, refuse_other_classes
+from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.images.splits import spread
 from foldbench.bench.measure.ablation import BARE, PLAIN
@@ -70,9 +71,10 @@ def prepare_export(
     config = settings_of(run, checkpoint, overrides)
     refuse_contradictions(config.export)
     module = load_checkpoint(checkpoint, run.path)
-    data = load_data(config.data, paths.cache, listener)
-    refuse_other_classes(checkpoint, data)
-    pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
+    needs_train = config.export.quantize != "none"
+    data = load_data(config.data, paths.cache, listener, needs_train)
+    data = match_classes(checkpoint.classes, data, listener)
+    pixels = data.test.images[spread(len(data.test), config.export.images)]
     images = preprocess(pixels, checkpoint.preprocessing)
     asked = config.export
     target = source_target(asked)
@@ -109,8 +111,9 @@ def put_preprocessing_inside(
     """Write the exported network once more, with its preprocessing inside the file."""
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
-    data = load_data(config.data, paths.cache, listener)
-    pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
+    data = load_data(config.data, paths.cache, listener, needs_train=False)
+    images = data.test.require_pixels("preprocessing inside the file")
+    pixels = images[spread(len(data.test), config.export.images)]
     with run.locked():
         return export_image_model(run, checkpoint, artifact, pixels)
 

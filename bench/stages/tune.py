@@ -61,7 +61,9 @@ def search(
     data = load_data(config.data, paths.cache, listener)
     shape = preprocessing_of(config).input_shape
     try_network(config.model.network, config.model.args, len(data.info.classes), shape)
-    splits = draw_apart(data.train, options.images, options.validation_images, config.seed)
+    splits = draw_apart(
+        data.require_train("tuning"), options.images, options.validation_images, config.seed
+    )
     plan = _plan(loaded, options, data, rows)
     folder = folder_of(paths, loaded.name)
     shared = SharedSearch(plan, folder, options.storage)

@@ -68,8 +68,9 @@ def _number_faults(value: float, where: str) -> Iterator[str]:
 
 
 def _of_accuracy(accuracy: Accuracy) -> Iterator[str]:
-    if not 0 <= accuracy.correct <= accuracy.total or not accuracy.total:
-        yield f"{accuracy.correct} of {accuracy.total} images are correct"
+    correct = 0 if accuracy.correct is None else accuracy.correct
+    if not 0 <= correct <= accuracy.total or not accuracy.total:
+        yield f"{correct} of {accuracy.total} images are correct"
     if accuracy.top1 and len(accuracy.top1) != accuracy.total:
         yield f"has answers to {len(accuracy.top1)} of {accuracy.total} images"
 

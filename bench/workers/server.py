@@ -2,7 +2,6 @@
 
 import gc
 import os
-import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -46,8 +45,6 @@ enough for another batch size's kernels, far too narrow for a wrong answer."""
 
 def serve(connection: Connection, job: Job) -> None:
     """Answer requests until the parent hangs up; runs in the worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
-    os.dup2(2, 1)  # whatever a runtime prints must not mix with the parent's output
     with WorkerServer(job) as requests:
         while True:
             try:

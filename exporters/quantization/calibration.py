@@ -16,7 +16,7 @@ from onnxruntime.quantization import (
     create_calibrator,
 )
 
-from foldbench.bench.arrays import Floats, Labels, Pixels
+from foldbench.bench.arrays import Floats, Images, Labels
 from foldbench.bench.errors import ExportError, one_line, root_cause
 from foldbench.bench.records import Method
 from foldbench.bench.store.temporary import temporary_folder
@@ -41,11 +41,11 @@ _ERRORS_ALONE = 3
 class LabelledImages:
     """Images as they are stored, and how each becomes an input."""
 
-    pixels: Pixels
+    pixels: Images
     """(N, C, H, W) uint8."""
     labels: Labels
     """(N,) int64."""
-    preprocess: Callable[[Pixels], Floats]
+    preprocess: Callable[[Images], Floats]
 
     def __len__(self) -> int:
         return len(self.labels)

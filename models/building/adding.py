@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foldbench.bench.config.source import SourceText, parse_source
 from foldbench.bench.errors import CheckpointError
 from foldbench.bench.records import Preprocessing, Source, WeightsOrigin
-from foldbench.bench.store.files import file_sha256
+from foldbench.bench.store.files import file_sha256, is_weights_file
 from foldbench.bench.user_code import UserCode, load_user_code
+from foldbench.bench.user_code.source import SourceText, parse_source
 from foldbench.models.building.checkpoint import save_weights
 from foldbench.models.building.foreign_weights import fit_classes, fit_weights
 from foldbench.models.building.network import build_model
@@ -23,7 +23,6 @@ from foldbench.models.building.sources import LogitsOf, network_of
 from foldbench.models.building.trial import try_eval, try_saving
 from foldbench.models.zoo.networks import classes_of, fill
 from foldbench.models.zoo.networks import preprocessing_of as zoo_preprocessing_of
-from foldbench.models.zoo.state import is_file
 
 WEIGHTS = "weights.safetensors"
 _IMAGES = 3
@@ -83,7 +82,7 @@ def make(wanted: Wanted, folder: Path) -> Made:
         torch.manual_seed(wanted.seed)
         classes = _count_classes(source, wanted)
         network = build_model(wanted.text, wanted.args, classes, wanted.input_shape, wanted.output)
-        origin, notes = _fill(network, source, wanted)
+        origin, notes = fill_network(network, wanted)
         network.eval()
         images = torch.rand(_IMAGES, *wanted.input_shape) * 2 - 1
         network, output, chosen = _with_logits(network, images, wanted)
@@ -94,21 +93,29 @@ def make(wanted: Wanted, folder: Path) -> Made:
     names = None
     if source.form in ("torchvision", "timm"):
         names = classes_of(network_of(source), network)
-    code = load_user_code(wanted.text) if source.form == "code" else _file_alone(source)
     return Made(
-        source=Source(
-            form=source.form,
-            name=source.name,
-            files=code.files,
-            revision=code.revision,
-            weights=origin,
-            output=output,
-        ),
+        source=describe_source(wanted.text, origin, output),
         parameter_count=sum(p.numel() for p in network.parameters()),
         classes=found.classes,
         class_names=names if names and len(names) == found.classes else None,
         random=origin is None and source.form != "program",
         notes=(*notes, *chosen, *found.notes),
+    )
+
+
+def describe_source(
+    text: str, weights: WeightsOrigin | None = None, output: str | None = None
+) -> Source:
+    """Return the record of where a network that has been built comes from."""
+    source = parse_source(text)
+    code = load_user_code(text) if source.form == "code" else _file_alone(source)
+    return Source(
+        form=source.form,
+        name=source.name,
+        files=code.files,
+        revision=code.revision,
+        weights=weights,
+        output=output,
     )
 
 
@@ -121,7 +128,7 @@ def _count_classes(source: SourceText, wanted: Wanted) -> int | None:
     """Return the number of classes to build a network with; None where it says so itself."""
     if wanted.classes is not None or source.form not in ("torchvision", "timm"):
         return wanted.classes
-    if wanted.weights is None or not is_file(wanted.weights):
+    if wanted.weights is None or not is_weights_file(wanted.weights):
         return None
 
     def build(classes: int) -> nn.Module:
@@ -136,10 +143,11 @@ def _count_classes(source: SourceText, wanted: Wanted) -> int | None:
     return fit_classes(build, path, wanted.weights_key, wanted.strip_prefix, default=known)
 
 
-def _fill(
-    network: nn.Module, source: SourceText, wanted: Wanted
+def fill_network(
+    network: nn.Module, wanted: Wanted
 ) -> tuple[WeightsOrigin | None, tuple[str, ...]]:
     """Load the weights; return where they are from, and what is worth knowing."""
+    source = parse_source(wanted.text)
     inner = network.network if isinstance(network, LogitsOf) else network
     library = source.form in ("torchvision", "timm")
     weights = wanted.weights or ("default" if library else "none")
@@ -150,7 +158,7 @@ def _fill(
             f"{source.name} has random weights: its latency means something, its answers do not "
             "(--weights gives it trained ones)",
         )
-    if library and not is_file(weights):
+    if library and not is_weights_file(weights):
         filled = fill(inner, network_of(source), weights, wanted.download)
         return WeightsOrigin(title=filled.title, sha256=filled.sha256), ()
     path = Path(weights).expanduser()

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from foldbench.bench.config.source import is_source
 from foldbench.bench.errors import BenchError, ConfigError, cut, nearest, one_line
 from foldbench.bench.registry import MODELS
+from foldbench.bench.user_code.source import is_source
 from foldbench.models.building.running import run_network
 
 

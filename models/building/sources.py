@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foldbench.bench.config.source import SourceText, parse_source
 from foldbench.bench.errors import CheckpointError, ConfigError, nearest, one_line
 from foldbench.bench.user_code import load_user_code
+from foldbench.bench.user_code.source import SourceText, parse_source
 from foldbench.models.building.outputs import describe_output
 from foldbench.models.zoo.networks import ZooNetwork, create, find_network
 

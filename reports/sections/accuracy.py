@@ -54,7 +54,9 @@ def _accuracy_cells(row: AccuracyRow) -> list[str]:
 def _accuracy_text(row: AccuracyRow) -> str:
     if row.status != "ok":
         return row.status
-    return "random weights" if row.random_weights else units.percent(row.accuracy)
+    if row.random_weights:
+        return "random weights"
+    return units.percent(row.accuracy) if row.labelled else "no labels"
 
 
 def _accuracy_caption(labelled: Labelled) -> str:

@@ -1,4 +1,4 @@
-"""Networks of other people, with 224 x 224 images: fold, export, passes and parity, all the way."""
+"""Networks of other people: fold, export, passes and parity, all the way."""
 
 from pathlib import Path
 
@@ -15,14 +15,16 @@ from foldbench.exporters.folding.fold import fold_batchnorm
 from foldbench.exporters.rewriting import choose_passes
 
 NETWORKS = {
-    "torchvision resnet18": (lambda: torchvision.models.resnet18(), 20),
-    "timm tf_efficientnet_lite0": (lambda: timm.create_model("tf_efficientnet_lite0"), 49),
-    "torchvision resnet50": (lambda: torchvision.models.resnet50(), 53),
+    "torchvision resnet18": (lambda: torchvision.models.resnet18(), 20, 64),
+    "timm tf_efficientnet_lite0": (lambda: timm.create_model("tf_efficientnet_lite0"), 49, 64),
+    "torchvision resnet50": (lambda: torchvision.models.resnet50(), 53, 224),
     "timm swin_tiny_patch4_window7_224": (
         lambda: timm.create_model("swin_tiny_patch4_window7_224"),
         0,
+        224,
     ),
 }
+"""By name: the network, its BatchNorms, and height and width of the images, pixels."""
 SLOW = ("torchvision resnet50", "timm swin_tiny_patch4_window7_224")
 
 
@@ -51,10 +53,10 @@ def eventful(network: nn.Module) -> nn.Module:
 def test_it_is_folded_exported_and_computes_the_same(
     name: str, own_run: RunDirectory, tmp_path: Path
 ) -> None:
-    build, batchnorms = NETWORKS[name]
+    build, batchnorms, size = NETWORKS[name]
     torch.manual_seed(0)
     network = eventful(build())
-    images = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
+    images = np.random.default_rng(0).standard_normal((1, 3, size, size)).astype(np.float32)
     options = ExportOptions(True, 20, choose_passes(["default"], "cpu", True))
     artifact = export_checkpoint(network, own_run.checkpoint(), tmp_path, images, options)
     assert artifact.parity.passed, artifact.parity.reason

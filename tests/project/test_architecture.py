@@ -19,11 +19,12 @@ FLOORS = (
     "bench.registry bench.store bench.torchrun bench.machine bench.user_code reports.text "
     "exporters.folding exporters.image_input",
     "bench.config bench.host_files exporters.rewriting exporters.onnx_store "
-    "exporters.onnx_metadata exporters.onnx_operators models.building models.zoo",
-    "bench.analysis bench.images bench.backends models exporters.parity exporters.passes "
+    "exporters.onnx_metadata exporters.onnx_operators models.building.foreign_weights",
+    "models.zoo",
+    "bench.analysis bench.images bench.backends models.building exporters.parity exporters.passes "
     "exporters.onnx_file",
     "bench.datasets bench.timing exporters.origins exporters.onnx_double exporters.onnx_batch "
-    "models.training reports.rows",
+    "models models.training reports.rows",
     "bench.workers bench.predict models.transfer exporters.export exporters.onnx_adopt "
     "exporters.onnx_truth exporters.quantization reports.sections reports.figures reports.formats "
     "reports.pictures",

@@ -63,7 +63,10 @@ def _find_drop_on_test(run: Run, kind: str) -> Iterator[Advice]:
         if not (artifact and artifact.quantization and before and before.accuracy and m.accuracy):
             continue
         allowed_ratio = artifact.quantization.max_drop_points / 100
-        drop_ratio = (before.accuracy.correct - m.accuracy.correct) / m.accuracy.total
+        correct = m.accuracy.correct
+        if before.accuracy.correct is None or correct is None:
+            continue
+        drop_ratio = (before.accuracy.correct - correct) / m.accuracy.total
         if drop_ratio > allowed_ratio:
             numbers: dict[str, Number] = {
                 "drop_ratio": drop_ratio,

@@ -35,10 +35,13 @@ def _find_no_reference(run: Run, kind: str) -> Iterator[Advice]:
 def _find_at_chance(run: Run, kind: str) -> Iterator[Advice]:
     chance = 1 / max(len(run.checkpoint.classes), 1)
     for m in completed(run):
-        if m.accuracy is None or m.accuracy.total == 0 or run.checkpoint.random_weights:
+        correct = m.accuracy.correct if m.accuracy else None
+        if m.accuracy is None or correct is None or run.checkpoint.random_weights:
             continue
-        low, _ = wilson_interval(m.accuracy.correct, m.accuracy.total)
-        share = m.accuracy.correct / m.accuracy.total
+        if m.accuracy.total == 0:
+            continue
+        low, _ = wilson_interval(correct, m.accuracy.total)
+        share = correct / m.accuracy.total
         if low <= chance:
             numbers = {"accuracy_ratio": share, "chance_ratio": chance}
             yield Advice(kind, m.contender, None, chance - share, numbers)

@@ -1,5 +1,6 @@
 """The command line as a user meets it: output, exit codes, and one line for whatever goes wrong."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -63,6 +66,7 @@ def test_config_schema_is_a_json_schema(bench) -> None:
     jsonschema.Draft202012Validator.check_schema(json.loads(bench("config", "schema").stdout))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_the_main_job_end_to_end_and_again(bench, paths: Paths) -> None:
     trained = bench("train", "digits", *SET)
     assert trained.exit_code == 0, trained.output
@@ -104,6 +108,7 @@ def test_train_and_export_print_json_for_machines(bench, own_exported_run: RunDi
     assert Path(exported["path"]).is_file()
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_device_that_was_asked_for_and_is_missing_fails_loudly(
     bench, own_exported_run: RunDirectory
 ) -> None:
@@ -263,6 +268,7 @@ def test_a_damaged_list_of_artifacts_is_set_aside_and_export_goes_on(
     assert (own_run.path / "artifacts.json.damaged").read_text() == "{"
 
 
+@pytest.mark.usefixtures("in_process")
 def test_run_does_all_of_it_and_settings_that_changed_need_no_training_again(
     bench, own_run: RunDirectory, paths: Paths
 ) -> None:
@@ -282,18 +288,24 @@ def test_run_does_all_of_it_and_settings_that_changed_need_no_training_again(
     assert own_run.results().config["export"]["fold_bn"] is False
 
 
-def test_a_disk_that_is_full_while_training_is_one_line(paths: Paths) -> None:
-    limit = pytest.importorskip("resource")
-    command = [sys.executable, "-m", "foldbench", "train", "digits", "--runs", str(paths.runs)]
-    done = subprocess.run(
-        [*command, "--cache", str(paths.cache), *SET],
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: limit.setrlimit(limit.RLIMIT_FSIZE, (300_000, 300_000)),
-    )
-    assert done.returncode == 1, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("Error: cannot write ")
-    assert "Traceback" not in done.stderr
+@contextmanager
+def full_disk(bytes_left: int) -> Iterator[None]:
+    """A limit of the size of a file: writing past it fails as on a full disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_while_training_is_one_line(refusal) -> None:
+    with full_disk(bytes_left=300_000):
+        error = refusal("train", "digits", *SET)
+    assert isinstance(error, RunError)
+    assert isinstance(error.__cause__, OSError)
+    assert "digits-001" in str(error)
 
 
 def test_being_told_to_end_leaves_neither_processes_nor_files(
@@ -338,20 +350,12 @@ def test_being_told_to_end_leaves_neither_processes_nor_files(
     assert not own_run.is_compared()
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(own_run: RunDirectory, paths: Paths) -> None:
-    """A file-size limit stands in for a full disk: writing past it fails in the same way."""
-    limit = pytest.importorskip("resource")
+def test_a_full_disk_is_one_line_and_loses_nothing(refusal, own_run: RunDirectory) -> None:
     before = {p.name: p.read_bytes() for p in own_run.path.iterdir() if p.is_file()}
-    command = [sys.executable, "-m", "foldbench", "export", own_run.name, "--runs", str(paths.runs)]
-    done = subprocess.run(
-        [*command, "--cache", str(paths.cache), *SET],
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: limit.setrlimit(limit.RLIMIT_FSIZE, (50_000, 50_000)),
-    )
-    assert done.returncode == 1, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("Error: cannot write ")
-    assert "Traceback" not in done.stderr
+    with full_disk(bytes_left=50_000):
+        error = refusal("export", own_run.name, *SET)
+    assert isinstance(error.__cause__, OSError)
+    assert error.__cause__.errno == errno.EFBIG
     after = {p.name: p.read_bytes() for p in own_run.path.iterdir() if p.is_file()}
     assert {name: after[name] for name in before} == before
     assert not list(own_run.path.glob("artifacts/*"))
@@ -382,7 +386,7 @@ def test_a_read_only_run_is_one_line(own_run: RunDirectory, paths: Paths) -> Non
 
 def test_an_interrupt_says_how_to_go_on(paths: Paths, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "foldbench", "train", "digits", "--runs", str(paths.runs)]
-    settings = [*SET, "--set=train.epochs=500", "--cache", str(paths.cache)]
+    settings = [*SET, "--set=train.epochs=500", "--set=data.subset=300", "--cache", str(paths.cache)]
     said = tmp_path / "stderr.txt"
     with said.open("w") as stderr:
         process = subprocess.Popen(

@@ -18,35 +18,22 @@ from foldbench.bench.stages.compare import compare_run
 from foldbench.bench.store.directory import Paths, RunDirectory
 
 
-@pytest.fixture(scope="module")
-def measured_runs(tmp_path_factory: pytest.TempPathFactory, trained_run: RunDirectory) -> Path:
-    """A folder of runs for a copy of the finished training, which stays as it is."""
-    runs = tmp_path_factory.mktemp("measured") / "runs"
-    shutil.copytree(trained_run.path, runs / trained_run.name)
-    return runs
-
-
-@pytest.fixture(scope="module")
-def measured(trained_run: RunDirectory, trained_paths: Paths, measured_runs: Path) -> Run:
+@pytest.fixture
+def measured(own_run: RunDirectory, paths: Paths, in_process: None) -> Run:
     """A comparison of the finished training, torch on the CPU alone."""
-    only = ("compare.backends=[torch]", "compare.devices=[cpu]", "compare.budget_s=1")
-    quick = (*QUICK, *only, "compare.rounds=1")
-    copy = RunDirectory(measured_runs / trained_run.name)
-    return compare_run(copy, quick, Paths(measured_runs, trained_paths.cache), NullListener())
+    quick = (*QUICK, "compare.backends=[torch]", "compare.rounds=1")
+    return compare_run(own_run, quick, paths, NullListener())
 
 
 def test_the_command_counts_and_draws(
-    measured: Run, measured_runs: Path, tmp_path: Path, monkeypatch
+    measured: Run, own_run: RunDirectory, paths: Paths, tmp_path: Path, monkeypatch
 ) -> None:
-    runs = tmp_path / "runs"
-    shutil.copytree(measured_runs, runs)
-    first = RunDirectory(runs / measured.name)
-    twin = RunDirectory(runs / "digits-777")
-    shutil.copytree(first.path, twin.path)
+    twin = RunDirectory(paths.runs / "digits-777")
+    shutil.copytree(own_run.path, twin.path)
     twin.write_results(twin.results().model_copy(update={"name": "digits-777"}))
     sheet = tmp_path / "sheet.png"
-    monkeypatch.setenv("FOLDBENCH_RUNS", str(runs))
-    call = [first.name, "digits-777", "--sheet", str(sheet)]
+    monkeypatch.setenv("FOLDBENCH_RUNS", str(paths.runs))
+    call = [own_run.name, "digits-777", "--sheet", str(sheet)]
     shown = CliRunner().invoke(cli, ["errors", *call])
     assert shown.exit_code == 0, shown.output
     assert "both wrong" in shown.stdout

@@ -68,7 +68,7 @@ def test_torch_and_onnxruntime_are_driven_and_reported_in_place_of_the_rounds(
 ) -> None:
     pytest.importorskip("mlperf_loadgen", reason="LoadGen has no build for this platform")
     scenarios = ("--scenario", "singlestream,offline,server", "--qps", "2000")
-    settings = (*SET, "--set=compare.self_checks=true", "--duration", "0.3s")
+    settings = (*SET, "--set=compare.self_checks=true", "--duration", "0.1s")
     compared = bench("compare", own_exported_run.name, *scenarios, "--json", *settings)
     assert compared.exit_code == 0, compared.output
     (summary,) = json.loads(compared.stdout)["runs"]
@@ -82,7 +82,7 @@ def test_torch_and_onnxruntime_are_driven_and_reported_in_place_of_the_rounds(
         single, offline, server = m.scenarios
         assert [r.scenario for r in m.scenarios] == ["singlestream", "offline", "server"]
         assert (offline.batch_sizes, server.batch_sizes) == ((3,), (1, 2, 3))
-        assert (single.settings.min_duration_s, server.settings.target_qps) == (0.3, 2000)
+        assert (single.settings.min_duration_s, server.settings.target_qps) == (0.1, 2000)
         assert all(r.checked_outputs and r.settings.loaded_samples == 359 for r in m.scenarios)
     for form in ("terminal", "md"):
         text = bench("report", "--format", form).stdout

@@ -2,13 +2,15 @@
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from builders import QUICK
+from builders import QUICK, QuietWorker
 from foldbench.bench.errors import BackendError, DataError, RunError
+from foldbench.bench.measure.comparison import compare
 from foldbench.bench.measure.contenders import Subject, list_contenders
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Measurement
@@ -22,11 +24,6 @@ from foldbench.bench.workers.protocol import Job
 
 def subject(run: RunDirectory) -> Subject:
     return Subject(run.path, run.checkpoint(), run.artifacts())
-
-
-def export_both(run: RunDirectory, paths: Paths) -> None:
-    for fold in ("true", "false"):
-        export(run, [f"export.fold_bn={fold}"], paths, NullListener())
 
 
 def by_name(measurements: tuple[Measurement, ...]) -> dict[str, Measurement]:
@@ -53,10 +50,9 @@ def job(own_run: RunDirectory, tmp_path: Path) -> Job:
 
 
 def test_there_is_a_row_for_every_artifact_backend_and_device(
-    own_run: RunDirectory, paths: Paths
+    twice_exported_run: RunDirectory,
 ) -> None:
-    export_both(own_run, paths)
-    rows = list_contenders(subject(own_run), ("torch", "ort"), ("cpu", "cuda"))
+    rows = list_contenders(subject(twice_exported_run), ("torch", "ort"), ("cpu", "cuda"))
     assert [row.name for row in rows] == [
         f"{backend}/{variant}/{device}"
         for device in ("cpu", "cuda")
@@ -74,9 +70,9 @@ def test_without_an_export_the_row_says_what_to_do(own_run: RunDirectory) -> Non
 
 
 def test_an_artifact_that_was_changed_or_failed_parity_is_not_run(
-    own_run: RunDirectory, paths: Paths
+    own_exported_run: RunDirectory,
 ) -> None:
-    artifact = export(own_run, ["export.fold_bn=true"], paths, NullListener())
+    (artifact,) = own_exported_run.artifacts()
     failed = artifact.parity.model_copy(update={"passed": False, "reason": "off by 1"})
     for change, reason in (
         ({"sha256": "0" * 64}, "is not the file that was exported"),
@@ -84,19 +80,17 @@ def test_an_artifact_that_was_changed_or_failed_parity_is_not_run(
         ({"checkpoint_sha256": "0" * 64}, "exported from other weights"),
         ({"parity": failed}, "does not compute what the checkpoint does: off by 1"),
     ):
-        own_run.write_artifact(artifact.model_copy(update=change))
-        (row,) = list_contenders(subject(own_run), ("ort",), ("cpu",))
+        own_exported_run.write_artifact(artifact.model_copy(update=change))
+        (row,) = list_contenders(subject(own_exported_run), ("ort",), ("cpu",))
         assert row.status == "failed"
         assert reason in str(row.reason)
 
 
 def test_one_run_of_everything_records_what_a_report_needs(
-    own_run: RunDirectory, paths: Paths
+    own_twice_exported_run: RunDirectory, paths: Paths
 ) -> None:
-    export_both(own_run, paths)
-    record = compare_run(
-        own_run, [*QUICK, "compare.devices=[cpu]"], paths, NullListener(), ("bench",)
-    )
+    run = own_twice_exported_run
+    record = compare_run(run, QUICK, paths, NullListener(), ("bench",))
     rows = by_name(record.measurements)
     assert set(rows) == {f"{b}/{v}/cpu" for b in ("torch", "ort") for v in ("unfolded", "folded")}
     for row in rows.values():
@@ -116,10 +110,11 @@ def test_one_run_of_everything_records_what_a_report_needs(
     assert reference is not None
     assert reference.agreement is not None
     assert reference.agreement.max_abs_difference == 0
-    assert own_run.results() == record
-    assert "torch/unfolded/cpu" in (own_run.path / "report.md").read_text(encoding="utf-8")
+    assert run.results() == record
+    assert "torch/unfolded/cpu" in (run.path / "report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("in_process")
 def test_the_report_that_a_comparison_writes_shows_the_pictures_of_the_run(
     own_run: RunDirectory, paths: Paths
 ) -> None:
@@ -140,7 +135,10 @@ def test_the_record_is_written_while_the_run_is_locked(
             pass
         refused.append(run.name)
 
-    monkeypatch.setattr("foldbench.bench.stages.compare.measure_or_go_on", lambda *_: ((), ()))
+    monkeypatch.setattr(
+        "foldbench.bench.stages.compare.measure_or_resume",
+        lambda parts, *_: [((), ())] * len(parts),
+    )
     monkeypatch.setattr("foldbench.bench.stages.compare.store_comparison", try_to_lock)
     compare_run(own_run, [*QUICK, "compare.backends=[torch]"], paths, NullListener())
     assert refused == [own_run.name]
@@ -148,17 +146,17 @@ def test_the_record_is_written_while_the_run_is_locked(
         pass
 
 
+@pytest.mark.usefixtures("in_process")
 def test_agreement_is_measured_even_when_the_reference_is_not_compared(
-    own_run: RunDirectory, paths: Paths
+    own_exported_run: RunDirectory, paths: Paths
 ) -> None:
-    export(own_run, ["export.fold_bn=true"], paths, NullListener())
-    record = compare_run(own_run, [*QUICK, "compare.backends=[ort]"], paths, NullListener())
-    rows = [m for m in record.measurements if m.requested_device == "cpu"]
-    (row,) = rows
+    settings = [*QUICK, "compare.backends=[ort]"]
+    (row,) = compare_run(own_exported_run, settings, paths, NullListener()).measurements
     assert row.accuracy is not None
     assert row.accuracy.agreement is not None
 
 
+@pytest.mark.usefixtures("in_process")
 def test_the_evaluation_protocols_show_different_images_and_each_repeats(
     own_run: RunDirectory, paths: Paths
 ) -> None:
@@ -174,15 +172,16 @@ def test_the_evaluation_protocols_show_different_images_and_each_repeats(
     assert hashes[0] != hashes[1] == hashes[2]
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_device_that_is_missing_is_a_row_with_its_reason(
-    own_run: RunDirectory, paths: Paths
+    own_exported_run: RunDirectory, paths: Paths
 ) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    export(own_run, ["export.fold_bn=true"], paths, NullListener())
-    record = compare_run(own_run, [*QUICK, "compare.devices=[cpu, cuda]"], paths, NullListener())
+    settings = [*QUICK, "compare.devices=[cpu, cuda]"]
+    record = compare_run(own_exported_run, settings, paths, NullListener())
     rows = by_name(record.measurements)
     for name in ("torch/unfolded/cuda", "ort/folded/cuda"):
         assert rows[name].status == "failed"
@@ -252,9 +251,19 @@ def test_whatever_a_worker_raises_comes_back_as_one_line(job: Job) -> None:
 
 
 @pytest.mark.usefixtures("all_cores")
-def test_a_repetition_has_new_processes_and_blocks_of_its_own(
-    own_run: RunDirectory, paths: Paths
+def test_a_repetition_has_new_workers_and_blocks_of_its_own(
+    own_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    started: list[int] = []
+
+    class Counted(QuietWorker):
+        def __init__(self, job: Job) -> None:
+            super().__init__(job)
+            started.append(job.threads)
+
+    monkeypatch.setattr(
+        "foldbench.bench.stages.compare.compare", partial(compare, start_worker=Counted)
+    )
     record = compare_run(
         own_run,
         [
@@ -270,6 +279,7 @@ def test_a_repetition_has_new_processes_and_blocks_of_its_own(
     )
     rows = by_name(record.measurements)
     assert {row.role for row in rows.values()} == {"contender", "again", "one_thread"}
+    assert started == 2 * [row.threads for row in record.measurements]
     for row in rows.values():
         assert row.status == "ok", row.reason
         (timing,) = row.timings

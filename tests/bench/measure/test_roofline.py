@@ -20,7 +20,6 @@ from foldbench.bench.measure.roofline import (
 )
 from foldbench.bench.progress import NullListener, ProgressListener
 from foldbench.bench.stages.compare import compare_run
-from foldbench.bench.stages.export import export
 from foldbench.bench.store.directory import Paths, RunDirectory
 
 
@@ -105,12 +104,12 @@ def test_it_does_not_go_on_for_ever_beside_a_neighbour() -> None:
     assert rate.clean == (False,) * 7
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_comparison_records_both_and_the_report_shows_the_share(
     own_run: RunDirectory, trained_paths: Paths
 ) -> None:
-    export(own_run, ["export.images=16"], trained_paths, NullListener())
     overrides = [*QUICK, "compare.arithmetic=true", "compare.backends=[torch]"]
-    record = compare_run(own_run, [*overrides, "compare.budget_s=2"], trained_paths, NullListener())
+    record = compare_run(own_run, overrides, trained_paths, NullListener())
     assert record.arithmetic is not None
     assert record.arithmetic.flops_per_image > 1e6
     (rate,) = record.arithmetic.matmul_rates

@@ -164,7 +164,7 @@ def test_every_package_that_is_required_is_never_the_users() -> None:
     required = text.partition("install_requires=[")[2].partition('"test": [')[0]
     names = {name.lower() for name in re.findall(r'"([\w-]+)>=', required)}
     assert len(names) > 20
-    besides = ("functorch", "torchgen", "pylab")
+    besides = ("functorch", "torchgen", "pylab", "example")
     for package, owners in packages_distributions().items():
         if names & {owner.lower() for owner in owners} and package.isidentifier():
             assert is_reserved(package) or package in besides, owners

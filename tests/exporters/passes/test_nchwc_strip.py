@@ -1,6 +1,7 @@
 """The pass `nchwc_strip`: which reorderings it takes out, bit for bit, and where its files run."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,9 @@ class Layers(nn.Module):
         return self.join(self, x)
 
 
-def exported(join: Callable[[Layers, torch.Tensor], torch.Tensor], width: int = 32) -> bytes:
+@cache
+def exported(join: Callable[[Layers, torch.Tensor], torch.Tensor], width: int = 32) -> onnx.ModelProto:
+    """Return the network that `join` makes, as the pass gets it; read it only."""
     torch.manual_seed(0)
     model = to_onnx(Layers(join, width).eval(), X[:2], ExportOptions(True, 20, ()))
     return mish.apply(model)[0]

@@ -146,10 +146,10 @@ def widened(model: onnx.ModelProto, width: float) -> onnx.ModelProto:
     return copy
 
 
-def as_artifact(own_run: RunDirectory, paths: Paths, model: onnx.ModelProto) -> Artifact:
-    """A record of `model` as if it were the run's network."""
-    artifact = export(own_run, ["export.images=8"], paths, NullListener())
-    onnx.save(model, own_run.path / artifact.path)
+def as_artifact(run: RunDirectory, model: onnx.ModelProto) -> Artifact:
+    """A record of `model` as if it were the exported run's network."""
+    (artifact,) = run.artifacts()
+    onnx.save(model, run.path / artifact.path)
     return artifact
 
 
@@ -190,7 +190,7 @@ def test_the_record_holds_what_was_tried_and_what_it_cost(quantized_run: RunDire
 
 
 def test_calibration_and_judging_see_training_images_alone_and_none_of_them_twice(
-    own_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
+    own_exported_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from foldbench.bench.images.loading import load_data
     from foldbench.bench.images.preprocessing import preprocess
@@ -204,9 +204,9 @@ def test_calibration_and_judging_see_training_images_alone_and_none_of_them_twic
             yield batch
 
     monkeypatch.setattr(LabelledImages, "batches", noted)
-    export(own_run, INT8, paths, NullListener())
-    checkpoint = own_run.checkpoint()
-    config = settings_of(own_run, checkpoint, ())
+    export(own_exported_run, INT8, paths, NullListener())
+    checkpoint = own_exported_run.checkpoint()
+    config = settings_of(own_exported_run, checkpoint, ())
     data = load_data(config.data, paths.cache, NullListener())
 
     def inputs(pixels: np.ndarray) -> set[bytes]:
@@ -253,12 +253,12 @@ class Fragile(nn.Module):
 
 
 def test_where_no_node_keeps_the_budget_the_file_is_written_and_says_by_how_much(
-    own_run: RunDirectory, paths: Paths
+    own_exported_run: RunDirectory,
 ) -> None:
     torch.manual_seed(0)
     network = Fragile()
-    source = as_artifact(own_run, paths, exported(network))
-    quantizer = Quantizer(own_run.path, "fragile", material_for(network), 1, NullListener())
+    source = as_artifact(own_exported_run, exported(network))
+    quantizer = Quantizer(own_exported_run.path, "fragile", material_for(network), 1, NullListener())
     artifact = quantizer.to_int8(source, QuantizeOptions("int8", 0.5))
     report = artifact.quantization
     assert report is not None
@@ -266,7 +266,7 @@ def test_where_no_node_keeps_the_budget_the_file_is_written_and_says_by_how_much
     assert report.closeness.drop_points() > 0.5
     assert report.reason is not None
     assert (report.max_drop_points, [node.quantized for node in report.nodes]) == (0.5, [True])
-    assert (own_run.path / artifact.path).is_file()
+    assert (own_exported_run.path / artifact.path).is_file()
 
 
 def test_results_of_matrix_products_are_not_rounded_to_int8(quantized_run: RunDirectory) -> None:
@@ -390,15 +390,15 @@ def test_a_network_without_weights_to_quantize_is_one_line() -> None:
 
 
 def test_float16_takes_and_gives_float32_and_holds_half_the_bytes(
-    own_run: RunDirectory, paths: Paths
+    own_exported_run: RunDirectory, paths: Paths
 ) -> None:
-    artifact = export(own_run, [*INT8, "export.quantize=float16"], paths, NullListener())
+    artifact = export(own_exported_run, [*INT8, "export.quantize=float16"], paths, NullListener())
     report = artifact.quantization
     assert report is not None
     assert (artifact.variant, artifact.precision) == ("float16", "float16")
     assert (report.calibration_images, report.nodes, report.method) == (0, (), None)
-    assert artifact.size_bytes < 0.6 * own_run.artifacts()[0].size_bytes
-    model = onnx.load(own_run.path / artifact.path)
+    assert artifact.size_bytes < 0.6 * own_exported_run.artifacts()[0].size_bytes
+    model = onnx.load(own_exported_run.path / artifact.path)
     for value in (*model.graph.input, *model.graph.output):
         assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     halves = [numpy_helper.to_array(i).dtype == np.float16 for i in model.graph.initializer]

@@ -1,8 +1,4 @@
-"""Weights that somebody else's training wrote, as a network calls them.
-
-Training code wraps a network's state in dictionaries and prefixes. They are taken off when there is
-exactly one way in which every tensor fits, which is said; nothing is loaded in part.
-"""
+"""The one way in which a file's weights fit a network."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -14,13 +10,13 @@ from torch import Tensor, nn
 
 from foldbench.bench.errors import CheckpointError, listed
 from foldbench.bench.store.files import file_sha256
-from foldbench.models.building.foreign_weights_faults import (
+from foldbench.models.building.foreign_weights.faults import (
     describe_choices,
     describe_misfit,
     describe_way,
 )
-from foldbench.models.building.foreign_weights_file import read_weights
-from foldbench.models.building.foreign_weights_names import (
+from foldbench.models.building.foreign_weights.file import read_weights
+from foldbench.models.building.foreign_weights.names import (
     Candidate,
     Own,
     Way,
@@ -28,9 +24,7 @@ from foldbench.models.building.foreign_weights_names import (
     find_ways,
     own_state,
 )
-from foldbench.models.building.foreign_weights_values import Cast, cast_values, same_values
-
-__all__ = ["FittedWeights", "fit_classes", "fit_weights", "read_weights"]
+from foldbench.models.building.foreign_weights.values import Cast, cast_values, same_values
 
 
 @dataclass(frozen=True)
@@ -62,14 +56,25 @@ def fit_weights(
     do not fit or fit in several ways with different values, and values that are no plain numbers of
     the network's kind.
     """
+    return fit_tensors(module, read_weights(path), path, key, strip_prefix)
+
+
+def fit_tensors(
+    module: nn.Module,
+    content: Mapping[str, Any],
+    path: Path,
+    key: str | None = None,
+    strip_prefix: str | None = None,
+) -> FittedWeights:
+    """Return what `fit_weights` does, of the file's `content`, which has been read."""
     own = own_state(module)
-    candidates = _read_candidates(path, key)
+    candidates = _candidates_in(content, path, key)
     ways = find_ways(own, candidates, strip_prefix)
     casts = [(way, cast_values(own, way, path)) for way in ways if way.fits]
     if not casts:
         casts = list(_load_by_own_code(module, own, ways, candidates, path))
     if not casts:
-        raise CheckpointError(describe_misfit(path, module, own, ways))
+        raise CheckpointError(describe_misfit(path, module, own, ways, strip_prefix))
     way, cast = casts[0]
     others = [w for w, c in casts[1:] if not same_values(cast.state, c.state)]
     if others:
@@ -98,7 +103,7 @@ def fit_classes(
     fit, where these change with the number of classes. Raises CheckpointError when there is no such
     number, or several.
     """
-    candidates = _read_candidates(path, key)
+    candidates = _candidates_in(read_weights(path), path, key)
     module = build(default)
     own = own_state(module)
     ways = find_ways(own, candidates, strip_prefix)
@@ -109,7 +114,7 @@ def fit_classes(
         found |= {n for way in named if (n := _classes_of(way, own, other, default)) is not None}
     taken = [n for n in sorted(found) if n == default or _takes(build(n), candidates, strip_prefix)]
     if not taken:
-        raise CheckpointError(describe_misfit(path, module, own, ways))
+        raise CheckpointError(describe_misfit(path, module, own, ways, strip_prefix))
     if len(taken) > 1:
         raise CheckpointError(
             f"{path}: holds weights for {listed(map(str, taken))} classes: choose with --classes, "
@@ -147,9 +152,8 @@ def _classes_of(way: Way, own: Own, other: Own, default: int) -> int | None:
     return number if number is not None and number > 0 else None
 
 
-def _read_candidates(path: Path, key: str | None) -> list[Candidate]:
-    """Return the dictionaries of tensors in the file, those under `key` alone where it is given."""
-    content = read_weights(path)
+def _candidates_in(content: Mapping[str, Any], path: Path, key: str | None) -> list[Candidate]:
+    """Return the dictionaries of tensors in a file, those under `key` alone where it is given."""
     candidates = find_candidates(content)
     if key is None:
         if not candidates:

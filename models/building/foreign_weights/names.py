@@ -19,6 +19,8 @@ _PARALLEL = "module"
 _SILENT = ("num_batches_tracked", "n_averaged")
 _COUNTED = ("total_ops", "total_params")
 """Buffers that counters of operations leave behind."""
+_SINGLE = {(), (1,)}
+"""Shapes of a single number, which torch takes for one another."""
 _DEPTH = 8
 _PREFIXES_TRIED = 8
 
@@ -182,6 +184,15 @@ class Way:
         return bool(self.found) and not (self.missing or self.other_shape)
 
     @property
+    def identity(self) -> tuple[object, ...]:
+        """What two ways have in common that give a network the same."""
+        return (
+            tuple((name, id(value)) for name, value in self.found.items()),
+            *(self.missing, self.surplus, *self.other_shape),
+            *(() if self.fits else (self.key, self.strip)),
+        )
+
+    @property
     def faults(self) -> int:
         """How many tensors of both do not fit."""
         return len(self.missing) + len(self.surplus) + len(self.other_shape)
@@ -195,7 +206,17 @@ def find_ways(own: Own, candidates: Iterable[Candidate], strip_prefix: str | Non
         if strip_prefix is None and not any(way.fits for way in ways):
             ways += _ways_of(own, candidate, WRAPPERS | {_PARALLEL}, None)
         found += ways
-    return sorted(found, key=lambda way: (not way.fits, not way.is_whole, way.faults))
+    apart = {way.identity: way for way in sorted(found, key=_plainness, reverse=True)}
+    return sorted(apart.values(), key=lambda way: (*_rank(way), *_plainness(way)))
+
+
+def _rank(way: Way) -> tuple[bool, bool, int]:
+    return not way.fits, not way.is_whole, way.faults
+
+
+def _plainness(way: Way) -> tuple[int, int]:
+    """Return a number that is less the less has to be resolved."""
+    return len(way.strip) + len(way.added) + len(way.removed), len(way.key)
 
 
 def _ways_of(
@@ -268,10 +289,10 @@ def _compare(
         used.add(hit)
         stored = theirs.actual[inside[hit]]
         value = candidate.tensors[stored]
-        renamed += _leaf(stored) != _leaf(actual)
+        renamed += hit != plain or _leaf(stored) != _leaf(actual)
         found[actual] = value
         shapes = _shape(own.state[actual]), _shape(value)
-        if shapes[0] != shapes[1]:
+        if shapes[0] != shapes[1] and not set(shapes) <= _SINGLE:
             other_shape[actual] = shapes
     left = {plain: name for plain, name in inside.items() if plain not in used}
     outside = {name: name for name in theirs.actual if not name.startswith(strip)}
@@ -320,7 +341,5 @@ def _is_known(buffer: Tensor | None, value: Any) -> bool:
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    """Return the shape; () for states that are no tensors and for single numbers."""
-    if not isinstance(value, Tensor):
-        return ()
-    return () if value.shape == (1,) else tuple(value.shape)
+    """Return the shape; () for states that are no tensors."""
+    return tuple(value.shape) if isinstance(value, Tensor) else ()

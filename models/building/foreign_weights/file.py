@@ -1,8 +1,10 @@
 """Files of weights from elsewhere, read without running what is in them."""
 
+import json
 import pickle
 import pickletools
 import re
+import shlex
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -120,7 +122,7 @@ def _damaged(path: Path, what: str, error: BaseException) -> CheckpointError:
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
-    """Return every tensor by each of its names: a shared one is stored once, the metadata say so."""
+    """Return every tensor by each of its names; the metadata tell those of a shared one."""
     state: dict[str, Any] = {}
     try:
         with safe_open(path, framework="pt") as stream:
@@ -146,7 +148,7 @@ def _check_archive(path: Path) -> None:
     if "constants.pkl" in names:
         raise CheckpointError(
             f"{path}: is TorchScript (torch.jit.save), not a file of weights: save its tensors: "
-            f"{_python(f'torch.save(torch.jit.load({str(path)!r}).state_dict(), {_target(path)})')}"
+            + _python(f"torch.save(torch.jit.load({_literal(path)}).state_dict(), {_target(path)})")
         )
     if "models/model.json" in names or "serialized_exported_program.json" in names:
         raise CheckpointError(
@@ -207,21 +209,21 @@ _DICTS = ("dict", "collections.OrderedDict", "collections.defaultdict")
 def _describe_pickle(path: Path, seen: _Pickle, culprit: str) -> str:
     """Return why the file is not read, and the two statements that convert it."""
     reading = (
-        f"torch.load({str(path)!r}, map_location='cpu', weights_only=False)"
+        f'torch.load({_literal(path)}, map_location="cpu", weights_only=False)'
         if seen.by_torch
-        else f"pickle.load(open({str(path)!r}, 'rb'))"
+        else f'pickle.load(open({_literal(path)}, "rb"))'
     )
     key = next((key for key in STATE_KEYS if key in seen.texts), None)
-    part = "w" if seen.root != "dict" or key is None else f"w.get({key!r}, w)"
+    part = "w" if seen.root != "dict" or key is None else f'w.get("{key}", w)'
     has_modules = any(name.startswith("torch.nn.modules.") for name in seen.classes)
     if seen.root != "dict" or (has_modules and key and "state" not in key):
         kept = f"{part}.state_dict()"
     else:
-        kept = f"{{k: torch.as_tensor(v) for k, v in {part}.items() if hasattr(v, 'shape')}}"
+        arrays = 'type(v).__name__ in ("Tensor", "Parameter", "ndarray")'
+        kept = f"{{k: torch.as_tensor(v) for k, v in {part}.items() if {arrays}}}"
     whole = seen.root not in ("dict", "list")
     holds = f"a whole {seen.root}" if whole else f"objects of {culprit or 'other classes'}"
-    imports = "import torch; " if seen.by_torch else "import pickle, torch; "
-    lines = f'python -c "{imports}w = {reading}; torch.save({kept}, {_target(path)})"'
+    lines = _python(f"w = {reading}; torch.save({kept}, {_target(path)})")
     return (
         f"{path}: holds {cut(holds, 100)}, not tensors alone, and reading those can run code; "
         f"where you trust it, convert it in a place where its classes can be imported: {lines}"
@@ -229,11 +231,17 @@ def _describe_pickle(path: Path, seen: _Pickle, culprit: str) -> str:
 
 
 def _python(statement: str) -> str:
-    return f'python -c "import torch; {statement}"'
+    imports = "pickle, torch" if "pickle." in statement else "torch"
+    return f"python -c {shlex.quote(f'import {imports}; {statement}')}"
+
+
+def _literal(path: Path) -> str:
+    """Return Python's text for a path, in double quotes, which a shell's single ones may hold."""
+    return json.dumps(str(path), ensure_ascii=False)
 
 
 def _target(path: Path) -> str:
-    return repr(str(path.with_name(f"{path.stem}-weights.pt")))
+    return _literal(path.with_name(f"{path.stem}-weights.pt"))
 
 
 def _look_through(path: Path) -> _Pickle | None:
@@ -245,7 +253,8 @@ def _look_through(path: Path) -> _Pickle | None:
                 with archive.open(name) as stream:
                     return _look_at(BytesIO(stream.read(_PICKLE_BYTES)), by_torch=True)
         with path.open("rb") as stream:
-            by_torch = any(arg == _LEGACY_MAGIC for _, arg, _ in pickletools.genops(stream))
+            arguments = [argument for _, argument, _ in pickletools.genops(stream)]
+            by_torch = _LEGACY_MAGIC in arguments
             for _ in range(2 if by_torch else 0):  # the version, and sizes of types
                 list(pickletools.genops(stream))
             if not by_torch:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from foldbench.bench import units
-from foldbench.bench.errors import CheckpointError
-from foldbench.models.building.foreign_weights_names import Own, Way
+from foldbench.bench.errors import CheckpointError, listed
+from foldbench.models.building.foreign_weights.names import Own, Way
 
 _FLOATS = {torch.float16: 16, torch.bfloat16: 16, torch.float32: 32, torch.float64: 64}
 """Dtypes of weights that are read, and their bits."""
@@ -46,8 +46,9 @@ def cast_values(own: Own, way: Way, path: Path) -> Cast:
         if target.is_floating_point() and value.dtype != target.dtype:
             changes[value.dtype, target.dtype] += 1
     _check_ties(own, state, path)
-    missing = {name: value for name, value in own.state.items() if name not in state}
-    state |= {n: torch.zeros_like(v) for n, v in missing.items()}  # counters of batches alone
+    for name, value in own.state.items():
+        if name not in state:  # counters of batches, which no inference uses
+            state[name] = value.detach().clone()
     widened = [kind for kind in changes if _FLOATS[kind[0]] < _FLOATS[kind[1]]]
     notes = [
         f"{_tensors(count)} {_verb(kinds)} from {_short(kinds[0])} to {_short(kinds[1])}"
@@ -132,7 +133,7 @@ def _odd(state: Mapping[str, Any]) -> list[str]:
         and not bool(value.isfinite().all())
     ]
     return (
-        [f"{_tensors(len(odd))} with values that are not finite, such as {odd[0]}"] if odd else []
+        [f"{_tensors(len(odd))} with values that are not finite: {listed(odd, 3)}"] if odd else []
     )
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from foldbench.bench import units
 from foldbench.bench.errors import cut, listed
-from foldbench.models.building.foreign_weights_names import Own, Way
+from foldbench.models.building.foreign_weights.names import Own, Way
 
 _AT_MOST = 3
 
@@ -23,7 +23,8 @@ def describe_way(path: Path, way: Way) -> Iterator[str]:
     if parts:
         yield f"{path.name}: {', '.join(parts)}"
     if way.renamed:
-        yield f"{units.count(way.renamed)} tensors called as the network does (shared or normalised)"
+        count = units.count(way.renamed)
+        yield f"tensors under other names of theirs (shared or parametrized): {count}"
     if way.by_code:
         yield "names of an older form, which the network's own loading code translates"
     if way.skipped:
@@ -48,10 +49,18 @@ def describe_choices(path: Path, ways: Iterable[Way]) -> str:
     )
 
 
-def describe_misfit(path: Path, module: nn.Module, own: Own, ways: list[Way]) -> str:
+def describe_misfit(
+    path: Path, module: nn.Module, own: Own, ways: list[Way], asked_prefix: str | None
+) -> str:
     """Return what is missing, left over and of another shape, and what would resolve it."""
     name = type(module).__name__
     best = ways[0]
+    if asked_prefix and not best.found and not best.surplus:
+        begins = dict.fromkeys(f"{n.partition('.')[0]}." for n in best.skipped if "." in n)
+        return (
+            f"{path}: no tensor's name begins with --strip-prefix {asked_prefix} (they begin with "
+            f"{listed(begins, 8) or 'no prefix'})"
+        )
     place = f" under {best.key!r}" if best.key else ""
     faults = []
     if best.missing:
@@ -60,7 +69,7 @@ def describe_misfit(path: Path, module: nn.Module, own: Own, ways: list[Way]) ->
         faults.append(f"{_named('tensor', best.surplus)} left over")
     if best.other_shape:
         shapes = [
-            f"{n}: {_text(theirs)}, the network's {_text(mine)}"
+            f"{n} is {_text(theirs)}, not {_text(mine)}"
             for n, (mine, theirs) in best.other_shape.items()
         ]
         faults.append(f"{_named('tensor', shapes)} of another shape")
@@ -79,24 +88,27 @@ def _text(shape: tuple[int, ...]) -> str:
 
 def _advise(own: Own, best: Way, ways: list[Way]) -> str:
     """Return what would resolve it."""
+    transient = [n for n in best.surplus if n.removeprefix(best.strip) in own.transient]
+    if transient:
+        return f"register {transient[0]} with persistent=True, so that the file's values are used"
     whole = [way for way in ways if way.is_whole]
     if whole:
         return _advise_options(whole)
     if best.other_shape and not best.missing and not best.surplus:
-        return _advise_shapes(own, best)
-    transient = [n for n in best.surplus if n.removeprefix(best.strip) in own.transient]
-    if transient:
-        return f"register {transient[0]} with persistent=True, so that the file's values are used"
+        return _advise_shapes(best)
     parametrized = [n for n in best.surplus if _is_parametrized(n)]
     if parametrized:
         return (
             "the file was saved with weight_norm, spectral_norm or pruning "
             f"({parametrized[0]}): apply the same to the network, or remove it before saving"
         )
-    if not best.found:
+    if len(best.found) - len(best.other_shape) < len(own.state) / 2:
         theirs = cut(next(iter(best.surplus), ""), 60)
         mine = cut(next(iter(own.state), ""), 60)
-        return f"these are weights of another network: its names are like {theirs!r}, not {mine!r}"
+        return (
+            f"these are the weights of another network, with names such as {theirs!r}: give "
+            f"weights with names such as {mine!r}"
+        )
     return "build the network with the arguments it was trained with, or give its own weights"
 
 
@@ -119,20 +131,15 @@ def _is_parametrized(name: str) -> bool:
     return ".parametrizations." in f".{name}" or leaf.endswith(("weight_g", "_orig", "_mask"))
 
 
-def _advise_shapes(own: Own, best: Way) -> str:
+def _advise_shapes(best: Way) -> str:
     """Return what to do about shapes alone: mostly another number of classes."""
     parts = {name.rpartition(".")[0] for name in best.other_shape}
     first = {(mine[:1], theirs[:1]) for mine, theirs in best.other_shape.values()}
     same_inputs = all(mine[1:] == theirs[1:] for mine, theirs in best.other_shape.values())
-    if len(parts) == 1 and len(first) == 1 and same_inputs and _is_last(own, best):
+    if len(parts) == 1 and len(first) == 1 and same_inputs:
         ((mine,), (theirs,)) = first.pop()
         return (
             f"its classifier {parts.pop()} has {units.count(theirs)} classes, the network's "
             f"{units.count(mine)}: build the network with {theirs} classes (--classes {theirs})"
         )
     return "build the network with the arguments it was trained with"
-
-
-def _is_last(own: Own, best: Way) -> bool:
-    """Return whether the tensors are the last ones of the network."""
-    return set(best.other_shape) <= set(list(own.state)[-2:])
