@@ -24,11 +24,14 @@ def source_config(text: str, overrides: Sequence[str], name: str | None = None) 
     return Loaded(name or source.name, from_dict(values, overrides, text))
 
 
-def with_known_input(loaded: Loaded, known: Preprocessing | None) -> tuple[Loaded, tuple[str, ...]]:
+def with_known_input(
+    loaded: Loaded, known: Preprocessing | None, is_scale_known: bool = True
+) -> tuple[Loaded, tuple[str, ...]]:
     """Return the configuration with input and images filled in, and what was taken for granted.
 
-    What the configuration says goes before what is `known` of the network. Raises ConfigError
-    where the input's shape is neither said nor known.
+    What the configuration says goes before what is `known` of the network; mean and std are only
+    assumed there unless `is_scale_known`. Raises ConfigError where the input's shape is neither
+    said nor known.
     """
     config, notes = loaded.config, []
     given = config.data.model_fields_set
@@ -50,7 +53,7 @@ def with_known_input(loaded: Loaded, known: Preprocessing | None) -> tuple[Loade
             f"{loaded.name}: the shape of its input is not known: give it, such as "
             "--input 3x224x224 (data.image_size)"
         )
-    elif not {"mean", "std"} <= given:
+    if not {"mean", "std"} <= given and (known is None or not is_scale_known):
         missing = [key for key in ("mean", "std") if key not in given]
         notes.append(
             f"{' and '.join(missing)} not given: pixels are scaled to -1..1 (mean 0.5, std 0.5); "

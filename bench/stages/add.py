@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 from foldbench.bench.config.files import Loaded
 from foldbench.bench.config.own_network import class_names_of, with_known_input
 from foldbench.bench.config.schema import Config
-from foldbench.bench.errors import ConfigError
+from foldbench.bench.errors import BackendError, ConfigError
 from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.machine.environment import describe_environment
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Checkpoint, Preprocessing
+from foldbench.bench.stages.add_onnx import FILE, make_from_onnx, onnx_preprocessing
 from foldbench.bench.store.directory import Paths, RunDirectory, create_run, list_runs
 from foldbench.bench.store.files import file_sha256, json_sha256
 from foldbench.bench.store.temporary import temporary_folder
+from foldbench.bench.user_code.source import parse_source
+from foldbench.bench.workers.isolated import run_isolated
 from foldbench.models.transfer.fit import preprocessing_of
 
 if TYPE_CHECKING:
@@ -31,8 +34,6 @@ def add(
     the user's runs in a process of its own. Raises BenchError of the kind at fault; nothing is left
     behind then.
     """
-    from foldbench.models.building.adding import make
-
     loaded = complete(loaded, listener)
     preprocessing = preprocessing_of(loaded.config)
     count, names = class_names_of(loaded.config)
@@ -41,17 +42,30 @@ def add(
         folder = temporary / "network"
         folder.mkdir()
         wanted = wanted_network(loaded.config, preprocessing, count)
-        made = make(wanted, folder)
+        made, weights = _make(wanted, folder)
         for note in made.notes:
             listener.note(note)
+        data = load_data(loaded.config.data, paths.cache, listener)
         classes = names or _names_of(made, data, listener)
-        checkpoint = _describe(loaded, made, folder, preprocessing, classes, data)
+        checkpoint = _describe(loaded, made, weights, preprocessing, classes, data)
         key = _key(checkpoint)
         run = None if fresh else _find(paths.runs, loaded.name, key)
         if run is not None:
             listener.note(f"{run.path} is this network with these weights and settings")
             return run
         return _write(paths.runs, loaded, checkpoint, key, folder)
+
+
+def _make(wanted: "Wanted", folder: Path) -> tuple["Made", Path]:
+    """Write the network into `folder`; return what it is, and the file that holds its weights."""
+    from foldbench.models.building.adding import WEIGHTS, make
+
+    try:
+        if parse_source(wanted.text).form == "onnx":
+            return run_isolated(make_from_onnx, wanted, folder), folder / FILE
+        return run_isolated(make, wanted, folder), folder / WEIGHTS
+    except BackendError as error:  # the user's code took its process along
+        raise ConfigError(f"{wanted.text}: {error} while the network was built") from None
 
 
 def complete(loaded: Loaded, listener: ProgressListener) -> Loaded:
@@ -64,8 +78,12 @@ def complete(loaded: Loaded, listener: ProgressListener) -> Loaded:
     model = loaded.config.model
     if model.source is None:
         raise ConfigError(f"{loaded.name}: names no network with model.from: bench train it")
-    known = library_preprocessing(model.source, model.weights)
-    loaded, notes = with_known_input(loaded, known)
+    is_known = True
+    if parse_source(model.source).form == "onnx":
+        known, is_known = onnx_preprocessing(Path(model.source), model.output)
+    else:
+        known = library_preprocessing(model.source, model.weights)
+    loaded, notes = with_known_input(loaded, known, is_known)
     for note in notes:
         listener.note(note)
     return loaded
@@ -106,14 +124,11 @@ def _names_of(made: "Made", data: ImageSet, listener: ProgressListener) -> tuple
 def _describe(
     loaded: Loaded,
     made: "Made",
-    folder: Path,
+    weights: Path,
     preprocessing: Preprocessing,
     classes: tuple[str, ...],
     data: ImageSet,
 ) -> Checkpoint:
-    from foldbench.models.building.adding import WEIGHTS
-
-    weights = folder / WEIGHTS
     return Checkpoint(
         run=loaded.name,
         config_name=loaded.name,
