@@ -7,9 +7,9 @@ import logging
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from foldbench.bench.arrays import Floats
 from foldbench.bench.errors import ExportError, one_line, root_cause
 from foldbench.bench.host_files.marks import FIXED_BATCH, HOST, OPERATORS, OPTIMIZATION
 from foldbench.bench.records import (
+    GIVEN,
+    PLAIN,
     Artifact,
     Checkpoint,
     Folder,
@@ -39,7 +41,7 @@ from foldbench.exporters.folding.fold import count_batchnorms, fold_batchnorm
 from foldbench.exporters.onnx_store import as_file, write_onnx
 from foldbench.exporters.origins import host_origins, library_versions, sources_sha256
 from foldbench.exporters.parity import check_outputs, run_module, run_reference
-from foldbench.exporters.rewriting import apply_passes
+from foldbench.exporters.rewriting import OTHER_RUNTIMES, apply_passes, choose_passes
 
 EXPORTER = "torch.onnx.export(dynamo=True)"
 _TRACED_BATCH = 2
@@ -74,6 +76,42 @@ class ExportOptions:
         folded = "optimized" if self.given else "folded"
         folded = folded if self.fold_bn else "unfolded"
         return folded if self.target == "cpu" else f"{folded}.{self.target}"
+
+
+def plain_options(options: ExportOptions) -> ExportOptions:
+    """Return how to export what torch.onnx.export gives by itself; it is for any target."""
+    return replace(
+        options,
+        fold_bn=False,
+        plain=True,
+        passes=options.passes[:1],
+        target="cpu",
+        name=PLAIN,
+        ladder_step=0,
+    )
+
+
+def plan_others(
+    options: ExportOptions, asked: Sequence[str], shipped: Artifact
+) -> tuple[ExportOptions, ...]:
+    """Return what else to export, beside `shipped`, which was made with `options`.
+
+    What there is without foldbench, and a file for each runtime whose passes are others than those
+    that changed something in `shipped`. `asked` are the passes as the configuration has them.
+    """
+    others = [given_options(options) if options.given else plain_options(options)]
+    if options.target == "cpu":
+        effective = {done.name for done in shipped.passes if done.changed}
+        for target in OTHER_RUNTIMES:
+            passes = choose_passes(asked, target, options.fold_bn)
+            if effective - set(passes):
+                others.append(replace(options, passes=passes, target=target))
+    return tuple(others)
+
+
+def given_options(options: ExportOptions) -> ExportOptions:
+    """Return how to record the file as it was given, beside what `options` make of it."""
+    return replace(options, fold_bn=False, passes=(), target="cpu", name=GIVEN, ladder_step=None)
 
 
 def hash_inputs(checkpoint: Checkpoint, images: Floats, options: ExportOptions) -> str:

@@ -103,13 +103,6 @@ def export_onnx_subject(
     )
 
 
-def given_options(options: ExportOptions) -> ExportOptions:
-    """Return how to record the file as it was given, beside what `options` make of it."""
-    return ExportOptions(
-        fold_bn=False, opset=options.opset, passes=(), target="cpu", name=GIVEN, given=True
-    )
-
-
 def fixed_batch(model: ModelProto) -> int | None:
     """Return the only batch size that an adopted `model` runs at; None where any does."""
     facts = {entry.key: entry.value for entry in model.metadata_props}

@@ -16,7 +16,9 @@ Protocol = Literal["homework", "clean"]
 Variant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$")]
 GIVEN = "given"
 """The variant of an .onnx file as it was given."""
-Target = Literal["cpu", "cuda", "tensorrt", "host"]
+PLAIN = "plain"
+"""The variant that torch.onnx.export gives by itself."""
+Target = Literal["cpu", "openvino", "cuda", "tensorrt", "host"]
 Folder = Literal["foldbench", "exporter"]
 Status = Literal["ok", "failed", "skipped"]
 Role = Literal["contender", "again", "one_thread"]

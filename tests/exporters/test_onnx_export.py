@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from builders import make_checkpoint, needs_c_compiler
 from foldbench.bench.errors import ConfigError, ExportError
 from foldbench.bench.records import Artifact
-from foldbench.exporters.export import ExportOptions
+from foldbench.exporters.export import ExportOptions, given_options
 from foldbench.exporters.onnx_adopt import adopt_onnx
-from foldbench.exporters.onnx_export import export_onnx_subject, given_options
+from foldbench.exporters.onnx_export import export_onnx_subject
 from foldbench.exporters.onnx_optimize import optimize_onnx
 from foldbench.exporters.parity import open_session
 from foldbench.exporters.rewriting import choose_passes

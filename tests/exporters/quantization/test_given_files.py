@@ -12,9 +12,9 @@ from builders import make_checkpoint
 from foldbench.bench.errors import ExportError
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Artifact
-from foldbench.exporters.export import ExportOptions
+from foldbench.exporters.export import ExportOptions, given_options
 from foldbench.exporters.onnx_adopt import adopt_onnx
-from foldbench.exporters.onnx_export import export_onnx_subject, given_options, run_model
+from foldbench.exporters.onnx_export import export_onnx_subject, run_model
 from foldbench.exporters.quantization.calibration import CalibrationSet, LabelledImages
 from foldbench.exporters.quantization.quantize import QuantizeOptions, Quantizer
 
