@@ -7,6 +7,7 @@ folder is in its pythonpath for this module and for ``fake_nvml``.
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from foldbench.bench.config.schema import Config
 from foldbench.bench.config.training import TrainSection
 from foldbench.bench.images.image_set import Split
 from foldbench.bench.machine.cpu import describe_cpu
+from foldbench.bench.measure.comparison import compare
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Epoch, Preprocessing
 from foldbench.bench.store.files import json_sha256
@@ -501,6 +503,16 @@ class QuietWorker(WorkerServer):
     def time(self, batch_size: int, options: BlockOptions) -> tuple[records.Block, int]:
         block, settle_calls = super().time(batch_size, options)
         return replace(block, **QUIET, clocks=None), settle_calls
+
+
+def run_in_process(patch: pytest.MonkeyPatch) -> None:
+    """Have comparisons run their contenders in this process, with nothing that disturbs them.
+
+    The networks, outputs, times and records are real; no process is started for them.
+    """
+    patch.setattr(
+        "foldbench.bench.stages.compare.compare", partial(compare, start_worker=QuietWorker)
+    )
 
 
 def make_job(images: Path, **changes) -> Job:

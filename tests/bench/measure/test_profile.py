@@ -11,9 +11,7 @@ from builders import make_job
 from foldbench.bench.backends._ort.operator_times import read_profile
 from foldbench.bench.cli import cli
 from foldbench.bench.errors import BackendError
-from foldbench.bench.progress import NullListener
 from foldbench.bench.records import ContenderProfile, OperatorTime, Profile
-from foldbench.bench.stages.export import export
 from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.bench.workers.server import WorkerServer
 from foldbench.reports.formats.terminal import render_terminal
@@ -104,15 +102,10 @@ def test_on_a_cpu_alone_nothing_is_said_of_placement() -> None:
     assert "Placement" not in render_terminal(build_profile(found, top=5, nodes=False))
 
 
-@pytest.fixture
-def exported_run(own_run: RunDirectory, trained_paths: Paths) -> RunDirectory:
-    export(own_run, ["export.images=16"], trained_paths, NullListener())
-    return own_run
-
-
 def test_a_run_is_profiled_on_every_backend_side_by_side(
-    exported_run: RunDirectory, trained_paths: Paths
+    own_exported_run: RunDirectory, trained_paths: Paths
 ) -> None:
+    exported_run = own_exported_run
     command = ["profile", exported_run.name, "--runs", str(exported_run.path.parent)]
     command += ["--cache", str(trained_paths.cache), "--backends=torch,ort", *SMALL]
     result = CliRunner().invoke(cli, command)

@@ -20,7 +20,7 @@ from foldbench.bench.config.training import TrainSection
 from foldbench.bench.errors import RunError, TrainingError
 from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.train import train
-from foldbench.bench.store.directory import Paths
+from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.models.training.augment import flip_and_crop, normalise
 from foldbench.models.training.batches import (
     COINS,
@@ -188,7 +188,8 @@ def test_a_training_killed_at_any_moment_goes_on_and_reaches_the_same_weights(
     tmp_path: Path,
 ) -> None:
     overrides = [
-        *QUICK, "train.epochs=3", "train.validation_fraction=0", "train.ema_decay=0.9",
+        *QUICK, "train.epochs=8", "train.batch_size=64", "train.ema_decay=0.9", "data.subset=200",
+        "train.validation_fraction=0", "model.name=mish_cnn",
         "train.augment={alternating_flip: true, flip: true, cutout: 4}",
     ]  # fmt: skip
     whole = train(load("digits", overrides), Paths(tmp_path / "whole", tmp_path), NullListener())
@@ -249,15 +250,16 @@ def test_asking_for_a_gpu_that_is_not_there_is_refused() -> None:
 
 
 def test_a_finished_training_is_not_done_again_unless_asked_or_changed(paths: Paths) -> None:
-    first = train(load("digits", QUICK), paths, NullListener())
+    few = [*QUICK, "data.subset=40"]
+    first = train(load("digits", few), paths, NullListener())
     stamp = (first.path / "checkpoint.json").stat().st_mtime_ns
-    assert train(load("digits", QUICK), paths, NullListener()) == first
+    assert train(load("digits", few), paths, NullListener()) == first
     assert (first.path / "checkpoint.json").stat().st_mtime_ns == stamp
-    assert train(load("digits", [*QUICK, "seed=1"]), paths, NullListener()).name == "digits-002"
-    assert train(load("digits", QUICK), paths, NullListener(), fresh=True).name == "digits-003"
+    assert train(load("digits", [*few, "seed=1"]), paths, NullListener()).name == "digits-002"
+    assert train(load("digits", few), paths, NullListener(), fresh=True).name == "digits-003"
 
 
-def test_what_does_not_matter_to_the_weights_starts_no_new_training(paths: Paths) -> None:
-    first = train(load("digits", QUICK), paths, NullListener())
-    again = train(load("digits", [*QUICK, "compare.rounds=9"]), paths, NullListener())
-    assert again == first
+def test_what_does_not_matter_to_the_weights_starts_no_new_training(
+    own_run: RunDirectory, paths: Paths
+) -> None:
+    assert train(load("digits", [*QUICK, "compare.rounds=9"]), paths, NullListener()) == own_run
