@@ -4,6 +4,7 @@ Imported as ``builders``: pytest's import mode importlib makes no package of the
 folder is in its pythonpath for this module and for ``fake_nvml``.
 """
 
+import gc
 import json
 import shutil
 from dataclasses import replace
@@ -29,7 +30,7 @@ from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Epoch, Preprocessing
 from foldbench.bench.store.files import json_sha256
 from foldbench.bench.timing.loop import BlockOptions
-from foldbench.bench.workers.protocol import Job
+from foldbench.bench.workers.protocol import Job, Opened
 from foldbench.bench.workers.server import WorkerServer
 from foldbench.models.training.loop import train_model
 from foldbench.models.training.resume import Resume
@@ -48,9 +49,9 @@ QUICK = (
     "compare.block_s=0",
     "compare.settle_s=0",
     "compare.warm_up_s=0",
-    "compare.budget_s=5",
+    "compare.budget_s=2",
     "compare.self_checks=false",
-    "compare.loadgen.duration_s=0.2",
+    "compare.loadgen.duration_s=0.1",
     "compare.arithmetic=false",
 )
 """The digits config, cut down to seconds and to the CPU, whatever the machine has."""
@@ -500,6 +501,11 @@ QUIET = {"run_delay_ratio": 0.0, "cpu_ratio": 1.0, "pressure_ratio": 0.0, "steal
 class QuietWorker(WorkerServer):
     """A worker in the process of the test, that nothing ever disturbs."""
 
+    def open(self) -> Opened:
+        opened = super().open()
+        gc.freeze()  # as in a process of its own: what torch consists of is never garbage
+        return opened
+
     def time(self, batch_size: int, options: BlockOptions) -> tuple[records.Block, int]:
         block, settle_calls = super().time(batch_size, options)
         return replace(block, **QUIET, clocks=None), settle_calls
@@ -510,9 +516,9 @@ def run_in_process(patch: pytest.MonkeyPatch) -> None:
 
     The networks, outputs, times and records are real; no process is started for them.
     """
-    patch.setattr(
-        "foldbench.bench.stages.compare.compare", partial(compare, start_worker=QuietWorker)
-    )
+    stage = "foldbench.bench.stages.compare"
+    patch.setattr(f"{stage}.compare", partial(compare, start_worker=QuietWorker))
+    patch.setattr(f"{stage}.measure_foreign_load", lambda: 0.0)
 
 
 def make_job(images: Path, **changes) -> Job:

@@ -21,7 +21,12 @@ from foldbench.bench.store.directory import Paths
 from foldbench.bench.workers.server import WorkerServer
 
 ROOT = Path(__file__).parent.parent.parent
-CALIBRATION = [text for text in INT8 if "quantize" not in text]
+CUT_DOWN = (
+    *QUICK,
+    "data.image_size=16",
+    "compare.rounds=1",
+    *(text for text in INT8 if "quantize" not in text),
+)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -83,7 +88,7 @@ def test_the_commands_on_digits_run_one_after_the_other(
     monkeypatch.setenv("FOLDBENCH_RUNS", str(paths.runs))
     monkeypatch.setenv("FOLDBENCH_CACHE", str(paths.cache))
     monkeypatch.chdir(paths.runs.parent)  # for what is written to the folder one is in
-    quick = [f"--set={text}" for text in (*QUICK, *CALIBRATION)]
+    quick = [f"--set={text}" for text in CUT_DOWN]
     first = commands("bench").index("bench train digits")
     lines = commands("bench")[first:]
     assert len(lines) >= 8
