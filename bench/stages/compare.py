@@ -228,7 +228,7 @@ def _plan_records(
     for network in networks:
         subject = network.subject
         throughput = None
-        if settings.arithmetic:
+        if settings.arithmetic and not subject.is_file_alone:
             kinds = product_kinds(network.specs)
             throughput = measure_peak_throughput(
                 subject.checkpoint, network.run.path, kinds, threads, listener
