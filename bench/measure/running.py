@@ -15,6 +15,7 @@ from foldbench.bench.records import (
     Ended,
     Event,
     Failed,
+    InputProbe,
     ScenarioResult,
     Shortage,
     Shortened,
@@ -42,6 +43,8 @@ class Result:
     """(N, classes) float32, of all images."""
     times: Times = field(default_factory=Times)
     scenarios: list[ScenarioResult] = field(default_factory=list)
+    input_probes: tuple[InputProbe, ...] = ()
+    """What other ways to make the input gave."""
     peak_memory_bytes: int | None = None
     not_resident: str | None = None
     """Why it is not timed device-resident (any more) although it runs on a GPU."""
@@ -204,7 +207,7 @@ def original_of(contender: Contender, contenders: Sequence[Contender]) -> Conten
 
     None where that does not run.
     """
-    name = f"{contender.baseline}/{contender.spec.device}"
+    name = f"{contender.baseline}/{contender.spec.device}"  # with the first number of threads
     same = (c for c in contenders if c.network == contender.network and c.is_ok)
     return next((c for c in same if c.name == name), None)
 

@@ -230,6 +230,30 @@ def _accuracy(labelled: Labelled) -> Iterator[str]:
     found = [text for text in summaries if text]
     if found:
         yield f"Accuracy, top-1 with its 95 % interval: {'; '.join(found)}."
+    for label, run in labelled:
+        if not run.data.labelled:
+            of = label_in(labelled, label, after=": ")
+            yield f"{of}{_unlabelled(run)}"
+
+
+def _unlabelled(run: Run) -> str:
+    """Return what is said in place of an accuracy where the images have no labels."""
+    rows = [row for row in accuracy_rows(run) if row.agreement_images is not None]
+    flips = {
+        row.contender: (row.agreement_images or 0) - (row.agreement_top1_equal or 0)
+        for row in rows
+        if row.contender != run.reference
+    }
+    text = f"{units.count(run.data.test_count)} images without labels, so no accuracy"
+    if not flips:
+        return f"{text}."
+    worst = max(flips, key=lambda name: flips[name])
+    if not flips[worst]:
+        return f"{text}; every contender gives them the classes that {run.reference} gives."
+    return (
+        f"{text}; {worst} gives {units.count(flips[worst])} of them another class than "
+        f"{run.reference}, the others no more."
+    )
 
 
 def _accuracy_summary(label: str, run: Run, many: bool) -> str:

@@ -45,6 +45,8 @@ def build_networks(labelled: Labelled) -> ReportSection:
         f"{names[id(reference)]}. p: McNemar's exact test on the same images, adjusted by Holm's "
         "method. Pareto: no other network is both faster and at least as accurate."
     )
+    if not pairs:
+        caption = caption.partition(" p: ")[0]
     return ReportSection("Networks", table=tabulated(columns, cells), caption=caption)
 
 
@@ -58,7 +60,7 @@ def _cells(row: NetworkRow, pair: AccuracyPair | None) -> list[str]:
         units.percent(scored.accuracy) if scored else "",
         units.points(pair.difference) if pair else "",
         units.probability(pair.p_value) if pair else "",
-        row.contender,
+        row.contender.removesuffix(f"/{row.device}"),
         units.count(row.batch_size),
         units.milliseconds(row.median_s),
         ratio,
