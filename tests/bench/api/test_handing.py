@@ -116,3 +116,10 @@ def test_images_and_labels_of_another_form_are_refused(images: object, labels: o
 def test_a_network_of_a_program_that_has_ended_is_told_so() -> None:
     with pytest.raises(ConfigError, match="run that program again"):
         pickle_of("gone")
+
+
+def test_a_file_to_optimize_has_to_be_there(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="there is no such file"):
+        foldbench.optimize(tmp_path / "x.onnx", tmp_path / "y.onnx")
+    with pytest.raises(BenchError, match="allowed: cpu"):
+        foldbench.optimize(tmp_path / "x.onnx", tmp_path / "y.onnx", target="tpu")
