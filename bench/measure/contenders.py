@@ -8,7 +8,7 @@ from foldbench.bench.config.backend_spec import load_backend, parse_spec
 from foldbench.bench.errors import BenchError
 from foldbench.bench.machine.environment import has_nvidia_gpu
 from foldbench.bench.measure.targets import files_for, target_of
-from foldbench.bench.records import Artifact, Checkpoint, Device, Role, Status, Variant
+from foldbench.bench.records import PLAIN, Artifact, Checkpoint, Device, Role, Status, Variant
 from foldbench.bench.store.files import file_sha256
 
 _SUFFIX: dict[Role, str] = {"contender": "", "again": " again", "one_thread": " 1 thread"}
@@ -143,8 +143,12 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
 
 
 def _exported(subject: Subject) -> list[Artifact]:
-    """Return the artifacts to compare; steps of an ablation first, in their order."""
-    steps = [a for a in subject.artifacts if a.ladder_step is not None and subject.ablation]
+    """Return the artifacts to compare; steps of an ablation first, in their order.
+
+    Its first step, what torch.onnx.export gives by itself, is always compared.
+    """
+    steps = [a for a in subject.artifacts if a.ladder_step is not None]
+    steps = [a for a in steps if subject.ablation or a.variant == PLAIN]
     shipped = [a for a in subject.artifacts if a.ladder_step is None]
     return sorted(steps, key=lambda a: a.ladder_step or 0) + shipped
 

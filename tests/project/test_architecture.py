@@ -28,9 +28,10 @@ FLOORS = (
     "bench.workers bench.predict models.transfer exporters.export exporters.onnx_adopt "
     "exporters.onnx_truth exporters.quantization reports.sections reports.figures reports.formats "
     "reports.pictures",
-    "bench.measure exporters.onnx_export reports.html",
+    "bench.measure exporters.onnx_export exporters.onnx_optimize reports.html",
     "reports.render",
     "bench.stages reports.commands",
+    "bench.api",
     "bench.cli",
 )
 """From the ground up. A module belongs to the longest entry that names it, and imports from its own

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 
 from foldbench.bench.analysis.advice.rule import Advice, Number, Rule
 from foldbench.bench.analysis.speedups import completed
-from foldbench.bench.records import Artifact, Measurement, Run
+from foldbench.bench.records import GIVEN, PLAIN, Artifact, Measurement, Run
 
 
 def _folded(run: Run) -> list[Artifact]:
-    return [a for a in run.artifacts if a.variant.startswith("folded")]
+    return [a for a in run.artifacts if a.variant.startswith(("folded", "optimized"))]
 
 
 def _find_parity_failed(run: Run, kind: str) -> Iterator[Advice]:
@@ -40,7 +40,7 @@ def _find_batchnorm_left(run: Run, kind: str) -> Iterator[Advice]:
 
 
 def _find_made_for_cpu(run: Run, kind: str) -> Iterator[Advice]:
-    made_for = {artifact.sha256: artifact.target for artifact in run.artifacts}
+    made_for = {a.sha256: a.target for a in run.artifacts if a.variant not in (GIVEN, PLAIN)}
     for m in completed(run):
         target = made_for.get(m.source_sha256 or "")
         if target == "cpu" and m.requested_device != "cpu":
