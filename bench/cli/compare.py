@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @config_option(
     "compare.reference",
     "--reference",
-    metavar="BACKEND/VARIANT",
+    metavar="[RUN:]BACKEND/VARIANT|RUN",
     help="What speed-ups are against, such as ort/folded.  [default: torch/unfolded]",
 )
 @config_option(

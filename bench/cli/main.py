@@ -29,6 +29,7 @@ from foldbench.bench.cli.report import history, report
 from foldbench.bench.cli.train import run_all, train
 from foldbench.bench.cli.tune import tune
 from foldbench.bench.errors import BenchError
+from foldbench.bench.privacy import protect
 
 
 class _CommandGroup(click.Group):
@@ -92,6 +93,7 @@ def main() -> None:
     Being told to end (SIGTERM), or losing the terminal (SIGHUP, unless nohup has it ignored), is an
     interrupt like any other: workers and temporary files go.
     """
+    protect()
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:

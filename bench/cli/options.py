@@ -189,12 +189,25 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Override a field of the configuration, such as train.epochs=2. Repeatable.",
 )
-data_option = config_option(
+_DATA_PATH = config_option(
     "data.path",
     "--data",
     type=_AbsolutePath(),
-    help="Where the images are: a folder or a tar archive.",
+    help="Where the images are: a folder or an archive; a .csv, .npz, .npy or loader.py:function.",
 )
+_SKIP_BAD = config_option(
+    "data.skip_bad",
+    "--skip-bad",
+    is_flag=True,
+    flag_value=True,
+    help="Skip and count image files that cannot be read.",
+)
+
+
+def data_option(command: Command) -> Command:
+    """Add --data and --skip-bad."""
+    return _DATA_PATH(_SKIP_BAD(command))
+
 
 _WEIGHTS: dict[str, Any] = {
     "metavar": "NAME|FILE",

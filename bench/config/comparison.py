@@ -13,7 +13,7 @@ class EvaluateSection(ConfigSection):
 
     protocol: Protocol = "clean"
     """homework: test images are flipped and cropped at random, as the notebook's code did.
-    clean: they are shown as they are."""
+    clean: they are only resized and normalised."""
     seed: Seed = 0
     """Of the random flips and crops under protocol homework; every contender sees the same ones."""
     mirror: bool = False
@@ -56,8 +56,9 @@ class CompareSection(ConfigSection):
     ] = ("auto",)
     """auto: the CPU, and CUDA where this machine has it."""
     reference: str | None = None
-    """Backend and variant that speed-ups are against, such as ort/folded; by default unfolded
-    torch, or the .onnx file as it was given."""
+    """What speed-ups are against: backend and variant, such as ort/folded (by default unfolded
+    torch, or the .onnx file as it was given), the run of one of several networks, or both,
+    RUN:ort/folded."""
     batch_sizes: Annotated[
         tuple[Positive, ...], Field(min_length=1), AfterValidator(refuse_repeats)
     ] = (1, 64)

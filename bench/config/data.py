@@ -32,7 +32,8 @@ class DataSection(ConfigSection):
     name: str = "cifar10"
     """File name in bench/datasets/, see `bench list`."""
     path: Annotated[str, Field(min_length=1)] | None = None
-    """Where the images are: a folder or a .tar[.xz|.gz|.bz2] file, by the data set."""
+    """Where the images are: a folder, an archive or another file, by the data set. In a file it is
+    relative to the file's folder."""
     download: bool = False
     """Whether missing files may be fetched from the data set's own place."""
     image_size: ImageSize = 32

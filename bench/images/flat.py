@@ -81,6 +81,7 @@ class FlatLayout:
         self._path = path
         self._rule = rule
         self._classes: set[str] = set()
+        self._folders: set[str] = set()
         self.left_out: Counter[str] = Counter()
 
     def place(self, parts: tuple[str, ...], is_folder: bool) -> tuple[str, str, str] | None:
@@ -92,6 +93,7 @@ class FlatLayout:
             self.left_out["hidden" if is_hidden(parts[-1]) else suffix_reason(parts[-1])] += 1
             return None
         name = "/".join(parts)
+        self._folders.add("/".join(parts[:-1]))
         label = unicodedata.normalize("NFC", self._rule.read(parts[-1], f"{self._path}: {name}"))
         self._classes.add(label)
         return "", label, name
@@ -100,6 +102,11 @@ class FlatLayout:
         """Raise DataError unless there are images of two or more classes."""
         if not self._classes:
             raise DataError(f"{self._path} holds no images; {FORM}: correct --data")
+        if len(self._folders) > 1:
+            raise DataError(
+                f"{self._path} has images in several folders ({listed(self._folders)}), which are "
+                "class folders and not read by file names: set data.name to images"
+            )
         if len(self._classes) == 1:
             raise DataError(
                 f"{self._path} has images of one class only ({listed(self._classes)}) by the rule "

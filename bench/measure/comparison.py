@@ -13,6 +13,7 @@ from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError
 from foldbench.bench.measure.contenders import ContenderSpec, Subject, contenders_of
 from foldbench.bench.measure.evaluation import Evaluation
+from foldbench.bench.measure.input_check import check_input
 from foldbench.bench.measure.latency import measure_latency
 from foldbench.bench.measure.running import Contender, Result, StartWorker, failures_of, original_of
 from foldbench.bench.measure.scenarios import measure_scenarios
@@ -77,6 +78,13 @@ def compare_together(
                 _start(entry, contender, settings, threads, start_worker)
 
             reference = _evaluate(entry, start_here, listener)
+            check_input(
+                entry.contenders,
+                entry.subject.reference,
+                entry.evaluation,
+                entry.subject.checkpoint.preprocessing,
+                listener,
+            )
             _log_rows(entry.contenders, entry.evaluation, reference)
             references.append(reference)
         measure = measure_scenarios if settings.loadgen.scenarios else measure_latency
@@ -267,6 +275,7 @@ def _to_accuracy(
         top1=tuple(top1.tolist()),
         agreement=agreement,
         mean_confidence=measure_confidence(logits),
+        input_probes=result.input_probes,
     )
 
 

@@ -52,6 +52,11 @@ def is_file_alone(checkpoint: Checkpoint) -> bool:
     return checkpoint.source is not None and checkpoint.source.form == "onnx"
 
 
+def has_user_code(checkpoint: Checkpoint) -> bool:
+    """Return whether the network is built by code of the user's."""
+    return checkpoint.source is not None and checkpoint.source.form in ("code", "program")
+
+
 @dataclass(frozen=True)
 class ContenderSpec:
     """One row of a comparison: what is to run where, or why it cannot."""

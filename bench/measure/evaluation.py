@@ -34,6 +34,9 @@ class Evaluation:
     unlabelled: int = 0
     """How many test images there are, where they have no labels."""
 
+    floats: bool = False
+    """Whether the images are float32: the network's input as it is."""
+
     @property
     def count(self) -> int:
         """Test images, whatever the number of views."""
@@ -75,7 +78,12 @@ def prepare_evaluation(settings: EvaluateSection, test: Split) -> Iterator[tuple
         path = folder / "images.npy"
         _put(images, path)
         evaluation = Evaluation(
-            settings.protocol, path, test.labels, settings.batch_size, unlabelled=len(test)
+            settings.protocol,
+            path,
+            test.labels,
+            settings.batch_size,
+            len(test),
+            test.images.dtype == np.float32,
         )
         yield evaluation, digest.hexdigest()
 

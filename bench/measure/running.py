@@ -15,6 +15,7 @@ from foldbench.bench.records import (
     Ended,
     Event,
     Failed,
+    InputProbe,
     ScenarioResult,
     Shortage,
     Shortened,
@@ -42,6 +43,8 @@ class Result:
     """(N, classes) float32, of all images."""
     times: Times = field(default_factory=Times)
     scenarios: list[ScenarioResult] = field(default_factory=list)
+    input_probes: tuple[InputProbe, ...] = ()
+    """What other ways to make the input gave."""
     peak_memory_bytes: int | None = None
     not_resident: str | None = None
     """Why it is not timed device-resident (any more) although it runs on a GPU."""

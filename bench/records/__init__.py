@@ -46,6 +46,7 @@ from foldbench.bench.records.quantization import Quantize as Quantize
 from foldbench.bench.records.quantization import RangeTrial as RangeTrial
 from foldbench.bench.records.run import AblationStep as AblationStep
 from foldbench.bench.records.run import Accuracy as Accuracy
+from foldbench.bench.records.run import InputProbe as InputProbe
 from foldbench.bench.records.run import Measurement as Measurement
 from foldbench.bench.records.run import Run as Run
 from foldbench.bench.records.samples import Driven as Driven

@@ -11,6 +11,23 @@ from foldbench.bench.records.timing import Timing
 from foldbench.bench.samples.scenarios import ScenarioResult
 from foldbench.bench.samples.timing import Device, Tuning
 
+OtherInput = Literal["swapped channels", "0..1", "0..255", "-1..1", "ImageNet"]
+"""Ways to make an input: RGB as BGR, or another normalisation of the pixels (0..255 is none)."""
+
+
+class InputProbe(Record):
+    """What the network got right of some test images when its input was made in another way."""
+
+    what: OtherInput
+    images: int
+    stated_correct: int
+    """With the input as it is stated."""
+    correct: int
+    gained: int
+    """Right in this way alone."""
+    lost: int
+    """Right in the stated way alone."""
+
 
 class Accuracy(Record):
     """A contender's accuracy on the whole test split."""
@@ -27,6 +44,9 @@ class Accuracy(Record):
     """Mean over the images of the probability of the predicted class (softmax of the logits, or
     the outputs themselves where they are probabilities); None in records from before it was
     taken."""
+    input_probes: tuple[InputProbe, ...] = ()
+    """What other ways to make the input gave, where the accuracy leaves room for it; of one
+    contender of a network."""
 
 
 class Measurement(Record):
@@ -112,6 +132,8 @@ class Run(Record):
     """Backend and variant that speed-ups are against, on the same device."""
     group: str | None = None
     """The same in all records of networks that took turns in the same rounds; None for one."""
+    reference_network: str | None = None
+    """Of such networks, the name of the run that the others are held against."""
     measurements: tuple[Measurement, ...]
     ladder: tuple[AblationStep, ...] = ()
     """Where the steps were compared one by one: in order, the first one where it begins."""

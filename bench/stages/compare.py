@@ -140,14 +140,40 @@ def _open_network(
     stack.enter_context(run.locked())
     prepared = prepare_evaluation(config.evaluate, data.test)
     evaluation, sha256 = stack.enter_context(prepared)
-    subject = Subject(run.path, checkpoint, run.artifacts(), ablation, settings.reference)
+    way = _split_reference(settings.reference)[1]
+    subject = Subject(run.path, checkpoint, run.artifacts(), ablation, way)
     specs = list_contenders(subject, settings.backends, devices_of(settings.devices))
-    if settings.reference is not None:
-        _refuse_unknown_baseline(settings.reference, specs)
+    if way is not None:
+        _refuse_unknown_baseline(way, specs)
     if settings.self_checks and not settings.loadgen.scenarios:
         threads = choose_threads(settings.threads, "compare.threads")
         specs += list_self_checks(specs, subject.baseline, threads)
     return _Network(run, config, data, subject, evaluation, sha256, specs)
+
+
+def _split_reference(asked: str | None) -> tuple[str | None, str | None]:
+    """Return network and way of ``RUN:BACKEND/VARIANT``, ``RUN`` or ``BACKEND/VARIANT``."""
+    if asked is None:
+        return None, None
+    network, colon, way = asked.partition(":")
+    if colon and "/" in way:
+        return network, way
+    return (None, asked) if "/" in asked else (asked, None)
+
+
+def _reference_network(networks: Sequence[_Network], asked: str | None) -> str | None:
+    """Return the name of the run that other networks are held against; None for a single one."""
+    name = _split_reference(asked)[0]
+    known = {n.run.name: n.run.name for n in networks}
+    known = {n.run.config_name: n.run.name for n in networks} | known
+    if name is not None and name not in known:
+        raise ConfigError(
+            f"compare.reference: {name!r} is none of the networks{nearest(name, known)} "
+            f"(networks: {', '.join(n.run.name for n in networks)})"
+        )
+    if len(networks) == 1:
+        return None
+    return known[name] if name else networks[0].run.name
 
 
 def _refuse_unknown_baseline(asked: str, specs: Sequence[ContenderSpec]) -> None:
@@ -197,11 +223,12 @@ def _plan_records(
     foreign_load_cores = measure_foreign_load()
     created = now()
     group = json_sha256([created, *(str(network.run.path.resolve()) for network in networks)])
+    reference_network = _reference_network(networks, settings.reference)
     records = []
     for network in networks:
         subject = network.subject
         throughput = None
-        if settings.arithmetic:
+        if settings.arithmetic and not subject.is_file_alone:
             kinds = product_kinds(network.specs)
             throughput = measure_peak_throughput(
                 subject.checkpoint, network.run.path, kinds, threads, listener
@@ -230,6 +257,7 @@ def _plan_records(
                 reference=subject.reference,
                 baseline=subject.baseline,
                 group=group if len(networks) > 1 else None,
+                reference_network=reference_network,
                 measurements=(),
             )
         )

@@ -13,13 +13,14 @@ from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.images.splits import spread
 from foldbench.bench.measure.ablation import BARE
-from foldbench.bench.measure.contenders import is_file_alone
+from foldbench.bench.measure.contenders import has_user_code, is_file_alone
 from foldbench.bench.predict.image_model import ImageModel, export_image_model
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import GIVEN, Artifact, Checkpoint
 from foldbench.bench.stages.quantize import quantize, refuse_contradictions, source_target
 from foldbench.bench.stages.settings import settings_of
 from foldbench.bench.store.directory import Paths, RunDirectory
+from foldbench.bench.workers.isolated import run_isolated
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,8 +36,18 @@ def export(
 ) -> Artifact:
     """Export the run's network as its configuration says, overridden by `overrides`.
 
-    Returns the artifact in the precision asked for; one in float32 is always made, too.
+    Returns the artifact in the precision asked for; one in float32 is always made, too. Code of the
+    user's runs in a process of its own.
     """
+    work = (run, tuple(overrides), paths)
+    if has_user_code(run.checkpoint()):
+        return run_isolated(_export, *work, listener=listener)
+    return _export(*work, listener)
+
+
+def _export(
+    run: RunDirectory, overrides: Sequence[str], paths: Paths, listener: ProgressListener
+) -> Artifact:
     prepared = prepare_export(run, overrides, paths, listener)
     artifact = export_shipped(prepared, listener)
     if prepared.config.export.quantize == "none":
@@ -143,6 +154,16 @@ def export_ablation(
     run: RunDirectory, overrides: Sequence[str], paths: Paths, listener: ProgressListener
 ) -> None:
     """Export what is shipped, and every step on the way there."""
+    work = (run, tuple(overrides), paths)
+    if has_user_code(run.checkpoint()):
+        run_isolated(_export_ablation, *work, listener=listener)
+    else:
+        _export_ablation(*work, listener)
+
+
+def _export_ablation(
+    run: RunDirectory, overrides: Sequence[str], paths: Paths, listener: ProgressListener
+) -> None:
     prepared = prepare_export(run, overrides, paths, listener)
     shipped = export_shipped(prepared, listener)
     for options in plan_ablation(shipped, prepared.options):

@@ -133,6 +133,31 @@ class WorkerServer(Closing):
             )
         return self._logits
 
+    def batch_size(self) -> int:
+        """Return the number of images in a batch of the accuracy pass."""
+        return self._job.batch_size
+
+    def evaluate_as(
+        self,
+        indices: npt.NDArray[np.int64],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        swapped: bool,
+    ) -> Floats:
+        """Return the logits of some images whose input is made in another way.
+
+        `mean` and `std` are those of the pixels as shares of 255; `swapped` reverses the channels.
+        Batches have the size that `evaluate` has, so that nothing new is allocated.
+        """
+        size = min(self._job.batch_size, self._count)
+        parts = []
+        for start in range(0, len(indices), size):
+            rows = np.resize(indices[start : start + size], size)
+            images = normalize(self._images[rows], mean, std)
+            inputs = np.ascontiguousarray(images[:, ::-1]) if swapped else images
+            parts.append(call(self._opened(), inputs))
+        return np.concatenate(parts)[: len(indices)]
+
     def time(self, batch_size: int, options: BlockOptions) -> tuple[Block, int]:
         """Time one block; return it and the untimed calls before it.
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from foldbench.bench.errors import CheckpointError, ConfigError, nearest, one_line
 from foldbench.bench.user_code import load_user_code
+from foldbench.bench.user_code.memory import recall
 from foldbench.bench.user_code.source import SourceText, parse_source
 from foldbench.models.building.outputs import describe_output
 from foldbench.models.zoo.networks import ZooNetwork, create, find_network
@@ -218,11 +219,24 @@ def _refuse_pickles(path: Path) -> None:
         )
 
 
+def _from_memory(
+    source: SourceText, args: Mapping[str, Any], classes: int | None, shape: tuple[int, int, int]
+) -> nn.Module:
+    """Return a copy of a module that the Python API was given, with the weights it has."""
+    if args:
+        raise ConfigError(f"{source.name}: a module takes no model.args: leave them out")
+    found = recall(source.location)
+    if not isinstance(found, nn.Module):
+        raise ConfigError(f"{source.name}: found {type(found).__name__}; allowed: torch.nn.Module")
+    return found.float()
+
+
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "code": _from_code,
     "torchvision": _from_library,
     "timm": _from_library,
     "program": _from_program,
+    "memory": _from_memory,
 }
 
 

@@ -12,6 +12,7 @@ from foldbench.reports.sections.confusion import build_confusion
 from foldbench.reports.sections.details import build_particulars
 from foldbench.reports.sections.export import build_export, build_folding
 from foldbench.reports.sections.latency import build_latency
+from foldbench.reports.sections.networks import build_networks
 from foldbench.reports.sections.notes import Notes, take_notes
 from foldbench.reports.sections.operators import operator_sections
 from foldbench.reports.sections.provenance import build_provenance
@@ -37,6 +38,7 @@ def compose(
 ) -> Document:
     """Return the report of runs that have their names and notes."""
     sections = (
+        build_networks(labelled),
         build_accuracy(column, labelled, notes),
         build_agreement(column, labelled, notes),
         *build_latency(column, labelled, notes),

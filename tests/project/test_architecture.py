@@ -31,6 +31,7 @@ FLOORS = (
     "bench.measure exporters.onnx_export reports.html",
     "exporters.onnx_optimize reports.render",
     "bench.stages reports.commands",
+    "bench.api",
     "bench.cli",
 )
 """From the ground up. A module belongs to the longest entry that names it, and imports from its own

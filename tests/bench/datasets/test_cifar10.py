@@ -180,4 +180,6 @@ def test_a_folder_of_images_is_read_as_an_image_folder(tmp_path: Path) -> None:
 
 def test_a_file_is_judged_like_an_image_folder(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no images " * 100)
-    assert "notes.txt is not a tar archive" in message(options(tmp_path / "notes.txt", tmp_path))
+    assert "notes.txt is neither a zip nor a tar archive" in message(
+        options(tmp_path / "notes.txt", tmp_path)
+    )

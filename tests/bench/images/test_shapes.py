@@ -122,7 +122,7 @@ def test_a_file_with_preprocessing_inside_sees_what_is_seen_outside(
         inside = run_image_model(session, np.asarray(image))
     outside = fit_picture(image, preprocessing, "x")[0].astype(np.float32) / 255
     gap = np.abs(inside.reshape(shape) - (outside - 0.5) / 0.5)
-    # At the edge of what is cut out, Pillow looks at the pixels beyond it; and it cuts at fractions.
+    # At the edge of what is cut out, Pillow looks at the pixels beyond; it cuts at fractions.
     assert gap[:, 2:-2, 2:-2].max() <= 4.01 / 255 / 0.5
 
 

@@ -57,12 +57,12 @@ def test_tables_for_this_machine_alone_are_made_from_the_file_for_any_cpu(
     assert export(own_run, [*INT8, *settings], paths, NullListener()) == host
 
 
+@pytest.mark.usefixtures("in_process")
 def test_an_int8_file_is_a_row_on_the_cpu_that_says_its_precision(
     own_run: RunDirectory, quantized_run: RunDirectory, paths: Paths
 ) -> None:
     copy_artifacts(quantized_run, own_run)
-    settings = ["compare.backends=[ort]", "compare.devices=[cpu]", "compare.batch_sizes=[1]"]
-    settings += ["compare.rounds=1", "compare.budget_s=5", "compare.arithmetic=false"]
+    settings = [*QUICK, "compare.backends=[ort]", "compare.batch_sizes=[1]", "compare.rounds=1"]
     rows = {
         m.contender: m for m in compare_run(own_run, settings, paths, NullListener()).measurements
     }
@@ -86,13 +86,14 @@ def test_int8_for_the_cpu_is_no_row_on_a_gpu(quantized_run: RunDirectory) -> Non
 
 
 def test_a_file_over_its_budget_is_made_and_told_but_not_benchmarked(
-    own_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
+    own_exported_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object) -> bool:
         return False
 
     monkeypatch.setattr("foldbench.exporters.quantization.choice.keeps_budget", never)
     monkeypatch.setattr("foldbench.exporters.quantization.quantize.keeps_budget", never)
+    own_run = own_exported_run
     given = ["export", own_run.name, "--runs", str(paths.runs), "--cache", str(paths.cache)]
     asked = ["--quantize", "int8", "--max-drop", "0.25", "--calibration-images", "60"]
     settings = [f"--set={text}" for text in (*QUICK, "export.judged_images=80")]

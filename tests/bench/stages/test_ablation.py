@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from builders import QUICK, run_in_process
 from foldbench.bench.errors import ExportError
 from foldbench.bench.measure.contenders import Subject, contenders_of
 from foldbench.bench.progress import NullListener
@@ -26,8 +27,10 @@ def climbed(
     folder = tmp_path_factory.mktemp("ladder") / trained_run.name
     shutil.copytree(trained_run.path, folder)
     run = RunDirectory(folder)
-    settings = ["export.passes=[default]", "compare.devices=[cpu]", "compare.batch_sizes=[2]"]
-    return run, compare_run(run, settings, trained_paths, NullListener(), ablation=True)
+    settings = [*QUICK, "compare.batch_sizes=[2]"]
+    with pytest.MonkeyPatch.context() as patch:
+        run_in_process(patch)
+        return run, compare_run(run, settings, trained_paths, NullListener(), ablation=True)
 
 
 def test_every_step_is_a_contender_in_order(climbed: tuple[RunDirectory, Run]) -> None:
@@ -92,7 +95,7 @@ def test_steps_are_not_exported_again(
 ) -> None:
     run, _ = climbed
     before = {a.variant: a.inputs_sha256 for a in run.artifacts()}
-    export(run, ["export.passes=[default]"], trained_paths, NullListener())
+    export(run, QUICK, trained_paths, NullListener())
     assert {a.variant: a.inputs_sha256 for a in run.artifacts()} == before
 
 
