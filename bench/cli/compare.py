@@ -46,6 +46,13 @@ if TYPE_CHECKING:
     help="What speed-ups are against, such as ort/folded.  [default: torch/unfolded]",
 )
 @config_option(
+    "compare.threads",
+    "--threads",
+    type=CommaList(),
+    metavar="N[,N]...",
+    help="Threads for one operator; several are rows each.  [default: all cores]",
+)
+@config_option(
     "compare.rounds",
     "--rounds",
     type=click.IntRange(min=1),

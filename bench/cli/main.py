@@ -21,6 +21,7 @@ from foldbench.bench.cli.export import export
 from foldbench.bench.cli.features import features
 from foldbench.bench.cli.homework import homework
 from foldbench.bench.cli.listing import list_everything
+from foldbench.bench.cli.optimize import optimize
 from foldbench.bench.cli.plot import plot
 from foldbench.bench.cli.predict import predict
 from foldbench.bench.cli.probe import probe
@@ -81,7 +82,20 @@ def cli(ctx: click.Context, traceback: bool) -> None:
         torchrun.require_one_process(f"bench {ctx.invoked_subcommand}")
 
 
-for command in (train, tune, run_all, add, export, compare, report, history, diff, profile, plot):
+for command in (
+    train,
+    tune,
+    run_all,
+    add,
+    export,
+    optimize,
+    compare,
+    report,
+    history,
+    diff,
+    profile,
+    plot,
+):
     cli.add_command(command)
 for command in (predict, features, probe, errors, homework, list_everything, doctor, config):
     cli.add_command(command)

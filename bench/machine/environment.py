@@ -52,6 +52,11 @@ def choose_threads(wanted: int | None, key: str) -> int:
     return min(wanted or cores, cores)
 
 
+def choose_thread_counts(wanted: Sequence[int | None], key: str) -> tuple[int, ...]:
+    """Return several counts, each as `choose_threads` has it, without repeats."""
+    return tuple(dict.fromkeys(choose_threads(one, key) for one in wanted))
+
+
 def has_nvidia_gpu() -> bool:
     """Return whether this machine shows an NVIDIA GPU, whether or not torch can use it."""
     return count_gpus(open_nvml()[0]) > 0

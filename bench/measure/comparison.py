@@ -197,7 +197,7 @@ def describe_job(
     return Job(
         backend=spec.backend,
         device=spec.device,
-        threads=1 if spec.role == "one_thread" else threads,
+        threads=1 if spec.role == "one_thread" else spec.threads or threads,
         variant=spec.variant,
         folder=subject.folder,
         path=spec.path,

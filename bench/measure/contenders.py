@@ -72,11 +72,14 @@ class ContenderSpec:
     status: Status = "ok"
     reason: str | None = None
     role: Role = "contender"
+    threads: int | None = None
+    """For one operator, where it is another number than the comparison's first."""
 
     @property
     def name(self) -> str:
         """Unique within the run, such as ``ort/folded/cpu``."""
-        return f"{self.way}/{self.device}{_SUFFIX[self.role]}"
+        threads = f" {self.threads} threads" if self.threads else ""
+        return f"{self.way}/{self.device}{threads}{_SUFFIX[self.role]}"
 
     @property
     def way(self) -> str:
@@ -96,13 +99,24 @@ def list_contenders(
     ]
 
 
+def with_threads(contenders: Sequence[ContenderSpec], counts: Sequence[int]) -> list[ContenderSpec]:
+    """Return `contenders`, and those on the CPU also with each further number of threads."""
+    further = [
+        replace(contender, threads=count)
+        for count in counts[1:]
+        for contender in contenders
+        if contender.device == "cpu" and contender.status == "ok"
+    ]
+    return [*contenders, *further]
+
+
 def list_self_checks(
     contenders: Sequence[ContenderSpec], baseline: str, threads: int
 ) -> list[ContenderSpec]:
     """Return the baseline of each device once more, and on the CPU also with one thread."""
     checks = []
     for contender in contenders:
-        if contender.way != baseline or contender.status != "ok":
+        if (contender.way, contender.status) != (baseline, "ok") or contender.threads:
             continue
         roles: list[Role] = ["again"]
         if contender.device == "cpu" and threads > 1:

@@ -207,7 +207,7 @@ def original_of(contender: Contender, contenders: Sequence[Contender]) -> Conten
 
     None where that does not run.
     """
-    name = f"{contender.baseline}/{contender.spec.device}"
+    name = f"{contender.baseline}/{contender.spec.device}"  # with the first number of threads
     same = (c for c in contenders if c.network == contender.network and c.is_ok)
     return next((c for c in same if c.name == name), None)
 

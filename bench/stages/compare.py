@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.config.schema import Config
-from foldbench.bench.errors import ConfigError, DataError, nearest
+from foldbench.bench.errors import ConfigError, DataError, listed, nearest
 from foldbench.bench.images.classes import match_classes
 from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
-from foldbench.bench.machine.environment import choose_threads, describe_environment
+from foldbench.bench.machine.environment import choose_thread_counts, describe_environment
 from foldbench.bench.machine.interference import measure_foreign_load
 from foldbench.bench.measure.ablation import ablation_of
 from foldbench.bench.measure.comparison import Entry, compare_together
@@ -20,6 +20,7 @@ from foldbench.bench.measure.contenders import (
     devices_of,
     list_contenders,
     list_self_checks,
+    with_threads,
 )
 from foldbench.bench.measure.evaluation import Evaluation, prepare_evaluation, same_labels
 from foldbench.bench.measure.resume import Part, describe_opening, measure_or_resume, now
@@ -80,7 +81,7 @@ def compare_runs(
         networks = [_open_network(run, overrides, paths, listener, ablation, stack) for run in runs]
         _refuse_other_images(networks)
         settings = _settings_of(networks)
-        threads = choose_threads(settings.threads, "compare.threads")
+        threads = choose_thread_counts(settings.thread_counts, "compare.threads")[0]
         planned = _plan_records(networks, settings, threads, command, listener)
         together = [network.subject.checkpoint.sha256 for network in networks]
         parts = [
@@ -145,10 +146,25 @@ def _open_network(
     specs = list_contenders(subject, settings.backends, devices_of(settings.devices))
     if way is not None:
         _refuse_unknown_baseline(way, specs)
+    counts = choose_thread_counts(settings.thread_counts, "compare.threads")
+    checks = []
     if settings.self_checks and not settings.loadgen.scenarios:
-        threads = choose_threads(settings.threads, "compare.threads")
-        specs += list_self_checks(specs, subject.baseline, threads)
+        checks = list_self_checks(specs, subject.baseline, counts[0])
+    if 1 in counts:
+        checks = [spec for spec in checks if spec.role != "one_thread"]
+    specs = [*with_threads(specs, counts), *checks]
+    _note_missing(specs, listener)
     return _Network(run, config, data, subject, evaluation, sha256, specs)
+
+
+def _note_missing(specs: Sequence[ContenderSpec], listener: ProgressListener) -> None:
+    """Say before anything is timed which rows will not run, each reason once."""
+    names: dict[str, list[str]] = {}
+    for spec in specs:
+        if spec.reason is not None:
+            names.setdefault(spec.reason, []).append(spec.name)
+    for reason, rows in names.items():
+        listener.note(f"{listed(rows, 5)}: {reason}")
 
 
 def _split_reference(asked: str | None) -> tuple[str | None, str | None]:
