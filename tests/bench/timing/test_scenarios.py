@@ -361,7 +361,7 @@ def test_a_worker_that_hangs_is_killed_and_says_so(
         assert worker.process_id is not None
         os.kill(worker.process_id, signal.SIGSTOP)
         with pytest.raises(
-            BackendError, match=r"did not end within 1\.4 s: its process was killed"
+            BackendError, match=r"1\.4 s: .* killed"
         ):
             worker.run_scenario(options("singlestream", 0.1))
     finally:
