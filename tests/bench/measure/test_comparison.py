@@ -10,7 +10,7 @@ import pytest
 
 from builders import QUICK, QuietWorker
 from foldbench.bench.errors import BackendError, DataError, RunError
-from foldbench.bench.measure.comparison import compare
+from foldbench.bench.measure.comparison import compare_together
 from foldbench.bench.measure.contenders import Subject, list_contenders
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Measurement
@@ -260,7 +260,8 @@ def test_a_repetition_has_new_workers_and_blocks_of_its_own(
             started.append(job.threads)
 
     monkeypatch.setattr(
-        "foldbench.bench.stages.compare.compare", partial(compare, start_worker=Counted)
+        "foldbench.bench.stages.compare.compare_together",
+        partial(compare_together, start_worker=Counted),
     )
     record = compare_run(
         own_run,
