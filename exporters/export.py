@@ -91,15 +91,15 @@ def plain_options(options: ExportOptions) -> ExportOptions:
     )
 
 
-def plan_others(
+def plan_baselines(
     options: ExportOptions, asked: Sequence[str], shipped: Artifact
 ) -> tuple[ExportOptions, ...]:
-    """Return what else to export, beside `shipped`, which was made with `options`.
+    """Return what to hold `shipped` against, which was made with `options`.
 
     What there is without foldbench, and a file for each runtime whose passes are others than those
     that changed something in `shipped`. `asked` are the passes as the configuration has them.
     """
-    others = [given_options(options) if options.given else plain_options(options)]
+    others = [] if options.given else [plain_options(options)]
     if options.target == "cpu":
         effective = {done.name for done in shipped.passes if done.changed}
         for target in OTHER_RUNTIMES:

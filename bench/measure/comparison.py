@@ -207,6 +207,7 @@ def describe_job(
         classes=len(subject.checkpoint.classes),
         batch_size=evaluation.batch_size,
         first_batch_size=first_batch_size,
+        fixed_batch=spec.fixed_batch,
     )
 
 

@@ -72,6 +72,8 @@ class ContenderSpec:
     status: Status = "ok"
     reason: str | None = None
     role: Role = "contender"
+    fixed_batch: int | None = None
+    """The only batch size that it runs at; None where any does."""
     threads: int | None = None
     """For one operator, where it is another number than the comparison's first."""
 
@@ -80,6 +82,12 @@ class ContenderSpec:
         """Unique within the run, such as ``ort/folded/cpu``."""
         threads = f" {self.threads} threads" if self.threads else ""
         return f"{self.way}/{self.device}{threads}{_SUFFIX[self.role]}"
+
+    def refuse_batch(self, size: int) -> str | None:
+        """Return why it cannot run batches of `size`."""
+        if self.fixed_batch in (None, size):
+            return None
+        return f"its file runs at batch size {self.fixed_batch} alone, not at {size}"
 
     @property
     def way(self) -> str:
@@ -180,6 +188,7 @@ def _of_artifact(subject: Subject, artifact: Artifact, spec: ContenderSpec) -> C
         path=path,
         source_sha256=artifact.sha256,
         size_bytes=artifact.size_bytes,
+        fixed_batch=artifact.fixed_batch,
         status="failed" if reason else "ok",
         reason=reason,
     )

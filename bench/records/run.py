@@ -65,6 +65,7 @@ class Measurement(Record):
     """Library, version and settings, such as the execution providers of the session."""
     status: Status
     reason: str | None = None
+    """Why it did not run, or not at all batch sizes."""
     """Why it failed or was skipped; None when it is ok."""
     source_sha256: Sha256 | None = None
     size_bytes: int | None = None

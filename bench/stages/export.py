@@ -98,11 +98,15 @@ def prepare_export(
 
 def export_shipped(prepared: Exporting, listener: ProgressListener) -> Artifact:
     """Export as the configuration says, and what that is compared with; return the former."""
-    from foldbench.exporters.export import plan_others
+    from foldbench.exporters.export import given_options, plan_baselines
 
-    shipped = export_with(prepared, prepared.options, listener)
-    for options in plan_others(prepared.options, prepared.config.export.passes, shipped):
-        export_with(prepared, options, listener)
+    options, asked = prepared.options, prepared.config.export
+    shipped = export_with(prepared, options, listener)
+    others = [given_options(options)] if options.given else []
+    if asked.baselines:
+        others += plan_baselines(options, asked.passes, shipped)
+    for other in others:
+        export_with(prepared, other, listener)
     return shipped
 
 

@@ -74,9 +74,14 @@ def _title(labelled: Labelled) -> str:
 def _not_run(column: Column, labelled: Labelled) -> ReportSection:
     def cells(_: str, run: Run) -> list[list[str]]:
         return [
-            [m.contender, m.requested_device, m.status, m.reason or "no reason was recorded"]
+            [
+                m.contender,
+                m.requested_device,
+                "skipped" if m.status == "ok" else m.status,
+                m.reason or "no reason was recorded",
+            ]
             for m in contenders(run)
-            if m.status != "ok"
+            if m.status != "ok" or m.reason
         ]
 
     columns = (column, left("contender"), left("asked for"), left("status"), left("reason"))

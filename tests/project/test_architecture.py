@@ -28,8 +28,8 @@ FLOORS = (
     "bench.workers bench.predict models.transfer exporters.export exporters.onnx_adopt "
     "exporters.onnx_truth exporters.quantization reports.sections reports.figures reports.formats "
     "reports.pictures",
-    "bench.measure exporters.onnx_export exporters.onnx_optimize reports.html",
-    "reports.render",
+    "bench.measure exporters.onnx_export reports.html",
+    "exporters.onnx_optimize reports.render",
     "bench.stages reports.commands",
     "bench.api",
     "bench.cli",
