@@ -4,20 +4,17 @@ The labels are what each network itself answers to random images: every contende
 network with these weights is right about all of them.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner, Result
+from own_networks import OWN_NETWORKS, OwnNetwork
 
 from builders import QUICK
 from foldbench.bench.cli import cli
-from foldbench.bench.store.directory import Paths
-from own_networks import OWN_NETWORKS, OwnNetwork
+from foldbench.bench.store.directory import Paths, list_runs
 
 IMAGES = 24
 NOT_OURS = ("model.", "train.", "compare.devices", "compare.batch_sizes")
@@ -40,26 +37,17 @@ def bench(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("foldbench.bench.stages.add.run_isolated", lambda call, *args: call(*args))
     monkeypatch.setenv("FOLDBENCH_RUNS", str(paths.runs))
     monkeypatch.setenv("FOLDBENCH_CACHE", str(paths.cache))
     return lambda *arguments: CliRunner().invoke(cli, list(arguments), prog_name="bench")
 
 
-def answers(own: OwnNetwork, images: np.ndarray) -> np.ndarray:
-    """Return the network's classes for preprocessed images (N, C, H, W)."""
-    with torch.inference_mode():
-        output = own.filled()(torch.from_numpy(images))
-    logits = output[0] if isinstance(output, tuple) else output
-    found: np.ndarray = logits.argmax(1).numpy()
-    assert len(np.unique(found)) > 1
-    return found
-
-
 def write_images(own: OwnNetwork, path: Path) -> None:
-    rng = np.random.default_rng(0)
-    noise = rng.normal(size=(IMAGES, *own.shape))
-    images = (noise + 3 * rng.normal(size=(IMAGES, own.shape[0], 1, 1))).astype(np.float32)
-    np.savez(path, images=images, labels=answers(own, images))
+    images = own.images(IMAGES)
+    labels = own.answer(images)
+    assert len(labels.unique()) > 2
+    np.savez(path, images=images.numpy(), labels=labels.numpy())
 
 
 @pytest.mark.parametrize("name", OWN_NETWORKS)
@@ -71,13 +59,18 @@ def test_one_command_folds_exports_checks_and_compares_it(
     write_images(own, Path("mine.npz"))
     shown = bench("run", *subject, "--data", "mine.npz", *BENCH)
     assert shown.exit_code == 0, shown.output
-    (run,) = paths.runs.iterdir()
-    record = json.loads((run / "results.json").read_text())
-    rows = {row["key"]: row for row in accuracy_rows(record)}
-    assert rows, record.keys()
-    for row in rows.values():
-        assert row["correct"] == IMAGES, row
-
-
-def accuracy_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
-    return record["rows"]
+    (folder,) = list_runs(paths.runs)
+    run = folder.results()
+    measured = [m for m in run.measurements if m.status == "ok"]
+    assert {m.backend for m in measured} >= ({"ort"} if own.is_graph else {"torch", "ort"})
+    for measurement in measured:
+        assert measurement.accuracy is not None
+        found = measurement.accuracy
+        assert (found.correct, found.total) == (IMAGES, IMAGES), measurement.contender
+    assert run.checkpoint.preprocessing.input_shape == own.shape
+    assert len(run.checkpoint.classes) == own.classes
+    for artifact in run.artifacts:
+        assert artifact.parity.passed, artifact.parity.reason
+        assert artifact.batchnorm_nodes == 0
+        expected = 0 if own.is_graph else BATCHNORMS.get(name, 0)
+        assert artifact.fold.batchnorms_before == expected
