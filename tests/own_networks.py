@@ -118,7 +118,7 @@ def _narrow(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _beside_an_optimizer(network: nn.Module, path: Path) -> None:
-    optimizer = torch.optim.AdamW(network.parameters())
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.0)
     sum(parameter.sum() for parameter in network.parameters()).backward()
     optimizer.step()
     content = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 7}
