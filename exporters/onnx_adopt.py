@@ -15,11 +15,13 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from foldbench.bench.errors import ExportError
+from foldbench.bench.host_files.marks import FIXED_BATCH
 from foldbench.bench.store.files import file_sha256
 from foldbench.exporters.onnx_batch import BATCH, INPUT, LOGITS, Shape, Trial, open_batch
 from foldbench.exporters.onnx_file import OnnxFacts, inspect_onnx, newest_ir_version
 from foldbench.exporters.onnx_store import (
     IN_ONE_FILE_BYTES,
+    LEAST_IR_VERSION,
     bring_in_small,
     load_weights,
     read_onnx,
@@ -28,11 +30,7 @@ from foldbench.exporters.onnx_store import (
     write_onnx,
 )
 
-FIXED_BATCH = "foldbench.fixed_batch"
-"""Metadata key: the only batch size that the file runs at."""
 _INNER_INPUT, _INNER_LOGITS = "given_input", "given_logits"
-_LEAST_IR_VERSION = 4
-"""From which on an initializer need not be an input too."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +130,8 @@ def _image_shape(facts: OnnxFacts, asked: Shape | None) -> Shape:
 
 def _lower_version(model: ModelProto) -> Iterator[str]:
     """Have the file's format be one that onnxruntime opens; yield what was changed."""
-    if model.ir_version < _LEAST_IR_VERSION:
-        model.ir_version = _LEAST_IR_VERSION
+    if model.ir_version < LEAST_IR_VERSION:
+        model.ir_version = LEAST_IR_VERSION
     if model.ir_version > newest_ir_version():
         yield f"IR version {model.ir_version} written as {newest_ir_version()}, for onnxruntime"
         model.ir_version = newest_ir_version()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
@@ -35,6 +35,13 @@ _IMAGE_RANK = 4
 _SILENT = 4
 _QUANTIZED = ("DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 
+Precision = Literal["float32", "float16", "int8", "float64"]
+_PRECISIONS: dict[str, Precision] = {
+    "float32": "float32",
+    "float64": "float64",
+    "float16": "float16",
+    "bfloat16": "float16",
+}
 Dim = int | str | None
 """A size: fixed, named, or neither."""
 
@@ -80,7 +87,7 @@ class OnnxFacts:
     """The only batch size that the input declares; None where that is open."""
     ends_in_softmax: bool
     parameter_count: int
-    precision: Literal["float32", "float16", "int8", "float64"]
+    precision: Precision
     """What most of its weights are in."""
     batchnorm_nodes: int
     functions: int
@@ -140,7 +147,7 @@ def inspect_onnx(path: Path, output: str | None = None) -> OnnxFacts:
         fixed_batch=batch if isinstance(batch, int) else None,
         ends_in_softmax=_ends_in_softmax(model, logits.name),
         parameter_count=_count_parameters(model),
-        precision=_precision(model),
+        precision=read_precision(model),
         batchnorm_nodes=count_nodes(model, "BatchNormalization"),
         functions=len(model.functions),
         described=read_description(path, {p.key: p.value for p in model.metadata_props}),
@@ -365,12 +372,11 @@ def _is_weight(tensor: TensorProto) -> bool:
     return (kind in _FLOATS and rank > 0) or (kind in ("int8", "uint8") and rank > 1)
 
 
-def _precision(model: ModelProto) -> Any:
-    """Return what most of the weights are in."""
+def read_precision(model: ModelProto) -> Precision:
+    """Return what most of the weights are in; bfloat16 counts as float16."""
     if count_nodes(model, *_QUANTIZED):
         return "int8"
     sizes: Counter[str] = Counter()
     for tensor in tensors_of(model):
         sizes[dtype_name(tensor.data_type)] += prod(tensor.dims)
-    found = max(_FLOATS, key=lambda kind: sizes[kind])
-    return "float16" if found == "bfloat16" else found
+    return _PRECISIONS[max(_PRECISIONS, key=lambda kind: sizes[kind])]

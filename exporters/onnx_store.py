@@ -28,6 +28,8 @@ from foldbench.bench.store.temporary import temporary_folder
 
 IN_ONE_FILE_BYTES = 2**31 - 2**20
 """Above this size the weights lie in a file beside the model: protobuf ends at 2 GiB."""
+LEAST_IR_VERSION = 4
+"""Of the file format, from which on an initializer need not be an input too."""
 _SMALLEST_EXTERNAL = 1024
 """Bytes of a tensor below which it stays in the model, where shape inference can read it."""
 _ALIGNED = 4096

@@ -11,6 +11,8 @@ from foldbench.bench.registry import PASSES
 ALWAYS = "strip_metadata"
 """Made by every export: a file never tells where its sources lie."""
 DEFAULT, NONE = "default", "none"
+OTHER_RUNTIMES: tuple[Target, ...] = ("openvino",)
+"""Targets besides onnxruntime on the CPU whose files a comparison has rows for there."""
 
 ParityCheck = Callable[[ModelProto], Parity]
 """Says whether a model still gives the right answers."""

@@ -4,9 +4,11 @@ Imported as ``builders``: pytest's import mode importlib makes no package of the
 folder is in its pythonpath for this module and for ``fake_nvml``.
 """
 
+import gc
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,11 +25,12 @@ from foldbench.bench.config.schema import Config
 from foldbench.bench.config.training import TrainSection
 from foldbench.bench.images.image_set import Split
 from foldbench.bench.machine.cpu import describe_cpu
+from foldbench.bench.measure.comparison import Entry, compare_together
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Epoch, Preprocessing
 from foldbench.bench.store.files import json_sha256
 from foldbench.bench.timing.loop import BlockOptions
-from foldbench.bench.workers.protocol import Job
+from foldbench.bench.workers.protocol import Job, Opened
 from foldbench.bench.workers.server import WorkerServer
 from foldbench.models.training.loop import train_model
 from foldbench.models.training.resume import Resume
@@ -39,6 +42,7 @@ QUICK = (
     "train.batch_size=256",
     "train.schedule={name: constant}",
     "export.images=64",
+    "export.baselines=false",
     "compare.devices=[cpu]",
     "compare.batch_sizes=[1, 3]",
     "compare.rounds=2",
@@ -46,9 +50,9 @@ QUICK = (
     "compare.block_s=0",
     "compare.settle_s=0",
     "compare.warm_up_s=0",
-    "compare.budget_s=5",
+    "compare.budget_s=2",
     "compare.self_checks=false",
-    "compare.loadgen.duration_s=0.2",
+    "compare.loadgen.duration_s=0.1",
     "compare.arithmetic=false",
 )
 """The digits config, cut down to seconds and to the CPU, whatever the machine has."""
@@ -498,9 +502,32 @@ QUIET = {"run_delay_ratio": 0.0, "cpu_ratio": 1.0, "pressure_ratio": 0.0, "steal
 class QuietWorker(WorkerServer):
     """A worker in the process of the test, that nothing ever disturbs."""
 
+    def open(self) -> Opened:
+        opened = super().open()
+        gc.freeze()  # as in a process of its own: what torch consists of is never garbage
+        return opened
+
     def time(self, batch_size: int, options: BlockOptions) -> tuple[records.Block, int]:
         block, settle_calls = super().time(batch_size, options)
         return replace(block, **QUIET, clocks=None), settle_calls
+
+
+def run_in_process(patch: pytest.MonkeyPatch) -> None:
+    """Have comparisons run their contenders in this process, with nothing that disturbs them.
+
+    The networks, outputs, times and records are real; no process is started for them.
+    """
+    stage = "foldbench.bench.stages.compare"
+    start = partial(compare_together, start_worker=QuietWorker)
+    patch.setattr(f"{stage}.compare_together", start)
+    patch.setattr(f"{stage}.measure_foreign_load", lambda: 0.0)
+
+
+def compare_one(subject, contenders, evaluation, settings, threads, listener, start_worker):
+    """Compare a single network."""
+    entry = Entry(subject, contenders, evaluation)
+    (rows,) = compare_together([entry], settings, threads, listener, start_worker)
+    return rows
 
 
 def make_job(images: Path, **changes) -> Job:

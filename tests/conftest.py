@@ -6,7 +6,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from copy import copy as shallow_copy
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,9 @@ from filelock import FileLock
 from hypothesis import settings
 
 import fake_backend
-from builders import INT8, QUICK, QuietWorker
+from builders import INT8, QUICK, run_in_process
 from foldbench.bench.config.files import load
 from foldbench.bench.machine.cpu import usable_cpus
-from foldbench.bench.measure.comparison import compare
 from foldbench.bench.progress import NullListener
 from foldbench.bench.registry import BACKENDS
 from foldbench.bench.stages.export import export
@@ -121,13 +119,8 @@ def paths(tmp_path: Path) -> Paths:
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Comparisons run their contenders in the process of the test, and nothing disturbs them.
-
-    The networks, outputs, times and records are real; no process is started for them.
-    """
-    monkeypatch.setattr(
-        "foldbench.bench.stages.compare.compare", partial(compare, start_worker=QuietWorker)
-    )
+    """Comparisons start no processes, see `run_in_process`."""
+    run_in_process(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -171,8 +164,8 @@ def export_copy(
     """Copy a run into a folder and export it there, once for each tuple of settings."""
     copy = RunDirectory(folder / run.name)
     shutil.copytree(run.path, copy.path)
-    for settings in exports:
-        export(copy, settings, Paths(folder, cache), NullListener())
+    for overrides in exports:
+        export(copy, overrides, Paths(folder, cache), NullListener())
     return copy
 
 

@@ -97,3 +97,14 @@ def spawn_one_more() -> int:
     """Start a process of Python from within, as a loader of data may."""
     done = subprocess.run([sys.executable, "-c", "print(1)"], capture_output=True, check=True)
     return int(done.stdout)
+
+
+def run_module(name: str, value: float) -> list[float]:
+    """Return what the module that is kept as `name` makes of an image of one value."""
+    import torch
+
+    from foldbench.models.building.sources import build_source
+
+    module = build_source(f"memory:{name}", {}, None, (1, 1, 2))
+    result: list[float] = module(torch.full((1, 2), value))[0].tolist()
+    return result

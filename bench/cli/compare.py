@@ -42,8 +42,15 @@ if TYPE_CHECKING:
 @config_option(
     "compare.reference",
     "--reference",
-    metavar="BACKEND/VARIANT",
+    metavar="[RUN:]BACKEND/VARIANT|RUN",
     help="What speed-ups are against, such as ort/folded.  [default: torch/unfolded]",
+)
+@config_option(
+    "compare.threads",
+    "--threads",
+    type=CommaList(),
+    metavar="N[,N]...",
+    help="Threads for one operator; several are rows each.  [default: all cores]",
 )
 @config_option(
     "compare.rounds",

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @config_option(
     "export.target",
     "--target",
-    type=click.Choice(["cpu", "cuda", "tensorrt", "host"]),
+    type=click.Choice(["cpu", "openvino", "cuda", "tensorrt", "host"]),
     help="What the file is to run on; host: this machine's CPU alone.  [default: by config]",
 )
 @config_option(

@@ -17,6 +17,8 @@ subject_argument = click.argument("names", metavar="[RUN|NETWORK]...", nargs=-1)
 
 _OF_NETWORK = ("model.", "data={")
 """What says how a network is added; its run holds it from then on."""
+_OF_ALL = ('model.weights="none"', 'model.weights="default"', "model.download=true")
+"""What can be said of several networks at once."""
 
 
 def choose_runs(
@@ -44,12 +46,13 @@ def choose_subjects(
     about_network = [text for text in overrides if text.startswith(_OF_NETWORK)]
     if not own:
         return choose_runs(names, paths), tuple(overrides)
-    if len(own) > 1 and any(text.startswith("model.") for text in about_network):
-        key = about_network[0].partition("=")[0]
-        raise click.UsageError(
-            f"{key} would be said of {len(own)} networks: add each by itself (bench add NAME "
-            "NETWORK ...), and name the runs"
-        )
+    for text in about_network:
+        key = text.partition("=")[0]
+        if len(own) > 1 and key.startswith("model.") and text not in _OF_ALL:
+            raise click.UsageError(
+                f"{key} would be said of {len(own)} networks: add each by itself (bench add NAME "
+                "NETWORK ...), and name the runs"
+            )
     runs = [
         choose_runs([name], paths)[0] if loaded is None else prepare(loaded, paths, listener)
         for name, loaded in zip(names, found, strict=True)

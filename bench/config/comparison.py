@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from foldbench.bench.config.base import ConfigSection, Positive, Seed, Threads, refuse_repeats
 from foldbench.bench.records import Protocol, Scenario
@@ -56,8 +56,9 @@ class CompareSection(ConfigSection):
     ] = ("auto",)
     """auto: the CPU, and CUDA where this machine has it."""
     reference: str | None = None
-    """Backend and variant that speed-ups are against, such as ort/folded; by default unfolded
-    torch, or the .onnx file as it was given."""
+    """What speed-ups are against: backend and variant, such as ort/folded (by default unfolded
+    torch, or the .onnx file as it was given), the run of one of several networks, or both,
+    RUN:ort/folded."""
     batch_sizes: Annotated[
         tuple[Positive, ...], Field(min_length=1), AfterValidator(refuse_repeats)
     ] = (1, 64)
@@ -94,8 +95,24 @@ class CompareSection(ConfigSection):
     smallest batch size."""
     arithmetic: bool = True
     """Measure this machine's peak throughput (matrix products, copies) before the rounds."""
-    threads: Threads | None = None
-    """For one operator, the same for every backend; all that this process may use by default."""
+    threads: Threads | tuple[Threads, ...] | None = None
+    """For one operator, the same for every backend; all that this process may use by default. With
+    several counts, every contender on the CPU is measured with each; speed-ups are against the
+    baseline with the first."""
     seed: Seed = 0
     """Of the order of contenders; of LoadGen's choice of images and arrivals."""
     loadgen: LoadgenSection = LoadgenSection()
+
+    @property
+    def thread_counts(self) -> tuple[int | None, ...]:
+        """The counts that are asked for; None is all that this process may use."""
+        return self.threads if isinstance(self.threads, tuple) else (self.threads,)
+
+    @field_validator("threads")
+    @classmethod
+    def _no_repeats(cls, value: int | tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+        if isinstance(value, tuple):
+            if not value:
+                raise ValueError("found an empty list; allowed: numbers of threads, such as [1, 2]")
+            return refuse_repeats(value)
+        return value

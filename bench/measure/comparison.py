@@ -33,20 +33,6 @@ class Entry:
     evaluation: Evaluation
 
 
-def compare(
-    subject: Subject,
-    contenders: Sequence[Contender],
-    evaluation: Evaluation,
-    settings: CompareSection,
-    threads: int,
-    listener: ProgressListener,
-    start_worker: StartWorker = WorkerClient,
-) -> tuple[Measurement, ...]:
-    """Measure one network; see `compare_together`."""
-    entry = Entry(subject, contenders, evaluation)
-    return compare_together([entry], settings, threads, listener, start_worker)[0]
-
-
 def compare_together(
     entries: Sequence[Entry],
     settings: CompareSection,
@@ -197,7 +183,7 @@ def describe_job(
     return Job(
         backend=spec.backend,
         device=spec.device,
-        threads=1 if spec.role == "one_thread" else threads,
+        threads=1 if spec.role == "one_thread" else spec.threads or threads,
         variant=spec.variant,
         folder=subject.folder,
         path=spec.path,
@@ -207,6 +193,7 @@ def describe_job(
         classes=len(subject.checkpoint.classes),
         batch_size=evaluation.batch_size,
         first_batch_size=first_batch_size,
+        fixed_batch=spec.fixed_batch,
     )
 
 

@@ -8,7 +8,7 @@ from foldbench.bench.config.backend_spec import load_backend, parse_spec
 from foldbench.bench.errors import BenchError
 from foldbench.bench.machine.environment import has_nvidia_gpu
 from foldbench.bench.measure.targets import files_for, target_of
-from foldbench.bench.records import Artifact, Checkpoint, Device, Role, Status, Variant
+from foldbench.bench.records import PLAIN, Artifact, Checkpoint, Device, Role, Status, Variant
 from foldbench.bench.store.files import file_sha256
 
 _SUFFIX: dict[Role, str] = {"contender": "", "again": " again", "one_thread": " 1 thread"}
@@ -52,6 +52,11 @@ def is_file_alone(checkpoint: Checkpoint) -> bool:
     return checkpoint.source is not None and checkpoint.source.form == "onnx"
 
 
+def has_user_code(checkpoint: Checkpoint) -> bool:
+    """Return whether the network is built by code of the user's."""
+    return checkpoint.source is not None and checkpoint.source.form in ("code", "program", "memory")
+
+
 @dataclass(frozen=True)
 class ContenderSpec:
     """One row of a comparison: what is to run where, or why it cannot."""
@@ -67,11 +72,22 @@ class ContenderSpec:
     status: Status = "ok"
     reason: str | None = None
     role: Role = "contender"
+    fixed_batch: int | None = None
+    """The only batch size that it runs at; None where any does."""
+    threads: int | None = None
+    """For one operator, where it is another number than the comparison's first."""
 
     @property
     def name(self) -> str:
         """Unique within the run, such as ``ort/folded/cpu``."""
-        return f"{self.way}/{self.device}{_SUFFIX[self.role]}"
+        threads = f" {self.threads} threads" if self.threads else ""
+        return f"{self.way}/{self.device}{threads}{_SUFFIX[self.role]}"
+
+    def refuse_batch(self, size: int) -> str | None:
+        """Return why it cannot run batches of `size`."""
+        if self.fixed_batch in (None, size):
+            return None
+        return f"its file runs at batch size {self.fixed_batch} alone, not at {size}"
 
     @property
     def way(self) -> str:
@@ -91,13 +107,24 @@ def list_contenders(
     ]
 
 
+def with_threads(contenders: Sequence[ContenderSpec], counts: Sequence[int]) -> list[ContenderSpec]:
+    """Return `contenders`, and those on the CPU also with each further number of threads."""
+    further = [
+        replace(contender, threads=count)
+        for count in counts[1:]
+        for contender in contenders
+        if contender.device == "cpu" and contender.status == "ok"
+    ]
+    return [*contenders, *further]
+
+
 def list_self_checks(
     contenders: Sequence[ContenderSpec], baseline: str, threads: int
 ) -> list[ContenderSpec]:
     """Return the baseline of each device once more, and on the CPU also with one thread."""
     checks = []
     for contender in contenders:
-        if contender.way != baseline or contender.status != "ok":
+        if (contender.way, contender.status) != (baseline, "ok") or contender.threads:
             continue
         roles: list[Role] = ["again"]
         if contender.device == "cpu" and threads > 1:
@@ -143,8 +170,12 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
 
 
 def _exported(subject: Subject) -> list[Artifact]:
-    """Return the artifacts to compare; steps of an ablation first, in their order."""
-    steps = [a for a in subject.artifacts if a.ladder_step is not None and subject.ablation]
+    """Return the artifacts to compare; steps of an ablation first, in their order.
+
+    Its first step, what torch.onnx.export gives by itself, is always compared.
+    """
+    steps = [a for a in subject.artifacts if a.ladder_step is not None]
+    steps = [a for a in steps if subject.ablation or a.variant == PLAIN]
     shipped = [a for a in subject.artifacts if a.ladder_step is None]
     return sorted(steps, key=lambda a: a.ladder_step or 0) + shipped
 
@@ -157,6 +188,7 @@ def _of_artifact(subject: Subject, artifact: Artifact, spec: ContenderSpec) -> C
         path=path,
         source_sha256=artifact.sha256,
         size_bytes=artifact.size_bytes,
+        fixed_batch=artifact.fixed_batch,
         status="failed" if reason else "ok",
         reason=reason,
     )

@@ -125,6 +125,8 @@ class Contender:
         One thread is timed there alone: that shows in every round whether the machine changed, at
         the least cost, where at large batches it may take longer than all others together.
         """
+        if self.spec.refuse_batch(series.batch_size):
+            return False
         if not self.is_ok or (self.spec.role == "one_thread" and series.batch_size > smallest):
             return False
         return series.boundary == "host" or self.is_resident()
@@ -207,7 +209,7 @@ def original_of(contender: Contender, contenders: Sequence[Contender]) -> Conten
 
     None where that does not run.
     """
-    name = f"{contender.baseline}/{contender.spec.device}"
+    name = f"{contender.baseline}/{contender.spec.device}"  # with the first number of threads
     same = (c for c in contenders if c.network == contender.network and c.is_ok)
     return next((c for c in same if c.name == name), None)
 

@@ -119,5 +119,7 @@ class Artifact(Record):
     """Of a file in lower precision: of the float32 file that it was made from."""
     precision: str = "float32"
     quantization: QuantizationReport | None = None
-    """None for a file in float32."""
+    """None for a file that was not lowered here."""
+    fixed_batch: int | None = None
+    """The only batch size that it runs at; None where any does."""
     export_s: float

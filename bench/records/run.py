@@ -65,6 +65,7 @@ class Measurement(Record):
     """Library, version and settings, such as the execution providers of the session."""
     status: Status
     reason: str | None = None
+    """Why it did not run, or not at all batch sizes."""
     """Why it failed or was skipped; None when it is ok."""
     source_sha256: Sha256 | None = None
     size_bytes: int | None = None
@@ -132,6 +133,8 @@ class Run(Record):
     """Backend and variant that speed-ups are against, on the same device."""
     group: str | None = None
     """The same in all records of networks that took turns in the same rounds; None for one."""
+    reference_network: str | None = None
+    """Of such networks, the name of the run that the others are held against."""
     measurements: tuple[Measurement, ...]
     ladder: tuple[AblationStep, ...] = ()
     """Where the steps were compared one by one: in order, the first one where it begins."""

@@ -26,7 +26,7 @@ class WeightsOrigin(Record):
 class Source(Record):
     """Where a network comes from."""
 
-    form: Literal["code", "torchvision", "timm", "onnx", "program"]
+    form: Literal["code", "torchvision", "timm", "onnx", "program", "memory"]
     name: str
     """What to call it: ``MyNet``, ``resnet18``."""
     files: dict[str, Sha256] = Field(default={})

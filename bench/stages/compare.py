@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.config.schema import Config
-from foldbench.bench.errors import ConfigError, DataError, nearest
+from foldbench.bench.errors import ConfigError, DataError, listed, nearest
 from foldbench.bench.images.classes import match_classes
 from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
-from foldbench.bench.machine.environment import choose_threads, describe_environment
+from foldbench.bench.machine.environment import choose_thread_counts, describe_environment
 from foldbench.bench.machine.interference import measure_foreign_load
 from foldbench.bench.measure.ablation import ablation_of
 from foldbench.bench.measure.comparison import Entry, compare_together
@@ -20,6 +20,7 @@ from foldbench.bench.measure.contenders import (
     devices_of,
     list_contenders,
     list_self_checks,
+    with_threads,
 )
 from foldbench.bench.measure.evaluation import Evaluation, prepare_evaluation, same_labels
 from foldbench.bench.measure.resume import Part, describe_opening, measure_or_resume, now
@@ -80,7 +81,7 @@ def compare_runs(
         networks = [_open_network(run, overrides, paths, listener, ablation, stack) for run in runs]
         _refuse_other_images(networks)
         settings = _settings_of(networks)
-        threads = choose_threads(settings.threads, "compare.threads")
+        threads = choose_thread_counts(settings.thread_counts, "compare.threads")[0]
         planned = _plan_records(networks, settings, threads, command, listener)
         together = [network.subject.checkpoint.sha256 for network in networks]
         parts = [
@@ -140,14 +141,55 @@ def _open_network(
     stack.enter_context(run.locked())
     prepared = prepare_evaluation(config.evaluate, data.test)
     evaluation, sha256 = stack.enter_context(prepared)
-    subject = Subject(run.path, checkpoint, run.artifacts(), ablation, settings.reference)
+    way = _split_reference(settings.reference)[1]
+    subject = Subject(run.path, checkpoint, run.artifacts(), ablation, way)
     specs = list_contenders(subject, settings.backends, devices_of(settings.devices))
-    if settings.reference is not None:
-        _refuse_unknown_baseline(settings.reference, specs)
+    if way is not None:
+        _refuse_unknown_baseline(way, specs)
+    counts = choose_thread_counts(settings.thread_counts, "compare.threads")
+    checks = []
     if settings.self_checks and not settings.loadgen.scenarios:
-        threads = choose_threads(settings.threads, "compare.threads")
-        specs += list_self_checks(specs, subject.baseline, threads)
+        checks = list_self_checks(specs, subject.baseline, counts[0])
+    if 1 in counts:
+        checks = [spec for spec in checks if spec.role != "one_thread"]
+    specs = [*with_threads(specs, counts), *checks]
+    _note_missing(specs, listener)
     return _Network(run, config, data, subject, evaluation, sha256, specs)
+
+
+def _note_missing(specs: Sequence[ContenderSpec], listener: ProgressListener) -> None:
+    """Say before anything is timed which rows will not run, each reason once."""
+    names: dict[str, list[str]] = {}
+    for spec in specs:
+        if spec.reason is not None:
+            names.setdefault(spec.reason, []).append(spec.name)
+    for reason, rows in names.items():
+        listener.note(f"{listed(rows, 5)}: {reason}")
+
+
+def _split_reference(asked: str | None) -> tuple[str | None, str | None]:
+    """Return network and way of ``RUN:BACKEND/VARIANT``, ``RUN`` or ``BACKEND/VARIANT``."""
+    if asked is None:
+        return None, None
+    network, colon, way = asked.partition(":")
+    if colon and "/" in way:
+        return network, way
+    return (None, asked) if "/" in asked else (asked, None)
+
+
+def _reference_network(networks: Sequence[_Network], asked: str | None) -> str | None:
+    """Return the name of the run that other networks are held against; None for a single one."""
+    name = _split_reference(asked)[0]
+    known = {n.run.name: n.run.name for n in networks}
+    known = {n.run.config_name: n.run.name for n in networks} | known
+    if name is not None and name not in known:
+        raise ConfigError(
+            f"compare.reference: {name!r} is none of the networks{nearest(name, known)} "
+            f"(networks: {', '.join(n.run.name for n in networks)})"
+        )
+    if len(networks) == 1:
+        return None
+    return known[name] if name else networks[0].run.name
 
 
 def _refuse_unknown_baseline(asked: str, specs: Sequence[ContenderSpec]) -> None:
@@ -197,11 +239,12 @@ def _plan_records(
     foreign_load_cores = measure_foreign_load()
     created = now()
     group = json_sha256([created, *(str(network.run.path.resolve()) for network in networks)])
+    reference_network = _reference_network(networks, settings.reference)
     records = []
     for network in networks:
         subject = network.subject
         throughput = None
-        if settings.arithmetic:
+        if settings.arithmetic and not subject.is_file_alone:
             kinds = product_kinds(network.specs)
             throughput = measure_peak_throughput(
                 subject.checkpoint, network.run.path, kinds, threads, listener
@@ -230,6 +273,7 @@ def _plan_records(
                 reference=subject.reference,
                 baseline=subject.baseline,
                 group=group if len(networks) > 1 else None,
+                reference_network=reference_network,
                 measurements=(),
             )
         )

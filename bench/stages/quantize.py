@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from foldbench.exporters.quantization.quantize import QuantizeOptions, Quantizer
 
 _TARGETS: dict[str, tuple[Target, ...]] = {
-    "int8": ("cpu",),
+    "int8": ("cpu", "openvino"),
     "int8_tables": ("cpu", "host"),
     "float16": ("cpu", "cuda", "tensorrt"),
 }

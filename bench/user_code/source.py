@@ -8,7 +8,7 @@ from typing import Literal
 
 from foldbench.bench.errors import cut
 
-SourceForm = Literal["code", "torchvision", "timm", "onnx", "program"]
+SourceForm = Literal["code", "torchvision", "timm", "onnx", "program", "memory"]
 
 FORMS = (
     "FILE.py:NAME, PACKAGE.MODULE:NAME, torchvision:NAME, timm:NAME, FILE.onnx or FILE.pt2, "
@@ -75,6 +75,8 @@ def _parse(text: str) -> SourceText | None:
         return None
     if location in _LIBRARIES:
         return SourceText("timm" if location == "timm" else "torchvision", attribute)
+    if location == "memory":  # as the Python API names a module that it was given
+        return SourceText("memory", attribute)
     named = location.endswith(".py") or _MODULE.fullmatch(location)
     if named and _ATTRIBUTE.fullmatch(attribute):
         return SourceText("code", location, attribute)

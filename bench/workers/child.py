@@ -11,6 +11,8 @@ from multiprocessing import connection as pipes
 from typing import Any
 
 from foldbench.bench.errors import one_line
+from foldbench.bench.privacy import protect
+from foldbench.bench.user_code.memory import hold
 from foldbench.bench.workers.protocol import Failure
 
 _GRACE_S = 3.0
@@ -21,11 +23,13 @@ def main(handle: int) -> None:
     """Call what the first messages ask for; `handle` is that of the inherited end of the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     sys.argv[:] = [""]
+    protect()
     _print_on_stderr()
     connection = _open(handle)
     _end_with_parent(handle)
     try:
-        sys.path[:] = connection.recv()
+        sys.path[:], held = connection.recv()
+        hold(held)
         function, arguments = connection.recv()
     except (EOFError, OSError):
         return  # the parent has gone

@@ -30,6 +30,7 @@ from typing import Any
 
 import foldbench
 from foldbench.bench.errors import BackendError
+from foldbench.bench.user_code.memory import held
 from foldbench.bench.workers.protocol import Failure
 
 _BOOT = (
@@ -118,7 +119,7 @@ def start(function: Callable[..., None], *arguments: Any) -> StartedProcess:
         ) from error
     started = StartedProcess(process, connection)
     try:
-        connection.send(_path())
+        connection.send((_path(), held()))
         connection.send_bytes(dumps((function, arguments)))  # send() would share tensors
     except (BrokenPipeError, ConnectionResetError):
         pass  # it has died already; whoever asks it for something is told

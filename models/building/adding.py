@@ -26,6 +26,7 @@ from foldbench.models.zoo.networks import preprocessing_of as zoo_preprocessing_
 
 WEIGHTS = "weights.safetensors"
 _IMAGES = 3
+_HAVE_WEIGHTS = ("program", "memory")
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def make(wanted: Wanted, folder: Path) -> Made:
         parameter_count=sum(p.numel() for p in network.parameters()),
         classes=found.classes,
         class_names=names if names and len(names) == found.classes else None,
-        random=origin is None and source.form != "program",
+        random=origin is None and source.form not in _HAVE_WEIGHTS,
         notes=(*notes, *chosen, *found.notes),
     )
 
@@ -152,7 +153,7 @@ def fill_network(
     library = source.form in ("torchvision", "timm")
     weights = wanted.weights or ("default" if library else "none")
     if weights == "none":
-        if source.form == "program":
+        if source.form in _HAVE_WEIGHTS:
             return None, ()
         return None, (
             f"{source.name} has random weights: its latency means something, its answers do not "

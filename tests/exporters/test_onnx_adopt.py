@@ -10,8 +10,9 @@ from graphs import classifier
 from onnx import TensorProto, helper, numpy_helper
 
 from foldbench.bench.errors import ExportError
+from foldbench.bench.host_files.marks import FIXED_BATCH
 from foldbench.bench.store.files import file_sha256
-from foldbench.exporters.onnx_adopt import FIXED_BATCH, adopt_onnx
+from foldbench.exporters.onnx_adopt import adopt_onnx
 from foldbench.exporters.onnx_file import newest_ir_version
 from foldbench.exporters.onnx_store import read_onnx
 

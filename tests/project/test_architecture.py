@@ -29,8 +29,9 @@ FLOORS = (
     "exporters.onnx_truth exporters.quantization reports.sections reports.figures reports.formats "
     "reports.pictures",
     "bench.measure exporters.onnx_export reports.html",
-    "reports.render",
+    "exporters.onnx_optimize reports.render",
     "bench.stages reports.commands",
+    "bench.api",
     "bench.cli",
 )
 """From the ground up. A module belongs to the longest entry that names it, and imports from its own
@@ -40,6 +41,7 @@ APART = {"models", "exporters", "reports"}
 """Never import one another: records are all that they share."""
 
 HEAVY = {
+    "bench.api": {"torch"},
     "bench.analysis": {"scipy"},
     "bench.backends": {"torch", "onnxruntime", "openvino"},
     "bench.datasets": {"sklearn", "torchvision"},

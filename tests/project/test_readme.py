@@ -11,14 +11,22 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from builders import QUICK
+from builders import INT8, QUICK
 from foldbench.bench.cli import cli
 from foldbench.bench.config.backend_spec import parse_spec
 from foldbench.bench.config.files import load
 from foldbench.bench.registry import BACKENDS
+from foldbench.bench.stages import doctor
 from foldbench.bench.store.directory import Paths
+from foldbench.bench.workers.server import WorkerServer
 
 ROOT = Path(__file__).parent.parent.parent
+CUT_DOWN = (
+    *QUICK,
+    "data.image_size=16",
+    "compare.rounds=1",
+    *(text for text in INT8 if "quantize" not in text),
+)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -70,14 +78,17 @@ def test_every_bench_command_is_one_that_the_command_line_takes(command: str) ->
     found.make_context(name, rest, parent=context)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_the_commands_on_digits_run_one_after_the_other(
     paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of the README's commands that need no data, with the settings cut down to seconds."""
+    monkeypatch.setattr("foldbench.bench.measure.profiling.WorkerClient", WorkerServer)
+    monkeypatch.setattr(doctor, "FAULTS", doctor.FAULTS[:1])
     monkeypatch.setenv("FOLDBENCH_RUNS", str(paths.runs))
     monkeypatch.setenv("FOLDBENCH_CACHE", str(paths.cache))
     monkeypatch.chdir(paths.runs.parent)  # for what is written to the folder one is in
-    quick = [f"--set={text}" for text in QUICK]
+    quick = [f"--set={text}" for text in CUT_DOWN]
     first = commands("bench").index("bench train digits")
     lines = commands("bench")[first:]
     assert len(lines) >= 8

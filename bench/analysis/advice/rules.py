@@ -12,7 +12,7 @@ from foldbench.bench.analysis.advice.export import EXPORT_RULES
 from foldbench.bench.analysis.advice.images import IMAGE_RULES
 from foldbench.bench.analysis.advice.latency import LATENCY_RULES
 from foldbench.bench.analysis.advice.machine import MACHINE_RULES
-from foldbench.bench.analysis.advice.rule import Advice, Number, Rule, Topic
+from foldbench.bench.analysis.advice.rule import Advice, Number, Rule, Topic, setting
 from foldbench.bench.analysis.advice.scenarios import SCENARIO_RULES
 from foldbench.bench.analysis.estimates import wilson_interval
 from foldbench.bench.analysis.speedups import completed
@@ -71,7 +71,8 @@ def _find_misplaced(run: Run, kind: str) -> Iterator[Advice]:
 def _find_unequal_threads(run: Run, kind: str) -> Iterator[Advice]:
     on_cpu = [m for m in completed(run) if m.actual_device == "cpu" and m.threads is not None]
     found = sorted({m.threads for m in on_cpu if m.threads is not None})
-    if len(found) > 1:
+    asked = setting(run, "threads")
+    if len(found) > 1 and not isinstance(asked, list | tuple):
         yield Advice(
             kind, numbers={"found": " and ".join(map(str, found)), "most_count": found[-1]}
         )

@@ -133,13 +133,13 @@ def _is_parametrized(name: str) -> bool:
 
 def _advise_shapes(best: Way) -> str:
     """Return what to do about shapes alone: mostly another number of classes."""
-    parts = {name.rpartition(".")[0] for name in best.other_shape}
+    parts = dict.fromkeys(name.rpartition(".")[0] for name in best.other_shape)
     first = {(mine[:1], theirs[:1]) for mine, theirs in best.other_shape.values()}
     same_inputs = all(mine[1:] == theirs[1:] for mine, theirs in best.other_shape.values())
-    if len(parts) == 1 and len(first) == 1 and same_inputs:
+    if len(first) == 1 and same_inputs and all(next(iter(first))):
         ((mine,), (theirs,)) = first.pop()
         return (
-            f"its classifier {parts.pop()} has {units.count(theirs)} classes, the network's "
+            f"its classifier {listed(parts, 2)} has {units.count(theirs)} classes, the network's "
             f"{units.count(mine)}: build the network with {theirs} classes (--classes {theirs})"
         )
     return "build the network with the arguments it was trained with"

@@ -11,9 +11,7 @@ from builders import make_job
 from foldbench.bench.backends._ort.operator_times import read_profile
 from foldbench.bench.cli import cli
 from foldbench.bench.errors import BackendError
-from foldbench.bench.progress import NullListener
 from foldbench.bench.records import ContenderProfile, OperatorTime, Profile
-from foldbench.bench.stages.export import export
 from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.bench.workers.server import WorkerServer
 from foldbench.reports.formats.terminal import render_terminal
@@ -104,27 +102,35 @@ def test_on_a_cpu_alone_nothing_is_said_of_placement() -> None:
     assert "Placement" not in render_terminal(build_profile(found, top=5, nodes=False))
 
 
-@pytest.fixture
-def exported_run(own_run: RunDirectory, trained_paths: Paths) -> RunDirectory:
-    export(own_run, ["export.images=16"], trained_paths, NullListener())
-    return own_run
-
-
-def test_a_run_is_profiled_on_every_backend_side_by_side(
-    exported_run: RunDirectory, trained_paths: Paths
-) -> None:
-    command = ["profile", exported_run.name, "--runs", str(exported_run.path.parent)]
-    command += ["--cache", str(trained_paths.cache), "--backends=torch,ort", *SMALL]
-    result = CliRunner().invoke(cli, command)
+def profile(run: RunDirectory, cache: Path, backend: str) -> dict[str, set[str]]:
+    """Run the command; return the operators of each contender."""
+    command = ["profile", run.name, "--runs", str(run.path.parent), "--cache", str(cache)]
+    result = CliRunner().invoke(cli, [*command, f"--backends={backend}", *SMALL])
     assert result.exit_code == 0, result.output
-    assert "torch/folded/cpu" in result.output
-    stored = json.loads((exported_run.path / "profile.json").read_text(encoding="utf-8"))
-    kinds = {
+    stored = json.loads((run.path / "profile.json").read_text(encoding="utf-8"))
+    assert all(row["contender"] in result.output for row in stored["profiles"])
+    return {
         row["contender"]: {o["operator"] for o in row["operators"]} for row in stored["profiles"]
     }
+
+
+def test_a_run_is_profiled_in_torch_unfolded_and_folded(
+    own_run: RunDirectory, trained_paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foldbench.bench.measure.profiling.WorkerClient", WorkerServer)
+    kinds = profile(own_run, trained_paths.cache, "torch")
+    assert set(kinds) == {"torch/unfolded/cpu", "torch/folded/cpu"}
     assert any("conv" in kind for kind in kinds["torch/unfolded/cpu"])
-    assert {"Conv", "Gemm"} & kinds["ort/folded/cpu"]
+    assert any("batch_norm" in kind for kind in kinds["torch/unfolded/cpu"])
     assert not any("batch_norm" in kind for kind in kinds["torch/folded/cpu"])
+
+
+def test_a_run_is_profiled_in_onnxruntime_in_a_process_of_its_own(
+    own_exported_run: RunDirectory, trained_paths: Paths
+) -> None:
+    kinds = profile(own_exported_run, trained_paths.cache, "ort")
+    assert set(kinds) == {"ort/folded/cpu"}
+    assert {"Conv", "Gemm"} & kinds["ort/folded/cpu"]
 
 
 @pytest.mark.usefixtures("with_fake_backend")

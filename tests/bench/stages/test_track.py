@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
+from builders import QUICK, run_in_process
 from foldbench.bench.cli import cli
 from foldbench.bench.errors import MissingPackageError
 from foldbench.bench.progress import NullListener
@@ -17,7 +18,7 @@ from foldbench.bench.stages.compare import compare_run
 from foldbench.bench.stages.track import log_run, require_mlflow
 from foldbench.bench.store.directory import Paths, RunDirectory
 
-SETTINGS = ["compare.backends=[torch]", "compare.devices=[cpu]", "compare.batch_sizes=[2]"]
+SETTINGS = [*QUICK, "compare.backends=[torch]", "compare.batch_sizes=[2]"]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,9 @@ def compared(
     folder = tmp_path_factory.mktemp("tracked") / trained_run.name
     shutil.copytree(trained_run.path, folder)
     run = RunDirectory(folder)
-    compare_run(run, SETTINGS, trained_paths, NullListener())
+    with pytest.MonkeyPatch.context() as patch:
+        run_in_process(patch)
+        compare_run(run, SETTINGS, trained_paths, NullListener())
     return run
 
 

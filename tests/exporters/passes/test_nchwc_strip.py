@@ -38,7 +38,9 @@ class Layers(nn.Module):
 
 
 @cache
-def exported(join: Callable[[Layers, torch.Tensor], torch.Tensor], width: int = 32) -> onnx.ModelProto:
+def exported(
+    join: Callable[[Layers, torch.Tensor], torch.Tensor], width: int = 32
+) -> onnx.ModelProto:
     """Return the network that `join` makes, as the pass gets it; read it only."""
     torch.manual_seed(0)
     model = to_onnx(Layers(join, width).eval(), X[:2], ExportOptions(True, 20, ()))

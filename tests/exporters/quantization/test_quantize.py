@@ -258,7 +258,9 @@ def test_where_no_node_keeps_the_budget_the_file_is_written_and_says_by_how_much
     torch.manual_seed(0)
     network = Fragile()
     source = as_artifact(own_exported_run, exported(network))
-    quantizer = Quantizer(own_exported_run.path, "fragile", material_for(network), 1, NullListener())
+    quantizer = Quantizer(
+        own_exported_run.path, "fragile", material_for(network), 1, NullListener()
+    )
     artifact = quantizer.to_int8(source, QuantizeOptions("int8", 0.5))
     report = artifact.quantization
     assert report is not None

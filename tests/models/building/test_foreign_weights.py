@@ -410,6 +410,7 @@ def test_what_does_not_fit_is_listed(fit: Any) -> None:
            "2 tensors (conv.weight, conv.bias) of the network missing",
            "1 tensor (head.weight) left over")  # fmt: skip
     refuse(fit, {"conv.weight": torch.ones(6, 3, 5, 5)}, "6x3x5x5, not 6x3x3x3")
+    refuse(fit, {**state, "fc.bias": torch.tensor(1.0)}, "fc.bias is one number, not 4")
     other = {f"layer.{i}.weight": torch.ones(2) for i in range(40)}
     refuse(fit, other, "and 37 more", "another network", "'layer.0.weight'", "'conv.weight'")
 

@@ -23,7 +23,7 @@ from foldbench.bench.errors import BenchError, ConfigError, ExportError, Trainin
 from foldbench.bench.predict import image_model
 from foldbench.bench.predict.image_model import find_image_model
 from foldbench.bench.progress import NullListener
-from foldbench.bench.stages.export import export, put_preprocessing_inside
+from foldbench.bench.stages.export import put_preprocessing_inside
 from foldbench.bench.stages.probe import probe
 from foldbench.bench.stages.settings import settings_of, training_settings
 from foldbench.bench.stages.train import train
@@ -203,10 +203,10 @@ def test_features_that_are_not_float32_are_taken_anew(
 
 
 def test_a_file_with_preprocessing_that_is_wrong_leaves_the_good_one_as_it_was(
-    own_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
+    own_exported_run: RunDirectory, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overrides = ["export.images=6"]
-    artifact = export(own_run, overrides, paths, NullListener())
+    own_run, overrides = own_exported_run, ["export.images=6"]
+    (artifact,) = own_run.artifacts()
     good = put_preprocessing_inside(own_run, artifact, overrides, paths, NullListener())
     scores = image_model.run_image_model
     for wrong in (lambda *a: 1 - scores(*a), lambda *a: scores(*a) * np.nan):
@@ -219,6 +219,7 @@ def test_a_file_with_preprocessing_that_is_wrong_leaves_the_good_one_as_it_was(
     assert names == {Path(artifact.path).name, Path(good.path).name}
 
 
+@pytest.mark.usefixtures("in_process")
 def test_it_exports_compares_and_predicts_like_any_other(
     run: RunDirectory, bench, materials: Path
 ) -> None:
@@ -270,6 +271,7 @@ def test_settings_that_training_fixed_cannot_be_changed_later(run: RunDirectory)
             settings_of(run, run.checkpoint(), [override])
 
 
+@pytest.mark.usefixtures("in_process")
 def test_random_weights_give_a_latency_and_no_accuracy(
     bench, materials: Path, tiny_paths: Paths
 ) -> None:

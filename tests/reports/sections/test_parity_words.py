@@ -1,8 +1,8 @@
 """Reports say what exported files were held against."""
 
 import pytest
-from builders import make_artifact
 
+from builders import make_artifact
 from foldbench.bench import records
 from foldbench.reports.commands.export import render_artifact
 from foldbench.reports.text.parity import told_float32, told_references
