@@ -6,6 +6,7 @@ or leads out of it is followed.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -35,6 +36,7 @@ _SMALLEST_EXTERNAL = 1024
 _ALIGNED = 4096
 """Where tensors begin in the file beside the model, so that runtimes can map it into memory."""
 _CHUNK = 2**24
+_NAME_DIGITS = 16
 _NUMBERS = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 
 
@@ -239,7 +241,9 @@ def copy_of(model: ModelProto) -> ModelProto:
 
 def _data_files(path: Path) -> set[Path]:
     """Return the files of weights beside `path` that foldbench wrote for it."""
-    return set(path.parent.glob(f"{path.stem}.*.data")) if path.parent.is_dir() else set()
+    name = re.compile(rf"{re.escape(path.stem)}\.[0-9a-f]{{{_NAME_DIGITS}}}\.data")
+    found = path.parent.iterdir() if path.parent.is_dir() else ()
+    return {file for file in found if name.fullmatch(file.name)}
 
 
 def _write_weights(model: ModelProto, path: Path, beside: Path | None) -> Path:
@@ -250,7 +254,7 @@ def _write_weights(model: ModelProto, path: Path, beside: Path | None) -> Path:
     for tensor in large:
         for chunk in _chunks(tensor, beside):
             digest.update(chunk)
-    data = path.parent / f"{path.stem}.{digest.hexdigest()[:16]}.data"
+    data = path.parent / f"{path.stem}.{digest.hexdigest()[:_NAME_DIGITS]}.data"
     with replacing(data) as temporary, temporary.open("wb") as stream:
         for tensor in large:
             stream.write(b"\0" * (-stream.tell() % _ALIGNED))

@@ -269,6 +269,11 @@ def test_a_large_model_is_written_with_its_weights_beside_it(
         files = write_onnx(model, written)
     with opened_onnx(written) as model:
         again = write_onnx(model, written)
+        other = write_onnx(model, written.with_suffix(".openvino.onnx"))
+        write_onnx(model, written)
+    assert all(file.is_file() for file in other), "another file's weights are left alone"
+    for file in other:
+        file.unlink()
     assert weights_folder() is None
     assert files == again, "the same content has the same name"
     assert sorted(written.parent.iterdir()) == sorted(files)
