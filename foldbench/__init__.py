@@ -1,6 +1,6 @@
 """foldbench: fold, export and measure PyTorch image classifiers.
 
-`compare`, `export` and `fold` are the Python interface (docs/python.md); `bench` is the command.
+`compare`, `export`, `fold` and `optimize` are the Python interface (docs/python.md); `bench` is the command.
 
 The one name that an installation claims. In the repository, `bench`, `configs`, `exporters`,
 `models` and `reports` are top-level folders; links beside this file make them
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from foldbench.bench.api.exporting import Exported as Exported
     from foldbench.bench.api.exporting import export as export
     from foldbench.bench.api.folding import fold as fold
+    from foldbench.bench.api.optimizing import optimize as optimize
     from foldbench.bench.errors import BenchError as BenchError
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ _PUBLIC = {
     "compare": "foldbench.bench.api.comparing",
     "export": "foldbench.bench.api.exporting",
     "fold": "foldbench.bench.api.folding",
+    "optimize": "foldbench.bench.api.optimizing",
 }
 """Where each public name is; it is imported when it is asked for, so that this import is quick."""
 

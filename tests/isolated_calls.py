@@ -103,7 +103,8 @@ def run_module(name: str, value: float) -> list[float]:
     """Return what the module that is kept as `name` makes of an image of one value."""
     import torch
 
-    from foldbench.bench.user_code.memory import recall
+    from foldbench.models.building.sources import build_source
 
-    result: list[float] = recall(name)(torch.full((1, 2), value))[0].tolist()
+    module = build_source(f"memory:{name}", {}, None, (1, 1, 2))
+    result: list[float] = module(torch.full((1, 2), value))[0].tolist()
     return result

@@ -1,6 +1,7 @@
 """What a comparison found, for a Python program and for a notebook."""
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,8 @@ class Comparison:
         Seconds, bytes and shares of 1, unrounded; None for what does not exist. A contender that
         did not run is a row, too, with its reason.
         """
-        found = [row for record in self.records for row in rows_of(record)]
+        with _warnings_kept():
+            found = [row for record in self.records for row in rows_of(record)]
         return [{column: row.get(column) for column in COLUMNS} for row in found]
 
     @staticmethod
@@ -70,7 +72,8 @@ class Comparison:
 
     def summary(self) -> str:
         """Return the report as text for a terminal."""
-        return render(self.records, "terminal")
+        with _warnings_kept():
+            return render(self.records, "terminal")
 
     def save(self, path: "str | os.PathLike[str]") -> Path:
         """Write results.json, report.md and report.html into the folder `path`; return it.
@@ -79,7 +82,8 @@ class Comparison:
         it cannot be written.
         """
         folder = Path(path)
-        page, markdown = render(self.records, "html"), render(self.records, "md")
+        with _warnings_kept():
+            page, markdown = render(self.records, "html"), render(self.records, "md")
         for record in self.records:
             place = folder if len(self.records) == 1 else folder / record.name
             place.mkdir(parents=True, exist_ok=True)
@@ -97,4 +101,10 @@ class Comparison:
         from foldbench.reports.formats.notebook import render_notebook
         from foldbench.reports.sections.compose import build
 
-        return render_notebook(build(self.records))
+        with _warnings_kept():
+            return render_notebook(build(self.records))
+
+
+def _warnings_kept() -> "warnings.catch_warnings[None]":
+    """Undo what scipy does to the filters of warnings when it is imported."""
+    return warnings.catch_warnings()

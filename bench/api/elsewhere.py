@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foldbench.bench.api.networks import Named
-from foldbench.bench.errors import ExportError
+from foldbench.bench.errors import ConfigError, ExportError
 from foldbench.bench.progress import ProgressListener
 
 if TYPE_CHECKING:
     from foldbench.bench.records import Artifact, Run
     from foldbench.bench.store.directory import Paths, RunDirectory
+    from foldbench.exporters.onnx_optimize import Optimized
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,27 @@ def export_elsewhere(
     content = (run.path / artifact.path).read_bytes()
     write_with(path, lambda temporary: temporary.write_bytes(content))
     return artifact
+
+
+def optimize_elsewhere(
+    source: Path,
+    path: Path,
+    target: Any,
+    images: Any,
+    input_shape: Sequence[int] | None,
+    passes: Sequence[str],
+) -> "Optimized":
+    """Rewrite the file `source`; see `foldbench.optimize`. Raises ConfigError for a target."""
+    from typing import get_args
+
+    from foldbench.bench.records import Target
+    from foldbench.exporters.onnx_optimize import optimize_onnx
+
+    if target not in get_args(Target):
+        raise ConfigError(f"target: found {target!r}; allowed: {', '.join(get_args(Target))}")
+    if not source.is_file():
+        raise ExportError(f"{source}: there is no such file: correct the path")
+    return optimize_onnx(source, path, target, images, input_shape=input_shape, passes=passes)
 
 
 def _add(task: Task, network: Named, paths: "Paths", listener: ProgressListener) -> "RunDirectory":

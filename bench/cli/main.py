@@ -82,22 +82,11 @@ def cli(ctx: click.Context, traceback: bool) -> None:
         torchrun.require_one_process(f"bench {ctx.invoked_subcommand}")
 
 
-for command in (
-    train,
-    tune,
-    run_all,
-    add,
-    export,
-    optimize,
-    compare,
-    report,
-    history,
-    diff,
-    profile,
-    plot,
-):
+for command in (train, tune, run_all, add, export, optimize, compare, report, history, diff):
     cli.add_command(command)
-for command in (predict, features, probe, errors, homework, list_everything, doctor, config):
+for command in (profile, plot, predict, features, probe, errors, homework, list_everything):
+    cli.add_command(command)
+for command in (doctor, config):
     cli.add_command(command)
 
 

@@ -1,11 +1,15 @@
 """The command `bench optimize`: an .onnx file rewritten for a target, and held against itself."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from foldbench.bench.cli import output
 from foldbench.bench.cli.options import NamedPath
+
+if TYPE_CHECKING:
+    from foldbench.bench.records import Target
 
 
 @click.command()
@@ -26,7 +30,7 @@ from foldbench.bench.cli.options import NamedPath
     help="What the file is to run on; host: this machine's CPU alone.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-def optimize(file: Path, target_file: Path, target: str, as_json: bool) -> None:
+def optimize(file: Path, target_file: Path, target: "Target", as_json: bool) -> None:
     """Rewrite the .onnx FILE to run faster on a target, and check that it computes the same.
 
     Measure both afterwards: bench compare FILE RESULT.

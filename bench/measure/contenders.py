@@ -54,7 +54,7 @@ def is_file_alone(checkpoint: Checkpoint) -> bool:
 
 def has_user_code(checkpoint: Checkpoint) -> bool:
     """Return whether the network is built by code of the user's."""
-    return checkpoint.source is not None and checkpoint.source.form in ("code", "program")
+    return checkpoint.source is not None and checkpoint.source.form in ("code", "program", "memory")
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ process that is started is sent all that its parent holds.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from foldbench.bench.errors import ConfigError, one_line
+from foldbench.bench.errors import ConfigError
 
 _held: dict[str, bytes] = {}
 
@@ -35,19 +34,11 @@ def held() -> dict[str, bytes]:
     return dict(_held)
 
 
-def recall(name: str) -> Any:
-    """Return a new copy of what is kept as `name`; raise ConfigError where nothing is."""
+def pickle_of(name: str) -> bytes:
+    """Return what is kept as `name`; raise ConfigError where nothing is."""
     if name not in _held:
         raise ConfigError(
             f"memory:{name} was a network in the memory of a program that has ended: run that "
             "program again (foldbench.compare, foldbench.export)"
         )
-    import cloudpickle
-
-    try:
-        return cloudpickle.loads(_held[name])
-    except Exception as error:  # the user's classes are built here
-        raise ConfigError(
-            f"{name}: cannot be rebuilt in a process of its own: {type(error).__name__}: "
-            f"{one_line(error)}"
-        ) from error
+    return _held[name]

@@ -8,12 +8,13 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import torch
 from torch import Tensor, nn
 
 from foldbench.bench.errors import CheckpointError, ConfigError, nearest, one_line
 from foldbench.bench.user_code import load_user_code
-from foldbench.bench.user_code.memory import recall
+from foldbench.bench.user_code.memory import pickle_of
 from foldbench.bench.user_code.source import SourceText, parse_source
 from foldbench.models.building.outputs import describe_output
 from foldbench.models.zoo.networks import ZooNetwork, create, find_network
@@ -225,7 +226,14 @@ def _from_memory(
     """Return a copy of a module that the Python API was given, with the weights it has."""
     if args:
         raise ConfigError(f"{source.name}: a module takes no model.args: leave them out")
-    found = recall(source.location)
+    content = pickle_of(source.location)
+    try:
+        found = cloudpickle.loads(content)
+    except Exception as error:  # the user's classes are built here
+        raise ConfigError(
+            f"{source.name}: cannot be rebuilt in a process of its own: {type(error).__name__}: "
+            f"{one_line(error, 200)}"
+        ) from error
     if not isinstance(found, nn.Module):
         raise ConfigError(f"{source.name}: found {type(found).__name__}; allowed: torch.nn.Module")
     return found.float()

@@ -41,6 +41,7 @@ APART = {"models", "exporters", "reports"}
 """Never import one another: records are all that they share."""
 
 HEAVY = {
+    "bench.api": {"torch"},
     "bench.analysis": {"scipy"},
     "bench.backends": {"torch", "onnxruntime", "openvino"},
     "bench.datasets": {"sklearn", "torchvision"},

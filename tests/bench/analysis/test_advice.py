@@ -1,5 +1,6 @@
 """Each warning appears when its cause does, with the numbers, and not otherwise."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -36,6 +37,13 @@ SWAPPED = tuple({0: 1, 1: 0}.get(n % 10, n % 10) for n in range(200))
 BETTER_INPUT = InputProbe(
     what="ImageNet", images=128, stated_correct=32, correct=96, gained=70, lost=6
 )
+
+
+def remedies(text):
+    """The settings and options that a sentence says to give, with their values."""
+    return re.findall(r"compare\.\w+(?:=\d+)?|--\w+ \d+s", text)
+
+
 MILLISECOND = [0.001] * 10
 JUMPY = [0.001, 0.00104, 0.00102, 0.00101, 0.00103] * 2
 TWO_STATES = [0.001, 0.00106, 0.001, 0.001, 0.00106, 0.001, 0.001, 0.001, 0.00106, 0.001]
@@ -278,10 +286,32 @@ CAUSES = {
         ),
         {"reason": "3 points lost"},
     ),
+    "no_gain": (
+        run_with(
+            B.make_row("ort", "folded", timings=B.make_timings(0.001, 0.032)),
+            B.make_row(
+                "ort",
+                "int8",
+                source_sha256=B.sha("8"),
+                timings=B.make_timings(0.00125, 0.016),
+            ),
+            artifacts=(
+                B.make_artifact("folded"),
+                B.make_artifact("int8", sha256=B.sha("8"), quantization=B.make_quantization()),
+            ),
+        ),
+        {"before": "ort/folded/cpu", "speedup_count": "0.8"},
+    ),
     "drop_on_test": (
         run_with(
             B.make_row("ort", "folded"),
-            B.make_row("ort", "int8", accuracy=B.make_accuracy(7541), source_sha256=B.sha("8")),
+            B.make_row(
+                "ort",
+                "int8",
+                accuracy=B.make_accuracy(7541),
+                source_sha256=B.sha("8"),
+                timings=B.make_timings(0.001, 0.032),
+            ),
             artifacts=(
                 B.make_artifact("folded"),
                 B.make_artifact("int8", sha256=B.sha("8"), quantization=B.make_quantization()),
@@ -340,8 +370,8 @@ def test_several_rows_of_one_kind_are_one_sentence_about_the_worst():
     found = advise(run_with(*rows))
     assert [advice.subject for advice in found] == ["ort/unfolded/cpu", "ort/folded/cpu"]
     text = sentence(found)
-    assert text.startswith("2 rows, at worst ort/folded/cpu: another class")
-    assert "on 10 of 10,000" in text
+    assert text.startswith("2 rows, at worst ort/folded/cpu: ")
+    assert "10 of 10,000" in text
 
 
 def test_rows_that_did_not_run_are_not_warned_about():
@@ -369,10 +399,9 @@ def test_a_row_without_a_clean_round_is_called_loaded_and_says_that_there_are_no
     row = timed(*MILLISECOND, dirty=range(10), stopped="budget")
     found = {advice.kind: advice for advice in advise(run_with(row))}
     assert found.keys() == {"loaded", "floor_only"}
-    assert "there are no others to show" in sentence([found["loaded"]])
-    assert "Let other programs end, and give the rounds more time" in sentence(
-        [found["floor_only"]]
-    )
+    partly, _ = CAUSES["loaded"]
+    (left_out,) = advise(partly)
+    assert found["loaded"].numbers["use"] != left_out.numbers["use"]
 
 
 def retried(rounds, disturbed, ends_clean):
@@ -417,7 +446,6 @@ def test_two_states_are_seen_in_the_speed_up_by_threads_where_times_hide_them():
     row = B.make_self_check("one_thread", 1, 1, timings=(B.make_timing(1, slow),))
     (found,) = advise(run_with(row))
     assert (found.kind, found.subject, found.batch_size) == ("state_changed", row.contender, 1)
-    assert "The speed-ups by threads of the rounds fall into two groups" in sentence([found])
 
 
 def config_with(**settings):
@@ -426,49 +454,49 @@ def config_with(**settings):
 
 
 def test_a_run_that_was_repeated_is_not_told_to_repeat_it():
-    (found,) = advise(run_with(timed(*TWO_STATES), config=config_with(repeat=3)))
-    assert found.kind == "state_changed"
-    assert "Read the range over the repetitions" in sentence([found])
+    for repeat, told in ((1, ["compare.repeat=3"]), (3, [])):
+        (found,) = advise(run_with(timed(*TWO_STATES), config=config_with(repeat=repeat)))
+        assert found.kind == "state_changed"
+        assert remedies(sentence([found])) == told
 
 
 @pytest.mark.parametrize(
     ("stopped", "told"),
     [
-        ("rounds", "set compare.rounds above 10"),
-        ("narrow", "set compare.interval=0, so that all 10 rounds are made"),
-        ("budget", "give the rounds more time: --budget 240s"),
+        ("rounds", "compare.rounds"),
+        ("narrow", "compare.interval=0"),
+        ("budget", "--budget 240s"),
     ],
 )
 def test_a_noisy_row_is_told_what_was_not_done_already(stopped, told):
     spread = [0.001 * s for s in (1, 1.12, 1.06, 1.04, 1.08, 1.02, 1.1, 1, 1.12, 1.06)]
     found = advise(run_with(timed(*spread, stopped=stopped)))
     (noisy,) = (advice for advice in found if advice.kind == "noisy")
-    assert f"Close other programs and {told}." in sentence([noisy])
+    assert remedies(sentence([noisy])) == [told]
 
 
 @pytest.mark.parametrize(
     ("calls", "told"),
     [
-        (10, "had 80. Give the rounds more time: --budget 300s."),
-        (6, "had 48. Set compare.calls=10. Give the rounds more time: --budget 300s."),
+        (10, ["--budget 300s"]),
+        (6, ["compare.calls=10", "--budget 300s"]),
     ],
 )
 def test_too_few_calls_for_want_of_time_are_not_blamed_on_the_calls_alone(calls, told):
     run = run_with(timed(*[0.001] * 8, calls=calls, stopped="budget"), rounds=20)
     (found,) = (advice for advice in advise(run) if advice.kind == "few_calls")
-    assert sentence([found]).endswith(told)
+    assert remedies(sentence([found])) == told
+    assert str(8 * calls) in sentence([found])
 
 
 def test_too_few_calls_for_shortened_blocks_want_more_time_and_not_more_calls():
     short = Shortage(rounds=8, needed_s=50, budget_s=60, calls=5, block_s=0.04)
     run = run_with(timed(*[0.001] * 10, calls=5, shortage=short), rounds=10)
     (found,) = (advice for advice in advise(run) if advice.kind == "few_calls")
-    assert (
-        found.numbers["remedy"] == "Set compare.calls=20. Give the rounds more time: --budget 240s"
-    )
+    assert remedies(found.numbers["remedy"]) == ["compare.calls=20", "--budget 240s"]
     run = run_with(timed(*[0.001] * 20, calls=5, shortage=short), rounds=20)
     (found,) = (advice for advice in advise(run) if advice.kind == "few_calls")
-    assert found.numbers["remedy"] == "Give the rounds more time: --budget 240s"
+    assert remedies(found.numbers["remedy"]) == ["--budget 240s"]
 
 
 def test_a_spent_budget_is_no_warning_when_the_interval_is_narrow_enough():
@@ -480,7 +508,7 @@ def test_a_tiny_call_is_sent_to_the_larger_batch_that_was_measured():
         "ort", "folded", timings=(B.make_timing(1, [3e-5] * 10), B.make_timing(64, [1e-3] * 10))
     )
     (found,) = advise(run_with(row))
-    assert "Read its row at batch 64 instead." in sentence([found])
+    assert "batch 64" in sentence([found])
 
 
 def test_the_reference_is_told_from_itself_by_its_fastest_calls_where_nothing_was_clean():
@@ -501,17 +529,21 @@ def test_an_unobservable_machine_with_self_checks_is_sent_to_them():
     blind = {"seen": {"run_delay_ratio": None}}
     again = B.make_self_check("again", 0.002, 0.064)
     (found,) = advise(B.make_run(measurements=(reference_timed(10, **blind), again)))
-    assert "call nothing faster that differs by less than the self-checks do" in sentence([found])
+    alone = advise(B.make_run(measurements=(reference_timed(10, **blind),)))
+    assert [advice.kind for advice in alone] == [found.kind]
+    assert sentence([found]) != sentence(alone)
+    assert "self-checks" in sentence([found])
 
 
 def test_a_hot_cpu_is_told_to_cool_and_a_moving_one_to_hold_its_clock():
     hot = clocked(Clocks(cpu_throttled=2), Clocks(cpu_throttled=0), device="cpu")
     (found,) = advise(hot)
-    assert "a CPU was slowed down by its heat in 5 of 10 blocks" in sentence([found])
-    assert "Let it cool down" in sentence([found])
+    assert found.kind == "throttled"
+    assert "CPU" in sentence([found])
+    assert "5 of 10 blocks" in sentence([found])
     moving = clocked(Clocks(cpu_mhz=(3700, 3700)), Clocks(cpu_mhz=(3500, 3500)), device="cpu")
     (found,) = advise(moving)
-    assert "the clock of the CPU moved by 5.6 % between blocks" in sentence([found])
+    assert "5.6 %" in sentence([found])
     assert "cpupower frequency-set -g performance" in sentence([found])
 
 

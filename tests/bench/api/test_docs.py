@@ -69,6 +69,7 @@ def comparison(program: Path) -> Comparison:
 def test_the_examples_run_once_and_leave_the_program_as_it_was(program: Path) -> None:
     assert (program / "runs").read_text() == "x"
     assert (program / "net.onnx").is_file()
+    assert (program / "faster.onnx").is_file()
     names = {path.name for path in (program / "comparison").iterdir()}
     assert names == {"results.json", "report.md", "report.html"}
 

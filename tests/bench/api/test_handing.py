@@ -13,8 +13,8 @@ import foldbench
 import isolated_calls
 from foldbench.bench.api.handing import pickle_module
 from foldbench.bench.api.networks import named
-from foldbench.bench.errors import BackendError, BenchError, ConfigError, DataError
-from foldbench.bench.user_code.memory import held, holding, recall
+from foldbench.bench.errors import BenchError, ConfigError, DataError
+from foldbench.bench.user_code.memory import held, holding, pickle_of
 from foldbench.bench.workers.isolated import run_isolated
 
 
@@ -61,7 +61,7 @@ def test_a_module_that_takes_its_process_along_is_one_line() -> None:
             os._exit(3)
 
     images = np.zeros((2, 3, 8, 8), np.float32)
-    with pytest.raises(BackendError, match=r"exit code 3"):
+    with pytest.raises(BenchError, match=r"exit code 3"):
         foldbench.export(Crash(), "/nowhere/x.onnx", images)
 
 
@@ -115,4 +115,11 @@ def test_images_and_labels_of_another_form_are_refused(images: object, labels: o
 
 def test_a_network_of_a_program_that_has_ended_is_told_so() -> None:
     with pytest.raises(ConfigError, match="run that program again"):
-        recall("gone")
+        pickle_of("gone")
+
+
+def test_a_file_to_optimize_has_to_be_there(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="there is no such file"):
+        foldbench.optimize(tmp_path / "x.onnx", tmp_path / "y.onnx")
+    with pytest.raises(BenchError, match="allowed: cpu"):
+        foldbench.optimize(tmp_path / "x.onnx", tmp_path / "y.onnx", target="tpu")

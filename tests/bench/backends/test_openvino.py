@@ -102,7 +102,7 @@ def test_threads_and_settings_are_read_back(source: NetworkSource) -> None:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         threads, runtime = process.submit(threads_and_runtime, source.path, 2).result()
     assert threads == 2
-    assert "bound infer request, latency hint, 1 stream, threads not pinned" in runtime
+    assert {"latency hint", "1 stream", "threads not pinned"} <= set(runtime.split(", "))
 
 
 @needs_openvino

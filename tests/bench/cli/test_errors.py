@@ -49,5 +49,5 @@ def test_a_data_set_that_is_not_the_one_scored_is_refused(measured: Run, tmp_pat
     other = measured.model_copy(
         update={"data": measured.data.model_copy(update={"sha256": "0" * 64})}
     )
-    with pytest.raises(RunError, match="does not hold the images"):
+    with pytest.raises(RunError, match=other.data.name):
         load_scored(other, (), tmp_path, NullListener())

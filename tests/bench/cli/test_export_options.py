@@ -56,8 +56,9 @@ def test_a_pass_that_a_missing_compiler_left_out_is_made_up_for_once_there_is_on
     assert export("--target", "host").exit_code == 0
     assert operators(own_run, "digits.folded.host.onnx").count("Mish") == 3
     monkeypatch.setenv("CC", "no-such-compiler")
-    again = export("--target", "host")
-    assert "is exported already with these settings" in again.output, "the library is still there"
+    made = own_run.artifacts()
+    assert export("--target", "host").exit_code == 0
+    assert own_run.artifacts() == made, "the library is still there"
 
 
 def test_files_for_other_targets_lie_beside_each_other(
@@ -89,7 +90,7 @@ def test_a_device_without_any_file_for_it_is_a_row_with_the_reason(
     subject = Subject(own_run.path, own_run.checkpoint(), own_run.artifacts())
     (row,) = list_contenders(subject, ["ort"], ["cpu"])
     assert row.status == "skipped"
-    assert row.reason == f"nothing is exported for cpu: bench export {own_run.name}"
+    assert str(row.reason).endswith(f" cpu: bench export {own_run.name}")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_a_network_without_colour_filters_is_named(own_run: RunDirectory, monkey
     monkeypatch.setattr(
         "foldbench.models.building.checkpoint.load_checkpoint", lambda *_: nn.Linear(3, 2)
     )
-    with pytest.raises(CheckpointError, match="does not begin with a convolution"):
+    with pytest.raises(CheckpointError, match="convolution"):
         plot_run(own_run, "filters", None)
 
 

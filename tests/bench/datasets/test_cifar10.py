@@ -93,23 +93,22 @@ def test_another_size_keeps_the_mean_colour(root: Path, tmp_path: Path, pixels: 
 
 def test_missing_files_name_the_three_ways_to_get_them(tmp_path: Path) -> None:
     text = message(options(None, tmp_path))
-    assert f"CIFAR-10 is not there: no {tmp_path / 'cifar10' / 'cifar-10-batches-py'}" in text
-    assert "--data PATH with the folder that holds torchvision's cifar-10-batches-py" in text
-    assert "train/<class>/* and test/<class>/* or a .tar[.xz] of them" in text
-    assert f"--set data.download=true to let torchvision download 170 MB into {tmp_path}" in text
+    assert str(tmp_path / "cifar10" / "cifar-10-batches-py") in text
+    for way in ("--data PATH", "train/<class>/*", "test/<class>/*", "--set data.download=true"):
+        assert way in text
 
 
 def test_a_changed_batch_is_named_and_never_unpickled(root: Path, tmp_path: Path) -> None:
     batch = root / CIFAR10.base_folder / "b2"
     write(batch, Untouchable(tmp_path / "touched"))
     text = message(options(root, tmp_path))
-    assert f"{batch} does not have the published md5, so nothing was read from it" in text
+    assert str(batch) in text
     assert not (tmp_path / "touched").exists()
 
 
 def test_changed_class_names_are_refused_and_never_unpickled(root: Path, tmp_path: Path) -> None:
     write(root / CIFAR10.base_folder / "meta", Untouchable(tmp_path / "touched"))
-    assert "meta does not have the published md5" in message(options(root, tmp_path))
+    assert str(root / CIFAR10.base_folder / "meta") in message(options(root, tmp_path))
     assert not (tmp_path / "touched").exists()
 
 
@@ -125,7 +124,7 @@ def test_an_unreadable_batch_is_named(
         raise PermissionError(13, "Permission denied", str(root / "b1"))
 
     monkeypatch.setattr(CIFAR10, "_check_integrity", refuse)
-    assert f"{root / 'b1'} cannot be read: Permission denied" in message(options(root, tmp_path))
+    assert f"{root / 'b1'} cannot be read: " in message(options(root, tmp_path))
 
 
 def test_torchvisions_archive_is_to_be_unpacked_first(tmp_path: Path) -> None:
@@ -180,6 +179,4 @@ def test_a_folder_of_images_is_read_as_an_image_folder(tmp_path: Path) -> None:
 
 def test_a_file_is_judged_like_an_image_folder(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no images " * 100)
-    assert "notes.txt is neither a zip nor a tar archive" in message(
-        options(tmp_path / "notes.txt", tmp_path)
-    )
+    assert "notes.txt" in message(options(tmp_path / "notes.txt", tmp_path))

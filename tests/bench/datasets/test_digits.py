@@ -28,7 +28,8 @@ def test_a_fifth_of_every_class_is_the_test_split(digits: ImageSet) -> None:
 
 
 def test_the_info_names_the_source_and_the_scaling(digits: ImageSet) -> None:
-    assert digits.info.title == "handwritten digits (scikit-learn), 8x8 scaled to 32x32"
+    assert "scikit-learn" in digits.info.title
+    assert "8x8 scaled to 32x32" in digits.info.title
     assert digits.info.classes == tuple("0123456789")
     assert digits.info.original
     assert digits.info.path is None
@@ -60,7 +61,5 @@ def test_nearest_neighbours_recognise_the_test_split(digits: ImageSet) -> None:
 
 
 def test_a_path_is_refused_because_nothing_is_read_from_it(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"come with scikit-learn and cannot be read from .*leave out"
-    ):
+    with pytest.raises(DataError, match=r"scikit-learn .*leave out"):
         load(DataOptions(tmp_path, False, 32, tmp_path))

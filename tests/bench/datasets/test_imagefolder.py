@@ -1,6 +1,7 @@
 """Layouts and what is wrong with them; single images are in test_pixels.py."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,27 +120,26 @@ def test_an_empty_class_is_named(
     for path in (root / "test/dog").iterdir():
         path.rename(path.with_suffix(".heic"))
     text = refusal(pack(root) if archived else root)
-    assert "test/ has no images of dog; allowed: .jpg .jpeg .png" in text
+    assert re.search(r"test/ .* dog; .*\.jpg \.jpeg \.png", text)
 
 
 def test_long_lists_of_class_names_are_cut(make_folder: Make, refusal: Refusal) -> None:
     names = [f"train/{letter}" for letter in "abcdefghij"]
     text = refusal(make_folder((*names, "test/a", "test/b"), count=1))
-    assert "c, d, e, f, g and 3 more only in train/" in text
+    assert "c, d, e, f, g and 3 more " in text
 
 
 def test_no_path_at_all_says_how_to_give_one(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"needs a place to read from.*--data PATH"):
+    with pytest.raises(DataError, match="imagefolder .*--data PATH"):
         load(DataOptions(None, False, 8, tmp_path))
 
 
 def test_a_path_that_does_not_exist_is_named(tmp_path: Path, refusal: Refusal) -> None:
-    text = refusal(tmp_path / "gone")
-    assert f"{tmp_path / 'gone'} does not exist; allowed: a folder" in text
+    assert str(tmp_path / "gone") in refusal(tmp_path / "gone")
 
 
 def test_a_device_is_no_source(refusal: Refusal) -> None:
-    assert "neither a file nor a folder" in refusal(Path(os.devnull))
+    assert os.devnull in refusal(Path(os.devnull))
 
 
 def test_a_huge_file_is_refused_before_it_is_read(
@@ -147,8 +147,8 @@ def test_a_huge_file_is_refused_before_it_is_read(
 ) -> None:
     monkeypatch.setattr(sources, "LARGEST_FILE_BYTES", 300)
     root = make_folder()
-    assert "too large for an image" in refusal(root)
-    assert "too large for an image" in refusal(pack(root))
+    for source in (root, pack(root)):
+        assert re.search(r"\w+/\w+/\d\.png .*too large", refusal(source))
 
 
 def test_what_may_not_be_read_is_named(
@@ -164,7 +164,7 @@ def test_what_may_not_be_read_is_named(
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     text = refusal(root)
-    assert "train/cat/1.png cannot be read: Permission denied" in text
+    assert "train/cat/1.png cannot be read: " in text
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -172,7 +172,7 @@ def test_a_class_folder_without_permission_is_named(make_folder: Make, refusal: 
     root = make_folder()
     (root / "train/cat").chmod(0)
     try:
-        assert "train/cat cannot be read: Permission denied" in refusal(root)
+        assert "train/cat cannot be read: " in refusal(root)
     finally:
         (root / "train/cat").chmod(0o755)
 
@@ -182,4 +182,4 @@ def test_a_broken_link_is_an_error_and_not_one_image_less(
 ) -> None:
     root = make_folder()
     os.symlink("nowhere", root / "train/cat/5.png")
-    assert "train/cat/5.png cannot be read: No such file" in refusal(root)
+    assert "train/cat/5.png cannot be read: " in refusal(root)

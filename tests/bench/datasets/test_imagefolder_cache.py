@@ -159,7 +159,7 @@ def test_a_cache_that_cannot_be_written_is_named_before_anything_is_decoded(
     root = make_folder()
     (root / "train/cat/0.png").write_bytes(b"damaged, but not met")
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match=r"cannot cache decoded images in .*file.*FOLDBENCH_CACHE"):
+    with pytest.raises(DataError, match=r"cannot cache .*file.*FOLDBENCH_CACHE"):
         load(DataOptions(root, False, 8, tmp_path / "file"))
 
 
@@ -171,6 +171,6 @@ def test_a_full_disk_is_an_error_that_says_where(
 
     monkeypatch.setattr(np, "save", full)
     text = refusal(make_folder())
-    assert f"cannot cache decoded images in {tmp_path / 'cache'}" in text
-    assert "No space left on device; free space there" in text
+    assert str(tmp_path / "cache") in text
+    assert "No space left" in text
     assert "--runs" not in text

@@ -187,18 +187,18 @@ def test_an_array_of_images_is_scaled_like_single_ones() -> None:
 def test_a_cut_image_is_refused_by_name(kind: str, share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     data = encoded(Image.fromarray(noise), kind)
-    with pytest.raises(DataError, match=r"^the/file\.x is (a damaged image|damaged or no image)"):
+    with pytest.raises(DataError, match=r"^the/file\.x is .*damaged"):
         read(data[: int(len(data) * share)], 8, "the/file.x")
 
 
 def test_an_image_of_another_kind_is_refused() -> None:
-    with pytest.raises(DataError, match=r"^x\.jpg is damaged or no image.*allowed: JPEG, PNG"):
+    with pytest.raises(DataError, match=r"^x\.jpg is damaged .*: JPEG, PNG"):
         read(encoded(corners(), "ICO"), 8, "x.jpg")
 
 
 def test_floating_point_pixels_are_refused() -> None:
     image = Image.fromarray(np.zeros((8, 8), np.float32))
-    with pytest.raises(DataError, match="floating-point pixels, whose range is not known"):
+    with pytest.raises(DataError, match="^x .*floating-point pixels"):
         read(encoded(image, "TIFF"), 8, "x")
 
 
@@ -208,7 +208,7 @@ def test_a_huge_image_is_refused_before_it_is_decoded(
     monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(DataError, match=r"^x is too large to decode safely: .*scale it") as caught:
+    with pytest.raises(DataError, match=r"^x is too large .*scale it") as caught:
         read(encoded(corners()), 8, "x")
     assert "attack" not in str(caught.value)
 
@@ -238,7 +238,7 @@ def test_a_shorter_side_and_a_stretch_are_what_torchvision_does(
 
 def test_an_image_too_thin_for_its_shorter_side_is_refused_before_it_takes_the_memory() -> None:
     data = encoded(Image.new("RGB", (60_000, 1)))
-    with pytest.raises(DataError, match="60000 x 1 pixels would become 15360000 x 256"):
+    with pytest.raises(DataError, match=r"^thin\.png .*60000 x 1 .*15360000 x 256"):
         read(data, 224, "thin.png", Resize(shorter_side=256))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from builders import QUICK, QuietWorker
 from foldbench.bench.errors import BackendError, DataError, RunError
-from foldbench.bench.measure.comparison import compare
+from foldbench.bench.measure.comparison import compare_together
 from foldbench.bench.measure.contenders import Subject, list_contenders
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Measurement
@@ -63,10 +63,8 @@ def test_there_is_a_row_for_every_artifact_backend_and_device(
 
 def test_without_an_export_the_row_says_what_to_do(own_run: RunDirectory) -> None:
     (row,) = list_contenders(subject(own_run), ("ort",), ("cpu",))
-    assert (row.status, row.reason) == (
-        "skipped",
-        f"nothing is exported: bench export {own_run.name}",
-    )
+    assert row.status == "skipped"
+    assert str(row.reason).endswith(f": bench export {own_run.name}")
 
 
 def test_an_artifact_that_was_changed_or_failed_parity_is_not_run(
@@ -198,7 +196,7 @@ def test_images_of_other_classes_are_refused(own_run: RunDirectory, paths: Paths
         for name in ("cat", "dog"):
             (folder / split / name).mkdir(parents=True)
             Image.new("RGB", (32, 32)).save(folder / split / name / "1.png")
-    with pytest.raises(DataError, match="has other classes"):
+    with pytest.raises(DataError, match="cat, dog"):
         export(own_run, ["data.name=imagefolder", f"data.path={folder}"], paths, NullListener())
 
 
@@ -208,7 +206,7 @@ def test_a_worker_that_is_killed_becomes_its_rows_reason(job: Job) -> None:
         worker.open()
         assert worker.process_id is not None
         os.kill(worker.process_id, signal.SIGKILL)
-        with pytest.raises(BackendError, match="ended by SIGKILL: out of memory"):
+        with pytest.raises(BackendError, match="SIGKILL: out of memory"):
             worker.evaluate()
     finally:
         worker.close()
@@ -218,10 +216,10 @@ def test_a_worker_checks_the_outputs_that_it_times(job: Job) -> None:
     worker = WorkerClient(job)
     options = BlockOptions(calls=2, block_s=0, settle_s=0)
     try:
-        with pytest.raises(BackendError, match="the network is not open"):
+        with pytest.raises(BackendError, match="not open"):
             worker.evaluate()
         worker.open()
-        with pytest.raises(BackendError, match="timed before its accuracy was taken"):
+        with pytest.raises(BackendError, match="before its accuracy"):
             worker.time(2, options)
         logits = worker.evaluate()
         assert logits.shape == (6, 10)
@@ -229,9 +227,9 @@ def test_a_worker_checks_the_outputs_that_it_times(job: Job) -> None:
         block, settle_calls = worker.time(4, options)
         assert len(block.samples_s) >= 2
         assert settle_calls >= 3
-        with pytest.raises(BackendError, match="an output at batch size 4 differs"):
+        with pytest.raises(BackendError, match="batch size 4 differs"):
             worker.expect(logits + 1)
-        with pytest.raises(BackendError, match="an output at batch size 4 differs"):
+        with pytest.raises(BackendError, match="batch size 4 differs"):
             worker.time(4, options)
         memory = worker.memory()
         assert memory is None or memory > 50 * 2**20
@@ -243,7 +241,7 @@ def test_whatever_a_worker_raises_comes_back_as_one_line(job: Job) -> None:
     (job.folder / "weights.safetensors").write_bytes(b"damaged")
     worker = WorkerClient(job)
     try:
-        with pytest.raises(BackendError, match="are not the ones that were trained") as caught:
+        with pytest.raises(BackendError, match=r"weights\.safetensors") as caught:
             worker.open()
         assert "\n" not in str(caught.value)
     finally:
@@ -262,7 +260,8 @@ def test_a_repetition_has_new_workers_and_blocks_of_its_own(
             started.append(job.threads)
 
     monkeypatch.setattr(
-        "foldbench.bench.stages.compare.compare", partial(compare, start_worker=Counted)
+        "foldbench.bench.stages.compare.compare_together",
+        partial(compare_together, start_worker=Counted),
     )
     record = compare_run(
         own_run,

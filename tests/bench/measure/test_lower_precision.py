@@ -100,16 +100,16 @@ def test_a_file_over_its_budget_is_made_and_told_but_not_benchmarked(
     result = CliRunner().invoke(cli, [*given, *asked, *settings])
     assert result.exit_code == 1
     last = result.output.splitlines()[-1]
-    assert last.startswith("Error: artifacts/digits.int8.onnx exceeds its budget: accuracy is ")
-    assert last.endswith("of 80 training images are right), allowed are 0.25")
-    assert "budget of 0.25 percentage points: EXCEEDED" in result.output
+    assert last.startswith("Error: artifacts/digits.int8.onnx exceeds its budget: ")
+    assert "of 80 training images" in last
+    assert last.endswith(" 0.25")
     artifacts = own_run.artifacts()
     assert [a.variant for a in artifacts] == ["int8", "folded"]
     rows = list_contenders(
         Subject(own_run.path, own_run.checkpoint(), artifacts), ("ort",), ("cpu",)
     )
     assert [row.status for row in rows] == ["failed", "ok"]
-    assert str(rows[0].reason).startswith("it exceeds its budget of accuracy: accuracy is")
+    assert str(artifacts[0].quantization.reason) in str(rows[0].reason)
 
 
 def test_what_was_decided_is_printed(quantized_run: RunDirectory, paths: Paths) -> None:

@@ -92,7 +92,7 @@ def test_a_guard_that_stays_silent_is_exit_code_1(monkeypatch: pytest.MonkeyPatc
         "the error of another guard": "silent",
         "untestable": "not_testable",
     }
-    assert result.stderr.splitlines()[-1].startswith("Error: 3 of 4 testable guards stayed silent")
+    assert result.stderr.splitlines()[-1].startswith("Error: 3 of 4 ")
 
 
 @pytest.mark.parametrize(

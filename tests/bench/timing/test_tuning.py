@@ -101,7 +101,7 @@ def test_each_batch_size_has_its_own_way() -> None:
 
 def test_a_way_that_there_is_not_is_refused() -> None:
     session, _ = tuned(lambda n: 1.0)
-    with pytest.raises(BackendError, match="no tactic 'micro-batches of 16' to run 16"):
+    with pytest.raises(BackendError, match="'micro-batches of 16'"):
         session.select_tactic(16, "micro-batches of 16")
 
 
