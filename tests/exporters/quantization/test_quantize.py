@@ -366,12 +366,18 @@ def test_too_few_training_images_are_an_error_that_says_what_is_needed(
     ("settings", "words"),
     [
         (("export.fold_bn=false",), "int8 is made from the folded network"),
-        (("export.target=cuda",), "int8 is for the target cpu, and export.target is cuda"),
+        (
+            ("export.target=cuda",),
+            "int8 is for the target cpu or openvino, and export.target is cuda",
+        ),
         (
             ("export.target=host", "export.quantize=float16"),
             "float16 is for the target cpu or cuda or tensorrt, and export.target is host",
         ),
-        (("export.target=host",), "int8 is for the target cpu, and export.target is host"),
+        (
+            ("export.target=host",),
+            "int8 is for the target cpu or openvino, and export.target is host",
+        ),
     ],
 )
 def test_settings_that_exclude_it_are_refused_before_anything_is_made(
