@@ -164,8 +164,8 @@ def export_copy(
     """Copy a run into a folder and export it there, once for each tuple of settings."""
     copy = RunDirectory(folder / run.name)
     shutil.copytree(run.path, copy.path)
-    for settings in exports:
-        export(copy, settings, Paths(folder, cache), NullListener())
+    for overrides in exports:
+        export(copy, overrides, Paths(folder, cache), NullListener())
     return copy
 
 

@@ -458,7 +458,7 @@ def test_a_name_within_is_no_prefix() -> None:
 
 def test_another_number_of_classes_is_named() -> None:
     state = Net(outputs=7).state_dict()
-    with pytest.raises(CheckpointError, match=r"classifier fc has 7 classes, .* has 4"):
+    with pytest.raises(CheckpointError, match=r"\bfc\b.* 7 classes, .* 4"):
         refuse_others(Net(), state, "net", Path("file"))
 
 

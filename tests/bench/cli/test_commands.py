@@ -386,7 +386,13 @@ def test_a_read_only_run_is_one_line(own_run: RunDirectory, paths: Paths) -> Non
 
 def test_an_interrupt_says_how_to_go_on(paths: Paths, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "foldbench", "train", "digits", "--runs", str(paths.runs)]
-    settings = [*SET, "--set=train.epochs=500", "--set=data.subset=300", "--cache", str(paths.cache)]
+    settings = [
+        *SET,
+        "--set=train.epochs=500",
+        "--set=data.subset=300",
+        "--cache",
+        str(paths.cache),
+    ]
     said = tmp_path / "stderr.txt"
     with said.open("w") as stderr:
         process = subprocess.Popen(

@@ -61,7 +61,5 @@ def test_nearest_neighbours_recognise_the_test_split(digits: ImageSet) -> None:
 
 
 def test_a_path_is_refused_because_nothing_is_read_from_it(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"scikit-learn .*leave out"
-    ):
+    with pytest.raises(DataError, match=r"scikit-learn .*leave out"):
         load(DataOptions(tmp_path, False, 32, tmp_path))

@@ -360,9 +360,7 @@ def test_a_worker_that_hangs_is_killed_and_says_so(
     try:
         assert worker.process_id is not None
         os.kill(worker.process_id, signal.SIGSTOP)
-        with pytest.raises(
-            BackendError, match=r"1\.4 s: .* killed"
-        ):
+        with pytest.raises(BackendError, match=r"1\.4 s: .* killed"):
             worker.run_scenario(options("singlestream", 0.1))
     finally:
         worker.close()
