@@ -24,6 +24,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["foldbench", "foldbench.*"]),
     package_data={
+        "foldbench": ["py.typed"],
         "foldbench.bench.host_files": ["kernels/*.c"],
         "foldbench.configs": ["*.yaml"],
         "foldbench.reports.html": ["templates/*"],
@@ -53,6 +54,7 @@ setup(
         "filelock>=3.15",
         "rich>=13.7",
         "threadpoolctl>=3.1",
+        "cloudpickle>=3.0",
         "nvidia-ml-py>=12.535",
         "matplotlib>=3.9",
     ],

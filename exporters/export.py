@@ -7,9 +7,9 @@ import logging
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ from foldbench.bench import units
 from foldbench.bench.analysis.logits import measure_agreement
 from foldbench.bench.arrays import Floats
 from foldbench.bench.errors import ExportError, one_line, root_cause
-from foldbench.bench.host_files.marks import HOST, OPERATORS, OPTIMIZATION
+from foldbench.bench.host_files.marks import FIXED_BATCH, HOST, OPERATORS, OPTIMIZATION
 from foldbench.bench.records import (
+    GIVEN,
+    PLAIN,
     Artifact,
     Checkpoint,
     Folder,
@@ -34,16 +36,19 @@ from foldbench.bench.records import (
     Target,
     Variant,
 )
-from foldbench.bench.store.files import file_sha256, json_sha256, write_with
+from foldbench.bench.store.files import file_sha256, json_sha256
 from foldbench.exporters.folding.fold import count_batchnorms, fold_batchnorm
+from foldbench.exporters.onnx_store import as_file, write_onnx
 from foldbench.exporters.origins import host_origins, library_versions, sources_sha256
 from foldbench.exporters.parity import check_outputs, run_module, run_reference
-from foldbench.exporters.rewriting import apply_passes
+from foldbench.exporters.rewriting import OTHER_RUNTIMES, apply_passes, choose_passes
 
 EXPORTER = "torch.onnx.export(dynamo=True)"
 _TRACED_BATCH = 2
-_OF_PASSES = (HOST, OPTIMIZATION, OPERATORS)
-"""Metadata that passes write."""
+_PATHS = ("from", "source", "weights")
+"""Keys of the section model that may hold a path."""
+_KEPT = (HOST, OPTIMIZATION, OPERATORS, FIXED_BATCH)
+"""Metadata that says how the file is to be run."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +65,53 @@ class ExportOptions:
     name: str | None = None
     """What the result is called, where it is a step on the way to another one."""
     ladder_step: int | None = None
+    given: bool = False
+    """From an .onnx file that somebody gave (`exporters.onnx_export`), in place of a module."""
 
     @property
     def variant(self) -> Variant:
         """What the result is called."""
         if self.name is not None:
             return self.name
-        folded = "folded" if self.fold_bn else "unfolded"
+        folded = "optimized" if self.given else "folded"
+        folded = folded if self.fold_bn else "unfolded"
         return folded if self.target == "cpu" else f"{folded}.{self.target}"
+
+
+def plain_options(options: ExportOptions) -> ExportOptions:
+    """Return how to export what torch.onnx.export gives by itself; it is for any target."""
+    return replace(
+        options,
+        fold_bn=False,
+        plain=True,
+        passes=options.passes[:1],
+        target="cpu",
+        name=PLAIN,
+        ladder_step=0,
+    )
+
+
+def plan_baselines(
+    options: ExportOptions, asked: Sequence[str], shipped: Artifact
+) -> tuple[ExportOptions, ...]:
+    """Return what to hold `shipped` against, which was made with `options`.
+
+    What there is without foldbench, and a file for each runtime whose passes are others than those
+    that changed something in `shipped`. `asked` are the passes as the configuration has them.
+    """
+    others = [] if options.given else [plain_options(options)]
+    if options.target == "cpu":
+        effective = {done.name for done in shipped.passes if done.changed}
+        for target in OTHER_RUNTIMES:
+            passes = choose_passes(asked, target, options.fold_bn)
+            if effective - set(passes):
+                others.append(replace(options, passes=passes, target=target))
+    return tuple(others)
+
+
+def given_options(options: ExportOptions) -> ExportOptions:
+    """Return how to record the file as it was given, beside what `options` make of it."""
+    return replace(options, fold_bn=False, passes=(), target="cpu", name=GIVEN, ladder_step=None)
 
 
 def hash_inputs(checkpoint: Checkpoint, images: Floats, options: ExportOptions) -> str:
@@ -104,17 +148,12 @@ def export_checkpoint(
     network, fold = _fold(module, images, example, options.fold_bn)
     exported = to_onnx(network, example, options)
     inputs = run_reference(module, images)
-    model, passes = apply_passes(exported, options.passes, lambda file: check_outputs(file, inputs))
-    _describe(model, checkpoint, options.variant)
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except Exception as error:  # shape inference raises a kind of its own
-        raise ExportError(
-            f"onnx.checker refuses the exported graph: {one_line(root_cause(error))}"
-        ) from error
-    parity = _judge_fold(check_outputs(model.SerializeToString(), inputs), fold)
-    path = folder / "artifacts" / f"{checkpoint.config_name}.{options.variant}.onnx"
-    write_with(path, lambda temporary: onnx.save(model, temporary))
+    model, passes = apply_passes(exported, options.passes, lambda made: check_outputs(made, inputs))
+    describe_model(model, checkpoint, options.variant, EXPORTER)
+    check_graph(model)
+    parity = _judge_fold(check_outputs(model, inputs), fold)
+    path = artifact_path(folder, checkpoint, options.variant)
+    files = write_onnx(model, path)
     return Artifact(
         checkpoint_sha256=checkpoint.sha256,
         inputs_sha256=hash_inputs(checkpoint, images, options),
@@ -122,8 +161,8 @@ def export_checkpoint(
         target=options.target,
         path=path.relative_to(folder).as_posix(),
         sha256=file_sha256(path),
-        size_bytes=path.stat().st_size,
-        opset=next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")),
+        size_bytes=sum(file.stat().st_size for file in files),
+        opset=opset_of(model),
         exporter=EXPORTER,
         node_count=len(model.graph.node),
         batchnorm_nodes=count_batchnorm_nodes(model),
@@ -134,6 +173,27 @@ def export_checkpoint(
         parity=parity,
         export_s=time.perf_counter() - started,
     )
+
+
+def artifact_path(folder: Path, checkpoint: Checkpoint, variant: Variant) -> Path:
+    """Return where the run in `folder` has its exported file `variant`."""
+    return folder / "artifacts" / f"{checkpoint.config_name}.{variant}.onnx"
+
+
+def check_graph(model: onnx.ModelProto) -> None:
+    """Raise ExportError where onnx.checker refuses `model`, types and shapes included."""
+    try:
+        with as_file(model) as file:
+            onnx.checker.check_model(file, full_check=True)
+    except Exception as error:  # shape inference raises a kind of its own
+        raise ExportError(
+            f"onnx.checker refuses the exported graph: {one_line(root_cause(error))}"
+        ) from error
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of ONNX's own operators in `model`."""
+    return next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
 
 
 def count_batchnorm_nodes(model: onnx.ModelProto) -> int:
@@ -235,13 +295,21 @@ def _quiet() -> Iterator[None]:
 def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration without where data and weights lay on the machine that trained."""
     data = {k: v for k, v in config.get("data", {}).items() if k != "path"}
+    model = {
+        key: Path(value).name
+        if key in ("from", "source", "weights") and isinstance(value, str)
+        else value
+        for key, value in config.get("model", {}).items()
+    }
     transfer = config.get("transfer")
     if transfer is not None:
         transfer = {**transfer, "weights": Path(transfer["weights"]).name}
-    return {**config, "data": data, "transfer": transfer}
+    return {**config, "model": model, "data": data, "transfer": transfer}
 
 
-def _describe(model: onnx.ModelProto, checkpoint: Checkpoint, variant: Variant) -> None:
+def describe_model(
+    model: onnx.ModelProto, checkpoint: Checkpoint, variant: Variant, exporter: str
+) -> None:
     """Write into the model where it comes from and how to feed it."""
     model.producer_name = "foldbench"
     model.producer_version = foldbench.__version__
@@ -250,12 +318,12 @@ def _describe(model: onnx.ModelProto, checkpoint: Checkpoint, variant: Variant) 
         "config": json.dumps(_without_paths(checkpoint.config)),
         "model": checkpoint.model,
         "variant": variant,
-        "exporter": EXPORTER,
+        "exporter": exporter,
         "versions": json.dumps(library_versions()),
         "classes": json.dumps(checkpoint.classes),
         "preprocessing": checkpoint.preprocessing.model_dump_json(),
     }
-    kept = {p.key: p.value for p in model.metadata_props if p.key in _OF_PASSES}
+    kept = {p.key: p.value for p in model.metadata_props if p.key in _KEPT}
     del model.metadata_props[:]
     for key, value in kept.items():
         model.metadata_props.add(key=key, value=value)

@@ -29,10 +29,15 @@ def add_preprocessing(
 ) -> onnx.ModelProto:
     """Return `model` with `preprocessing` before it and softmax behind it.
 
-    `model` takes (N, 3, H, W) float32 and gives logits (N, classes) float32, or, where `softmax` is
-    false, probabilities; it is not changed. All images of a batch have one size. Raises ExportError
-    for an interpolation that ONNX has not.
+    `model` takes (N, C, H, W) float32, C 3 or 1 (grey), and gives logits (N, classes) float32, or,
+    where `softmax` is false, probabilities; it is not changed. All images of a batch have one size.
+    Raises ExportError for an interpolation that ONNX has not, and for other numbers of channels.
     """
+    if preprocessing.input_shape[0] not in (1, 3):
+        raise ExportError(
+            f"the network takes {preprocessing.input_shape[0]} channels, and an image has 3 or 1: "
+            "export without --with-preprocess"
+        )
     if preprocessing.resize.interpolation not in _MODES:
         raise ExportError(
             f"ONNX has no {preprocessing.resize.interpolation} interpolation: "
@@ -44,8 +49,11 @@ def add_preprocessing(
     (source,), (logits,) = graph.input, graph.output
     builder = _Builder()
     pixels = builder.add("Transpose", [INPUT], perm=[0, 3, 1, 2])
-    square = _resize(builder, pixels, preprocessing.input_shape[-1], preprocessing.resize)
-    _normalise(builder, square, preprocessing, source.name)
+    channels, *size = preprocessing.input_shape
+    if channels == 1:
+        pixels = _grey(builder, pixels)
+    fitted = _resize(builder, pixels, (size[0], size[1]), preprocessing.resize)
+    _normalise(builder, fitted, preprocessing, source.name)
     last = ("Softmax", {"axis": -1}) if softmax else ("Identity", {})
     after = helper.make_node(
         last[0], [logits.name], [OUTPUT], name=f"{_PREFIX}{last[0].lower()}", **last[1]
@@ -90,21 +98,42 @@ class _Builder:
         return self.constant(np.array(values, np.int64))
 
 
-def _resize(builder: _Builder, pixels: str, size: int, resize: Resize) -> str:
-    """Return the name of the square (N, 3, size, size) uint8."""
-    square = builder.integers(size, size)
+def _grey(builder: _Builder, pixels: str) -> str:
+    """Return the name of the luma (N, 1, H, W) uint8 of RGB (N, 3, H, W), rounded as by Pillow."""
+    weights = builder.constant(np.array([19595, 38470, 7471], np.int32)[:, None, None])
+    half, whole = (builder.constant(np.array(n, np.int32)) for n in (2**15, 2**16))
+    weighted = builder.add("Mul", [builder.add("Cast", [pixels], to=TensorProto.INT32), weights])
+    total = builder.add("ReduceSum", [weighted, builder.integers(1)], keepdims=1)
+    rounded = builder.add("Div", [builder.add("Add", [total, half]), whole])
+    return builder.add("Cast", [rounded], to=TensorProto.UINT8)
+
+
+def _resize(builder: _Builder, pixels: str, size: tuple[int, int], resize: Resize) -> str:
+    """Return the name of the images (N, C, *size) uint8."""
+    wanted = builder.integers(*size)
     if resize.stretch:
-        return _scale(builder, pixels, square, resize)
+        return _scale(builder, pixels, wanted, resize)
     sides = builder.add("Shape", [pixels], start=2)
     shorter = builder.add("ReduceMin", [sides], keepdims=1)
     if resize.shorter_side is None:
         # Half a pixel, where the sides differ by an odd number, cannot be cut off here.
-        side = builder.add("Concat", [shorter, shorter], axis=0)
-        return _scale(builder, _cut_centre(builder, pixels, sides, side), square, resize)
+        if size[0] == size[1]:
+            part = builder.add("Concat", [shorter, shorter], axis=0)
+        else:
+            part = _largest_part(builder, sides, size)
+        return _scale(builder, _cut_centre(builder, pixels, sides, part), wanted, resize)
     length = builder.integers(resize.shorter_side)
     scaled_sides = builder.add("Div", [builder.add("Mul", [sides, length]), shorter])
     scaled = _scale(builder, pixels, scaled_sides, resize)
-    return _cut_centre(builder, scaled, scaled_sides, square)
+    return _cut_centre(builder, scaled, scaled_sides, wanted)
+
+
+def _largest_part(builder: _Builder, sides: str, size: tuple[int, int]) -> str:
+    """Return height and width of the largest part of an image with the proportions of `size`."""
+    tall, wide = size
+    across = builder.add("Gather", [sides, builder.integers(1, 0)])
+    scaled = builder.add("Mul", [across, builder.integers(tall, wide)])
+    return builder.add("Min", [sides, builder.add("Div", [scaled, builder.integers(wide, tall)])])
 
 
 def _scale(builder: _Builder, pixels: str, sides: str, resize: Resize) -> str:
@@ -131,10 +160,10 @@ def _cut_centre(builder: _Builder, pixels: str, sides: str, wanted: str) -> str:
     return builder.add("Slice", [pixels, start, end, builder.integers(2, 3)])
 
 
-def _normalise(builder: _Builder, square: str, preprocessing: Preprocessing, output: str) -> None:
+def _normalise(builder: _Builder, fitted: str, preprocessing: Preprocessing, output: str) -> None:
     mean = np.array(preprocessing.mean, np.float32)[:, None, None]
     std = np.array(preprocessing.std, np.float32)[:, None, None]
-    floats = builder.add("Cast", [square], to=TensorProto.FLOAT)
+    floats = builder.add("Cast", [fitted], to=TensorProto.FLOAT)
     shares = builder.add("Div", [floats, builder.constant(np.array([255], np.float32))])
     centred = builder.add("Sub", [shares, builder.constant(mean)])
     builder.add("Div", [centred, builder.constant(std)], output)

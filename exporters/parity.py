@@ -6,12 +6,15 @@ not run in float64 is held against itself in float32.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from onnx import ModelProto
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -20,8 +23,9 @@ from foldbench.bench.arrays import Floats
 from foldbench.bench.errors import ExportError, one_line
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import how_to_run
-from foldbench.bench.records import Parity, ParityCase
+from foldbench.bench.records import Parity, ParityCase, ParityReference
 from foldbench.exporters.folding.copying import copy_network
+from foldbench.exporters.onnx_store import as_file
 
 InputKind = Literal["images", "random", "extreme"]
 
@@ -33,6 +37,10 @@ FLOAT32_TOLERANCE = 1e-3
 """Error allowed where the reference itself is in float32, so that torch's own is not known."""
 MAX_TOLERANCE = 1e-2
 """Error that no artifact may have, whatever float32 torch has."""
+OWN_ERROR_FACTOR = 1.5
+"""How many times the error of an .onnx file, as it was given, one made from it may always have."""
+_OF_FILES = ("ort_", "onnx_")
+_WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
 _SILENT = 4  # what onnxruntime would log on the way is raised, or seen in the answers
 
 
@@ -59,8 +67,8 @@ class ParityInput:
     reference: npt.NDArray[np.float64]
     """(N, classes): the network's output, computed in `precision`."""
     reference_float32: Floats
-    """(N, classes): its output in float32 in torch."""
-    precision: Literal["float64", "float32"] = "float64"
+    """(N, classes): its output in float32 in torch, or in onnxruntime for an .onnx file."""
+    precision: ParityReference = "float64"
 
 
 def check_parity(onnx_bytes: bytes, module: nn.Module, images: Floats, seed: int = 0) -> Parity:
@@ -78,13 +86,13 @@ def run_reference(module: nn.Module, images: Floats, seed: int = 0) -> tuple[Par
 
     Raises ExportError when the network does not run, or gives other outputs when asked again.
     """
-    inputs = tuple(_inputs(images, seed))
+    inputs = tuple(parity_inputs(images, seed))
     try:
         in_float32 = [run_module(module, x) for _, x in inputs]
         again = [run_module(module, x) for _, x in inputs]
     except Exception as error:  # whatever the network's own code raises
         raise ExportError(f"the network does not run in torch: {one_line(error)}") from error
-    _refuse_other_outputs(in_float32, again)
+    refuse_other_outputs(in_float32, again)
     run_exactly = _in_float64(module)
     try:
         exact = [run_exactly(x) for _, x in inputs]
@@ -98,17 +106,19 @@ def run_reference(module: nn.Module, images: Floats, seed: int = 0) -> tuple[Par
     )
 
 
-def _refuse_other_outputs(first: Sequence[Floats], second: Sequence[Floats]) -> None:
+def refuse_other_outputs(
+    first: Sequence[Floats], second: Sequence[Floats], where_run: str = "torch"
+) -> None:
     """Raise ExportError unless both runs of the network gave the same, up to rounding."""
     for x, y in zip(first, second, strict=True):
         where = np.isfinite(x) & np.isfinite(y) if x.shape == y.shape else None
         error = np.inf if where is None else _relative_error(x, y, where)
         if error > MIN_TOLERANCE:
             raise ExportError(
-                "the network gives another answer each time it is asked (torch against torch, in "
-                f"eval mode, {units.error(error)} of the largest logit apart), so that no file can "
-                "be held against it: switch off what is random or keeps count (dropout: "
-                "training=self.training)"
+                "the network gives another answer each time it is asked "
+                f"({where_run} against itself, {units.error(error)} of the largest logit apart), "
+                "so that no file can be held against it: switch off what is random or keeps count "
+                "(dropout: training=self.training)"
             )
 
 
@@ -157,14 +167,22 @@ def _in_float64(module: nn.Module) -> Callable[[Floats], npt.NDArray[np.float64]
     return run
 
 
-def check_outputs(onnx_bytes: bytes, inputs: Sequence[ParityInput]) -> Parity:
-    """Return whether the artifact matches the reference in onnxruntime, on the CPU."""
+def check_outputs(
+    file: bytes | Path | ModelProto, inputs: Sequence[ParityInput], output: str | None = None
+) -> Parity:
+    """Return whether the artifact matches the reference in onnxruntime, on the CPU.
+
+    `output` is the output that is looked at; the first one where it is None.
+    """
     cases: list[ParityCase] = []
     try:
-        session = open_session(onnx_bytes)
-        (name,) = (value.name for value in session.get_inputs())
-        for given in inputs:
-            cases.append(_check_case(given, session.run(None, {name: given.x})[0]))
+        with as_file(file) if isinstance(file, ModelProto) else nullcontext(file) as opened:
+            session = open_session(opened)
+            (asked,) = session.get_inputs()
+            for given in inputs:
+                x = given.x.astype(input_dtype(asked.type), copy=False)
+                found = session.run([output] if output else None, {asked.name: x})[0]
+                cases.append(_check_case(given, found))
     except Exception as error:  # onnxruntime raises bare Exceptions of its own
         reason = f"onnxruntime could not run it: {one_line(error)}"
         return Parity(passed=False, reason=reason, cases=tuple(cases))
@@ -176,33 +194,58 @@ def check_outputs(onnx_bytes: bytes, inputs: Sequence[ParityInput]) -> Parity:
     )
 
 
-def open_session(onnx_bytes: bytes) -> Any:
+def input_dtype(kind: str) -> npt.DTypeLike:
+    """Return numpy's type for what onnxruntime calls ``tensor(float)`` and the like."""
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    return np.dtype({"float": "float32", "double": "float64"}.get(name, name))
+
+
+def open_session(file: bytes | Path, weights_in: Path | None = None, optimise: bool = True) -> Any:
     """Return an onnxruntime session on the CPU, as the file says that it is to be run.
 
-    Raises whatever onnxruntime raises, and BackendError for a file that is for another machine.
+    `weights_in` is the folder of the weights that lie outside a file given as bytes; without
+    `optimise` the graph is run as it is. Raises whatever onnxruntime raises, and BackendError for a
+    file that is for another machine.
     """
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _SILENT
-    how = how_to_run(onnx_bytes, onnxruntime.__version__)
-    if how.optimised:
+    if weights_in is not None:
+        settings.add_session_config_entry(_WEIGHTS_IN, str(weights_in.resolve()))
+    how = how_to_run(file, onnxruntime.__version__)
+    if how.optimised or not optimise:
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if how.custom_operators:
         custom_operators.register(settings)
-    return onnxruntime.InferenceSession(onnx_bytes, settings, providers=["CPUExecutionProvider"])
+    opened = str(file) if isinstance(file, Path) else file
+    return onnxruntime.InferenceSession(opened, settings, providers=["CPUExecutionProvider"])
 
 
-def _inputs(images: Floats, seed: int) -> Iterator[tuple[InputKind, Floats]]:
-    """Yield inputs of every kind: real, random and far outside what images can be."""
+def parity_inputs(
+    images: Floats, seed: int, batch: int | None = None
+) -> Iterator[tuple[InputKind, Floats]]:
+    """Yield inputs of every kind: real, random and far outside what images can be.
+
+    `batch` is the only batch size, where a network takes just one.
+    """
     shape = images.shape[1:]
-    random = np.random.default_rng(seed).standard_normal((5, *shape)).astype(np.float32)
+    count = 5 if batch is None else batch
+    random = np.random.default_rng(seed).standard_normal((count, *shape)).astype(np.float32)
+    ends = [np.full(shape, v, np.float32) for v in (images.min(), images.max())]
+    if batch is not None:
+        yield "images", images[np.arange(batch) % len(images)]
+        yield "random", random
+        yield "extreme", np.zeros((batch, *shape), np.float32)
+        yield "extreme", np.stack([ends[number % 2] for number in range(batch)])
+        yield "extreme", random * np.float32(100)
+        return
     for size in (1, 3, 32):
         yield "images", np.ascontiguousarray(images[:size])
     yield "random", random[:2]
     yield "random", random
     yield "extreme", np.zeros((1, *shape), np.float32)
-    yield "extreme", np.stack([np.full(shape, v, np.float32) for v in (images.min(), images.max())])
+    yield "extreme", np.stack(ends)
     yield "extreme", random * np.float32(100)
 
 
@@ -213,8 +256,10 @@ def _check_case(given: ParityInput, candidate: Floats) -> ParityCase:
     if kind == "images":
         comparable = np.ones_like(comparable)
     torch_error = _relative_error(reference, reference_float32, comparable)
-    least = MIN_TOLERANCE if given.precision == "float64" else FLOAT32_TOLERANCE
+    least = MIN_TOLERANCE if given.precision.endswith("float64") else FLOAT32_TOLERANCE
     tolerance = min(max(least, TORCH_ERROR_FACTOR * torch_error), MAX_TOLERANCE)
+    if given.precision.startswith(_OF_FILES):  # as it was given, a file is right by definition
+        tolerance = max(tolerance, OWN_ERROR_FACTOR * torch_error)
     usable = candidate.shape == reference.shape and bool(
         np.isfinite(candidate[comparable]).all() and np.isfinite(reference[comparable]).all()
     )

@@ -11,9 +11,11 @@ from foldbench.bench.registry import PASSES
 ALWAYS = "strip_metadata"
 """Made by every export: a file never tells where its sources lie."""
 DEFAULT, NONE = "default", "none"
+OTHER_RUNTIMES: tuple[Target, ...] = ("openvino",)
+"""Targets besides onnxruntime on the CPU whose files a comparison has rows for there."""
 
-ParityCheck = Callable[[bytes], Parity]
-"""Says whether a serialised model still gives the right answers."""
+ParityCheck = Callable[[ModelProto], Parity]
+"""Says whether a model still gives the right answers."""
 
 
 def choose_passes(asked: Sequence[str], target: Target, fold_bn: bool) -> tuple[str, ...]:
@@ -77,7 +79,7 @@ def _defaults(target: Target, fold_bn: bool) -> list[str]:
 
 def _blame(before: ModelProto, after: ModelProto, check: ParityCheck) -> str | None:
     """Return what is wrong with the model `after` and was right `before`; None for nothing."""
-    verdict = check(after.SerializeToString())
-    if verdict.passed or not check(before.SerializeToString()).passed:
+    verdict = check(after)
+    if verdict.passed or not check(before).passed:
         return None
     return verdict.reason

@@ -42,6 +42,7 @@ QUICK = (
     "train.batch_size=256",
     "train.schedule={name: constant}",
     "export.images=64",
+    "export.baselines=false",
     "compare.devices=[cpu]",
     "compare.batch_sizes=[1, 3]",
     "compare.rounds=2",

@@ -156,6 +156,8 @@ def _accuracy_change(
     a, b = of_a.accuracy, of_b.accuracy
     if a is None or b is None or not a.total or not b.total:
         return None
+    if a.correct is None or b.correct is None:
+        return None
     paired = same_images and len(a.top1) == len(b.top1) == a.total == b.total
     different = sum(x != y for x, y in zip(a.top1, b.top1, strict=True)) if paired else None
     if different is None:

@@ -1,8 +1,9 @@
-"""How far the logits of two contenders are apart."""
+"""How far the logits of two contenders are apart, and how sure a contender is."""
 
 import numpy as np
 import numpy.typing as npt
 
+from foldbench.bench.probabilities import to_probabilities
 from foldbench.bench.records import Agreement
 
 
@@ -16,3 +17,8 @@ def measure_agreement(reference: npt.NDArray, other: npt.NDArray) -> Agreement:
         max_abs_difference=worst,
         max_rel_difference=worst / scale,
     )
+
+
+def measure_confidence(logits: npt.NDArray) -> float:
+    """Return the mean probability of the predicted class; `logits` is (N, classes)."""
+    return float(to_probabilities(logits).max(1).mean())

@@ -10,13 +10,15 @@ from foldbench.bench.analysis.estimates import (
     best_case_ratio,
     judge,
     median_ratio,
+    paired_interval,
 )
+from foldbench.bench.config.export import ExportSection
 from foldbench.bench.records import Boundary, Measurement, Role, Run, Timing
 
 
 @dataclass(frozen=True)
 class Speedup:
-    """How many times faster than unfolded torch on the same device a contender is."""
+    """How many times faster than the baseline on the same device a contender is."""
 
     reference: str
     rounds: int
@@ -47,12 +49,48 @@ def completed(run: Run) -> tuple[Measurement, ...]:
 def scored(run: Run) -> tuple[Measurement, ...]:
     """Return the contenders with an accuracy; the first one stands for the run.
 
-    That is the reference where it has one. None with random weights, whose answers mean nothing.
+    That is the reference where it has one. None with random weights, whose answers mean nothing,
+    and none without labels.
     """
     if run.checkpoint.random_weights:
         return ()
-    rows = [m for m in completed(run) if m.accuracy is not None and m.accuracy.total > 0]
+    rows = [
+        m
+        for m in completed(run)
+        if m.accuracy is not None and m.accuracy.correct is not None and m.accuracy.total > 0
+    ]
     return tuple(sorted(rows, key=lambda m: m.contender != run.reference))
+
+
+def keeps_accuracy(run: Run, m: Measurement) -> bool:
+    """Return whether a row is shown to keep the accuracy that its network has as it is.
+
+    It does where the 95 % interval of what it loses, on the same images, stays within the budget
+    export.max_drop_points. Without labels, or with random weights, every image that gets another
+    class counts as a loss.
+    """
+    budget = _budget_of(run)
+    if m.contender == run.reference or m.accuracy is None or m.accuracy.agreement is None:
+        return m.contender == run.reference or m.precision in _KEPT_PRECISIONS
+    agreement = m.accuracy.agreement
+    different = agreement.images - agreement.top1_equal
+    if different == 0:
+        return True
+    reference = next((r.accuracy for r in completed(run) if r.contender == run.reference), None)
+    gain = -different
+    if m.accuracy.correct is not None and reference is not None and reference.correct is not None:
+        gain = m.accuracy.correct - reference.correct
+    low, _ = paired_interval(gain, different, agreement.images)
+    return low >= -budget
+
+
+_KEPT_PRECISIONS = ("float32", "tf32")
+"""Of rows without an agreement."""
+
+
+def _budget_of(run: Run) -> float:
+    points = (run.config.get("export") or {}).get("max_drop_points")
+    return float(ExportSection().max_drop_points if points is None else points) / 100
 
 
 def self_checks(run: Run, role: Role) -> tuple[Measurement, ...]:
@@ -61,10 +99,10 @@ def self_checks(run: Run, role: Role) -> tuple[Measurement, ...]:
 
 
 def find_reference(run: Run, measurement: Measurement) -> Measurement | None:
-    """Return unfolded torch on the device that `measurement` really ran on; never another one."""
+    """Return the baseline on the device that `measurement` really ran on; never another one."""
     for other in completed(run):
         same_device = other.actual_device == measurement.actual_device
-        if (other.backend, other.variant) == ("torch", "unfolded") and same_device:
+        if f"{other.backend}/{other.variant}" == run.baseline and same_device:
             return other
     return None
 

@@ -22,7 +22,10 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from foldbench.bench.arrays import Floats as Floats
+from foldbench.bench.privacy import protect
 from foldbench.bench.samples.timing import Device
+
+protect()  # the runtimes are imported after this package
 
 Format = Literal["module", "onnx"]
 BackendOptions = Mapping[str, str]

@@ -23,6 +23,8 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 openvino: Any = import_module("openvino")
 
 FORMAT: Format = "onnx"
+TARGET = "openvino"
+"""Whose files it is given: not those that are rewritten for onnxruntime."""
 OPTIONS: dict[str, str] = {"bf16": "bfloat16, where the CPU computes in it"}
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}

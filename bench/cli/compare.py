@@ -19,9 +19,10 @@ from foldbench.bench.cli.options import (
     given_fields,
     set_option,
     shared_options,
+    subject_options,
     with_overrides,
 )
-from foldbench.bench.cli.runs import choose_runs, run_argument
+from foldbench.bench.cli.runs import choose_subjects, subject_argument
 from foldbench.bench.cli.tracker import track, tracker_option
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@run_argument
+@subject_argument
 @contender_options
 @click.option(
     "--ablation",
@@ -37,6 +38,19 @@ if TYPE_CHECKING:
     "ablation",
     is_flag=True,
     help="Also benchmark each intermediate optimization step.",
+)
+@config_option(
+    "compare.reference",
+    "--reference",
+    metavar="[RUN:]BACKEND/VARIANT|RUN",
+    help="What speed-ups are against, such as ort/folded.  [default: torch/unfolded]",
+)
+@config_option(
+    "compare.threads",
+    "--threads",
+    type=CommaList(),
+    metavar="N[,N]...",
+    help="Threads for one operator; several are rows each.  [default: all cores]",
 )
 @config_option(
     "compare.rounds",
@@ -85,6 +99,7 @@ if TYPE_CHECKING:
 )
 @click.option("--fresh", is_flag=True, help="Begin anew, even if an interrupted one could go on.")
 @tracker_option
+@subject_options
 @data_option
 @set_option
 @shared_options
@@ -98,19 +113,23 @@ def compare(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Measure accuracy and latency of each RUN on every backend and device.
+    """Measure accuracy and latency of each RUN or NETWORK on every backend and device.
 
-    Without RUN, the newest run of each config is taken. Interrupted and started again with the same
+    NETWORK is one of your own, such as net.py:MyNet, torchvision:resnet18 or model.onnx (see bench
+    add). Several take turns in the same rounds. Without any, the newest run of each config is
+    measured, one after the other. Interrupted and started again with the same
     settings, it goes on where it stopped. Exit code 1 when a row failed.
     """
     _refuse_what_does_not_fit(given_fields())
-    from foldbench.bench.stages.compare import compare_run
+    from foldbench.bench.stages.compare import compare_runs
 
-    runs = choose_runs(names, paths)
     command = ("bench", *sys.argv[1:])
     with progress() as listener:
+        runs, overrides = choose_subjects(names, overrides, paths, listener)
         records = [
-            compare_run(run, overrides, paths, listener, command, ablation, fresh) for run in runs
+            record
+            for group in ([runs] if names else [[run] for run in runs])
+            for record in compare_runs(group, overrides, paths, listener, command, ablation, fresh)
         ]
     output.print_report(records, as_json)
     track(tracker, runs, records, paths)

@@ -66,7 +66,7 @@ def errors(
     require_same_test_images(a, b)
     with progress() as listener:
         split = load_scored(a, overrides, paths.cache, listener)
-    overlap = compare_errors(a, b, split.labels)
+    overlap = compare_errors(a, b, split.require_labels())
     if sheet is not None:
         _write_sheet(sheet, sheet_images, (a, b), overlap, split)
     if as_json:
@@ -92,7 +92,9 @@ def _write_sheet(
     classes = runs[0].checkpoint.classes
     accuracy_a, accuracy_b = (representative(run)[1].top1 for run in runs)
     captions = [
-        Caption(classes[split.labels[row]], classes[accuracy_a[row]], classes[accuracy_b[row]])
+        Caption(
+            classes[split.require_labels()[row]], classes[accuracy_a[row]], classes[accuracy_b[row]]
+        )
         for row in rows
     ]
     title = (
@@ -100,5 +102,5 @@ def _write_sheet(
         f"({runs[0].name}) and B "
         f"({runs[1].name}) gets wrong"
     )
-    picture = draw_contact_sheet(split.images[rows], captions, title)
+    picture = draw_contact_sheet(split.require_pixels("a contact sheet")[rows], captions, title)
     write_with(path, partial(picture.save, format="PNG"))

@@ -14,16 +14,17 @@ from foldbench.bench.cli.options import (
     data_option,
     set_option,
     shared_options,
+    subject_options,
     with_overrides,
 )
-from foldbench.bench.cli.runs import choose_runs, run_argument
+from foldbench.bench.cli.runs import choose_subjects, subject_argument
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
 
 
 @click.command()
-@run_argument
+@subject_argument
 @config_option(
     "export.fold_bn",
     "--fold-bn/--no-fold-bn",
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 @config_option(
     "export.target",
     "--target",
-    type=click.Choice(["cpu", "cuda", "tensorrt", "host"]),
+    type=click.Choice(["cpu", "openvino", "cuda", "tensorrt", "host"]),
     help="What the file is to run on; host: this machine's CPU alone.  [default: by config]",
 )
 @config_option(
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also write a file that takes a uint8 image of any size and gives probabilities.",
 )
+@subject_options
 @data_option
 @set_option
 @shared_options
@@ -79,14 +81,15 @@ def export(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Export each RUN as one checked .onnx file, and as one in lower precision with --quantize.
+    """Export each RUN or NETWORK as one checked .onnx file, and one in lower precision besides.
 
-    Without RUN, the newest run of each config is taken.
+    NETWORK is one of your own, such as net.py:MyNet (see bench add). Without any, the newest run of
+    each config is exported.
     """
     from foldbench.bench.stages import export as stage
 
-    runs = choose_runs(names, paths)
     with progress() as listener:
+        runs, overrides = choose_subjects(names, overrides, paths, listener)
         artifacts = [stage.export(run, overrides, paths, listener) for run in runs]
     made = list(zip(runs, artifacts, strict=True))
     output.print_artifacts(made, as_json)

@@ -10,6 +10,7 @@ import click
 import foldbench
 from foldbench.bench import torchrun
 from foldbench.bench.cli import unforeseen
+from foldbench.bench.cli.add import add
 from foldbench.bench.cli.compare import compare
 from foldbench.bench.cli.config import config
 from foldbench.bench.cli.diff import diff
@@ -20,6 +21,7 @@ from foldbench.bench.cli.export import export
 from foldbench.bench.cli.features import features
 from foldbench.bench.cli.homework import homework
 from foldbench.bench.cli.listing import list_everything
+from foldbench.bench.cli.optimize import optimize
 from foldbench.bench.cli.plot import plot
 from foldbench.bench.cli.predict import predict
 from foldbench.bench.cli.probe import probe
@@ -28,6 +30,7 @@ from foldbench.bench.cli.report import history, report
 from foldbench.bench.cli.train import run_all, train
 from foldbench.bench.cli.tune import tune
 from foldbench.bench.errors import BenchError
+from foldbench.bench.privacy import protect
 
 
 class _CommandGroup(click.Group):
@@ -79,9 +82,11 @@ def cli(ctx: click.Context, traceback: bool) -> None:
         torchrun.require_one_process(f"bench {ctx.invoked_subcommand}")
 
 
-for command in (train, tune, run_all, export, compare, report, history, diff, profile, plot):
+for command in (train, tune, run_all, add, export, optimize, compare, report, history, diff):
     cli.add_command(command)
-for command in (predict, features, probe, errors, homework, list_everything, doctor, config):
+for command in (profile, plot, predict, features, probe, errors, homework, list_everything):
+    cli.add_command(command)
+for command in (doctor, config):
     cli.add_command(command)
 
 
@@ -91,6 +96,7 @@ def main() -> None:
     Being told to end (SIGTERM), or losing the terminal (SIGHUP, unless nohup has it ignored), is an
     interrupt like any other: workers and temporary files go.
     """
+    protect()
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:

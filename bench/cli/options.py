@@ -87,8 +87,32 @@ class _Weights(click.ParamType):
     name = "weights"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        is_file = value.endswith(".safetensors") or os.sep in value
-        return json.dumps(_absolute(value) if is_file else value)
+        from foldbench.bench.store.files import is_weights_file
+
+        return json.dumps(_absolute(value) if is_weights_file(value) else value)
+
+
+class _Classes(click.ParamType):
+    """How many classes, or the path of a list of their names, made absolute."""
+
+    name = "classes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return value if value.isdecimal() else json.dumps(_absolute(value))
+
+
+class _InputShape(click.ParamType):
+    """``CxHxW``, or ``HxW`` of three channels, as fields of the section data."""
+
+    name = "shape"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        parts = str(value).lower().replace("×", "x").split("x")
+        if len(parts) not in (2, 3) or not all(part.isdecimal() and int(part) for part in parts):
+            self.fail(f"{value!r}: write channels, height and width, such as 3x224x224")
+        channels, height, width = (int(part) for part in (["3", *parts])[-3:])
+        size = height if height == width else [height, width]
+        return json.dumps({"image_size": size, "channels": channels})
 
 
 def _absolute(path: str) -> str:
@@ -96,7 +120,7 @@ def _absolute(path: str) -> str:
 
 
 def config_option(key: str, *names: str, **attributes: Any) -> Callable[[Command], Command]:
-    """Add an option that stands for the field `key` of the configuration.
+    """Add an option that stands for the field `key` of the configuration, or a ``section.``.
 
     Its value is YAML text, or what JSON can hold. `with_overrides` hands it to the command.
     """
@@ -107,7 +131,7 @@ def config_option(key: str, *names: str, **attributes: Any) -> Callable[[Command
 def given_fields() -> dict[str, Any]:
     """Return what the current command's options say about the configuration, by key path."""
     return {
-        name.replace("__", "."): value
+        name.replace("__", ".").rstrip("."): value
         for name, value in click.get_current_context().params.items()
         if "__" in name and value is not None
     }
@@ -165,16 +189,29 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Override a field of the configuration, such as train.epochs=2. Repeatable.",
 )
-data_option = config_option(
+_DATA_PATH = config_option(
     "data.path",
     "--data",
     type=_AbsolutePath(),
-    help="Where the images are: a folder or a tar archive.",
+    help="Where the images are: a folder or an archive; a .csv, .npz, .npy or loader.py:function.",
 )
+_SKIP_BAD = config_option(
+    "data.skip_bad",
+    "--skip-bad",
+    is_flag=True,
+    flag_value=True,
+    help="Skip and count image files that cannot be read.",
+)
+
+
+def data_option(command: Command) -> Command:
+    """Add --data and --skip-bad."""
+    return _DATA_PATH(_SKIP_BAD(command))
+
 
 _WEIGHTS: dict[str, Any] = {
     "metavar": "NAME|FILE",
-    "help": "default, a name of torchvision's, or a .safetensors file.  [default: default]",
+    "help": "default, a name of torchvision's, or a file.  [default: default]",
 }
 _DOWNLOAD_HELP = "Let the library fetch weights that are not here."
 
@@ -192,6 +229,68 @@ def transfer_options(command: Command) -> Command:
         "transfer.download", "--download", is_flag=True, flag_value=True, help=_DOWNLOAD_HELP
     )
     return weights(download(command))
+
+
+def subject_options(command: Command) -> Command:
+    """Add what can be said of a network of one's own: its weights, arguments, classes and input."""
+    options = (
+        config_option(
+            "model.weights",
+            "--weights",
+            type=_Weights(),
+            metavar="FILE|NAME",
+            help="Trained weights: a file, a name of torchvision's, default or none.",
+        ),
+        *_DESCRIBING,
+        config_option(
+            "model.download", "--download", is_flag=True, flag_value=True, help=_DOWNLOAD_HELP
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+_DESCRIBING = (
+    config_option("model.args", "--args", metavar="YAML", help="Its arguments: '{width: 64}'."),
+    config_option(
+        "model.classes",
+        "--classes",
+        type=_Classes(),
+        metavar="N|FILE",
+        help="How many classes, or a file with a name on each line.",
+    ),
+    config_option(
+        "data.",
+        "--input",
+        type=_InputShape(),
+        metavar="CxHxW",
+        help="Shape of its input, such as 3x224x224.",
+    ),
+    config_option(
+        "data.mean", "--mean", type=CommaList(), metavar="X[,X]...", help="Per channel, of 0..1."
+    ),
+    config_option(
+        "data.std", "--std", type=CommaList(), metavar="X[,X]...", help="Per channel, of 0..1."
+    ),
+    config_option(
+        "model.output",
+        "--output-name",
+        metavar="NAME|N",
+        help="Which of several outputs holds the logits.",
+    ),
+    config_option("model.weights_key", "--weights-key", metavar="KEY", help="Such as ema."),
+    config_option(
+        "model.strip_prefix", "--strip-prefix", metavar="TEXT", help="Such as model. (with the dot)"
+    ),
+)
+
+
+def describing_options(command: Command) -> Command:
+    """Add the options of a network of one's own, without those for its weights."""
+    for option in reversed(_DESCRIBING):
+        command = option(command)
+    return command
 
 
 def contender_options(command: Command) -> Command:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from foldbench.bench.records.finding import Finding
     from foldbench.bench.store.directory import RunDirectory
+    from foldbench.exporters.onnx_optimize import Optimized
 
 
 def print_artifacts(made: "Sequence[tuple[RunDirectory, Artifact]]", as_json: bool) -> None:
@@ -30,6 +31,51 @@ def print_artifacts(made: "Sequence[tuple[RunDirectory, Artifact]]", as_json: bo
     else:
         for run, artifact in made:
             echo(render_artifact(run.path, artifact), nl=False)
+
+
+def print_added(run: "RunDirectory", as_json: bool) -> None:
+    """Say where an added network's weights and record are, and what it is."""
+    from foldbench.reports.commands.add import render_added
+
+    checkpoint = run.checkpoint()
+    if as_json:
+        record = checkpoint.model_dump(mode="json")
+        print_json({"run": run.name, "path": str(run.path), "checkpoint": record})
+    else:
+        echo(render_added(run.path, checkpoint), nl=False)
+
+
+def print_optimized(made: "Optimized", as_json: bool) -> None:
+    """Print what passes did to an .onnx file."""
+    from foldbench.reports.commands.optimize import render_optimized
+
+    if as_json:
+        proofs = {name: parity.model_dump(mode="json") for name, parity in made.parity}
+        print_json(
+            {
+                "path": str(made.path),
+                "given": str(made.given),
+                "target": made.target,
+                "sha256": made.sha256,
+                "size_bytes": made.size_bytes,
+                "given_size_bytes": made.given_size_bytes,
+                "node_count": made.node_count,
+                "given_node_count": made.given_node_count,
+                "passes": [one.model_dump(mode="json") for one in made.passes],
+                "parity": proofs,
+            }
+        )
+        return
+    text = render_optimized(
+        made.path,
+        made.given,
+        (made.given_node_count, made.node_count),
+        (made.given_size_bytes, made.size_bytes),
+        made.passes,
+        made.parity,
+        made.random_images,
+    )
+    echo(text, nl=False)
 
 
 def print_image_model(run: "RunDirectory", model: "ImageModel", as_json: bool) -> None:

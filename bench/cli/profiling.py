@@ -13,19 +13,21 @@ from foldbench.bench.cli.options import (
     data_option,
     set_option,
     shared_options,
+    subject_options,
     with_overrides,
 )
-from foldbench.bench.cli.runs import choose_runs, run_argument
+from foldbench.bench.cli.runs import choose_subjects, subject_argument
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
 
 
 @click.command()
-@run_argument
+@subject_argument
 @contender_options
 @click.option("--top", type=click.IntRange(min=1), default=12, show_default=True)
 @click.option("--nodes", is_flag=True, help="By place in the graph rather than by operator.")
+@subject_options
 @data_option
 @set_option
 @shared_options
@@ -47,8 +49,8 @@ def profile(
     from foldbench.reports.formats.terminal import render_terminal
     from foldbench.reports.sections.operators import build_profile
 
-    runs = choose_runs(names, paths)
     with progress() as listener:
+        runs, overrides = choose_subjects(names, overrides, paths, listener)
         found = [profile_run(run, overrides, paths, listener) for run in runs]
     if as_json:
         output.print_json({"profiles": [one.model_dump(mode="json") for one in found]})

@@ -11,12 +11,17 @@ from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import fail_on_records
 from foldbench.bench.cli.options import (
+    Seconds,
+    config_option,
+    contender_options,
     data_option,
+    describing_options,
     set_option,
     shared_options,
     transfer_options,
     with_overrides,
 )
+from foldbench.bench.cli.runs import find_subject, say_weights_of
 from foldbench.bench.cli.tracker import track, tracker_option
 
 if TYPE_CHECKING:
@@ -46,6 +51,7 @@ def train(
     from foldbench.bench.stages import train as stage
 
     is_main = torchrun.rank() == 0
+    overrides = say_weights_of(name, overrides)
     with progress(shown=is_main) as listener:
         run = stage.train(load(name, overrides), paths, listener, fresh)
     if not is_main:
@@ -65,9 +71,14 @@ def train(
 
 
 @click.command("run")
-@click.argument("name")
+@click.argument("name", metavar="CONFIG|NETWORK")
 @data_option
 @transfer_options
+@describing_options
+@contender_options
+@config_option(
+    "compare.budget_s", "--budget", type=Seconds(), help="Most time for the rounds of each device."
+)
 @set_option
 @_fresh_option
 @tracker_option
@@ -81,20 +92,26 @@ def run_all(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Train, export, compare and report config NAME, all of it."""
+    """Train, export, compare and report CONFIG; NETWORK is trained already, and added instead.
+
+    NETWORK is one of your own, such as net.py:MyNet (see bench add).
+    """
     from foldbench.bench.config.files import load
+    from foldbench.bench.stages.add import add
     from foldbench.bench.stages.compare import compare_run
     from foldbench.bench.stages.export import export
     from foldbench.bench.stages.train import train
     from foldbench.bench.timing.scenarios import require_loadgen
 
-    loaded = load(name, overrides)
+    overrides = say_weights_of(name, overrides)
+    own = find_subject(name, overrides)
+    loaded = own or load(name, overrides)
     if loaded.config.compare.loadgen.scenarios:
         require_loadgen()
-    # What the weights were is part of the run once it is trained.
-    later = tuple(one for one in overrides if not one.startswith("transfer."))
+    # What the network and its weights were is part of the run from then on.
+    later = tuple(one for one in overrides if not one.startswith(("transfer.", "model.", "data={")))
     with progress() as listener:
-        run = train(loaded, paths, listener, fresh)
+        run = add(own, paths, listener, fresh) if own else train(loaded, paths, listener, fresh)
         export(run, later, paths, listener)
         command = ("bench", *sys.argv[1:])
         records = [compare_run(run, later, paths, listener, command)]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from foldbench.bench.config.base import ConfigSection, Positive, Seed, Threads, refuse_repeats
 from foldbench.bench.records import Protocol, Scenario
@@ -13,7 +13,7 @@ class EvaluateSection(ConfigSection):
 
     protocol: Protocol = "clean"
     """homework: test images are flipped and cropped at random, as the notebook's code did.
-    clean: they are shown as they are."""
+    clean: they are only resized and normalised."""
     seed: Seed = 0
     """Of the random flips and crops under protocol homework; every contender sees the same ones."""
     mirror: bool = False
@@ -55,6 +55,10 @@ class CompareSection(ConfigSection):
         AfterValidator(refuse_repeats),
     ] = ("auto",)
     """auto: the CPU, and CUDA where this machine has it."""
+    reference: str | None = None
+    """What speed-ups are against: backend and variant, such as ort/folded (by default unfolded
+    torch, or the .onnx file as it was given), the run of one of several networks, or both,
+    RUN:ort/folded."""
     batch_sizes: Annotated[
         tuple[Positive, ...], Field(min_length=1), AfterValidator(refuse_repeats)
     ] = (1, 64)
@@ -91,8 +95,24 @@ class CompareSection(ConfigSection):
     smallest batch size."""
     arithmetic: bool = True
     """Measure this machine's peak throughput (matrix products, copies) before the rounds."""
-    threads: Threads | None = None
-    """For one operator, the same for every backend; all that this process may use by default."""
+    threads: Threads | tuple[Threads, ...] | None = None
+    """For one operator, the same for every backend; all that this process may use by default. With
+    several counts, every contender on the CPU is measured with each; speed-ups are against the
+    baseline with the first."""
     seed: Seed = 0
     """Of the order of contenders; of LoadGen's choice of images and arrivals."""
     loadgen: LoadgenSection = LoadgenSection()
+
+    @property
+    def thread_counts(self) -> tuple[int | None, ...]:
+        """The counts that are asked for; None is all that this process may use."""
+        return self.threads if isinstance(self.threads, tuple) else (self.threads,)
+
+    @field_validator("threads")
+    @classmethod
+    def _no_repeats(cls, value: int | tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+        if isinstance(value, tuple):
+            if not value:
+                raise ValueError("found an empty list; allowed: numbers of threads, such as [1, 2]")
+            return refuse_repeats(value)
+        return value

@@ -31,6 +31,9 @@ class ExportSection(ConfigSection):
     ] = ("default",)
     """Passes over the ONNX graph, in order, see `bench list`; default: those that are on for the
     target, none: only notes are removed from the file, as always."""
+    baselines: bool = True
+    """Also export what comparisons hold the file against: what torch.onnx.export gives by itself,
+    and a file without the passes that are for onnxruntime, for OpenVINO."""
     images: Annotated[int, Field(ge=1)] = 1000
     """Test images on which folding and parity are proven."""
     quantize: Quantize = "none"

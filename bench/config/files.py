@@ -4,6 +4,7 @@ Loading is inert: it reads YAML and nothing else. No network, device, environmen
 import is touched.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -57,7 +58,8 @@ def load(name: str, overrides: Sequence[str] = ()) -> Loaded:
     path = find(name)
     merged, origins = _load_merged(path, (), {})
     for text in overrides:
-        merged = _merge(merged, _parse_override(text), f"--set {text}", origins)
+        override = with_absolute_paths(_parse_override(text), Path.cwd())
+        merged = _merge(merged, override, f"--set {text}", origins)
     return Loaded(path.stem, validate(merged, origins, str(path)))
 
 
@@ -66,7 +68,8 @@ def from_dict(value: Mapping[str, Any], overrides: Sequence[str], origin: str) -
     origins: dict[str, str] = {}
     merged = dict(value)
     for text in overrides:
-        merged = _merge(merged, _parse_override(text), f"--set {text}", origins)
+        override = with_absolute_paths(_parse_override(text), Path.cwd())
+        merged = _merge(merged, override, f"--set {text}", origins)
     return validate(merged, origins, origin)
 
 
@@ -113,7 +116,7 @@ def _load_merged(path: Path, above: tuple[Path, ...], known: dict[Path, Merged])
         raise ConfigError(
             f"{path}: extends: is one of more than {_MOST_PARENTS} files; allowed: fewer"
         )
-    value = read_yaml(path)
+    value = with_absolute_paths(read_yaml(path), place.parent)
     named = value.pop("extends", [])
     parents = [named] if isinstance(named, str) else named
     if not isinstance(parents, list) or not all(isinstance(p, str) for p in parents):
@@ -132,6 +135,18 @@ def _load_merged(path: Path, above: tuple[Path, ...], known: dict[Path, Merged])
         origins |= found[1]
     known[place] = _merge(merged, value, str(path), origins), origins
     return known[place]
+
+
+def with_absolute_paths(value: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return keys and values with data.path made absolute, so that it stays true elsewhere.
+
+    It is relative to `folder`, where the file lies that says it.
+    """
+    data = value.get("data")
+    if not isinstance(data, dict) or not isinstance(data.get("path"), str) or not data["path"]:
+        return dict(value)
+    path = os.path.abspath(os.path.join(folder, os.path.expanduser(data["path"])))
+    return {**value, "data": {**data, "path": path}}
 
 
 def _find_parent(name: str, child: Path) -> Path:

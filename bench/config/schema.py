@@ -34,7 +34,7 @@ class Config(ConfigSection):
             return self
         augment, schedule = self.train.augment, self.train.schedule.name
         if self.model.name != "pretrained":
-            raise ValueError(f"transfer is for model pretrained, not {self.model.name!r}")
+            raise ValueError(f"transfer is for model pretrained, not {self.model.network!r}")
         if augment.flip or augment.crop_padding:
             raise ValueError(
                 "features are taken once of each image as it is: with transfer, set train.augment "

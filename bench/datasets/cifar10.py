@@ -2,7 +2,7 @@
 
 torchvision's files (``cifar-10-batches-py``) are pickles. torchvision opens a batch only after its
 md5 matched the published one, and foldbench unpickles nothing itself. A path to a tar archive or to
-a folder with train/<class>/* is read as `imagefolder` reads it, which also names what it found.
+a folder with train/<class>/* is read as `imagefolder` reads it, any other path as `images` does.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 
+from foldbench.bench.datasets import images
 from foldbench.bench.errors import DataError, one_line
 from foldbench.bench.images.folders import load_folders
 from foldbench.bench.images.image_set import DataOptions, ImageSet, Split, make_image_set
@@ -39,6 +40,9 @@ def load(options: DataOptions) -> ImageSet:
         )
     if path is not None and _holds_images(path):
         return load_folders(options, path)
+    if path is not None and not options.download and not _holds_batches(path):
+        return images.load(options)
+    options.refuse_other_channels()
     root = _root(options)
     # The first one downloads; it also holds the test images.
     test_files = _open(root, False, options.download)
@@ -57,7 +61,14 @@ def load(options: DataOptions) -> ImageSet:
 
 
 def _holds_images(path: Path) -> bool:
-    return path.is_file() or any((path / split).is_dir() for split in ("train", "test", "val"))
+    """Return whether `path` is laid out as ever: a tar archive, or train/ beside test/ or val/."""
+    if path.is_file():
+        return path.name.lower().endswith((".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tgz"))
+    return (path / "train").is_dir() and any((path / name).is_dir() for name in ("test", "val"))
+
+
+def _holds_batches(path: Path) -> bool:
+    return path.name == CIFAR10.base_folder or (path / CIFAR10.base_folder).is_dir()
 
 
 def _root(options: DataOptions) -> Path:
@@ -70,7 +81,7 @@ def _root(options: DataOptions) -> Path:
 
 def _split(files: CIFAR10, options: DataOptions) -> Split:
     images = np.ascontiguousarray(files.data.transpose(0, 3, 1, 2))
-    fitted = fit_all(images, options.image_size, options.resize)
+    fitted = fit_all(images, options.image_size, options.resize, options.channels)
     return Split(fitted, np.asarray(files.targets, np.int64))
 
 

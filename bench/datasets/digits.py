@@ -32,8 +32,9 @@ def load(options: DataOptions) -> ImageSet:
             "--data (data.path), or use --set data.name=imagefolder for images of your own"
         )
     source = load_digits()
-    size = options.image_size
-    images = np.stack([_scaled(image, size) for image in source.images])
+    options.refuse_other_channels()
+    channels, tall, wide = options.shape
+    images = np.stack([_scaled(image, channels, (tall, wide)) for image in source.images])
     labels = np.asarray(source.target, np.int64)
     for_test = _test_rows(labels)
     train = Split(images[~for_test], labels[~for_test])
@@ -42,7 +43,7 @@ def load(options: DataOptions) -> ImageSet:
         train,
         test,
         name="digits",
-        title=f"handwritten digits (scikit-learn), 8x8 scaled to {size}x{size}",
+        title=f"handwritten digits (scikit-learn), 8x8 scaled to {tall}x{wide}",
         path=None,
         classes=map(str, source.target_names),
         original=True,
@@ -50,11 +51,11 @@ def load(options: DataOptions) -> ImageSet:
     )
 
 
-def _scaled(image: npt.NDArray[np.float64], size: int) -> Pixels:
-    """Return an (8, 8) `image` of 0..16 as (3, size, size) uint8."""
+def _scaled(image: npt.NDArray[np.float64], channels: int, size: tuple[int, int]) -> Pixels:
+    """Return an (8, 8) `image` of 0..16 as (channels, *size) uint8."""
     grey = Image.fromarray(np.rint(image * (255 / _BRIGHTEST)).astype(np.uint8))
-    scaled = np.asarray(grey.resize((size, size), Image.Resampling.BICUBIC))
-    return np.repeat(scaled[None], 3, axis=0)
+    scaled = np.asarray(grey.resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    return np.repeat(scaled[None], channels, axis=0)
 
 
 def _test_rows(labels: Labels) -> npt.NDArray[np.bool_]:

@@ -25,6 +25,8 @@ PRECISION = "foldbench.precision"
 OPERATORS = "foldbench.operators"
 OWN = "own"
 """Metadata key and its value for a graph with operators of `bench.host_files.custom_operators`."""
+FIXED_BATCH = "foldbench.fixed_batch"
+"""Metadata key: the only batch size that the file runs at; absent where any does."""
 
 _METADATA_FIELD = 14  # of ModelProto in onnx.proto
 _KEY_FIELD, _VALUE_FIELD = 1, 2  # of StringStringEntryProto

@@ -19,7 +19,7 @@ from foldbench.bench import units
 from foldbench.bench.arrays import Pixels, Rows
 from foldbench.bench.errors import ConfigError, DataError
 from foldbench.bench.images import cache
-from foldbench.bench.images.decode import Decoded, decoded
+from foldbench.bench.images.decode import BadFiles, Decoded, decoded
 from foldbench.bench.images.image_set import DataOptions, ImageSet, Split
 from foldbench.bench.images.layout import (
     is_hidden,
@@ -27,7 +27,6 @@ from foldbench.bench.images.layout import (
     listed,
     readable_name,
     suffix_reason,
-    tell_left_out,
 )
 from foldbench.bench.images.sources import (
     ImageSource,
@@ -82,6 +81,7 @@ class FlatLayout:
         self._path = path
         self._rule = rule
         self._classes: set[str] = set()
+        self._folders: set[str] = set()
         self.left_out: Counter[str] = Counter()
 
     def place(self, parts: tuple[str, ...], is_folder: bool) -> tuple[str, str, str] | None:
@@ -93,6 +93,7 @@ class FlatLayout:
             self.left_out["hidden" if is_hidden(parts[-1]) else suffix_reason(parts[-1])] += 1
             return None
         name = "/".join(parts)
+        self._folders.add("/".join(parts[:-1]))
         label = unicodedata.normalize("NFC", self._rule.read(parts[-1], f"{self._path}: {name}"))
         self._classes.add(label)
         return "", label, name
@@ -101,13 +102,17 @@ class FlatLayout:
         """Raise DataError unless there are images of two or more classes."""
         if not self._classes:
             raise DataError(f"{self._path} holds no images; {FORM}: correct --data")
+        if len(self._folders) > 1:
+            raise DataError(
+                f"{self._path} has images in several folders ({listed(self._folders)}), which are "
+                "class folders and not read by file names: set data.name to images"
+            )
         if len(self._classes) == 1:
             raise DataError(
                 f"{self._path} has images of one class only ({listed(self._classes)}) by the rule "
                 f"{self._rule.pattern.pattern!r}; a classifier needs two or more: add images or "
                 "correct data.label_pattern"
             )
-        tell_left_out(self._path, self.left_out)
 
 
 SplitChooser = Callable[[Sequence[str], Sequence[str]], tuple[Rows, Rows]]
@@ -142,6 +147,7 @@ def load_drawn(options: DataOptions, path: Path, pattern: str, name: str) -> Ima
     `name` is the data set's. Raises DataError for a path that is missing or holds no images, names
     without a class, and what `load_split` raises; ConfigError for a bad rule.
     """
+    options.refuse_other_channels()
     rule = LabelRule.parse(pattern)
     source = open_source(path, partial(FlatLayout, rule=rule), image_files)
     stratified = options.split != "random"
@@ -179,7 +185,8 @@ def load_split(
         options,
         path,
         source.fingerprint,
-        lambda: _decode(source, options, choose),
+        lambda bad: _decode(source, options, choose, bad),
+        skipped=source.skipped,
         kind="flat",
         rule=rule,
         name=name,
@@ -188,13 +195,15 @@ def load_split(
     )
 
 
-def _decode(source: ImageSource, options: DataOptions, choose: SplitChooser) -> Decoded:
+def _decode(
+    source: ImageSource, options: DataOptions, choose: SplitChooser, bad: BadFiles
+) -> Decoded:
     """Return all images, split by `choose`, in its order."""
     found: dict[str, Pixels] = {}
     class_of: dict[str, str] = {}
     formats: set[str] = set()
-    size = options.image_size
-    for file, pixels, kind in decoded(source.files(), size, options.resize):
+    files = decoded(source.files(), options.image_size, options.resize, options.channels, bad)
+    for file, pixels, kind in files:
         found[file.name], class_of[file.name] = pixels, file.class_name
         formats.add(kind)
     names = sorted(found)
@@ -204,17 +213,17 @@ def _decode(source: ImageSource, options: DataOptions, choose: SplitChooser) -> 
     _refuse_empty(classes, labels, {"training": train, "test": test})
     numbers = np.array([classes.index(label) for label in labels], np.int64)
     return Decoded(
-        Split(_take(found, [names[row] for row in train], size), numbers[train]),
-        Split(_take(found, [names[row] for row in test], size), numbers[test]),
+        Split(_take(found, [names[row] for row in train], options.shape), numbers[train]),
+        Split(_take(found, [names[row] for row in test], options.shape), numbers[test]),
         classes,
         tuple(sorted(formats)),
         json_sha256([[names[row], labels[row]] for row in test]),
     )
 
 
-def _take(found: dict[str, Pixels], names: Sequence[str], size: int) -> Pixels:
+def _take(found: dict[str, Pixels], names: Sequence[str], shape: tuple[int, int, int]) -> Pixels:
     """Return the images of `names` in order, and forget them where they were."""
-    images = np.empty((len(names), 3, size, size), np.uint8)
+    images = np.empty((len(names), *shape), np.uint8)
     for row, name in enumerate(names):
         images[row] = found.pop(name)
     return images

@@ -21,12 +21,16 @@ def load_folders(options: DataOptions, path: Path) -> ImageSet:
     Raises DataError for a path that is missing or of another kind, folders that are not laid out
     as train/<class>/* and test/<class>/*, damaged files, and a cache that cannot be written.
     """
+    options.refuse_other_channels()
     source = open_source(path)
     return cache.fetch(
         options,
         path,
         source.fingerprint,
-        lambda: decode(source.files(), options.image_size, options.resize),
+        lambda bad: decode(
+            source.files(), options.image_size, options.resize, options.channels, bad
+        ),
+        skipped=source.skipped,
         name="imagefolder",
         title=lambda entry: title(
             path.name, entry.classes, (entry.train_count, entry.test_count), entry.formats

@@ -1,17 +1,13 @@
 """Which folders of images there are, and what is wrong with them."""
 
-import logging
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from foldbench.bench import units
 from foldbench.bench.errors import DataError, cut
-from foldbench.bench.errors import listed as listed_in_order
 from foldbench.bench.images.pixels import SUFFIXES
 
-_log = logging.getLogger("foldbench")
 SPLITS = ("train", "test", "val")
 FORM = (
     "allowed: a folder that holds train/<class>/* and test/<class>/*, "
@@ -102,7 +98,6 @@ class Layout:
                     f"{self.path}: {split}/ has no images of {listed(empty)}; "
                     f"allowed: {' '.join(SUFFIXES)} files: add some or remove the class"
                 )
-        tell_left_out(self.path, self.left_out)
 
     def _check_splits(self) -> None:
         absent = [f"{name}/" for name in ("train", self.held_out) if name not in self.splits]
@@ -143,15 +138,6 @@ def suffix_reason(name: str) -> str:
     """Return why a file in a class folder is no image."""
     suffix = PurePosixPath(name).suffix.lower()
     return "image in no class folder" if suffix in SUFFIXES else cut(suffix, 20) or "no suffix"
-
-
-def tell_left_out(path: Path, left_out: "Counter[str]") -> None:
-    """Log how many files were left out, by reason."""
-    if left_out.total():
-        reasons = [
-            f"{units.count(count)} {reason}" for reason, count in left_out.most_common() if count
-        ]
-        _log.warning("%s: files left out: %s", path, listed_in_order(reasons))
 
 
 def is_hidden(name: str) -> bool:

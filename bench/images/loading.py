@@ -6,24 +6,35 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from foldbench.bench import units
 from foldbench.bench.config.data import DataSection
 from foldbench.bench.config.files import from_dict
-from foldbench.bench.errors import ConfigError, DataError, RunError
-from foldbench.bench.images.image_set import DataOptions, ImageSet, Split
+from foldbench.bench.errors import ConfigError, RunError, listed
+from foldbench.bench.images.classes import match_classes
+from foldbench.bench.images.image_set import DataOptions, ImageSet, Split, content_sha256
 from foldbench.bench.images.repeats import find_repeats
+from foldbench.bench.images.splits import draw_stratified
 from foldbench.bench.progress import ProgressListener
-from foldbench.bench.records import Checkpoint, Run
+from foldbench.bench.records import DataInfo, Run
 from foldbench.bench.registry import DATASETS
+from foldbench.bench.store.files import json_sha256
 
 _LABEL_RULE = ("label_pattern", "split", "test_fraction", "split_seed")
-_FIELDS = ("download", "image_size", "resize", *_LABEL_RULE)
+_FIELDS = (
+    *("download", "image_size", "channels", "resize", "skip_bad", "test_subset"),
+    *_LABEL_RULE,
+)
 
 
-def load_data(settings: DataSection, cache: Path, listener: ProgressListener) -> ImageSet:
+def load_data(
+    settings: DataSection, cache: Path, listener: ProgressListener, needs_train: bool = True
+) -> ImageSet:
     """Read the images; `cache` keeps decoded ones. Raises DataError when that is impossible.
 
-    Raises ConfigError for settings that the data set would not take notice of.
+    Training images may be missing from the result unless `needs_train`. Raises ConfigError for
+    settings that the data set would not take notice of.
     """
     path = Path(os.path.expanduser(settings.path)) if settings.path else None
     plugin = DATASETS.load(settings.name)
@@ -31,14 +42,17 @@ def load_data(settings: DataSection, cache: Path, listener: ProgressListener) ->
     if path is not None:
         listener.note(f"reading {path}")
     fields = {name: getattr(settings, name) for name in _FIELDS}
-    images: ImageSet = plugin.load(DataOptions(path=path, cache=cache, **fields))
-    info = images.info
-    how = "mapped from the cache" if info.from_cache else "decoded"
-    listener.note(
-        f"{info.title}: {units.count(info.train_count)} training and "
-        f"{units.count(info.test_count)} test images, "
-        f"{len(info.classes)} classes, {how} in {units.duration(info.decode_s)}"
+    options = DataOptions(
+        path=path, cache=cache, needs_train=needs_train, listener=listener, **fields
     )
+    images: ImageSet = plugin.load(options)
+    if settings.test_subset is not None and not getattr(plugin, "TAKES_TEST_SUBSET", False):
+        images = _draw_test(images, settings.test_subset, settings.split_seed)
+    images = _count_classes(images)
+    info = images.info
+    if info.form is not None:
+        listener.note(f"{info.title}: read as {info.form}")
+    listener.note(_describe(info))
     repeats = find_repeats(images.train, images.test)
     if said := repeats.describe():
         listener.note(f"{info.title}: {said}")
@@ -47,6 +61,62 @@ def load_data(settings: DataSection, cache: Path, listener: ProgressListener) ->
         "of_two_classes": repeats.of_two_classes,
     }
     return replace(images, info=info.model_copy(update=counts))
+
+
+def _draw_test(images: ImageSet, count: int, seed: int) -> ImageSet:
+    """Return the images with a sample of the test split; they are other images then."""
+    test = images.test.take(draw_stratified(images.test.labels, len(images.test), count, seed))
+    info = images.info.model_copy(
+        update={
+            "test_count": count,
+            "sha256": json_sha256([images.info.sha256, content_sha256(test)]),
+            "test_files_sha256": json_sha256([images.info.test_files_sha256, count, seed]),
+        }
+    )
+    return replace(images, test=test, info=info)
+
+
+def _count_classes(images: ImageSet) -> ImageSet:
+    if images.test.labels is None:
+        return images
+    counts = np.bincount(images.test.labels, minlength=len(images.info.classes))
+    update = {"test_class_counts": tuple(counts.tolist())}
+    return replace(images, info=images.info.model_copy(update=update))
+
+
+_NAMED_CLASSES = 6
+
+
+def _describe(info: DataInfo) -> str:
+    """Return how many images there are, of which classes, and what was skipped, in one line."""
+    how = "mapped from the cache" if info.from_cache else "read"
+    counts = f"{units.count(info.train_count)} training and " if info.train_count else ""
+    parts = [
+        f"{info.title}: {counts}{units.count(info.test_count)} test images",
+        *_describe_classes(info),
+        f"{how} in {units.duration(info.decode_s)}",
+    ]
+    skipped = sorted(info.skipped.items(), key=lambda item: -item[1])
+    if skipped:
+        reasons = listed(f"{units.count(count)} {reason}" for reason, count in skipped)
+        parts.append(f"files skipped: {reasons}")
+    return ", ".join(parts)
+
+
+def _describe_classes(info: DataInfo) -> list[str]:
+    counts = info.test_class_counts
+    if counts is None:
+        return ["no labels"]
+    known = f"{units.count(len(info.classes))} classes"
+    if len(counts) <= _NAMED_CLASSES:
+        each = (f"{n} {units.count(c)}" for n, c in zip(info.classes, counts, strict=True))
+        known += f" ({', '.join(each)})"
+    else:
+        least, most = min(counts), max(counts)
+        known += f" (of {units.count(least)} to {units.count(most)} test images)"
+    share = units.percent(max(counts) / max(1, info.test_count))
+    name = info.classes[counts.index(max(counts))]
+    return [known, f"majority class {name} {share} %"]
 
 
 def _refuse_label_rule(settings: DataSection, plugin: ModuleType) -> None:
@@ -59,16 +129,6 @@ def _refuse_label_rule(settings: DataSection, plugin: ModuleType) -> None:
                 f"data.{name}: data set {settings.name!r} has labels and a split of its own; "
                 "leave it out, or use data.name flat or oxford_pets"
             )
-
-
-def refuse_other_classes(checkpoint: Checkpoint, data: ImageSet) -> None:
-    """Raise DataError when the images have other classes than the network was trained on."""
-    if data.info.classes != checkpoint.classes:
-        raise DataError(
-            f"{data.info.title} has other classes ({', '.join(data.info.classes[:3])}, …) than "
-            f"run {checkpoint.run} was trained on ({', '.join(checkpoint.classes[:3])}, …): "
-            "give the images it was trained on with --data"
-        )
 
 
 def load_scored(
@@ -86,4 +146,4 @@ def load_scored(
             f"{found.info.title} ({found.info.path or found.info.name}) does not hold the images "
             f"that {run.name} was compared on ({run.data.title}): give their place with --data"
         )
-    return found.test
+    return match_classes(run.checkpoint.classes, found).test

@@ -7,9 +7,16 @@ import numpy.typing as npt
 
 
 def normalize(
-    pixels: npt.NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]
+    pixels: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
+    mean: Sequence[float],
+    std: Sequence[float],
 ) -> npt.NDArray[np.float32]:
-    """Return ``(pixels / 255 - mean) / std``, (N, C, H, W) float32, C-contiguous."""
+    """Return ``(pixels / 255 - mean) / std``, (N, C, H, W) float32, C-contiguous.
+
+    What is float32 already is the network's input as it is.
+    """
+    if pixels.dtype == np.float32:
+        return np.ascontiguousarray(pixels, np.float32)
     centre = np.array(mean, np.float32)[:, None, None]
     scale = np.array(std, np.float32)[:, None, None]
     return np.ascontiguousarray((pixels.astype(np.float32) / np.float32(255) - centre) / scale)

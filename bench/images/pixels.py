@@ -1,4 +1,4 @@
-"""Pixels: from the bytes of an image file to a square of RGB."""
+"""Pixels: from the bytes of an image file to an array of the size that a network takes."""
 
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from foldbench.bench.arrays import Pixels
 from foldbench.bench.errors import DataError, one_line
-from foldbench.bench.images.image_set import COVER
+from foldbench.bench.images.image_set import COVER, ImageSize, sides_of
 from foldbench.bench.machine.environment import usable_cores
 from foldbench.bench.records import Resize
 
@@ -30,15 +30,22 @@ _FILTERS = {
 }
 
 
-def read(data: bytes, size: int, origin: str, resize: Resize = COVER) -> tuple[Pixels, str]:
-    """Return the image in `data` as (3, size, size) uint8 RGB, and its file format.
+def read(
+    data: bytes, size: ImageSize, origin: str, resize: Resize = COVER, channels: int = 3
+) -> tuple[Pixels, str]:
+    """Return the image in `data` as (channels, H, W) uint8, and its file format.
 
-    It is what `open_rgb` gives, made to fit as `resize` says. Raises DataError that names `origin`
-    when the image is damaged, huge or of another kind.
+    It is what `open_rgb` gives, as grey where `channels` is 1, made to fit as `resize` says. Raises
+    DataError that names `origin` when the image is damaged, huge or of another kind.
     """
     rgb, kind = open_rgb(data, origin)
     refuse_thin(rgb.size, resize, origin)
-    return _channels_first(fit(rgb, size, resize)), kind
+    return channels_first(fit(with_channels(rgb, channels), size, resize)), kind
+
+
+def with_channels(rgb: Image.Image, channels: int) -> Image.Image:
+    """Return `rgb` itself for 3 `channels`, its luma (ITU-R 601) for 1."""
+    return rgb.convert("L") if channels == 1 else rgb
 
 
 def open_rgb(data: bytes, origin: str) -> tuple[Image.Image, str]:
@@ -60,20 +67,25 @@ def open_rgb(data: bytes, origin: str) -> tuple[Image.Image, str]:
     return rgb, kind
 
 
-def fit(image: Image.Image, size: int, resize: Resize = COVER) -> Image.Image:
-    """Return `image` as a square of `size` pixels, scaled with anti-aliasing as `resize` says."""
+def fit(image: Image.Image, size: ImageSize, resize: Resize = COVER) -> Image.Image:
+    """Return `image` at `size` pixels, scaled with anti-aliasing as `resize` says."""
     width, height = image.size
+    tall, wide = sides_of(size)
     smooth = _FILTERS[resize.interpolation]
     if resize.shorter_side is not None:
-        return _cut_centre(_scale_shorter_side(image, resize.shorter_side, smooth), size)
-    if (width, height) == (size, size):
+        return _cut_centre(_scale_shorter_side(image, resize.shorter_side, smooth), tall, wide)
+    if (width, height) == (wide, tall):
         return image
     if resize.stretch:
-        return image.resize((size, size), smooth)
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    # Scaling just the central square is the same, and needs no memory for what is cut off.
-    return image.resize((size, size), smooth, box=(left, top, left + side, top + side))
+        return image.resize((wide, tall), smooth)
+    # Scaling just the central part is the same, and needs no memory for what is cut off.
+    if width * tall <= height * wide:
+        part_width, part_height = float(width), width * tall / wide
+    else:
+        part_width, part_height = height * wide / tall, float(height)
+    left, top = (width - part_width) / 2, (height - part_height) / 2
+    box = (left, top, left + part_width, top + part_height)
+    return image.resize((wide, tall), smooth, box=box)
 
 
 def _scale_shorter_side(image: Image.Image, length: int, smooth: Image.Resampling) -> Image.Image:
@@ -93,22 +105,24 @@ def _scaled_size(size: tuple[int, int], length: int) -> tuple[int, int]:
     return int(length * width / height), length
 
 
-def _cut_centre(image: Image.Image, size: int) -> Image.Image:
-    """Return the square of `size` pixels at the centre; half a pixel is rounded to the even one."""
+def _cut_centre(image: Image.Image, tall: int, wide: int) -> Image.Image:
+    """Return the part of that size at the centre; half a pixel is rounded to the even one."""
     width, height = image.size
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return image.crop((left, top, left + size, top + size))
+    left, top = round((width - wide) / 2), round((height - tall) / 2)
+    return image.crop((left, top, left + wide, top + tall))
 
 
-def fit_all(images: Pixels, size: int, resize: Resize = COVER) -> Pixels:
-    """Return (N, 3, H, W) uint8 `images` as (N, 3, size, size), each treated like `fit` does."""
-    if images.shape[2:] == (size, size) and resize.shorter_side in (None, size):
+def fit_all(images: Pixels, size: ImageSize, resize: Resize = COVER, channels: int = 3) -> Pixels:
+    """Return (N, 3, H, W) uint8 RGB `images` as (N, channels, *size), each treated as by `read`."""
+    sides = sides_of(size)
+    unscaled = images.shape[2:] == sides and resize.shorter_side in (None, min(sides))
+    if unscaled and channels == images.shape[1]:
         return images
-    result = np.empty((len(images), 3, size, size), np.uint8)
+    result = np.empty((len(images), channels, *sides), np.uint8)
 
     def place(index: int) -> None:
         image = Image.fromarray(np.ascontiguousarray(images[index].transpose(1, 2, 0)))
-        result[index] = _channels_first(fit(image, size, resize))
+        result[index] = channels_first(fit(with_channels(image, channels), size, resize))
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(place, range(len(images)), chunksize=1024))
@@ -150,8 +164,10 @@ def _rgb(image: Image.Image, origin: str) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _channels_first(image: Image.Image) -> Pixels:
-    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+def channels_first(image: Image.Image) -> Pixels:
+    """Return an RGB or grey `image` as (C, H, W) uint8."""
+    pixels = np.asarray(image)
+    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 
 def refuse_thin(size: tuple[int, int], resize: Resize, origin: str) -> None:

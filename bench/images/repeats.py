@@ -15,8 +15,8 @@ _LOUD_SHARE = 0.01
 class Repeats:
     """Counts of images whose decoded pixels are the same."""
 
-    tested_and_trained: int
-    """Test images that are training images, too."""
+    tested_and_trained: int | None
+    """Test images that are training images, too; None where those were not decoded."""
     of_two_classes: int
     """Images, of both splits, that are there under another class as well."""
     test_count: int
@@ -36,25 +36,27 @@ class Repeats:
         if not found:
             return None
         loud = (
-            self.tested_and_trained > _LOUD_SHARE * self.test_count
-            or self.of_two_classes > _LOUD_SHARE * self.count
-        )
+            self.tested_and_trained or 0
+        ) > _LOUD_SHARE * self.test_count or self.of_two_classes > _LOUD_SHARE * self.count
         return f"{'WARNING: ' if loud else ''}{'; '.join(found)}" + (
             ": the accuracy is not one on unseen images" if loud else ""
         )
 
 
-def find_repeats(train: Split, test: Split) -> Repeats:
+def find_repeats(train: Split | None, test: Split) -> Repeats:
     """Return how many decoded images are there twice where they must not be."""
-    trained, tested = _digests(train), _digests(test)
+    trained, tested = _digests(train) if train else [], _digests(test)
     classes: dict[bytes, set[int]] = {}
     for split, digests in ((train, trained), (test, tested)):
-        for label, digest in zip(split.labels.tolist(), digests, strict=True):
+        labels = () if split is None or split.labels is None else split.labels.tolist()
+        for label, digest in zip(labels, digests, strict=False):
             classes.setdefault(digest, set()).add(label)
     in_training = frozenset(trained)
     return Repeats(
-        tested_and_trained=sum(digest in in_training for digest in tested),
-        of_two_classes=sum(len(classes[digest]) > 1 for digest in (*trained, *tested)),
+        tested_and_trained=(
+            sum(digest in in_training for digest in tested) if train is not None else None
+        ),
+        of_two_classes=sum(len(classes.get(digest, ())) > 1 for digest in (*trained, *tested)),
         test_count=len(tested),
         count=len(trained) + len(tested),
     )

@@ -12,7 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from tarfile import ReadError
@@ -27,7 +27,7 @@ from foldbench.bench.store.files import file_sha256, json_sha256
 LARGEST_FILE_BYTES = 256 * 2**20
 """A larger image file is refused instead of read into memory."""
 
-_FAULTS = (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error, ValueError)
+ARCHIVE_FAULTS = (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error, ValueError)
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,9 @@ class ImageSource:
     """sha256; another one whenever the files are others."""
     files: Callable[[], Iterator[ImageFile]]
     """Goes through the files once; raises DataError, at the end if the layout is wrong."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Files of the source that are no images of a class, by the reason; in an archive, those that
+    were gone through."""
 
 
 Entries = Iterator[tuple[Path, os.stat_result | None]]
@@ -136,7 +139,8 @@ def open_source(
         if path.is_dir():
             return _list_folder(path, layout_of(path), walk)
         if path.is_file():
-            return ImageSource(file_sha256(path), partial(_stream, path, layout_of))
+            layout = layout_of(path)
+            return ImageSource(file_sha256(path), partial(_stream, path, layout), layout.left_out)
     except OSError as error:
         raise unreadable(Path(error.filename or path), error) from error
     fault = "is neither a file nor a folder" if path.exists() else "does not exist"
@@ -157,15 +161,15 @@ def _list_folder(root: Path, layout: LayoutProtocol, walk: Walk) -> ImageSource:
         facts.append((origin, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
         files.append(ImageFile(*place, origin, path, status.st_size))
     layout.check()
-    return ImageSource(json_sha256([str(root.resolve()), facts]), lambda: iter(files))
+    fingerprint = json_sha256([str(root.resolve()), facts])
+    return ImageSource(fingerprint, lambda: iter(files), layout.left_out)
 
 
-def _stream(path: Path, layout_of: Callable[[Path], LayoutProtocol]) -> Iterator[ImageFile]:
+def _stream(path: Path, layout: LayoutProtocol) -> Iterator[ImageFile]:
     """Yield the images of the tar archive `path` that its layout has a place for, in its order.
 
     Raises DataError for a damaged archive, or at the end when the layout is not as it should be.
     """
-    layout = layout_of(path)
     is_tar = False
     try:
         with (
@@ -180,7 +184,7 @@ def _stream(path: Path, layout_of: Callable[[Path], LayoutProtocol]) -> Iterator
                     yield file
             while stream.read(2**20):  # the checksum of a compressed file is at its end
                 pass
-    except _FAULTS as error:
+    except ARCHIVE_FAULTS as error:
         if isinstance(error, ReadError) and not is_tar:
             raise DataError(
                 f"{path} is not a tar archive ({one_line(error)}); {layout.form}"

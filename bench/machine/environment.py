@@ -5,7 +5,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,11 @@ def choose_threads(wanted: int | None, key: str) -> int:
             "%s is %s, but this process may use %s cores: so many are used", key, wanted, cores
         )
     return min(wanted or cores, cores)
+
+
+def choose_thread_counts(wanted: Sequence[int | None], key: str) -> tuple[int, ...]:
+    """Return several counts, each as `choose_threads` has it, without repeats."""
+    return tuple(dict.fromkeys(choose_threads(one, key) for one in wanted))
 
 
 def has_nvidia_gpu() -> bool:

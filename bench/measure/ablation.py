@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 
-from foldbench.bench.records import AblationStep, Artifact, Measurement
+from foldbench.bench.records import GIVEN, PLAIN, AblationStep, Artifact, Measurement, Target
 
-PLAIN = "plain"
 BARE = "bare"
+_FIRST = (PLAIN, GIVEN)
+"""Steps that are for any target."""
 _TEXTS = {
     "unfolded": "torch, as trained",
     "folded": "BatchNorm folded",
     PLAIN: "torch.onnx.export by itself",
+    GIVEN: "the file as it was given",
     BARE: "folded, then exported",
 }
 
@@ -23,13 +25,13 @@ def ablation_of(
     and what was made of it in lower precision.
     """
     made = {a.variant: a for a in artifacts}
-    target = next((a.target for a in artifacts if a.ladder_step is not None), None)
+    target = _target(artifacts)
     steps: list[tuple[tuple[int, ...], AblationStep]] = []
     for m in measurements:
         artifact = made.get(m.variant) if m.backend == "ort" else None
         if m.role != "contender" or (m.backend != "torch" and artifact is None):
             continue
-        if artifact is not None and artifact.target != target:
+        if artifact is not None and not _is_step(artifact, target):
             continue
         passes = [p.name for p in artifact.passes if p.changed][1:] if artifact else []
         step = AblationStep(contender=m.contender, what=_describe(m, passes))
@@ -37,16 +39,34 @@ def ablation_of(
     return tuple(step for _, step in sorted(steps, key=lambda found: found[0]))
 
 
+def _target(artifacts: Sequence[Artifact]) -> Target | None:
+    """Return what the steps are for; where there are none, what the file that is shipped is for."""
+    steps = [a for a in artifacts if a.ladder_step]
+    shipped = [a for a in artifacts if a.ladder_step is None and _leads_to_it(a)]
+    return next((a.target for a in steps + shipped), None)
+
+
+def _is_step(artifact: Artifact, target: Target | None) -> bool:
+    if artifact.variant in _FIRST:
+        return True
+    return artifact.target == target and _leads_to_it(artifact)
+
+
+def _leads_to_it(artifact: Artifact) -> bool:
+    """Return whether it is a step; a file that keeps its BatchNorm is none, nor a given one."""
+    return not artifact.variant.startswith("unfolded") and artifact.variant != GIVEN
+
+
 def _rank(m: Measurement, artifact: Artifact | None) -> tuple[int, ...]:
     """Return what puts steps in order: torch, the steps, what is shipped, lower precision."""
     if artifact is None:
         return (0,)
-    shipped = artifact.ladder_step is None
+    shipped = artifact.ladder_step is None and m.variant != GIVEN
     return (1, m.precision != "float32", shipped, artifact.ladder_step or 0)
 
 
 def _describe(m: Measurement, passes: Sequence[str]) -> str:
-    if m.backend == "torch" or m.variant in (PLAIN, BARE):
+    if m.backend == "torch" or m.variant in (*_FIRST, BARE):
         return _TEXTS[m.variant]
     if m.precision != "float32":
         return f"in {m.precision}"

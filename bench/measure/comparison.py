@@ -3,15 +3,17 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from foldbench.bench import units
-from foldbench.bench.analysis.logits import measure_agreement
+from foldbench.bench.analysis.logits import measure_agreement, measure_confidence
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError
-from foldbench.bench.measure.contenders import REFERENCE, ContenderSpec, Subject, contenders_of
+from foldbench.bench.measure.contenders import ContenderSpec, Subject, contenders_of
 from foldbench.bench.measure.evaluation import Evaluation
+from foldbench.bench.measure.input_check import check_input
 from foldbench.bench.measure.latency import measure_latency
 from foldbench.bench.measure.running import Contender, Result, StartWorker, failures_of, original_of
 from foldbench.bench.measure.scenarios import measure_scenarios
@@ -20,6 +22,15 @@ from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Accuracy, Measurement, Row
 from foldbench.bench.workers.client import WorkerClient
 from foldbench.bench.workers.protocol import Job, Opened
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One network of a comparison: its rows, and the images that they are given."""
+
+    subject: Subject
+    contenders: Sequence[Contender]
+    evaluation: Evaluation
 
 
 def compare(
@@ -31,30 +42,51 @@ def compare(
     listener: ProgressListener,
     start_worker: StartWorker = WorkerClient,
 ) -> tuple[Measurement, ...]:
+    """Measure one network; see `compare_together`."""
+    entry = Entry(subject, contenders, evaluation)
+    return compare_together([entry], settings, threads, listener, start_worker)[0]
+
+
+def compare_together(
+    entries: Sequence[Entry],
+    settings: CompareSection,
+    threads: int,
+    listener: ProgressListener,
+    start_worker: StartWorker = WorkerClient,
+) -> tuple[tuple[Measurement, ...], ...]:
     """Measure accuracy and latency of every contender; a failure becomes its row's reason.
 
-    What an interrupted comparison had timed is in the contenders, and is not timed again. Each
-    is run by a process of its own, unless `start_worker` says otherwise.
+    The contenders of all networks take turns in the same rounds. What an interrupted comparison had
+    timed is in the contenders, and is not timed again. Each is run by a process of its own, unless
+    `start_worker` says otherwise.
     """
-    for size in settings.batch_sizes:
-        if size > len(evaluation.labels):
-            listener.note(
-                f"batch size {units.count(size)}: there are "
-                f"{units.count(len(evaluation.labels))} test images, so each batch holds some of "
-                "them more than once"
-            )
+    contenders = [contender for entry in entries for contender in entry.contenders]
+    entry_of = {id(c): entry for entry in entries for c in entry.contenders}
+    _note_large_batches(entries, settings, listener)
     with ExitStack() as stack:
         for contender in contenders:
             stack.callback(contender.close)
 
         def start(contender: Contender) -> None:
-            first_batch_size = settings.batch_sizes[0]
-            job = describe_job(subject, contender.spec, evaluation, threads, first_batch_size)
-            contender.start(job, start_worker)
+            _start(entry_of[id(contender)], contender, settings, threads, start_worker)
 
-        _log_rows([c for c in contenders if c.session == 1], evaluation, None)
-        reference = _evaluate(subject, contenders, evaluation, start, listener)
-        _log_rows(contenders, evaluation, reference)
+        references: list[Floats | None] = []
+        for entry in entries:
+            _log_rows([c for c in entry.contenders if c.session == 1], entry.evaluation, None)
+
+            def start_here(contender: Contender, entry: Entry = entry) -> None:
+                _start(entry, contender, settings, threads, start_worker)
+
+            reference = _evaluate(entry, start_here, listener)
+            check_input(
+                entry.contenders,
+                entry.subject.reference,
+                entry.evaluation,
+                entry.subject.checkpoint.preprocessing,
+                listener,
+            )
+            _log_rows(entry.contenders, entry.evaluation, reference)
+            references.append(reference)
         measure = measure_scenarios if settings.loadgen.scenarios else measure_latency
         first = max((contender.last_repeat() for contender in contenders), default=1)
         for repeat in range(first, settings.repeat + 1):
@@ -67,24 +99,48 @@ def compare(
             measure(contenders, settings, listener, repeat)
         for contender in contenders:
             _take_memory(contender)
-    return tuple(_to_measurement(c, evaluation, reference) for c in contenders)
+    return tuple(
+        tuple(_to_measurement(c, entry.evaluation, reference) for c in entry.contenders)
+        for entry, reference in zip(entries, references, strict=True)
+    )
+
+
+def _note_large_batches(
+    entries: Sequence[Entry], settings: CompareSection, listener: ProgressListener
+) -> None:
+    images = min(entry.evaluation.count for entry in entries)
+    for size in settings.batch_sizes:
+        if size > images:
+            listener.note(
+                f"batch size {units.count(size)}: there are {units.count(images)} test images, so "
+                "each batch holds some of them more than once"
+            )
+
+
+def _start(
+    entry: Entry,
+    contender: Contender,
+    settings: CompareSection,
+    threads: int,
+    start_worker: StartWorker,
+) -> None:
+    first_batch_size = settings.batch_sizes[0]
+    job = describe_job(entry.subject, contender.spec, entry.evaluation, threads, first_batch_size)
+    contender.start(job, start_worker)
 
 
 def _evaluate(
-    subject: Subject,
-    contenders: Sequence[Contender],
-    evaluation: Evaluation,
-    start: Callable[[Contender], None],
-    listener: ProgressListener,
+    entry: Entry, start: Callable[[Contender], None], listener: ProgressListener
 ) -> Floats | None:
     """Open every contender and take its logits, one at a time; return the reference's.
 
-    Self-checks are the reference's own network: they take its logits instead of their own.
+    Self-checks are the baseline's own network: they take its logits instead of their own.
     """
+    subject, contenders, evaluation = entry.subject, entry.contenders, entry.evaluation
     runnable = [c for c in contenders if c.is_ok]
-    listener.begin(f"accuracy on {units.count(len(evaluation.labels))} test images", len(runnable))
+    listener.begin(f"accuracy on {units.count(evaluation.count)} test images", len(runnable))
     for number, contender in enumerate(runnable):
-        listener.advance(number, contender.name)
+        listener.advance(number, contender.label)
         start(contender)
         with failures_of(contender):
             if contender.is_ok and contender.spec.role == "contender":
@@ -92,19 +148,21 @@ def _evaluate(
             elif contender.is_ok:
                 contender.require_worker().expect(_logits_of(original_of(contender, contenders)))
     listener.end()
-    reference = next((c for c in contenders if c.name == REFERENCE), None)
+    name = subject.reference
+    reference = next((c for c in contenders if c.name == name), None)
     if reference is None:
-        listener.note(f"taking the logits of {REFERENCE}, which agreement is measured against")
-        specs = contenders_of(subject, "torch", "cpu")
-        reference = next(Contender(spec) for spec in specs if spec.name == REFERENCE)
+        listener.note(f"taking the logits of {name}, which agreement is measured against")
+        specs = contenders_of(subject, subject.original.partition("/")[0], "cpu")
+        reference = next((Contender(spec) for spec in specs if spec.name == name), None)
+        if reference is None:
+            listener.note(f"no agreement can be given: there is no {name}")
+            return None
         start(reference)
         with failures_of(reference):
             reference.result.logits = reference.require_worker().evaluate()
         reference.close()
     if reference.result.logits is None:
-        listener.note(
-            f"no agreement can be given: {REFERENCE} did not run ({reference.result.reason})"
-        )
+        listener.note(f"no agreement can be given: {name} did not run ({reference.result.reason})")
     return reference.result.logits
 
 
@@ -139,7 +197,7 @@ def describe_job(
     return Job(
         backend=spec.backend,
         device=spec.device,
-        threads=1 if spec.role == "one_thread" else threads,
+        threads=1 if spec.role == "one_thread" else spec.threads or threads,
         variant=spec.variant,
         folder=subject.folder,
         path=spec.path,
@@ -149,6 +207,7 @@ def describe_job(
         classes=len(subject.checkpoint.classes),
         batch_size=evaluation.batch_size,
         first_batch_size=first_batch_size,
+        fixed_batch=spec.fixed_batch,
     )
 
 
@@ -204,7 +263,7 @@ def _to_accuracy(
 ) -> Accuracy | None:
     if result.logits is None:
         return None
-    count = len(evaluation.labels)
+    count, labels = evaluation.count, evaluation.labels
     logits = _mean_of_views(result.logits, count)
     top1 = logits.argmax(1)
     agreement = None
@@ -212,10 +271,12 @@ def _to_accuracy(
         agreement = measure_agreement(_mean_of_views(reference, count), logits)
     return Accuracy(
         protocol=evaluation.protocol,
-        correct=int((top1 == evaluation.labels).sum()),
+        correct=None if labels is None else int((top1 == labels).sum()),
         total=count,
         top1=tuple(top1.tolist()),
         agreement=agreement,
+        mean_confidence=measure_confidence(logits),
+        input_probes=result.input_probes,
     )
 
 

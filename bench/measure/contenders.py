@@ -8,10 +8,8 @@ from foldbench.bench.config.backend_spec import load_backend, parse_spec
 from foldbench.bench.errors import BenchError
 from foldbench.bench.machine.environment import has_nvidia_gpu
 from foldbench.bench.measure.targets import files_for, target_of
-from foldbench.bench.records import Artifact, Checkpoint, Device, Role, Status, Variant
+from foldbench.bench.records import PLAIN, Artifact, Checkpoint, Device, Role, Status, Variant
 from foldbench.bench.store.files import file_sha256
-
-REFERENCE = "torch/unfolded/cpu"
 
 _SUFFIX: dict[Role, str] = {"contender": "", "again": " again", "one_thread": " 1 thread"}
 
@@ -25,6 +23,38 @@ class Subject:
     artifacts: tuple[Artifact, ...]
     ablation: bool = False
     """Whether the steps on the way to what is shipped are compared too."""
+    asked_baseline: str | None = None
+    """Backend and variant that speed-ups are against, such as ``ort/plain``; None by default."""
+
+    @property
+    def is_file_alone(self) -> bool:
+        """Whether there is an .onnx file and no torch module."""
+        return is_file_alone(self.checkpoint)
+
+    @property
+    def original(self) -> str:
+        """Backend and variant of the network as it is: agreement is measured against it."""
+        return "ort/given" if self.is_file_alone else "torch/unfolded"
+
+    @property
+    def reference(self) -> str:
+        """The contender that agreement is measured against."""
+        return f"{self.original}/cpu"
+
+    @property
+    def baseline(self) -> str:
+        """Backend and variant that speed-ups are against, on the same device."""
+        return self.asked_baseline or self.original
+
+
+def is_file_alone(checkpoint: Checkpoint) -> bool:
+    """Return whether a network is an .onnx file, without a torch module."""
+    return checkpoint.source is not None and checkpoint.source.form == "onnx"
+
+
+def has_user_code(checkpoint: Checkpoint) -> bool:
+    """Return whether the network is built by code of the user's."""
+    return checkpoint.source is not None and checkpoint.source.form in ("code", "program", "memory")
 
 
 @dataclass(frozen=True)
@@ -42,11 +72,27 @@ class ContenderSpec:
     status: Status = "ok"
     reason: str | None = None
     role: Role = "contender"
+    fixed_batch: int | None = None
+    """The only batch size that it runs at; None where any does."""
+    threads: int | None = None
+    """For one operator, where it is another number than the comparison's first."""
 
     @property
     def name(self) -> str:
         """Unique within the run, such as ``ort/folded/cpu``."""
-        return f"{self.backend}/{self.variant}/{self.device}{_SUFFIX[self.role]}"
+        threads = f" {self.threads} threads" if self.threads else ""
+        return f"{self.way}/{self.device}{threads}{_SUFFIX[self.role]}"
+
+    def refuse_batch(self, size: int) -> str | None:
+        """Return why it cannot run batches of `size`."""
+        if self.fixed_batch in (None, size):
+            return None
+        return f"its file runs at batch size {self.fixed_batch} alone, not at {size}"
+
+    @property
+    def way(self) -> str:
+        """Backend and variant, such as ``ort/folded``."""
+        return f"{self.backend}/{self.variant}"
 
 
 def list_contenders(
@@ -61,11 +107,24 @@ def list_contenders(
     ]
 
 
-def list_self_checks(contenders: Sequence[ContenderSpec], threads: int) -> list[ContenderSpec]:
-    """Return the reference of each device once more, and on the CPU also with one thread."""
+def with_threads(contenders: Sequence[ContenderSpec], counts: Sequence[int]) -> list[ContenderSpec]:
+    """Return `contenders`, and those on the CPU also with each further number of threads."""
+    further = [
+        replace(contender, threads=count)
+        for count in counts[1:]
+        for contender in contenders
+        if contender.device == "cpu" and contender.status == "ok"
+    ]
+    return [*contenders, *further]
+
+
+def list_self_checks(
+    contenders: Sequence[ContenderSpec], baseline: str, threads: int
+) -> list[ContenderSpec]:
+    """Return the baseline of each device once more, and on the CPU also with one thread."""
     checks = []
     for contender in contenders:
-        if (contender.backend, contender.variant, contender.status) != ("torch", "unfolded", "ok"):
+        if (contender.way, contender.status) != (baseline, "ok") or contender.threads:
             continue
         roles: list[Role] = ["again"]
         if contender.device == "cpu" and threads > 1:
@@ -89,6 +148,10 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
     if reason:
         yield ContenderSpec(backend, "folded", device, reason=reason, status="skipped")
         return
+    if module.FORMAT == "module" and subject.is_file_alone:
+        reason = f"not available: {subject.checkpoint.network} is an .onnx file, without a module"
+        yield ContenderSpec(backend, "given", device, reason=reason, status="skipped")
+        return
     if module.FORMAT == "module":
         weights = subject.folder / subject.checkpoint.weights
         sha256, size = subject.checkpoint.sha256, subject.checkpoint.size_bytes
@@ -107,8 +170,12 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
 
 
 def _exported(subject: Subject) -> list[Artifact]:
-    """Return the artifacts to compare; steps of an ablation first, in their order."""
-    steps = [a for a in subject.artifacts if a.ladder_step is not None and subject.ablation]
+    """Return the artifacts to compare; steps of an ablation first, in their order.
+
+    Its first step, what torch.onnx.export gives by itself, is always compared.
+    """
+    steps = [a for a in subject.artifacts if a.ladder_step is not None]
+    steps = [a for a in steps if subject.ablation or a.variant == PLAIN]
     shipped = [a for a in subject.artifacts if a.ladder_step is None]
     return sorted(steps, key=lambda a: a.ladder_step or 0) + shipped
 
@@ -121,6 +188,7 @@ def _of_artifact(subject: Subject, artifact: Artifact, spec: ContenderSpec) -> C
         path=path,
         source_sha256=artifact.sha256,
         size_bytes=artifact.size_bytes,
+        fixed_batch=artifact.fixed_batch,
         status="failed" if reason else "ok",
         reason=reason,
     )

@@ -4,12 +4,15 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from foldbench.bench import units
+from foldbench.bench.arrays import Labels
 from foldbench.bench.config.comparison import EvaluateSection
 from foldbench.bench.errors import RunError
 from foldbench.bench.images.image_set import Split
@@ -23,19 +26,38 @@ class Evaluation:
 
     protocol: Protocol
     images: Path
-    """(N, C, H, W) uint8 as .npy; every view of the split in turn, where there are several."""
-    labels: npt.NDArray[np.int64]
-    """(N,) int64."""
+    """(N, C, H, W) uint8 or float32 as .npy; every view of the split in turn, where there are
+    several."""
+    labels: Labels | None
+    """(N,) int64; None where the images have no labels."""
     batch_size: int
+    unlabelled: int = 0
+    """How many test images there are, where they have no labels."""
+
+    floats: bool = False
+    """Whether the images are float32: the network's input as it is."""
+
+    @property
+    def count(self) -> int:
+        """Test images, whatever the number of views."""
+        return self.unlabelled if self.labels is None else len(self.labels)
+
+
+def same_labels(a: Evaluation, b: Evaluation) -> bool:
+    """Return whether as many images have the same labels, or none."""
+    if a.labels is None or b.labels is None:
+        return a.labels is b.labels and a.count == b.count
+    return np.array_equal(a.labels, b.labels)
 
 
 @contextmanager
 def prepare_evaluation(settings: EvaluateSection, test: Split) -> Iterator[tuple[Evaluation, str]]:
     """Yield the test split as the evaluation protocol wants it, as a file, and its sha256.
 
-    With ``mirror``, all mirror images come after all images.
+    With ``mirror``, all mirror images come after all images. Images that are mapped from a file of
+    their own and shown as they are are not copied: the file is linked to.
     """
-    images = test.images
+    images: npt.NDArray[Any] = test.images
     if settings.protocol == "homework":
         import torch
 
@@ -49,17 +71,52 @@ def prepare_evaluation(settings: EvaluateSection, test: Split) -> Iterator[tuple
         ).numpy()
     if settings.mirror:
         images = np.concatenate([images, images[..., ::-1]])
-    images = np.ascontiguousarray(images)
-    digest = hashlib.sha256(images.data)
-    digest.update(np.ascontiguousarray(test.labels).data)
+    digest = hashlib.sha256(np.ascontiguousarray(images).data)
+    if test.labels is not None:
+        digest.update(np.ascontiguousarray(test.labels).data)
     with temporary_folder() as folder:
         path = folder / "images.npy"
-        try:
-            np.save(path, images, allow_pickle=False)
-        except OSError as error:
-            raise RunError(
-                f"cannot write the {units.size(images.nbytes)} of test images to {folder}: "
-                f"{error}: free space there, or name another place with TMPDIR"
-            ) from error
-        evaluation = Evaluation(settings.protocol, path, test.labels, settings.batch_size)
+        _put(images, path)
+        evaluation = Evaluation(
+            settings.protocol,
+            path,
+            test.labels,
+            settings.batch_size,
+            len(test),
+            test.images.dtype == np.float32,
+        )
         yield evaluation, digest.hexdigest()
+
+
+def _put(images: npt.NDArray[Any], path: Path) -> None:
+    """Have `images` at `path` as .npy: a link where they are mapped from such a file as a whole."""
+    source = _whole_file(images)
+    if source is not None:
+        try:
+            path.symlink_to(source)
+            return
+        except OSError:  # links are not to be had everywhere
+            pass
+    try:
+        np.save(path, np.ascontiguousarray(images), allow_pickle=False)
+    except OSError as error:
+        raise RunError(
+            f"cannot write the {units.size(images.nbytes)} of test images to {path.parent}: "
+            f"{error}: free space there, or name another place with TMPDIR"
+        ) from error
+
+
+def _whole_file(images: npt.NDArray[Any]) -> Path | None:
+    """Return the .npy file that `images` are the whole array of, None where there is none."""
+    if not isinstance(images, np.memmap) or not isinstance(images.base, mmap):
+        return None
+    source = Path(str(images.filename)).resolve()
+    if source.suffix != ".npy":
+        return None
+    whole = np.load(source, mmap_mode="r", allow_pickle=False)
+    same = (whole.shape, whole.dtype, whole.flags.c_contiguous) == (
+        images.shape,
+        images.dtype,
+        True,
+    )
+    return source if same and whole.offset == images.offset else None

@@ -52,6 +52,9 @@ def measure_latency(
     order = random.Random(f"{settings.seed}/{repeat}")
     repetition = _Repetition(repeat, settings, order, listener, clock)
     alive = [contender for contender in contenders if contender.is_ok]
+    for contender in alive:
+        refused = filter(None, map(contender.spec.refuse_batch, settings.batch_sizes))
+        contender.result.reason = "; ".join(refused) or contender.result.reason
     for device in dict.fromkeys(contender.actual_device for contender in alive):
         on_device = [contender for contender in alive if contender.actual_device == device]
         _measure_device(on_device, repetition)
@@ -96,7 +99,7 @@ def _time_rounds(
     repetition: _Repetition,
 ) -> None:
     settings, listener, repeat = repetition.settings, repetition.listener, repetition.number
-    alive = {c.name: c for c in _takers(contenders, series, settings)}
+    alive = {c.label: c for c in _takers(contenders, series, settings)}
     if not alive:
         return
     times = {name: c.result.times for name, c in alive.items()}
@@ -120,7 +123,7 @@ def _time_rounds(
 
     rounds = run_rounds(
         list(alive),
-        {name: _name_of(original_of(c, list(alive.values()))) for name, c in alive.items()}.get,
+        {name: _label_of(original_of(c, list(alive.values()))) for name, c in alive.items()}.get,
         time_one,
         plan,
         repetition.order,
@@ -170,8 +173,8 @@ def _warm_up(contender: Contender, series: MeasurementSeries, settings: CompareS
         contender.add_warm_up(series, warm)
 
 
-def _name_of(contender: Contender | None) -> str | None:
-    return contender.name if contender else None
+def _label_of(contender: Contender | None) -> str | None:
+    return contender.label if contender else None
 
 
 def _takers(

@@ -51,7 +51,8 @@ def profile_contenders(
 
 def _profile_one(contender: Contender, batch_size: int) -> ContenderProfile:
     operators: tuple[OperatorTime, ...] = ()
-    if contender.is_ok:
+    refused = contender.spec.refuse_batch(batch_size) if contender.is_ok else None
+    if contender.is_ok and not refused:
         with failures_of(contender):
             operators = contender.require_worker().profile(batch_size, PROFILED_RUNS)
     return ContenderProfile(
@@ -60,8 +61,8 @@ def _profile_one(contender: Contender, batch_size: int) -> ContenderProfile:
         variant=contender.spec.variant,
         device=contender.spec.device,
         batch_size=batch_size,
-        status=contender.result.status,
-        reason=contender.result.reason,
+        status="skipped" if refused else contender.result.status,
+        reason=refused or contender.result.reason,
         runs=PROFILED_RUNS if operators else 0,
         operators=operators,
     )

@@ -6,11 +6,8 @@ against on any machine, whatever the code that the latency is of. How fast it co
 memory is another one, for networks that wait for their numbers rather than compute.
 """
 
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +26,7 @@ from foldbench.bench.records import (
     PeakThroughput,
     Traffic,
 )
+from foldbench.bench.workers.isolated import run_isolated
 
 ProductKind = tuple[Device, str]
 """A device and the precision of the products."""
@@ -67,38 +65,11 @@ def measure_peak_throughput(
 ) -> PeakThroughput | None:
     """Measure in a process of its own that is gone afterwards; None, with a note, on failure."""
     listener.note("measuring this machine's peak throughput (matrix products, copies)")
-    context = get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    arguments = (sender, checkpoint, folder, tuple(kinds), threads)
-    process = context.Process(target=_answer, args=arguments, daemon=True)
-    process.start()
-    sender.close()
     try:
-        answer: PeakThroughput | str = receiver.recv()
-    except EOFError:
-        answer = "the process that measures it has died"
-    finally:
-        receiver.close()
-        process.join()
-    if isinstance(answer, str):
-        listener.note(f"peak throughput is left out: {answer}")
-        return None
-    return answer
-
-
-def _answer(
-    connection: Connection,
-    checkpoint: Checkpoint,
-    folder: Path,
-    kinds: Sequence[ProductKind],
-    threads: int,
-) -> None:
-    """Measure in a process of its own, and send what was found, or why it was not."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
-    try:
-        connection.send(_measure(checkpoint, folder, kinds, threads))
+        return run_isolated(_measure, checkpoint, folder, tuple(kinds), threads)
     except (BenchError, RuntimeError, MemoryError) as error:
-        connection.send(one_line(error))
+        listener.note(f"peak throughput is left out: {one_line(error)}")
+        return None
 
 
 def _measure(

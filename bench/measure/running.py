@@ -15,6 +15,7 @@ from foldbench.bench.records import (
     Ended,
     Event,
     Failed,
+    InputProbe,
     ScenarioResult,
     Shortage,
     Shortened,
@@ -42,6 +43,8 @@ class Result:
     """(N, classes) float32, of all images."""
     times: Times = field(default_factory=Times)
     scenarios: list[ScenarioResult] = field(default_factory=list)
+    input_probes: tuple[InputProbe, ...] = ()
+    """What other ways to make the input gave."""
     peak_memory_bytes: int | None = None
     not_resident: str | None = None
     """Why it is not timed device-resident (any more) although it runs on a GPU."""
@@ -55,6 +58,8 @@ class Contender:
     """One row in the making; `log` takes what was found as soon as it is.
 
     `session` is which start of the comparison it runs in: 2 and up after an interruption.
+    `baseline` is the backend and variant that its speed-up is against; `network` names the network
+    where several are compared.
     """
 
     def __init__(
@@ -63,8 +68,12 @@ class Contender:
         worker: WorkerServer | None = None,
         log: Callable[[Event], None] = _keep_nothing,
         session: int = 1,
+        baseline: str = "torch/unfolded",
+        network: str = "",
     ) -> None:
         self.spec = spec
+        self.baseline = baseline
+        self.network = network
         self.worker = worker
         self.log = log
         self.session = session
@@ -74,6 +83,11 @@ class Contender:
     def name(self) -> str:
         """Unique within the run, such as ``ort/folded/cpu``."""
         return self.spec.name
+
+    @property
+    def label(self) -> str:
+        """Unique within the comparison: its name, with its network's where there are several."""
+        return f"{self.network}: {self.name}" if self.network else self.name
 
     @property
     def is_ok(self) -> bool:
@@ -111,6 +125,8 @@ class Contender:
         One thread is timed there alone: that shows in every round whether the machine changed, at
         the least cost, where at large batches it may take longer than all others together.
         """
+        if self.spec.refuse_batch(series.batch_size):
+            return False
         if not self.is_ok or (self.spec.role == "one_thread" and series.batch_size > smallest):
             return False
         return series.boundary == "host" or self.is_resident()
@@ -163,8 +179,9 @@ def shorten_series(
     """Note and log that the blocks of a series are shortened for `contenders`."""
     for contender in contenders:
         contender.result.times.shortages[series] = shortage
-    names = tuple(contender.name for contender in contenders)
-    contenders[0].log(Shortened(contenders=names, **series._asdict(), shortage=shortage))
+    for same in _by_network(contenders):
+        names = tuple(contender.name for contender in same)
+        same[0].log(Shortened(contenders=names, **series._asdict(), shortage=shortage))
 
 
 def end_series(
@@ -173,16 +190,28 @@ def end_series(
     """Note and log that the rounds of a series ended for `contenders`, and why."""
     for contender in contenders:
         contender.result.times.end(series, repeat, stopped)
-    if contenders:
-        names = tuple(contender.name for contender in contenders)
+    for same in _by_network(contenders):
+        names = tuple(contender.name for contender in same)
         fields = series._asdict()
-        contenders[0].log(Ended(contenders=names, **fields, repeat=repeat, stopped=stopped))
+        same[0].log(Ended(contenders=names, **fields, repeat=repeat, stopped=stopped))
+
+
+def _by_network(contenders: Sequence[Contender]) -> list[list[Contender]]:
+    """Return the contenders of each network, which have a log of their own."""
+    found: dict[str, list[Contender]] = {}
+    for contender in contenders:
+        found.setdefault(contender.network, []).append(contender)
+    return list(found.values())
 
 
 def original_of(contender: Contender, contenders: Sequence[Contender]) -> Contender | None:
-    """Return the one that a speed-up is against: unfolded torch on the same device, if it runs."""
-    name = f"torch/unfolded/{contender.spec.device}"
-    return next((c for c in contenders if c.name == name and c.is_ok), None)
+    """Return the one that a speed-up is against: the same network's baseline on the same device.
+
+    None where that does not run.
+    """
+    name = f"{contender.baseline}/{contender.spec.device}"  # with the first number of threads
+    same = (c for c in contenders if c.network == contender.network and c.is_ok)
+    return next((c for c in same if c.name == name), None)
 
 
 @contextmanager

@@ -5,16 +5,18 @@ from types import ModuleType
 
 from foldbench.bench.records import Artifact, Device, Target, Variant
 
-_OTHER_PROVIDERS = ("openvino", "tensorrt")
+_OTHER_PROVIDERS: tuple[Target, ...] = ("openvino", "tensorrt")
 """Options of a backend with which something else runs the graph."""
+_ON_A_CPU: tuple[Target, ...] = ("cpu", "openvino")
 
 
 def target_of(backend: ModuleType, options: Mapping[str, str], device: Device) -> Target:
     """Return the target whose files a backend is to run; ``host``: also those for this machine."""
-    if "tensorrt" in options:
-        return "tensorrt"
+    for provider in _OTHER_PROVIDERS:
+        if provider in options:
+            return provider
     runs_host_files = getattr(backend, "RUNS_HOST_FILES", False)
-    if device == "cpu" and runs_host_files and not set(_OTHER_PROVIDERS) & set(options):
+    if device == "cpu" and runs_host_files:
         return "host"
     return getattr(backend, "TARGET", device)
 
@@ -33,7 +35,7 @@ def files_for(artifacts: Sequence[Artifact], target: Target) -> Iterator[tuple[A
                 yield artifact, artifact.variant
         elif artifact.target == wanted:
             yield artifact, _base(artifact)
-        elif artifact.precision == "int8":
+        elif artifact.precision == "int8" and wanted not in _ON_A_CPU:
             continue  # its operators in int8 are those of onnxruntime and OpenVINO on a CPU
         elif artifact.target == "cpu" and _base(artifact) not in exact:
             yield artifact, artifact.variant

@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from foldbench.bench import units
 from foldbench.bench.backends import Floats, NetworkSource, Session
 from foldbench.bench.errors import BackendError, ExportError
-from foldbench.bench.images.pixels import fit
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.machine.environment import usable_cores
+from foldbench.bench.predict.picture import fit_picture
 from foldbench.bench.probabilities import are_probabilities, to_probabilities
 from foldbench.bench.records import Artifact, Checkpoint, Record, Sha256
 from foldbench.bench.registry import BACKENDS
@@ -62,7 +62,7 @@ def export_image_model(
 ) -> ImageModel:
     """Write ``artifacts/NAME.VARIANT.image.onnx`` beside `artifact`, proven on `pixels`.
 
-    `pixels` are test images (n, 3, H, W) uint8. Raises ExportError when ONNX cannot express the
+    `pixels` are test images (n, C, H, W) uint8. Raises ExportError when ONNX cannot express the
     preprocessing, or when the file says something else than preprocessing outside does.
     """
     import onnx
@@ -145,15 +145,15 @@ def _shapes(pixels: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
     for index, image in enumerate(pixels):
         upright, across = _SHAPES[index % len(_SHAPES)]
         height, width = int(image.shape[1] * upright), int(image.shape[2] * across)
-        yield np.ascontiguousarray(image.transpose(1, 2, 0)[:height, :width])
+        rgb = np.broadcast_to(image, (3, *image.shape[1:]))
+        yield np.ascontiguousarray(rgb.transpose(1, 2, 0)[:height, :width])
 
 
 def _run_both(
     both: _Both, image: npt.NDArray[np.uint8], checkpoint: Checkpoint
 ) -> tuple[Floats, Floats]:
     preprocessing = checkpoint.preprocessing
-    square = fit(Image.fromarray(image), preprocessing.input_shape[-1], preprocessing.resize)
-    pixels = np.asarray(square).transpose(2, 0, 1)[None]
+    pixels = fit_picture(Image.fromarray(image), preprocessing, "a test image")
     both.outside.bind(preprocess(pixels, preprocessing))
     both.outside.step()
     both.outside.synchronize()

@@ -29,7 +29,7 @@ def open_network(name: str, weights: str | None, download: bool, runs: Path) -> 
     """Return the run `name` in `runs`, or the network `name` of torchvision or timm.
 
     `weights` is for the latter: ``default`` where it is None, a name of torchvision's, or a
-    .safetensors file. Raises UnknownNameError when neither is called so, CheckpointError for
+    file. Raises UnknownNameError when neither is called so, CheckpointError for
     weights that are missing, may not be fetched, or belong to another network.
     """
     if ":" not in name and weights is None and not download:
@@ -54,7 +54,7 @@ def _of_run(run: RunDirectory) -> LoadedNetwork:
     if checkpoint.random_weights:
         raise CheckpointError(
             f"run {run.name} has random weights and says nothing of an image: train one with "
-            f"weights (bench train {checkpoint.config_name} --weights FILE.safetensors)"
+            f"weights (bench train {checkpoint.config_name} --weights FILE)"
         )
     return LoadedNetwork(
         name=run.name,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from foldbench.bench.errors import DataError
-from foldbench.bench.images.pixels import fit, open_rgb, refuse_thin
+from foldbench.bench.images.pixels import channels_first, fit, open_rgb, refuse_thin, with_channels
 from foldbench.bench.images.sources import check_size, unreadable
 from foldbench.bench.records import Preprocessing
 
@@ -37,10 +37,11 @@ def open_picture(path: Path) -> Image.Image:
 def fit_picture(
     picture: Image.Image, preprocessing: Preprocessing, origin: str
 ) -> npt.NDArray[np.uint8]:
-    """Return a picture as (1, 3, H, W) uint8, made to fit as the network was evaluated.
+    """Return a picture as (1, C, H, W) uint8, made to fit as the network was evaluated.
 
     Raises DataError that names `origin` for one that is too long and thin for that.
     """
     refuse_thin(picture.size, preprocessing.resize, origin)
-    square = fit(picture, preprocessing.input_shape[-1], preprocessing.resize)
-    return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))[None]
+    channels, *size = preprocessing.input_shape
+    fitted = fit(with_channels(picture, channels), (size[0], size[1]), preprocessing.resize)
+    return channels_first(fitted)[None]

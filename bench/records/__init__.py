@@ -12,8 +12,11 @@ from foldbench.bench.records.artifact import Fold as Fold
 from foldbench.bench.records.artifact import FoldReport as FoldReport
 from foldbench.bench.records.artifact import Parity as Parity
 from foldbench.bench.records.artifact import ParityCase as ParityCase
+from foldbench.bench.records.artifact import ParityReference as ParityReference
 from foldbench.bench.records.artifact import PassReport as PassReport
 from foldbench.bench.records.artifact import Skip as Skip
+from foldbench.bench.records.base import GIVEN as GIVEN
+from foldbench.bench.records.base import PLAIN as PLAIN
 from foldbench.bench.records.base import SCHEMA_VERSION as SCHEMA_VERSION
 from foldbench.bench.records.base import Folder as Folder
 from foldbench.bench.records.base import Protocol as Protocol
@@ -43,6 +46,7 @@ from foldbench.bench.records.quantization import Quantize as Quantize
 from foldbench.bench.records.quantization import RangeTrial as RangeTrial
 from foldbench.bench.records.run import AblationStep as AblationStep
 from foldbench.bench.records.run import Accuracy as Accuracy
+from foldbench.bench.records.run import InputProbe as InputProbe
 from foldbench.bench.records.run import Measurement as Measurement
 from foldbench.bench.records.run import Run as Run
 from foldbench.bench.records.samples import Driven as Driven
@@ -60,6 +64,8 @@ from foldbench.bench.records.search import Hyperparameters as Hyperparameters
 from foldbench.bench.records.search import Search as Search
 from foldbench.bench.records.search import SearchTrial as SearchTrial
 from foldbench.bench.records.search import TrialStatus as TrialStatus
+from foldbench.bench.records.source import Source as Source
+from foldbench.bench.records.source import WeightsOrigin as WeightsOrigin
 from foldbench.bench.records.timing import Shortage as Shortage
 from foldbench.bench.records.timing import StopReason as StopReason
 from foldbench.bench.records.timing import Timing as Timing

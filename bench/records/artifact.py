@@ -12,6 +12,11 @@ from foldbench.bench.records.base import (
 from foldbench.bench.records.images import Sha256
 from foldbench.bench.records.quantization import QuantizationReport
 
+ParityReference = Literal["float64", "float32", "ort_float64", "onnx_float64", "ort_float32"]
+"""What an exported file is held against: the network in float64 in torch, or in float32 where it
+does not run in float64; of an .onnx file without a module, its graph in float64 in onnxruntime or
+in onnx's reference evaluator, or in float32 in onnxruntime without optimisation."""
+
 
 class Fold(Record):
     """One BatchNorm that became part of the layer before it."""
@@ -58,14 +63,15 @@ class PassReport(Record):
 
 
 class ParityCase(Record):
-    """The artifact against torch on one kind of input at one batch size."""
+    """The artifact against the network itself on one kind of input at one batch size."""
 
     inputs: Literal["images", "random", "extreme"]
     batch_size: int
     error: float | None
     """max |artifact - reference| / max |reference|; None for a wrong shape or NaN."""
     torch_error: float
-    """The same for float32 torch: the error that float32 arithmetic has anyway."""
+    """The same for the network itself in float32 (in torch; a given .onnx file in onnxruntime): the
+    error that float32 arithmetic has anyway."""
     tolerance: float
     passed: bool
 
@@ -76,8 +82,13 @@ class Parity(Record):
     passed: bool
     reason: str | None
     cases: tuple[ParityCase, ...]
-    reference: Literal["float64", "float32"] = "float64"
+    reference: ParityReference = "float64"
     """What the network was computed in for the file to be held against."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether that was float64."""
+        return self.reference.endswith("float64")
 
 
 class Artifact(Record):
@@ -108,5 +119,7 @@ class Artifact(Record):
     """Of a file in lower precision: of the float32 file that it was made from."""
     precision: str = "float32"
     quantization: QuantizationReport | None = None
-    """None for a file in float32."""
+    """None for a file that was not lowered here."""
+    fixed_batch: int | None = None
+    """The only batch size that it runs at; None where any does."""
     export_s: float

@@ -14,7 +14,11 @@ class Record(BaseModel):
 SCHEMA_VERSION: Literal[1] = 1
 Protocol = Literal["homework", "clean"]
 Variant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$")]
-Target = Literal["cpu", "cuda", "tensorrt", "host"]
+GIVEN = "given"
+"""The variant of an .onnx file as it was given."""
+PLAIN = "plain"
+"""The variant that torch.onnx.export gives by itself."""
+Target = Literal["cpu", "openvino", "cuda", "tensorrt", "host"]
 Folder = Literal["foldbench", "exporter"]
 Status = Literal["ok", "failed", "skipped"]
 Role = Literal["contender", "again", "one_thread"]

@@ -7,6 +7,7 @@ from foldbench.bench.records.base import (
     Record,
 )
 from foldbench.bench.records.images import DataInfo, Preprocessing, Sha256
+from foldbench.bench.records.source import Source
 from foldbench.bench.records.transfer import Transfer
 
 
@@ -45,6 +46,7 @@ class Checkpoint(Record):
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     data: DataInfo
+    """What it was trained on, or the images that it was added with."""
     seed: int
     device: str
     history: tuple[Epoch, ...]
@@ -55,7 +57,12 @@ class Checkpoint(Record):
     transfer: Transfer | None = None
     """Where just a linear layer was trained, on the features of a pretrained network."""
 
+    source: Source | None = None
+    """Where a network comes from that is not one of foldbench's own."""
+
     @property
     def network(self) -> str:
         """What to call the network: which one of torchvision's or timm's it is, or the model."""
+        if self.source is not None:
+            return self.source.name
         return str(self.model_args.get("arch", self.model))

@@ -55,7 +55,8 @@ class DataInfo(Record):
     """For people: what the images are, and whether they are a lossy copy."""
     path: str | None
     sha256: Sha256
-    """Of the decoded pixels and labels of both splits."""
+    """Of the decoded pixels and labels of both splits; of the test split alone where the training
+    images have a hash of their own."""
     train_count: int
     test_count: int
     classes: tuple[str, ...]
@@ -72,3 +73,23 @@ class DataInfo(Record):
     counted."""
     of_two_classes: int | None = None
     """Images of both splits that are there under another class as well; None likewise."""
+    train_sha256: Sha256 | None = None
+    """Of the training images, where they are hashed apart and were decoded."""
+    form: str | None = None
+    """For people: in which form the images were found; None where a data set has but one."""
+    labelled: bool = True
+    """Whether the test images have labels; without them there is no accuracy."""
+    preprocessed: bool = False
+    """Whether the images are float32 arrays that the network is given as they are."""
+    test_class_counts: tuple[int, ...] | None = None
+    """Test images of each class; None without labels and in records from before it was counted."""
+    skipped: dict[str, int] = Field(default_factory=dict)
+    """Files that were skipped, counted by the reason."""
+    class_mapping: str | None = None
+    """For people: how the classes of the images were matched with the network's, where they are not
+    the same in the same order."""
+
+    @property
+    def key(self) -> str:
+        """What tells these images apart, those to train on included."""
+        return f"{self.sha256}{self.train_sha256 or ''}"

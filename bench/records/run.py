@@ -11,17 +11,42 @@ from foldbench.bench.records.timing import Timing
 from foldbench.bench.samples.scenarios import ScenarioResult
 from foldbench.bench.samples.timing import Device, Tuning
 
+OtherInput = Literal["swapped channels", "0..1", "0..255", "-1..1", "ImageNet"]
+"""Ways to make an input: RGB as BGR, or another normalisation of the pixels (0..255 is none)."""
+
+
+class InputProbe(Record):
+    """What the network got right of some test images when its input was made in another way."""
+
+    what: OtherInput
+    images: int
+    stated_correct: int
+    """With the input as it is stated."""
+    correct: int
+    gained: int
+    """Right in this way alone."""
+    lost: int
+    """Right in the stated way alone."""
+
 
 class Accuracy(Record):
     """A contender's accuracy on the whole test split."""
 
     protocol: Protocol
-    correct: int
+    correct: int | None
+    """None where the images have no labels."""
     total: int
     top1: tuple[int, ...]
     """Predicted class index of each test image."""
     agreement: Agreement | None
     """Against float32 torch eager on the CPU, unfolded; None when that one did not run."""
+    mean_confidence: float | None = None
+    """Mean over the images of the probability of the predicted class (softmax of the logits, or
+    the outputs themselves where they are probabilities); None in records from before it was
+    taken."""
+    input_probes: tuple[InputProbe, ...] = ()
+    """What other ways to make the input gave, where the accuracy leaves room for it; of one
+    contender of a network."""
 
 
 class Measurement(Record):
@@ -40,6 +65,7 @@ class Measurement(Record):
     """Library, version and settings, such as the execution providers of the session."""
     status: Status
     reason: str | None = None
+    """Why it did not run, or not at all batch sizes."""
     """Why it failed or was skipped; None when it is ok."""
     source_sha256: Sha256 | None = None
     size_bytes: int | None = None
@@ -103,6 +129,12 @@ class Run(Record):
     """What the network computes, and how fast this machine multiplied just before the rounds."""
     reference: str
     """The contender that agreement is measured against."""
+    baseline: str = "torch/unfolded"
+    """Backend and variant that speed-ups are against, on the same device."""
+    group: str | None = None
+    """The same in all records of networks that took turns in the same rounds; None for one."""
+    reference_network: str | None = None
+    """Of such networks, the name of the run that the others are held against."""
     measurements: tuple[Measurement, ...]
     ladder: tuple[AblationStep, ...] = ()
     """Where the steps were compared one by one: in order, the first one where it begins."""

@@ -5,11 +5,11 @@ counts as fired when the error that the fault names comes from it, and not for a
 that does not fire is a defect of foldbench or of this installation.
 """
 
-import multiprocessing
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from foldbench.bench.timing.loop import BlockOptions, Clock, warm_up
 from foldbench.bench.timing.simulation import FakeClock
 from foldbench.bench.workers.protocol import Job
 from foldbench.bench.workers.server import WorkerServer
+from foldbench.bench.workers.starting import StartedProcess, start
 
 SHAPE = (3, 16, 16)
 CLASSES = 10
@@ -227,12 +228,10 @@ def _add_busy_neighbour(fixture: _Fixture) -> None:
 
     if read_counters().run_delay_s is None:
         raise NotTestableError("this system does not count run_delay: no neighbour can be seen")
-    context = multiprocessing.get_context("spawn")
-    busy = [context.Process(target=_spin, daemon=True) for _ in range(2 * usable_cores())]
+    busy: list[StartedProcess] = []
     with ort.open_session(fixture.source(), device="cpu", threads=usable_cores()) as session:
-        for process in busy:
-            process.start()
         try:
+            busy += (start(_spin) for _ in range(2 * usable_cores()))
             time.sleep(1)
             warm_up(session, [fixture.images[:8]], 0.2, time.perf_counter)
             before, end = read_counters(), time.perf_counter() + 1.0
@@ -243,7 +242,7 @@ def _add_busy_neighbour(fixture: _Fixture) -> None:
         finally:
             for process in busy:
                 process.kill()
-                process.join()
+                process.close()
     _refuse_disturbed(seen)
 
 
@@ -257,9 +256,9 @@ def _refuse_disturbed(seen: Interference) -> None:
         )
 
 
-def _spin() -> None:
-    parent = multiprocessing.parent_process()
-    while parent is not None and parent.is_alive():
+def _spin(connection: Connection) -> None:
+    """Compute until killed; the process ends with its parent, too."""
+    while not connection.closed:
         pass
 
 

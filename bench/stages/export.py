@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.schema import Config
 from foldbench.bench.errors import ExportError
+from foldbench.bench.images.classes import match_classes
 from foldbench.bench.images.image_set import ImageSet
-from foldbench.bench.images.loading import load_data, refuse_other_classes
+from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.images.splits import spread
-from foldbench.bench.measure.ablation import BARE, PLAIN
+from foldbench.bench.measure.ablation import BARE
+from foldbench.bench.measure.contenders import has_user_code, is_file_alone
 from foldbench.bench.predict.image_model import ImageModel, export_image_model
 from foldbench.bench.progress import ProgressListener
-from foldbench.bench.records import Artifact, Checkpoint
+from foldbench.bench.records import GIVEN, Artifact, Checkpoint
 from foldbench.bench.stages.quantize import quantize, refuse_contradictions, source_target
 from foldbench.bench.stages.settings import settings_of
 from foldbench.bench.store.directory import Paths, RunDirectory
+from foldbench.bench.workers.isolated import run_isolated
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,10 +36,20 @@ def export(
 ) -> Artifact:
     """Export the run's network as its configuration says, overridden by `overrides`.
 
-    Returns the artifact in the precision asked for; one in float32 is always made, too.
+    Returns the artifact in the precision asked for; one in float32 is always made, too. Code of the
+    user's runs in a process of its own.
     """
+    work = (run, tuple(overrides), paths)
+    if has_user_code(run.checkpoint()):
+        return run_isolated(_export, *work, listener=listener)
+    return _export(*work, listener)
+
+
+def _export(
+    run: RunDirectory, overrides: Sequence[str], paths: Paths, listener: ProgressListener
+) -> Artifact:
     prepared = prepare_export(run, overrides, paths, listener)
-    artifact = export_with(prepared, prepared.options, listener)
+    artifact = export_shipped(prepared, listener)
     if prepared.config.export.quantize == "none":
         return artifact
     return quantize(run, prepared.checkpoint, prepared.config, prepared.data, artifact, listener)
@@ -50,8 +63,8 @@ class Exporting:
     checkpoint: Checkpoint
     config: Config
     data: ImageSet
-    module: "nn.Module"
-    """In eval mode."""
+    module: "nn.Module | None"
+    """In eval mode; None for an .onnx file without one."""
     images: Floats
     """Preprocessed test images (n, C, H, W) float32, on which everything is proven."""
     options: "ExportOptions"
@@ -69,16 +82,32 @@ def prepare_export(
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
     refuse_contradictions(config.export)
-    module = load_checkpoint(checkpoint, run.path)
-    data = load_data(config.data, paths.cache, listener)
-    refuse_other_classes(checkpoint, data)
-    pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
+    alone = is_file_alone(checkpoint)
+    module = None if alone else load_checkpoint(checkpoint, run.path)
+    needs_train = config.export.quantize != "none"
+    data = load_data(config.data, paths.cache, listener, needs_train)
+    data = match_classes(checkpoint.classes, data, listener)
+    pixels = data.test.images[spread(len(data.test), config.export.images)]
     images = preprocess(pixels, checkpoint.preprocessing)
     asked = config.export
     target = source_target(asked)
     passes = choose_passes(asked.passes, target, asked.fold_bn)
-    options = ExportOptions(asked.fold_bn, asked.opset, passes, target)
+    options = ExportOptions(asked.fold_bn, asked.opset, passes, target, given=alone)
     return Exporting(run, checkpoint, config, data, module, images, options)
+
+
+def export_shipped(prepared: Exporting, listener: ProgressListener) -> Artifact:
+    """Export as the configuration says, and what that is compared with; return the former."""
+    from foldbench.exporters.export import given_options, plan_baselines
+
+    options, asked = prepared.options, prepared.config.export
+    shipped = export_with(prepared, options, listener)
+    others = [given_options(options)] if options.given else []
+    if asked.baselines:
+        others += plan_baselines(options, asked.passes, shipped)
+    for other in others:
+        export_with(prepared, other, listener)
+    return shipped
 
 
 def export_with(
@@ -86,6 +115,7 @@ def export_with(
 ) -> Artifact:
     """Export with `options`, unless that has been done already."""
     from foldbench.exporters.export import export_checkpoint, hash_inputs
+    from foldbench.exporters.onnx_export import export_onnx_subject
 
     run, checkpoint, images = prepared.run, prepared.checkpoint, prepared.images
     made = run.find_artifact(hash_inputs(checkpoint, images, options))
@@ -94,7 +124,11 @@ def export_with(
         return made
     listener.note(f"exporting {run.name} ({options.variant})")
     with run.locked():
-        artifact = export_checkpoint(prepared.module, checkpoint, run.path, images, options)
+        if prepared.module is None:
+            file = run.path / checkpoint.weights
+            artifact = export_onnx_subject(file, checkpoint, run.path, images, options)
+        else:
+            artifact = export_checkpoint(prepared.module, checkpoint, run.path, images, options)
         run.write_artifact(artifact)
     return artifact
 
@@ -109,8 +143,9 @@ def put_preprocessing_inside(
     """Write the exported network once more, with its preprocessing inside the file."""
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
-    data = load_data(config.data, paths.cache, listener)
-    pixels = data.test.images[spread(len(data.test.labels), config.export.images)]
+    data = load_data(config.data, paths.cache, listener, needs_train=False)
+    images = data.test.require_pixels("preprocessing inside the file")
+    pixels = images[spread(len(data.test), config.export.images)]
     with run.locked():
         return export_image_model(run, checkpoint, artifact, pixels)
 
@@ -119,8 +154,18 @@ def export_ablation(
     run: RunDirectory, overrides: Sequence[str], paths: Paths, listener: ProgressListener
 ) -> None:
     """Export what is shipped, and every step on the way there."""
+    work = (run, tuple(overrides), paths)
+    if has_user_code(run.checkpoint()):
+        run_isolated(_export_ablation, *work, listener=listener)
+    else:
+        _export_ablation(*work, listener)
+
+
+def _export_ablation(
+    run: RunDirectory, overrides: Sequence[str], paths: Paths, listener: ProgressListener
+) -> None:
     prepared = prepare_export(run, overrides, paths, listener)
-    shipped = export_with(prepared, prepared.options, listener)
+    shipped = export_shipped(prepared, listener)
     for options in plan_ablation(shipped, prepared.options):
         export_with(prepared, options, listener)
 
@@ -129,7 +174,8 @@ def plan_ablation(shipped: Artifact, options: "ExportOptions") -> tuple["ExportO
     """Return how to export the steps before `shipped`, which was exported with `options`.
 
     What torch.onnx.export gives by itself, the folded network without passes, then one more pass
-    after the other. A pass that changes nothing in the graph at hand is no step.
+    after the other. Of a given .onnx file: the file itself, then pass after pass. A pass that
+    changes nothing in the graph at hand is no step.
     Raises ExportError when that did not fold BatchNorm: there are no steps to it.
     """
     if not options.fold_bn:
@@ -137,21 +183,19 @@ def plan_ablation(shipped: Artifact, options: "ExportOptions") -> tuple["ExportO
             "an ablation leads to the folded network, and export.fold_bn is false: leave "
             "--no-fold-bn out, or set export.fold_bn to true"
         )
+    from foldbench.exporters.export import given_options, plain_options
+
     always = options.passes[:1]
     effective = tuple(p.name for p in shipped.passes if p.changed and p.name not in always)
-    names = [PLAIN, *(_bare_with(effective[:count]) for count in range(len(effective)))]
-    return tuple(
+    first = given_options(options) if options.given else plain_options(options)
+    start, named = (1, GIVEN) if options.given else (0, BARE)
+    steps = [
         replace(
             options,
-            fold_bn=name != PLAIN,
-            plain=name == PLAIN,
-            passes=always + (effective[: number - 1] if number else ()),
-            name=name,
-            ladder_step=number,
+            passes=always + effective[:count],
+            name="+".join((named, *effective[:count])),
+            ladder_step=count + 1 - start,
         )
-        for number, name in enumerate(names)
-    )
-
-
-def _bare_with(passes: Sequence[str]) -> str:
-    return "+".join((BARE, *passes))
+        for count in range(start, len(effective))
+    ]
+    return first, *steps

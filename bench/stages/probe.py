@@ -81,5 +81,5 @@ def _probe(
         resize="stretched" if resize.stretch else f"shorter side {resize.shorter_side}",
         record=trained.record,
         answers=trained.answers,
-        labels=data.test.labels,
+        labels=data.test.require_labels(),
     )

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from foldbench.bench.images.loading import load_data, refuse_other_classes
-from foldbench.bench.machine.environment import choose_threads
+from foldbench.bench.images.classes import match_classes
+from foldbench.bench.images.loading import load_data
+from foldbench.bench.machine.environment import choose_thread_counts
 from foldbench.bench.measure.comparison import describe_job
 from foldbench.bench.measure.contenders import Subject, devices_of, list_contenders
 from foldbench.bench.measure.evaluation import prepare_evaluation
@@ -20,9 +21,9 @@ def profile_run(
     """Profile the contenders that the run's configuration names; store the record in the run."""
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
-    data = load_data(config.data, paths.cache, listener)
-    refuse_other_classes(checkpoint, data)
-    threads = choose_threads(config.compare.threads, "compare.threads")
+    data = load_data(config.data, paths.cache, listener, needs_train=False)
+    data = match_classes(checkpoint.classes, data, listener)
+    threads = choose_thread_counts(config.compare.thread_counts, "compare.threads")[0]
     with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, _):
         subject = Subject(run.path, checkpoint, run.artifacts())
         devices = devices_of(config.compare.devices)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from foldbench.exporters.quantization.quantize import QuantizeOptions, Quantizer
 
 _TARGETS: dict[str, tuple[Target, ...]] = {
-    "int8": ("cpu",),
+    "int8": ("cpu", "openvino"),
     "int8_tables": ("cpu", "host"),
     "float16": ("cpu", "cuda", "tensorrt"),
 }
@@ -98,33 +98,35 @@ def choose_calibration_set(
     """
     from foldbench.exporters.quantization.calibration import CalibrationSet, LabelledImages
 
-    same = data.info.sha256 == checkpoint.data.sha256
+    same = data.info.key == checkpoint.data.key
     fraction = config.train.validation_fraction if same else 0.0
-    trained, held_out = hold_out(data.train, fraction, config.seed)
-    count = len(trained.labels)
+    trained, held_out = hold_out(data.require_train("a lower precision"), fraction, config.seed)
+    count = len(trained)
     if count < 2 * LEAST_IMAGES:
         raise DataError(
             f"{data.info.title} has {count} training images that can be used, and a lower "
             f"precision needs {2 * LEAST_IMAGES}: half to find the ranges of tensors, half to see "
             "what it costs; give the images that the network was trained on with --data"
         )
-    order = spread_by_class(trained.labels, config.seed)
+    order = spread_by_class(trained.require_labels(), config.seed)
     calibrating = min(config.export.calibration_images, count // 2)
     validation = _take(trained, order[calibrating:])
     untrained = 0
     if held_out is not None:
-        first = _take(held_out, spread_by_class(held_out.labels, config.seed))
-        untrained = min(len(first.labels), config.export.judged_images)
+        first = _take(held_out, spread_by_class(held_out.require_labels(), config.seed))
+        untrained = min(len(first), config.export.judged_images)
         validation = Split(
             np.concatenate([first.images, validation.images]),
-            np.concatenate([first.labels, validation.labels]),
+            np.concatenate([first.require_labels(), validation.require_labels()]),
         )
     shape = partial(preprocess, preprocessing=checkpoint.preprocessing)
     calibration = _take(trained, order[:calibrating])
     most = config.export.judged_images
     return CalibrationSet(
-        calibration=LabelledImages(calibration.images, calibration.labels, shape),
-        validation=LabelledImages(validation.images[:most], validation.labels[:most], shape),
+        calibration=LabelledImages(calibration.images, calibration.require_labels(), shape),
+        validation=LabelledImages(
+            validation.images[:most], validation.require_labels()[:most], shape
+        ),
         untrained=untrained,
     )
 
@@ -140,7 +142,7 @@ def spread_by_class(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.
 
 
 def _take(split: Split, indices: npt.NDArray[np.int64]) -> Split:
-    return Split(np.asarray(split.images[indices]), split.labels[indices])
+    return split.take(indices)
 
 
 def _make_once(

@@ -12,12 +12,16 @@ from foldbench.models.transfer.fit import weights_identity
 
 _OF_DATA = ("image_size", "mean", "std")
 _OF_DATA_LATER = (
-    *("resize", "preprocessing"),
+    *("channels", "resize", "preprocessing"),
     *("label_pattern", "split", "test_fraction", "split_seed", "subset"),
 )
 _OF_TRAIN_LATER = (
     *("decay_norm_and_bias", "norm_bias_factor", "decoupled", "ema_decay", "initial_weights"),
     *("compile", "micro_batches"),
+)
+_OF_MODEL_LATER = (
+    *("from", "weights", "weights_key", "strip_prefix"),
+    *("classes", "output", "download"),
 )
 _OF_AUGMENT_LATER = ("alternating_flip", "crop_edge", "cutout", "cutmix")
 """Fields that came later: at their defaults they are no part of the key of a training, so that
@@ -43,6 +47,9 @@ def training_settings(config: Config) -> dict[str, Any]:
     later = {f"data.{key}" for key in _OF_DATA_LATER}
     later |= {f"train.{key}" for key in _OF_TRAIN_LATER}
     settings = {k: v for k, v in fixed.items() if k not in later or v != default[k]}
+    for key in _OF_MODEL_LATER:
+        if settings[f"model.{key}"] in (None, False):
+            del settings[f"model.{key}"]
     settings["train.augment"] = {
         key: value
         for key, value in fixed["train.augment"].items()

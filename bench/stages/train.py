@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 from foldbench.bench import torchrun
 from foldbench.bench.config.files import Loaded
+from foldbench.bench.config.schema import Config
 from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.images.splits import draw_subset, hold_out
 from foldbench.bench.machine.environment import choose_threads, describe_environment, usable_cores
 from foldbench.bench.progress import NullListener, ProgressListener
-from foldbench.bench.records import Checkpoint
+from foldbench.bench.records import Checkpoint, Preprocessing, WeightsOrigin
+from foldbench.bench.stages.add import complete, wanted_network
 from foldbench.bench.stages.training_key import training_key
 from foldbench.bench.store.directory import Paths, RunDirectory, create_run, list_runs
 from foldbench.bench.store.files import file_sha256, json_sha256
@@ -41,11 +43,13 @@ def train(
     from foldbench.models.training.process_group import join_process_group
 
     loaded = with_preprocessing(loaded)
+    if loaded.config.model.source is not None:
+        loaded = complete(loaded, listener)
     config = loaded.config
     if config.transfer is not None:
         torchrun.require_one_process("training a linear layer on features")
     data = load_data(config.data, paths.cache, listener)
-    key = training_key(config, data.info.sha256)
+    key = training_key(config, data.info.key)
     meta = {"config_name": loaded.name, "training_key": key, "config": loaded.as_dict()}
     with join_process_group() as process_group:
         if not process_group.is_main:
@@ -100,16 +104,20 @@ def _train_into(
     cores = max(1, usable_cores() // torchrun.local_world_size())
     torch.set_num_threads(min(choose_threads(config.train.threads, "train.threads"), cores))
     network = (
-        config.model.name,
+        config.model.network,
         config.model.args,
         len(data.info.classes),
         preprocessing.input_shape,
+        config.model.output,
     )
     for note in try_network(*network):
         listener.note(note)
     torch.manual_seed(config.seed)
     model = build_model(*network)
-    kept, held_out = hold_out(data.train, config.train.validation_fraction, config.seed)
+    origin = _fill(model, config, preprocessing, listener)
+    kept, held_out = hold_out(
+        data.require_train("training"), config.train.validation_fraction, config.seed
+    )
     train_split = draw_subset(kept, config.data.subset, config.seed)
     device = pick_device(config.train.device)
     process_text = f", {process_group.size} processes" if process_group.size > 1 else ""
@@ -128,7 +136,21 @@ def _train_into(
         listener=listener,
         process_group=process_group,
     )
-    return Trained(model, history)
+    return Trained(model, history, origin=origin)
+
+
+def _fill(
+    model: Any, config: Config, preprocessing: Preprocessing, listener: ProgressListener
+) -> WeightsOrigin | None:
+    """Have training start from the weights that ``model.weights`` names, where it does."""
+    from foldbench.models.building.adding import fill_network
+
+    if config.model.weights is None:
+        return None
+    origin, notes = fill_network(model, wanted_network(config, preprocessing, None))
+    for note in notes:
+        listener.note(note)
+    return origin
 
 
 def _transfer_into(
@@ -146,10 +168,15 @@ def _transfer_into(
 def _write_checkpoint(run: RunDirectory, loaded: Loaded, data: ImageSet, trained: Trained) -> None:
     import torch
 
+    from foldbench.models.building.adding import describe_source
     from foldbench.models.building.checkpoint import prove_checkpoint, save_weights
+    from foldbench.models.building.probe import save_probe
     from foldbench.models.training.device import pick_device
 
     config, model = loaded.config, trained.module
+    source = None
+    if config.model.source is not None:
+        source = describe_source(config.model.source, trained.origin, config.model.output)
     weights = run.path / "weights.safetensors"
     save_weights(model, weights)
     preprocessing = preprocessing_of(config)
@@ -158,7 +185,7 @@ def _write_checkpoint(run: RunDirectory, loaded: Loaded, data: ImageSet, trained
         config_name=loaded.name,
         config=loaded.as_dict(),
         config_sha256=json_sha256(loaded.as_dict()),
-        model=config.model.name,
+        model=config.model.network,
         model_args=config.model.args,
         parameter_count=sum(p.numel() for p in model.parameters()),
         weights=weights.name,
@@ -173,9 +200,12 @@ def _write_checkpoint(run: RunDirectory, loaded: Loaded, data: ImageSet, trained
         environment=describe_environment(),
         random_weights=config.transfer is not None and trained.record is None,
         transfer=trained.record,
+        source=source,
     )
-    images = preprocess(data.train.images[:_PROVEN_ON], preprocessing)
+    images = preprocess(data.require_train("training").images[:_PROVEN_ON], preprocessing)
     prove_checkpoint(model, checkpoint, run.path, torch.from_numpy(images))
+    if source is not None:
+        save_probe(model, torch.from_numpy(images[:2]), run.path)
     run.write_checkpoint(checkpoint)
     run.resume.unlink(missing_ok=True)
 

@@ -38,14 +38,16 @@ def code_versions(config: Config) -> dict[str, Any]:
     from foldbench.models.training import loop
     from foldbench.models.transfer import fit
 
+    procedure = loop.VERSION if config.transfer is None else fit.VERSION
+    # At 1 it is no part of the key, as before there were versions.
+    trained_by = {"procedure": procedure} if procedure > 1 else {}
     name = config.model.name
+    if name is None:
+        return {"network": config.model.source, **trained_by}
     version = getattr(MODELS.load(name), "VERSION", None)
     if not isinstance(version, int):
         raise ConfigError(
             f"model {name!r} has no whole number VERSION, by which its trainings are found again: "
             "set VERSION = 1 in its file, and raise it whenever the network computes otherwise"
         )
-    procedure = loop.VERSION if config.transfer is None else fit.VERSION
-    # At 1 it is no part of the key, as before there were versions.
-    trained_by = {"procedure": procedure} if procedure > 1 else {}
     return {"network": _BEFORE_VERSIONS.get((name, version), version), **trained_by}

@@ -57,11 +57,13 @@ def search(
     config = loaded.config
     if config.transfer is not None:
         raise ConfigError("bench tune is for networks that are trained whole, without transfer")
-    rows = _rows_of(config.model.name) if options.preset else ()
+    rows = _rows_of(config.model.network) if options.preset else ()
     data = load_data(config.data, paths.cache, listener)
     shape = preprocessing_of(config).input_shape
-    try_network(config.model.name, config.model.args, len(data.info.classes), shape)
-    splits = draw_apart(data.train, options.images, options.validation_images, config.seed)
+    try_network(config.model.network, config.model.args, len(data.info.classes), shape)
+    splits = draw_apart(
+        data.require_train("tuning"), options.images, options.validation_images, config.seed
+    )
     plan = _plan(loaded, options, data, rows)
     folder = folder_of(paths, loaded.name)
     shared = SharedSearch(plan, folder, options.storage)
@@ -183,7 +185,7 @@ def _train(
     torch.manual_seed(config.seed)
     preprocessing = preprocessing_of(config)
     train_model(
-        build_model(config.model.name, config.model.args, classes, preprocessing.input_shape),
+        build_model(config.model.network, config.model.args, classes, preprocessing.input_shape),
         *splits,
         settings=_settings_with(config.train, attempt.choice),
         preprocessing=preprocessing,

@@ -68,8 +68,9 @@ def _number_faults(value: float, where: str) -> Iterator[str]:
 
 
 def _of_accuracy(accuracy: Accuracy) -> Iterator[str]:
-    if not 0 <= accuracy.correct <= accuracy.total or not accuracy.total:
-        yield f"{accuracy.correct} of {accuracy.total} images are correct"
+    correct = 0 if accuracy.correct is None else accuracy.correct
+    if not 0 <= correct <= accuracy.total or not accuracy.total:
+        yield f"{correct} of {accuracy.total} images are correct"
     if accuracy.top1 and len(accuracy.top1) != accuracy.total:
         yield f"has answers to {len(accuracy.top1)} of {accuracy.total} images"
 
@@ -100,7 +101,8 @@ def _of_checkpoint(checkpoint: Checkpoint) -> Iterator[str]:
     size = data.get("image_size")
     said = {"mean": used.mean, "std": used.std}
     differ = [key for key, value in said.items() if tuple(data.get(key, value)) != value]
-    if size is not None and used.input_shape[1:] != (size, size):
+    sides = tuple(size) if isinstance(size, list) else (size, size)
+    if size is not None and used.input_shape[1:] != sides:
         differ.append("input_shape")
     if differ:
         yield f"preprocessing.{differ[0]} is not what config.data says"

@@ -139,7 +139,14 @@ class RunDirectory:
             exported = ["artifacts.json damaged"]
         compared = ["compared"] if self.is_compared() else []
         interrupted = ["comparison not finished"] if self.samples.is_file() else []
-        return ", ".join(["trained", *exported, *compared, *interrupted])
+        return ", ".join([self._how_it_came(), *exported, *compared, *interrupted])
+
+    def _how_it_came(self) -> str:
+        try:
+            added = str(self.meta().get("training_key", "")).startswith("added:")
+        except RunError:
+            added = False
+        return "added" if added else "trained"
 
     def checkpoint(self) -> Checkpoint:
         """Return the checkpoint's record; raise RunError when training has not finished."""

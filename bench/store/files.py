@@ -14,6 +14,9 @@ from typing import Any
 
 from foldbench.bench.errors import RunError, one_line
 
+WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".tar", ".pkl", ".pickle")
+"""How files of weights are called."""
+
 
 def user_cache() -> Path:
     """Return the folder for what can be made again: FOLDBENCH_CACHE, or the user's own."""
@@ -111,6 +114,18 @@ def write_with(path: Path, write: Callable[[Path], Any]) -> None:
             raise
         except Exception as error:
             raise OSError(one_line(error, 120)) from error
+
+
+def is_weights_file(text: str) -> bool:
+    """Return whether weights called `text` are a file, not weights that a library has by name.
+
+    They are when it has a suffix of such files or a separator of folders, or when there is a file
+    of that name, other than ``default`` and ``none``.
+    """
+    path = Path(text)
+    if path.suffix.lower() in WEIGHTS_SUFFIXES or "/" in text or os.sep in text:
+        return True
+    return text not in ("default", "none") and path.is_file()
 
 
 def file_sha256(path: Path) -> str:

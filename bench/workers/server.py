@@ -2,7 +2,6 @@
 
 import gc
 import os
-import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -46,8 +45,6 @@ enough for another batch size's kernels, far too narrow for a wrong answer."""
 
 def serve(connection: Connection, job: Job) -> None:
     """Answer requests until the parent hangs up; runs in the worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
-    os.dup2(2, 1)  # whatever a runtime prints must not mix with the parent's output
     with WorkerServer(job) as requests:
         while True:
             try:
@@ -105,7 +102,8 @@ class WorkerServer(Closing):
         )
         opened = self._clock()
         self._session = self._stack.enter_context(session)
-        images = self._inputs(np.arange(self._job.first_batch_size) % self._count)
+        first = self._job.fixed_batch or self._job.first_batch_size
+        images = self._inputs(np.arange(first) % self._count)
         first_run_s, _ = time_call(session, images, self._clock)
         self._read_clocks = open_reader(session.device)
         return Opened(
@@ -122,12 +120,12 @@ class WorkerServer(Closing):
 
     def evaluate(self) -> Floats:
         """Return the logits (N, classes) float32 of all images, checked for shape and NaN."""
-        size = self._job.batch_size
+        size = self._job.fixed_batch or self._job.batch_size
         parts = [
-            call(self._opened(), self._inputs(np.arange(start, min(start + size, self._count))))
+            call(self._opened(), self._inputs(self._rows(start, size)))
             for start in range(0, self._count, size)
         ]
-        self._logits = np.concatenate(parts)
+        self._logits = np.concatenate(parts)[: self._count]
         classes = self._job.classes
         if self._logits.shape != (self._count, classes) or not np.isfinite(self._logits).all():
             raise BackendError(
@@ -135,6 +133,36 @@ class WorkerServer(Closing):
                 "classes, or some that are not finite"
             )
         return self._logits
+
+    def _rows(self, start: int, size: int) -> npt.NDArray[np.int64]:
+        """Return the images of one batch; the last is filled up where the network needs that."""
+        rows = np.arange(start, min(start + size, self._count))
+        return rows if self._job.fixed_batch is None else np.resize(rows, size)
+
+    def batch_size(self) -> int:
+        """Return the number of images in a batch of the accuracy pass."""
+        return self._job.fixed_batch or self._job.batch_size
+
+    def evaluate_as(
+        self,
+        indices: npt.NDArray[np.int64],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        swapped: bool,
+    ) -> Floats:
+        """Return the logits of some images whose input is made in another way.
+
+        `mean` and `std` are those of the pixels as shares of 255; `swapped` reverses the channels.
+        Batches have the size that `evaluate` has, so that nothing new is allocated.
+        """
+        size = self._job.fixed_batch or min(self._job.batch_size, self._count)
+        parts = []
+        for start in range(0, len(indices), size):
+            rows = np.resize(indices[start : start + size], size)
+            images = normalize(self._images[rows], mean, std)
+            inputs = np.ascontiguousarray(images[:, ::-1]) if swapped else images
+            parts.append(call(self._opened(), inputs))
+        return np.concatenate(parts)[: len(indices)]
 
     def time(self, batch_size: int, options: BlockOptions) -> tuple[Block, int]:
         """Time one block; return it and the untimed calls before it.
@@ -158,7 +186,7 @@ class WorkerServer(Closing):
         has: an allocator remembers, and the speed of later calls depends on it.
         """
         self._logits = logits
-        first = np.arange(min(self._job.batch_size, self._count))
+        first = self._rows(0, self._job.fixed_batch or self._job.batch_size)
         self._check(first, call(self._opened(), self._inputs(first)))
 
     def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:

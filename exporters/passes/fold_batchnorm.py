@@ -29,7 +29,7 @@ from foldbench.exporters.passes._graphs.rewrite import (
 )
 
 ERROR_BOUND = 2e-6
-TARGETS = ("cpu", "cuda", "tensorrt", "host")
+TARGETS = ("cpu", "openvino", "cuda", "tensorrt", "host")
 HOST_SPECIFIC = False
 
 _LEAST_OPSET = 9

@@ -8,7 +8,8 @@ Softplus alone takes longer than all six operators of the form used here,
 which follows from tanh(ln u) = (u^2 - 1) / (u^2 + 1). It needs no clipping: where e^x overflows the
 quotient is 0 and the result x, where it underflows the quotient is infinite and the result 0. Its
 relative error stays within 4 units in the last place for x < 0, where forms that compute 1 - 2 / d
-lose all digits.
+lose all digits. OpenVINO has a kernel for Mish, and took 6.9 ms with
+this form in place of 5.3.
 
 Found are the operator Mish and x * tanh(softplus(x)) in either order, with softplus as an operator,
 as ln(1 + e^x), or as PyTorch writes it (x itself above a threshold). Not measured on a GPU, so not

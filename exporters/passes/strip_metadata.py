@@ -9,7 +9,7 @@ from foldbench.bench.records import PassReport
 
 ERROR_BOUND = 0.0
 """Notes have no part in the computation."""
-TARGETS = ("cpu", "cuda", "tensorrt", "host")
+TARGETS = ("cpu", "openvino", "cuda", "tensorrt", "host")
 HOST_SPECIFIC = False
 
 

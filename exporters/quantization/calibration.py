@@ -4,9 +4,10 @@ import contextlib
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 from onnxruntime.quantization import (
@@ -16,7 +17,7 @@ from onnxruntime.quantization import (
     create_calibrator,
 )
 
-from foldbench.bench.arrays import Floats, Labels, Pixels
+from foldbench.bench.arrays import Floats, Images, Labels
 from foldbench.bench.errors import ExportError, one_line, root_cause
 from foldbench.bench.records import Method
 from foldbench.bench.store.temporary import temporary_folder
@@ -41,23 +42,36 @@ _ERRORS_ALONE = 3
 class LabelledImages:
     """Images as they are stored, and how each becomes an input."""
 
-    pixels: Pixels
+    pixels: Images
     """(N, C, H, W) uint8."""
     labels: Labels
     """(N,) int64."""
-    preprocess: Callable[[Pixels], Floats]
+    preprocess: Callable[[Images], Floats]
+    batch: int | None = None
+    """The only batch size that the network takes; None where it takes any."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def batches(self) -> Iterator[Floats]:
-        """Yield inputs (n, C, H, W) float32, n at most BATCH, in order."""
-        for start in range(0, len(self), BATCH):
-            yield self.preprocess(self.pixels[start : start + BATCH])
+        """Yield inputs (n, C, H, W) float32 in order, n at most BATCH.
+
+        Where the network takes one batch size, n is that; the last batch is filled up with images
+        that were in it already.
+        """
+        for start in range(0, len(self), self.batch or BATCH):
+            part = self.pixels[start : start + (self.batch or BATCH)]
+            if self.batch is not None:
+                part = part[np.arange(self.batch) % len(part)]
+            yield self.preprocess(part)
 
     def first(self, count: int) -> "LabelledImages":
         """Return the first `count` of them."""
-        return LabelledImages(self.pixels[:count], self.labels[:count], self.preprocess)
+        return replace(self, pixels=self.pixels[:count], labels=self.labels[:count])
+
+    def in_batches_of(self, batch: int | None) -> "LabelledImages":
+        """Return them for a network that takes `batch` images at a time alone."""
+        return replace(self, batch=batch)
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,14 @@ class CalibrationSet:
             digest.update(images.pixels.tobytes())
             digest.update(images.labels.tobytes())
         return digest.hexdigest()
+
+    def in_batches_of(self, batch: int | None) -> "CalibrationSet":
+        """Return them for a network that takes `batch` images at a time alone."""
+        return replace(
+            self,
+            calibration=self.calibration.in_batches_of(batch),
+            validation=self.validation.in_batches_of(batch),
+        )
 
 
 class _Batch(CalibrationDataReader):

@@ -3,8 +3,11 @@
 from collections.abc import Collection, Iterable
 
 import onnx
+import onnx.version_converter
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from onnxruntime.quantization import QDQQuantizer, QuantType, TensorsData
+
+from foldbench.bench.errors import ExportError, one_line
 
 COMPUTING = ("Conv", "Gemm", "MatMul")
 """Operators whose weights are worth quantizing."""
@@ -13,6 +16,8 @@ PASSING = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
 RANGED = (*COMPUTING, *PASSING)
 """Operators whose inputs and outputs need a range."""
 
+_LEAST_OPSET = 13
+"""From which on DequantizeLinear has a scale for each channel."""
 _OPTIONS = {
     # Logits and other results of matrix products stay as accurate as their int32 sums are; a
     # convolution has to give int8 for onnxruntime to run it in int8.
@@ -67,6 +72,36 @@ def infer_shapes(model: ModelProto) -> ModelProto:
             )
             taken.add(node.name)
     return known
+
+
+def make_quantizable(model: ModelProto) -> ModelProto:
+    """Return `model` in an opset that has int8 by channel, with its weights as initializers.
+
+    Networks that torch exported here are so already; others' may hold weights in Constant nodes.
+    Raises ExportError where onnx cannot convert an older one.
+    """
+    opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    newer = model
+    if opset < _LEAST_OPSET:
+        try:
+            newer = onnx.version_converter.convert_version(model, _LEAST_OPSET)
+        except Exception as error:  # onnx raises kinds of its own
+            raise ExportError(
+                f"it is in opset {opset}, int8 by channel needs {_LEAST_OPSET}, and onnx cannot "
+                f"convert it ({one_line(error)}): export the network anew with opset "
+                f"{_LEAST_OPSET} or newer"
+            ) from error
+        del newer.metadata_props[:]
+        newer.metadata_props.extend(model.metadata_props)
+    result = ModelProto()
+    result.CopyFrom(newer)
+    for node in list(result.graph.node):
+        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        if node.op_type == "Constant" and not node.domain and value is not None:
+            result.graph.initializer.add().CopyFrom(value)
+            result.graph.initializer[-1].name = node.output[0]
+            result.graph.node.remove(node)
+    return result
 
 
 def find_candidates(model: ModelProto) -> tuple[NodeProto, ...]:

@@ -21,10 +21,11 @@ from foldbench.bench.records import (
     Target,
 )
 from foldbench.bench.store.files import file_sha256, json_sha256, write_with
+from foldbench.exporters.onnx_store import IN_ONE_FILE_BYTES, total_bytes
 from foldbench.exporters.origins import host_origins, library_versions, sources_sha256
 from foldbench.exporters.quantization.calibration import CalibrationSet
 from foldbench.exporters.quantization.choice import QuantizationChoice, QuantizationSearch
-from foldbench.exporters.quantization.graph import infer_shapes
+from foldbench.exporters.quantization.graph import infer_shapes, make_quantizable
 from foldbench.exporters.quantization.score import ClosenessScorer, keeps_budget
 from foldbench.exporters.quantization.tables import write_tables
 
@@ -80,10 +81,11 @@ class Quantizer:
         nothing can be quantized or onnxruntime cannot run what comes out.
         """
         started = time.perf_counter()
-        model = infer_shapes(self._load(source))
-        scorer = ClosenessScorer(model, self.calibration_set.validation, self.threads)
+        images = self.calibration_set.in_batches_of(source.fixed_batch)
+        scorer = ClosenessScorer(self._load_float32(source), images.validation, self.threads)
+        model = infer_shapes(make_quantizable(self._load_float32(source)))
         found = QuantizationSearch(
-            model, self.calibration_set.calibration, scorer, options.max_drop_points, self.listener
+            model, images.calibration, scorer, options.max_drop_points, self.listener
         ).choose()
         path = self._write(found.model, source, options)
         closeness = scorer.score(onnx.load(path))
@@ -100,7 +102,8 @@ class Quantizer:
         made = int8.quantization
         if made is None or made.source_sha256 != source.sha256:
             raise ValueError(f"{int8.path} was not made from {source.path}")
-        scorer = ClosenessScorer(self._load(source), self.calibration_set.validation, self.threads)
+        images = self.calibration_set.in_batches_of(source.fixed_batch)
+        scorer = ClosenessScorer(self._load(source), images.validation, self.threads)
         custom_operator = options.target == "host"
         if custom_operator:
             custom_operators.library()
@@ -131,8 +134,9 @@ class Quantizer:
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
         started = time.perf_counter()
-        model = self._load(source)
-        scorer = ClosenessScorer(model, self.calibration_set.validation, self.threads)
+        images = self.calibration_set.in_batches_of(source.fixed_batch)
+        model = self._load_float32(source)
+        scorer = ClosenessScorer(model, images.validation, self.threads)
         try:
             converted = convert_float_to_float16(infer_shapes(model), keep_io_types=True)
         except Exception as error:  # whatever the converter trips over
@@ -147,6 +151,21 @@ class Quantizer:
 
     def _load(self, artifact: Artifact) -> onnx.ModelProto:
         return onnx.load(self.folder / artifact.path)
+
+    def _load_float32(self, source: Artifact) -> onnx.ModelProto:
+        """Return the model of `source`; ExportError unless it is in float32, in one file."""
+        if source.precision != "float32":
+            raise ExportError(
+                f"{source.path} is in {source.precision} already, so that there is no precision to "
+                "lower: leave --quantize out"
+            )
+        model = self._load(source)
+        if total_bytes(model) > IN_ONE_FILE_BYTES:
+            raise ExportError(
+                f"{source.path} has {units.size(source.size_bytes)}, and onnxruntime's tools lower "
+                "the precision of files below 2 GiB alone: leave --quantize out"
+            )
+        return model
 
     def _write(self, model: onnx.ModelProto, source: Artifact, options: QuantizeOptions) -> Path:
         """Write the checked model with its variant and precision in its metadata."""

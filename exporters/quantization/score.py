@@ -55,7 +55,7 @@ def _run_model(model: ModelProto, images: LabelledImages, threads: int) -> Float
         parts = [session.run(None, {name: batch})[0] for batch in images.batches()]
     except Exception as error:  # onnxruntime raises bare Exceptions of its own
         raise ExportError(f"onnxruntime could not run it: {one_line(root_cause(error))}") from error
-    return np.concatenate(parts)
+    return np.concatenate(parts)[: len(images)]
 
 
 def measure_closeness(before: Floats, after: Floats, labels: Labels) -> Closeness:

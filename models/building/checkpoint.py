@@ -14,6 +14,7 @@ from foldbench.bench.errors import BenchError, CheckpointError, one_line
 from foldbench.bench.records import Checkpoint
 from foldbench.bench.store.files import file_sha256, write_with
 from foldbench.models.building.network import build_model
+from foldbench.models.building.probe import check_probe
 from foldbench.models.building.unsaved import describe_unsaved
 
 _TOLERANCE = 1e-3
@@ -78,7 +79,7 @@ def load_checkpoint(checkpoint: Checkpoint, folder: Path) -> nn.Module:
     are missing, are not the ones that the record names, or do not fit the network.
     """
     path = folder / checkpoint.weights
-    again = f"bench train {checkpoint.config_name}"
+    again = f"bench {'train' if checkpoint.history else 'add'} {checkpoint.config_name}"
     if not path.is_file():
         raise CheckpointError(f"{path}: the weights are missing: restore the file or {again}")
     found = file_sha256(path)
@@ -93,6 +94,7 @@ def load_checkpoint(checkpoint: Checkpoint, folder: Path) -> nn.Module:
             checkpoint.model_args,
             len(checkpoint.classes),
             checkpoint.preprocessing.input_shape,
+            checkpoint.source.output if checkpoint.source else None,
         )
     except BenchError as error:
         raise CheckpointError(f"{folder / 'checkpoint.json'}: {error}") from error
@@ -104,6 +106,8 @@ def load_checkpoint(checkpoint: Checkpoint, folder: Path) -> nn.Module:
             f"{path}: the weights do not fit model {checkpoint.model!r}: {detail}"
         ) from error
     model.eval()
+    if checkpoint.source is not None:
+        check_probe(model, folder, checkpoint.network)
     return model
 
 

@@ -10,18 +10,38 @@ from torch.nn.parameter import is_lazy
 
 from foldbench.bench.errors import BenchError, ConfigError, cut, nearest, one_line
 from foldbench.bench.registry import MODELS
+from foldbench.bench.user_code.source import is_source
 from foldbench.models.building.running import run_network
 
 
 def build_model(
-    name: str, args: Mapping[str, Any], classes: int, input_shape: tuple[int, int, int]
+    name: str,
+    args: Mapping[str, Any],
+    classes: int | None,
+    input_shape: tuple[int, int, int],
+    output: str | None = None,
 ) -> nn.Module:
     """Return the network `name` with fresh weights, in train mode, float32, on the CPU.
 
-    `input_shape` is (C, H, W). Lazy layers get their weights from one batch. Raises
-    UnknownNameError for an unknown network, ConfigError for arguments it does not take or cannot be
-    built with.
+    `name` is one of foldbench's own, or says where another comes from, such as net.py:MyNet; then
+    `classes` may be None, and `output` chooses the logits among several outputs. `input_shape` is
+    (C, H, W). Lazy layers get their weights from one batch. Raises UnknownNameError for an unknown
+    network, ConfigError for arguments it does not take or cannot be built with.
     """
+    if is_source(name):
+        from foldbench.models.building.sources import build_source  # imports every library
+
+        model = build_source(name, args, classes, input_shape, output)
+    else:
+        model = _build_own(name, args, classes, input_shape)
+    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+        _fill_lazy_layers(model, name, input_shape)
+    return model
+
+
+def _build_own(
+    name: str, args: Mapping[str, Any], classes: int | None, input_shape: tuple[int, int, int]
+) -> nn.Module:
     check_arguments(name, args)
     try:
         model = MODELS.load(name).build(classes=classes, input_shape=input_shape, **args)
@@ -36,8 +56,6 @@ def build_model(
         raise ConfigError(
             f"model {name!r}: build() returned {type(model).__name__}; allowed: a torch.nn.Module"
         )
-    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
-        _fill_lazy_layers(model, name, input_shape)
     return model
 
 
@@ -52,7 +70,7 @@ def _fill_lazy_layers(model: nn.Module, name: str, input_shape: tuple[int, int, 
 
 
 def check_arguments(name: str, args: Mapping[str, Any]) -> None:
-    """Raise ConfigError for an argument that the network `name` does not take."""
+    """Raise ConfigError for an argument that foldbench's network `name` does not take."""
     parameters = inspect.signature(MODELS.load(name).build).parameters
     allowed = [p for p in parameters if p not in ("classes", "input_shape")]
     for key in args:

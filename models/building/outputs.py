@@ -25,6 +25,22 @@ def logits_of(output: Any) -> Any:
     return output
 
 
+def find_logits(output: Any) -> str | None:
+    """Return name or number of the logits among several outputs; None for a single tensor.
+
+    Also None where there is no telling.
+    """
+    if isinstance(output, Tensor):
+        return None
+    for name in _NAMES:
+        found = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+        if isinstance(found, Tensor):
+            return name
+    if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
+        return "0"
+    return None
+
+
 def describe_output(output: Any) -> str:
     """Return what `output` is, for a message."""
     if isinstance(output, Tensor):

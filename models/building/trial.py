@@ -5,6 +5,7 @@ that a step of training reaches, and that a file can hold.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,7 +23,11 @@ _TRAINED, _EVALUATED = (2, 3), (1, 2, 3)
 
 
 def try_network(
-    name: str, args: Mapping[str, Any], classes: int, input_shape: tuple[int, int, int]
+    name: str,
+    args: Mapping[str, Any],
+    classes: int,
+    input_shape: tuple[int, int, int],
+    output: str | None = None,
 ) -> tuple[str, ...]:
     """Build the network `name` and see that it can be trained, saved and built again.
 
@@ -31,20 +36,43 @@ def try_network(
     """
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        network = build_model(name, args, classes, input_shape)
+        network = build_model(name, args, classes, input_shape, output)
         images = torch.rand(max(_EVALUATED), *input_shape) * 2 - 1
         who = f"model {name!r}"
         notes = [*_try_training(network, images, classes, who)]
         network.eval()
-        with torch.no_grad():
-            found = [_try_eval(network, images[:count], classes, who) for count in _EVALUATED]
-        if classes > 1 and are_probabilities(torch.cat(found).float().numpy()):
-            notes.append(
-                f"{who} gives probabilities, not logits: they are not put through softmax again, "
-                "but the loss expects logits; return them without softmax to train well"
-            )
-        _try_saving(network, images, (name, args, classes, input_shape))
+        evaluated = try_eval(network, images, classes, who)
+        notes += evaluated.notes
+        if evaluated.notes:
+            notes.append(f"the loss expects logits: have {who} return them without softmax")
+        try_saving(network, images, (name, args, classes, input_shape, output))
     return tuple(notes)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a network gave in eval mode."""
+
+    classes: int
+    notes: tuple[str, ...]
+
+
+def try_eval(network: nn.Module, images: Tensor, classes: int | None, who: str) -> Evaluated:
+    """Ask `network`, in eval mode, about 1, 2 and 3 `images` (3, C, H, W) float32.
+
+    Where `classes` is None, the first answer says how many there are. Raises ConfigError unless it
+    gives finite floats (N, classes).
+    """
+    found: list[Tensor] = []
+    with torch.no_grad():
+        for count in _EVALUATED:
+            logits = _try_eval(network, images[:count], classes, who)
+            classes = logits.shape[1]
+            found.append(logits)
+    notes: tuple[str, ...] = ()
+    if classes and classes > 1 and are_probabilities(torch.cat(found).float().numpy()):
+        notes = (f"{who} gives probabilities, not logits: they are not put through softmax again",)
+    return Evaluated(classes or 0, notes)
 
 
 def _try_training(network: nn.Module, images: Tensor, classes: int, who: str) -> tuple[str, ...]:
@@ -72,21 +100,23 @@ def _try_training(network: nn.Module, images: Tensor, classes: int, who: str) ->
     return notes
 
 
-def _try_eval(network: nn.Module, images: Tensor, classes: int, who: str) -> Tensor:
+def _try_eval(network: nn.Module, images: Tensor, classes: int | None, who: str) -> Tensor:
     where = f"{who} in eval mode"
     output = run_network(network, images, where)
     _check_logits(output, len(images), classes, where)
     return output
 
 
-def _check_logits(logits: Any, count: int, classes: int, where: str) -> None:
+def _check_logits(logits: Any, count: int, classes: int | None, where: str) -> None:
     """Raise ConfigError unless `logits` are finite floats (count, classes)."""
-    allowed = f"allowed: one floating-point tensor ({count}, {classes})"
+    if classes is None and isinstance(logits, Tensor) and logits.ndim == 2:
+        classes = logits.shape[1]
+    allowed = f"allowed: one floating-point tensor ({count}, {classes or 'classes'})"
     found = f"{where} returns {describe_output(logits)} for {count} images; {allowed}"
     if not isinstance(logits, Tensor):
         raise ConfigError(f"{found}: return the logits alone")
     if tuple(logits.shape) != (count, classes):
-        raise ConfigError(f"{found}: {_explain_shape(tuple(logits.shape), count, classes)}")
+        raise ConfigError(f"{found}: {_explain_shape(tuple(logits.shape), count, classes or 0)}")
     if not logits.is_floating_point():
         raise ConfigError(f"{found}: return a score for each class, not the class")
     if not logits.isfinite().all():
@@ -106,8 +136,11 @@ def _explain_shape(shape: tuple[int, ...], count: int, classes: int) -> str:
     return "let it end in as many outputs as build() is given classes"
 
 
-def _try_saving(network: nn.Module, images: Tensor, built: tuple[Any, ...]) -> None:
-    """Hold a network built again with the weights of `network` against it."""
+def try_saving(network: nn.Module, images: Tensor, built: tuple[Any, ...]) -> None:
+    """Hold a network that is built again, with the weights of `network`, against it.
+
+    `built` are the arguments of `build_model`.
+    """
 
     def load() -> nn.Module:
         fresh = build_model(*built)

@@ -102,8 +102,11 @@ def _boxes(shape: torch.Size, top: Tensor, bottom: Tensor, start: Tensor, end: T
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Return ``(images / 255 - mean) / std`` as float32.
+    """Return ``(images / 255 - mean) / std`` as float32; what is float32 already, as it is.
 
-    `images` is (N, C, H, W) uint8, `mean` and `std` are (C, 1, 1) float32 on the same device.
+    `images` is (N, C, H, W) uint8 or float32, `mean` and `std` are (C, 1, 1) float32 on the same
+    device.
     """
+    if images.is_floating_point():
+        return images
     return images.to(torch.float32).div_(255).sub_(mean).div_(std)

@@ -50,7 +50,7 @@ def hold(split: Split, preprocessing: Preprocessing, device: torch.device) -> He
     """Return a split copied to `device`."""
     return HeldImages(
         images=torch.tensor(split.images, device=device),
-        labels=torch.tensor(split.labels, device=device),
+        labels=torch.tensor(split.require_labels(), device=device),
         mean=torch.tensor(preprocessing.mean, device=device)[:, None, None],
         std=torch.tensor(preprocessing.std, device=device)[:, None, None],
     )

@@ -74,24 +74,25 @@ def take_features(
     import torch
 
     started = time.perf_counter()
+    train_images = data.require_train("taking features")
     key = json_sha256(
         {
             "version": _VERSION,
             "torch": torch.__version__,
             "network": dict(identity),
-            "images": data.info.sha256,
+            "images": data.info.key,
             "preprocessing": how.preprocessing.model_dump(mode="json"),
             "device": how.device,
             "random": [how.seed, how.batch_size] if how.random_layers else None,
         }
     )
     folder = cache / "features" / key[:24]
-    found = _load(folder, (len(data.train.labels), len(data.test.labels)))
+    found = _load(folder, (len(train_images), len(data.test)))
     if found is not None:
         seconds = time.perf_counter() - started
         listener.note(f"features of {units.count(found[0].shape[1])} numbers, from {folder}")
         return Features(*found, key, seconds, from_cache=True)
-    total = len(data.train.labels) + len(data.test.labels)
+    total = len(train_images) + len(data.test)
     listener.begin("taking features", total)
     torch.manual_seed(how.seed)
     network.to(how.device)
@@ -100,8 +101,10 @@ def take_features(
         for part in network.modules():
             if type(part).__name__ in _RANDOM_LAYERS:
                 part.train()
-    train = _extract(network, data.train.images, how, listener, 0)
-    test = _extract(network, data.test.images, how, listener, len(train))
+    train = _extract(network, train_images.require_pixels("a pretrained network"), how, listener, 0)
+    test = _extract(
+        network, data.test.require_pixels("a pretrained network"), how, listener, len(train)
+    )
     network.eval()
     network.to("cpu")
     listener.end()

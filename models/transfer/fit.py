@@ -17,10 +17,10 @@ from foldbench.bench.config.files import Loaded, from_dict
 from foldbench.bench.config.model import TransferSection
 from foldbench.bench.config.schema import Config
 from foldbench.bench.errors import ConfigError
-from foldbench.bench.images.image_set import ImageSet
+from foldbench.bench.images.image_set import ImageSet, sides_of
 from foldbench.bench.progress import ProgressListener
-from foldbench.bench.records import Epoch, Preprocessing, Transfer
-from foldbench.bench.store.files import file_sha256
+from foldbench.bench.records import Epoch, Preprocessing, Transfer, WeightsOrigin
+from foldbench.bench.store.files import file_sha256, is_weights_file
 from foldbench.models.transfer.classifier import Fitted, fit_linear
 from foldbench.models.transfer.features import Extraction, Features, take_features
 
@@ -40,6 +40,8 @@ class Trained:
     """Of a linear layer on frozen features; None with random weights, where nothing was fitted."""
     answers: Labels | None = None
     """The class of each test image by its features, (M,) int64."""
+    origin: WeightsOrigin | None = None
+    """Of the weights that training started from, where it did not start from random ones."""
 
 
 def with_preprocessing(loaded: Loaded) -> Loaded:
@@ -61,7 +63,7 @@ def with_preprocessing(loaded: Loaded) -> Loaded:
     from foldbench.models.zoo.networks import preprocessing_of
 
     args = config.model.args
-    check_arguments(config.model.name, args)
+    check_arguments(config.model.network, args)
     network = choose_network(**{k: args[k] for k in ("source", "arch") if k in args})
     found = preprocessing_of(network, _transfer_of(config).weights)
     values = config.model_dump(mode="json")
@@ -77,7 +79,7 @@ def with_preprocessing(loaded: Loaded) -> Loaded:
 def preprocessing_of(config: Config) -> Preprocessing:
     """Return how images become the input of the configuration's network."""
     data = config.data
-    shape = (3, data.image_size, data.image_size)
+    shape = (data.channels, *sides_of(data.image_size))
     return Preprocessing(input_shape=shape, mean=data.mean, std=data.std, resize=data.resize)
 
 
@@ -85,11 +87,9 @@ def weights_identity(config: Config) -> str | None:
     """Return what tells the pretrained weights apart: a name, or the sha256 of a file's bytes."""
     if config.transfer is None:
         return None
-    from foldbench.models.zoo.state import is_file
-
     weights = config.transfer.weights
     path = Path(weights).expanduser()
-    return file_sha256(path) if is_file(weights) and path.is_file() else weights
+    return file_sha256(path) if is_weights_file(weights) and path.is_file() else weights
 
 
 def fit_transfer(
@@ -105,7 +105,7 @@ def fit_transfer(
     from foldbench.models.training.device import pick_device
 
     settings, preprocessing = _transfer_of(config), preprocessing_of(config)
-    check_arguments(config.model.name, config.model.args)
+    check_arguments(config.model.network, config.model.args)
     module, network, filled = build_filled(
         weights=settings.weights,
         download=settings.download,
@@ -118,6 +118,9 @@ def fit_transfer(
         listener.note(f"{network.name} keeps random weights: only its latency means something")
         return Trained(module, ())
     listener.note(f"{network.name} with the weights {filled.title} (sha256 {filled.sha256[:12]}…)")
+    for note in filled.notes:
+        listener.note(note)
+    trained = data.require_train("training")
     features = take_features(
         module,
         {
@@ -137,7 +140,9 @@ def fit_transfer(
         cache,
         listener,
     )
-    fitted = fit_linear(features.train, data.train.labels, len(data.info.classes), config, listener)
+    fitted = fit_linear(
+        features.train, trained.require_labels(), len(data.info.classes), config, listener
+    )
     _set_head(module, fitted)
     answers = fitted.linear.classify(features.test)
     record = _describe(config, (filled.title, filled.sha256), features, fitted, data, answers)
@@ -171,8 +176,9 @@ def _describe(
     data: ImageSet,
     answers: Labels,
 ) -> Transfer:
-    labels, classes = data.test.labels, len(data.info.classes)
-    trained = fitted.linear.classify(features.train) == data.train.labels
+    labels, classes = data.test.require_labels(), len(data.info.classes)
+    expected = data.require_train("training").require_labels()
+    trained = fitted.linear.classify(features.train) == expected
     return Transfer(
         weights=weights[0],
         weights_sha256=weights[1],

@@ -16,10 +16,10 @@ from torch import nn
 from foldbench.bench import units
 from foldbench.bench.errors import CheckpointError, UnknownNameError, nearest
 from foldbench.bench.records import Preprocessing
-from foldbench.bench.store.files import file_sha256
+from foldbench.bench.store.files import file_sha256, is_weights_file
+from foldbench.models.building.foreign_weights import fit_tensors, fit_weights
 from foldbench.models.zoo import timm as _timm_zoo
 from foldbench.models.zoo import torchvision as _torchvision_zoo
-from foldbench.models.zoo.state import fit_names, is_file, read_file, refuse_others
 
 ZooLibrary = Literal["torchvision", "timm"]
 SOURCES: tuple[ZooLibrary, ...] = get_args(ZooLibrary)
@@ -48,6 +48,8 @@ class Weights:
     sha256: str
     """Of all tensors and their names."""
     random: bool
+    notes: tuple[str, ...] = ()
+    """How they came to fit, a sentence each."""
 
 
 def find_network(text: str) -> ZooNetwork:
@@ -71,31 +73,33 @@ def find_network(text: str) -> ZooNetwork:
     )
 
 
-def create(network: ZooNetwork) -> nn.Module:
-    """Return the network with random weights and its ImageNet classifier, in train mode."""
-    return _LIBRARIES[network.source].create(network.arch)
+def create(network: ZooNetwork, **args: Any) -> nn.Module:
+    """Return the network with random weights, in train mode; `args` are the library's.
+
+    Without num_classes it has the library's own classifier.
+    """
+    return _LIBRARIES[network.source].create(network.arch, **args)
 
 
 def fill(module: nn.Module, network: ZooNetwork, weights: str, download: bool) -> Weights:
     """Load weights into `module`, which `create` made, and say which.
 
     `weights` is ``none`` (they stay random), ``default``, torchvision's name of weights such as
-    ``IMAGENET1K_V1``, or a path to a .safetensors file. Raises CheckpointError when they are not
+    ``IMAGENET1K_V1``, or the path of a file. Raises CheckpointError when they are not
     on this machine and may not be fetched, cannot be fetched, or belong to another network.
     """
     if weights == "none":
         return Weights("random", hash_state(module), random=True)
-    if is_file(weights):
+    if is_weights_file(weights):
         path, title = Path(weights).expanduser(), Path(weights).name
-        state = fit_names(module, read_file(path))
+        fitted = fit_weights(module, path)
     else:
         library = _LIBRARIES[network.source]
         path, title = library.locate(network.arch, weights, download)
         _check_hash(path)
-        state = library.read(network.arch, path)
-    refuse_others(module, state, network.name, path)
-    module.load_state_dict(state)
-    return Weights(title, hash_state(module), random=False)
+        fitted = fit_tensors(module, library.read(network.arch, path), path)
+    module.load_state_dict(fitted.state)
+    return Weights(title, hash_state(module), random=False, notes=fitted.notes)
 
 
 def preprocessing_of(network: ZooNetwork, weights: str) -> Preprocessing:

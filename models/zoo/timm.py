@@ -4,6 +4,7 @@ import logging
 import math
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import timm
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
@@ -23,9 +24,9 @@ def names() -> frozenset[str]:
     return frozenset((*timm.list_models(), *timm.list_pretrained()))
 
 
-def create(arch: str) -> nn.Module:
+def create(arch: str, **args: Any) -> nn.Module:
     """Return the network with random weights."""
-    return timm.create_model(arch, pretrained=False)
+    return timm.create_model(arch, pretrained=False, **args)
 
 
 def locate(arch: str, weights: str, download: bool) -> tuple[Path, str]:
@@ -36,13 +37,12 @@ def locate(arch: str, weights: str, download: bool) -> tuple[Path, str]:
     if weights != "default":
         raise ConfigError(
             f"timm's {arch} has no weights {weights!r}: a tag in the name chooses them, such as "
-            "resnet50.a1_in1k; allowed here: default, none, or a path to a .safetensors file"
+            "resnet50.a1_in1k; allowed here: default, none, or the path of a file"
         )
     settings = timm.get_pretrained_cfg(arch)
     if settings is None or not settings.hf_hub_id:
         raise CheckpointError(
-            f"timm has no weights for {arch} on its hub: give --weights FILE.safetensors "
-            "(transfer.weights)"
+            f"timm has no weights for {arch} on its hub: give --weights FILE (transfer.weights)"
         )
     place = settings.hf_hub_id
     cached = try_to_load_from_cache(place, _FILE)
@@ -51,7 +51,7 @@ def locate(arch: str, weights: str, download: bool) -> tuple[Path, str]:
     if not download:
         raise CheckpointError(
             f"the weights of {arch} are not on this machine: --download (transfer.download=true) "
-            f"lets timm's hub fetch {place}, or give --weights FILE.safetensors (transfer.weights)"
+            f"lets timm's hub fetch {place}, or give --weights FILE (transfer.weights)"
         )
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # the error says it all, once
     try:
@@ -59,7 +59,7 @@ def locate(arch: str, weights: str, download: bool) -> tuple[Path, str]:
     except Exception as error:  # the hub's client raises errors of several libraries
         raise CheckpointError(
             f"cannot fetch {place}: {one_line(error, 120)}: check the network, or give "
-            "--weights FILE.safetensors (transfer.weights)"
+            "--weights FILE (transfer.weights)"
         ) from error
 
 

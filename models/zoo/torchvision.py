@@ -1,5 +1,6 @@
 """Classifiers of torchvision: how they are made, and what their weights' metadata say."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from torchvision.models import get_model, get_model_weights, list_models
 
 from foldbench.bench.errors import CheckpointError, ConfigError, one_line
 from foldbench.bench.records import Preprocessing, Resize
-from foldbench.models.zoo.state import is_file
+from foldbench.bench.store.files import is_weights_file
+from foldbench.models.building.foreign_weights import read_weights
 
 
 @cache
@@ -21,9 +23,9 @@ def names() -> frozenset[str]:
     return frozenset(list_models(module=torchvision.models))
 
 
-def create(arch: str) -> nn.Module:
+def create(arch: str, **args: Any) -> nn.Module:
     """Return the network with random weights."""
-    return get_model(arch, weights=None)
+    return get_model(arch, weights=None, **args)
 
 
 def locate(arch: str, weights: str, download: bool) -> tuple[Path, str]:
@@ -39,7 +41,7 @@ def locate(arch: str, weights: str, download: bool) -> tuple[Path, str]:
             raise CheckpointError(
                 f"the weights {entry.name} of {arch} are not on this machine ({path}): "
                 f"--download (transfer.download=true) lets torchvision fetch {entry.url}, or give "
-                "--weights FILE.safetensors (transfer.weights)"
+                "--weights FILE (transfer.weights)"
             )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,15 +50,18 @@ def locate(arch: str, weights: str, download: bool) -> tuple[Path, str]:
         except (OSError, RuntimeError) as error:
             raise CheckpointError(
                 f"cannot fetch {entry.url} into {path.parent}: {one_line(error, 120)}: check the "
-                "network, or give --weights FILE.safetensors (transfer.weights)"
+                "network, or give --weights FILE (transfer.weights)"
             ) from error
     return path, entry.name
 
 
 def read(arch: str, path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors in the fetched file, which has been checked."""
-    state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    """Return the tensors in the fetched file, which has been checked, with their names of today."""
+    return {_OLD_NAME.sub(r"\1\2", name): value for name, value in read_weights(path).items()}
+
+
+_OLD_NAME = re.compile(r"(\bdenselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
+"""How DenseNet's files call what the network calls norm1, and so on."""
 
 
 def preprocessing_of(arch: str, weights: str) -> Preprocessing:
@@ -87,12 +92,12 @@ def classes_of(arch: str, module: nn.Module) -> tuple[str, ...]:
 def _entry(arch: str, weights: str) -> Any:
     """Return the weights' entry in torchvision's list; the default one for a file or for none."""
     entries = get_model_weights(arch)
-    if weights in ("default", "none") or is_file(weights):
+    if weights in ("default", "none") or is_weights_file(weights):
         return entries.DEFAULT
     known = [entry.name for entry in entries]
     if weights not in known:
         raise ConfigError(
             f"torchvision's {arch} has no weights {weights!r} (known: {', '.join(known)}, default, "
-            "none, or a path to a .safetensors file)"
+            "none, or the path of a file)"
         )
     return entries[weights]

@@ -7,6 +7,7 @@ from typing import Any
 from foldbench.bench import units
 from foldbench.bench.predict.image_model import ImageModel
 from foldbench.bench.records import Artifact, QuantizationReport
+from foldbench.reports.text.parity import PARITY_REFERENCES
 
 
 def render_artifact(folder: Path, artifact: Artifact) -> str:
@@ -57,7 +58,7 @@ def _lines(artifact: Artifact) -> Iterator[str]:
         )
     verdict = "passed" if parity.passed else f"FAILED: {parity.reason}"
     of = "" if artifact.quantization is None else " of the float32 file"
-    how = "torch" if parity.reference == "float64" else "torch in float32 (float64 does not run)"
+    how = PARITY_REFERENCES[parity.reference]
     yield f"parity{of} with {how}: {verdict} ({len(parity.cases)} kinds of input)"
     if artifact.quantization is not None:
         yield from _quantization(artifact.precision, artifact.quantization)

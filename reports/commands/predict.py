@@ -11,13 +11,14 @@ from foldbench.bench.predict.prediction import Answer
 def render_network(network: LoadedNetwork) -> str:
     """Return which network answers and how it sees images, ending in a newline."""
     preprocessing = network.preprocessing
-    size, resize = preprocessing.input_shape[-1], preprocessing.resize
+    _, tall, wide = preprocessing.input_shape
+    size, resize = f"{tall}x{wide}", preprocessing.resize
     if resize.stretch:
-        how = f"stretched to {size}x{size}"
+        how = f"stretched to {size}"
     elif resize.shorter_side is None:
-        how = f"scaled to cover {size}x{size}"
+        how = f"scaled to cover {size}"
     else:
-        how = f"shorter side {resize.shorter_side}, centre {size}x{size}"
+        how = f"shorter side {resize.shorter_side}, centre {size}"
     return f"{network.name} ({network.weights}); images: {how}, {resize.interpolation}\n"
 
 

@@ -76,12 +76,13 @@ def render_csv(runs: Sequence[Run]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for run in runs:
-        for row in _rows(run):
+        for row in rows_of(run):
             writer.writerow([_cell(row.get(column)) for column in COLUMNS])
     return text.getvalue()
 
 
-def _rows(run: Run) -> Iterator[dict[str, CellValue]]:
+def rows_of(run: Run) -> Iterator[dict[str, CellValue]]:
+    """Yield a row per contender, batch size and boundary, its columns by name as in COLUMNS."""
     measured = {m.contender: m for m in contenders(run)}
     scored = {row.contender: row for row in accuracy_rows(run)}
     for row in latency_rows(run):

@@ -43,6 +43,10 @@ class AccuracyRow:
     max_rel_difference: float | None = None
     random_weights: bool = False
     """The network was not trained: it has an agreement and no accuracy."""
+    labelled: bool = True
+    """Whether the test images have labels; without them there is an agreement and no accuracy."""
+    mean_confidence: float | None = None
+    """Mean probability of the predicted class."""
 
 
 def accuracy_rows(run: Run) -> tuple[AccuracyRow, ...]:
@@ -59,7 +63,8 @@ def _accuracy_row(run: Run, m: Measurement) -> AccuracyRow:
     reference = reference_for(run.checkpoint)
     numbers: dict[str, float | int | None] = {}
     if m.status == "ok" and m.accuracy is not None and m.accuracy.total > 0:
-        if not run.checkpoint.random_weights:
+        numbers["mean_confidence"] = m.accuracy.mean_confidence
+        if m.accuracy.correct is not None and not run.checkpoint.random_weights:
             share = m.accuracy.correct / m.accuracy.total
             low, high = wilson_interval(m.accuracy.correct, m.accuracy.total)
             numbers = {
@@ -90,5 +95,6 @@ def _accuracy_row(run: Run, m: Measurement) -> AccuracyRow:
         size_bytes=m.size_bytes,
         open_s=m.open_s,
         random_weights=run.checkpoint.random_weights,
+        labelled=run.data.labelled,
         **numbers,  # type: ignore[arg-type]
     )

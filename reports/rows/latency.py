@@ -73,9 +73,11 @@ def host_rows(run: Run) -> tuple[LatencyRow, ...]:
 def _latency_rows(run: Run, m: Measurement) -> Iterator[LatencyRow]:
     if m.status != "ok" or not m.timings:
         yield LatencyRow(m.contender, m.status, m.reason)
-    else:
-        for timing in m.timings:
-            yield _latency_row(run, m, timing)
+        return
+    for timing in m.timings:
+        yield _latency_row(run, m, timing)
+    if m.reason:
+        yield LatencyRow(m.contender, "skipped", m.reason)
 
 
 def _latency_row(run: Run, m: Measurement, timing: Timing) -> LatencyRow:

@@ -5,6 +5,7 @@ from foldbench.bench.analysis.estimates import wilson_interval
 from foldbench.bench.records import Run
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows
 from foldbench.reports.rows.homework import Reference, reference_for
+from foldbench.reports.sections.images import caption_lines
 from foldbench.reports.sections.notes import Notes
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, labelled_rows
@@ -54,11 +55,13 @@ def _accuracy_cells(row: AccuracyRow) -> list[str]:
 def _accuracy_text(row: AccuracyRow) -> str:
     if row.status != "ok":
         return row.status
-    return "random weights" if row.random_weights else units.percent(row.accuracy)
+    if row.random_weights:
+        return "random weights"
+    return units.percent(row.accuracy) if row.labelled else "no labels"
 
 
 def _accuracy_caption(labelled: Labelled) -> str:
-    text = "Top-1 on the test split; the interval is Wilson's."
+    text = f"Top-1 on the test split; the interval is Wilson's. {_of_images(labelled)}"
     if any(run.config.get("evaluate", {}).get("mirror") for _, run in labelled):
         text += (
             " With evaluate.mirror, logits are averaged with those of the mirror image: two runs "
@@ -77,6 +80,14 @@ def _accuracy_caption(labelled: Labelled) -> str:
     )
 
 
+def _of_images(labelled: Labelled) -> str:
+    """Return what was done to the images, and of how many classes they are."""
+    said = {label: " ".join(caption_lines(run)) for label, run in labelled}
+    if len(set(said.values())) == 1:
+        return next(iter(said.values()))
+    return " ".join(f"{label}: {text}" for label, text in said.items())
+
+
 def _homework_span(known: Reference) -> str:
     correct = round(known.accuracy * known.test_images)
     low, high = wilson_interval(correct, known.test_images)
@@ -85,6 +96,7 @@ def _homework_span(known: Reference) -> str:
 
 def build_agreement(column: Column, labelled: Labelled, notes: Notes) -> ReportSection:
     """Return how each contender agrees with the reference, and the size of its file."""
+    unlabelled = any(not run.data.labelled for _, run in labelled)
 
     def cells(label: str, run: Run) -> list[list[str]]:
         return [
@@ -93,6 +105,7 @@ def build_agreement(column: Column, labelled: Labelled, notes: Notes) -> ReportS
                 units.out_of(row.agreement_top1_equal, row.agreement_images)
                 if row.status == "ok"
                 else row.status,
+                *(_without_labels(row) if unlabelled else ()),
                 units.error(row.max_abs_difference),
                 units.error(row.max_rel_difference),
                 units.size(row.size_bytes),
@@ -105,6 +118,7 @@ def build_agreement(column: Column, labelled: Labelled, notes: Notes) -> ReportS
         column,
         left("contender"),
         right("agreement"),
+        *((right("other class"), right("confidence %")) if unlabelled else ()),
         right("max |Δ logit|"),
         right("relative"),
         right("file size"),
@@ -115,6 +129,20 @@ def build_agreement(column: Column, labelled: Labelled, notes: Notes) -> ReportS
         f"Agreement with {references_named}",
         table=tabulated(columns, labelled_rows(labelled, cells)),
         caption="Agreement: test images with the same predicted class. Relative: the largest "
-        "difference of two logits, divided by the largest logit of the reference.",
+        "difference of two logits, divided by the largest logit of the reference."
+        + (_UNLABELLED if unlabelled else ""),
         key="agreement",
     )
+
+
+_UNLABELLED = (
+    " Other class: images that get another class than from the reference. Confidence: mean "
+    "probability of the predicted class."
+)
+
+
+def _without_labels(row: AccuracyRow) -> tuple[str, str]:
+    """Return what stands in for an accuracy: answers that changed, and how sure they are."""
+    same, images = row.agreement_top1_equal, row.agreement_images
+    flips = None if same is None or images is None else images - same
+    return units.count(flips), units.percent(row.mean_confidence)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from foldbench.bench import units
-from foldbench.bench.analysis.speedups import contenders
+from foldbench.bench.analysis.networks import grouped, network_rows, reference_of
+from foldbench.bench.analysis.speedups import contenders, keeps_accuracy
 from foldbench.bench.records import Run
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows, scored_rows
 from foldbench.reports.rows.latency import LatencyRow, host_rows
@@ -25,9 +26,23 @@ class _Place:
     """Without the reference itself."""
 
     def fastest(self) -> LatencyRow | None:
-        """Return the one furthest ahead of those whose verdict is ``faster``."""
-        faster = [row for row in self.rows if row.verdict == "faster"]
-        return max(faster, key=lambda row: row.speedup_ratio or 0.0, default=None)
+        """Return the one furthest ahead of those that are faster and keep the accuracy."""
+        kept = [row for row in self._faster() if self._keeps_accuracy(row)]
+        return max(kept, key=lambda row: row.speedup_ratio or 0.0, default=None)
+
+    def faster_at_a_cost(self) -> tuple[LatencyRow, ...]:
+        """Return those that are ahead of `fastest`, but are not shown to keep the accuracy."""
+        best = self.fastest()
+        least = (best.speedup_ratio or 0.0) if best else 0.0
+        costly = [row for row in self._faster() if not self._keeps_accuracy(row)]
+        return tuple(row for row in costly if (row.speedup_ratio or 0.0) > least)
+
+    def _faster(self) -> list[LatencyRow]:
+        return [row for row in self.rows if row.verdict == "faster"]
+
+    def _keeps_accuracy(self, row: LatencyRow) -> bool:
+        found = next((m for m in contenders(self.run) if m.contender == row.contender), None)
+        return found is not None and keeps_accuracy(self.run, found)
 
 
 def build_answer(labelled: Labelled) -> tuple[str, ...]:
@@ -38,7 +53,30 @@ def build_answer(labelled: Labelled) -> tuple[str, ...]:
     groups.sort(key=lambda group: not any(place.fastest() for place in group))
     speed = [line for group in groups for line in _summaries(group, len(labelled) > 1)]
     without = (*_unreferenced(labelled), *_driven(labelled))
-    return (*speed, *without, *_accuracy(labelled), *_lost(labelled))
+    return (*_networks(labelled), *speed, *without, *_accuracy(labelled), *_lost(labelled))
+
+
+def _networks(labelled: Labelled) -> Iterator[str]:
+    """Yield, for networks in the same rounds, which one is faster than the reference."""
+    runs = grouped([run for _, run in labelled])
+    if not runs:
+        return
+    names = {id(run): label for label, run in labelled}
+    reference = reference_of(runs)
+    rows = network_rows(runs)
+    smallest = min((row.batch_size for row in rows), default=0)
+    for row in rows:
+        if row.batch_size != smallest or row.speedup is None or row.verdict is None:
+            continue
+        ratio, span = units.estimate(row.speedup.point, row.speedup.low, row.speedup.high)
+        verdict = {
+            "faster": f"{ratio} times (95 % interval {span}) as fast as",
+            "slower": f"slower than, {ratio} times (95 % interval {span}) as fast as,",
+        }.get(row.verdict, "not resolved from")
+        yield (
+            f"At batch {units.count(row.batch_size)} on {row.device}, {names[id(row.run)]} "
+            f"({row.contender}) is {verdict} {names[id(reference)]}."
+        )
 
 
 def _places(label: str, run: Run) -> Iterator[_Place]:
@@ -76,13 +114,21 @@ def _summaries(group: Sequence[_Place], many: bool) -> Iterator[str]:
 def _finding(place: _Place) -> str:
     best = place.fastest()
     if best is None:
-        return _nothing_faster(place)
+        return f"{_nothing_faster(place)}{_costly(place)}"
     rivals = [row.contender for row in place.rows if row is not best and _overlap(row, best)]
     close = f"; the interval of {_listed(rivals)} overlaps it" if rivals else ""
     return (
         f"{best.contender} is {_times_as_fast(best)} as {place.reference}"
-        f"{_same_class(place.run, best)}{close}{_slower(place)}{_unjudged(place)}"
+        f"{_same_class(place.run, best)}{close}{_costly(place)}{_slower(place)}{_unjudged(place)}"
     )
+
+
+def _costly(place: _Place) -> str:
+    costly = place.faster_at_a_cost()
+    if not costly:
+        return ""
+    named = _listed([f"{row.contender} {_times(row)}" for row in costly])
+    return f"; faster still, but not shown to keep the accuracy: {named}"
 
 
 def _times_as_fast(row: LatencyRow) -> str:
@@ -184,6 +230,30 @@ def _accuracy(labelled: Labelled) -> Iterator[str]:
     found = [text for text in summaries if text]
     if found:
         yield f"Accuracy, top-1 with its 95 % interval: {'; '.join(found)}."
+    for label, run in labelled:
+        if not run.data.labelled:
+            of = label_in(labelled, label, after=": ")
+            yield f"{of}{_unlabelled(run)}"
+
+
+def _unlabelled(run: Run) -> str:
+    """Return what is said in place of an accuracy where the images have no labels."""
+    rows = [row for row in accuracy_rows(run) if row.agreement_images is not None]
+    flips = {
+        row.contender: (row.agreement_images or 0) - (row.agreement_top1_equal or 0)
+        for row in rows
+        if row.contender != run.reference
+    }
+    text = f"{units.count(run.data.test_count)} images without labels, so no accuracy"
+    if not flips:
+        return f"{text}."
+    worst = max(flips, key=lambda name: flips[name])
+    if not flips[worst]:
+        return f"{text}; every contender gives them the classes that {run.reference} gives."
+    return (
+        f"{text}; {worst} gives {units.count(flips[worst])} of them another class than "
+        f"{run.reference}, the others no more."
+    )
 
 
 def _accuracy_summary(label: str, run: Run, many: bool) -> str:

@@ -12,6 +12,7 @@ from foldbench.reports.sections.confusion import build_confusion
 from foldbench.reports.sections.details import build_particulars
 from foldbench.reports.sections.export import build_export, build_folding
 from foldbench.reports.sections.latency import build_latency
+from foldbench.reports.sections.networks import build_networks
 from foldbench.reports.sections.notes import Notes, take_notes
 from foldbench.reports.sections.operators import operator_sections
 from foldbench.reports.sections.provenance import build_provenance
@@ -37,6 +38,7 @@ def compose(
 ) -> Document:
     """Return the report of runs that have their names and notes."""
     sections = (
+        build_networks(labelled),
         build_accuracy(column, labelled, notes),
         build_agreement(column, labelled, notes),
         *build_latency(column, labelled, notes),
@@ -72,9 +74,14 @@ def _title(labelled: Labelled) -> str:
 def _not_run(column: Column, labelled: Labelled) -> ReportSection:
     def cells(_: str, run: Run) -> list[list[str]]:
         return [
-            [m.contender, m.requested_device, m.status, m.reason or "no reason was recorded"]
+            [
+                m.contender,
+                m.requested_device,
+                "skipped" if m.status == "ok" else m.status,
+                m.reason or "no reason was recorded",
+            ]
             for m in contenders(run)
-            if m.status != "ok"
+            if m.status != "ok" or m.reason
         ]
 
     columns = (column, left("contender"), left("asked for"), left("status"), left("reason"))

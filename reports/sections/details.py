@@ -11,13 +11,15 @@ from foldbench.reports.sections.quantization import build_choices
 from foldbench.reports.sections.training import build_training
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
+from foldbench.reports.text.parity import told_float32, told_references
 
 
 def build_particulars(column: Column, labelled: Labelled) -> Iterator[ReportSection]:
     """Yield the sections; `column` heads the names of the runs where there are several."""
     for label, run in labelled:
         yield build_training(f"Training{label_in(labelled, label, before=' of ')}", run)
-    for title, columns, cells, caption in _KINDS:
+    before, behind = (_STARTS, _RUNTIMES, _TUNINGS), (_LAYERS, _PASSES, _FILES)
+    for title, columns, cells, caption in (*before, _parity_kind(labelled), *behind):
         rows = [[label_in(labelled, label), *row] for label, run in labelled for row in cells(run)]
         table = tabulated((column, *columns), rows)
         yield ReportSection(title, table=table, caption=caption if table else "", detail=True)
@@ -186,21 +188,6 @@ _TUNINGS: _SectionKind = (
     "medians. The first tactic is kept unless another is more than "
     f"{units.plain(100 * RESOLUTION)} % faster by both.",
 )
-_PARITY: _SectionKind = (
-    "Parity cases",
-    (
-        left("variant"),
-        left("inputs"),
-        right("batch"),
-        right("error"),
-        right("float32 torch's error"),
-        right("tolerance"),
-        left("verdict"),
-    ),
-    _parity_cells,
-    "Errors are against float64 torch, relative to its largest logit; float32 torch has the second "
-    "one anyway.",
-)
 _LAYERS: _SectionKind = (
     "BatchNorm by layer",
     (left("variant"), left("module"), left("what became of it")),
@@ -214,4 +201,22 @@ _PASSES: _SectionKind = (
     "",
 )
 _FILES: _SectionKind = ("Files", (left("file"), right("size"), left("sha256")), _file_cells, "")
-_KINDS = (_STARTS, _RUNTIMES, _TUNINGS, _PARITY, _LAYERS, _PASSES, _FILES)
+
+
+def _parity_kind(labelled: Labelled) -> _SectionKind:
+    artifacts = [artifact for _, run in labelled for artifact in run.artifacts]
+    float32 = told_float32(artifacts)
+    columns = (
+        left("variant"),
+        left("inputs"),
+        right("batch"),
+        right("error"),
+        right(f"{float32}'s error"),
+        right("tolerance"),
+        left("verdict"),
+    )
+    caption = (
+        f"Errors are against {told_references(artifacts)}, relative to its largest logit; "
+        f"{float32} has the second one anyway."
+    )
+    return "Parity cases", columns, _parity_cells, caption

@@ -6,6 +6,7 @@ from foldbench.reports.rows.export import ExportRow, export_rows
 from foldbench.reports.sections.notes import Notes
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, labelled_rows
+from foldbench.reports.text.parity import told_references
 
 
 def build_folding(column: Column, labelled: Labelled, notes: Notes) -> ReportSection:
@@ -74,10 +75,11 @@ def build_export(column: Column, labelled: Labelled) -> ReportSection:
         right("tolerance"),
         right("export s"),
     )
+    references = told_references(artifact for _, run in labelled for artifact in run.artifacts)
     return ReportSection(
         "Export to ONNX",
         table=tabulated(columns, labelled_rows(labelled, cells)),
-        caption=f"Written by {_exporters(labelled)}. Parity: the file against float64 torch "
+        caption=f"Written by {_exporters(labelled)}. Parity: the file against {references} "
         "on test images, random and extreme inputs; the error is relative to the largest logit.",
     )
 

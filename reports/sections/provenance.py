@@ -10,6 +10,7 @@ from foldbench.bench.analysis.speedups import completed
 from foldbench.bench.errors import cut
 from foldbench.bench.records import Run, StopReason, Timing
 from foldbench.reports.rows.scenarios import scenarios_of
+from foldbench.reports.sections.images import describe_input
 from foldbench.reports.sections.processors import (
     describe_clocks,
     describe_fact,
@@ -23,11 +24,6 @@ from foldbench.reports.text.labels import Labelled, label_in
 
 _SHORT = 12
 """Digits of a hash where people only tell hashes apart."""
-
-_PROTOCOL = {
-    "homework": "flipped and cropped at random, as the homework's code did (protocol homework)",
-    "clean": "without augmentation (protocol clean)",
-}
 
 STOPPED: dict[StopReason, str] = {
     "rounds": "all clean rounds made",
@@ -135,9 +131,19 @@ def _foreign_load(run: Run) -> str:
 def _images(run: Run) -> str:
     data = run.data
     return (
-        f"{units.count(data.test_count)} test images of {data.title}, "
-        f"{_PROTOCOL[run.evaluation_protocol]}; sha256 {run.evaluation_sha256[:_SHORT]}"
+        f"{units.count(data.test_count)} test images of {data.title}{_form(run)}, "
+        f"{describe_input(run)} (protocol {run.evaluation_protocol}){_skipped(run)}; sha256 "
+        f"{run.evaluation_sha256[:_SHORT]}"
     )
+
+
+def _form(run: Run) -> str:
+    return f" ({run.data.form})" if run.data.form else ""
+
+
+def _skipped(run: Run) -> str:
+    reasons = [f"{units.count(count)} {reason}" for reason, count in run.data.skipped.items()]
+    return f"; files skipped: {', '.join(reasons)}" if reasons else ""
 
 
 def _method(run: Run) -> str:

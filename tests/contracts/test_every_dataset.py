@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foldbench.bench.images.image_set import DataOptions, ImageSet
+from foldbench.bench.images.image_set import DataOptions, ImageSet, Split
 from foldbench.bench.registry import DATASETS
 
-CACHING = {"imagefolder", "flat", "oxford_pets"}
+CACHING = {"imagefolder", "flat", "images", "oxford_pets"}
+UNLABELLED = {"noise"}
 OPTIONS = {"flat": {"label_pattern": r"(.+)_\d+"}}
 SIZES = (8, 20)
 
@@ -76,6 +77,8 @@ SOURCES: dict[str, Callable[[Path, pytest.MonkeyPatch], Path | None]] = {
     "digits": make_digits,
     "flat": make_flat,
     "imagefolder": make_imagefolder,
+    "images": make_imagefolder,
+    "noise": make_digits,
     "oxford_pets": make_flat,
 }
 Load = Callable[[int], ImageSet]
@@ -92,6 +95,10 @@ def load(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return lambda size: module.load(DataOptions(path, False, size, tmp_path / "cache", **options))
 
 
+def splits_of(loaded: ImageSet) -> list[Split]:
+    return [split for split in (loaded.train, loaded.test) if split is not None]
+
+
 def test_every_registered_dataset_has_a_source_here_and_no_other() -> None:
     assert set(SOURCES) == set(DATASETS.names())
 
@@ -99,19 +106,22 @@ def test_every_registered_dataset_has_a_source_here_and_no_other() -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_the_arrays_have_the_promised_shapes_and_types(load: Load, size: int) -> None:
     loaded = load(size)
-    for split in (loaded.train, loaded.test):
+    for split in splits_of(loaded):
         assert split.images.dtype == np.uint8
-        assert split.images.shape == (len(split.labels), 3, size, size)
+        assert split.images.shape == (len(split), 3, size, size)
         assert split.images.flags.c_contiguous
-        assert split.labels.dtype == np.int64
-        assert split.labels.ndim == 1
+        if loaded.info.labelled:
+            assert split.labels.dtype == np.int64
+            assert split.labels.shape == (len(split),)
+        else:
+            assert split.labels is None
         assert len(np.unique(split.images)) > 2
 
 
 def test_every_class_is_in_both_splits_and_no_label_is_out_of_range(load: Load) -> None:
     loaded = load(8)
     expected = np.arange(len(loaded.info.classes))
-    for split in (loaded.train, loaded.test):
+    for split in splits_of(loaded) if loaded.info.labelled else ():
         np.testing.assert_array_equal(np.unique(split.labels), expected)
 
 
@@ -119,9 +129,11 @@ def test_the_info_says_what_the_arrays_are(load: Load) -> None:
     loaded = load(8)
     assert loaded.info.name in DATASETS.names()
     assert loaded.info.title
-    assert loaded.info.train_count == len(loaded.train.labels)
-    assert loaded.info.test_count == len(loaded.test.labels)
-    assert len(set(loaded.info.classes)) == len(loaded.info.classes) >= 2
+    assert loaded.info.train_count == (len(loaded.train) if loaded.train else 0)
+    assert loaded.info.test_count == len(loaded.test)
+    least = 0 if loaded.info.name in UNLABELLED else 2
+    assert len(set(loaded.info.classes)) == len(loaded.info.classes) >= least
+    assert loaded.info.labelled == (loaded.info.name not in UNLABELLED)
     assert loaded.info.decode_s >= 0
 
 
@@ -130,8 +142,9 @@ def test_a_second_load_gives_the_same_images_from_the_cache_where_there_is_one(l
     assert not first.info.from_cache
     assert second.info.from_cache == (second.info.name in CACHING)
     assert first.info.sha256 == second.info.sha256
-    np.testing.assert_array_equal(first.train.images, second.train.images)
-    np.testing.assert_array_equal(first.test.labels, second.test.labels)
+    for a, b in zip(splits_of(first), splits_of(second), strict=True):
+        np.testing.assert_array_equal(a.images, b.images)
+        np.testing.assert_array_equal(a.labels, b.labels)
 
 
 def test_another_size_is_another_sha256(load: Load) -> None:

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import weight_norm
 
 from foldbench.bench.backends import NetworkSource
 from foldbench.bench.backends.torch import open_session
-from foldbench.bench.errors import BenchError, CheckpointError, ConfigError, ExportError
+from foldbench.bench.errors import ConfigError, ExportError
 from foldbench.bench.probabilities import are_probabilities, to_probabilities
 from foldbench.bench.records import Parity
 from foldbench.bench.registry import Registry
@@ -38,7 +38,6 @@ from foldbench.models.building.checkpoint import decode_weights, encode_weights,
 from foldbench.models.building.network import build_model
 from foldbench.models.building.outputs import logits_of
 from foldbench.models.building.trial import try_network
-from foldbench.models.zoo.state import fit_names, is_file, read_file, refuse_others
 
 SHAPE, CLASSES = (3, 8, 8), 4
 Build = Callable[[], nn.Module]
@@ -437,45 +436,3 @@ def test_probabilities_are_put_through_no_softmax(register: Callable[[Build], st
     assert by_probabilities.kl_nats == pytest.approx(by_logits.kl_nats, rel=1e-4)
     notes = try_network(register(lambda: Changed(lambda y: y.softmax(1))), {}, CLASSES, SHAPE)
     assert ["probabilities" in note for note in notes] == [True]
-
-
-@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.", "a.b."])
-def test_a_prefix_of_all_names_is_taken_off(prefix: str) -> None:
-    network = Net()
-    state = {f"{prefix}{name}": value for name, value in network.state_dict().items()}
-    found = fit_names(network, state)
-    refuse_others(network, found, "net", Path("file"))
-    assert found.keys() == network.state_dict().keys()
-
-
-def test_a_name_within_is_no_prefix() -> None:
-    network = Net()
-    state = {f"module.{name}": value for name, value in network.state_dict().items()}
-    state["criterion.weight"] = torch.zeros(1)
-    with pytest.raises(CheckpointError, match="another network"):
-        refuse_others(network, fit_names(network, state), "net", Path("file"))
-
-
-def test_another_number_of_classes_is_named() -> None:
-    state = Net(outputs=7).state_dict()
-    with pytest.raises(CheckpointError, match=r"\bfc\b.* 7 classes, .* 4"):
-        refuse_others(Net(), state, "net", Path("file"))
-
-
-@pytest.mark.parametrize("name", ["w.pth", "w.pt", "w.safetensors"])
-def test_a_pickle_is_told_by_what_it_is_and_how_to_convert_it(name: str, tmp_path: Path) -> None:
-    path = tmp_path / name
-    torch.save(Net().state_dict(), path)
-    assert is_file(name)
-    with pytest.raises(CheckpointError, match="pickle.*save_file") as caught:
-        read_file(path)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_pointer_of_git_lfs_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "w.safetensors"
-    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    with pytest.raises(BenchError, match="Git LFS"):
-        read_file(path)
-    save_file(Net().state_dict(), path)
-    assert read_file(path).keys() == Net().state_dict().keys()

@@ -26,6 +26,7 @@ from foldbench.exporters.rewriting import apply_passes, choose_passes
         (["default"], "cpu", True, ("strip_metadata", "fold_batchnorm", "mish")),
         (["default"], "cpu", False, ("strip_metadata", "mish")),
         (["default"], "cuda", True, ("strip_metadata", "fold_batchnorm")),
+        (["default"], "openvino", True, ("strip_metadata", "fold_batchnorm")),
         (["default"], "tensorrt", True, ("strip_metadata", "fold_batchnorm")),
         (
             ["default"],

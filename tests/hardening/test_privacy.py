@@ -60,11 +60,31 @@ def test_a_session_leaves_no_file_and_opens_no_socket(tmp_path: Path, backend: s
     assert files_below(tmp_path / "home") == files_below(tmp_path / "tmp") == []
 
 
-def test_the_user_may_decide_otherwise(tmp_path: Path) -> None:
-    code = "import os, foldbench; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+REPORTING = ("DO_NOT_TRACK", "ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY")
+WHERE = {
+    "a worker": "from foldbench.bench.workers.isolated import run_isolated as run",
+    "a backend": "import foldbench.bench.backends; run = lambda get, name: get(name)",
+    "a command": "import sys; from foldbench.bench.cli import main; sys.argv = ['bench', 'list']\n"
+    "try:\n    main()\nexcept SystemExit: pass\n"
+    "run = lambda get, name: get(name)",
+}
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_nothing_is_reported_unless_the_user_decides_otherwise(tmp_path: Path, where: str) -> None:
+    code = f"{WHERE[where]}\nimport os\nprint(*(run(os.getenv, name) for name in {REPORTING}))"
     given = environment(tmp_path, ORT_DISABLE_TELEMETRY="0")
-    ended = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True)
-    assert ended.stdout == "0\n"
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, env=given, capture_output=True, text=True)
+    assert ended.stdout.splitlines()[-1:] == ["1 0 1"], ended.stderr
+
+
+def test_a_program_that_imports_foldbench_keeps_its_environment(tmp_path: Path) -> None:
+    code = (
+        "import os\nbefore = dict(os.environ)\nimport foldbench\n"
+        "foldbench.compare, foldbench.export, foldbench.fold\nassert {**os.environ} == before"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment(tmp_path), check=True)
 
 
 @pytest.fixture
@@ -85,13 +105,9 @@ def test_a_process_that_is_spawned_imports_nothing_from_the_current_folder(
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "bench"  # as an installed command: its folder is first on the path
     script.write_text(
-        "import foldbench, multiprocessing, platform\n"
-        "if __name__ == '__main__':\n"
-        "    context = multiprocessing.get_context('spawn')\n"
-        "    process = context.Process(target=platform.node)\n"
-        "    process.start()\n"
-        "    process.join()\n"
-        "    assert process.exitcode == 0, process.exitcode\n"
+        "import platform\n"
+        "from foldbench.bench.workers.isolated import run_isolated\n"
+        "assert run_isolated(platform.node) == platform.node()\n"
     )
     subprocess.run([sys.executable, script], cwd=hostile, env=environment(tmp_path), check=True)
     assert not (tmp_path / "trace").exists()

@@ -231,8 +231,6 @@ def test_a_worker_ends_quietly_when_its_parent_has_gone(
             raise error
 
     monkeypatch.setattr(server, "WorkerServer", lambda *_: nullcontext())
-    monkeypatch.setattr(server.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(server.os, "dup2", lambda *_: None)
     assert server.serve(Broken(), None) is None  # type: ignore[arg-type]
 
 

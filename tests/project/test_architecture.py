@@ -16,16 +16,22 @@ LINES_AT_MOST = 400
 FLOORS = (
     "bench bench.errors bench.progress bench.samples exporters reports configs",
     "bench.records",
-    "bench.registry bench.store bench.torchrun bench.machine reports.text "
+    "bench.registry bench.store bench.torchrun bench.machine bench.user_code reports.text "
     "exporters.folding exporters.image_input",
-    "bench.config bench.host_files exporters.rewriting models.building models.zoo",
-    "bench.analysis bench.images bench.backends models exporters.parity exporters.passes",
-    "bench.datasets bench.timing exporters.origins models.training reports.rows",
-    "bench.workers bench.predict models.transfer exporters.export exporters.quantization "
-    "reports.sections reports.figures reports.formats reports.pictures",
-    "bench.measure reports.html",
-    "reports.render",
+    "bench.config bench.host_files exporters.rewriting exporters.onnx_store "
+    "exporters.onnx_metadata exporters.onnx_operators models.building.foreign_weights",
+    "models.zoo",
+    "bench.analysis bench.images bench.backends models.building exporters.parity exporters.passes "
+    "exporters.onnx_file",
+    "bench.datasets bench.timing exporters.origins exporters.onnx_double exporters.onnx_batch "
+    "models models.training reports.rows",
+    "bench.workers bench.predict models.transfer exporters.export exporters.onnx_adopt "
+    "exporters.onnx_truth exporters.quantization reports.sections reports.figures reports.formats "
+    "reports.pictures",
+    "bench.measure exporters.onnx_export reports.html",
+    "exporters.onnx_optimize reports.render",
     "bench.stages reports.commands",
+    "bench.api",
     "bench.cli",
 )
 """From the ground up. A module belongs to the longest entry that names it, and imports from its own
@@ -35,6 +41,7 @@ APART = {"models", "exporters", "reports"}
 """Never import one another: records are all that they share."""
 
 HEAVY = {
+    "bench.api": {"torch"},
     "bench.analysis": {"scipy"},
     "bench.backends": {"torch", "onnxruntime", "openvino"},
     "bench.datasets": {"sklearn", "torchvision"},

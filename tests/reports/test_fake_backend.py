@@ -52,7 +52,7 @@ class Local(QuietWorker):
 
 
 @pytest.fixture
-def record(build: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def record(build: SimpleNamespace, tmp_path: Path) -> Run:
     """What ran on a CPU; the GPU is missing."""
     path = tmp_path / "network.onnx"
     specs = [
@@ -60,17 +60,19 @@ def record(build: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ContenderSpec("fake", "folded", "cpu", path, build.sha("e"), 244_000),
         ContenderSpec("fake", "folded", "cuda", reason="there is no fake CUDA", status="failed"),
     ]
-    return compare_all(specs, build, tmp_path, monkeypatch)
+    return compare_all(specs, build, tmp_path)
+
+
+class FakeSubject(Subject):
+    original = "fake/unfolded"
 
 
 def compare_all(
     specs: list[ContenderSpec],
     build: SimpleNamespace,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Run:
     """100 images, the first pixel of image k is grey value k; the fake network names it mod 10."""
-    monkeypatch.setattr("foldbench.bench.measure.comparison.REFERENCE", "fake/unfolded/cpu")
     images = np.zeros((100, 3, 4, 4), np.uint8)
     images[:, :, 0, 0] = np.arange(100)[:, None]
     np.save(tmp_path / "images.npy", images)
@@ -85,7 +87,7 @@ def compare_all(
         batch_sizes=(1, 8), rounds=10, calls=25, block_s=0, settle_s=0, warm_up_s=0
     )
     measurements = compare(
-        Subject(tmp_path, checkpoint, ()),
+        FakeSubject(tmp_path, checkpoint, ()),
         [Contender(spec) for spec in specs],
         Evaluation("clean", tmp_path / "images.npy", labels.astype(np.int64), 32),
         settings,
@@ -118,14 +120,14 @@ def test_the_fake_backends_known_times_and_answers_reach_the_record(record: Run)
 
 
 def test_a_made_up_gpu_is_recorded_and_reported_within_both_boundaries(
-    build: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    build: SimpleNamespace, tmp_path: Path
 ) -> None:
     path = tmp_path / "network.onnx"
     specs = [
         ContenderSpec("fake", "unfolded", "cpu", path, build.sha("b"), 245_000),
         ContenderSpec("fake", "folded", "cuda", path, build.sha("e"), 244_000),
     ]
-    run = compare_all(specs, build, tmp_path, monkeypatch)
+    run = compare_all(specs, build, tmp_path)
     cpu, gpu = run.measurements
     assert [(t.batch_size, t.boundary) for t in cpu.timings] == [(1, "host"), (8, "host")]
     expected = {(1, "host"): 7, (1, "device"): 1, (8, "host"): 10.5, (8, "device"): 4.5}

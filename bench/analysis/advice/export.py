@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 
-from foldbench.bench.analysis.advice.rule import Advice, Number, Rule
-from foldbench.bench.analysis.speedups import completed
-from foldbench.bench.records import Artifact, Measurement, Run
+from foldbench.bench.analysis.advice.rule import Advice, Number, Rule, about
+from foldbench.bench.analysis.estimates import judge
+from foldbench.bench.analysis.speedups import completed, measure_step
+from foldbench.bench.records import GIVEN, PLAIN, Artifact, Measurement, Run
 
 
 def _folded(run: Run) -> list[Artifact]:
-    return [a for a in run.artifacts if a.variant.startswith("folded")]
+    return [a for a in run.artifacts if a.variant.startswith(("folded", "optimized"))]
 
 
 def _find_parity_failed(run: Run, kind: str) -> Iterator[Advice]:
@@ -40,7 +41,7 @@ def _find_batchnorm_left(run: Run, kind: str) -> Iterator[Advice]:
 
 
 def _find_made_for_cpu(run: Run, kind: str) -> Iterator[Advice]:
-    made_for = {artifact.sha256: artifact.target for artifact in run.artifacts}
+    made_for = {a.sha256: a.target for a in run.artifacts if a.variant not in (GIVEN, PLAIN)}
     for m in completed(run):
         target = made_for.get(m.source_sha256 or "")
         if target == "cpu" and m.requested_device != "cpu":
@@ -63,7 +64,10 @@ def _find_drop_on_test(run: Run, kind: str) -> Iterator[Advice]:
         if not (artifact and artifact.quantization and before and before.accuracy and m.accuracy):
             continue
         allowed_ratio = artifact.quantization.max_drop_points / 100
-        drop_ratio = (before.accuracy.correct - m.accuracy.correct) / m.accuracy.total
+        correct = m.accuracy.correct
+        if before.accuracy.correct is None or correct is None:
+            continue
+        drop_ratio = (before.accuracy.correct - correct) / m.accuracy.total
         if drop_ratio > allowed_ratio:
             numbers: dict[str, Number] = {
                 "drop_ratio": drop_ratio,
@@ -72,6 +76,26 @@ def _find_drop_on_test(run: Run, kind: str) -> Iterator[Advice]:
                 "before": before.contender,
             }
             yield Advice(kind, m.contender, None, drop_ratio, numbers)
+
+
+def _find_no_gain(run: Run, kind: str) -> Iterator[Advice]:
+    """Find rows in lower precision that are not faster than the float32 row beside them."""
+    by_sha256 = {artifact.sha256: artifact for artifact in run.artifacts}
+    for m in completed(run):
+        artifact = by_sha256.get(m.source_sha256 or "")
+        if artifact is None or artifact.quantization is None:
+            continue
+        before = _in_float32(run, m, artifact, by_sha256)
+        if before is None or before.contender == run.reference:
+            continue
+        for timing in m.timings:
+            ratio = measure_step(run, before, m, timing.batch_size)
+            if ratio and timing.boundary == "host" and judge(ratio, 0.0) not in (None, "faster"):
+                numbers: dict[str, Number] = {
+                    "before": before.contender,
+                    "speedup_count": f"{ratio.point:.3g}",
+                }
+                yield about(kind, m, timing, 1 / ratio.point, numbers)
 
 
 def _in_float32(
@@ -129,6 +153,12 @@ EXPORT_RULES: Mapping[str, Rule] = {
         _find_budget_exceeded,
         "{where}: {reason}. It is not benchmarked. Allow more (--max-drop), find ranges with more "
         "images (--calibration-images), or stay with float32.",
+    ),
+    "no_gain": Rule(
+        "latency",
+        _find_no_gain,
+        "{where}: in lower precision, and no faster than {before} in float32 beside it "
+        "({speedup_count} times as fast): nothing is gained here. Ship {before}.",
     ),
     "drop_on_test": Rule(
         "accuracy",

@@ -12,7 +12,7 @@ from foldbench.bench.analysis.advice.export import EXPORT_RULES
 from foldbench.bench.analysis.advice.images import IMAGE_RULES
 from foldbench.bench.analysis.advice.latency import LATENCY_RULES
 from foldbench.bench.analysis.advice.machine import MACHINE_RULES
-from foldbench.bench.analysis.advice.rule import Advice, Number, Rule, Topic
+from foldbench.bench.analysis.advice.rule import Advice, Number, Rule, Topic, setting
 from foldbench.bench.analysis.advice.scenarios import SCENARIO_RULES
 from foldbench.bench.analysis.estimates import wilson_interval
 from foldbench.bench.analysis.speedups import completed
@@ -35,10 +35,13 @@ def _find_no_reference(run: Run, kind: str) -> Iterator[Advice]:
 def _find_at_chance(run: Run, kind: str) -> Iterator[Advice]:
     chance = 1 / max(len(run.checkpoint.classes), 1)
     for m in completed(run):
-        if m.accuracy is None or m.accuracy.total == 0 or run.checkpoint.random_weights:
+        correct = m.accuracy.correct if m.accuracy else None
+        if m.accuracy is None or correct is None or run.checkpoint.random_weights:
             continue
-        low, _ = wilson_interval(m.accuracy.correct, m.accuracy.total)
-        share = m.accuracy.correct / m.accuracy.total
+        if m.accuracy.total == 0:
+            continue
+        low, _ = wilson_interval(correct, m.accuracy.total)
+        share = correct / m.accuracy.total
         if low <= chance:
             numbers = {"accuracy_ratio": share, "chance_ratio": chance}
             yield Advice(kind, m.contender, None, chance - share, numbers)
@@ -68,7 +71,8 @@ def _find_misplaced(run: Run, kind: str) -> Iterator[Advice]:
 def _find_unequal_threads(run: Run, kind: str) -> Iterator[Advice]:
     on_cpu = [m for m in completed(run) if m.actual_device == "cpu" and m.threads is not None]
     found = sorted({m.threads for m in on_cpu if m.threads is not None})
-    if len(found) > 1:
+    asked = setting(run, "threads")
+    if len(found) > 1 and not isinstance(asked, list | tuple):
         yield Advice(
             kind, numbers={"found": " and ".join(map(str, found)), "most_count": found[-1]}
         )

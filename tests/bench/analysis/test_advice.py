@@ -7,7 +7,7 @@ import pytest
 
 import builders as B
 from foldbench.bench.analysis.advice.rules import RULES, advise
-from foldbench.bench.records import Clocks, Parity, Shortage, Skip
+from foldbench.bench.records import Clocks, InputProbe, Parity, Shortage, Skip
 from foldbench.reports.rows.latency import latency_rows
 from foldbench.reports.sections.notes import sentence
 
@@ -31,6 +31,12 @@ def reference_timed(rounds, **changes):
     return B.make_row(
         "torch", "unfolded", timings=(B.make_timing(1, B.steady(0.002, rounds), **changes),)
     )
+
+
+SWAPPED = tuple({0: 1, 1: 0}.get(n % 10, n % 10) for n in range(200))
+BETTER_INPUT = InputProbe(
+    what="ImageNet", images=128, stated_correct=32, correct=96, gained=70, lost=6
+)
 
 
 def remedies(text):
@@ -81,6 +87,29 @@ CAUSES = {
     "two_classes": (
         run_with(B.make_row("ort", "folded"), data=B.make_data(of_two_classes=6)),
         {"found_count": 6, "images_count": 60_000},
+    ),
+    "other_order": (
+        B.make_run(
+            measurements=(
+                B.make_row(
+                    "torch",
+                    "unfolded",
+                    accuracy=B.make_accuracy(160, 200).model_copy(update={"top1": SWAPPED}),
+                ),
+            ),
+            labels=tuple(n % 10 for n in range(200)),
+        ),
+        {"stated_ratio": 0.8, "better_ratio": 1.0},
+    ),
+    "other_input": (
+        run_with(
+            B.make_row(
+                "ort",
+                "folded",
+                accuracy=B.make_accuracy().model_copy(update={"input_probes": (BETTER_INPUT,)}),
+            )
+        ),
+        {"images_count": 128, "stated_ratio": 0.25, "better_ratio": 0.75},
     ),
     "large_batch": (
         run_with(B.make_row("ort", "folded"), data=B.make_data(test_count=2)),

@@ -201,3 +201,14 @@ def test_an_unknown_parent_is_named_with_the_known_ones(tmp_path: Path) -> None:
     path = write(tmp_path, "mine", "extends: _homewrok\n")
     with pytest.raises(ConfigError, match="'_homework'"):
         load(str(path))
+
+
+def test_where_images_are_is_relative_to_the_file_that_says_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "base.yaml").write_text("extends: digits\ndata: {path: photos}\n")
+    (tmp_path / "top.yaml").write_text("extends: sub/base.yaml\n")
+    monkeypatch.chdir(tmp_path)
+    assert load("top.yaml").config.data.path == str(tmp_path / "sub" / "photos")
+    assert load("top.yaml", ["data.path=mine"]).config.data.path == str(tmp_path / "mine")

@@ -176,3 +176,10 @@ def test_a_rule_reads_a_class_or_says_that_there_is_none(name: str) -> None:
 def test_a_rule_needs_one_group() -> None:
     with pytest.raises(ConfigError, match="2 groups"):
         LabelRule.parse("(a)(b)")
+
+
+def test_class_folders_are_never_read_by_file_names(load, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        make(tmp_path / "images" / split)
+    with pytest.raises(DataError, match=r"several folders .*set data.name to images"):
+        load(tmp_path / "images")

@@ -133,7 +133,10 @@ def test_the_record_is_written_while_the_run_is_locked(
             pass
         refused.append(run.name)
 
-    monkeypatch.setattr("foldbench.bench.stages.compare.measure_or_go_on", lambda *_: ((), ()))
+    monkeypatch.setattr(
+        "foldbench.bench.stages.compare.measure_or_resume",
+        lambda parts, *_: [((), ())] * len(parts),
+    )
     monkeypatch.setattr("foldbench.bench.stages.compare.store_comparison", try_to_lock)
     compare_run(own_run, [*QUICK, "compare.backends=[torch]"], paths, NullListener())
     assert refused == [own_run.name]

@@ -42,10 +42,10 @@ def test_the_average_of_both_views_decides(tmp_path) -> None:
     evaluation = Evaluation("clean", tmp_path / "x.npy", np.array([0, 1]), 2)
     views = np.array([[[3, 1], [1, 0]], [[0, 1], [0, 4]]], np.float32)
     logits = views.reshape(4, 2)
-    accuracy = _to_accuracy(SimpleNamespace(logits=logits), evaluation, logits)
+    accuracy = _to_accuracy(SimpleNamespace(logits=logits, input_probes=()), evaluation, logits)
     assert accuracy is not None
     assert (accuracy.top1, accuracy.correct, accuracy.total) == ((0, 1), 2, 2)
-    one_view = _to_accuracy(SimpleNamespace(logits=logits[:2]), evaluation, None)
+    one_view = _to_accuracy(SimpleNamespace(logits=logits[:2], input_probes=()), evaluation, None)
     assert one_view is not None
     assert (one_view.top1, one_view.correct) == ((0, 0), 1)
 
@@ -55,7 +55,7 @@ def test_agreement_is_that_of_the_averages_and_counts_test_images(tmp_path) -> N
     reference = np.array([[3, 1], [1, 0], [0, 1], [0, 4]], np.float32)  # both images, then mirrored
     other = reference.copy()
     other[2] = [1, 0.5]  # one view has another class, the average of both has not
-    accuracy = _to_accuracy(SimpleNamespace(logits=other), evaluation, reference)
+    accuracy = _to_accuracy(SimpleNamespace(logits=other, input_probes=()), evaluation, reference)
     assert accuracy is not None
     found = accuracy.agreement
     assert found is not None

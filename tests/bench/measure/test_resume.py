@@ -16,7 +16,7 @@ from foldbench.bench.errors import BackendError, RunError
 from foldbench.bench.measure.comparison import compare
 from foldbench.bench.measure.contenders import ContenderSpec, Subject
 from foldbench.bench.measure.evaluation import Evaluation
-from foldbench.bench.measure.resume import describe_opening, measure_or_go_on
+from foldbench.bench.measure.resume import Part, describe_opening, measure_or_resume
 from foldbench.bench.measure.running import Contender
 from foldbench.bench.measure.samples import read_samples, replay, unfinished_record
 from foldbench.bench.records import Boundary, Measurement, Run
@@ -113,18 +113,12 @@ class Comparison:
         evaluation = Evaluation("clean", path, LABELS, 10)
         start_worker = start_worker or (lambda job: Fake(job, before_block))
 
-        def measure(rows: Sequence[Contender]) -> tuple[Measurement, ...]:
-            self.rows = rows
-            return compare(subject, rows, evaluation, settings, 1, self.notes, start_worker)
+        def measure(rows: Sequence[Sequence[Contender]]) -> list[tuple[Measurement, ...]]:
+            (self.rows,) = rows
+            return [compare(subject, self.rows, evaluation, settings, 1, self.notes, start_worker)]
 
-        measurements, resumed = measure_or_go_on(
-            self.run,
-            describe_opening(planned, subject, specs, 1),
-            specs,
-            measure,
-            self.notes,
-            fresh,
-        )
+        part = Part(self.run, describe_opening(planned, subject, specs, 1), specs)
+        ((measurements, resumed),) = measure_or_resume([part], measure, self.notes, fresh)
         record = planned.model_copy(update={"measurements": measurements, "resumed": resumed})
         store_comparison(self.run, record, self.notes)
         return record
@@ -382,9 +376,9 @@ def test_a_process_that_cannot_be_started_is_its_rows_reason(
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
     if refused == "start":
-        monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", refuse)
+        monkeypatch.setattr("foldbench.bench.workers.starting._popen", refuse)
     else:
-        monkeypatch.setattr("multiprocessing.context.SpawnContext.Pipe", refuse)
+        monkeypatch.setattr("foldbench.bench.workers.starting.Pipe", refuse)
     record = comparison.start(
         start_worker=lambda job: (
             WorkerClient(job) if job.backend == "ort" else Fake(job, lambda *_: None)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from foldbench.bench.backends import ort, torch
+from foldbench.bench.backends import openvino, ort, torch
 from foldbench.bench.measure.targets import files_for, target_of
 
 
@@ -15,6 +15,7 @@ def artifact(variant: str, target: str = "cpu", precision: str = "float32") -> S
 CPU = (artifact("unfolded"), artifact("folded"))
 HOST = artifact("folded.host", "host")
 CUDA = artifact("folded.cuda", "cuda")
+OPENVINO = artifact("folded.openvino", "openvino")
 INT8 = artifact("int8", precision="int8")
 
 
@@ -33,6 +34,11 @@ INT8 = artifact("int8", precision="int8")
         ((CUDA,), "cpu", []),
         ((CPU[1], INT8), "cpu", [("folded", "cpu"), ("int8", "cpu")]),
         ((CPU[1], INT8), "cuda", [("folded", "cpu")]),
+        ((CPU[1], INT8), "openvino", [("folded", "cpu"), ("int8", "cpu")]),
+        ((CPU[1], INT8, OPENVINO), "openvino", [("int8", "cpu"), ("folded", "openvino")]),
+        ((*CPU, OPENVINO), "cpu", [("unfolded", "cpu"), ("folded", "cpu")]),
+        ((*CPU, OPENVINO), "host", [("unfolded", "cpu"), ("folded", "cpu")]),
+        ((*CPU, OPENVINO), "cuda", [("unfolded", "cpu"), ("folded", "cpu")]),
     ],
 )
 def test_it_is_the_one_for_the_target_or_else_the_one_for_the_cpu(artifacts, target, rows) -> None:
@@ -44,7 +50,8 @@ def test_it_is_the_one_for_the_target_or_else_the_one_for_the_cpu(artifacts, tar
     [
         (ort, {}, "cpu", "host"),
         (ort, {"micro": "16"}, "cpu", "host"),
-        (ort, {"openvino": ""}, "cpu", "cpu"),
+        (ort, {"openvino": ""}, "cpu", "openvino"),
+        (openvino, {}, "cpu", "openvino"),
         (ort, {}, "cuda", "cuda"),
         (ort, {"tensorrt": ""}, "cuda", "tensorrt"),
         (torch, {}, "cpu", "cpu"),

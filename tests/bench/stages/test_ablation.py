@@ -70,7 +70,24 @@ def test_only_the_shipped_file_has_the_rewritten_graph(climbed: tuple[RunDirecto
 def test_steps_are_left_out_of_other_comparisons(climbed: tuple[RunDirectory, Run]) -> None:
     run, _ = climbed
     subject = Subject(run.path, run.checkpoint(), run.artifacts())
-    assert [c.variant for c in contenders_of(subject, "ort", "cpu")] == ["folded"]
+    rows = [c.variant for c in contenders_of(subject, "ort", "cpu")]
+    assert rows == ["plain", "folded"], "torch.onnx.export by itself is always compared"
+
+
+def test_openvino_is_not_given_the_graph_that_is_rewritten_for_onnxruntime(
+    climbed: tuple[RunDirectory, Run], trained_paths: Paths
+) -> None:
+    run, _ = climbed
+    settings = ["export.passes=[default]", "export.baselines=true"]
+    export(run, settings, trained_paths, NullListener())
+    subject = Subject(run.path, run.checkpoint(), run.artifacts())
+    rows = {c.variant: c.path for c in contenders_of(subject, "openvino", "cpu")}
+    assert set(rows) == {"plain", "folded"}
+    assert rows["folded"] == run.path / "artifacts" / f"{run.name[:-4]}.folded.openvino.onnx"
+    (made,) = (a for a in run.artifacts() if a.target == "openvino")
+    assert made.parity.passed
+    assert [p.name for p in made.passes if p.changed] == ["strip_metadata"]
+    assert made.fold.batchnorms_after == 0
 
 
 def test_steps_are_not_exported_again(
@@ -84,7 +101,7 @@ def test_steps_are_not_exported_again(
 
 def test_without_folding_there_is_no_ablation(climbed: tuple[RunDirectory, Run]) -> None:
     run, _ = climbed
-    (shipped,) = (a for a in run.artifacts() if a.ladder_step is None)
+    shipped = next(a for a in run.artifacts() if a.variant == "folded")
     with pytest.raises(ExportError, match="--no-fold-bn"):
         plan_ablation(shipped, ExportOptions(False, 20, ("strip_metadata",)))
 

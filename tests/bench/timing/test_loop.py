@@ -163,8 +163,6 @@ def test_a_worker_sets_what_it_has_loaded_apart_from_what_may_be_garbage(
             self.open = self.memory = self.close = lambda: None
 
     monkeypatch.setattr(server, "WorkerServer", WorkerServer)
-    monkeypatch.setattr(server.os, "dup2", lambda *_: None)
-    monkeypatch.setattr(server.signal, "signal", lambda *_: None)
     monkeypatch.setattr(server.gc, "freeze", lambda: calls.append("freeze"))
     monkeypatch.setattr(server.gc, "collect", lambda: calls.append("collect"))
     server.serve(Connection(), None)  # type: ignore[arg-type]

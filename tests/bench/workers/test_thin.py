@@ -21,7 +21,7 @@ RUNTIMES = {"torch", "onnxruntime", "openvino", "mlperf_loadgen"}
 """What runs the network or drives it."""
 OPTIONAL = {"pynvml", "threadpoolctl", "platformdirs"}
 """Readers that a process may lack, and where the user's cache is if no variable says so."""
-ALLOWED = {*sys.stdlib_module_names, *RUNTIMES, *OPTIONAL, "numpy"}
+ALLOWED = {*sys.stdlib_module_names, *RUNTIMES, *OPTIONAL, "numpy", "foldbench"}
 BLOCKED = {"pydantic", "scipy", "psutil", "rich", "click", "onnx", "torch", "sklearn", "yaml"}
 
 TIME_A_BLOCK = """

@@ -1,6 +1,7 @@
 """Networks of torchvision and timm: found, filled, prepared for a new classifier."""
 
 import copy
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from foldbench.bench.errors import BenchError, CheckpointError, ConfigError, Unk
 from foldbench.bench.images.pixels import fit
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.exporters.folding.fold import fold_batchnorm
+from foldbench.models.building.foreign_weights import fit_classes
 from foldbench.models.building.network import build_model
 from foldbench.models.pretrained import build_filled
 from foldbench.models.zoo import networks
@@ -196,7 +198,7 @@ def test_timms_files_are_read_through_timm(weights: Path) -> None:
 
 def test_weights_of_another_network_are_refused(weights: Path) -> None:
     network = networks.find_network("resnet18")
-    with pytest.raises(CheckpointError, match="another network than torchvision:resnet18"):
+    with pytest.raises(CheckpointError, match="does not fit ResNet: .* missing"):
         networks.fill(networks.create(network), network, str(weights), download=False)
 
 
@@ -298,3 +300,30 @@ def test_the_hash_of_weights_follows_every_tensor(weights: Path) -> None:
     with torch.no_grad():
         other.conv_stem.weight[0, 0, 0, 0] += 1
     assert networks.hash_state(module) == networks.hash_state(same) != networks.hash_state(other)
+
+
+def test_a_pickle_of_a_wrapped_network_fills_it(weights: Path, tmp_path: Path) -> None:
+    state = load_file(weights)
+    torch.save({"model": {f"module.{n}": v.half() for n, v in state.items()}}, tmp_path / "w.pt")
+    network = networks.find_network("tf_efficientnet_lite0")
+    module = networks.create(network)
+    found = networks.fill(module, network, str(tmp_path / "w.pt"), download=False)
+    assert ["module." in note or "float16" in note for note in found.notes] == [True, True]
+    assert torch.equal(module.conv_stem.weight, state["conv_stem.weight"].half().float())
+
+
+def test_densenets_files_have_names_of_an_older_form(tmp_path: Path) -> None:
+    network = networks.find_network("densenet121")
+    state = networks.create(network).state_dict()
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", n): v for n, v in state.items()}
+    assert old.keys() != state.keys()
+    torch.save(old, tmp_path / "w.pth")
+    assert _torchvision_zoo.read("densenet121", tmp_path / "w.pth").keys() == state.keys()
+
+
+def test_the_head_of_fine_tuned_weights_is_found(tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_mambaout", num_classes=5).state_dict(), tmp_path / "w.pt")
+    assert fit_classes(
+        lambda classes: timm.create_model("test_mambaout", num_classes=classes),
+        tmp_path / "w.pt", default=1000,
+    ) == 5  # fmt: skip

@@ -1,0 +1,56 @@
+"""The command `bench add`: a network that was trained elsewhere becomes a run."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from foldbench.bench.cli import output
+from foldbench.bench.cli.console import progress
+from foldbench.bench.cli.options import (
+    data_option,
+    set_option,
+    shared_options,
+    subject_options,
+    with_overrides,
+)
+
+if TYPE_CHECKING:
+    from foldbench.bench.store.directory import Paths
+
+
+@click.command()
+@click.argument("name")
+@click.argument("network")
+@subject_options
+@data_option
+@set_option
+@click.option("--fresh", is_flag=True, help="Add it anew even if it has been added.")
+@shared_options
+@with_overrides
+def add(
+    name: str,
+    network: str,
+    overrides: tuple[str, ...],
+    fresh: bool,
+    paths: "Paths",
+    as_json: bool,
+) -> None:
+    """Add NETWORK, trained elsewhere, as a run called NAME.
+
+    NETWORK is FILE.py:NAME, PACKAGE.MODULE:NAME, torchvision:NAME, timm:NAME, FILE.onnx or
+    FILE.pt2. Afterwards: bench export NAME, bench compare NAME.
+    """
+    from foldbench.bench.config.own_network import source_config
+    from foldbench.bench.stages import add as stage
+    from foldbench.bench.user_code.source import is_source, parse_source
+
+    if not is_source(network):
+        try:
+            parse_source(network)
+        except ValueError as error:
+            raise click.UsageError(f"NETWORK: {error}") from None
+    if is_source(name) or "/" in name or name in ("", ".", ".."):
+        raise click.UsageError(f"NAME: found {name!r}; allowed: a name for the run, such as my_net")
+    with progress() as listener:
+        run = stage.add(source_config(network, overrides, name), paths, listener, fresh)
+    output.print_added(run, as_json)

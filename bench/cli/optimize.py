@@ -1,0 +1,40 @@
+"""The command `bench optimize`: an .onnx file rewritten for a target, and held against itself."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from foldbench.bench.cli import output
+from foldbench.bench.cli.options import NamedPath
+
+if TYPE_CHECKING:
+    from foldbench.bench.records import Target
+
+
+@click.command()
+@click.argument("file", type=NamedPath(dir_okay=False, path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    "target_file",
+    type=NamedPath(dir_okay=False, path_type=Path),
+    required=True,
+    help="Where to write the result.",
+)
+@click.option(
+    "--target",
+    type=click.Choice(["cpu", "cuda", "tensorrt", "host", "openvino"]),
+    default="cpu",
+    show_default=True,
+    help="What the file is to run on; host: this machine's CPU alone.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+def optimize(file: Path, target_file: Path, target: "Target", as_json: bool) -> None:
+    """Rewrite the .onnx FILE to run faster on a target, and check that it computes the same.
+
+    Measure both afterwards: bench compare FILE RESULT.
+    """
+    from foldbench.exporters.onnx_optimize import optimize_onnx
+
+    output.print_optimized(optimize_onnx(file, target_file, target), as_json)

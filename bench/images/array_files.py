@@ -1,0 +1,136 @@
+"""Images as arrays: .npz and .npy files, and what a function of the user's yields."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from foldbench.bench.arrays import Images, Labels, Pixels
+from foldbench.bench.errors import DataError, listed, one_line
+from foldbench.bench.images.image_set import DataOptions, Split
+from foldbench.bench.images.pixels import fit_all
+from foldbench.bench.images.sources import unreadable
+
+SUFFIXES = (".npz", ".npy")
+_IMAGES = ("images", "x", "data", "image", "x_test")
+_LABELS = ("labels", "y", "targets", "label", "y_test")
+_FORM = (
+    "allowed: images (or x, data) as uint8 (N, H, W, C) or (N, C, H, W), or as float32 "
+    "(N, C, H, W) already preprocessed; labels (or y) as whole numbers (N,), or none"
+)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Images and labels as they were found."""
+
+    images: np.ndarray
+    labels: np.ndarray | None
+
+
+def read_arrays(path: Path) -> Arrays:
+    """Return what an .npz or .npy file holds; a .npy is mapped, no pickle is loaded.
+
+    Raises DataError for a file that is damaged or has no images.
+    """
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return Arrays(loaded, None)
+        with loaded:
+            return _from_archive(path, loaded)
+    except DataError:
+        raise
+    except OSError as error:
+        if error.errno is None:
+            raise _damaged(path, error) from error
+        raise unreadable(path, error) from error
+    except (ValueError, EOFError, BadZipFile, MemoryError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} is damaged or holds Python objects ({one_line(error, 120)}); {_FORM}: save it "
+        "with numpy.save or numpy.savez"
+    )
+
+
+def _from_archive(path: Path, loaded: Mapping[str, Any]) -> Arrays:
+    names = {name.lower(): name for name in loaded}
+    images = next((names[name] for name in _IMAGES if name in names), None)
+    labels = next((names[name] for name in _LABELS if name in names), None)
+    if images is None:
+        raise DataError(f"{path} has no images (found: {listed(loaded) or 'nothing'}); {_FORM}")
+    return Arrays(loaded[images], loaded[labels] if labels else None)
+
+
+def to_split(arrays: Arrays, options: DataOptions, origin: str) -> tuple[Split, tuple[str, ...]]:
+    """Return the arrays as a split, and the names of the classes (numbers).
+
+    Raises DataError that names `origin` for arrays of another form.
+    """
+    images = _to_images(arrays.images, options, origin)
+    if arrays.labels is None:
+        return Split(images, None), ()
+    labels = _to_labels(arrays.labels, len(images), origin)
+    return Split(images, labels), tuple(map(str, range(int(labels.max()) + 1)))
+
+
+def _to_labels(found: np.ndarray, count: int, origin: str) -> Labels:
+    if found.shape != (count,) or found.dtype.kind not in "iu" or (count and found.min() < 0):
+        raise DataError(
+            f"{origin}: labels are {found.dtype} {found.shape} for {count} images; allowed: whole "
+            f"numbers from 0, of shape ({count},)"
+        )
+    if count and int(found.max()) >= 1_000_000:
+        raise DataError(f"{origin}: a label is {found.max()}; allowed: numbers of classes, from 0")
+    return found.astype(np.int64)
+
+
+def _to_images(found: np.ndarray, options: DataOptions, origin: str) -> Images:
+    if found.dtype == np.float32:
+        if found.ndim != 4 or found.shape[1:] != options.shape or not len(found):
+            raise DataError(
+                f"{origin}: float32 images of shape {found.shape} are taken as they are, and the "
+                f"network's input is (N, {', '.join(map(str, options.shape))}): give that shape, "
+                "or uint8 images"
+            )
+        if not all(np.isfinite(part).all() for part in np.array_split(found, len(found))):
+            raise DataError(f"{origin}: some values are NaN or infinite: correct them")
+        return found
+    if found.dtype != np.uint8 or found.ndim not in (3, 4) or not found.size:
+        raise DataError(f"{origin}: images are {found.dtype} {found.shape}; {_FORM}")
+    return _fit(_channels_first(found, options, origin), options)
+
+
+def _channels_first(found: np.ndarray, options: DataOptions, origin: str) -> Pixels:
+    """Return (N, C, H, W), whichever of its two forms `found` has."""
+    if found.ndim == 3:
+        return found[:, None]
+    allowed = {1, 3} if options.channels in (1, 3) else {options.channels}
+    first, last = found.shape[1] in allowed, found.shape[3] in allowed
+    if first and last:  # such as (N, 3, H, 3): the asked size decides, where it can
+        first = found.shape[1:] == options.shape
+        last = not first and (*found.shape[3:], *found.shape[1:3]) == options.shape
+    if first == last:
+        raise DataError(
+            f"{origin}: which axis of {found.shape} holds the {options.channels} channels cannot "
+            "be told: give (N, C, H, W) or (N, H, W, C) with as many channels as data.channels"
+        )
+    return found if first else found.transpose(0, 3, 1, 2)
+
+
+def _fit(images: Pixels, options: DataOptions) -> Pixels:
+    if images.shape[1:] == options.shape and options.resize.shorter_side is None:
+        return images
+    if options.channels not in (1, 3):
+        raise DataError(
+            f"images have {images.shape[2]}x{images.shape[3]} pixels, and arrays of "
+            f"{options.channels} channels are not resized: give them at the network's size"
+        )
+    rgb = np.broadcast_to(images, (len(images), 3, *images.shape[2:]))
+    return fit_all(rgb, options.image_size, options.resize, options.channels)
