@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from own_networks import OWN_NETWORKS, OwnNetwork
 
 from builders import QUICK
 from foldbench.bench.cli import cli
 from foldbench.bench.store.directory import Paths
-from own_networks import OWN_NETWORKS, OwnNetwork
 
 IMAGES = 24
 NOT_OURS = ("model.", "train.", "compare.devices", "compare.batch_sizes")

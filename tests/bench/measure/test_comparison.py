@@ -2,15 +2,13 @@
 
 import os
 import signal
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from builders import QUICK, QuietWorker
+from builders import QUICK, QuietWorker, run_in_process
 from foldbench.bench.errors import BackendError, DataError, RunError
-from foldbench.bench.measure.comparison import compare
 from foldbench.bench.measure.contenders import Subject, list_contenders
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Measurement
@@ -259,9 +257,7 @@ def test_a_repetition_has_new_workers_and_blocks_of_its_own(
             super().__init__(job)
             started.append(job.threads)
 
-    monkeypatch.setattr(
-        "foldbench.bench.stages.compare.compare", partial(compare, start_worker=Counted)
-    )
+    run_in_process(monkeypatch, Counted)
     record = compare_run(
         own_run,
         [
