@@ -363,21 +363,18 @@ def test_too_few_training_images_are_an_error_that_says_what_is_needed(
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "named"),
     [
-        (("export.fold_bn=false",), "int8 is made from the folded network"),
-        (("export.target=cuda",), "int8 is for the target cpu, and export.target is cuda"),
-        (
-            ("export.target=host", "export.quantize=float16"),
-            "float16 is for the target cpu or cuda or tensorrt, and export.target is host",
-        ),
-        (("export.target=host",), "int8 is for the target cpu, and export.target is host"),
+        (("export.fold_bn=false",), "int8 .*folded"),
+        (("export.target=cuda",), "int8 .* export.target is cuda"),
+        (("export.target=host", "export.quantize=float16"), "float16 .* export.target is host"),
+        (("export.target=host",), "int8 .* export.target is host"),
     ],
 )
 def test_settings_that_exclude_it_are_refused_before_anything_is_made(
-    own_run: RunDirectory, paths: Paths, settings: tuple[str, ...], words: str
+    own_run: RunDirectory, paths: Paths, settings: tuple[str, ...], named: str
 ) -> None:
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError, match=named):
         export(own_run, [*INT8, *settings], paths, NullListener())
     assert own_run.artifacts() == ()
 
