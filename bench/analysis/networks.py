@@ -13,8 +13,8 @@ from foldbench.bench.analysis.estimates import (
     Verdict,
     judge,
     median_or_none,
-    median_ratio,
 )
+from foldbench.bench.analysis.ratios import holm, paired_ratio
 from foldbench.bench.analysis.speedups import (
     completed,
     keeps_accuracy,
@@ -123,9 +123,9 @@ def _ratio(reference: Run, baseline: Measurement, m: Measurement, batch_size: in
     mine, theirs = timing_at(m, batch_size), timing_at(baseline, batch_size)
     if mine is None or theirs is None:
         return None
-    candidate, clean = clean_pairs(mine.blocks, theirs.blocks)
+    candidate, _ = clean_pairs(mine.blocks, theirs.blocks)
     enough = len(candidate) >= min(MIN_CLEAN_ROUNDS, reference.rounds)
-    return median_ratio(clean, candidate) if enough else None
+    return paired_ratio(mine.blocks, theirs.blocks) if enough else None
 
 
 def _noise_of(reference: Run, baseline: Measurement | None, batch_size: int) -> float:
@@ -180,16 +180,8 @@ def accuracy_pairs(runs: Sequence[Run]) -> tuple[AccuracyPair, ...]:
         accuracy = found.correct / found.total
         difference = accuracy - (baseline.correct or 0) / baseline.total
         pairs.append(AccuracyPair(run, accuracy, difference, table.p_value))
-    return _holm(pairs)
-
-
-def _holm(pairs: Sequence[AccuracyPair]) -> tuple[AccuracyPair, ...]:
-    order = sorted(range(len(pairs)), key=lambda index: pairs[index].p_value)
-    adjusted, largest = [0.0] * len(pairs), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, pairs[index].p_value * (len(pairs) - rank)))
-        adjusted[index] = largest
-    return tuple(replace(pair, p_value=p) for pair, p in zip(pairs, adjusted, strict=True))
+    adjusted = holm([pair.p_value for pair in pairs])
+    return tuple(replace(pair, p_value=p or 0.0) for pair, p in zip(pairs, adjusted, strict=True))
 
 
 def _accuracy_of(run: Run) -> Accuracy | None:
