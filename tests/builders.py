@@ -47,6 +47,7 @@ QUICK = (
     "compare.batch_sizes=[1, 3]",
     "compare.rounds=2",
     "compare.calls=3",
+    "compare.processes=1",
     "compare.block_s=0",
     "compare.settle_s=0",
     "compare.warm_up_s=0",

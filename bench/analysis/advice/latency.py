@@ -53,8 +53,6 @@ def _more_time(run: Run, timing: Timing, clean_rounds: int) -> str:
 def _more_rounds(run: Run, timing: Timing, clean_rounds: int) -> str:
     if timing.stopped == "budget":
         return f"give the rounds more time: {_more_time(run, timing, clean_rounds)}"
-    if timing.stopped == "narrow":
-        return f"set compare.interval=0, so that all {run.rounds} rounds are made"
     return f"set compare.rounds above {run.rounds}"
 
 
@@ -155,7 +153,7 @@ def _find_floor_only(run: Run, kind: str) -> Iterator[Advice]:
 
 
 def _find_budget_spent(run: Run, kind: str) -> Iterator[Advice]:
-    wanted = setting(run, "interval") or WIDTH_LIMIT
+    wanted = (run.config.get("compare") or {}).get("interval") or WIDTH_LIMIT
     for m, timing in timed(run):
         found = measure_speedup(run, m, timing.batch_size, timing.boundary)
         width = half_width(found.ratio) if found and found.ratio else None
@@ -235,8 +233,8 @@ LATENCY_RULES: Mapping[str, Rule] = {
         "latency",
         _find_stopped_early,
         "{where}: the interval is no 95 % interval and covers less, since the rounds stopped as "
-        "soon as it was narrow, after {clean_count} of {rounds_count}. Have all of them made: "
-        "--set compare.interval=0.",
+        "soon as it was narrow, after {clean_count} of {rounds_count}. This version makes all of "
+        "them: compare again.",
     ),
     "few_rounds": Rule(
         "latency",

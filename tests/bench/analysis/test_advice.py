@@ -464,7 +464,6 @@ def test_a_run_that_was_repeated_is_not_told_to_repeat_it():
     ("stopped", "told"),
     [
         ("rounds", "compare.rounds"),
-        ("narrow", "compare.interval=0"),
         ("budget", "--budget 240s"),
     ],
 )

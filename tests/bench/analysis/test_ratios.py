@@ -147,10 +147,13 @@ def pairs(draw: st.DrawFn) -> tuple[Values, Values]:
 @given(pairs())
 def test_the_interval_holds_the_point_and_agrees_with_its_p_value(pair) -> None:
     ratio = paired_ratio(*map(blocks_of, pair))
-    assert ratio is not None and ratio.covers_processes
+    assert ratio is not None
+    assert ratio.covers_processes
     assert (ratio.processes, ratio.rounds) == (pair[0].shape[0], pair[0].size)
     low, high, p_value = ratio.low, ratio.high, ratio.p_value
-    assert low is not None and high is not None and p_value is not None
+    assert low is not None
+    assert high is not None
+    assert p_value is not None
     assert low <= ratio.point <= high
     assert 0 <= p_value <= 1
     if abs(p_value - 0.05) > 1e-6:
@@ -161,7 +164,8 @@ def test_the_interval_holds_the_point_and_agrees_with_its_p_value(pair) -> None:
 def test_swapping_both_sides_inverts_the_ratio_and_its_interval(pair) -> None:
     mine, theirs = map(blocks_of, pair)
     there, back = paired_ratio(mine, theirs), paired_ratio(theirs, mine)
-    assert there is not None and back is not None
+    assert there is not None
+    assert back is not None
     assert there.point == pytest.approx(1 / back.point)
     assert there.low == pytest.approx(1 / (back.high or 1.0))
     assert there.p_value == pytest.approx(back.p_value)
@@ -172,7 +176,8 @@ def test_the_unit_of_time_and_the_order_of_processes_do_not_matter(pair, unit) -
     mine, theirs = pair
     ratio = paired_ratio(blocks_of(mine), blocks_of(theirs))
     other = paired_ratio(blocks_of(unit * mine[::-1]), blocks_of(unit * theirs[::-1]))
-    assert ratio is not None and other is not None
+    assert ratio is not None
+    assert other is not None
     assert other.point == pytest.approx(ratio.point)
     assert other.high == pytest.approx(ratio.high)
 
@@ -194,7 +199,8 @@ def test_the_estimate_is_student_s_over_the_medians_of_the_processes(pair) -> No
 def test_fewer_than_three_processes_get_a_bootstrap_that_does_not_cover_processes() -> None:
     times = np.random.default_rng(0).lognormal(0, 0.02, (2, 10))
     ratio = paired_ratio(blocks_of(times / 2), blocks_of(times))
-    assert ratio is not None and ratio.low is not None
+    assert ratio is not None
+    assert ratio.low is not None
     assert (ratio.processes, ratio.covers_processes) == (2, False)
     assert (ratio.p_value or 1.0) < 0.01
 
@@ -212,7 +218,8 @@ def test_an_interruption_and_a_repetition_begin_new_processes() -> None:
     assert count_processes(blocks_of(times)) == 1
     assert count_processes(mine) == 4
     ratio = paired_ratio(mine, theirs)
-    assert ratio is not None and (ratio.point, ratio.processes) == (pytest.approx(2), 4)
+    assert ratio is not None
+    assert (ratio.point, ratio.processes) == (pytest.approx(2), 4)
 
 
 def test_a_process_without_a_clean_round_does_not_count() -> None:
@@ -221,7 +228,8 @@ def test_a_process_without_a_clean_round_does_not_count() -> None:
         Block(round=b.round, process=1, samples_s=(9.0,), run_delay_ratio=0.5) for b in mine[:2]
     ]
     ratio = paired_ratio([*dirty, *mine[2:]], theirs)
-    assert ratio is not None and (ratio.point, ratio.processes) == (pytest.approx(2), 3)
+    assert ratio is not None
+    assert (ratio.point, ratio.processes) == (pytest.approx(2), 3)
 
 
 @given(st.lists(st.none() | st.floats(0, 1), max_size=8))
