@@ -14,7 +14,7 @@ from foldbench.bench.analysis.estimates import (
     judge,
     median_or_none,
 )
-from foldbench.bench.analysis.ratios import holm, paired_ratio
+from foldbench.bench.analysis.ratios import holm, is_claimed, paired_ratio
 from foldbench.bench.analysis.speedups import (
     completed,
     keeps_accuracy,
@@ -38,8 +38,15 @@ class NetworkRow:
     speedup: Ratio | None
     """Over the reference network's row; None for that one, and with too few clean rounds."""
     verdict: Verdict | None
+    p_value: float | None = None
+    """Of a ratio of 1, adjusted by Holm's method for all rows of the table."""
     on_front: bool = False
     """Whether no other network is both faster and more accurate."""
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether it is faster or slower with all rows of the table counted as claims."""
+        return is_claimed(self.verdict, self.p_value)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,8 @@ def network_rows(runs: Sequence[Run]) -> tuple[NetworkRow, ...]:
     for device in devices:
         for size in sizes:
             rows += _rows_at(runs, device, size)
-    return tuple(rows)
+    adjusted = holm([row.speedup.p_value if row.speedup else None for row in rows])
+    return tuple(replace(row, p_value=p) for row, p in zip(rows, adjusted, strict=True))
 
 
 def _rows_at(runs: Sequence[Run], device: str, batch_size: int) -> list[NetworkRow]:

@@ -17,8 +17,11 @@ from math import exp, inf, log, sqrt
 import numpy as np
 
 from foldbench.bench.analysis.clean import clean_pairs
-from foldbench.bench.analysis.estimates import Ratio, median_ratio
+from foldbench.bench.analysis.estimates import Ratio, Verdict, median_ratio
 from foldbench.bench.samples.timing import MIN_PROCESSES, Block, is_clean
+
+FAMILY_ERROR = 0.05
+"""Of all tables, the share in which some verdict that is claimed may be wrong."""
 
 Process = tuple[int, int, int]
 """Session, repetition and generation: each has new processes."""
@@ -92,6 +95,11 @@ def difference_of(a: Sequence[float], b: Sequence[float], rounds: int) -> Ratio:
 
 def _error(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) / sqrt(len(values))
+
+
+def is_claimed(verdict: Verdict | None, p_value: float | None) -> bool:
+    """Return whether a verdict stands among all claims of its table: `p_value` is Holm's."""
+    return verdict in ("faster", "slower") and p_value is not None and p_value <= FAMILY_ERROR
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -16,6 +16,7 @@ from foldbench.bench.analysis.advice.rule import (
 from foldbench.bench.analysis.clean import block_medians, clean_blocks, count_clean_rounds
 from foldbench.bench.analysis.estimates import (
     MIN_CLEAN_ROUNDS,
+    MIN_PROCESSES,
     MIN_ROUNDS_FOR_INTERVAL,
     calls_needed,
     half_width,
@@ -24,6 +25,7 @@ from foldbench.bench.analysis.estimates import (
     relative_drift,
     relative_spread,
 )
+from foldbench.bench.analysis.ratios import count_processes
 from foldbench.bench.analysis.speedups import measure_speedup
 from foldbench.bench.records import Measurement, Run, Timing
 
@@ -170,6 +172,25 @@ def _find_budget_spent(run: Run, kind: str) -> Iterator[Advice]:
             yield about(kind, m, timing, width, numbers)
 
 
+def _find_few_processes(run: Run, kind: str) -> Iterator[Advice]:
+    asked = (run.config.get("compare") or {}).get("processes") or 1
+    for m, timing in timed(run):
+        made = count_processes(timing.blocks)
+        found = measure_speedup(run, m, timing.batch_size, timing.boundary)
+        judged = found is not None and found.ratio is not None
+        if judged and timing.stopped == "budget" and made < min(asked, run.rounds):
+            covered = "covers what differs between processes, but is wide"
+            if made < MIN_PROCESSES:
+                covered = "does not cover what differs between processes"
+            numbers: dict[str, Number] = {
+                "made_count": made,
+                "asked_count": asked,
+                "covered": covered,
+                "longer": _more_time(run, timing, max(1, run.rounds * made // asked)),
+            }
+            yield about(kind, m, timing, asked - made, numbers)
+
+
 def _find_stopped_early(run: Run, kind: str) -> Iterator[Advice]:
     for m, timing in timed(run):
         found = measure_speedup(run, m, timing.batch_size, timing.boundary)
@@ -228,6 +249,12 @@ LATENCY_RULES: Mapping[str, Rule] = {
         _find_budget_spent,
         "{where}: the budget of {budget_s} was spent after {clean_count} of {rounds_count} clean "
         "rounds, with the interval at ±{width_ratio}. Give the rounds more time: {longer}.",
+    ),
+    "few_processes": Rule(
+        "latency",
+        _find_few_processes,
+        "{where}: the budget carried {made_count} of {asked_count} processes of each contender, so "
+        "its interval {covered}. Give it more time: {longer}.",
     ),
     "stopped_early": Rule(
         "latency",
