@@ -128,8 +128,8 @@ def _estimators(rows: Sequence[LatencyRow]) -> str:
         )
     if any(count < MIN_PROCESSES for count in counts):
         text += (
-            f" With fewer than {MIN_PROCESSES} processes: the median of the rounds' ratios and a bootstrap over rounds, which does "
-            "not cover what differs between processes of the same network."
+            f" With fewer than {MIN_PROCESSES} processes: the median of the rounds' ratios and a "
+            "bootstrap over rounds, which does not cover what differs between processes of the same network."
         )
     return text
 

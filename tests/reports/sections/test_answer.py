@@ -80,7 +80,7 @@ def test_what_does_not_stand_among_all_rows_is_marked_and_not_claimed(build):
     among = build.run(measurements=(reference, uneven, *others))
     first, *_ = answer(among)
     assert "no significant difference" in first
-    assert "faster (unadjusted)" in render(among)
+    assert "(unadjusted)" in render(among)
 
 
 def test_a_loaded_machine_gives_no_answer(build):
