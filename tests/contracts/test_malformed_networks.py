@@ -1,4 +1,4 @@
-"""What is said of networks, weights and inputs that cannot be used: one line, and nothing is left."""
+"""What is said of networks, weights and inputs that cannot be used: one line; nothing is left."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
