@@ -59,6 +59,7 @@ QUICK = (
 
 INT8 = (
     "export.images=64",
+    "export.baselines=false",
     "export.quantize=int8",
     "export.max_drop_points=50",
     "export.calibration_images=100",
@@ -512,14 +513,13 @@ class QuietWorker(WorkerServer):
         return replace(block, **QUIET, clocks=None), settle_calls
 
 
-def run_in_process(patch: pytest.MonkeyPatch) -> None:
+def run_in_process(patch: pytest.MonkeyPatch, worker: type[QuietWorker] = QuietWorker) -> None:
     """Have comparisons run their contenders in this process, with nothing that disturbs them.
 
     The networks, outputs, times and records are real; no process is started for them.
     """
     stage = "foldbench.bench.stages.compare"
-    start = partial(compare_together, start_worker=QuietWorker)
-    patch.setattr(f"{stage}.compare_together", start)
+    patch.setattr(f"{stage}.compare_together", partial(compare_together, start_worker=worker))
     patch.setattr(f"{stage}.measure_foreign_load", lambda: 0.0)
 
 

@@ -43,7 +43,8 @@ def test_it_stores_every_training_and_goes_on_with_those_that_are_missing(tmp_pa
 
     other = run(out, tmp_path, "--set=train.weight_decay=0.5")
     assert other.exit_code == 1
-    assert "holds a study with other settings" in other.output
+    assert place.name in other.output
+    assert json.loads(place.read_text(encoding="utf-8"))["cells"] == again
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])

@@ -1,5 +1,6 @@
 """Which passes an export makes, and that one which breaks the answers is undone."""
 
+import re
 import sys
 from types import ModuleType
 
@@ -47,9 +48,9 @@ def test_what_is_asked_for_is_chosen(asked, target, fold_bn, chosen) -> None:
 def test_passes_that_contradict_the_rest_are_refused() -> None:
     with pytest.raises(ConfigError, match="fold_batchnorm contradicts export.fold_bn=false"):
         choose_passes(["fold_batchnorm"], "cpu", False)
-    with pytest.raises(ConfigError, match="nchwc_strip makes a file for this machine alone"):
+    with pytest.raises(ConfigError, match="nchwc_strip .*host"):
         choose_passes(["nchwc_strip"], "cpu", True)
-    with pytest.raises(UnknownNameError, match="unknown pass 'mihs'; did you mean 'mish'"):
+    with pytest.raises(UnknownNameError, match="'mihs'.* 'mish'"):
         choose_passes(["mihs"], "cpu", True)
 
 
@@ -115,10 +116,10 @@ def test_a_pass_that_breaks_parity_is_undone_and_the_others_stay(images: np.ndar
     stripped, wrong, harmless, broken = reports
     assert stripped.changed > 0
     assert (wrong.name, wrong.changed) == ("wrong", 0)
-    assert wrong.detail.startswith("undone, since after it outputs are off by 1.00e-03")
+    assert re.match(r"undone, .* 1\.00e-03", wrong.detail)
     assert (harmless.changed, harmless.detail) == (2, "2 scaled")
     assert broken.changed == 0
-    assert "undone, since after it onnxruntime could not run it" in broken.detail
+    assert re.match("undone, .* onnxruntime could not run", broken.detail)
     assert check_outputs(result.SerializeToString(), inputs).passed
     found = open_session(result.SerializeToString()).run(None, {"input": images})[0]
     before = open_session(model.SerializeToString()).run(None, {"input": images})[0]
@@ -137,7 +138,7 @@ def test_what_was_wrong_before_is_not_blamed_on_a_pass(images: np.ndarray) -> No
 @pytest.mark.usefixtures("wrong_passes")
 def test_a_pass_that_fails_is_named(images: np.ndarray) -> None:
     model = to_onnx(Network().eval(), images[:2], ExportOptions(True, 20, ()))
-    with pytest.raises(ExportError, match="export pass 'raising' failed: 'weights'"):
+    with pytest.raises(ExportError, match="'raising' failed: 'weights'"):
         apply_passes(model, ["raising"], lambda file: check_outputs(file, ()))
 
 

@@ -90,5 +90,5 @@ def test_a_file_that_expands_without_measure_is_refused(
     path = tmp_path / "a.tar"
     size = 2**24
     path.write_bytes(COMPRESSORS[kind](images() + header("zeros", size) + bytes(size) + END))
-    with pytest.raises(DataError, match="expands to more than 300 times"):
+    with pytest.raises(DataError, match="a.tar .*300 times"):
         list(open_source(path).files())

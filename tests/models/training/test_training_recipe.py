@@ -281,7 +281,7 @@ def test_decoupled_rates_follow_the_batch_size_and_their_product_not_the_rate() 
 
 
 def test_decoupled_rates_are_refused_for_other_optimizers() -> None:
-    with pytest.raises(ConfigError, match=r"decoupled is for optimizer 'sgd', not 'adamw'"):
+    with pytest.raises(ConfigError, match=r"decoupled .*'sgd', not 'adamw'"):
         load("digits", ["train.decoupled=true"])
 
 
@@ -377,7 +377,7 @@ def test_more_parts_than_images_are_refused_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("setting", ["train.ema_decay=0.9", "data.subset=10"])
 def test_what_means_nothing_for_a_linear_layer_on_features_is_refused(setting: str) -> None:
-    with pytest.raises(ConfigError, match="has no meaning with transfer"):
+    with pytest.raises(ConfigError, match=setting.partition("=")[0]):
         load("resnet50_pets", [setting])
 
 
@@ -403,7 +403,7 @@ def test_a_subset_is_drawn_with_the_seed_and_without_repeats() -> None:
     assert np.array_equal(drawn.images, draw_subset(numbered, 15, seed=1).images)
     assert not np.array_equal(drawn.images, draw_subset(numbered, 15, seed=2).images)
     assert draw_subset(numbered, None, seed=1) is numbered
-    with pytest.raises(DataError, match=r"data\.subset is 41, but there are 40 images"):
+    with pytest.raises(DataError, match=r"data\.subset is 41, .* 40 images"):
         draw_subset(numbered, 41, seed=1)
 
 

@@ -147,7 +147,7 @@ def test_torchvision_fetches_nothing_without_leave_and_fails_in_one_line(
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     with pytest.raises(CheckpointError, match=r"not on this machine .*--download"):
         _torchvision_zoo.locate("resnet18", "default", download=False)
-    with pytest.raises(CheckpointError, match="cannot fetch https://.*no route to host"):
+    with pytest.raises(CheckpointError, match="https://.*no route to host"):
         _torchvision_zoo.locate("resnet18", "default", download=True)
 
 
@@ -157,7 +157,7 @@ def test_timm_fails_in_one_line_without_a_network(monkeypatch) -> None:
 
     monkeypatch.setattr(_timm_zoo, "try_to_load_from_cache", lambda *_: None)
     monkeypatch.setattr(_timm_zoo, "hf_hub_download", fail)
-    with pytest.raises(CheckpointError, match="cannot fetch timm/test_vit.*no route to host"):
+    with pytest.raises(CheckpointError, match="timm/test_vit.*no route to host"):
         _timm_zoo.locate("test_vit", "default", download=True)
 
 
@@ -198,9 +198,7 @@ def test_timms_files_are_read_through_timm(weights: Path) -> None:
 
 def test_weights_of_another_network_are_refused(weights: Path) -> None:
     network = networks.find_network("resnet18")
-    with pytest.raises(
-        CheckpointError, match="does not fit ResNet: .* missing.* weights of another"
-    ):
+    with pytest.raises(CheckpointError, match="does not fit ResNet: .* missing"):
         networks.fill(networks.create(network), network, str(weights), download=False)
 
 

@@ -58,7 +58,7 @@ def test_without_enough_clean_rounds_the_floor_stands_marked_and_alone(build):
     text = render(run)
     assert words_of(text, LATENCY, "ort/folded/cpu")[4:7] == ["≈1.99", "(best", "case)"]
     assert words_of(text, LATENCY, "ort/folded/cpu")[7:] == ["1–3"]
-    assert "(best case): too few clean rounds" in " ".join(lines_of(text, LATENCY))
+    assert "too few clean rounds" in " ".join(lines_of(text, LATENCY))
     row = rows_of(run)[1]
     assert row["speedup_floor_ratio"] == pytest.approx(1.99, rel=0.01)
     assert [row[name] for name in ("speedup_ratio", "speedup_low", "verdict")] == [None] * 3
@@ -114,7 +114,7 @@ def test_a_self_check_that_failed_shows_its_reason_and_nothing_else(build):
     )
     text = render(build.run(measurements=(build.row("torch", "unfolded"), lost)))
     assert words_of(text, "Self-checks", "again") == ["torch/unfolded/cpu", "again", "failed"]
-    assert lines_of(text, "Self-checks")[-1] == "torch/unfolded/cpu again  it ran out of memory"
+    assert lines_of(text, "Self-checks")[-1].split("  ")[-1] == lost.reason
     assert "Did not run" not in text
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from foldbench.reports.render import render
 
+LATENCY = "End-to-end latency (host to host)"
 TITLE = "MLPerf Inference scenarios (LoadGen)"
 NAMES = ("singlestream", "multistream", "offline", "server")
 
@@ -103,7 +104,7 @@ def test_programs_get_every_figure_unrounded(build, driven):
 def test_beside_a_run_with_rounds_each_is_in_its_own_table(build, driven):
     rounds, scenarios = build.run("mish_cnn"), driven(build.scenario())
     text = render([rounds, scenarios])
-    assert "mish_cnn" in section(text, "End-to-end latency (host to host)")
-    assert "bn_cnn" not in section(text, "End-to-end latency (host to host)")
+    assert "mish_cnn" in section(text, LATENCY)
+    assert "bn_cnn" not in section(text, LATENCY)
     assert "bn_cnn  ort/folded/cpu  singlestream" in section(text)
     assert TITLE not in render(rounds)
