@@ -1,7 +1,6 @@
 """The steps of an ablation, found among what was measured."""
 
 from builders import make_artifact, make_row
-
 from foldbench.bench import records
 from foldbench.bench.measure.ablation import ablation_of
 
