@@ -20,13 +20,9 @@ from foldbench.bench.store.files import file_sha256
 from foldbench.exporters.onnx_batch import BATCH, INPUT, LOGITS, Shape, Trial, open_batch
 from foldbench.exporters.onnx_file import OnnxFacts, inspect_onnx, newest_ir_version
 from foldbench.exporters.onnx_store import (
-    IN_ONE_FILE_BYTES,
     LEAST_IR_VERSION,
-    bring_in_small,
-    load_weights,
-    read_onnx,
+    opened_onnx,
     subgraphs_of,
-    total_bytes,
     write_onnx,
 )
 
@@ -80,21 +76,16 @@ def adopt_onnx(
     """
     facts = inspect_onnx(path, output)
     shape = _image_shape(facts, input_shape)
-    model = read_onnx(path, with_weights=False)
-    in_one_file = total_bytes(model) <= IN_ONE_FILE_BYTES
-    if in_one_file:
-        load_weights(model, path)
-    else:
-        bring_in_small(model, path)
-    notes = list(_lower_version(model))
-    tried = Trial(model, facts, shape, None if in_one_file else path.parent)
-    notes += _normalise(model, facts, shape)
-    model, fixed, reason = open_batch(model, facts, tried, notes)
-    _declare_output(model, fixed, tried.classes)
-    if fixed is not None:
-        model.metadata_props.add(key=FIXED_BATCH, value=str(fixed))
     written = target_folder / f"{name}.onnx"
-    files = write_onnx(model, written, beside=path)
+    with opened_onnx(path) as model:
+        notes = list(_lower_version(model))
+        tried = Trial(model, facts, shape)
+        notes += _normalise(model, facts, shape)
+        made, fixed, reason = open_batch(model, facts, tried, notes)
+        _declare_output(made, fixed, tried.classes)
+        if fixed is not None:
+            made.metadata_props.add(key=FIXED_BATCH, value=str(fixed))
+        files = write_onnx(made, written)
     return Adopted(
         path=written,
         files=files,

@@ -5,7 +5,6 @@ that it was exported with. Only what the network answers shows that.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from onnx import ModelProto, numpy_helper
@@ -33,21 +32,15 @@ Shape = tuple[int, int, int]
 class Trial:
     """Random images, and what the file as it was given answers to them."""
 
-    def __init__(
-        self, model: ModelProto, facts: OnnxFacts, shape: Shape, weights_in: Path | None
-    ) -> None:
-        """Take the given `model`, whose weights may lie in the folder `weights_in`.
-
-        Raise ExportError when onnxruntime cannot run it.
-        """
-        self._weights_in = weights_in
+    def __init__(self, model: ModelProto, facts: OnnxFacts, shape: Shape) -> None:
+        """Take the given `model`; raise ExportError when onnxruntime cannot run it."""
         self._allowed = _ROUNDING.get(facts.precision, _COARSE_ROUNDING)
         size = facts.fixed_batch or 1
         count = size * -(-_TRIED // size)
         self.sizes = sorted({1, _TRIED, size})
         self._x = np.random.default_rng(0).standard_normal((count, *shape)).astype(np.float32)
         try:
-            session = open_session(model.SerializeToString(), weights_in)
+            session = open_session(model)
             parts = [
                 session.run([facts.logits.name], {facts.input.name: _as_given(x, facts)})[0]
                 for x in np.split(self._x, count // size)
@@ -76,7 +69,7 @@ class Trial:
     def refuse(self, model: ModelProto, sizes: Sequence[int]) -> str | None:
         """Return why `model` does not give the same answers at batches of `sizes`."""
         try:
-            session = open_session(model.SerializeToString(), self._weights_in)
+            session = open_session(model)
         except Exception as error:  # onnxruntime raises bare Exceptions of its own
             return f"onnxruntime cannot open it: {one_line(error)}"
         for size in sizes:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, inliner, numpy_helper
 
-from foldbench.exporters.onnx_store import as_file, copy_of, nodes_of, subgraphs_of, tensors_of
+from foldbench.exporters.onnx_store import copy_of, nodes_of, subgraphs_of, tensors_of
 from foldbench.exporters.parity import input_dtype, open_session
 
 Array = npt.NDArray[Any]
@@ -106,8 +106,7 @@ def _widen_attributes(node: NodeProto) -> None:
 
 def run_in_onnxruntime(model: ModelProto, outputs: list[str], optimise: bool = True) -> Run:
     """Return what runs `model` in onnxruntime on the CPU; raises what onnxruntime raises."""
-    with as_file(model) as file:
-        session = open_session(file, optimise=optimise)
+    session = open_session(model, optimise=optimise)
     (given,) = session.get_inputs()
     kind = input_dtype(given.type)
     return lambda x: [np.asarray(y) for y in session.run(outputs, {given.name: x.astype(kind)})]

@@ -40,7 +40,7 @@ from foldbench.exporters.onnx_store import (
     copy_of,
     external_files,
     nodes_of,
-    read_onnx,
+    opened_onnx,
     write_onnx,
 )
 from foldbench.exporters.onnx_truth import run_reference_onnx
@@ -66,41 +66,40 @@ def export_onnx_subject(
     Raises ExportError for a file that cannot be read or run.
     """
     started = time.perf_counter()
-    model = read_onnx(given)
-    batch = fixed_batch(model)
-    inputs = run_reference_onnx(model, images, batch=batch)
-    made = Rewriting(model, lambda candidate: check_outputs(candidate, inputs))
-    if options.name != GIVEN:
-        made.apply(options.passes)
-        made.measure_folding(images, batch)
-        describe_model(made.model, checkpoint, options.variant, _exporter(model))
-        made.check()
-        path = artifact_path(folder, checkpoint, options.variant)
-        files = write_onnx(made.model, path)
-    else:
-        path = given
-        files = tuple(given.parent / name for name in file_names(given))
-    return Artifact(
-        checkpoint_sha256=checkpoint.sha256,
-        inputs_sha256=hash_inputs(checkpoint, images, options),
-        variant=options.variant,
-        target=options.target,
-        path=path.relative_to(folder).as_posix(),
-        sha256=file_sha256(path),
-        size_bytes=sum(file.stat().st_size for file in files),
-        opset=opset_of(made.model),
-        exporter=_exporter(model),
-        node_count=len(made.model.graph.node),
-        batchnorm_nodes=count_batchnorm_nodes(made.model),
-        folded_by=("foldbench",) if made.fold.folded else (),
-        fold=made.fold,
-        passes=made.passes,
-        ladder_step=options.ladder_step,
-        parity=check_outputs(made.model, inputs),
-        precision=read_precision(model),
-        fixed_batch=batch,
-        export_s=time.perf_counter() - started,
-    )
+    with opened_onnx(given) as model:
+        batch = fixed_batch(model)
+        inputs = run_reference_onnx(model, images, batch=batch)
+        made = Rewriting(model, lambda candidate: check_outputs(candidate, inputs))
+        if options.name != GIVEN:
+            made.apply(options.passes)
+            made.measure_folding(images, batch)
+            describe_model(made.model, checkpoint, options.variant, _exporter(model))
+            made.check()
+            path = artifact_path(folder, checkpoint, options.variant)
+            files = write_onnx(made.model, path)
+        else:
+            path, files = given, (given, *external_files(model, given))
+        return Artifact(
+            checkpoint_sha256=checkpoint.sha256,
+            inputs_sha256=hash_inputs(checkpoint, images, options),
+            variant=options.variant,
+            target=options.target,
+            path=path.relative_to(folder).as_posix(),
+            sha256=file_sha256(path),
+            size_bytes=sum(file.stat().st_size for file in files),
+            opset=opset_of(made.model),
+            exporter=_exporter(model),
+            node_count=len(made.model.graph.node),
+            batchnorm_nodes=count_batchnorm_nodes(made.model),
+            folded_by=("foldbench",) if made.fold.folded else (),
+            fold=made.fold,
+            passes=made.passes,
+            ladder_step=options.ladder_step,
+            parity=check_outputs(made.model, inputs),
+            precision=read_precision(model),
+            fixed_batch=batch,
+            export_s=time.perf_counter() - started,
+        )
 
 
 def fixed_batch(model: ModelProto) -> int | None:
@@ -112,12 +111,6 @@ def fixed_batch(model: ModelProto) -> int | None:
 def _exporter(model: ModelProto) -> str:
     producer = " ".join(filter(None, (model.producer_name, model.producer_version)))
     return f"{producer or 'an unknown exporter'} (given)"
-
-
-def file_names(path: Path) -> list[str]:
-    """Return the names of the model's file and of those beside it with its weights."""
-    beside = external_files(read_onnx(path, with_weights=False), path)
-    return [path.name, *(file.name for file in beside)]
 
 
 class Rewriting:

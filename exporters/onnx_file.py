@@ -116,7 +116,7 @@ def inspect_onnx(path: Path, output: str | None = None) -> OnnxFacts:
     Raises ExportError for a file that is none, is cut off, or cannot be run as a classifier.
     """
     refuse_other_files(path)
-    model = read_onnx(path, with_weights=False)
+    model = read_onnx(path)
     if not model.graph.node:
         raise ExportError(f"{path}: the model has no graph (no operators): export it again")
     opset = _opset(path, model)

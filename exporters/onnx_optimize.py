@@ -1,6 +1,6 @@
 """Somebody's .onnx file, faster: the same inputs and outputs, held against the file as it was."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from foldbench.bench.host_files.marks import HOST
 from foldbench.bench.records import FoldReport, Parity, PassReport, Target
 from foldbench.bench.store.files import file_sha256
 from foldbench.exporters.export import opset_of
-from foldbench.exporters.onnx_export import Rewriting, file_names
+from foldbench.exporters.onnx_export import Rewriting
 from foldbench.exporters.onnx_file import refuse_other_files
-from foldbench.exporters.onnx_store import LEAST_IR_VERSION, as_file, read_onnx, write_onnx
+from foldbench.exporters.onnx_store import LEAST_IR_VERSION, external_files, opened_onnx, write_onnx
 from foldbench.exporters.onnx_truth import run_references
-from foldbench.exporters.parity import check_outputs, open_session
+from foldbench.exporters.parity import ParityInput, check_outputs, open_session
 from foldbench.exporters.rewriting import choose_passes
 
 _RANDOM_IMAGES = 8
@@ -68,42 +68,55 @@ def optimize_onnx(
     and for one whose answers would change; ConfigError for unknown passes. Nothing is written then.
     """
     refuse_other_files(in_path)
-    given = read_onnx(in_path)
-    _refuse(in_path, given, out_path)
-    _fix_constants(given)
-    form = _read_form(in_path, given, input_shape)
-    x = form.random() if images is None else np.asarray(images, np.float32)
-    outputs = form.outputs
-    references = run_references(given, x, outputs, batch=form.batch)
-    by_name = dict(zip(outputs, references, strict=True))
+    with opened_onnx(in_path) as given:
+        _refuse(in_path, given, out_path)
+        sizes = [file.stat().st_size for file in (in_path, *external_files(given, in_path))]
+        _fix_constants(given)
+        form = _read_form(in_path, given, input_shape)
+        x = form.random() if images is None else np.asarray(images, np.float32)
+        references = run_references(given, x, form.outputs, batch=form.batch)
+        proof = _Proof(dict(zip(form.outputs, references, strict=True)))
+        made = Rewriting(given, proof.judge)
+        made.apply(choose_passes(passes, target, fold_bn=True))
+        parity = proof.of(made.model)
+        for name, found in parity:
+            if not found.passed:
+                raise ExportError(f"{in_path}: its output {name} would change: {found.reason}")
+        made.check()
+        files = write_onnx(made.model, out_path)
+        return Optimized(
+            path=out_path,
+            given=in_path,
+            target=target,
+            sha256=file_sha256(out_path),
+            size_bytes=sum(file.stat().st_size for file in files),
+            given_size_bytes=sum(sizes),
+            node_count=len(made.model.graph.node),
+            given_node_count=len(given.graph.node),
+            opset=opset_of(given),
+            passes=made.passes,
+            fold=made.fold,
+            parity=parity,
+            random_images=images is None,
+        )
 
-    def judge(model: ModelProto) -> Parity:
-        found = [check_outputs(model, by_name[name], name) for name in outputs]
-        return next((parity for parity in found if not parity.passed), found[0])
 
-    made = Rewriting(given, judge)
-    made.apply(choose_passes(passes, target, fold_bn=True))
-    proofs = tuple((name, check_outputs(made.model, by_name[name], name)) for name in outputs)
-    for name, parity in proofs:
-        if not parity.passed:
-            raise ExportError(f"{in_path}: its output {name} would change: {parity.reason}")
-    made.check()
-    files = write_onnx(made.model, out_path)
-    return Optimized(
-        path=out_path,
-        given=in_path,
-        target=target,
-        sha256=file_sha256(out_path),
-        size_bytes=sum(file.stat().st_size for file in files),
-        given_size_bytes=sum((in_path.parent / n).stat().st_size for n in file_names(in_path)),
-        node_count=len(made.model.graph.node),
-        given_node_count=len(given.graph.node),
-        opset=opset_of(given),
-        passes=made.passes,
-        fold=made.fold,
-        parity=proofs,
-        random_images=images is None,
-    )
+@dataclass(frozen=True)
+class _Proof:
+    """What a network has to answer, by the name of an output."""
+
+    references: Mapping[str, Sequence[ParityInput]]
+
+    def of(self, model: ModelProto) -> tuple[tuple[str, Parity], ...]:
+        """Return the verdict on each output of `model`."""
+        return tuple(
+            (name, check_outputs(model, inputs, name)) for name, inputs in self.references.items()
+        )
+
+    def judge(self, model: ModelProto) -> Parity:
+        """Return the verdict on all outputs: that of the first that fails, if one does."""
+        verdicts = [parity for _, parity in self.of(model)]
+        return next((parity for parity in verdicts if not parity.passed), verdicts[0])
 
 
 def _refuse(in_path: Path, given: ModelProto, out_path: Path) -> None:
@@ -147,8 +160,7 @@ class _Form:
 def _read_form(path: Path, given: ModelProto, asked: Sequence[int] | None) -> _Form:
     """Return the form of the network; ExportError unless it takes one input of numbers."""
     try:
-        with as_file(given) as file:
-            session = open_session(file)
+        session = open_session(given)
     except Exception as error:  # onnxruntime raises bare Exceptions of its own
         raise ExportError(f"{path}: onnxruntime cannot open it: {one_line(error)}") from error
     inputs = session.get_inputs()

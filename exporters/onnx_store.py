@@ -6,8 +6,10 @@ or leads out of it is followed.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -24,7 +26,6 @@ from onnx import (
 
 from foldbench.bench.errors import ExportError, one_line, root_cause
 from foldbench.bench.store.files import replacing, write_with
-from foldbench.bench.store.temporary import temporary_folder
 
 IN_ONE_FILE_BYTES = 2**31 - 2**20
 """Above this size the weights lie in a file beside the model: protobuf ends at 2 GiB."""
@@ -35,6 +36,7 @@ _SMALLEST_EXTERNAL = 1024
 _ALIGNED = 4096
 """Where tensors begin in the file beside the model, so that runtimes can map it into memory."""
 _CHUNK = 2**24
+_NAME_DIGITS = 16
 _NUMBERS = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 
 
@@ -139,8 +141,8 @@ def _inside(path: Path, name: str) -> Path:
     return file
 
 
-def read_onnx(path: Path, with_weights: bool = True) -> ModelProto:
-    """Return the model at `path`; without `with_weights` those in other files stay there.
+def read_onnx(path: Path) -> ModelProto:
+    """Return the model at `path`; weights in files beside it stay there.
 
     Raises ExportError when the file cannot be read or names weights outside its folder.
     """
@@ -149,9 +151,42 @@ def read_onnx(path: Path, with_weights: bool = True) -> ModelProto:
     except Exception as error:  # protobuf raises a kind of its own
         raise ExportError(f"{path} is no ONNX file: {one_line(root_cause(error))}") from error
     external_files(model, path)
-    if with_weights:
-        load_weights(model, path)
     return model
+
+
+_WEIGHTS_BESIDE: ContextVar[Path | None] = ContextVar("weights_beside", default=None)
+
+
+@contextmanager
+def opened_onnx(path: Path) -> Iterator[ModelProto]:
+    """Yield the model at `path` with its weights, as far as a protobuf message can hold them.
+
+    The large weights of a model above IN_ONE_FILE_BYTES stay in the file beside it. Whatever reads
+    weights within the context looks for them there: `weights_folder` says where. Raises what
+    `read_onnx` raises.
+    """
+    model = read_onnx(path)
+    if total_bytes(model) <= IN_ONE_FILE_BYTES:
+        load_weights(model, path)
+        yield model
+        return
+    bring_in_small(model, path)
+    token = _WEIGHTS_BESIDE.set(path)
+    try:
+        yield model
+    finally:
+        _WEIGHTS_BESIDE.reset(token)
+
+
+def weights_folder() -> Path | None:
+    """Return the folder of weights that are not in the model at hand; None where all are."""
+    beside = _WEIGHTS_BESIDE.get()
+    return beside.resolve().parent if beside else None
+
+
+def is_slim(model: ModelProto) -> bool:
+    """Return whether some weights of `model` lie in a file beside it."""
+    return any(map(is_external, tensors_of(model)))
 
 
 def load_weights(model: ModelProto, path: Path) -> None:
@@ -167,17 +202,17 @@ def total_bytes(model: ModelProto) -> int:
     return model.ByteSize() + sum(external_bytes(t) for t in tensors_of(model) if is_external(t))
 
 
-def write_onnx(model: ModelProto, path: Path, beside: Path | None = None) -> tuple[Path, ...]:
+def write_onnx(model: ModelProto, path: Path) -> tuple[Path, ...]:
     """Write `model` to `path` atomically and return the files that it consists of.
 
-    `beside` is the file next to which weights lie that are not in `model`. Below
-    IN_ONE_FILE_BYTES all is one file. Above, the weights lie in another one, called after its
+    Up to IN_ONE_FILE_BYTES all is one file. Above, the weights lie in another one, called after its
     content, that is there before `path` names it; one that `path` named before is removed.
     """
     before = _data_files(path)
+    beside = _WEIGHTS_BESIDE.get()
     if total_bytes(model) <= IN_ONE_FILE_BYTES:
         whole = model
-        if beside is not None and any(map(is_external, tensors_of(model))):
+        if beside is not None and is_slim(model):
             whole = copy_of(model)
             load_weights(whole, beside)
         write_with(path, lambda temporary: onnx.save(whole, temporary))
@@ -206,7 +241,9 @@ def copy_of(model: ModelProto) -> ModelProto:
 
 def _data_files(path: Path) -> set[Path]:
     """Return the files of weights beside `path` that foldbench wrote for it."""
-    return set(path.parent.glob(f"{path.stem}.*.data")) if path.parent.is_dir() else set()
+    name = re.compile(rf"{re.escape(path.stem)}\.[0-9a-f]{{{_NAME_DIGITS}}}\.data")
+    found = path.parent.iterdir() if path.parent.is_dir() else ()
+    return {file for file in found if name.fullmatch(file.name)}
 
 
 def _write_weights(model: ModelProto, path: Path, beside: Path | None) -> Path:
@@ -217,7 +254,7 @@ def _write_weights(model: ModelProto, path: Path, beside: Path | None) -> Path:
     for tensor in large:
         for chunk in _chunks(tensor, beside):
             digest.update(chunk)
-    data = path.parent / f"{path.stem}.{digest.hexdigest()[:16]}.data"
+    data = path.parent / f"{path.stem}.{digest.hexdigest()[:_NAME_DIGITS]}.data"
     with replacing(data) as temporary, temporary.open("wb") as stream:
         for tensor in large:
             stream.write(b"\0" * (-stream.tell() % _ALIGNED))
@@ -273,18 +310,3 @@ def _point(tensor: TensorProto, name: str, offset: int, length: int) -> None:
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in (("location", name), ("offset", offset), ("length", length)):
         tensor.external_data.add(key=key, value=str(value))
-
-
-@contextmanager
-def as_file(model: ModelProto) -> Iterator[bytes | Path]:
-    """Yield what a runtime opens `model` by: its bytes, or a file where it is too large for that.
-
-    The file is gone afterwards.
-    """
-    if total_bytes(model) <= IN_ONE_FILE_BYTES:
-        yield model.SerializeToString()
-        return
-    with temporary_folder() as folder:
-        path = folder / "model.onnx"
-        write_onnx(model, path)
-        yield path

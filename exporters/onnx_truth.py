@@ -5,6 +5,7 @@ evaluator, else in float32 in onnxruntime without optimisation. The answers say 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from foldbench.exporters.onnx_double import (
     run_in_onnxruntime,
     to_float64,
 )
-from foldbench.exporters.onnx_store import nodes_of, read_onnx, tensors_of
+from foldbench.exporters.onnx_store import is_slim, nodes_of, opened_onnx, tensors_of
 from foldbench.exporters.parity import InputKind, ParityInput, parity_inputs, refuse_other_outputs
 
 _COARSE_TYPES = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8, TensorProto.UINT8)
@@ -44,16 +45,19 @@ def run_reference_onnx(
     takes just one. The file has one input and its first output is (N, classes). Raises ExportError
     where onnxruntime cannot run it, or it gives other outputs when asked again.
     """
-    model = as_model(source)
-    (inputs,) = run_references(model, images, [model.graph.output[0].name], batch=batch, seed=seed)
+    with _opened(source) as model:
+        outputs = [model.graph.output[0].name]
+        (inputs,) = run_references(model, images, outputs, batch=batch, seed=seed)
     return inputs
 
 
-def as_model(source: Path | bytes | ModelProto) -> ModelProto:
-    """Return the model, all weights in it."""
+@contextmanager
+def _opened(source: Path | bytes | ModelProto) -> Iterator[ModelProto]:
     if isinstance(source, Path):
-        return read_onnx(source)
-    return ModelProto.FromString(source) if isinstance(source, bytes) else source
+        with opened_onnx(source) as model:
+            yield model
+    else:
+        yield ModelProto.FromString(source) if isinstance(source, bytes) else source
 
 
 def run_references(
@@ -119,10 +123,12 @@ def _run_exactly(
 def _ways(
     model: ModelProto, names: list[str]
 ) -> Iterator[tuple[ParityReference, Callable[[], Run]]]:
+    exact: ModelProto | None = None
     try:
-        exact: ModelProto | None = to_float64(model)
+        if not is_slim(model):  # in float64 it would not fit into a message
+            exact = to_float64(model)
     except Exception:  # onnx raises kinds of its own for what it does not know
-        exact = None
+        pass
     if exact is not None:
         yield "ort_float64", lambda: run_in_onnxruntime(exact, names)
         yield "onnx_float64", lambda: run_in_evaluator(exact, names)

@@ -6,7 +6,6 @@ not run in float64 is held against itself in float32.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +24,7 @@ from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import how_to_run
 from foldbench.bench.records import Parity, ParityCase, ParityReference
 from foldbench.exporters.folding.copying import copy_network
-from foldbench.exporters.onnx_store import as_file
+from foldbench.exporters.onnx_store import weights_folder
 
 InputKind = Literal["images", "random", "extreme"]
 
@@ -176,13 +175,12 @@ def check_outputs(
     """
     cases: list[ParityCase] = []
     try:
-        with as_file(file) if isinstance(file, ModelProto) else nullcontext(file) as opened:
-            session = open_session(opened)
-            (asked,) = session.get_inputs()
-            for given in inputs:
-                x = given.x.astype(input_dtype(asked.type), copy=False)
-                found = session.run([output] if output else None, {asked.name: x})[0]
-                cases.append(_check_case(given, found))
+        session = open_session(file)
+        (asked,) = session.get_inputs()
+        for given in inputs:
+            x = given.x.astype(input_dtype(asked.type), copy=False)
+            found = session.run([output] if output else None, {asked.name: x})[0]
+            cases.append(_check_case(given, found))
     except Exception as error:  # onnxruntime raises bare Exceptions of its own
         reason = f"onnxruntime could not run it: {one_line(error)}"
         return Parity(passed=False, reason=reason, cases=tuple(cases))
@@ -200,19 +198,21 @@ def input_dtype(kind: str) -> npt.DTypeLike:
     return np.dtype({"float": "float32", "double": "float64"}.get(name, name))
 
 
-def open_session(file: bytes | Path, weights_in: Path | None = None, optimise: bool = True) -> Any:
+def open_session(file: bytes | Path | ModelProto, optimise: bool = True) -> Any:
     """Return an onnxruntime session on the CPU, as the file says that it is to be run.
 
-    `weights_in` is the folder of the weights that lie outside a file given as bytes; without
-    `optimise` the graph is run as it is. Raises whatever onnxruntime raises, and BackendError for a
-    file that is for another machine.
+    Without `optimise` the graph is run as it is. Raises whatever onnxruntime raises, and
+    BackendError for a file that is for another machine.
     """
     import onnxruntime
 
+    if isinstance(file, ModelProto):
+        file = file.SerializeToString()
+    weights_in = weights_folder()
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _SILENT
     if weights_in is not None:
-        settings.add_session_config_entry(_WEIGHTS_IN, str(weights_in.resolve()))
+        settings.add_session_config_entry(_WEIGHTS_IN, str(weights_in))
     how = how_to_run(file, onnxruntime.__version__)
     if how.optimised or not optimise:
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

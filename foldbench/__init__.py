@@ -1,6 +1,7 @@
 """foldbench: fold, export and measure PyTorch image classifiers.
 
-`compare`, `export`, `fold` and `optimize` are the Python interface (docs/python.md); `bench` is the command.
+`compare`, `export`, `fold` and `optimize` are the Python interface (docs/python.md); `bench` is the
+command.
 
 The one name that an installation claims. In the repository, `bench`, `configs`, `exporters`,
 `models` and `reports` are top-level folders; links beside this file make them

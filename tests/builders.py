@@ -25,7 +25,7 @@ from foldbench.bench.config.schema import Config
 from foldbench.bench.config.training import TrainSection
 from foldbench.bench.images.image_set import Split
 from foldbench.bench.machine.cpu import describe_cpu
-from foldbench.bench.measure.comparison import compare_together
+from foldbench.bench.measure.comparison import Entry, compare_together
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Epoch, Preprocessing
 from foldbench.bench.store.files import json_sha256
@@ -521,6 +521,13 @@ def run_in_process(patch: pytest.MonkeyPatch, worker: type[QuietWorker] = QuietW
     stage = "foldbench.bench.stages.compare"
     patch.setattr(f"{stage}.compare_together", partial(compare_together, start_worker=worker))
     patch.setattr(f"{stage}.measure_foreign_load", lambda: 0.0)
+
+
+def compare_one(subject, contenders, evaluation, settings, threads, listener, start_worker):
+    """Compare a single network."""
+    entry = Entry(subject, contenders, evaluation)
+    (rows,) = compare_together([entry], settings, threads, listener, start_worker)
+    return rows
 
 
 def make_job(images: Path, **changes) -> Job:

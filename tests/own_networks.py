@@ -36,6 +36,11 @@ class OwnNetwork:
     arguments: tuple[tuple[str, Any], ...] = ()
     """Of the attribute."""
 
+    @property
+    def is_graph(self) -> bool:
+        """Whether it is given as an .onnx file."""
+        return self.weights.endswith(".onnx")
+
     def place(self, folder: Path) -> tuple[str, ...]:
         """Copy the code to `folder`, write weights beside it; return what the commands take.
 
@@ -43,7 +48,7 @@ class OwnNetwork:
         """
         shutil.copy(FOLDER / self.file, folder)
         self.write(self.filled(), folder / self.weights)
-        if self.weights.endswith(".onnx"):
+        if self.is_graph:
             (folder / self.file).unlink()
             return (self.weights,)
         shape = "x".join(map(str, self.shape))
@@ -62,7 +67,32 @@ class OwnNetwork:
                 nn.init.uniform_(part.running_var, 0.5, 2)
                 nn.init.uniform_(part.weight, 0.5, 2)
                 nn.init.normal_(part.bias, std=0.1)
-        return network.eval()
+        return self._spread(network.eval())
+
+    def images(self, count: int) -> torch.Tensor:
+        """Return network inputs (N, C, H, W) float32, as different as photos are."""
+        generator = torch.Generator().manual_seed(0)
+        tints = torch.randn(count, self.shape[0], 1, 1, generator=generator)
+        return torch.randn(count, *self.shape, generator=generator) + 3 * tints
+
+    def answer(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the classes that the network itself gives, (N,) int64."""
+        return logits_of(self.filled(), images).argmax(1)
+
+    def _spread(self, network: nn.Module) -> nn.Module:
+        """Have each class be as likely as the others, where the last layer has a bias."""
+        bias = list(network.parameters())[-1]
+        if bias.shape == (self.classes,):
+            bias.data -= logits_of(network, self.images(32)).mean(0)
+        return network
+
+
+@torch.no_grad()
+def logits_of(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return the logits, the first of several outputs."""
+    output = network(images)
+    logits: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    return logits
 
 
 def load_file(name: str) -> ModuleType:
@@ -88,7 +118,7 @@ def _narrow(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _beside_an_optimizer(network: nn.Module, path: Path) -> None:
-    optimizer = torch.optim.AdamW(network.parameters())
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.0)
     sum(parameter.sum() for parameter in network.parameters()).backward()
     optimizer.step()
     content = {"model": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 7}

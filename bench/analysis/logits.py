@@ -1,16 +1,24 @@
 """How far the logits of two contenders are apart, and how sure a contender is."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
-from foldbench.bench.probabilities import to_probabilities
+from foldbench.bench.probabilities import are_probabilities, to_probabilities
 from foldbench.bench.records import Agreement
+
+_ROWS = 4096
+"""Looked at together: the logits of all images may be a good part of the memory."""
 
 
 def measure_agreement(reference: npt.NDArray, other: npt.NDArray) -> Agreement:
     """Return how far `other` is from `reference`; both (N, classes) of finite floats."""
-    scale = float(np.abs(reference).max()) or 1.0
-    worst = float(np.abs(reference.astype(np.float64) - other).max())
+    scale = max(float(np.abs(reference[rows]).max()) for rows in _parts(len(reference))) or 1.0
+    worst = max(
+        float(np.abs(reference[rows].astype(np.float64) - other[rows]).max())
+        for rows in _parts(len(reference))
+    )
     return Agreement(
         images=len(reference),
         top1_equal=int((reference.argmax(1) == other.argmax(1)).sum()),
@@ -21,4 +29,13 @@ def measure_agreement(reference: npt.NDArray, other: npt.NDArray) -> Agreement:
 
 def measure_confidence(logits: npt.NDArray) -> float:
     """Return the mean probability of the predicted class; `logits` is (N, classes)."""
-    return float(to_probabilities(logits).max(1).mean())
+    already = are_probabilities(logits)
+    total = sum(
+        float(to_probabilities(logits[rows], already).max(1).sum(dtype=np.float64))
+        for rows in _parts(len(logits))
+    )
+    return total / len(logits)
+
+
+def _parts(count: int) -> Iterator[slice]:
+    return (slice(start, start + _ROWS) for start in range(0, count, _ROWS))

@@ -94,7 +94,8 @@ class Comparison:
 
     def __repr__(self) -> str:
         counts = f"{len(self.records)} networks, " if len(self.records) > 1 else ""
-        contenders = sum(len(record.measurements) for record in self.records)
+        rows = [row for record in self.records for row in record.measurements]
+        contenders = sum(row.role == "contender" for row in rows)
         return f"<foldbench.Comparison: {counts}{contenders} contenders; print(.summary())>"
 
     def _repr_html_(self) -> str:

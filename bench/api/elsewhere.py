@@ -47,14 +47,14 @@ def compare_elsewhere(task: Task, folder: Path, listener: ProgressListener) -> "
                 listener.note(f"{run.name}: {error}")
                 failures[run.name] = f"could not be exported: {error}"
     records = compare_runs(runs, (), paths, listener, command=("foldbench.compare",))
-    return tuple(_with_reasons(record, failures.get(record.name)) for record in records)
+    return tuple(with_reasons(record, failures.get(record.name)) for record in records)
 
 
-def _with_reasons(record: "Run", not_exported: str | None) -> "Run":
+def with_reasons(record: "Run", not_exported: str | None) -> "Run":
     """Return the record without the temporary path, and with why there is no file."""
     rows = tuple(
         row.model_copy(update={"reason": not_exported})
-        if not_exported and row.status == "skipped" and row.source_sha256 is None
+        if not_exported and str(row.reason).startswith("nothing is exported")
         else row
         for row in record.measurements
     )

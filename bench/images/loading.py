@@ -37,7 +37,9 @@ def load_data(
     settings that the data set would not take notice of.
     """
     path = Path(os.path.expanduser(settings.path)) if settings.path else None
-    plugin = DATASETS.load(settings.name)
+    # Noise stands in where there are no images; a path says that now there are.
+    name = "images" if settings.name == "noise" and path is not None else settings.name
+    plugin = DATASETS.load(name)
     _refuse_label_rule(settings, plugin)
     if path is not None:
         listener.note(f"reading {path}")

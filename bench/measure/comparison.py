@@ -33,20 +33,6 @@ class Entry:
     evaluation: Evaluation
 
 
-def compare(
-    subject: Subject,
-    contenders: Sequence[Contender],
-    evaluation: Evaluation,
-    settings: CompareSection,
-    threads: int,
-    listener: ProgressListener,
-    start_worker: StartWorker = WorkerClient,
-) -> tuple[Measurement, ...]:
-    """Measure one network; see `compare_together`."""
-    entry = Entry(subject, contenders, evaluation)
-    return compare_together([entry], settings, threads, listener, start_worker)[0]
-
-
 def compare_together(
     entries: Sequence[Entry],
     settings: CompareSection,

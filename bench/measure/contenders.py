@@ -83,11 +83,13 @@ class ContenderSpec:
         threads = f" {self.threads} threads" if self.threads else ""
         return f"{self.way}/{self.device}{threads}{_SUFFIX[self.role]}"
 
-    def refuse_batch(self, size: int) -> str | None:
-        """Return why it cannot run batches of `size`."""
-        if self.fixed_batch in (None, size):
+    def refuse_batches(self, *sizes: int) -> str | None:
+        """Return why it cannot run batches of some of these `sizes`; None where it can all."""
+        refused = [str(size) for size in sizes if self.fixed_batch not in (None, size)]
+        if not refused:
             return None
-        return f"its file runs at batch size {self.fixed_batch} alone, not at {size}"
+        told = " and ".join(refused)
+        return f"its file runs at batch size {self.fixed_batch} alone, not at {told}"
 
     @property
     def way(self) -> str:

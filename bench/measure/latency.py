@@ -53,8 +53,8 @@ def measure_latency(
     repetition = _Repetition(repeat, settings, order, listener, clock)
     alive = [contender for contender in contenders if contender.is_ok]
     for contender in alive:
-        refused = filter(None, map(contender.spec.refuse_batch, settings.batch_sizes))
-        contender.result.reason = "; ".join(refused) or contender.result.reason
+        refused = contender.spec.refuse_batches(*settings.batch_sizes)
+        contender.result.reason = refused or contender.result.reason
     for device in dict.fromkeys(contender.actual_device for contender in alive):
         on_device = [contender for contender in alive if contender.actual_device == device]
         _measure_device(on_device, repetition)

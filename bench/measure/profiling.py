@@ -51,7 +51,7 @@ def profile_contenders(
 
 def _profile_one(contender: Contender, batch_size: int) -> ContenderProfile:
     operators: tuple[OperatorTime, ...] = ()
-    refused = contender.spec.refuse_batch(batch_size) if contender.is_ok else None
+    refused = contender.spec.refuse_batches(batch_size) if contender.is_ok else None
     if contender.is_ok and not refused:
         with failures_of(contender):
             operators = contender.require_worker().profile(batch_size, PROFILED_RUNS)

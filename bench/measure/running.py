@@ -125,7 +125,7 @@ class Contender:
         One thread is timed there alone: that shows in every round whether the machine changed, at
         the least cost, where at large batches it may take longer than all others together.
         """
-        if self.spec.refuse_batch(series.batch_size):
+        if self.spec.refuse_batches(series.batch_size):
             return False
         if not self.is_ok or (self.spec.role == "one_thread" and series.batch_size > smallest):
             return False

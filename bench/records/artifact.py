@@ -90,6 +90,11 @@ class Parity(Record):
         """Whether that was float64."""
         return self.reference.endswith("float64")
 
+    @property
+    def of_a_file(self) -> bool:
+        """Whether that was an .onnx file without a module."""
+        return self.reference.startswith(("ort_", "onnx_"))
+
 
 class Artifact(Record):
     """An exported network."""

@@ -49,6 +49,7 @@ def train(
     if config.transfer is not None:
         torchrun.require_one_process("training a linear layer on features")
     data = load_data(config.data, paths.cache, listener)
+    data.require_train("training")
     key = training_key(config, data.info.key)
     meta = {"config_name": loaded.name, "training_key": key, "config": loaded.as_dict()}
     with join_process_group() as process_group:

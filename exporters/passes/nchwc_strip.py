@@ -22,6 +22,7 @@ from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import DISABLED, OPTIMIZATION, host_facts
 from foldbench.bench.records import PassReport
 from foldbench.bench.store.temporary import temporary_folder
+from foldbench.exporters.onnx_store import is_slim
 from foldbench.exporters.passes._graphs.rewrite import array_of
 
 ERROR_BOUND = 0.0
@@ -59,6 +60,8 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
     copy.CopyFrom(model)
     if any(entry.key == OPTIMIZATION for entry in model.metadata_props):
         return copy, _report(0, "the graph is optimised already")
+    if is_slim(model):
+        return copy, _report(0, "its weights lie beside the file, which is above 2 GiB")
     optimised = _optimise(model)
     removed = sum(_strip(optimised, region) for region in _find_regions(optimised))
     if not removed:

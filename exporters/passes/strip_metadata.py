@@ -6,6 +6,7 @@ import onnx_ir as ir
 from onnx import ModelProto
 
 from foldbench.bench.records import PassReport
+from foldbench.exporters.passes._graphs.rewrite import open_graph
 
 ERROR_BOUND = 0.0
 """Notes have no part in the computation."""
@@ -15,7 +16,7 @@ HOST_SPECIFIC = False
 
 def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
     """Return `model` without notes; the model's own metadata (provenance) stays."""
-    rewritten = ir.from_proto(model)
+    rewritten = open_graph(model)
     noted = 0
     for part in _parts(rewritten):
         noted += bool(part.metadata_props or part.doc_string)

@@ -21,7 +21,7 @@ from foldbench.bench.records import (
     Target,
 )
 from foldbench.bench.store.files import file_sha256, json_sha256, write_with
-from foldbench.exporters.onnx_store import IN_ONE_FILE_BYTES, total_bytes
+from foldbench.exporters.onnx_store import IN_ONE_FILE_BYTES, read_onnx, total_bytes
 from foldbench.exporters.origins import host_origins, library_versions, sources_sha256
 from foldbench.exporters.quantization.calibration import CalibrationSet
 from foldbench.exporters.quantization.choice import QuantizationChoice, QuantizationSearch
@@ -159,13 +159,12 @@ class Quantizer:
                 f"{source.path} is in {source.precision} already, so that there is no precision to "
                 "lower: leave --quantize out"
             )
-        model = self._load(source)
-        if total_bytes(model) > IN_ONE_FILE_BYTES:
+        if total_bytes(read_onnx(self.folder / source.path)) > IN_ONE_FILE_BYTES:
             raise ExportError(
                 f"{source.path} has {units.size(source.size_bytes)}, and onnxruntime's tools lower "
                 "the precision of files below 2 GiB alone: leave --quantize out"
             )
-        return model
+        return self._load(source)
 
     def _write(self, model: onnx.ModelProto, source: Artifact, options: QuantizeOptions) -> Path:
         """Write the checked model with its variant and precision in its metadata."""

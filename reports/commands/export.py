@@ -40,8 +40,9 @@ def render_image_model(folder: Path, model: ImageModel) -> str:
 
 def _lines(artifact: Artifact) -> Iterator[str]:
     fold, parity = artifact.fold, artifact.parity
+    before = "given file" if parity.of_a_file else "module"
     yield (
-        f"BatchNorm: {fold.batchnorms_before} in the module, {fold.batchnorms_after} after "
+        f"BatchNorm: {fold.batchnorms_before} in the {before}, {fold.batchnorms_after} after "
         f"folding, {artifact.batchnorm_nodes} in the file "
         f"(folded by {' and '.join(artifact.folded_by) or 'none'})"
     )

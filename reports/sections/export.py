@@ -33,8 +33,7 @@ def build_folding(column: Column, labelled: Labelled, notes: Notes) -> ReportSec
     return ReportSection(
         "BatchNorm folding",
         table=tabulated(columns, labelled_rows(labelled, cells)),
-        caption="BatchNorm: calls in the module before → after; in .onnx: nodes left in the file. "
-        "Agreement and differences: folded against unfolded module, float32 torch, test images.",
+        caption=_folding_caption(labelled),
     )
 
 
@@ -81,6 +80,18 @@ def build_export(column: Column, labelled: Labelled) -> ReportSection:
         table=tabulated(columns, labelled_rows(labelled, cells)),
         caption=f"Written by {_exporters(labelled)}. Parity: the file against {references} "
         "on test images, random and extreme inputs; the error is relative to the largest logit.",
+    )
+
+
+def _folding_caption(labelled: Labelled) -> str:
+    artifacts = [artifact for _, run in labelled for artifact in run.artifacts]
+    if artifacts and all(artifact.parity.of_a_file for artifact in artifacts):
+        counted, compared = "nodes of the given file", "file, float32 in onnxruntime"
+    else:
+        counted, compared = "calls in the module", "module, float32 torch"
+    return (
+        f"BatchNorm: {counted} before → after; in .onnx: nodes left in the file. "
+        f"Agreement and differences: folded against unfolded {compared}, test images."
     )
 
 

@@ -22,6 +22,4 @@ def told_references(artifacts: Iterable[Artifact]) -> str:
 
 def told_float32(artifacts: Iterable[Artifact]) -> str:
     """Return what else the error of is told: the network itself in float32."""
-    kinds = [a.parity.reference for a in artifacts if a.quantization is None]
-    in_torch = all(kind in ("float64", "float32") for kind in kinds)
-    return "float32 torch" if in_torch else "float32"
+    return "float32" if any(a.parity.of_a_file for a in artifacts) else "float32 torch"

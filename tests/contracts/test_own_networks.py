@@ -4,65 +4,103 @@ The labels are what each network itself answers to random images: every contende
 network with these weights is right about all of them.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from own_networks import OWN_NETWORKS, OwnNetwork
+from own_networks import OWN_NETWORKS, OwnNetwork, load_file, logits_of
+from torch import nn
 
 from builders import QUICK
 from foldbench.bench.cli import cli
-from foldbench.bench.store.directory import Paths
+from foldbench.bench.store.directory import Paths, list_runs
+from foldbench.exporters.folding.fold import fold_batchnorm
+from foldbench.models.building.checkpoint import load_checkpoint
 
 IMAGES = 24
-NOT_OURS = ("model.", "train.", "compare.devices", "compare.batch_sizes")
+NOT_OURS = ("model.", "train.", "compare.devices", "compare.batch_sizes", "compare.rounds")
 SETTINGS = [f"--set={text}" for text in QUICK if not text.startswith(NOT_OURS)]
 BENCH = (
     *SETTINGS, "--set=export.images=24", "--devices", "cpu", "--backends", "torch,ort",
     "--batch-sizes", "4", "--set=compare.rounds=1",
 )  # fmt: skip
 BATCHNORMS = {
-    "repvgg": 10, "repvgg deployed": 0, "se-resnet": 8, "ghostnet": 12, "convmixer": 5,
-    "own mish": 2,
+    "repvgg": (10, 2), "repvgg deployed": (0, 0), "se-resnet": (8, 0), "ghostnet": (12, 0),
+    "vit": (0, 0), "convmixer": (5, 5), "capsules": (0, 0), "lenet": (0, 0), "own mish": (2, 0),
+    "lightning": (0, 0),
 }  # fmt: skip
-
-pytestmark = pytest.mark.usefixtures("in_process")
+"""Before and after folding: on RepVGG's bare branches, and after an activation, there is none."""
+MODULES = [name for name, own in OWN_NETWORKS.items() if not own.is_graph]
+FULL = [
+    pytest.param(name, marks=() if name in ("lenet", "fixed batch") else pytest.mark.slow)
+    for name in OWN_NETWORKS
+]
 
 
 @pytest.fixture
 def bench(paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Run a command in a folder of the user's."""
+    """Run a command in a folder of the user's; their code runs in the process of the test."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("foldbench.bench.stages.add.run_isolated", lambda call, *args: call(*args))
     monkeypatch.setenv("FOLDBENCH_RUNS", str(paths.runs))
     monkeypatch.setenv("FOLDBENCH_CACHE", str(paths.cache))
     return lambda *arguments: CliRunner().invoke(cli, list(arguments), prog_name="bench")
 
 
-def answers(own: OwnNetwork, images: np.ndarray) -> np.ndarray:
-    """Return the network's classes for preprocessed images (N, C, H, W)."""
-    with torch.inference_mode():
-        output = own.filled()(torch.from_numpy(images))
-    logits = output[0] if isinstance(output, tuple) else output
-    found: np.ndarray = logits.argmax(1).numpy()
-    assert len(np.unique(found)) > 1
-    return found
-
-
 def write_images(own: OwnNetwork, path: Path) -> None:
-    rng = np.random.default_rng(0)
-    noise = rng.normal(size=(IMAGES, *own.shape))
-    images = (noise + 3 * rng.normal(size=(IMAGES, own.shape[0], 1, 1))).astype(np.float32)
-    np.savez(path, images=images, labels=answers(own, images))
+    images = own.images(IMAGES)
+    labels = own.answer(images)
+    assert len(labels.unique()) > 2
+    np.savez(path, images=images.numpy(), labels=labels.numpy())
 
 
-@pytest.mark.parametrize("name", OWN_NETWORKS)
+@pytest.mark.parametrize("name", MODULES)
+def test_what_is_added_is_the_network_with_its_weights(
+    name: str, bench: Callable[..., Result], paths: Paths
+) -> None:
+    own = OWN_NETWORKS[name]
+    shown = bench("add", "mine", *own.place(Path()))
+    assert shown.exit_code == 0, shown.output
+    (run,) = list_runs(paths.runs)
+    network = load_checkpoint(run.checkpoint(), run.path)
+    images = own.images(IMAGES)
+    expected = logits_of(own.filled(), images)
+    if own.weights == "w.bin":  # in bfloat16
+        expected = logits_of(rounded(own.filled()), images)
+    torch.testing.assert_close(logits_of(network, images), expected, rtol=1e-4, atol=1e-5)
+    folded, report = fold_batchnorm(network, images)
+    assert (report.batchnorms_before, report.batchnorms_after) == BATCHNORMS[name]
+    torch.testing.assert_close(logits_of(folded, images), expected, rtol=1e-4, atol=1e-5)
+
+
+def rounded(network: nn.Module) -> nn.Module:
+    return network.bfloat16().float()
+
+
+def test_the_graph_that_is_added_is_the_file_that_was_given(
+    bench: Callable[..., Result], paths: Paths
+) -> None:
+    own = OWN_NETWORKS["fixed batch"]
+    shown = bench("add", "mine", *own.place(Path()))
+    assert shown.exit_code == 0, shown.output
+    (run,) = list_runs(paths.runs)
+    path = run.path / run.checkpoint().weights
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    batch = own.images(load_file(own.file).BATCH)
+    (found,) = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
+    torch.testing.assert_close(
+        torch.from_numpy(found), logits_of(own.filled(), batch), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", FULL)
+@pytest.mark.usefixtures("in_process")
 def test_one_command_folds_exports_checks_and_compares_it(
     name: str, bench: Callable[..., Result], paths: Paths
 ) -> None:
@@ -71,13 +109,15 @@ def test_one_command_folds_exports_checks_and_compares_it(
     write_images(own, Path("mine.npz"))
     shown = bench("run", *subject, "--data", "mine.npz", *BENCH)
     assert shown.exit_code == 0, shown.output
-    (run,) = paths.runs.iterdir()
-    record = json.loads((run / "results.json").read_text())
-    rows = {row["key"]: row for row in accuracy_rows(record)}
-    assert rows, record.keys()
-    for row in rows.values():
-        assert row["correct"] == IMAGES, row
-
-
-def accuracy_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
-    return record["rows"]
+    (folder,) = list_runs(paths.runs)
+    run = folder.results()
+    measured = [m for m in run.measurements if m.status == "ok"]
+    assert {m.backend for m in measured} == ({"ort"} if own.is_graph else {"torch", "ort"})
+    for measurement in measured:
+        assert measurement.accuracy is not None
+        found = measurement.accuracy
+        assert (found.correct, found.total) == (IMAGES, IMAGES), measurement.contender
+    assert run.checkpoint.preprocessing.input_shape == own.shape
+    assert len(run.checkpoint.classes) == own.classes
+    for artifact in run.artifacts:
+        assert artifact.parity.passed, artifact.parity.reason

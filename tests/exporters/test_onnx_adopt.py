@@ -14,7 +14,7 @@ from foldbench.bench.host_files.marks import FIXED_BATCH
 from foldbench.bench.store.files import file_sha256
 from foldbench.exporters.onnx_adopt import adopt_onnx
 from foldbench.exporters.onnx_file import newest_ir_version
-from foldbench.exporters.onnx_store import read_onnx
+from foldbench.exporters.onnx_store import is_slim
 
 RANDOM = np.random.default_rng(3).standard_normal((3, 3, 8, 8)).astype(np.float32)
 
@@ -231,7 +231,6 @@ def test_weights_beside_the_file_come_along(tmp_path: Path, monkeypatch) -> None
     adopted = adopt_onnx(tmp_path / "given.onnx", tmp_path / "run", name="net")
     assert adopted.files == (adopted.path,), "small weights fit into the file"
     assert list(adopted.given) == ["given.onnx", "given.bin"]
-    monkeypatch.setattr("foldbench.exporters.onnx_adopt.IN_ONE_FILE_BYTES", 100)
     monkeypatch.setattr("foldbench.exporters.onnx_store.IN_ONE_FILE_BYTES", 100)
     monkeypatch.setattr("foldbench.exporters.onnx_store._SMALLEST_EXTERNAL", 64)
     large = adopt_onnx(tmp_path / "given.onnx", tmp_path / "large", name="net")
@@ -240,4 +239,4 @@ def test_weights_beside_the_file_come_along(tmp_path: Path, monkeypatch) -> None
     for found in (adopted, large):
         np.testing.assert_array_equal(answers(found.path, RANDOM[:1]), before)
         assert answers(found.path, RANDOM).shape == (3, 5)
-    assert read_onnx(large.path).graph.initializer[0].raw_data
+    assert is_slim(onnx.load(large.path, load_external_data=False))

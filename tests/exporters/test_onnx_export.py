@@ -257,3 +257,25 @@ def test_a_large_network_is_optimized_with_its_weights_beside_it(tmp_path, monke
     assert len(list((tmp_path / "made").iterdir())) == 2
     assert done.changed == 2
     np.testing.assert_allclose(answers(done.path, IMAGES), answers(done.given, IMAGES), atol=1e-5)
+
+
+def test_a_large_network_is_exported_without_being_held_in_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = export(tmp_path, with_mish(), options())
+    monkeypatch.setattr("foldbench.exporters.onnx_store.IN_ONE_FILE_BYTES", 700)
+    monkeypatch.setattr("foldbench.exporters.onnx_store._SMALLEST_EXTERNAL", 64)
+    (tmp_path / "large").mkdir()
+    large = export(tmp_path / "large", with_mish(), options())
+    assert large.parity.passed
+    assert large.parity.reference == "ort_float32", "float64 would need twice the room"
+    assert large.fold == small.fold
+    assert [p.changed for p in large.passes] == [p.changed for p in small.passes]
+    beside = list((tmp_path / "large" / "run" / "artifacts").glob("*.data"))
+    assert len(beside) == 1
+    assert large.size_bytes > beside[0].stat().st_size > 0
+    given = export(tmp_path / "large", with_mish(), given_options(options()))
+    assert given.parity.passed
+    assert given.size_bytes == sum(
+        file.stat().st_size for file in (tmp_path / "large" / "run").glob("model*")
+    )

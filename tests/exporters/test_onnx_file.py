@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from foldbench.bench.errors import ExportError
 from foldbench.bench.records import Preprocessing
 from foldbench.exporters.onnx_file import inspect_onnx, newest_ir_version, newest_opset
-from foldbench.exporters.onnx_store import read_onnx, write_onnx
+from foldbench.exporters.onnx_store import is_slim, opened_onnx, weights_folder, write_onnx
 
 FEATURES = helper.make_tensor_value_info("r", TensorProto.FLOAT, ["batch", 4, 8, 8])
 
@@ -263,13 +263,21 @@ def test_a_large_model_is_written_with_its_weights_beside_it(
     monkeypatch.setattr("foldbench.exporters.onnx_store.IN_ONE_FILE_BYTES", 500)
     monkeypatch.setattr("foldbench.exporters.onnx_store._SMALLEST_EXTERNAL", 40)
     path = save(tmp_path, classifier(), **EXTERNAL)
-    model = read_onnx(path, with_weights=False)
     written = tmp_path / "there" / "net.onnx"
-    files = write_onnx(model, written, beside=path)
-    again = write_onnx(read_onnx(written), written)
+    with opened_onnx(path) as model:
+        assert is_slim(model)
+        files = write_onnx(model, written)
+    with opened_onnx(written) as model:
+        again = write_onnx(model, written)
+        other = write_onnx(model, written.with_suffix(".openvino.onnx"))
+        write_onnx(model, written)
+    assert all(file.is_file() for file in other), "another file's weights are left alone"
+    for file in other:
+        file.unlink()
+    assert weights_folder() is None
     assert files == again, "the same content has the same name"
     assert sorted(written.parent.iterdir()) == sorted(files)
-    found, given = read_onnx(written), read_onnx(path)
+    found, given = onnx.load(written), onnx.load(path)
     for one, other in zip(found.graph.initializer, given.graph.initializer, strict=True):
         first, second = map(onnx.numpy_helper.to_array, (one, other))
         np.testing.assert_array_equal(first, second)

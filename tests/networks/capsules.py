@@ -12,7 +12,7 @@ _ROUTINGS = 2
 def _squash(vectors: Tensor) -> Tensor:
     """Return the vectors (..., D) with lengths below 1."""
     squared = (vectors * vectors).sum(-1, keepdim=True)
-    return vectors * squared / ((1 + squared) * (squared + 1e-8).sqrt())
+    return vectors * squared / ((1 + squared) * (squared + 1e-7).sqrt())
 
 
 class Capsules(nn.Module):
@@ -35,5 +35,5 @@ class Capsules(nn.Module):
             capsules = _squash((logits.softmax(2)[..., None] * votes).sum(1))
             if step + 1 < _ROUTINGS:
                 logits = logits + (votes * capsules[:, None]).sum(-1)
-        lengths = (capsules * capsules).sum(-1).add(1e-8).sqrt()
+        lengths = (capsules * capsules).sum(-1).add(1e-7).sqrt()
         return lengths, self.decoder(capsules.flatten(1)).reshape(-1, 3, 16, 16)

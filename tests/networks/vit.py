@@ -36,5 +36,5 @@ class ViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         patches = self.embed(x).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.token.expand(len(x), -1, -1), patches], 1)
+        tokens = torch.cat([self.token.expand(x.shape[0], -1, -1), patches], 1)
         return self.head(self.norm(self.layers(tokens + self.position))[:, 0])

@@ -133,5 +133,5 @@ def test_the_configuration_it_shows_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text, encoding="utf-8")
     config = load(str(path)).config
-    assert (config.train.epochs, config.data.image_size) == (10, 64)
+    assert (config.train.epochs, config.data.image_size) == (10, (64, 96))
     assert config.train.protocol == "homework"

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 import fake_backend
-from builders import QuietWorker
+from builders import QuietWorker, compare_one
 from foldbench.bench.config.comparison import CompareSection
-from foldbench.bench.measure.comparison import compare
 from foldbench.bench.measure.contenders import ContenderSpec, Subject
 from foldbench.bench.measure.evaluation import Evaluation
 from foldbench.bench.measure.running import Contender
@@ -86,7 +85,7 @@ def compare_all(
     settings = CompareSection(
         batch_sizes=(1, 8), rounds=10, calls=25, block_s=0, settle_s=0, warm_up_s=0
     )
-    measurements = compare(
+    measurements = compare_one(
         FakeSubject(tmp_path, checkpoint, ()),
         [Contender(spec) for spec in specs],
         Evaluation("clean", tmp_path / "images.npy", labels.astype(np.int64), 32),

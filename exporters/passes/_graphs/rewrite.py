@@ -9,6 +9,7 @@ from onnx import ModelProto
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from foldbench.bench.records import PassReport
+from foldbench.exporters.onnx_store import weights_folder
 
 _STANDARD = ("", "ai.onnx")
 
@@ -26,7 +27,7 @@ def rewrite(
     anything. Where nothing was rewritten, the copy is exact. `what` is looked for (plural), `how`
     is what became of it.
     """
-    working = ir.from_proto(model)
+    working = open_graph(model)
     ShapeInferencePass(strict_mode=False, data_prop=False)(working)
     done = 0
     left: Counter[str] = Counter()
@@ -44,6 +45,15 @@ def rewrite(
     copy = ModelProto()
     copy.CopyFrom(model)
     return copy, report
+
+
+def open_graph(model: ModelProto) -> ir.Model:
+    """Return the graph of `model`; weights that are too large for it are read where they lie."""
+    graph = ir.from_proto(model)
+    folder = weights_folder()
+    if folder is not None:
+        ir.external_data.set_base_dir(graph.graph, folder)
+    return graph
 
 
 def opset_of(model: ir.Model) -> int:

@@ -286,10 +286,32 @@ CAUSES = {
         ),
         {"reason": "3 points lost"},
     ),
+    "no_gain": (
+        run_with(
+            B.make_row("ort", "folded", timings=B.make_timings(0.001, 0.032)),
+            B.make_row(
+                "ort",
+                "int8",
+                source_sha256=B.sha("8"),
+                timings=B.make_timings(0.00125, 0.016),
+            ),
+            artifacts=(
+                B.make_artifact("folded"),
+                B.make_artifact("int8", sha256=B.sha("8"), quantization=B.make_quantization()),
+            ),
+        ),
+        {"before": "ort/folded/cpu", "speedup_count": "0.8"},
+    ),
     "drop_on_test": (
         run_with(
             B.make_row("ort", "folded"),
-            B.make_row("ort", "int8", accuracy=B.make_accuracy(7541), source_sha256=B.sha("8")),
+            B.make_row(
+                "ort",
+                "int8",
+                accuracy=B.make_accuracy(7541),
+                source_sha256=B.sha("8"),
+                timings=B.make_timings(0.001, 0.032),
+            ),
             artifacts=(
                 B.make_artifact("folded"),
                 B.make_artifact("int8", sha256=B.sha("8"), quantization=B.make_quantization()),

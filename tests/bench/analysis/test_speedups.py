@@ -37,7 +37,7 @@ def row(variant: str, of: list[Block], role: str = "contender", device: str = "c
 
 
 def run_of(*measurements: Measurement, rounds: int = 20) -> SimpleNamespace:
-    return SimpleNamespace(measurements=measurements, rounds=rounds)
+    return SimpleNamespace(measurements=measurements, rounds=rounds, baseline="torch/unfolded")
 
 
 def steady(value: float, count: int = 20) -> list[float]:

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from foldbench.bench.config.data import DataSection
 from foldbench.bench.datasets.images import load
 from foldbench.bench.errors import DataError
 from foldbench.bench.images.image_set import DataOptions, ImageSet
+from foldbench.bench.images.loading import load_data
+from foldbench.bench.progress import NullListener
 
 COLOURS = {"cat": (255, 0, 0), "dog": (0, 255, 0), "emu": (0, 0, 255)}
 
@@ -307,3 +310,22 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, fault: str) -> None:
     with pytest.raises(DataError) as caught:
         read(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_path_takes_the_place_of_noise(tmp_path: Path) -> None:
+    root = write(tmp_path / "p", "cat/1.png", "dog/1.png", "dog/2.png", "notes.txt.png")
+    said = Said()
+    section = DataSection(name="noise", path=str(root), image_size=8)
+    images = load_data(section, tmp_path / "cache", said)
+    assert images.info.test_class_counts == (1, 2)
+    (line,) = [note for note in said.notes if "test images" in note]
+    for part in ("3 test images", "cat 1, dog 2", "majority class dog 66.67 %", "1 image in no"):
+        assert part in line
+
+
+class Said(NullListener):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from builders import QUIET, make_checkpoint, make_run, make_scenario, sha
+from builders import QUIET, compare_one, make_checkpoint, make_run, make_scenario, sha
 from foldbench.bench.cli import cli
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError, RunError
-from foldbench.bench.measure.comparison import compare
 from foldbench.bench.measure.contenders import ContenderSpec, Subject
 from foldbench.bench.measure.evaluation import Evaluation
 from foldbench.bench.measure.resume import Part, describe_opening, measure_or_resume
@@ -115,7 +114,9 @@ class Comparison:
 
         def measure(rows: Sequence[Sequence[Contender]]) -> list[tuple[Measurement, ...]]:
             (self.rows,) = rows
-            return [compare(subject, self.rows, evaluation, settings, 1, self.notes, start_worker)]
+            return [
+                compare_one(subject, self.rows, evaluation, settings, 1, self.notes, start_worker)
+            ]
 
         part = Part(self.run, describe_opening(planned, subject, specs, 1), specs)
         ((measurements, resumed),) = measure_or_resume([part], measure, self.notes, fresh)
