@@ -54,13 +54,8 @@ def test_the_wheel_holds_every_module_and_claims_one_name(wheel: Path) -> None:
         for p in (ROOT / folder).rglob(pattern)
         if "published" not in p.parts  # results, not code
     }
-<<<<<<< HEAD
     of_root = {f"foldbench/{name}" for name in ("__init__.py", "__main__.py", "py.typed")}
     assert held == expected | of_root
-=======
-    top = ("__init__.py", "__main__.py", "py.typed")
-    assert held == expected | {f"foldbench/{name}" for name in top}
->>>>>>> suite
     assert "foldbench/configs/_homework.yaml" in held
     assert "foldbench/reports/rows/homework.json" in held
 
