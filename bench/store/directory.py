@@ -144,9 +144,18 @@ class RunDirectory:
             exported = ["exported"] if self.artifacts() else []
         except RunError:
             exported = ["artifacts.json damaged"]
-        compared = ["compared"] if self.is_compared() else []
+        compared = self._how_compared()
         interrupted = ["comparison not finished"] if self.samples.is_file() else []
         return ", ".join([self._how_it_came(), *exported, *compared, *interrupted])
+
+    def _how_compared(self) -> list[str]:
+        if not self.is_compared():
+            return []
+        try:
+            self.results()
+        except RunError:
+            return ["results.json damaged"]
+        return ["compared"]
 
     def _how_it_came(self) -> str:
         try:
