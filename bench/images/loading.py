@@ -86,18 +86,19 @@ def _count_classes(images: ImageSet) -> ImageSet:
     return replace(images, info=images.info.model_copy(update=update))
 
 
+_WORTH_SAYING_S = 1.0
 _NAMED_CLASSES = 6
 
 
 def _describe(info: DataInfo) -> str:
     """Return how many images there are, of which classes, and what was skipped, in one line."""
-    how = "mapped from the cache" if info.from_cache else "read"
     counts = f"{units.count(info.train_count)} training and " if info.train_count else ""
     parts = [
         f"{info.title}: {counts}{units.count(info.test_count)} test images",
         *_describe_classes(info),
-        f"{how} in {units.duration(info.decode_s)}",
     ]
+    if info.decode_s >= _WORTH_SAYING_S and not info.from_cache:
+        parts.append(f"read in {units.duration(info.decode_s)}")
     skipped = sorted(info.skipped.items(), key=lambda item: -item[1])
     if skipped:
         reasons = listed(f"{units.count(count)} {reason}" for reason, count in skipped)
