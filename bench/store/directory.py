@@ -1,7 +1,8 @@
 """Run directories: where the records of one training live.
 
 ``runs/deep_mish-003/`` holds ``run.json`` (what it is), ``resume.pt`` (while training),
-``weights.safetensors`` and ``checkpoint.json``, ``artifacts/*.onnx`` and ``artifacts.json``,
+``weights.safetensors``, ``probe.safetensors`` (what the network answered when it was written) and
+``checkpoint.json``, ``artifacts/*.onnx`` and ``artifacts.json``,
 ``samples.jsonl`` (while comparing, and after an interruption), ``results.json`` (the last
 comparison that finished), ``results-homework.json`` and ``results-clean.json`` (the last one under
 each protocol), ``profile.json``, ``report.md`` and ``report.html``. Some commands add to that:
@@ -40,6 +41,7 @@ from foldbench.bench.store.temporary import sweep, sweep_temporary_folders
 
 R = TypeVar("R", bound=Record)
 
+_LOCK = ".lock"
 _NAME = re.compile(r"(?P<config>.+)-(?P<number>\d{3,})")
 
 
@@ -99,6 +101,11 @@ class RunDirectory:
         """Return whether training has finished."""
         return (self.path / "checkpoint.json").is_file()
 
+    def has_anything(self) -> bool:
+        """Return whether there is more in it than what it is: an epoch's state, weights, a file."""
+        known = ("run.json", _LOCK)
+        return self.path.is_dir() and any(p.name not in known for p in self.path.iterdir())
+
     def has_key(self, training_key: str) -> bool:
         """Return whether it is a training with this key; a damaged run.json has none."""
         try:
@@ -137,9 +144,18 @@ class RunDirectory:
             exported = ["exported"] if self.artifacts() else []
         except RunError:
             exported = ["artifacts.json damaged"]
-        compared = ["compared"] if self.is_compared() else []
+        compared = self._how_compared()
         interrupted = ["comparison not finished"] if self.samples.is_file() else []
         return ", ".join([self._how_it_came(), *exported, *compared, *interrupted])
+
+    def _how_compared(self) -> list[str]:
+        if not self.is_compared():
+            return []
+        try:
+            self.results()
+        except RunError:
+            return ["results.json damaged"]
+        return ["compared"]
 
     def _how_it_came(self) -> str:
         try:
@@ -243,7 +259,7 @@ class RunDirectory:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process; raise RunError when another one works on it."""
-        lock = FileLock(self.path / ".lock")
+        lock = FileLock(self.path / _LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:
