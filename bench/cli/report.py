@@ -125,8 +125,9 @@ def _profiles(
     """Yield where the time of each run goes, under the name that its record has here."""
     for run, records in zip(runs, kept, strict=True):
         profile = run.profile()
-        for name in dict.fromkeys(record.name for record in records) if profile else ():
-            yield profile.model_copy(update={"name": name})
+        if profile is not None:
+            for name in dict.fromkeys(record.name for record in records):
+                yield profile.model_copy(update={"name": name})
 
 
 def _records_of(run: "RunDirectory", both_protocols: bool) -> "tuple[Run, ...]":

@@ -47,8 +47,9 @@ def require_mlflow() -> None:
 def log_run(record: Run, folder: Path, store: Path) -> str:
     """Log a comparison with its reports; return the address of the tracker.
 
-    What `folder`, the run's, holds about where the time goes and pictures goes along. Without MLFLOW_TRACKING_URI it goes to ``mlflow.db`` in `store`, artifacts beside it. Raises
-    MissingPackageError without MLflow, RunError when MLflow does not take it.
+    Profile and pictures in `folder`, the run's, go along. Without MLFLOW_TRACKING_URI it goes to
+    ``mlflow.db`` in `store`, artifacts beside it. Raises MissingPackageError without MLflow,
+    RunError when MLflow does not take it.
     """
     require_mlflow()
     from mlflow.exceptions import MlflowException

@@ -28,15 +28,9 @@ class ComparedRun:
         """The run's name, with the number where that matters: ``my-001@2``."""
         return f"{self.run.name}@{self.kept.number}" if self.numbered else self.run.name
 
-    @property
-    def is_newest(self) -> bool:
-        """Whether the run has no newer comparison."""
-        return self.kept == self.run.comparisons()[-1]
-
     def record(self) -> Run:
-        """Return the record, called `name` if numbered; raise RunError when it is damaged."""
-        record = self.run.read_comparison(self.kept)
-        return record.model_copy(update={"name": self.name}) if self.numbered else record
+        """Return the record under this name; raise RunError when it is damaged."""
+        return self.run.read_comparison(self.kept).model_copy(update={"name": self.name})
 
 
 def find_comparisons(root: Path, names: Sequence[str]) -> tuple[ComparedRun, ...]:

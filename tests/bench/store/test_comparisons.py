@@ -1,4 +1,4 @@
-"""Every comparison of a run is kept, has a number, and can be named; older folders open as before."""
+"""Every comparison of a run is kept, has a number and a name; older folders open as before."""
 
 import json
 import os
