@@ -21,7 +21,7 @@ class ComparedRun:
     run: RunDirectory
     kept: KeptComparison
     numbered: bool
-    """Whether its number is part of the name, as where a run has several that are told apart."""
+    """Whether its number is part of the name, as where the run has several."""
 
     @property
     def name(self) -> str:
@@ -42,7 +42,8 @@ def find_comparisons(root: Path, names: Sequence[str]) -> tuple[ComparedRun, ...
     """
     parts = (find_run(root, name) for name in names)
     return tuple(
-        ComparedRun(run, run.comparison(number), number is not None) for run, number in parts
+        ComparedRun(run, run.comparison(number), len(run.comparisons()) > 1)
+        for run, number in parts
     )
 
 

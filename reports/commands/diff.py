@@ -35,7 +35,8 @@ def render_difference(a: Run, b: Run, difference: Difference) -> str:
         ReportSection("Notes", notes=tuple(_notes(difference))),
     )
     shown = tuple(section for section in sections if section.table or section.notes)
-    return render_terminal(Document(_title(a, b), shown))
+    moved = tuple(_drift_text(drift) for drift in difference.drifts)
+    return render_terminal(Document(_title(a, b), shown, answer=moved))
 
 
 def difference_json(
@@ -123,7 +124,7 @@ def _latency_text(rows: Sequence[LatencyChange]) -> str:
     )
     return (
         "Medians over clean blocks; time: how much longer B took, machine included. "
-        f"{judged} No difference is called one that is within 3 %, or within what the reference "
+        f"{judged} No difference is called one that is within 3 %, or within what the baseline "
         "differed from itself by in either run."
     )
 
@@ -211,7 +212,7 @@ def _mentioned(difference: Difference) -> ReportSection:
 
 def _notes(difference: Difference) -> list[str]:
     rows = difference.latency
-    notes = [_drift_text(drift) for drift in difference.drifts]
+    notes = []
     same = [row for row in rows if row.same_work and row.verdict in ("faster", "slower")]
     if same:
         notes.append(

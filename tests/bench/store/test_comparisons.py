@@ -140,7 +140,7 @@ def test_a_comparison_is_named_by_its_number_from_either_end(run, make) -> None:
         record = one.record()
         return record.name, int(record.created[8:10])
 
-    assert found("bn_cnn-001") == ("bn_cnn-001", 3)
+    assert found("bn_cnn-001") == ("bn_cnn-001@3", 3)
     assert found("bn_cnn-001@1") == ("bn_cnn-001@1", 1)
     assert found("bn_cnn@2") == ("bn_cnn-001@2", 2)
     assert found(f"{run.path}@3") == ("bn_cnn-001@3", 3)
