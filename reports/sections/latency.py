@@ -1,6 +1,6 @@
 """The sections about time: latency and speed-ups, and their repetitions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from foldbench.bench import units
 from foldbench.bench.analysis.clean import DIRTY_RUN_DELAY
@@ -11,7 +11,7 @@ from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.sections.notes import Notes
 from foldbench.reports.sections.self_checks import build_self_checks
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
-from foldbench.reports.text.labels import Labelled, labelled_rows
+from foldbench.reports.text.labels import Labelled, labelled_rows, told_baselines
 
 
 def build_latency(column: Column, labelled: Labelled, notes: Notes) -> Iterator[ReportSection]:
@@ -56,7 +56,7 @@ def _latency(column: Column, labelled: Labelled, notes: Notes, boundary: Boundar
     return ReportSection(
         "End-to-end latency (host to host)",
         table=table,
-        caption=_latency_caption([row for _, run in labelled for row in latency_rows(run)]),
+        caption=_latency_caption(labelled),
         key="latency",
     )
 
@@ -82,7 +82,8 @@ def _latency_cells(row: LatencyRow) -> list[str]:
     ]
 
 
-def _latency_caption(rows: Sequence[LatencyRow]) -> str:
+def _latency_caption(labelled: Labelled) -> str:
+    rows = [row for _, run in labelled for row in latency_rows(run)]
     text = (
         "Only clean rounds count: those in which threads waited for a CPU for "
         f"{units.plain(100 * DIRTY_RUN_DELAY)} % of the time or more are left out. Median: of "
@@ -91,7 +92,8 @@ def _latency_caption(rows: Sequence[LatencyRow]) -> str:
     )
     if any(row.speedup_ratio is not None for row in rows):
         text += (
-            " Speed-up: how many times faster than unfolded torch on the same device, the median "
+            f" Speed-up: how many times faster than {told_baselines(labelled)} on the same device, "
+            "the median "
             "of the rounds' ratios; its interval is a bootstrap over rounds. Verdict: faster or "
             f"slower when it differs by more than {units.plain(100 * RESOLUTION)} % and the "
             "whole interval "
