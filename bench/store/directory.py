@@ -20,14 +20,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 from filelock import FileLock, Timeout
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from foldbench.bench.errors import RunError, UnknownNameError
 from foldbench.bench.records import (
-    SCHEMA_VERSION,
     Artifact,
     Checkpoint,
     Profile,
@@ -41,11 +40,9 @@ from foldbench.bench.store.comparisons import (
     kept_comparisons,
     next_comparison,
 )
-from foldbench.bench.store.consistency import find_fault
 from foldbench.bench.store.files import file_sha256, temporary_name, write_text
+from foldbench.bench.store.parsing import parse_record
 from foldbench.bench.store.temporary import sweep, sweep_temporary_folders
-
-R = TypeVar("R", bound=Record)
 
 _LOCK = ".lock"
 _NAME = re.compile(r"(?P<config>.+)-(?P<number>\d{3,})")
@@ -103,7 +100,7 @@ class RunDirectory:
         if not path.is_file():
             return {}
         text = self._read(path, "has no run.json")
-        return _parse_record(RunMeta, text, str(path)).model_dump(exclude_unset=True)
+        return parse_record(RunMeta, text, str(path)).model_dump(exclude_unset=True)
 
     def is_trained(self) -> bool:
         """Return whether training has finished."""
@@ -176,7 +173,7 @@ class RunDirectory:
     def checkpoint(self) -> Checkpoint:
         """Return the checkpoint's record; raise RunError when training has not finished."""
         path = self.path / "checkpoint.json"
-        return _parse_record(
+        return parse_record(
             Checkpoint,
             self._read(path, f"is not trained to its end: bench train {self.config_name}"),
             str(path),
@@ -197,7 +194,7 @@ class RunDirectory:
             raise RunError(f"{path}: is not JSON ({error}): export the run again") from error
         if not isinstance(items, list):
             raise RunError(f"{path}: is not a list of artifacts: export the run again")
-        return tuple(_parse_record(Artifact, json.dumps(item), str(path)) for item in items)
+        return tuple(parse_record(Artifact, json.dumps(item), str(path)) for item in items)
 
     def find_artifact(self, inputs_sha256: str) -> Artifact | None:
         """Return the artifact that was made from the same inputs and is still whole."""
@@ -260,7 +257,7 @@ class RunDirectory:
     def read_comparison(self, kept: KeptComparison) -> Run:
         """Return the record of a comparison; raise RunError when it is damaged."""
         text = self._read(kept.path, f"has no comparison {kept.number}")
-        return _parse_record(Run, text, str(kept.path))
+        return parse_record(Run, text, str(kept.path))
 
     def results(self) -> Run:
         """Return the record of the newest comparison; raise RunError when there is none."""
@@ -290,7 +287,7 @@ class RunDirectory:
         path = self.path / "profile.json"
         if not path.is_file():
             return None
-        return _parse_record(Profile, self._read(path, "has no profile"), str(path))
+        return parse_record(Profile, self._read(path, "has no profile"), str(path))
 
     def write_report(self, markdown: str, page: str) -> tuple[Path, Path]:
         """Write the report as Markdown and as an HTML page; return their paths."""
@@ -378,27 +375,3 @@ def _cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(
         f"cannot write in {path}: {error.strerror or error}: choose another place with --runs"
     )
-
-
-def _parse_record(kind: type[R], text: str, origin: str) -> R:
-    """Return the record of type `kind` in the JSON `text`, which was read from `origin`.
-
-    Raises RunError that names the file and the first fault.
-    """
-    try:
-        record = kind.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise RunError(
-            f"{origin} is no {kind.__name__.lower()} record of schema {SCHEMA_VERSION}: "
-            f"{where}: {first['msg']}; it was damaged or written by another version: "
-            "make it again, or use the version of foldbench that wrote it"
-        ) from None
-    fault = find_fault(record)
-    if fault is not None:
-        raise RunError(
-            f"{origin} contradicts itself: {fault}; it was damaged, or edited by hand: "
-            "make it again, or restore it"
-        )
-    return record
