@@ -44,17 +44,41 @@ def paired_ratio(blocks: Sequence[Block], reference: Sequence[Block]) -> Ratio |
     With MIN_PROCESSES processes or more the interval covers what differs between them; below, it
     is a bootstrap over rounds, which covers one process alone. None when no round has both.
     """
+    logs = _logs_by_process(blocks, reference)
+    if len(logs) < MIN_PROCESSES:
+        mine, theirs = clean_pairs(blocks, reference)
+        return median_ratio(theirs, mine, processes=max(1, len(logs)))
+    return ratio_between(_medians(logs), sum(map(len, logs)))
+
+
+def changed_ratio(
+    before: tuple[Sequence[Block], Sequence[Block]], after: tuple[Sequence[Block], Sequence[Block]]
+) -> Ratio | None:
+    """Return the speed-up `after` divided by that `before`, each of blocks and its reference's.
+
+    Student's t between the processes of both; None where either has fewer than MIN_PROCESSES.
+    """
+    of_a, of_b = _logs_by_process(*before), _logs_by_process(*after)
+    if min(len(of_a), len(of_b)) < MIN_PROCESSES:
+        return None
+    rounds = min(sum(map(len, of_a)), sum(map(len, of_b)))
+    return difference_of(_medians(of_a), _medians(of_b), rounds)
+
+
+def _logs_by_process(blocks: Sequence[Block], reference: Sequence[Block]) -> list[list[float]]:
+    """Return, for each process, the logarithm of the speed-up in each of its clean rounds."""
     mine, theirs = clean_pairs(blocks, reference)
     processes = {block.round: process_of(block) for block in blocks if block.round in mine}
-    by_process: dict[Process, list[float]] = {}
+    found: dict[Process, list[float]] = {}
     for number, samples in mine.items():
         here, there = float(np.median(samples)), float(np.median(theirs[number]))
         if here > 0 and there > 0:
-            by_process.setdefault(processes[number], []).append(log(there / here))
-    if len(by_process) < MIN_PROCESSES:
-        return median_ratio(theirs, mine, processes=max(1, len(by_process)))
-    rounds = sum(map(len, by_process.values()))
-    return ratio_between([float(np.median(logs)) for logs in by_process.values()], rounds)
+            found.setdefault(processes[number], []).append(log(there / here))
+    return list(found.values())
+
+
+def _medians(logs: Sequence[Sequence[float]]) -> list[float]:
+    return [float(np.median(values)) for values in logs]
 
 
 def ratio_between(logs: Sequence[float], rounds: int) -> Ratio:

@@ -26,16 +26,19 @@ class PlainListener:
         self._title = ""
         self._total = 0
         self._began_s = self._told_s = 0.0
+        self._said: set[str] = set()
 
     def note(self, text: str) -> None:
-        """Write the line."""
-        echo(text, err=True)
+        """Write the line, unless it is one that was written before."""
+        if text not in self._said:
+            self._said.add(text)
+            echo(text, err=True)
 
     def begin(self, title: str, total: int) -> None:
         """Say what begins."""
         self._title, self._total = title, total
         self._began_s = self._told_s = time.monotonic()
-        self.note(f"{title} ...")
+        echo(f"{title} ...", err=True)
 
     def advance(self, done: int, text: str = "") -> None:
         """Say how far it is, unless that was said a moment ago."""
@@ -43,9 +46,10 @@ class PlainListener:
         if now - self._told_s >= _PLAIN_INTERVAL_S and done:
             self._told_s = now
             left_s = (now - self._began_s) / done * (self._total - done)
-            self.note(
+            echo(
                 f"{self._title}: {100 * done // self._total} %  {text}  "
-                f"{units.long_duration(left_s)} left"
+                f"{units.long_duration(left_s)} left",
+                err=True,
             )
 
     def end(self, text: str = "") -> None:
@@ -73,9 +77,13 @@ class RichListener:
             auto_refresh=False,  # no thread that wakes up while something is timed
         )
         self._task: TaskID | None = None
+        self._said: set[str] = set()
 
     def note(self, text: str) -> None:
-        """Write the line above the bar."""
+        """Write the line above the bar, unless it is one that was written before."""
+        if text in self._said:
+            return
+        self._said.add(text)
         self._console.print(lines(text), markup=False, soft_wrap=True)
 
     def begin(self, title: str, total: int) -> None:

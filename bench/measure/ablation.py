@@ -7,6 +7,8 @@ from foldbench.bench.records import GIVEN, PLAIN, AblationStep, Artifact, Measur
 BARE = "bare"
 _FIRST = (PLAIN, GIVEN)
 """Steps that are for any target."""
+_NO_STEP = "strip_metadata"
+"""The pass that every export makes."""
 _TEXTS = {
     "unfolded": "torch, as trained",
     "folded": "BatchNorm folded",
@@ -33,7 +35,8 @@ def ablation_of(
             continue
         if artifact is not None and not _is_step(artifact, target):
             continue
-        passes = [p.name for p in artifact.passes if p.changed][1:] if artifact else []
+        passes = [p.name for p in artifact.passes if p.changed] if artifact else []
+        passes = [name for name in passes if name != _NO_STEP]
         step = AblationStep(contender=m.contender, what=_describe(m, passes))
         steps.append((_rank(m, artifact), step))
     return tuple(step for _, step in sorted(steps, key=lambda found: found[0]))

@@ -166,7 +166,8 @@ def _measure_generation(
         if not generation.is_first:
             taken_s += clock() - started
         started = clock()
-        share_s = left_s / (len(all_series) - done)
+        # a round may take more than its share
+        share_s = max(0.0, left_s) / (len(all_series) - done)
         _time_rounds(contenders, series, share_s, generation, repetition)
         left_s -= clock() - started
         taken_s += clock() - started

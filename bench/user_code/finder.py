@@ -11,6 +11,7 @@ those that were imported under the same names are forgotten (`UserFinder.install
 the modules that hold them.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib import invalidate_caches
@@ -124,7 +125,7 @@ def folders_of(file: Path) -> tuple[str, tuple[Path, ...], tuple[Path, ...]]:
 
 def project_folders(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """Return where code that is run in `folder` is looked for first and last."""
-    everything = {Path(folder.anchor), Path.home()}
+    everything = {Path(folder.anchor), Path(os.path.expanduser("~"))}
     above = [folder, *(place for place in folder.parents if place not in everything)]
     root = next((place for place in above if any((place / mark).exists() for mark in _MARKS)), None)
     if root is None:

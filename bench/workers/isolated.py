@@ -87,7 +87,8 @@ def _wait(process: StartedProcess, listener: ProgressListener) -> Any:
         if isinstance(answer, Failure):
             raise BackendError(answer.reason)
         if isinstance(answer, _Raised):
-            raise answer.error from _RemoteTracebackError(answer.traceback)
+            foreseen = isinstance(answer.error, BenchError)
+            raise answer.error from None if foreseen else _RemoteTracebackError(answer.traceback)
         heard = _log.log if answer.method == "log" else getattr(listener, answer.method)
         heard(*answer.arguments)
 

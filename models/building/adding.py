@@ -20,11 +20,10 @@ from foldbench.models.building.outputs import describe_output, find_logits
 from foldbench.models.building.probe import save_probe
 from foldbench.models.building.running import run_network
 from foldbench.models.building.sources import LogitsOf, network_of
-from foldbench.models.building.trial import try_eval, try_saving
+from foldbench.models.building.trial import WEIGHTS, try_eval, try_saving
 from foldbench.models.zoo.networks import classes_of, fill
 from foldbench.models.zoo.networks import preprocessing_of as zoo_preprocessing_of
 
-WEIGHTS = "weights.safetensors"
 _IMAGES = 3
 _HAVE_WEIGHTS = ("program", "memory")
 
@@ -190,6 +189,6 @@ def _with_logits(
         return network, None, ()
     note = (
         f"{parse_source(wanted.text).name} returns {describe_output(output)}: its logits are "
-        f"taken to be output {found} (--output chooses another)"
+        f"taken to be output {found} (--output-name chooses another)"
     )
     return LogitsOf(network, found).eval(), found, (note,)

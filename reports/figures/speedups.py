@@ -12,7 +12,7 @@ from foldbench.reports.figures.figure import ReportFigure, latency_panels
 from foldbench.reports.figures.marks import SeriesStyle
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.text.document import left, right, tabulated
-from foldbench.reports.text.labels import Labelled, label_in
+from foldbench.reports.text.labels import Labelled, label_in, told_baselines
 
 _WIDTH = 440
 _ROW = 34
@@ -83,7 +83,8 @@ def speedup_figure(
         identity="speedups",
         title="Speed-up and its interval",
         panels=tuple(panels),
-        caption="Right of 1 is faster than unfolded torch on the same device. The bar is the 95 % "
+        caption=f"Right of 1 is faster than {told_baselines(labelled)} on the same device. The bar "
+        "is the 95 % "
         "interval. The band is what is not significant: the larger of "
         f"{units.by_name('_ratio', RESOLUTION)} and the A/A difference in the same rounds. Hollow: "
         "no significant difference.",

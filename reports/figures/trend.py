@@ -58,7 +58,7 @@ def trend_figure(
         title=f"{history.title}: the trend",
         panels=shown,
         caption="Runs in the order in which they were compared, evenly spaced. Whiskers: 95 % "
-        "intervals. Hollow: no difference from unfolded torch resolved.",
+        "intervals. Hollow: no difference from the baseline resolved.",
         table=None,
         legend=tuple((series[name], name) for name in names),
         raw=raw,

@@ -41,7 +41,7 @@ class Results:
     caption: str = (
         "Small figures are 95 % intervals, of homework % the difference in percentage points, of "
         "agreement all test images. Median and p95 are end-to-end (host to host), "
-        "of clean rounds alone where there are any. Speed-up: times as fast as unfolded torch on "
+        "of clean rounds alone where there are any. Speed-up: times as fast as the baseline on "
         "the same device. What each figure is exactly is said with the tables below."
     )
 

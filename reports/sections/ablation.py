@@ -27,7 +27,7 @@ def build_ablation(column: Column, labelled: Labelled) -> ReportSection:
         table=tabulated(columns, rows),
         caption="× before: how many times faster than the step before, × first: than the first "
         "one, both on the same device, in the same clean rounds, with a bootstrap over rounds. "
-        "Other class: test images with another predicted class than from unfolded torch."
+        "Other class: test images with another predicted class than from the reference."
         if rows
         else "",
         key="ladder",

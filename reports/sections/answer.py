@@ -15,7 +15,7 @@ from foldbench.bench.records import Run
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows, scored_rows
 from foldbench.reports.rows.latency import LatencyRow, host_rows
 from foldbench.reports.rows.scenarios import scenarios_of
-from foldbench.reports.text.labels import Labelled, label_in
+from foldbench.reports.text.labels import Labelled, label_in, told_baselines
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _nothing_faster(place: _Place) -> str:
 
 
 def _unreferenced(labelled: Labelled) -> Iterator[str]:
-    """Yield what can be said of rows without unfolded torch beside them on their device."""
+    """Yield what can be said of rows without the baseline beside them on their device."""
     for label, run in labelled:
         alone = [
             row
@@ -210,7 +210,8 @@ def _unreferenced(labelled: Labelled) -> Iterator[str]:
             of = label_in(labelled, label, before=" for ")
             medians = _listed([f"{_median(row)} for {row.contender}" for row in alone])
             yield (
-                f"Without unfolded torch on the same device there is no speed-up{of}; median "
+                f"Without {told_baselines([(label, run)])} on the same device there is no speed-up"
+                f"{of}; median "
                 f"latencies: {medians}."
             )
 

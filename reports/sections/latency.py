@@ -11,7 +11,7 @@ from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.sections.notes import Notes
 from foldbench.reports.sections.self_checks import build_self_checks
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
-from foldbench.reports.text.labels import Labelled, labelled_rows
+from foldbench.reports.text.labels import Labelled, labelled_rows, told_baselines
 
 
 def build_latency(column: Column, labelled: Labelled, notes: Notes) -> Iterator[ReportSection]:
@@ -57,7 +57,7 @@ def _latency(column: Column, labelled: Labelled, notes: Notes, boundary: Boundar
     return ReportSection(
         "End-to-end latency (host to host)",
         table=table,
-        caption=_latency_caption([row for _, run in labelled for row in latency_rows(run)]),
+        caption=_latency_caption(labelled),
         key="latency",
     )
 
@@ -91,7 +91,8 @@ def _from(row: LatencyRow) -> str:
     return f"{units.count(row.interval_rounds)} in {units.count(row.interval_processes)}"
 
 
-def _latency_caption(rows: Sequence[LatencyRow]) -> str:
+def _latency_caption(labelled: Labelled) -> str:
+    rows = [row for _, run in labelled for row in latency_rows(run)]
     text = (
         "Only clean rounds count: those in which threads waited for a CPU for "
         f"{units.plain(100 * DIRTY_RUN_DELAY)} % of the time or more are left out. Median: of "
@@ -100,9 +101,10 @@ def _latency_caption(rows: Sequence[LatencyRow]) -> str:
     )
     if any(row.speedup_ratio is not None for row in rows):
         text += (
-            " Speed-up: how many times faster than the reference on the same device. From: the "
-            f"rounds and the processes that its interval is from.{_estimators(rows)} Verdict: "
-            f"faster or slower when it differs by more than {units.plain(100 * RESOLUTION)} % and "
+            f" Speed-up: how many times faster than {told_baselines(labelled)} on the same device. "
+            f"From: the rounds and the processes that its interval is from.{_estimators(rows)} "
+            "Verdict: faster or slower when it differs by more than "
+            f"{units.plain(100 * RESOLUTION)} % and "
             "the whole interval lies further from 1 than the reference's A/A difference."
         )
     if any(row.verdict in ("faster", "slower") and not row.is_claimed for row in rows):
@@ -129,7 +131,8 @@ def _estimators(rows: Sequence[LatencyRow]) -> str:
     if any(count < MIN_PROCESSES for count in counts):
         text += (
             f" With fewer than {MIN_PROCESSES} processes: the median of the rounds' ratios and a "
-            "bootstrap over rounds, which does not cover what differs between processes of the same network."
+            "bootstrap over rounds, which does not cover what differs between processes of the "
+            "same network."
         )
     return text
 

@@ -35,6 +35,12 @@ def labelled_rows(
     ]
 
 
+def told_baselines(labelled: Labelled) -> str:
+    """Return what the speed-ups of the runs are against, in words."""
+    ways = dict.fromkeys(run.baseline for _, run in labelled)
+    return " or ".join("unfolded torch" if way == "torch/unfolded" else way for way in ways)
+
+
 def _names(runs: Sequence[Run]) -> list[str]:
     """Return the runs' names, with the protocol where one was compared under both."""
     protocols = {

@@ -1,4 +1,4 @@
-"""What is said of networks, weights and inputs that cannot be used: one line, and nothing is left."""
+"""Networks, weights and inputs that cannot be used: one line, and nothing is left behind."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -114,7 +114,7 @@ CASES: dict[str, Case] = {
     "no Python at all": Case("bad.py:Net", "bad.py", files={"bad.py": b"\x00\xff\xfe"}),
     "infinite output": Case("net.py:Infinite", "finite"),
     "raises when run": Case("net.py:Raises", "inner"),
-    "maps for logits": Case("net.py:Maps", "(3, 4, 2, 2)"),
+    "maps for logits": Case("net.py:Maps", "(1, 4, 2, 2)"),
     "no output": Case("net.py:Nothing", "NoneType"),
     "classes for logits": Case("net.py:Chosen", "int64"),
     "answers anew each time": Case("net.py:Unsaved", "scale"),
@@ -122,7 +122,7 @@ CASES: dict[str, Case] = {
     "another number of classes": Case("net.py:Net", "classes", "--classes 7 --args {num_classes:4}"
                                       .replace(":4", ":\u00a04")),
     "no input": Case("net.py:Net", "--input", input=""),
-    "input of two numbers": Case("net.py:Net", "--input", input="32x32", code=2),
+    "input of four numbers": Case("net.py:Net", "--input", input="3x8x8x8", code=2),
     "input of letters": Case("net.py:Net", "--input", input="3xAx8", code=2),
     "input of nothing": Case("net.py:Net", "input", input="3x0x8", code=2),
     "classes file missing": Case("net.py:Net", "classes.txt", "--classes classes.txt"),
@@ -140,7 +140,7 @@ CASES: dict[str, Case] = {
                                               "--weights-key emma --classes 4"),
     "weights without such a prefix": with_weights("--strip-prefix", STATE,
                                                   "--strip-prefix net. --classes 4"),
-    "mean of two channels": Case("net.py:Net", "mean", "--classes 4 --mean 0.5,0.5"),
+    "mean of two channels": Case("net.py:Net", "mean", "--classes 4 --mean 0.5,0.4"),
     "no such output": Case("net.py:Net", "output", "--classes 4 --output-name aux"),
     "damaged graph": Case("net.onnx", "net.onnx", files={"net.onnx": b"hello"}),
     "damaged program": Case("net.pt2", "net.pt2", files={"net.pt2": b"hello"}),

@@ -54,7 +54,8 @@ def test_the_wheel_holds_every_module_and_claims_one_name(wheel: Path) -> None:
         for p in (ROOT / folder).rglob(pattern)
         if "published" not in p.parts  # results, not code
     }
-    assert held == expected | {"foldbench/__init__.py", "foldbench/__main__.py"}
+    of_root = {f"foldbench/{name}" for name in ("__init__.py", "__main__.py", "py.typed")}
+    assert held == expected | of_root
     assert "foldbench/configs/_homework.yaml" in held
     assert "foldbench/reports/rows/homework.json" in held
 

@@ -124,11 +124,11 @@ def not_finite() -> onnx.ModelProto:
 LEFT = {
     "its input is read elsewhere": (
         graph(f"h = Gemm(x, w, b) a = {NORM} y = Add(a, h)", w=(4, 6), b=(6,)),
-        "its input is used elsewhere too",
+        "used elsewhere",
     ),
     "its input is an output": (
         graph(f"h = Gemm(x, w) y = {NORM}", gives="float[n, 6] y, float[n, 6] h", w=(4, 6)),
-        "its input is used elsewhere too",
+        "used elsewhere",
     ),
     "after a pool": (
         graph(
@@ -140,7 +140,7 @@ LEFT = {
     ),
     "at the beginning": (
         graph("y = BatchNormalization (x, scale, shift, mean, var)", takes="float[n, 6] x"),
-        "it follows an input of the graph",
+        "an input of the graph",
     ),
     "after a sum": (
         graph(f"h = Add(x, x) y = {NORM}", takes="float[n, 6] x"),
@@ -148,14 +148,14 @@ LEFT = {
     ),
     "weights from outside": (
         graph(f"h = Gemm(x, w) y = {NORM}", takes="float[n, 4] x, float[4, 6] w"),
-        "the weights before it are not all constant",
+        "weights .* not all constant",
     ),
     "parameters from outside": (
         graph(
             f"s = Abs(scale) h = Gemm(x, w) y = {NORM.replace('scale', 's')}",
             w=(4, 6),
         ),
-        "its parameters are not all constant",
+        "parameters are not all constant",
     ),
     "training mode": (
         graph(
@@ -163,7 +163,7 @@ LEFT = {
             "(h, scale, shift, mean, var)",
             w=(4, 6),
         ),
-        "it is in training mode",
+        "training mode",
     ),
     "MatMul of more than matrices": (
         graph(
@@ -172,16 +172,16 @@ LEFT = {
             gives="float[n, 6, 6] y",
             w=(4, 6),
         ),
-        "the MatMul before it is not known to give a matrix",
+        "MatMul .* matrix",
     ),
     "a bias for each row": (
         graph(f"h = Gemm(x, w, b) y = {NORM}", takes="float[3, 4] x", w=(4, 6), b=(3, 1)),
-        "a bias of shape (3, 1) is not one number for each channel",
+        r"shape \(3, 1\)",
     ),
-    "variance below zero": (not_finite(), "the folded weights are not finite"),
+    "variance below zero": (not_finite(), "not finite"),
     "an old opset": (
         graph(f"h = Gemm(x, w, b) y = {NORM}", opset=8, w=(4, 6), b=(6,)),
-        "opset 8, 9 or newer is needed",
+        "opset 8, 9",
     ),
 }
 
@@ -190,7 +190,8 @@ LEFT = {
 def test_it_leaves_with_the_reason(case: str) -> None:
     model, reason = LEFT[case]
     same, report = apply(model)
-    assert (report.changed, report.detail) == (0, f"1 left as before: {reason}")
+    assert report.changed == 0
+    assert re.match(f"1 left .*{reason}", report.detail)
     assert same == model
 
 

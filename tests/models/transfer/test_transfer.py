@@ -185,6 +185,10 @@ def test_features_come_from_the_cache_unless_something_they_follow_from_changed(
     ]
     (damaged / "test.npy").write_bytes(b"no array")
     assert fit() == 2
+    assert fit() == 0
+    other = np.load(damaged / "train.npy")
+    np.save(damaged / "train.npy", other[::-1])
+    assert fit() == 2, "as many features, and others"
 
 
 @pytest.mark.parametrize(
@@ -194,11 +198,9 @@ def test_features_come_from_the_cache_unless_something_they_follow_from_changed(
 def test_features_that_are_not_float32_are_taken_anew(
     train_type: str, test_type: str, tmp_path: Path
 ) -> None:
-    np.save(tmp_path / "train.npy", np.zeros((4, 3), np.float32))
-    np.save(tmp_path / "test.npy", np.zeros((2, 3), np.float32))
+    frozen_features._save(tmp_path, np.zeros((4, 3), np.float32), np.zeros((2, 3), np.float32))
     assert frozen_features._load(tmp_path, (4, 2)) is not None
-    np.save(tmp_path / "train.npy", np.zeros((4, 3), train_type))
-    np.save(tmp_path / "test.npy", np.zeros((2, 3), test_type))
+    frozen_features._save(tmp_path, np.zeros((4, 3), train_type), np.zeros((2, 3), test_type))
     assert frozen_features._load(tmp_path, (4, 2)) is None
 
 
@@ -297,16 +299,16 @@ def test_random_weights_give_a_latency_and_no_accuracy(
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["train.augment.flip=true"], "features are taken once of each image as it is"),
-        (["train.schedule.name=cosine"], "transfer trains at a constant rate"),
-        (["model.name=bn_cnn"], "transfer is for model pretrained, not 'bn_cnn'"),
-        (["data.image_size=64"], "data.image_size: comes from the weights' metadata"),
+        (["train.augment.flip=true"], "train.augment"),
+        (["train.schedule.name=cosine"], "schedule.name is 'cosine'"),
+        (["model.name=bn_cnn"], "not 'bn_cnn'"),
+        (["data.image_size=64"], "data.image_size"),
         (["model.args.arch=no_such"], "no network 'no_such' in timm"),
         (["model.args.archh=x"], "did you mean 'arch'?"),
-        (["model.args.arch=test_vit"], "weights of another network than timm:test_vit"),
-        (["transfer.weights=nowhere.safetensors"], "there is no such file"),
-        (["train.validation_fraction=0"], "none are held out: set train.validation_fraction"),
-        (["data.name=digits", "data.path=null"], "has labels and a split of its own"),
+        (["model.args.arch=test_vit"], "does not fit VisionTransformer"),
+        (["transfer.weights=nowhere.safetensors"], "nowhere.safetensors"),
+        (["train.validation_fraction=0"], "train.validation_fraction"),
+        (["data.name=digits", "data.path=null"], "digits"),
     ],
 )
 def test_what_cannot_be_transferred_is_told_in_one_line(
