@@ -3,7 +3,7 @@
     python -m benchmarks.variance RUN... --out benchmarks/results
 
 A nested study (T. Kalibera, R. Jones, Rigorous benchmarking in reasonable time, ISMM 2013): on
-several occasions, minutes apart, several processes of each contender one after the other, in each of
+several occasions, minutes apart, several processes of each contender in a row, in each of
 them the network opened anew several times, then blocks of calls in turns with unfolded torch.
 Prints the standard deviation that each level adds to the logarithm of the speed-up. What was
 measured is in `variance.jsonl`, a line for each process, and the same command goes on after the
