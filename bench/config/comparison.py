@@ -44,15 +44,6 @@ class LoadgenSection(ConfigSection):
         return self
 
 
-def _refuse_early_stop(interval: float) -> float:
-    if interval != 0:
-        raise ValueError(
-            "the rounds do not end early any more, since an interval that decides when to stop "
-            "covers less than it says; allowed: 0"
-        )
-    return interval
-
-
 class CompareSection(ConfigSection):
     """What is compared, and how long is measured."""
 
@@ -85,10 +76,10 @@ class CompareSection(ConfigSection):
     """Processes that each contender is run by, one after the other: the rounds are spread over
     them. Two processes of one network can differ by several percent for as long as they live; from
     3 on the intervals cover that. Starts count in the budget, which may carry fewer."""
-    interval: Annotated[float, Field(exclude=True), AfterValidator(_refuse_early_stop)] = 0.0
-    """Ended the rounds early in older versions. An interval that decides when to stop covers less
-    than it says, and one that is corrected for it is wider than that of all rounds: only 0 is
-    allowed."""
+    interval: Annotated[float, Field(ge=0.0, lt=1.0, exclude=True)] = 0.0
+    """Ended the rounds early in older versions; it is read from their files and not used. An
+    interval that decides when to stop covers less than it says, and one that is corrected for it is
+    wider than that of all rounds."""
     calls: Positive = 10
     """Least number of timed calls in a block; the percentile p95 needs 200 calls in all. Blocks of
     a series of rounds are shortened, to 5 calls and 40 ms at the least, where 8 rounds would not

@@ -82,6 +82,8 @@ def compare_runs(
         networks = [_open_network(run, overrides, paths, listener, ablation, stack) for run in runs]
         _refuse_other_images(networks)
         settings = _settings_of(networks)
+        if settings.interval:
+            listener.note("compare.interval is not used any more: all rounds are made")
         threads = choose_thread_counts(settings.thread_counts, "compare.threads")[0]
         planned = _plan_records(networks, settings, threads, command, listener)
         together = [network.subject.checkpoint.sha256 for network in networks]
