@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.measure.schedule import TRIES, MeasuredRounds, RoundPlan, run_rounds
 from foldbench.bench.records import Block
 
@@ -182,3 +183,8 @@ def test_no_block_is_lost(name: str) -> None:
     result = machine.run(plan(rounds=7))
     timed = [number for number, who in machine.order if who == name]
     assert [block.round for block in result.blocks[name]] == timed
+
+
+def test_the_early_stop_of_older_files_is_read_and_kept_out_of_new_ones() -> None:
+    settings = CompareSection.model_validate({"interval": 0.01})
+    assert "interval" not in settings.model_dump()
