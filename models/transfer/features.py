@@ -173,6 +173,6 @@ def _save(folder: Path, train: Floats, test: Floats) -> None:
         write_text(folder / _HASHES, json.dumps(_hashes(folder)))
     except (OSError, RunError) as error:
         raise DataError(
-            f"cannot keep features in {folder}: {error.__cause__ or error}; free space there, or set "
-            "FOLDBENCH_CACHE to a folder that can be written"
+            f"cannot keep features in {folder}: {error.__cause__ or error}; free space there, or "
+            "set FOLDBENCH_CACHE to a folder that can be written"
         ) from error
