@@ -8,7 +8,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from foldbench.bench.store.files import file_sha256, json_sha256
 from foldbench.exporters.folding.fold import count_batchnorms, fold_batchnorm
 from foldbench.exporters.onnx_store import is_slim, write_onnx
 from foldbench.exporters.origins import host_origins, library_versions, sources_sha256
-from foldbench.exporters.parity import check_outputs, run_module, run_reference
+from foldbench.exporters.parity import ParityInput, check_outputs, run_module, run_reference
 from foldbench.exporters.rewriting import OTHER_RUNTIMES, apply_passes, choose_passes
 
 EXPORTER = "torch.onnx.export(dynamo=True)"
@@ -146,12 +146,13 @@ def export_checkpoint(
     if len(example) < _TRACED_BATCH:
         example = np.repeat(example, _TRACED_BATCH, axis=0)
     network, fold = _fold(module, images, example, options.fold_bn)
-    exported = to_onnx(network, example, options)
     inputs = run_reference(module, images)
+    exported, how = _export_faithfully(network, example, options, inputs)
     model, passes = apply_passes(exported, options.passes, lambda made: check_outputs(made, inputs))
+    passes = (*how, *passes)
     describe_model(model, checkpoint, options.variant, EXPORTER)
     check_graph(model)
-    parity = _judge_fold(check_outputs(model, inputs), fold)
+    parity = _explain_batch(_judge_fold(check_outputs(model, inputs), fold))
     path = artifact_path(folder, checkpoint, options.variant)
     files = write_onnx(model, path)
     return Artifact(
@@ -242,22 +243,72 @@ def _who_folded(
     return tuple(who)
 
 
-def to_onnx(network: nn.Module, example: Floats, options: ExportOptions) -> onnx.ModelProto:
+def _export_faithfully(
+    network: nn.Module, example: Floats, options: ExportOptions, inputs: Sequence[ParityInput]
+) -> tuple[onnx.ModelProto, tuple[PassReport, ...]]:
+    """Return the exported graph, and how it was exported where that was not as usual.
+
+    torch's optimizer takes a small constant for zero, and its usual capture takes ``len(x)`` for a
+    constant; where the outputs are wrong so, both are tried without. What
+    `options.plain` asks for is what torch gives as usual.
+    """
+    usual = to_onnx(network, example, options)
+    if options.plain or check_outputs(usual, inputs).passed:
+        return usual, ()
+    for optimize, strict, detail in _OTHER_WAYS:
+        with suppress(ExportError):
+            other = to_onnx(network, example, options, optimize, strict)
+            if check_outputs(other, inputs).passed:
+                return other, (PassReport(name="exporter", changed=0, detail=detail),)
+    return usual, ()
+
+
+_OTHER_WAYS = (
+    (False, False, "without torch's optimizer, with which the outputs were wrong"),
+    (None, True, "captured by torch.export in strict mode, without which the outputs were wrong"),
+)
+
+
+def _explain_batch(parity: Parity) -> Parity:
+    """Return `parity` with what to do where a graph runs at the batch size of its trace alone."""
+    if parity.passed or any(case.batch_size != _TRACED_BATCH for case in parity.cases):
+        return parity
+    hint = (
+        f"{parity.reason}: if it runs at batch size {_TRACED_BATCH} alone, forward takes the batch "
+        "size for a constant: use x.shape[0] in place of len(x), int(...) or .item()"
+    )
+    return parity.model_copy(update={"reason": hint})
+
+
+def to_onnx(
+    network: nn.Module,
+    example: Floats,
+    options: ExportOptions,
+    optimize: bool | None = None,
+    strict: bool = False,
+) -> onnx.ModelProto:
     """Export with torch's current exporter, dynamic in the batch, one file.
 
-    Its optimizer folds BatchNorm too, so it is off when BatchNorm is to stay.
+    Its optimizer folds BatchNorm too, so it is off when BatchNorm is to stay, unless `optimize`
+    says otherwise. `strict` captures the network by torch.export's strict mode.
     """
+    if optimize is None:
+        optimize = options.fold_bn or options.plain
+    images, shapes = (torch.from_numpy(example),), _dynamic_batch(network)
     try:
         with _quiet():
+            captured: Any = network
+            if strict:
+                captured = torch.export.export(network, images, dynamic_shapes=shapes, strict=True)
             program = torch.onnx.export(
-                network,
-                (torch.from_numpy(example),),
+                captured,
+                () if strict else images,
                 dynamo=True,
                 opset_version=options.opset,
                 input_names=["input"],
                 output_names=["logits"],
-                dynamic_shapes=_dynamic_batch(network),
-                optimize=options.fold_bn or options.plain,
+                dynamic_shapes=None if strict else shapes,
+                optimize=optimize,
                 external_data=False,
                 verbose=False,
             )
@@ -317,7 +368,7 @@ def describe_model(
     facts = {
         "checkpoint_sha256": checkpoint.sha256,
         "config": json.dumps(_without_paths(checkpoint.config)),
-        "model": checkpoint.model,
+        "model": checkpoint.network,
         "variant": variant,
         "exporter": exporter,
         "versions": json.dumps(library_versions()),

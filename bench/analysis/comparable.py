@@ -51,6 +51,17 @@ def contrasts(a: Run, b: Run) -> tuple[Contrast, ...]:
     return tuple(sorted(found, key=lambda contrast: not contrast.spoils))
 
 
+def require_two(a: Run, b: Run) -> None:
+    """Raise RunError where both are one record: nothing differs, whatever was measured."""
+    timed = any(m.timings for m in a.measurements)
+    alike = a.model_copy(update={"name": b.name}) == b
+    if alike or (timed and a.measurements == b.measurements):
+        raise RunError(
+            f"{a.name} (A) and {b.name} (B) are the same comparison, of {a.created}: name two "
+            "(RUN@1 RUN@2), or measure again with bench compare"
+        )
+
+
 def require_comparable(a: Run, b: Run) -> None:
     """Raise RunError that names each difference, with both values, which spoils a figure."""
     spoiling = [contrast for contrast in contrasts(a, b) if contrast.spoils]

@@ -1,55 +1,25 @@
 """Two runs row by row: what became faster or slower, more or less accurate, or was lost.
 
 Run A is the one before, run B the one after. Statistics of stored records alone; nothing is
-rounded. The runs were not timed in turns, so their blocks are not paired: an interval here covers
-the scatter within each run, and nothing that the machine did between them.
+rounded. Latency is judged by its ratio to the baseline within each run: see `latency_change`.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from foldbench.bench.analysis.clean import block_medians, count_clean_rounds
 from foldbench.bench.analysis.comparable import Contrast, contenders_by_name, contrasts
-from foldbench.bench.analysis.estimates import (
-    MIN_CLEAN_ROUNDS,
-    Ratio,
-    Verdict,
-    best_case_ratio,
-    judge,
-    median_or_none,
-    paired_interval,
-    unpaired_interval,
-    unpaired_ratio,
+from foldbench.bench.analysis.estimates import paired_interval, unpaired_interval
+from foldbench.bench.analysis.latency_change import (
+    Drift,
+    LatencyChange,
+    find_drifts,
+    latency_changes,
 )
-from foldbench.bench.analysis.speedups import measure_speedup, timing_at
-from foldbench.bench.records import Boundary, Measurement, Run, Timing
+from foldbench.bench.records import Boundary, Measurement, Run
 
 AccuracyVerdict = Literal["more accurate", "less accurate", "no difference resolved"]
 Presence = Literal["ok", "failed", "skipped", "not timed", "absent"]
-
-
-@dataclass(frozen=True)
-class LatencyChange:
-    """One contender at one batch size in both runs."""
-
-    contender: str
-    batch_size: int
-    a_s: float | None
-    """Median over clean blocks of the blocks' medians; over all where none is clean."""
-    b_s: float | None
-    a_clean_blocks: int
-    b_clean_blocks: int
-    ratio: Ratio | None
-    """A / B, above 1 where B is faster; None where either run has too few clean blocks."""
-    floor_ratio: float | None
-    """Of the 5 % quantiles of all calls: given in place of `ratio` on a loaded machine."""
-    noise_floor: float | None
-    """The larger one of both runs' A/A floors; None where neither timed its reference twice."""
-    verdict: Verdict | None
-    same_work: bool
-    """Whether both runs ran the same file in the same runtime with the same settings."""
-    boundary: Boundary = "host"
 
 
 @dataclass(frozen=True)
@@ -94,6 +64,7 @@ class Difference:
     latency: tuple[LatencyChange, ...]
     accuracy: tuple[AccuracyChange, ...]
     unmatched: tuple[Unmatched, ...]
+    drifts: tuple[Drift, ...] = ()
 
 
 def compare_runs(a: Run, b: Run) -> Difference:
@@ -102,52 +73,15 @@ def compare_runs(a: Run, b: Run) -> Difference:
     both = [n for n in of_a if n in of_b and {of_a[n].status, of_b[n].status} == {"ok"}]
     same_images = a.evaluation_sha256 == b.evaluation_sha256
     trained = not (a.checkpoint.random_weights or b.checkpoint.random_weights)
-    latency, accuracy = [], []
-    for name in both:
-        latency += list(_latency_changes(a, b, of_a[name], of_b[name]))
-        change = _accuracy_change(of_a[name], of_b[name], same_images) if trained else None
-        accuracy += [change] if change else []
-    return Difference(contrasts(a, b), tuple(latency), tuple(accuracy), tuple(_unmatched(a, b)))
-
-
-def _latency_changes(
-    a: Run, b: Run, of_a: Measurement, of_b: Measurement
-) -> Iterator[LatencyChange]:
-    for before in of_a.timings:
-        after = timing_at(of_b, before.batch_size, before.boundary)
-        if after is None:
-            continue
-        a_clean, b_clean = count_clean_rounds(before), count_clean_rounds(after)
-        judged = a_clean >= min(MIN_CLEAN_ROUNDS, a.rounds) and b_clean >= min(
-            MIN_CLEAN_ROUNDS, b.rounds
-        )
-        a_s, b_s = block_medians(before), block_medians(after)
-        ratio = unpaired_ratio(a_s, b_s) if judged else None
-        floors = [_aa_noise(a, of_a, before), _aa_noise(b, of_b, after)]
-        noise_floor = max((floor for floor in floors if floor is not None), default=None)
-        yield LatencyChange(
-            contender=of_a.contender,
-            batch_size=before.batch_size,
-            a_s=median_or_none(a_s),
-            b_s=median_or_none(b_s),
-            a_clean_blocks=a_clean,
-            b_clean_blocks=b_clean,
-            ratio=ratio,
-            floor_ratio=None if ratio else best_case_ratio(before.samples_s(), after.samples_s()),
-            noise_floor=noise_floor,
-            verdict=judge(ratio, noise_floor or 0.0) if ratio else None,
-            same_work=_work(of_a) == _work(of_b) and of_a.source_sha256 is not None,
-            boundary=before.boundary,
-        )
-
-
-def _aa_noise(run: Run, measurement: Measurement, timing: Timing) -> float | None:
-    speedup = measure_speedup(run, measurement, timing.batch_size, timing.boundary)
-    return speedup.noise_floor if speedup else None
-
-
-def _work(m: Measurement) -> tuple[object, ...]:
-    return m.source_sha256, m.runtime, m.threads, m.precision, m.actual_device
+    latency = latency_changes(a, b, both)
+    accuracy = [
+        change
+        for name in both
+        if trained and (change := _accuracy_change(of_a[name], of_b[name], same_images))
+    ]
+    return Difference(
+        contrasts(a, b), latency, tuple(accuracy), tuple(_unmatched(a, b)), find_drifts(latency)
+    )
 
 
 def _accuracy_change(
@@ -207,7 +141,8 @@ class Regression:
     contender: str
     batch_size: int | None = None
     change: float | None = None
-    """Share by which the latency rose, or share of 1 by which the accuracy fell."""
+    """Share by which the latency rose, relative to the baseline's, or share of 1 by which the
+    accuracy fell."""
     status: Presence | None = None
     reason: str | None = None
     boundary: Boundary = "host"
@@ -216,7 +151,8 @@ class Regression:
 def find_regressions(difference: Difference, limit: float) -> tuple[Regression, ...]:
     """Return what got worse by more than `limit`, beyond what chance explains.
 
-    Slower: the verdict is "slower" and the latency rose by more than the share `limit`. Less
+    Slower: the verdict is "slower", and the latency, relative to that of the baseline in the same
+    rounds, rose by more than the share `limit`. Less
     accurate: the interval of the difference is below 0 and the accuracy fell by more than `limit`
     (0.05 is five percentage points). Lost: it ran in A and failed or was skipped in B.
     """
@@ -242,3 +178,34 @@ def find_regressions(difference: Difference, limit: float) -> tuple[Regression, 
         if row.a == "ok" and row.b in ("failed", "skipped")
     ]
     return (*slower, *worse, *lost)
+
+
+@dataclass(frozen=True)
+class Unjudged:
+    """A latency of which it cannot be told whether it got worse."""
+
+    contender: str | None
+    """None where no latency was measured in both runs."""
+    batch_size: int | None
+    reason: str
+    boundary: Boundary = "host"
+
+
+def find_unjudged(difference: Difference) -> tuple[Unjudged, ...]:
+    """Return what ran in A and of which it cannot be told whether it is slower in B.
+
+    What failed or was skipped in B is not among it: that is a regression.
+    """
+    found = [
+        Unjudged(row.contender, row.batch_size, row.unjudged, row.boundary)
+        for row in difference.latency
+        if row.unjudged is not None
+    ]
+    found += [
+        Unjudged(row.contender, row.batch_size, f"ok in A, {row.b} in B", row.boundary)
+        for row in difference.unmatched
+        if row.a == "ok" and row.b in ("absent", "not timed")
+    ]
+    if not found and not difference.latency:
+        return (Unjudged(None, None, "no row was timed in rounds in both runs"),)
+    return tuple(found)

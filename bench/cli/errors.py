@@ -54,15 +54,16 @@ def errors(
     """Compare the wrong answers of the compared runs RUN_A and RUN_B.
 
     Counts of images that only A, only B or both get wrong, by class and in all, McNemar's exact
-    test, and the confusions. Both runs need to have been compared on the same test images.
+    test, and the confusions. Both runs need to have been compared on the same test images. RUN@2 is
+    a run's second comparison; without a number, it is the newest one.
     """
 
     from foldbench.bench.analysis.error_overlap import compare_errors, require_same_test_images
     from foldbench.bench.images.loading import load_scored
-    from foldbench.bench.store.finding import find_runs
+    from foldbench.bench.store.finding import find_comparisons
     from foldbench.reports.commands import errors as text
 
-    a, b = (run.results() for run in find_runs(paths.runs, (run_a, run_b)))
+    a, b = (found.record() for found in find_comparisons(paths.runs, (run_a, run_b)))
     require_same_test_images(a, b)
     with progress() as listener:
         split = load_scored(a, overrides, paths.cache, listener)

@@ -10,6 +10,7 @@ from foldbench.bench.cli.failures import fail_on_artifacts
 from foldbench.bench.cli.options import (
     CommaList,
     FiniteNumber,
+    calibration_options,
     config_option,
     data_option,
     set_option,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
 )
 @subject_options
 @data_option
+@calibration_options
 @set_option
 @shared_options
 @with_overrides

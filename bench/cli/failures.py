@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 WORSE = 3
 """Exit code of `bench diff` when something got worse by more than --fail-on allows."""
 
+UNJUDGED = 4
+"""Exit code of `bench diff --fail-on` when it cannot tell whether something got worse."""
+
 
 def fail_on_artifacts(artifacts: "Sequence[Artifact]") -> None:
     """Exit with 1 when a file is not what it should be."""

@@ -209,6 +209,24 @@ def data_option(command: Command) -> Command:
     return _DATA_PATH(_SKIP_BAD(command))
 
 
+def calibration_options(command: Command) -> Command:
+    """Add --calibration-data and --calibration-share."""
+    path = config_option(
+        "data.calibration_path",
+        "--calibration-data",
+        type=_AbsolutePath(),
+        help="Images to make a lower precision with, where --data has no training images.",
+    )
+    share = config_option(
+        "data.calibration_share",
+        "--calibration-share",
+        type=FiniteNumber(min=0, max=0.9, min_open=True),
+        metavar="SHARE",
+        help="Share of the test images to make it with in their place; they are not tested on.",
+    )
+    return path(share(command))
+
+
 _WEIGHTS: dict[str, Any] = {
     "metavar": "NAME|FILE",
     "help": "default, a name of torchvision's, or a file.  [default: default]",

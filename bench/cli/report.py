@@ -1,6 +1,6 @@
 """The commands `bench report` and `bench history`: what stored records say, in several forms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from foldbench.bench.cli.runs import choose_runs, run_argument
 from foldbench.bench.cli.tracker import track, tracker_option
 
 if TYPE_CHECKING:
-    from foldbench.bench.records import Run
+    from foldbench.bench.records import Profile, Run
     from foldbench.bench.store.directory import Paths, RunDirectory
     from foldbench.reports.render import Format
 
@@ -33,13 +33,15 @@ def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @run_argument
 @_form_options
-@click.option("--both-protocols", is_flag=True, help="The last comparison under each protocol.")
+@click.option("--per-class", is_flag=True, help="Also the accuracy of each class (terminal).")
+@click.option("--both-protocols", is_flag=True, help="The newest comparison under each protocol.")
 @tracker_option
 @shared_options
 def report(
     names: tuple[str, ...],
     form: "Format",
     target: Path | None,
+    per_class: bool,
     both_protocols: bool,
     tracker: str | None,
     paths: "Paths",
@@ -47,55 +49,87 @@ def report(
 ) -> None:
     """Show the report of each RUN, made from its stored records.
 
-    Several runs become one report, side by side. Without RUN, the newest compared run of each
-    config is taken. html is one page that holds everything and loads nothing; csv has one row per
-    contender and batch size. A run is shown as it was compared last, or with --both-protocols as it
-    was under homework and under clean, side by side. A comparison that was interrupted is shown as
-    far as it came where the run has no finished one.
+    RUN is a run's newest comparison; RUN@2 is its second, RUN@-1 the one before the newest. Several
+    become one report, side by side. Without RUN, the newest compared run of each config is taken.
+    html is one page that holds everything and loads nothing; csv has one row per contender and
+    batch size. With --both-protocols, the newest comparisons under homework and under clean are
+    shown side by side. A comparison that was interrupted is shown as far as it came where the run
+    has no finished one.
     """
     from foldbench.bench.stages.report import pictures_of
     from foldbench.bench.store.finding import readable
     from foldbench.reports.render import render
 
-    runs = choose_runs(names, paths, compared=not names)
     if names:
-        kept = [_records_of(run, both_protocols) for run in runs]
+        chosen = [_choose(name, both_protocols, paths) for name in names]
+        runs = tuple(run for run, _ in chosen)
+        kept = [records for _, records in chosen]
     else:
-        pairs = readable(runs, lambda run: _records_of(run, both_protocols), tell)
+        newest = choose_runs((), paths, compared=True)
+        pairs = readable(newest, lambda run: _records_of(run, both_protocols), tell)
         runs, kept = tuple(run for run, _ in pairs), [of_run for _, of_run in pairs]
-    found = [profile for run in runs if (profile := run.profile())]
+    found = list(_profiles(runs, kept))
     records = [record for of_run in kept for record in of_run]
     owners = [run for run, of_run in zip(runs, kept, strict=True) for _ in of_run]
     colour = _colour(target)
-    pictures = [picture for run in runs for picture in pictures_of(run)]
-    text = render(records, "json" if as_json else form, found, pictures, colour)
+    pictures = [picture for run in dict.fromkeys(runs) for picture in pictures_of(run)]
+    text = render(records, "json" if as_json else form, found, pictures, colour, per_class)
     _give(text, target)
     track(tracker, owners, records, paths)
 
 
 @click.command()
-@click.argument("configs", metavar="[CONFIG]...", nargs=-1)
+@click.argument("names", metavar="[CONFIG|RUN]...", nargs=-1)
+@click.option("--last", type=click.IntRange(min=1), help="The newest comparisons alone.")
 @_form_options
 @shared_options
 def history(
-    configs: tuple[str, ...],
+    names: tuple[str, ...],
+    last: int | None,
     form: "Format",
     target: Path | None,
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Show how speed-up and accuracy moved over the compared runs of each CONFIG.
+    """Show how speed-up and accuracy moved over every comparison of each CONFIG or RUN.
 
-    Each machine stands for itself: no figure is set against another machine's. Without CONFIG, all
-    that were compared are taken.
+    Each machine stands for itself: no figure is set against another machine's. Without a name, all
+    that was compared is taken. A comparison of a run with several is named as in RUN@2. The list of
+    comparisons in text and html ends after the newest 20; csv and json hold all.
     """
-    from foldbench.bench.store.directory import RunDirectory
-    from foldbench.bench.store.finding import compared_runs, readable
+    from foldbench.bench.store.finding import ComparedRun, all_comparisons, compared_runs, readable
     from foldbench.reports.commands.history import render_history
 
-    found = readable(compared_runs(paths.runs, configs), RunDirectory.results, tell)
-    records = [record for _, record in found]
+    every = all_comparisons(compared_runs(paths.runs, names))
+    chosen = sorted(every, key=lambda one: one.kept.fact("created"))[-last:] if last else every
+    records = [record for _, record in readable(chosen, ComparedRun.record, tell)]
     _give(render_history(records, "json" if as_json else form, _colour(target)), target)
+
+
+def _choose(
+    name: str, both_protocols: bool, paths: "Paths"
+) -> "tuple[RunDirectory, tuple[Run, ...]]":
+    """Return the run that `name` is of, and the records to show of it."""
+    from foldbench.bench.store.finding import find_comparisons, find_run
+
+    run, number = find_run(paths.runs, name)
+    if number is None:
+        return run, _records_of(run, both_protocols)
+    if both_protocols:
+        raise click.UsageError(f"--both-protocols chooses comparisons, and so does {name}")
+    (found,) = find_comparisons(paths.runs, [name])
+    return found.run, (found.record(),)
+
+
+def _profiles(
+    runs: "Sequence[RunDirectory]", kept: "Sequence[Sequence[Run]]"
+) -> "Iterator[Profile]":
+    """Yield where the time of each run goes, under the name that its record has here."""
+    for run, records in zip(runs, kept, strict=True):
+        profile = run.profile()
+        if profile is not None:
+            for name in dict.fromkeys(record.name for record in records):
+                yield profile.model_copy(update={"name": name})
 
 
 def _records_of(run: "RunDirectory", both_protocols: bool) -> "tuple[Run, ...]":

@@ -12,6 +12,7 @@ from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import fail_on_records
 from foldbench.bench.cli.options import (
     Seconds,
+    calibration_options,
     config_option,
     contender_options,
     data_option,
@@ -75,6 +76,7 @@ def train(
 @data_option
 @transfer_options
 @describing_options
+@calibration_options
 @contender_options
 @config_option(
     "compare.budget_s", "--budget", type=Seconds(), help="Most time for the rounds of each device."

@@ -65,6 +65,12 @@ class DataSection(ConfigSection):
     test_subset: Positive | None = None
     """How many test images to measure on: a stratified sample drawn with split_seed; all by
     default."""
+    calibration_path: Annotated[str, Field(min_length=1)] | None = None
+    """Where the images are that a lower precision is made with, for data without a training split:
+    what data.path can be, with the same classes."""
+    calibration_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of each class of the test images that is used for that in their place, and then not
+    tested on."""
     skip_bad: bool = False
     """Skip and count image files that cannot be read, in place of refusing them all."""
 

@@ -15,7 +15,7 @@ from foldbench.bench.errors import ConfigError, RunError, listed
 from foldbench.bench.images.classes import match_classes
 from foldbench.bench.images.image_set import DataOptions, ImageSet, Split, content_sha256
 from foldbench.bench.images.repeats import find_repeats
-from foldbench.bench.images.splits import draw_stratified
+from foldbench.bench.images.splits import draw_held_out, draw_stratified
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import DataInfo, Run
 from foldbench.bench.registry import DATASETS
@@ -50,6 +50,10 @@ def load_data(
     images: ImageSet = plugin.load(options)
     if settings.test_subset is not None and not getattr(plugin, "TAKES_TEST_SUBSET", False):
         images = _draw_test(images, settings.test_subset, settings.split_seed)
+    if settings.calibration_share:
+        images = _set_aside(images, settings.calibration_share, settings.split_seed)
+    if settings.calibration_path is not None:
+        images = _with_calibration(images, settings, cache, listener)
     images = _count_classes(images)
     info = images.info
     if info.form is not None:
@@ -76,6 +80,46 @@ def _draw_test(images: ImageSet, count: int, seed: int) -> ImageSet:
         }
     )
     return replace(images, test=test, info=info)
+
+
+def _set_aside(images: ImageSet, share: float, seed: int) -> ImageSet:
+    """Return the images with a share of the test split in place of training images.
+
+    Raises ConfigError where there are training images.
+    """
+    info, test = images.info, images.test
+    if images.train is not None and len(images.train):
+        raise ConfigError(
+            f"data.calibration_share: {info.title} has {units.count(len(images.train))} training "
+            "images to make a lower precision with: leave it out"
+        )
+    kept, held = draw_held_out(test.require_labels(), share, seed)
+    tested = test.take(kept)
+    changed = {
+        "title": f"{info.title} without the {units.count(len(held))} set aside for calibration",
+        "train_count": len(held),
+        "test_count": len(kept),
+        "sha256": json_sha256([info.sha256, content_sha256(tested)]),
+        "test_files_sha256": json_sha256([info.test_files_sha256, share, seed]),
+    }
+    return replace(images, train=test.take(held), test=tested, info=info.model_copy(update=changed))
+
+
+def _with_calibration(
+    images: ImageSet, settings: DataSection, cache: Path, listener: ProgressListener
+) -> ImageSet:
+    """Return the images with those of ``calibration_path`` in place of training images."""
+    fields = {
+        "name": "images",
+        "path": settings.calibration_path,
+        "calibration_path": None,
+        "calibration_share": 0.0,
+        "test_subset": None,
+    }
+    other = load_data(settings.model_copy(update=fields), cache, listener, needs_train=False)
+    other = match_classes(images.info.classes, other, listener)
+    info = images.info.model_copy(update={"train_count": len(other.test)})
+    return replace(images, train=other.test, info=info)
 
 
 def _count_classes(images: ImageSet) -> ImageSet:

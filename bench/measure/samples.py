@@ -107,8 +107,8 @@ def read_samples(path: Path) -> Samples | None:
     rest = [event for event in events if not isinstance(event, Opening)]
     if not isinstance(opening, Opening) or len(rest) != len(events):
         raise _damaged(path, 1, "is not where a comparison begins")
-    for number, fault in _order_faults(rest):
-        raise _damaged(path, number, fault)
+    for number, wrong in _order_faults(rest):
+        raise _damaged(path, number, wrong)
     samples = Samples(opening, tuple(rest), len(whole) + 1)
     contradiction = find_fault(unfinished_record(samples))
     if contradiction is not None:

@@ -59,6 +59,8 @@ class QuantizationReport(Record):
     """Training images that the ranges follow from; 0 where no range is needed."""
     images_sha256: str
     """Of pixels and labels: those of the calibration, then those of `closeness`."""
+    calibration_share: float = 0.0
+    """Share of the test images that all these are, which are not tested on."""
     untrained_images: int
     """How many of the images of `closeness` were held out while training; the rest was not."""
     method: Method | None

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from foldbench.bench import units
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.config.schema import Config
 from foldbench.bench.errors import ConfigError, DataError, listed, nearest
@@ -134,6 +135,7 @@ def _open_network(
     settings = config.compare
     if settings.loadgen.scenarios:
         require_loadgen()
+    config = _without_calibration(run, config, listener)
     data = load_data(config.data, paths.cache, listener, needs_train=False)
     data = match_classes(checkpoint.classes, data, listener)
     if ablation:
@@ -155,6 +157,20 @@ def _open_network(
     specs = [*with_threads(specs, counts), *checks]
     _note_missing(specs, listener)
     return _Network(run, config, data, subject, evaluation, sha256, specs)
+
+
+def _without_calibration(run: RunDirectory, config: Config, listener: ProgressListener) -> Config:
+    """Return `config` with the test images left out that a file of the run was calibrated on."""
+    made = [a.quantization for a in run.artifacts() if a.quantization is not None]
+    share = max((one.calibration_share for one in made), default=0.0)
+    if not share or config.data.calibration_share == share:
+        return config
+    listener.note(
+        f"{run.name}: a file in lower precision was made with {units.percent(share)} % of the test "
+        "images, which are not tested on"
+    )
+    data = config.data.model_copy(update={"calibration_share": share})
+    return config.model_copy(update={"data": data})
 
 
 def _note_missing(specs: Sequence[ContenderSpec], listener: ProgressListener) -> None:

@@ -100,7 +100,12 @@ def choose_calibration_set(
 
     same = data.info.key == checkpoint.data.key
     fraction = config.train.validation_fraction if same else 0.0
-    trained, held_out = hold_out(data.require_train("a lower precision"), fraction, config.seed)
+    if data.train is None:
+        raise DataError(
+            f"{data.info.title} has no training images, which a lower precision is made with: give "
+            "others with --calibration-data, or a share of these with --calibration-share 0.2"
+        )
+    trained, held_out = hold_out(data.train, fraction, config.seed)
     count = len(trained)
     if count < 2 * LEAST_IMAGES:
         raise DataError(
@@ -128,6 +133,7 @@ def choose_calibration_set(
             validation.images[:most], validation.require_labels()[:most], shape
         ),
         untrained=untrained,
+        share=config.data.calibration_share,
     )
 
 

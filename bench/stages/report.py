@@ -1,6 +1,7 @@
 """Report a run: the pages beside a run's records, with everything that its folder holds."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from foldbench.bench.errors import RunError
@@ -12,17 +13,18 @@ from foldbench.reports.render import render
 
 
 def store_comparison(run: RunDirectory, record: Run, listener: ProgressListener) -> None:
-    """Write the record of a finished comparison and its report, in place of the one before.
+    """Keep the record of a finished comparison behind those before it, and write its report.
 
-    A comparison in which nothing ran says less than one in which something did, and does not
-    replace it. Raises RunError when it cannot be written; then `listener` is told the figures.
+    The lock of the run is held. A comparison in which nothing ran measured nothing: it is kept only
+    where the run has none in which something did. Raises RunError when it cannot be written; then
+    `listener` is told the figures.
     """
     try:
-        if _has_figures(record) or not _has_results_with_figures(run):
+        if _has_figures(record) or not _has_comparison_with_figures(run):
             run.write_results(record)
             write_report(run, record)
         else:
-            listener.note(f"nothing ran: the results of {run.name} from before stay as they are")
+            listener.note(f"nothing ran: the newest comparison of {run.name} stays the one before")
         run.samples.unlink(missing_ok=True)
     except RunError:
         listener.note(render(record, "terminal"))
@@ -33,11 +35,12 @@ def _has_figures(record: Run) -> bool:
     return any(m.accuracy or m.timings or m.scenarios for m in record.measurements)
 
 
-def _has_results_with_figures(run: RunDirectory) -> bool:
-    try:
-        return _has_figures(run.results())
-    except RunError:
-        return False
+def _has_comparison_with_figures(run: RunDirectory) -> bool:
+    for kept in reversed(run.comparisons()):
+        with suppress(RunError):
+            if _has_figures(run.read_comparison(kept)):
+                return True
+    return False
 
 
 def write_report(run: RunDirectory, record: Run) -> None:

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from foldbench.bench.errors import MissingPackageError, RunError, one_line
 from foldbench.bench.records import Run
+from foldbench.bench.stages.report import pictures_of
+from foldbench.bench.store.directory import RunDirectory
+from foldbench.reports.render import render
 from foldbench.reports.rows.accuracy import accuracy_rows
 from foldbench.reports.rows.latency import latency_rows
 from foldbench.reports.rows.machines import machine_of
@@ -21,7 +24,6 @@ from foldbench.reports.rows.machines import machine_of
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-FILES = ("results.json", "profile.json", "report.md", "report.html")
 _FOREIGN = re.compile(r"[^\w\-. :/]")
 """What MLflow takes in no name of a metric or parameter."""
 _LONGEST = 500
@@ -43,10 +45,11 @@ def require_mlflow() -> None:
 
 
 def log_run(record: Run, folder: Path, store: Path) -> str:
-    """Log a compared run and the files in its `folder`; return the address of the tracker.
+    """Log a comparison with its reports; return the address of the tracker.
 
-    Without MLFLOW_TRACKING_URI it goes to ``mlflow.db`` in `store`, artifacts beside it. Raises
-    MissingPackageError without MLflow, RunError when MLflow does not take it.
+    Profile and pictures in `folder`, the run's, go along. Without MLFLOW_TRACKING_URI it goes to
+    ``mlflow.db`` in `store`, artifacts beside it. Raises MissingPackageError without MLflow,
+    RunError when MLflow does not take it.
     """
     require_mlflow()
     from mlflow.exceptions import MlflowException
@@ -80,10 +83,20 @@ def _log(client: "MlflowClient", artifacts: str | None, record: Run, folder: Pat
     metrics = [Metric(key, value, 0, step) for key, value, step in _metrics(record)]
     for first in range(0, len(metrics), _BATCH):
         client.log_batch(identity, metrics=metrics[first : first + _BATCH])
-    for file in FILES:
-        if (folder / file).is_file():
-            client.log_artifact(identity, str(folder / file))
+    for file, text in _files(record, RunDirectory(folder)):
+        client.log_text(identity, text, file)
     client.set_terminated(identity, RunStatus.to_string(RunStatus.FINISHED))
+
+
+def _files(record: Run, run: RunDirectory) -> Iterator[tuple[str, str]]:
+    """Yield what is stored of a comparison, of this one even where the run has a newer one."""
+    profile = run.profile()
+    profiles = [profile.model_copy(update={"name": record.name})] if profile else []
+    yield "results.json", record.model_dump_json()
+    if profile:
+        yield "profile.json", profile.model_dump_json(indent=1)
+    yield "report.md", render([record], "md", profiles)
+    yield "report.html", render([record], "html", profiles, list(pictures_of(run)))
 
 
 def _tags(record: Run) -> Iterator[tuple[str, str]]:

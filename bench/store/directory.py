@@ -3,13 +3,13 @@
 ``runs/deep_mish-003/`` holds ``run.json`` (what it is), ``resume.pt`` (while training),
 ``weights.safetensors``, ``probe.safetensors`` (what the network answered when it was written) and
 ``checkpoint.json``, ``artifacts/*.onnx`` and ``artifacts.json``,
-``samples.jsonl`` (while comparing, and after an interruption), ``results.json`` (the last
-comparison that finished), ``results-homework.json`` and ``results-clean.json`` (the last one under
-each protocol), ``profile.json``, ``report.md`` and ``report.html``. Some commands add to that:
-``image_model.json`` and ``artifacts/*.image.onnx`` (the network with its
-preprocessing), ``artifacts/engines/`` (TensorRT's), ``filters.png``, ``loss.png`` and
-``features/*.png``. ``.lock`` is held by the command that works on the run, and
-``artifacts.json.damaged`` is a list that could not be read. Every file is whole or not there.
+``samples.jsonl`` (while comparing, and after an interruption), ``comparisons/001.json`` and so on
+(every comparison that finished), ``results.json`` (the newest one of them), ``profile.json``,
+``report.md`` and ``report.html``. Some commands add to that: ``image_model.json`` and
+``artifacts/*.image.onnx`` (the network with its preprocessing), ``artifacts/engines/``
+(TensorRT's), ``filters.png``, ``loss.png`` and ``features/*.png``. ``.lock`` is held by the command
+that works on the run, and ``artifacts.json.damaged`` is a list that could not be read. Every file
+is whole or not there.
 """
 
 import errno
@@ -20,14 +20,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 from filelock import FileLock, Timeout
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
-from foldbench.bench.errors import RunError
+from foldbench.bench.errors import RunError, UnknownNameError
 from foldbench.bench.records import (
-    SCHEMA_VERSION,
     Artifact,
     Checkpoint,
     Profile,
@@ -35,14 +34,20 @@ from foldbench.bench.records import (
     Record,
     Run,
 )
-from foldbench.bench.store.consistency import find_fault
+from foldbench.bench.store.comparisons import (
+    NEWEST,
+    KeptComparison,
+    kept_comparisons,
+    next_comparison,
+)
 from foldbench.bench.store.files import file_sha256, temporary_name, write_text
+from foldbench.bench.store.parsing import parse_record
 from foldbench.bench.store.temporary import sweep, sweep_temporary_folders
-
-R = TypeVar("R", bound=Record)
 
 _LOCK = ".lock"
 _NAME = re.compile(r"(?P<config>.+)-(?P<number>\d{3,})")
+_LISTED = 10
+"""Comparisons that an error lists."""
 
 
 class RunMeta(Record):
@@ -95,7 +100,7 @@ class RunDirectory:
         if not path.is_file():
             return {}
         text = self._read(path, "has no run.json")
-        return _parse_record(RunMeta, text, str(path)).model_dump(exclude_unset=True)
+        return parse_record(RunMeta, text, str(path)).model_dump(exclude_unset=True)
 
     def is_trained(self) -> bool:
         """Return whether training has finished."""
@@ -134,7 +139,7 @@ class RunDirectory:
 
     def is_compared(self) -> bool:
         """Return whether a comparison has finished."""
-        return (self.path / "results.json").is_file()
+        return bool(self.comparisons())
 
     def describe(self) -> str:
         """Return how far the run has come, for `bench list`."""
@@ -149,13 +154,14 @@ class RunDirectory:
         return ", ".join([self._how_it_came(), *exported, *compared, *interrupted])
 
     def _how_compared(self) -> list[str]:
-        if not self.is_compared():
+        count = len(self.comparisons())
+        if not count:
             return []
         try:
             self.results()
         except RunError:
             return ["results.json damaged"]
-        return ["compared"]
+        return [f"compared {count} times" if count > 1 else "compared"]
 
     def _how_it_came(self) -> str:
         try:
@@ -167,7 +173,7 @@ class RunDirectory:
     def checkpoint(self) -> Checkpoint:
         """Return the checkpoint's record; raise RunError when training has not finished."""
         path = self.path / "checkpoint.json"
-        return _parse_record(
+        return parse_record(
             Checkpoint,
             self._read(path, f"is not trained to its end: bench train {self.config_name}"),
             str(path),
@@ -188,7 +194,7 @@ class RunDirectory:
             raise RunError(f"{path}: is not JSON ({error}): export the run again") from error
         if not isinstance(items, list):
             raise RunError(f"{path}: is not a list of artifacts: export the run again")
-        return tuple(_parse_record(Artifact, json.dumps(item), str(path)) for item in items)
+        return tuple(parse_record(Artifact, json.dumps(item), str(path)) for item in items)
 
     def find_artifact(self, inputs_sha256: str) -> Artifact | None:
         """Return the artifact that was made from the same inputs and is still whole."""
@@ -223,34 +229,65 @@ class RunDirectory:
         """Write profile.json: where the time of the run's contenders goes."""
         return self._write("profile.json", profile.model_dump_json(indent=1))
 
+    def comparisons(self) -> tuple[KeptComparison, ...]:
+        """Return the comparisons that finished, oldest first, without reading their records."""
+        return kept_comparisons(self.path)
+
+    def comparison(self, number: int | None = None) -> KeptComparison:
+        """Return the comparison of a number: the newest for None, and the one before it for -1.
+
+        Raises UnknownNameError that lists those that there are, RunError when there is none.
+        """
+        kept = self.comparisons()
+        if not kept:
+            raise RunError(f"run {self.name} has not been compared: bench compare {self.name}")
+        if number is None:
+            return kept[-1]
+        if 0 <= -number - 1 < len(kept) - 1:
+            return kept[number - 1]
+        found = next((one for one in kept if one.number == number), None)
+        if found is None:
+            known = [f"@{one.number} of {one.fact('created') or '?'}" for one in kept[-_LISTED:]]
+            more = f"the newest {_LISTED} of {len(kept)}: " if len(kept) > _LISTED else ""
+            raise UnknownNameError(
+                f"run {self.name} has no comparison @{number} ({more}{', '.join(known)})"
+            )
+        return found
+
+    def read_comparison(self, kept: KeptComparison) -> Run:
+        """Return the record of a comparison; raise RunError when it is damaged."""
+        text = self._read(kept.path, f"has no comparison {kept.number}")
+        return parse_record(Run, text, str(kept.path))
+
     def results(self) -> Run:
-        """Return the record of the last comparison; raise RunError when there is none."""
-        path = self.path / "results.json"
-        text = self._read(path, f"has not been compared: bench compare {self.name}")
-        return _parse_record(Run, text, str(path))
+        """Return the record of the newest comparison; raise RunError when there is none."""
+        return self.read_comparison(self.comparison())
 
     def results_by_protocol(self) -> tuple[Run, ...]:
-        """Return the record of the last comparison under each protocol that there is one for.
+        """Return the record of the newest comparison under each protocol that there is one for.
 
         Raises RunError when there is none at all.
         """
-        paths = [self.path / f"results-{protocol}.json" for protocol in get_args(Protocol)]
-        kept = [(path, self._read(path, "")) for path in paths if path.is_file()]
-        found = tuple(_parse_record(Run, text, str(path)) for path, text in kept)
-        return found or (self.results(),)
+        newest = {kept.fact("evaluation_protocol"): kept for kept in self.comparisons()}
+        found = [newest[name] for name in get_args(Protocol) if name in newest]
+        return tuple(map(self.read_comparison, found)) or (self.results(),)
 
     def write_results(self, run: Run) -> Path:
-        """Write the record of a comparison, also as the last one of its protocol."""
+        """Keep the record of a comparison behind those before it; return the path.
+
+        The lock is held by the caller. results.json becomes the same.
+        """
         text = run.model_dump_json()
-        self._write(f"results-{run.evaluation_protocol}.json", text)
-        return self._write("results.json", text)
+        path = self._write(next_comparison(self.path), text)
+        self._write(NEWEST, text)
+        return path
 
     def profile(self) -> Profile | None:
         """Return where the time goes; None when that was not recorded."""
         path = self.path / "profile.json"
         if not path.is_file():
             return None
-        return _parse_record(Profile, self._read(path, "has no profile"), str(path))
+        return parse_record(Profile, self._read(path, "has no profile"), str(path))
 
     def write_report(self, markdown: str, page: str) -> tuple[Path, Path]:
         """Write the report as Markdown and as an HTML page; return their paths."""
@@ -338,27 +375,3 @@ def _cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(
         f"cannot write in {path}: {error.strerror or error}: choose another place with --runs"
     )
-
-
-def _parse_record(kind: type[R], text: str, origin: str) -> R:
-    """Return the record of type `kind` in the JSON `text`, which was read from `origin`.
-
-    Raises RunError that names the file and the first fault.
-    """
-    try:
-        record = kind.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise RunError(
-            f"{origin} is no {kind.__name__.lower()} record of schema {SCHEMA_VERSION}: "
-            f"{where}: {first['msg']}; it was damaged or written by another version: "
-            "make it again, or use the version of foldbench that wrote it"
-        ) from None
-    fault = find_fault(record)
-    if fault is not None:
-        raise RunError(
-            f"{origin} contradicts itself: {fault}; it was damaged, or edited by hand: "
-            "make it again, or restore it"
-        )
-    return record

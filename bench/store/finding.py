@@ -1,13 +1,85 @@
 """Which runs are meant: by name, by config, the newest, those that were compared."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from foldbench.bench.errors import RunError, UnknownNameError, listed, nearest
+from foldbench.bench.records import Run
+from foldbench.bench.store.comparisons import KeptComparison, split_reference
 from foldbench.bench.store.directory import RunDirectory, list_runs
 
+T = TypeVar("T")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One comparison of a run, and how it is named."""
+
+    run: RunDirectory
+    kept: KeptComparison
+    numbered: bool
+    """Whether its number is part of the name, as where the run has several."""
+
+    @property
+    def name(self) -> str:
+        """The run's name, with the number where that matters: ``my-001@2``."""
+        return f"{self.run.name}@{self.kept.number}" if self.numbered else self.run.name
+
+    def record(self) -> Run:
+        """Return the record under this name; raise RunError when it is damaged."""
+        return self.run.read_comparison(self.kept).model_copy(update={"name": self.name})
+
+
+def find_comparisons(root: Path, names: Sequence[str]) -> tuple[ComparedRun, ...]:
+    """Return the comparisons called `names`, in that order.
+
+    A run's name, or that of a configuration for its newest run, stands for the newest one;
+    ``my-001@2`` is its second, ``my-001@-1`` the one before the newest. Raises UnknownNameError,
+    RunError for a run that was not compared.
+    """
+    parts = (find_run(root, name) for name in names)
+    return tuple(
+        ComparedRun(run, run.comparison(number), len(run.comparisons()) > 1)
+        for run, number in parts
+    )
+
+
+def find_run(root: Path, name: str) -> tuple[RunDirectory, int | None]:
+    """Return the run that `name` is of, and the number of its comparison where one is named.
+
+    Raises UnknownNameError for an unknown run.
+    """
+    base, number = (name, None) if _is_run(root, name) else split_reference(name)
+    return _find_run(root, base), number
+
+
+def last_comparisons(root: Path, name: str, count: int) -> tuple[ComparedRun, ComparedRun]:
+    """Return the first and the last one of the newest `count` comparisons of a run.
+
+    Raises UnknownNameError for an unknown run, RunError where there are fewer.
+    """
+    run = _find_run(root, name)
+    kept = run.comparisons()
+    if len(kept) < count:
+        times = {0: "not", 1: "once"}.get(len(kept), f"{len(kept)} times")
+        raise RunError(
+            f"run {run.name} was compared {times}, and {count} comparisons are needed: "
+            f"bench compare {run.name} adds one"
+        )
+    return ComparedRun(run, kept[-count], True), ComparedRun(run, kept[-1], True)
+
+
+def all_comparisons(runs: Sequence[RunDirectory]) -> tuple[ComparedRun, ...]:
+    """Return every comparison of `runs`, with its number in the name where a run has several."""
+    return tuple(
+        ComparedRun(run, kept, len(comparisons) > 1)
+        for run in runs
+        for comparisons in [run.comparisons()]
+        for kept in comparisons
+    )
 
 
 def find_runs(root: Path, names: Sequence[str]) -> tuple[RunDirectory, ...]:
@@ -32,32 +104,32 @@ def newest_runs(root: Path, compared: bool = False) -> tuple[RunDirectory, ...]:
     return tuple(newest.values())
 
 
-def compared_runs(root: Path, configs: Sequence[str] = ()) -> tuple[RunDirectory, ...]:
-    """Return every compared run in `root`, of the configurations `configs` where any are named.
+def compared_runs(root: Path, names: Sequence[str] = ()) -> tuple[RunDirectory, ...]:
+    """Return every compared run in `root`, or those of the configurations or runs called `names`.
 
-    Raises RunError when there is none, UnknownNameError for a configuration without one.
+    Raises RunError when there is none, UnknownNameError for a name without one.
     """
     found = [run for run in list_runs(root) if run.is_compared()]
     known = list(dict.fromkeys(run.config_name for run in found))
     if not known:
         raise RunError(f"no compared run in {root}: measure one with bench compare")
-    for name in configs:
-        if name not in known:
+    for name in names:
+        if name not in known and name not in [run.name for run in found]:
             raise UnknownNameError(
                 f"no compared run of config {name!r} in {root}{nearest(name, known)} "
                 f"(configs: {', '.join(known)})"
             )
-    return tuple(run for run in found if not configs or run.config_name in configs)
+    return tuple(run for run in found if not names or {run.config_name, run.name} & set(names))
 
 
 def readable(
-    runs: Sequence[RunDirectory], read: Callable[[RunDirectory], R], skip: Callable[[str], None]
-) -> tuple[tuple[RunDirectory, R], ...]:
-    """Return each run with what `read` gives of it; `skip` is told of each that is damaged.
+    runs: Sequence[T], read: Callable[[T], R], skip: Callable[[str], None]
+) -> tuple[tuple[T, R], ...]:
+    """Return each of `runs` with what `read` gives; `skip` is told of each that is damaged.
 
     Raises RunError when none can be read.
     """
-    found: list[tuple[RunDirectory, R]] = []
+    found: list[tuple[T, R]] = []
     faults: list[RunError] = []
     for run in runs:
         try:
@@ -67,8 +139,12 @@ def readable(
     if faults and not found:
         raise faults[0]
     for fault in faults:
-        skip(f"left out: {fault}")
+        skip(f"skipped: {fault}")
     return tuple(found)
+
+
+def _is_run(root: Path, name: str) -> bool:
+    return any((path / "run.json").is_file() for path in (root / name, Path(name)))
 
 
 def _find_run(root: Path, name: str) -> RunDirectory:
@@ -80,5 +156,10 @@ def _find_run(root: Path, name: str) -> RunDirectory:
     if same:
         return next((run for run in reversed(same) if run.is_trained()), same[-1])
     known = [run.name for run in runs]
+    base, number = split_reference(name)
+    if number is not None and (_is_run(root, base) or base in {r.config_name for r in runs}):
+        raise UnknownNameError(
+            f"{name} is one comparison of a run; this command takes the whole run: {base}"
+        )
     shown = listed(known) if known else "none yet: bench train NAME makes one"
     raise UnknownNameError(f"no run {name!r} in {root}{nearest(name, known)} (runs: {shown})")

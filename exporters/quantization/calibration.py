@@ -82,6 +82,8 @@ class CalibrationSet:
     validation: LabelledImages
     untrained: int
     """How many of `validation` were held out while training."""
+    share: float = 0.0
+    """Of the test images that they all are, where there are no training images."""
 
     def sha256(self) -> str:
         """Return the sha256 of pixels and labels, those of the calibration first."""

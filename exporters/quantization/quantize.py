@@ -199,6 +199,7 @@ class Quantizer:
             calibration_images=len(self.calibration_set.calibration) if found else 0,
             images_sha256=self.calibration_set.sha256(),
             untrained_images=self.calibration_set.untrained,
+            calibration_share=self.calibration_set.share,
             method=found.method if found else None,
             trials=found.trials if found else (),
             nodes=found.nodes if found else (),

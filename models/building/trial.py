@@ -52,9 +52,8 @@ def try_network(
         notes = [*_try_training(network, images, classes, who)]
         network.eval()
         evaluated = try_eval(network, images, classes, who)
-        notes += evaluated.notes
-        if evaluated.notes:
-            notes.append(f"the loss expects logits: have {who} return them without softmax")
+        advice = "; the loss expects logits: return them without softmax to train well"
+        notes += [f"{note}{advice}" for note in evaluated.notes]
         try_saving(network, images, (name, args, classes, input_shape, output))
         if folder is not None:
             save_weights(network, folder / WEIGHTS)

@@ -10,10 +10,11 @@ from foldbench.bench.analysis.comparable import describe
 from foldbench.bench.analysis.difference import (
     AccuracyChange,
     Difference,
-    LatencyChange,
     Regression,
+    Unjudged,
     Unmatched,
 )
+from foldbench.bench.analysis.latency_change import Drift, LatencyChange
 from foldbench.bench.records import Boundary, Run
 from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
@@ -34,11 +35,17 @@ def render_difference(a: Run, b: Run, difference: Difference) -> str:
         ReportSection("Notes", notes=tuple(_notes(difference))),
     )
     shown = tuple(section for section in sections if section.table or section.notes)
-    return render_terminal(Document(_title(a, b), shown))
+    moved = tuple(_drift_text(drift) for drift in difference.drifts)
+    return render_terminal(Document(_title(a, b), shown, answer=moved))
 
 
 def difference_json(
-    a: Run, b: Run, difference: Difference, regressions: Sequence[Regression], limit: float | None
+    a: Run,
+    b: Run,
+    difference: Difference,
+    regressions: Sequence[Regression],
+    unjudged: Sequence[Unjudged],
+    limit: float | None,
 ) -> dict[str, Any]:
     """Return the difference as JSON types: unrounded, seconds and shares of 1."""
     return {
@@ -48,6 +55,7 @@ def difference_json(
         **json.loads(json.dumps(asdict(difference), allow_nan=False)),
         "fail_on": limit,
         "regressions": [asdict(regression) for regression in regressions],
+        "unjudged": [asdict(one) for one in unjudged],
     }
 
 
@@ -58,16 +66,15 @@ def describe_regression(regression: Regression) -> str:
         reason = f": {regression.reason}" if regression.reason else ""
         return f"{where}: ok in A, {regression.status} in B{reason}"
     change = units.percent(regression.change)
-    unit = "%" if regression.kind == "slower" else "percentage points"
+    slower = regression.kind == "slower"
+    unit = "% relative to the baseline" if slower else "percentage points"
     return f"{where}: {regression.kind} by {change} {unit}"
 
 
-def describe_unjudged(difference: Difference) -> str | None:
-    """Return one line about the latencies that no verdict could be given on, None without any."""
-    rows = [row for row in difference.latency if row.verdict is None]
-    if not rows:
-        return None
-    return f"latency not judged, too few clean blocks: {_listed(rows)}"
+def describe_unjudged(one: Unjudged) -> str:
+    """Return one line: which row cannot be judged, and why."""
+    where = f"{_where(one.contender, one.batch_size, one.boundary)}: " if one.contender else ""
+    return f"cannot tell: {where}{one.reason}"
 
 
 def _title(a: Run, b: Run) -> str:
@@ -89,7 +96,8 @@ def _latency(rows: Sequence[LatencyChange], boundary: Boundary) -> ReportSection
         right("batch"),
         right("A ms"),
         right("B ms"),
-        right("A / B"),
+        right("time"),
+        right("ratio"),
         right("95 % interval"),
         left("B is"),
         right("clean A, B"),
@@ -97,13 +105,27 @@ def _latency(rows: Sequence[LatencyChange], boundary: Boundary) -> ReportSection
     title = "End-to-end latency (host to host)"
     if boundary == "device":
         title = "GPU compute latency (device-resident)"
+    here = [row for row in rows if row.boundary == boundary]
     return ReportSection(
         title,
-        table=tabulated(columns, [_latency_cells(r) for r in rows if r.boundary == boundary]),
-        caption="Medians over clean blocks; A / B above 1: B is faster. The interval is a "
-        "bootstrap over each run's clean blocks: it knows the scatter within the runs, not what "
-        "the machine did between them. No difference is called one that is within 3 %, or within "
-        "what the reference differed from itself by in either run.",
+        table=tabulated(columns, [_latency_cells(row) for row in here]),
+        caption=_latency_text(here),
+    )
+
+
+def _latency_text(rows: Sequence[LatencyChange]) -> str:
+    references = sorted({row.reference for row in rows if row.reference})
+    judged = (
+        f"Ratio: how many times as fast as {' or '.join(references)} in the same rounds, in B "
+        "divided by in A; above 1: B is faster. The interval is a bootstrap over the clean rounds "
+        "of each run."
+        if references
+        else "Ratio: A / B in the same rounds; above 1: B is faster."
+    )
+    return (
+        "Medians over clean blocks; time: how much longer B took, machine included. "
+        f"{judged} No difference is called one that is within 3 %, or within what the baseline "
+        "differed from itself by in either run."
     )
 
 
@@ -112,15 +134,17 @@ def _latency_cells(row: LatencyChange) -> list[str]:
     point, span = units.ratio(row.floor_ratio), ""
     if ratio:
         point, span = units.estimate(ratio.point, ratio.low, ratio.high)
-    unjudged = "not judged" if ratio else "not judged: floors"
+    verdict = row.verdict or ("cannot tell" if row.unjudged else "the baseline")
+    moved = row.time_ratio
     return [
         row.contender,
         units.count(row.batch_size),
         units.milliseconds(row.a_s),
         units.milliseconds(row.b_s),
+        f"{units.points(moved - 1)} %" if moved else "",
         point,
         span,
-        row.verdict or unjudged,
+        verdict,
         f"{units.count(row.a_clean_blocks)}, {units.count(row.b_clean_blocks)}",
     ]
 
@@ -187,32 +211,53 @@ def _mentioned(difference: Difference) -> ReportSection:
 
 
 def _notes(difference: Difference) -> list[str]:
-    same = [
-        row
-        for row in difference.latency
-        if row.same_work and row.verdict in ("faster", "slower") and row.ratio
-    ]
-    floors = [row for row in difference.latency if row.ratio is None]
-    short = [row for row in difference.latency if row.ratio and row.verdict is None]
+    rows = difference.latency
     notes = []
+    same = [row for row in rows if row.same_work and row.verdict in ("faster", "slower")]
     if same:
         notes.append(
             f"{_listed(same)}: both runs ran the same file with the same runtime and settings, so "
             "the difference comes from the machine or from foldbench. Compare both again, one "
             "after the other, before other rows are believed."
         )
+    for reason in dict.fromkeys(row.unjudged for row in rows if row.unjudged):
+        alike = [row for row in rows if row.unjudged == reason]
+        notes.append(f"{_listed(alike)}: cannot tell: {reason}.")
+    floors = [row for row in rows if row.floor_ratio is not None]
     if floors:
         notes.append(
-            f"{_listed(floors)}: too few blocks were left alone by other programs; A / B is of "
-            "the 5 % quantiles of all calls and says nothing of how sure it is. Compare again on "
-            "a quieter machine, or with a larger compare.budget_s."
-        )
-    if short:
-        notes.append(
-            f"{_listed(short)}: too few rounds for an interval, so no verdict. Compare with more "
-            "--rounds."
+            f"{_listed(floors)}: too few rounds were left alone by other programs; the ratio is of "
+            "the 5 % quantiles of all calls and says nothing of how sure it is."
         )
     return notes
+
+
+def _drift_text(drift: Drift) -> str:
+    """Return what the absolute times did, and what follows."""
+    where = f" on {drift.device}" if drift.device else ""
+    resident = ", device-resident" if drift.boundary == "device" else ""
+    change = _longer(drift.reference_ratio)
+    if not drift.together:
+        return (
+            f"The baseline {drift.reference}{resident} itself took {change}, other rows{where} "
+            f"between {_longer(drift.low)} and {_longer(drift.high)}: the ratios leave out what "
+            "they share. Where the baseline alone moved, compare again before a ratio is believed."
+        )
+    cause = (
+        "the machine drifted between the two comparisons, and no row did more than that"
+        if drift.same_work
+        else "the machine drifted, or the change slows the baseline as much as all others: bench "
+        "compare RUN_A RUN_B, which measures both in the same rounds, tells which"
+    )
+    return (
+        f"All rows{where}{resident} moved together: {drift.reference} took {change}, all between "
+        f"{_longer(drift.low)} and {_longer(drift.high)}; {cause}."
+    )
+
+
+def _longer(ratio: float) -> str:
+    """Return a ratio of times as how much more or less time it is."""
+    return f"{units.percent(abs(ratio - 1))} % {'more' if ratio >= 1 else 'less'} time"
 
 
 def _where(contender: str, batch_size: int | None, boundary: Boundary = "host") -> str:

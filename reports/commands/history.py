@@ -21,7 +21,11 @@ from foldbench.reports.text.document import Document, ReportSection, left, right
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CHANGES = 6
-"""Changes between two runs that are listed."""
+"""Changes between two comparisons that are listed."""
+_LISTED = 20
+"""Comparisons of a group that are listed, the newest ones."""
+_TREND = 16
+"""Bars of a trend."""
 _RAW = "raw-history"
 
 
@@ -48,7 +52,7 @@ def _render_page(groups: Sequence[RunGroup]) -> str:
     return fill(
         Page(
             title=document.title,
-            kicker=f"history of {units.count(count)} {'run' if count == 1 else 'runs'}",
+            kicker=f"history of {_counted(count)}",
             parts=tuple(parts),
             raw=(raw,),
         )
@@ -81,8 +85,11 @@ def build_history(groups: Sequence[RunGroup]) -> Document:
     configs = ", ".join(dict.fromkeys(group.config for group in groups))
     machines = tuple(dict.fromkeys(group.machine for group in groups))
     where = machines[0] if len(machines) == 1 else f"{units.count(len(machines))} machines"
-    runs = f"{units.count(count)} {'run' if count == 1 else 'runs'}"
-    return Document(f"{configs} over time: {runs} on {where}", tuple(sections))
+    return Document(f"{configs} over time: {_counted(count)} on {where}", tuple(sections))
+
+
+def _counted(count: int) -> str:
+    return f"{units.count(count)} {'comparison' if count == 1 else 'comparisons'}"
 
 
 def history_sections(group: RunGroup, many: bool) -> tuple[ReportSection, ...]:
@@ -98,7 +105,7 @@ def _sections(group: RunGroup, where: str) -> Iterator[ReportSection]:
             (
                 left("contender"),
                 right("batch"),
-                right("runs"),
+                right("n"),
                 right("first"),
                 right("last"),
                 right("95 % interval"),
@@ -112,10 +119,10 @@ def _sections(group: RunGroup, where: str) -> Iterator[ReportSection]:
                 if any(point.contender != point.reference for point in points)
             ],
         ),
-        caption=f"Times as fast as {' or '.join(sorted(references))} of the same run; interval and "
-        "verdict are those of the last run. Trend: oldest first, from the least to the most of "
-        "the row; level where they differ by less than 1 %. Blank: too few clean rounds for a "
-        "ratio."
+        caption=f"Times as fast as {' or '.join(sorted(references))} of the same comparison; n: "
+        "comparisons; interval and verdict are those of the last. Trend: the newest "
+        f"{_TREND}, oldest first, from the least to the most of the row; level where they differ "
+        "by less than 1 %. Blank: too few clean rounds for a ratio."
         if references
         else "",
         key="speedups",
@@ -125,7 +132,7 @@ def _sections(group: RunGroup, where: str) -> Iterator[ReportSection]:
         table=tabulated(
             (
                 left("contender"),
-                right("runs"),
+                right("n"),
                 right("first %"),
                 right("last %"),
                 right("95 % interval"),
@@ -134,15 +141,19 @@ def _sections(group: RunGroup, where: str) -> Iterator[ReportSection]:
             ),
             [_accuracy_cells(*item) for item in group.accuracies().items()],
         ),
-        caption="Top-1 on the test split; the interval is Wilson's, of the last run.",
+        caption="Top-1 on the test split; the interval is Wilson's, of the last comparison.",
         key="accuracy",
     )
+    earlier = len(group.runs) - _LISTED
     yield ReportSection(
-        f"Runs{where}",
+        f"Comparisons{where}",
         table=tabulated(
-            (left("compared"), left("run"), left("changed since the one before")),
-            _run_cells(group.runs),
+            (left("compared (UTC)"), left("run"), left("changed since the one before")),
+            _run_cells(group.runs)[-_LISTED:],
         ),
+        caption=f"The newest {_LISTED}; {units.count(earlier)} earlier ones are not listed."
+        if earlier > 0
+        else "",
     )
 
 
@@ -160,7 +171,7 @@ def _speedup_cells(name: tuple[str, int], points: Sequence[HistoryPoint]) -> lis
         span,
         last.verdict or "",
         units.span(units.ratio(min(known)), units.ratio(max(known))) if len(known) > 1 else "",
-        sparkline(ratios),
+        sparkline(ratios[-_TREND:]),
     ]
 
 
@@ -175,7 +186,7 @@ def _accuracy_cells(contender: str, points: Sequence[HistoryPoint]) -> list[str]
         units.percent(shares[-1]),
         units.span(units.percent(last.accuracy_low), units.percent(last.accuracy_high)),
         span if len(shares) > 1 else "",
-        sparkline(shares),
+        sparkline(shares[-_TREND:]),
     ]
 
 
@@ -186,7 +197,8 @@ def _run_cells(runs: Sequence[Run]) -> list[list[str]]:
         described = [f"{change.what}: {change.a} → {change.b}" for change in changes[:_CHANGES]]
         more = [f"and {len(changes) - _CHANGES} more"] if len(changes) > _CHANGES else []
         nothing = "nothing that is recorded" if before else ""
-        rows.append([run.created, run.name, "; ".join([*described, *more]) or nothing])
+        when = run.created[:16].replace("T", " ")
+        rows.append([when, run.name, "; ".join([*described, *more]) or nothing])
     return rows
 
 

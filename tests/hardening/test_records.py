@@ -319,6 +319,7 @@ def two(run: RunDirectory) -> Path:
     """Two compared runs, one of them damaged."""
     other = run.path.with_name("cnn-001")
     shutil.copytree(run.path, other)
+    shutil.rmtree(other / "comparisons")
     edit(other / "results.json", f"{BLOCK}.samples_s.0", -1)
     return run.path.parent
 

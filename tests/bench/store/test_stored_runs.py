@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from foldbench.bench.cli import cli
 from foldbench.bench.config.files import load
 from foldbench.bench.progress import NullListener
+from foldbench.bench.records import Run
 from foldbench.bench.stages.train import train
 from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.bench.store.files import file_sha256
@@ -84,15 +85,22 @@ def test_it_is_reported_in_every_format(form: str, run: RunDirectory, paths: Pat
         assert all(name in result.stdout for name in CONTENDERS)
 
 
-def test_it_is_comparable_with_its_own_copy_and_no_row_differs(
+def test_it_is_comparable_with_what_is_measured_now_and_keeps_its_number(
     run: RunDirectory, paths: Paths
 ) -> None:
-    shutil.copytree(run.path, paths.runs / "digits-002")
-    result = bench(paths, "diff", run.name, "digits-002", "--fail-on", "5%", "--json")
-    assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert (found["comparable"], found["regressions"], found["unmatched"]) == (True, [], [])
-    assert {row["difference"] for row in found["accuracy"]} == {0.0}
+    copy = shutil.copytree(run.path, paths.runs / "digits-002")
+    assert bench(paths, "diff", run.name, copy.name).exit_code == 1, "it is the same comparison"
+    again = json.loads((run.path / "results.json").read_text())
+    for row in again["measurements"]:
+        for timing in row["timings"]:
+            timing["blocks"][0]["samples_s"][0] *= 1.001
+    run.write_results(Run.model_validate_json(json.dumps(again)))
+    for names in (("digits-001",), ("digits-001@1", "digits-001@2"), ("digits-002", "digits-001")):
+        result = bench(paths, "diff", *names, "--fail-on", "5%", "--allow-unjudged", "--json")
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)
+        assert (found["comparable"], found["regressions"], found["unmatched"]) == (True, [], [])
+        assert {row["difference"] for row in found["accuracy"]} == {0.0}
 
 
 def test_its_training_counts_as_finished(run: RunDirectory, paths: Paths) -> None:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from foldbench.bench.analysis.comparable import contrasts, require_comparable
-from foldbench.bench.analysis.difference import compare_runs, find_regressions
+from foldbench.bench.analysis.difference import compare_runs, find_regressions, find_unjudged
 from foldbench.bench.analysis.estimates import paired_interval, unpaired_interval, unpaired_ratio
 from foldbench.bench.cli import cli
 from foldbench.bench.errors import RunError
@@ -72,18 +72,123 @@ def diff(tmp_path):
     return call
 
 
-def test_a_run_does_not_differ_from_itself(build, diff) -> None:
+def test_a_run_does_not_differ_from_itself_and_its_record_is_refused(build, diff) -> None:
     run = build.run()
     found = compare_runs(run, run)
-    assert found.latency
-    assert {row.verdict for row in (*found.latency, *found.accuracy)} == {NOTHING}
-    assert all(row.ratio.low <= 1 <= row.ratio.high for row in found.latency)
-    assert found.contrasts == ()
+    judged = [row for row in found.latency if row.contender != row.reference]
+    assert judged
+    assert {row.verdict for row in (*judged, *found.accuracy)} == {NOTHING}
+    assert all(row.ratio.low <= 1 <= row.ratio.high for row in judged)
+    assert (found.contrasts, found.drifts, find_unjudged(found)) == ((), (), ())
     assert find_regressions(found, 0.0) == ()
     result = diff(run, run, "--fail-on", "0%")
-    assert result.exit_code == 0, result.output
-    assert "Warning" not in result.output
-    assert max(len(line) for line in result.output.splitlines()) <= 100
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert diff(run, run.model_copy(update={"created": "2026"})).exit_code == 1
+
+
+def moved(build, scale, ort_scale=1.0, **changes):
+    """A run on a machine on which all takes `scale` times as long, and onnxruntime yet more."""
+    rows = torch_row(build, scale), ort_row(build, scale * ort_scale)
+    return run_of(build, *rows, created="2026-01-01T00:00:00Z", **changes)
+
+
+@pytest.mark.parametrize("scale", [1.05, 1.5, 0.9])
+def test_a_machine_that_moves_all_rows_is_no_regression_and_is_named(build, diff, scale) -> None:
+    pair = moved(build, 1), moved(build, scale)
+    (drift,) = compare_runs(*pair).drifts
+    assert (drift.together, drift.same_work, drift.device) == (True, True, "cpu")
+    assert drift.reference_ratio == pytest.approx(scale)
+    for other in (pair, pair[::-1]):
+        assert latency_of(*other).verdict == NOTHING
+        result = diff(*other, "--fail-on", "5%")
+        assert result.exit_code == 0, result.output
+        assert "machine drifted" in " ".join(result.stdout.split())
+
+
+def test_a_row_that_is_slower_beyond_the_drift_of_its_machine_is_found(build, diff) -> None:
+    pair = moved(build, 1), moved(build, 0.8, 1.2)
+    row = latency_of(*pair)
+    assert (row.verdict, row.ratio.point) == ("slower", pytest.approx(1 / 1.2))
+    assert row.time_ratio == pytest.approx(0.96)
+    assert diff(*pair, "--fail-on", "5%").exit_code == 3
+    (drift,) = compare_runs(*pair).drifts
+    assert not drift.together
+
+
+def test_other_weights_may_have_slowed_all_rows_and_that_is_said(build) -> None:
+    a, b = moved(build, 1), moved(build, 1.2)
+    rows = [m.model_copy(update={"source_sha256": build.sha("9")}) for m in b.measurements]
+    b = b.model_copy(update={"measurements": tuple(rows)})
+    (drift,) = compare_runs(a, b).drifts
+    assert (drift.together, drift.same_work) == (True, False)
+    assert "bench compare RUN_A RUN_B" in " ".join(
+        render_difference(a, b, compare_runs(a, b)).split()
+    )
+
+
+def test_another_network_has_another_baseline_and_cannot_be_judged(build, diff) -> None:
+    a = moved(build, 1)
+    b = moved(build, 1.2, checkpoint=build.checkpoint(parameter_count=99))
+    result = diff(a, b, "--fail-on", "5%")
+    assert result.exit_code == 4
+    assert result.stderr.count("cannot tell") == 2
+    assert diff(a, b).exit_code == 0
+    assert diff(a, b, "--fail-on", "5%", "--allow-unjudged").exit_code == 0
+
+
+def test_two_runs_of_the_same_rounds_are_judged_round_by_round(build, diff) -> None:
+    a = moved(build, 1, group=build.sha("1"))
+    b = moved(build, 1.2, group=build.sha("1"), checkpoint=build.checkpoint(parameter_count=99))
+    found = compare_runs(a, b)
+    assert {row.verdict for row in found.latency} == {"slower"}
+    assert latency_of(a, b).ratio.point == pytest.approx(1 / 1.2)
+    assert (found.drifts, find_unjudged(found)) == ((), ())
+    assert diff(a, b, "--fail-on", "5%").exit_code == 3
+
+
+def test_what_has_no_baseline_in_both_runs_cannot_be_judged(build, diff) -> None:
+    a = moved(build, 1)
+    alone = run_of(build, ort_row(build, 1.1))
+    other = moved(build, 1, 1.1, baseline="ort/folded")
+    for b in (alone, other):
+        row = latency_of(a, b)
+        assert (row.ratio, row.verdict) == (None, None)
+        assert row.unjudged
+        assert diff(a, b, "--fail-on", "5%").exit_code == 4
+    lonely = run_of(build, torch_row(build)), run_of(build, torch_row(build, 1.3))
+    (row,) = compare_runs(*lonely).latency
+    assert row.unjudged
+    assert diff(*lonely, "--fail-on", "5%").exit_code == 4
+
+
+def test_a_regression_outweighs_what_cannot_be_judged(build, diff) -> None:
+    a = run_of(build, torch_row(build), ort_row(build), torch_row(build, contender="old/cpu"))
+    assert diff(a, moved(build, 1), "--fail-on", "5%").exit_code == 4
+    assert diff(a, moved(build, 1, 1.2), "--fail-on", "5%").exit_code == 3
+
+
+def test_the_last_two_comparisons_of_one_run_are_compared(build, tmp_path) -> None:
+    directory = create_run(tmp_path, "bn_cnn", {})
+    directory.write_checkpoint(build.checkpoint())
+
+    def call(*arguments):
+        return CliRunner().invoke(cli, ["diff", *arguments, "--runs", str(tmp_path), "--json"])
+
+    for scale in (1.3, 1):
+        assert call("bn_cnn").exit_code == 1, "there is nothing to compare it with"
+        directory.write_results(moved(build, 1, scale))
+    directory.write_results(moved(build, 1, 1.1))
+    two = json.loads(call("bn_cnn-001").stdout)
+    assert (two["a"]["run"], two["b"]["run"]) == ("bn_cnn-001@2", "bn_cnn-001@3")
+    assert [row["verdict"] for row in two["latency"]] == [None, "slower"]
+    three = json.loads(call("bn_cnn-001", "--last", "3").stdout)
+    assert (three["a"]["run"], three["latency"][1]["verdict"]) == ("bn_cnn-001@1", "faster")
+    assert json.loads(call("bn_cnn@-1", "bn_cnn").stdout)["a"]["run"] == "bn_cnn-001@2"
+    assert call("bn_cnn@3", "bn_cnn").exit_code == 1, "it is the same one"
+    assert call("bn_cnn", "--last", "4").exit_code == 1
+    assert call("bn_cnn@1", "bn_cnn", "--last", "2").exit_code == 2
+    assert call("bn_cnn", "--allow-unjudged").exit_code == 2
 
 
 def test_ten_percent_slower_is_slower_and_fails_a_limit_of_five_not_of_twenty(pair, diff) -> None:
@@ -137,9 +242,11 @@ def test_on_a_loaded_machine_the_floors_are_given_and_nothing_is_judged(build, p
     assert (row.ratio, row.verdict, row.b_clean_blocks) == (None, None, 7)
     assert row.floor_ratio == pytest.approx(1 / 1.3)
     result = diff(pair[0], loaded, "--fail-on", "5%")
-    assert result.exit_code == 0
-    assert "not judged: floors" in result.stdout
-    assert "not judged" in result.stderr
+    assert result.exit_code == 4
+    assert "cannot tell" in result.stdout
+    assert result.stderr.startswith("cannot tell: ort/folded/cpu at batch 1")
+    assert diff(pair[0], loaded, "--fail-on", "5%", "--allow-unjudged").exit_code == 0
+    assert diff(pair[0], loaded).exit_code == 0
 
 
 def test_dirty_blocks_do_not_count(build, pair) -> None:
@@ -280,9 +387,9 @@ def test_rows_on_one_side_and_rows_that_failed_are_listed_with_the_reason(build,
     assert [row.contender for row in found.accuracy] == ["torch/unfolded/cpu"]
     result = diff(a, b, "--fail-on", "50%")
     assert result.exit_code == 3
-    assert result.stderr.startswith("ort/folded/cpu: ok in A, failed")
+    assert "ort/folded/cpu: ok in A, failed" in result.stderr
     assert "killed: out of memory" in result.stdout
-    assert diff(b, a, "--fail-on", "50%").exit_code == 0
+    assert diff(b, a, "--fail-on", "50%", "--allow-unjudged").exit_code == 0
 
 
 def test_a_batch_size_of_one_run_alone_is_listed(build) -> None:
@@ -294,9 +401,10 @@ def test_a_batch_size_of_one_run_alone_is_listed(build) -> None:
 
 
 def test_accuracy_on_the_same_images_is_compared_image_by_image(build, diff) -> None:
-    a = run_of(build, ort_row(build, accuracy=scored(build, 9000)))
-    few = run_of(build, ort_row(build, accuracy=scored(build, 8995, flipped=5)))
-    many = run_of(build, ort_row(build, accuracy=scored(build, 8900, flipped=150)))
+    torch = torch_row(build, accuracy=None)
+    a = run_of(build, torch, ort_row(build, accuracy=scored(build, 9000)))
+    few = run_of(build, torch, ort_row(build, accuracy=scored(build, 8995, flipped=5)))
+    many = run_of(build, torch, ort_row(build, accuracy=scored(build, 8900, flipped=150)))
     (row,) = compare_runs(a, few).accuracy
     assert (row.paired, row.images, row.top1_different) == (True, IMAGES, 5)
     assert row.difference == pytest.approx(-0.0005)
@@ -389,7 +497,8 @@ def test_json_holds_the_same_and_nothing_else_on_stdout(pair, diff) -> None:
     found = json.loads(result.stdout)
     assert found["comparable"] is True
     assert found["fail_on"] == 0.05
-    assert [row["verdict"] for row in found["latency"]] == [NOTHING, "slower"]
+    assert [row["verdict"] for row in found["latency"]] == [None, "slower"]
+    assert (found["unjudged"], found["drifts"]) == ([], [])
     (worse,) = found["regressions"]
     assert (worse["kind"], worse["contender"], worse["batch_size"]) == (
         "slower",

@@ -47,7 +47,7 @@ def test_machines_stand_apart_and_runs_are_in_order_of_time(series):
 
 def test_the_terminal_shows_first_last_range_and_trend(series):
     text = render_history(series[:4])
-    assert "4 runs on AMD EPYC 7R13" in text.splitlines()[0]
+    assert "4 comparisons on AMD EPYC 7R13" in text.splitlines()[0]
     (row,) = (line for line in text.splitlines() if line.startswith("ort/folded/cpu      1"))
     assert row.split() == [
         *("ort/folded/cpu", "1", "4", "1.25", "2.50", "2.49–2.51", "faster", "1.25–2.50"),
@@ -105,6 +105,23 @@ def test_the_page_has_a_picture_for_each_machine(series):
     assert "bn_cnn on AMD EPYC 7R13" in page
     assert page.count("<figure") == 2
     assert "Speed-up at batch 1" in page
+
+
+def test_of_hundreds_the_newest_are_listed_and_every_point_is_in_json(series):
+    many = [
+        series[n % 4].model_copy(
+            update={"name": f"bn_cnn-001@{n}", "created": f"2025-03-01T12:{n // 60:02}:{n % 60:02}"}
+        )
+        for n in range(1, 301)
+    ]
+    text = render_history(many)
+    assert len(text.splitlines()) < 80
+    assert max(map(len, text.splitlines())) <= 100
+    assert "bn_cnn-001@300" in text
+    assert "bn_cnn-001@280 " not in text
+    assert "280 earlier" in text
+    points = json.loads(render_history(many, "json"))["points"]
+    assert len({point["run"] for point in points}) == 300
 
 
 def test_no_run_has_no_history():
