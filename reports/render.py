@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 from foldbench.bench.errors import UnknownNameError, nearest
@@ -13,6 +14,8 @@ from foldbench.reports.formats.markdown import render_markdown
 from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.html.page import render_page
 from foldbench.reports.sections.compose import build
+from foldbench.reports.sections.confusion import PER_CLASS
+from foldbench.reports.text.document import Document
 
 Format = Literal["terminal", "md", "html", "json", "csv"]
 Runs = Sequence[Run]
@@ -25,12 +28,14 @@ def render(
     profiles: Profiles = (),
     pictures: Sequence[EmbeddedImage] = (),
     colour: bool = False,
+    per_class: bool = False,
 ) -> str:
     """Return the report of one run, or of several side by side, ending in a newline.
 
     ``json`` is one object with the list ``runs``, whatever their number. `profiles` add where the
-    time goes to ``md`` and ``html``; `pictures` are for ``html`` and `colour` for ``terminal``
-    alone. Raises UnknownNameError for another format, ValueError when there are no runs.
+    time goes to ``md`` and ``html``; `pictures` are for ``html``, `colour` and `per_class` (the
+    accuracy of each class, which pages always have) for ``terminal`` alone. Raises UnknownNameError
+    for another format, ValueError when there are no runs.
     """
     runs = [run] if isinstance(run, Run) else list(run)
     if format not in _RENDERERS:
@@ -38,11 +43,20 @@ def render(
         raise UnknownNameError(
             f"unknown report format {format!r}{nearest(format, known)} (known: {', '.join(known)})"
         )
-    if format == "terminal" and colour:
-        return render_terminal(build(runs), colour=True)
+    if format == "terminal":
+        return render_terminal(_shown(build(runs), per_class), colour=colour)
     if format == "html":
         return render_page(runs, profiles, pictures)
     return _RENDERERS[format](runs, profiles)
+
+
+def _shown(document: Document, per_class: bool) -> Document:
+    """Return the report with the accuracy of each class among what terminals show, if asked."""
+    sections = tuple(
+        replace(section, detail=False) if per_class and section.key == PER_CLASS else section
+        for section in document.sections
+    )
+    return replace(document, sections=sections)
 
 
 def _render_json(runs: Runs) -> str:

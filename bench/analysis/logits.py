@@ -13,15 +13,19 @@ _ROWS = 4096
 
 
 def measure_agreement(reference: npt.NDArray, other: npt.NDArray) -> Agreement:
-    """Return how far `other` is from `reference`; both (N, classes) of finite floats."""
+    """Return how far `other` is from `reference`; both (N, classes) of floats.
+
+    An image whose logits are no numbers has no class, so it is not one of the same class.
+    """
     scale = max(float(np.abs(reference[rows]).max()) for rows in _parts(len(reference))) or 1.0
     worst = max(
         float(np.abs(reference[rows].astype(np.float64) - other[rows]).max())
         for rows in _parts(len(reference))
     )
+    nothing = np.isnan(reference).any(1) | np.isnan(other).any(1)
     return Agreement(
         images=len(reference),
-        top1_equal=int((reference.argmax(1) == other.argmax(1)).sum()),
+        top1_equal=int(((reference.argmax(1) == other.argmax(1)) & ~nothing).sum()),
         max_abs_difference=worst,
         max_rel_difference=worst / scale,
     )

@@ -33,6 +33,7 @@ def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @run_argument
 @_form_options
+@click.option("--per-class", is_flag=True, help="Also the accuracy of each class (terminal).")
 @click.option("--both-protocols", is_flag=True, help="The newest comparison under each protocol.")
 @tracker_option
 @shared_options
@@ -40,6 +41,7 @@ def report(
     names: tuple[str, ...],
     form: "Format",
     target: Path | None,
+    per_class: bool,
     both_protocols: bool,
     tracker: str | None,
     paths: "Paths",
@@ -71,7 +73,7 @@ def report(
     owners = [run for run, of_run in zip(runs, kept, strict=True) for _ in of_run]
     colour = _colour(target)
     pictures = [picture for run in dict.fromkeys(runs) for picture in pictures_of(run)]
-    text = render(records, "json" if as_json else form, found, pictures, colour)
+    text = render(records, "json" if as_json else form, found, pictures, colour, per_class)
     _give(text, target)
     track(tracker, owners, records, paths)
 

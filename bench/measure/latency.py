@@ -73,7 +73,9 @@ def _measure_device(contenders: Sequence[Contender], repetition: _Repetition) ->
         for contender in takers:
             _warm_up(contender, series, settings)
         started = clock()
-        share_s = left_s / (len(all_series) - done)
+        share_s = max(0.0, left_s) / (
+            len(all_series) - done
+        )  # a round may take more than its share
         plan = RoundPlan(settings.rounds, share_s, settings.interval)
         _time_rounds(contenders, series, plan, repetition)
         left_s -= clock() - started

@@ -5,7 +5,7 @@ comparison goes on, or is reported as far as it came. The parent writes between 
 every worker is idle, and leaves it to the system when the disk gets it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from foldbench.bench.records import (
     Timed,
     Warmed,
 )
+from foldbench.bench.store.consistency import find_fault
 from foldbench.bench.timing.loop import WarmUp
 
 _LINES: TypeAdapter[Opening | Event] = TypeAdapter(Line)
@@ -106,14 +107,45 @@ def read_samples(path: Path) -> Samples | None:
     rest = [event for event in events if not isinstance(event, Opening)]
     if not isinstance(opening, Opening) or len(rest) != len(events):
         raise _damaged(path, 1, "is not where a comparison begins")
-    return Samples(opening, tuple(rest), len(whole) + 1)
+    for number, wrong in _order_faults(rest):
+        raise _damaged(path, number, wrong)
+    samples = Samples(opening, tuple(rest), len(whole) + 1)
+    fault = find_fault(unfinished_record(samples))
+    if fault is not None:
+        raise RunError(
+            f"{path} contradicts itself: {fault}; it was damaged, or edited by hand: "
+            "bench compare --fresh begins anew"
+        )
+    return samples
 
 
 def _parse(path: Path, number: int, text: bytes) -> Opening | Event:
     try:
-        return _LINES.validate_json(text)
+        line = _LINES.validate_json(text)
     except ValidationError as error:
         raise _damaged(path, number, error.errors()[0]["msg"]) from None
+    fault = find_fault(line)
+    if fault is not None:
+        raise _damaged(path, number, fault)
+    return line
+
+
+def _order_faults(events: Iterable[Event]) -> Iterator[tuple[int, str]]:
+    """Yield lines about what no line before has told of, by number; the first one is 2."""
+    rows: set[str] = set()
+    warm: set[tuple[str, MeasurementSeries]] = set()
+    for number, event in enumerate(events, 2):
+        if isinstance(event, Row):
+            rows.add(event.measurement.contender)
+            continue
+        names = getattr(event, "contenders", None) or (getattr(event, "contender", None),)
+        for name in names:
+            if name is not None and name not in rows:
+                yield number, f"{name} is timed, and no line has its row"
+        if isinstance(event, Warmed):
+            warm.add((event.contender, _series(event)))
+        if isinstance(event, Timed) and (event.contender, _series(event)) not in warm:
+            yield number, f"{event.contender} is timed at a batch size that it was not warmed up at"
 
 
 def _damaged(path: Path, number: int, why: str) -> RunError:

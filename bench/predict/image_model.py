@@ -23,6 +23,7 @@ from foldbench.bench.predict.picture import fit_picture
 from foldbench.bench.probabilities import are_probabilities, to_probabilities
 from foldbench.bench.records import Artifact, Checkpoint, Record, Sha256
 from foldbench.bench.registry import BACKENDS
+from foldbench.bench.store.consistency import find_fault, outside
 from foldbench.bench.store.directory import RunDirectory
 from foldbench.bench.store.files import file_sha256, replacing, write_text
 
@@ -106,13 +107,41 @@ def export_image_model(
 
 
 def find_image_model(run: RunDirectory) -> ImageModel | None:
-    """Return the record of the run's file with preprocessing inside, None where there is none."""
+    """Return the record of the run's file with preprocessing inside, None where there is none.
+
+    Raises BackendError for a record that is damaged, contradicts itself, or is of a file that has
+    been exported anew since.
+    """
+    path = run.path / _RECORD
     try:
-        return ImageModel.model_validate_json((run.path / _RECORD).read_text(encoding="utf-8"))
+        model = ImageModel.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError, json.JSONDecodeError) as error:
-        raise BackendError(f"{run.path / _RECORD} is damaged: export the run again") from error
+        raise BackendError(f"{path} is damaged: export the run again") from error
+    fault = next(_faults(model), None)
+    if fault is not None:
+        raise BackendError(
+            f"{path} contradicts itself: {fault}; it was damaged, or edited by hand: "
+            "export the run again"
+        )
+    if all(artifact.sha256 != model.artifact_sha256 for artifact in run.artifacts()):
+        raise BackendError(
+            f"{model.path} was made from a file that has been exported anew since: "
+            "bench export --with-preprocess makes it again"
+        )
+    return model
+
+
+def _faults(model: ImageModel) -> Iterator[str]:
+    general = find_fault(model)
+    if general is not None:
+        yield general
+    yield from outside(model.path)
+    if not 0 <= model.top1_equal <= model.images or not model.images:
+        yield f"{model.top1_equal} of {model.images} images have the same class"
+    if not model.max_difference <= _TOLERANCE:
+        yield f"max_difference is {model.max_difference}, and {_TOLERANCE} is allowed"
 
 
 def open_image_model(run: RunDirectory, model: ImageModel) -> Session:

@@ -58,12 +58,18 @@ def add(
 
 def _make(wanted: "Wanted", folder: Path) -> tuple["Made", Path]:
     """Write the network into `folder`; return what it is, and the file that holds its weights."""
-    from foldbench.models.building.adding import WEIGHTS, make
+    from foldbench.models.building.adding import make
+    from foldbench.models.building.trial import WEIGHTS, check_written
 
     try:
         if parse_source(wanted.text).form == "onnx":
             return run_isolated(make_from_onnx, wanted, folder), folder / FILE
-        return run_isolated(make, wanted, folder), folder / WEIGHTS
+        made = run_isolated(make, wanted, folder)
+        if made.source.form == "code":  # in a process that has not run the network
+            size = wanted.input_shape
+            built = (wanted.text, wanted.args, made.classes, size, made.source.output)
+            run_isolated(check_written, folder, built)
+        return made, folder / WEIGHTS
     except BackendError as error:  # the user's code took its process along
         raise ConfigError(f"{wanted.text}: {error} while the network was built") from None
 

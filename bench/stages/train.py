@@ -1,11 +1,15 @@
 """Train a configuration's network: its weights and the record of the training, in a run."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foldbench.bench import torchrun
 from foldbench.bench.config.files import Loaded
 from foldbench.bench.config.schema import Config
+from foldbench.bench.errors import BackendError, ConfigError
 from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.preprocessing import preprocess
@@ -17,6 +21,9 @@ from foldbench.bench.stages.add import complete, wanted_network
 from foldbench.bench.stages.training_key import training_key
 from foldbench.bench.store.directory import Paths, RunDirectory, create_run, list_runs
 from foldbench.bench.store.files import file_sha256, json_sha256
+from foldbench.bench.store.temporary import temporary_folder
+from foldbench.bench.user_code.source import parse_source
+from foldbench.bench.workers.isolated import run_isolated
 from foldbench.models.transfer.fit import (
     Trained,
     fit_transfer,
@@ -56,9 +63,11 @@ def train(
         if not process_group.is_main:
             return _train_on_other_rank(loaded, data, key, process_group)
         run = None if fresh else _find_training(paths.runs, loaded.name, key)
+        if config.transfer is None and (run is None or not run.is_trained()):
+            _try_network(config, len(data.info.classes), listener)
         if run is None:
             run = create_run(paths.runs, loaded.name, meta)
-        with run.locked():
+        with run.locked(), _removed_where_nothing_came_of_it(run):
             run.write_meta(meta)
             process_group.broadcast_text(str(run.path.resolve()))
             if run.is_trained():
@@ -73,6 +82,46 @@ def train(
                 )
                 _write_checkpoint(run, loaded, data, trained)
     return run
+
+
+@contextmanager
+def _removed_where_nothing_came_of_it(run: RunDirectory) -> Iterator[None]:
+    """Remove the run where what is done in it fails before there is anything to keep."""
+    try:
+        yield
+    except BaseException:
+        if not run.has_anything():
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
+
+
+def _try_network(config: Config, classes: int, listener: ProgressListener) -> None:
+    """Find out whether the network can be trained and written, and tell what is worth knowing.
+
+    A file of the user's own is run in a process of its own; this one, which has not run it, then
+    builds the network from what was written. What foldbench's own networks and those of libraries
+    compute with is in their weights. Raises BenchError.
+    """
+    from foldbench.models.building.trial import check_written, try_network
+
+    network = _built(config, classes)
+    if config.model.source is None or parse_source(config.model.source).form != "code":
+        notes = try_network(*network)
+    else:
+        with temporary_folder() as folder:
+            try:
+                notes = run_isolated(try_network, *network, folder)
+            except BackendError as error:  # the user's code took its process along
+                raise ConfigError(f"{network[0]}: {error} while it was tried out") from None
+            check_written(folder, network)
+    for note in notes:
+        listener.note(note)
+
+
+def _built(config: Config, classes: int) -> tuple[Any, ...]:
+    """Return the arguments of `build_model`."""
+    shape = preprocessing_of(config).input_shape
+    return config.model.network, config.model.args, classes, shape, config.model.output
 
 
 def _train_on_other_rank(
@@ -96,7 +145,6 @@ def _train_into(
     import torch
 
     from foldbench.models.building.network import build_model
-    from foldbench.models.building.trial import try_network
     from foldbench.models.training.device import pick_device
     from foldbench.models.training.loop import train_model
     from foldbench.models.training.resume import Resume
@@ -104,17 +152,8 @@ def _train_into(
     config, preprocessing = loaded.config, preprocessing_of(loaded.config)
     cores = max(1, usable_cores() // torchrun.local_world_size())
     torch.set_num_threads(min(choose_threads(config.train.threads, "train.threads"), cores))
-    network = (
-        config.model.network,
-        config.model.args,
-        len(data.info.classes),
-        preprocessing.input_shape,
-        config.model.output,
-    )
-    for note in try_network(*network):
-        listener.note(note)
     torch.manual_seed(config.seed)
-    model = build_model(*network)
+    model = build_model(*_built(config, len(data.info.classes)))
     origin = _fill(model, config, preprocessing, listener)
     kept, held_out = hold_out(
         data.require_train("training"), config.train.validation_fraction, config.seed
@@ -172,13 +211,14 @@ def _write_checkpoint(run: RunDirectory, loaded: Loaded, data: ImageSet, trained
     from foldbench.models.building.adding import describe_source
     from foldbench.models.building.checkpoint import prove_checkpoint, save_weights
     from foldbench.models.building.probe import save_probe
+    from foldbench.models.building.trial import WEIGHTS, check_written
     from foldbench.models.training.device import pick_device
 
     config, model = loaded.config, trained.module
     source = None
     if config.model.source is not None:
         source = describe_source(config.model.source, trained.origin, config.model.output)
-    weights = run.path / "weights.safetensors"
+    weights = run.path / WEIGHTS
     save_weights(model, weights)
     preprocessing = preprocessing_of(config)
     checkpoint = Checkpoint(
@@ -205,8 +245,9 @@ def _write_checkpoint(run: RunDirectory, loaded: Loaded, data: ImageSet, trained
     )
     images = preprocess(data.require_train("training").images[:_PROVEN_ON], preprocessing)
     prove_checkpoint(model, checkpoint, run.path, torch.from_numpy(images))
-    if source is not None:
-        save_probe(model, torch.from_numpy(images[:2]), run.path)
+    save_probe(model, torch.from_numpy(images[:2]), run.path)
+    if source is not None and source.form == "code":
+        run_isolated(check_written, run.path, _built(config, len(data.info.classes)))
     run.write_checkpoint(checkpoint)
     run.resume.unlink(missing_ok=True)
 

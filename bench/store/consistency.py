@@ -7,16 +7,21 @@ twice: counts beside the arrays that they count, hashes beside what they are of.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
 from math import isfinite
+from pathlib import PurePath, PureWindowsPath
 from typing import Any
 
 from foldbench.bench.records import (
     Accuracy,
     Agreement,
+    Artifact,
     Block,
     Checkpoint,
     Closeness,
     Epoch,
+    FoldReport,
     Measurement,
+    Opening,
+    Parity,
     ParityCase,
     Record,
     Run,
@@ -92,7 +97,57 @@ def _of_measurement(m: Measurement) -> Iterator[str]:
         yield "is ok, and has a reason why it is not"
 
 
+def outside(path: str) -> Iterator[str]:
+    """Yield what is wrong with a path that should lie in the run's folder."""
+    parts = {*PurePath(path).parts, *PureWindowsPath(path).parts}
+    is_absolute = PurePath(path).is_absolute() or PureWindowsPath(path).anchor
+    if not path or is_absolute or ".." in parts:
+        yield f"{path!r} is no file of the run's folder"
+
+
+def _of_agreement(agreement: Agreement) -> Iterator[str]:
+    if not 0 <= agreement.top1_equal <= agreement.images or not agreement.images:
+        yield f"{agreement.top1_equal} of {agreement.images} images have the same class"
+
+
+def _of_closeness(closeness: Closeness) -> Iterator[str]:
+    counts = (closeness.correct_before, closeness.correct_after, closeness.top1_equal)
+    if closeness.images <= 0 or not all(0 <= count <= closeness.images for count in counts):
+        yield f"counts {', '.join(map(str, counts))} of {closeness.images} images"
+
+
+def _of_fold(fold: FoldReport) -> Iterator[str]:
+    if fold.batchnorms_after > fold.batchnorms_before:
+        yield f"{fold.batchnorms_after} of {fold.batchnorms_before} BatchNorms are left"
+
+
+def _of_parity(parity: Parity) -> Iterator[str]:
+    if parity.passed and not all(case.passed for case in parity.cases):
+        yield "has passed, and one of its cases has not"
+
+
+def _of_parity_case(case: ParityCase) -> Iterator[str]:
+    if case.passed and (case.error is None or not case.error <= case.tolerance):
+        yield f"has passed with an error of {case.error}, and {case.tolerance} is allowed"
+
+
+def _of_artifact(artifact: Artifact) -> Iterator[str]:
+    yield from outside(artifact.path)
+    if not artifact.size_bytes:
+        yield "has a size of 0 bytes"
+
+
+def _of_opening(opening: Opening) -> Iterator[str]:
+    """The hash of a whole record's parts, as measure/resume.py works them out."""
+    record = opening.record
+    parts = {"weights": record.checkpoint.sha256, "images": record.evaluation_sha256}
+    for what, value in parts.items():
+        if opening.identity.get(what) != json_sha256(value):
+            yield f"its {what} are not those that identity.{what} is of"
+
+
 def _of_checkpoint(checkpoint: Checkpoint) -> Iterator[str]:
+    yield from outside(checkpoint.weights)
     if json_sha256(checkpoint.config) != checkpoint.config_sha256:
         yield "config is not the one that config_sha256 is of"
     data, used = checkpoint.config.get("data"), checkpoint.preprocessing
@@ -132,6 +187,13 @@ def _counted(labels: tuple[int, ...], accuracy: Accuracy, contender: str) -> Ite
 
 _CHECKS: dict[type, Callable[[Any], Iterator[str]]] = {
     Accuracy: _of_accuracy,
+    Agreement: _of_agreement,
+    Artifact: _of_artifact,
+    Closeness: _of_closeness,
+    FoldReport: _of_fold,
+    Parity: _of_parity,
+    ParityCase: _of_parity_case,
+    Opening: _of_opening,
     Block: _of_block,
     Timing: _of_timing,
     Measurement: _of_measurement,

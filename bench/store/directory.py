@@ -1,7 +1,8 @@
 """Run directories: where the records of one training live.
 
 ``runs/deep_mish-003/`` holds ``run.json`` (what it is), ``resume.pt`` (while training),
-``weights.safetensors`` and ``checkpoint.json``, ``artifacts/*.onnx`` and ``artifacts.json``,
+``weights.safetensors``, ``probe.safetensors`` (what the network answered when it was written) and
+``checkpoint.json``, ``artifacts/*.onnx`` and ``artifacts.json``,
 ``samples.jsonl`` (while comparing, and after an interruption), ``comparisons/001.json`` and so on
 (every comparison that finished), ``results.json`` (the newest one of them), ``profile.json``,
 ``report.md`` and ``report.html``. Some commands add to that: ``image_model.json`` and
@@ -19,14 +20,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 from filelock import FileLock, Timeout
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from foldbench.bench.errors import RunError, UnknownNameError
 from foldbench.bench.records import (
-    SCHEMA_VERSION,
     Artifact,
     Checkpoint,
     Profile,
@@ -40,12 +40,11 @@ from foldbench.bench.store.comparisons import (
     kept_comparisons,
     next_comparison,
 )
-from foldbench.bench.store.consistency import find_fault
 from foldbench.bench.store.files import file_sha256, temporary_name, write_text
+from foldbench.bench.store.parsing import parse_record
 from foldbench.bench.store.temporary import sweep, sweep_temporary_folders
 
-R = TypeVar("R", bound=Record)
-
+_LOCK = ".lock"
 _NAME = re.compile(r"(?P<config>.+)-(?P<number>\d{3,})")
 _LISTED = 10
 """Comparisons that an error lists."""
@@ -101,11 +100,16 @@ class RunDirectory:
         if not path.is_file():
             return {}
         text = self._read(path, "has no run.json")
-        return _parse_record(RunMeta, text, str(path)).model_dump(exclude_unset=True)
+        return parse_record(RunMeta, text, str(path)).model_dump(exclude_unset=True)
 
     def is_trained(self) -> bool:
         """Return whether training has finished."""
         return (self.path / "checkpoint.json").is_file()
+
+    def has_anything(self) -> bool:
+        """Return whether there is more in it than what it is: an epoch's state, weights, a file."""
+        known = ("run.json", _LOCK)
+        return self.path.is_dir() and any(p.name not in known for p in self.path.iterdir())
 
     def has_key(self, training_key: str) -> bool:
         """Return whether it is a training with this key; a damaged run.json has none."""
@@ -145,10 +149,19 @@ class RunDirectory:
             exported = ["exported"] if self.artifacts() else []
         except RunError:
             exported = ["artifacts.json damaged"]
-        count = len(self.comparisons())
-        compared = [f"compared {count} times" if count > 1 else "compared"] if count else []
+        compared = self._how_compared()
         interrupted = ["comparison not finished"] if self.samples.is_file() else []
         return ", ".join([self._how_it_came(), *exported, *compared, *interrupted])
+
+    def _how_compared(self) -> list[str]:
+        count = len(self.comparisons())
+        if not count:
+            return []
+        try:
+            self.results()
+        except RunError:
+            return ["results.json damaged"]
+        return [f"compared {count} times" if count > 1 else "compared"]
 
     def _how_it_came(self) -> str:
         try:
@@ -160,7 +173,7 @@ class RunDirectory:
     def checkpoint(self) -> Checkpoint:
         """Return the checkpoint's record; raise RunError when training has not finished."""
         path = self.path / "checkpoint.json"
-        return _parse_record(
+        return parse_record(
             Checkpoint,
             self._read(path, f"is not trained to its end: bench train {self.config_name}"),
             str(path),
@@ -181,7 +194,7 @@ class RunDirectory:
             raise RunError(f"{path}: is not JSON ({error}): export the run again") from error
         if not isinstance(items, list):
             raise RunError(f"{path}: is not a list of artifacts: export the run again")
-        return tuple(_parse_record(Artifact, json.dumps(item), str(path)) for item in items)
+        return tuple(parse_record(Artifact, json.dumps(item), str(path)) for item in items)
 
     def find_artifact(self, inputs_sha256: str) -> Artifact | None:
         """Return the artifact that was made from the same inputs and is still whole."""
@@ -244,7 +257,7 @@ class RunDirectory:
     def read_comparison(self, kept: KeptComparison) -> Run:
         """Return the record of a comparison; raise RunError when it is damaged."""
         text = self._read(kept.path, f"has no comparison {kept.number}")
-        return _parse_record(Run, text, str(kept.path))
+        return parse_record(Run, text, str(kept.path))
 
     def results(self) -> Run:
         """Return the record of the newest comparison; raise RunError when there is none."""
@@ -274,7 +287,7 @@ class RunDirectory:
         path = self.path / "profile.json"
         if not path.is_file():
             return None
-        return _parse_record(Profile, self._read(path, "has no profile"), str(path))
+        return parse_record(Profile, self._read(path, "has no profile"), str(path))
 
     def write_report(self, markdown: str, page: str) -> tuple[Path, Path]:
         """Write the report as Markdown and as an HTML page; return their paths."""
@@ -283,7 +296,7 @@ class RunDirectory:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process; raise RunError when another one works on it."""
-        lock = FileLock(self.path / ".lock")
+        lock = FileLock(self.path / _LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -362,27 +375,3 @@ def _cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(
         f"cannot write in {path}: {error.strerror or error}: choose another place with --runs"
     )
-
-
-def _parse_record(kind: type[R], text: str, origin: str) -> R:
-    """Return the record of type `kind` in the JSON `text`, which was read from `origin`.
-
-    Raises RunError that names the file and the first fault.
-    """
-    try:
-        record = kind.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise RunError(
-            f"{origin} is no {kind.__name__.lower()} record of schema {SCHEMA_VERSION}: "
-            f"{where}: {first['msg']}; it was damaged or written by another version: "
-            "make it again, or use the version of foldbench that wrote it"
-        ) from None
-    fault = find_fault(record)
-    if fault is not None:
-        raise RunError(
-            f"{origin} contradicts itself: {fault}; it was damaged, or edited by hand: "
-            "make it again, or restore it"
-        )
-    return record

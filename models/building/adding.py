@@ -20,11 +20,10 @@ from foldbench.models.building.outputs import describe_output, find_logits
 from foldbench.models.building.probe import save_probe
 from foldbench.models.building.running import run_network
 from foldbench.models.building.sources import LogitsOf, network_of
-from foldbench.models.building.trial import try_eval, try_saving
+from foldbench.models.building.trial import WEIGHTS, try_eval, try_saving
 from foldbench.models.zoo.networks import classes_of, fill
 from foldbench.models.zoo.networks import preprocessing_of as zoo_preprocessing_of
 
-WEIGHTS = "weights.safetensors"
 _IMAGES = 3
 _HAVE_WEIGHTS = ("program", "memory")
 

@@ -106,8 +106,8 @@ def load_checkpoint(checkpoint: Checkpoint, folder: Path) -> nn.Module:
             f"{path}: the weights do not fit model {checkpoint.model!r}: {detail}"
         ) from error
     model.eval()
-    if checkpoint.source is not None:
-        check_probe(model, folder, checkpoint.network)
+    because = f"its code or a library has changed: restore them or {again}"
+    check_probe(model, folder, because)
     return model
 
 

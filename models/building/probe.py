@@ -1,4 +1,7 @@
-"""What a network answered when it was added: code that has changed since answers otherwise."""
+"""What a network answered when it was written: what has changed since answers otherwise.
+
+That is its code, a library, or what it keeps outside of its weights.
+"""
 
 from pathlib import Path
 
@@ -8,7 +11,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from foldbench.bench import units
-from foldbench.bench.errors import CheckpointError
+from foldbench.bench.errors import CheckpointError, one_line
 from foldbench.bench.store.files import write_with
 
 FILE = "probe.safetensors"
@@ -17,17 +20,21 @@ _TOLERANCE = 1e-3
 
 
 def save_probe(network: nn.Module, images: Tensor, folder: Path) -> None:
-    """Write `images` (N, C, H, W) float32 and what `network` answers, in eval mode on the CPU."""
-    with torch.no_grad():
-        logits = network(images.clone())
-    content = save({"images": images.contiguous(), "logits": logits.float().contiguous()})
+    """Write `images` (N, C, H, W) float32 and what `network` answers, in eval mode on the CPU.
+
+    A network that answers otherwise whenever it is asked has no probe; its export fails.
+    """
+    logits = _ask(network, images)
+    if not _distance(logits, _ask(network, images)) <= _TOLERANCE:
+        return
+    content = save({"images": images.contiguous(), "logits": logits.contiguous()})
     write_with(folder / FILE, lambda temporary: temporary.write_bytes(content))
 
 
-def check_probe(network: nn.Module, folder: Path, name: str) -> None:
+def check_probe(network: nn.Module, folder: Path, because: str) -> None:
     """Raise CheckpointError unless `network` answers what the run in `folder` has kept.
 
-    A run without a probe is not checked.
+    `because` tells the cause, and what to do. A run without a probe is not checked.
     """
     path = folder / FILE
     if not path.is_file():
@@ -36,16 +43,29 @@ def check_probe(network: nn.Module, folder: Path, name: str) -> None:
         kept = load(path.read_bytes())
         images, expected = kept["images"], kept["logits"]
     except (SafetensorError, KeyError) as error:
-        raise CheckpointError(f"{path}: is damaged: add the network again") from error
-    with torch.no_grad():
-        found = network(images.clone()).float()
-    if found.shape != expected.shape:
-        difference = float("inf")
-    else:
-        scale = float(expected.abs().max()) or 1.0
-        difference = float((found - expected).abs().max()) / scale
+        raise CheckpointError(f"{path}: is damaged: train or add the network again") from error
+    difference = _distance(expected, _ask(network, images))
     if not difference <= _TOLERANCE:
         raise CheckpointError(
-            f"{name} answers otherwise than when it was added ({units.error(difference)} of the "
-            "largest logit apart): its code or a library has changed: add it again, or restore them"
+            f"the network answers otherwise than when it was written ({units.error(difference)} of "
+            f"the largest logit apart): {because}"
         )
+
+
+def _ask(network: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad(), torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        try:
+            logits: Tensor = network(images.clone()).float()
+        except Exception as error:  # whatever the network's own code raises
+            raise CheckpointError(
+                f"the network does not run in eval mode on the CPU: {one_line(error, 160)}"
+            ) from error
+    return logits
+
+
+def _distance(expected: Tensor, found: Tensor) -> float:
+    """Return max |found - expected| / max |expected|, infinity where the shapes differ."""
+    if found.shape != expected.shape:
+        return float("inf")
+    return float((found - expected).abs().max()) / (float(expected.abs().max()) or 1.0)

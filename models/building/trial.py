@@ -6,6 +6,7 @@ that a step of training reaches, and that a file can hold.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,11 +14,18 @@ from torch import Tensor, nn
 
 from foldbench.bench.errors import BenchError, ConfigError, one_line
 from foldbench.bench.probabilities import are_probabilities
-from foldbench.models.building.checkpoint import decode_weights, encode_weights, hold_against
+from foldbench.models.building.checkpoint import (
+    decode_weights,
+    encode_weights,
+    hold_against,
+    save_weights,
+)
 from foldbench.models.building.network import build_model
 from foldbench.models.building.outputs import describe_output, logits_of
+from foldbench.models.building.probe import check_probe, save_probe
 from foldbench.models.building.running import run_network
 
+WEIGHTS = "weights.safetensors"
 _TRAINED, _EVALUATED = (2, 3), (1, 2, 3)
 """Numbers of images. BatchNorm cannot train on a single value, so nothing trains on one image."""
 
@@ -28,10 +36,12 @@ def try_network(
     classes: int,
     input_shape: tuple[int, int, int],
     output: str | None = None,
+    folder: Path | None = None,
 ) -> tuple[str, ...]:
     """Build the network `name` and see that it can be trained, saved and built again.
 
-    Return what is worth knowing of it, one sentence each. Random numbers are left as they were.
+    Return what is worth knowing of it, one sentence each. Its weights and its probe are written
+    into `folder`, for another process's `check_written`. Random numbers are left as they were.
     Raises ConfigError for a network that cannot be used.
     """
     with torch.random.fork_rng([]):
@@ -45,7 +55,26 @@ def try_network(
         advice = "; the loss expects logits: return them without softmax to train well"
         notes += [f"{note}{advice}" for note in evaluated.notes]
         try_saving(network, images, (name, args, classes, input_shape, output))
+        if folder is not None:
+            save_weights(network, folder / WEIGHTS)
+            save_probe(network, images, folder)
     return tuple(notes)
+
+
+def check_written(folder: Path, built: tuple[Any, ...]) -> None:
+    """Hold the network that is built from the weights in `folder` against the probe there.
+
+    `built` are the arguments of `build_model`. Call it in a process that has not run the network:
+    what its modules keep for themselves is not there. Raises CheckpointError.
+    """
+    network = _built_again(built, (folder / WEIGHTS).read_bytes())
+    network.eval()
+    check_probe(
+        network,
+        folder,
+        "another process does not have what it computes with: keep it in parameters and buffers, "
+        "not in variables of a module or a class",
+    )
 
 
 @dataclass(frozen=True)
@@ -141,21 +170,22 @@ def try_saving(network: nn.Module, images: Tensor, built: tuple[Any, ...]) -> No
     `built` are the arguments of `build_model`.
     """
 
-    def load() -> nn.Module:
-        fresh = build_model(*built)
-        try:
-            fresh.load_state_dict(decode_weights(content))
-        except RuntimeError as error:
-            raise ConfigError(
-                f"model {built[0]!r}, built again, does not take its own weights: "
-                f"{one_line(error, 200)}: let build() make the same parts each time"
-            ) from error
-        return fresh
-
     try:
         content = encode_weights(network)
-        hold_against(network, load, images)
+        hold_against(network, lambda: _built_again(built, content), images)
     except ConfigError:
         raise
     except BenchError as error:
         raise ConfigError(f"model {built[0]!r}: {error}") from error
+
+
+def _built_again(built: tuple[Any, ...], content: bytes) -> nn.Module:
+    fresh = build_model(*built)
+    try:
+        fresh.load_state_dict(decode_weights(content))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"model {built[0]!r}, built again, does not take its own weights: "
+            f"{one_line(error, 200)}: let build() make the same parts each time"
+        ) from error
+    return fresh

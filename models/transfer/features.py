@@ -4,6 +4,7 @@ The key stands for everything that they follow from, so features that are found 
 would be computed.
 """
 
+import json
 import logging
 import os
 import time
@@ -22,12 +23,13 @@ from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Preprocessing
-from foldbench.bench.store.files import json_sha256, write_with
+from foldbench.bench.store.files import file_sha256, json_sha256, write_text, write_with
 
 _log = logging.getLogger("foldbench")
 _VERSION = 1
 """Changes whenever the same key would stand for other features."""
 
+_HASHES = "sha256.json"
 _RANDOM_LAYERS = ("DropPath", "StochasticDepth", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d")
 
 
@@ -150,6 +152,8 @@ def _load(folder: Path, counts: tuple[int, int]) -> tuple[Floats, Floats] | None
         float32 = train.dtype == test.dtype == np.float32
         if shapes != (*counts, 2, train.shape[1:]) or not float32:
             raise ValueError(f"they are {train.dtype} {train.shape} and {test.dtype} {test.shape}")
+        if json.loads((folder / _HASHES).read_text(encoding="utf-8")) != _hashes(folder):
+            raise ValueError("they are not the ones that were written")
     except (OSError, ValueError, EOFError) as error:
         if os.path.exists(folder / "test.npy"):
             _log.warning("features in %s are damaged: %s", folder, one_line(error))
@@ -157,13 +161,18 @@ def _load(folder: Path, counts: tuple[int, int]) -> tuple[Floats, Floats] | None
     return train, test
 
 
+def _hashes(folder: Path) -> dict[str, str]:
+    return {name: file_sha256(folder / f"{name}.npy") for name in ("train", "test")}
+
+
 def _save(folder: Path, train: Floats, test: Floats) -> None:
-    """Write both arrays, each whole or not at all; those of the test split come last."""
+    """Write both arrays, each whole or not at all; their hashes come last."""
     try:
         for name, array in (("train", train), ("test", test)):
             write_with(folder / f"{name}.npy", partial(np.save, arr=array, allow_pickle=False))
-    except RunError as error:
+        write_text(folder / _HASHES, json.dumps(_hashes(folder)))
+    except (OSError, RunError) as error:
         raise DataError(
-            f"cannot keep features in {folder}: {error.__cause__}; free space there, or set "
-            "FOLDBENCH_CACHE to a folder that can be written"
+            f"cannot keep features in {folder}: {error.__cause__ or error}; free space there, or "
+            "set FOLDBENCH_CACHE to a folder that can be written"
         ) from error

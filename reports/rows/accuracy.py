@@ -47,6 +47,8 @@ class AccuracyRow:
     """Whether the test images have labels; without them there is an agreement and no accuracy."""
     mean_confidence: float | None = None
     """Mean probability of the predicted class."""
+    passes: tuple[str, ...] = ()
+    """Passes that changed something in its file."""
 
 
 def accuracy_rows(run: Run) -> tuple[AccuracyRow, ...]:
@@ -96,5 +98,17 @@ def _accuracy_row(run: Run, m: Measurement) -> AccuracyRow:
         open_s=m.open_s,
         random_weights=run.checkpoint.random_weights,
         labelled=run.data.labelled,
+        passes=_passes_of(run, m),
         **numbers,  # type: ignore[arg-type]
     )
+
+
+def _passes_of(run: Run, m: Measurement) -> tuple[str, ...]:
+    made = next((a for a in run.artifacts if a.sha256 == m.source_sha256), None)
+    if made is None or m.status != "ok":
+        return ()
+    return tuple(one.name for one in made.passes if one.changed and one.name != _ALWAYS)
+
+
+_ALWAYS = "strip_metadata"
+"""Changes nothing that is computed."""

@@ -109,6 +109,7 @@ def build_agreement(column: Column, labelled: Labelled, notes: Notes) -> ReportS
                 units.error(row.max_abs_difference),
                 units.error(row.max_rel_difference),
                 units.size(row.size_bytes),
+                ", ".join(row.passes),
                 notes.of(label, "agreement", row.contender),
             ]
             for row in accuracy_rows(run)
@@ -122,6 +123,7 @@ def build_agreement(column: Column, labelled: Labelled, notes: Notes) -> ReportS
         right("max |Δ logit|"),
         right("relative"),
         right("file size"),
+        left("passes"),
         left("notes"),
     )
     references_named = ", ".join(sorted({run.reference for _, run in labelled}))

@@ -90,6 +90,7 @@ OPTIONAL = frozenset(
         "difference",
         "p",
         "Pareto",
+        "passes",
         "notes",
         "homework loss",
         "ours − homework",

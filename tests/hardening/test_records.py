@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from builders import make_accuracy, make_row, make_run
+from builders import make_accuracy, make_artifact, make_row, make_run
 from foldbench.bench.cli import cli
-from foldbench.bench.errors import ConfigError, RunError
+from foldbench.bench.errors import BackendError, ConfigError, RunError
+from foldbench.bench.measure.samples import read_samples
+from foldbench.bench.predict.image_model import find_image_model
+from foldbench.bench.records import Opening, Row, Timed, Warmed
 from foldbench.bench.store.consistency import find_fault
 from foldbench.bench.store.directory import RunDirectory, create_run
+from foldbench.bench.store.files import json_sha256
 from foldbench.models.building.network import build_model
 
 LABELS = tuple(n % 10 for n in range(100))
@@ -186,6 +190,130 @@ def test_a_checkpoint_that_was_edited_is_not_exported(
         run.checkpoint()
 
 
+ARTIFACT_EDITS: list[tuple[str, Any]] = [
+    ("path", "../../elsewhere.onnx"),
+    ("path", "/etc/passwd"),
+    ("path", "C:\\other.onnx"),
+    ("path", ""),
+    ("size_bytes", 0),
+    ("size_bytes", -1),
+    ("export_s", -1),
+    ("batchnorm_nodes", -1),
+    ("fold.batchnorms_after", 99),
+    (
+        "fold.agreement",
+        {"images": 5, "top1_equal": 6, "max_abs_difference": 0, "max_rel_difference": 0},
+    ),
+    ("parity.cases.0.passed", False),
+    ("parity.cases.0.error", 1.0),
+    ("parity.cases.0.error", None),
+    ("parity.cases.0.error", float("nan")),
+]
+
+
+@pytest.mark.parametrize(("keys", "value"), ARTIFACT_EDITS)
+def test_an_artifact_that_was_edited_is_refused(run: RunDirectory, keys: str, value: Any) -> None:
+    run.write_artifact(make_artifact("folded"))
+    assert run.artifacts()
+    edit(run.path / "artifacts.json", f"0.{keys}", value)
+    with pytest.raises(RunError, match=r"artifacts\.json"):
+        run.artifacts()
+
+
+IMAGE_MODEL = {
+    "artifact_sha256": make_artifact("folded").sha256,
+    "variant": "folded",
+    "path": "artifacts/folded.image.onnx",
+    "sha256": "0" * 64,
+    "size_bytes": 100,
+    "images": 6,
+    "top1_equal": 6,
+    "max_difference": 0.01,
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("path", "../folded.image.onnx"),
+        ("top1_equal", 7),
+        ("top1_equal", -1),
+        ("images", 0),
+        ("max_difference", 0.4),
+        ("max_difference", float("nan")),
+        ("max_difference", "small"),
+        ("artifact_sha256", "f" * 64),
+    ],
+)
+def test_an_image_model_that_was_edited_is_refused(run: RunDirectory, key: str, value: Any) -> None:
+    run.write_artifact(make_artifact("folded"))
+    path = run.path / "image_model.json"
+    path.write_text(json.dumps(IMAGE_MODEL))
+    assert find_image_model(run) is not None
+    edit(path, key, value)
+    with pytest.raises(BackendError):
+        find_image_model(run)
+
+
+@pytest.fixture
+def log(run: RunDirectory) -> RunDirectory:
+    """The run's comparison as it is after its first block."""
+    record = run.results()
+    row = record.measurements[0]
+    timing = row.timings[0]
+    where = {"contender": row.contender, "batch_size": timing.batch_size, "boundary": "host"}
+    opening = Opening(
+        identity={
+            "weights": json_sha256(record.checkpoint.sha256),
+            "images": json_sha256(record.evaluation_sha256),
+        },
+        record=record.model_copy(update={"measurements": ()}),
+        ablation=False,
+    )
+    lines = (
+        opening,
+        Row(measurement=row.model_copy(update={"timings": ()})),
+        Warmed(**where, first_call_s=1, calls=3, converged=True, call_s=1, turn_s=1, tuning=None),
+        Timed(**where, settle_calls=1, block=timing.blocks[0]),
+    )
+    run.samples.write_text("".join(f"{line.model_dump_json()}\n" for line in lines))
+    samples = read_samples(run.samples)
+    assert samples is not None
+    assert samples.has_figures()
+    return run
+
+
+@pytest.mark.parametrize(
+    ("line", "keys", "value"),
+    [
+        (0, "record.evaluation_sha256", "1" * 64),
+        (0, "record.checkpoint.sha256", "f" * 64),
+        (0, "record.checkpoint.config.seed", 99),
+        (0, "record.labels.0", 1),
+        (1, "measurement.accuracy.correct", 95),
+        (1, "measurement.accuracy.top1.0", 1),
+        (1, "measurement.contender", "ort/other"),
+        (2, "batch_size", 99),
+        (2, "call_s", -1),
+        (3, "contender", "ort/other"),
+        (3, "block.samples_s.0", -1),
+        (3, "block.samples_s.0", float("nan")),
+        (3, "block.samples_s", []),
+    ],
+)
+def test_a_log_that_was_edited_is_refused(
+    log: RunDirectory, line: int, keys: str, value: Any
+) -> None:
+    lines = log.samples.read_text().splitlines()
+    part = log.path / "line.json"
+    part.write_text(lines[line])
+    edit(part, keys, value)
+    lines[line] = part.read_text()
+    log.samples.write_text("\n".join(lines) + "\n")
+    with pytest.raises(RunError, match=r"samples\.jsonl"):
+        read_samples(log.samples)
+
+
 @pytest.fixture
 def two(run: RunDirectory) -> Path:
     """Two compared runs, one of them damaged."""
@@ -205,7 +333,9 @@ def test_one_damaged_run_does_not_hide_the_others(two: Path, command: str) -> No
     result = call(two, command)
     assert result.exit_code == 0
     assert "bn_cnn" in result.stdout
-    if command != "list":
+    if command == "list":
+        assert "results.json damaged" in result.stdout
+    else:
         assert "cnn-001/results.json" in result.stderr
 
 

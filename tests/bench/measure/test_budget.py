@@ -207,6 +207,19 @@ def test_a_budget_that_is_too_small_for_a_speed_up_is_named_before_the_first_blo
     assert {"8", "9.60", "5.00"} <= set(text.split())
 
 
+def test_a_series_that_has_nothing_left_of_the_budget_has_a_share_of_0() -> None:
+    clock = FakeClock()
+    rows = [row(clock, 10.0), row(clock, 10.0, "ort")]
+    settings = CompareSection(batch_sizes=(1, 2, 3), budget_s=5, settle_s=0, warm_up_s=0)
+    measure_latency(rows, settings, NullListener(), clock=clock)
+    shortages = [timing_of(rows[0], size).shortage for size in (1, 2, 3)]
+    assert [shortage and shortage.budget_s for shortage in shortages] == [
+        pytest.approx(5 / 3),
+        0,
+        0,
+    ]
+
+
 def test_a_repetition_goes_on_with_blocks_of_the_same_length() -> None:
     rows, heard = shortened(budget_s=26, repeat=2)
     for contender in rows:

@@ -76,9 +76,10 @@ def code(tmp_path: Path) -> Path:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the user's code in the process of the test."""
-    monkeypatch.setattr(
-        "foldbench.bench.stages.add.run_isolated", lambda function, *given: function(*given)
-    )
+    for stage in ("add", "train"):
+        monkeypatch.setattr(
+            f"foldbench.bench.stages.{stage}.run_isolated", lambda call, *given: call(*given)
+        )
 
 
 def add_network(text: str, paths: Paths, *settings: str, told: Told | None = None) -> RunDirectory:

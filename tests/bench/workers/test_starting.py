@@ -145,18 +145,24 @@ def is_alive(process_id: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc")
-def test_a_process_ends_quietly_after_its_parent_was_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_up", [True, False], ids=["at work", "starting"])
+def test_a_process_ends_quietly_after_its_parent_was_killed(is_up: bool, tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path += {[str(ROOT), str(TESTS)]!r}\n"
         "import isolated_calls\n"
         "from foldbench.bench.workers.starting import start\n"
         "process = start(isolated_calls.sleep)\n"
-        "print(process.connection.recv(), flush=True)\n"
-        "process.connection.recv()\n"
+        f"if {is_up}: process.connection.recv()\n"
+        "print(process.process_id, flush=True)\n"
+        "sys.stdin.read()\n"
     )
     with (tmp_path / "stderr").open("wb") as stderr:
         parent = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=stderr, text=True
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
         )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())

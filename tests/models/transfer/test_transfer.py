@@ -185,6 +185,10 @@ def test_features_come_from_the_cache_unless_something_they_follow_from_changed(
     ]
     (damaged / "test.npy").write_bytes(b"no array")
     assert fit() == 2
+    assert fit() == 0
+    other = np.load(damaged / "train.npy")
+    np.save(damaged / "train.npy", other[::-1])
+    assert fit() == 2, "as many features, and others"
 
 
 @pytest.mark.parametrize(
@@ -194,11 +198,9 @@ def test_features_come_from_the_cache_unless_something_they_follow_from_changed(
 def test_features_that_are_not_float32_are_taken_anew(
     train_type: str, test_type: str, tmp_path: Path
 ) -> None:
-    np.save(tmp_path / "train.npy", np.zeros((4, 3), np.float32))
-    np.save(tmp_path / "test.npy", np.zeros((2, 3), np.float32))
+    frozen_features._save(tmp_path, np.zeros((4, 3), np.float32), np.zeros((2, 3), np.float32))
     assert frozen_features._load(tmp_path, (4, 2)) is not None
-    np.save(tmp_path / "train.npy", np.zeros((4, 3), train_type))
-    np.save(tmp_path / "test.npy", np.zeros((2, 3), test_type))
+    frozen_features._save(tmp_path, np.zeros((4, 3), train_type), np.zeros((2, 3), test_type))
     assert frozen_features._load(tmp_path, (4, 2)) is None
 
 

@@ -69,6 +69,7 @@ def test_labels_that_do_not_fit_are_not_counted(labelled_run, labels):
 
 def test_the_most_frequent_confusions_come_first(labelled_run):
     text = render(labelled_run(unfolded=(0, 1, 1, 1, 0, 2)), "md")
+    text = text.partition("Most frequent confusions")[2]
     rows = [line for line in text.splitlines() if line.startswith(("| cat", "| dog"))]
     assert [[cell.strip() for cell in row.split("|")[1:5]] for row in rows[:2]] == [
         ["cat", "dog", "2", "3"],
@@ -138,3 +139,13 @@ def test_many_classes_are_drawn_without_numbers(labelled_run, build):
     drawn = page[page.index('id="figure-confusion"') :].split("</svg>")[0]
     assert drawn.count("<rect") == 60 * 60
     assert 'class="count' not in drawn
+
+
+def test_the_accuracy_of_each_class_is_one_option_away_and_the_lowest_comes_first(labelled_run):
+    run = labelled_run(unfolded=(0, 1, 1, 1, 0, 2))
+    shown = render(run, "terminal", per_class=True)
+    assert "Accuracy by class" not in render(run, "terminal")
+    table = shown.partition("Accuracy by class")[2]
+    lines = [line.split() for line in table.splitlines()]
+    rows = [line for line in lines if line[:1] in (["cat"], ["dog"], ["eel"])][:2]
+    assert [row[:3] for row in rows] == [["cat", "3", "1"], ["dog", "2", "1"]]
