@@ -109,6 +109,9 @@ def print_written(runs: "Sequence[RunDirectory]", as_json: bool) -> None:
         echo(f"written: {run.comparison().path}, {run.path / 'report.md'}", err=as_json)
     for run in runs:
         echo(f"to look at: {run.path / 'report.html'}", err=as_json)
+    if len(runs) > 1:
+        names = " ".join(run.name for run in runs)
+        echo(f"in one page: bench report {names} --format html --output report.html", err=as_json)
 
 
 def print_listing(found: dict[str, dict[str, str]], as_json: bool) -> None:
