@@ -195,8 +195,13 @@ def plain(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def verdict(value: str | None) -> str:
-    """Return a verdict as tables show it, blank where there is none."""
+def verdict(value: str | None, is_claimed: bool = True) -> str:
+    """Return a verdict as tables show it, blank where there is none.
+
+    One that is not claimed would not stand among all verdicts of its table.
+    """
+    if value in ("faster", "slower") and not is_claimed:
+        return f"{value} (unadjusted)"
     return "not significant" if value == "no difference resolved" else value or ""
 
 

@@ -146,7 +146,7 @@ def time_rounds(
             raise SystemExit(f"{name} at batch {batch_size}: {error}") from error
         return replace(block, round=number)
 
-    plan = RoundPlan(rounds, budget_s, interval=0.0)
+    plan = RoundPlan(rounds, budget_s)
     order = random.Random(batch_size)
     done = run_rounds(list(workers), lambda _: PLAIN, time_one, plan, order, time.monotonic)
     return done.blocks

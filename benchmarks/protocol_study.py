@@ -108,7 +108,7 @@ def measure_ours(contenders: Sequence[Contender], rounds: int, budget_s: float, 
     for contender in contenders:
         contender.result.times = Times()
     settings = CompareSection(
-        batch_sizes=(BATCH_SIZE,), rounds=rounds, budget_s=budget_s, interval=0.0, seed=seed
+        batch_sizes=(BATCH_SIZE,), rounds=rounds, budget_s=budget_s, seed=seed
     )
     started = time.monotonic()
     measure_latency(contenders, settings, NullListener())

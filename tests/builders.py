@@ -47,6 +47,7 @@ QUICK = (
     "compare.batch_sizes=[1, 3]",
     "compare.rounds=2",
     "compare.calls=3",
+    "compare.processes=1",
     "compare.block_s=0",
     "compare.settle_s=0",
     "compare.warm_up_s=0",
@@ -100,6 +101,7 @@ def make_config(model: str = "bn_cnn", data: str = "cifar10", **train) -> dict:
         "data": {"name": data},
         "train": {**recipe, **train},
         "evaluate": {"protocol": "homework"},
+        "compare": {"processes": 1},
     }
     return Config.model_validate_json(json.dumps(value)).model_dump(mode="json")
 
@@ -172,6 +174,7 @@ def make_timing(
     repeats: int = 1,
     slow_calls: int = 0,
     seen=(),
+    processes: int = 1,
     **changes,
 ) -> records.Timing:
     """One block per element of `block_s`, whose median it is; calls spread evenly around it.
@@ -198,6 +201,7 @@ def make_timing(
         return records.Block(
             round=number,
             repeat=1 + number * repeats // len(block_s),
+            process=1 + number * processes // len(block_s),
             samples_s=tuple(samples),
             **{**watched, **dict(seen)},
         )

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from foldbench.bench.samples.timing import MIN_PROCESSES as MIN_PROCESSES
 from foldbench.bench.samples.timing import RESOLUTION as RESOLUTION
 
 MIN_SAMPLES_BEYOND = 10
@@ -37,6 +38,15 @@ class Ratio:
     high: float | None
     rounds: int
     """Rounds in which both were timed."""
+    processes: int = 1
+    """Processes of each that timed these rounds."""
+    p_value: float | None = None
+    """Of the hypothesis that the ratio is 1, two-sided; None without an interval."""
+
+    @property
+    def covers_processes(self) -> bool:
+        """Whether the interval covers what differs between processes of the same network."""
+        return self.low is not None and self.processes >= MIN_PROCESSES
 
 
 def balanced_accuracy(labels: npt.ArrayLike, answers: npt.ArrayLike, classes: int) -> float:
@@ -111,6 +121,7 @@ def median_ratio(
     blocks: Mapping[int, Sequence[float]],
     draws: int = 2000,
     seed: int = 0,
+    processes: int = 1,
 ) -> Ratio | None:
     """Return the speed-up of `blocks` over `reference_blocks`: above 1 is faster.
 
@@ -118,16 +129,20 @@ def median_ratio(
     ``median(reference) / median(contender)``; the point is the median over rounds, and the
     interval a 95 % percentile bootstrap over rounds, since calls of one block are not independent
     (B. Efron, R. Tibshirani, An introduction to the bootstrap, 1993, chapter 13). None when no
-    round has both; no interval below MIN_ROUNDS_FOR_INTERVAL rounds.
+    round has both; no interval below MIN_ROUNDS_FOR_INTERVAL rounds. It says nothing of what
+    another process would have given; `processes` is noted in the result.
     """
     rounds = sorted(reference_blocks.keys() & blocks.keys())
     pairs = ((tuple(reference_blocks[r]), tuple(blocks[r])) for r in rounds)
-    return _median_ratio(tuple(pair for pair in pairs if all(pair)), draws, seed)
+    return _median_ratio(tuple(pair for pair in pairs if all(pair)), draws, seed, processes)
 
 
 @lru_cache(maxsize=512)
 def _median_ratio(
-    pairs: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...], draws: int, seed: int
+    pairs: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...],
+    draws: int,
+    seed: int,
+    processes: int,
 ) -> Ratio | None:
     """Return the ratio of pairs of blocks, which a report asks for in each of its tables."""
     medians = [(float(np.median(baseline)), float(np.median(block))) for baseline, block in pairs]
@@ -136,8 +151,12 @@ def _median_ratio(
         return None
     point = float(np.median(ratios))
     if len(ratios) < MIN_ROUNDS_FOR_INTERVAL:
-        return Ratio(point, None, None, len(ratios))
-    return Ratio(point, *bootstrap_interval((ratios,), np.median, draws, seed), len(ratios))
+        return Ratio(point, None, None, len(ratios), processes)
+    drawn = _bootstrap((ratios,), np.median, draws, seed)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    beyond = min(np.count_nonzero(drawn <= 1), np.count_nonzero(drawn >= 1))
+    p_value = min(1.0, 2 * (1 + int(beyond)) / (1 + len(drawn)))
+    return Ratio(point, float(low), float(high), len(ratios), processes, p_value)
 
 
 def bootstrap_interval(
@@ -151,12 +170,21 @@ def bootstrap_interval(
     Each of `samples`, (N,) with N > 1, is drawn from apart. The ends are NumPy's quantiles of the
     draws, which never leave their range by rounding as SciPy's own do.
     """
+    low, high = np.quantile(_bootstrap(samples, statistic, draws, seed), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _bootstrap(
+    samples: Sequence[npt.NDArray[np.float64]],
+    statistic: Callable[..., Any],
+    draws: int,
+    seed: int,
+) -> npt.NDArray[np.float64]:
     from scipy.stats import bootstrap
 
     rng = np.random.default_rng(seed)
     found = bootstrap(samples, statistic, n_resamples=draws, method="percentile", rng=rng)
-    low, high = np.quantile(found.bootstrap_distribution, (0.025, 0.975))
-    return float(low), float(high)
+    return np.asarray(found.bootstrap_distribution, float)
 
 
 def best_case_ratio(reference_s: Sequence[float], samples_s: Sequence[float]) -> float | None:
@@ -183,7 +211,8 @@ def judge(ratio: Ratio, floor: float) -> Verdict | None:
 
     A difference counts when the point is further from 1 than RESOLUTION, and the whole interval
     lies on one side of 1 and further from it than `floor`, by which the reference differed from
-    itself.
+    itself: a row whose truth is known, and which catches what no interval of one comparison can,
+    such as a machine that changed between generations.
     """
     if ratio.low is None or ratio.high is None:
         return None

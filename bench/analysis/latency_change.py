@@ -24,9 +24,9 @@ from foldbench.bench.analysis.estimates import (
     best_case_ratio,
     judge,
     median_or_none,
-    median_ratio,
     unpaired_ratio,
 )
+from foldbench.bench.analysis.ratios import changed_ratio, paired_ratio
 from foldbench.bench.analysis.speedups import (
     completed,
     find_reference,
@@ -170,8 +170,8 @@ def _change(
 
 
 def _in_same_rounds(a: Run, change: LatencyChange, before: Timing, after: Timing) -> LatencyChange:
-    mine, clean = clean_pairs(after.blocks, before.blocks)
-    ratio = median_ratio(clean, mine) if len(mine) >= _rounds_needed(a) else None
+    mine, _ = clean_pairs(after.blocks, before.blocks)
+    ratio = paired_ratio(after.blocks, before.blocks) if len(mine) >= _rounds_needed(a) else None
     return replace(
         change,
         a_clean_blocks=len(mine),
@@ -221,7 +221,10 @@ def _against_baseline(
         return change
     of_a, of_b = round_ratios(timings[0], first), round_ratios(timings[1], second)
     enough = len(of_a) >= _rounds_needed(a) and len(of_b) >= _rounds_needed(b)
-    ratio = unpaired_ratio(of_a, of_b) if enough else None
+    ratio = None
+    if enough:
+        pairs = (timings[0].blocks, first.blocks), (timings[1].blocks, second.blocks)
+        ratio = changed_ratio(*pairs) or unpaired_ratio(of_a, of_b)
     return replace(
         change,
         a_clean_blocks=len(of_a),

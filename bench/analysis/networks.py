@@ -13,8 +13,8 @@ from foldbench.bench.analysis.estimates import (
     Verdict,
     judge,
     median_or_none,
-    median_ratio,
 )
+from foldbench.bench.analysis.ratios import holm, is_claimed, paired_ratio
 from foldbench.bench.analysis.speedups import (
     completed,
     keeps_accuracy,
@@ -38,8 +38,15 @@ class NetworkRow:
     speedup: Ratio | None
     """Over the reference network's row; None for that one, and with too few clean rounds."""
     verdict: Verdict | None
+    p_value: float | None = None
+    """Of a ratio of 1, adjusted by Holm's method for all rows of the table."""
     on_front: bool = False
     """Whether no other network is both faster and more accurate."""
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether it is faster or slower with all rows of the table counted as claims."""
+        return is_claimed(self.verdict, self.p_value)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,8 @@ def network_rows(runs: Sequence[Run]) -> tuple[NetworkRow, ...]:
     for device in devices:
         for size in sizes:
             rows += _rows_at(runs, device, size)
-    return tuple(rows)
+    adjusted = holm([row.speedup.p_value if row.speedup else None for row in rows])
+    return tuple(replace(row, p_value=p) for row, p in zip(rows, adjusted, strict=True))
 
 
 def _rows_at(runs: Sequence[Run], device: str, batch_size: int) -> list[NetworkRow]:
@@ -123,9 +131,9 @@ def _ratio(reference: Run, baseline: Measurement, m: Measurement, batch_size: in
     mine, theirs = timing_at(m, batch_size), timing_at(baseline, batch_size)
     if mine is None or theirs is None:
         return None
-    candidate, clean = clean_pairs(mine.blocks, theirs.blocks)
+    candidate, _ = clean_pairs(mine.blocks, theirs.blocks)
     enough = len(candidate) >= min(MIN_CLEAN_ROUNDS, reference.rounds)
-    return median_ratio(clean, candidate) if enough else None
+    return paired_ratio(mine.blocks, theirs.blocks) if enough else None
 
 
 def _noise_of(reference: Run, baseline: Measurement | None, batch_size: int) -> float:
@@ -180,16 +188,8 @@ def accuracy_pairs(runs: Sequence[Run]) -> tuple[AccuracyPair, ...]:
         accuracy = found.correct / found.total
         difference = accuracy - (baseline.correct or 0) / baseline.total
         pairs.append(AccuracyPair(run, accuracy, difference, table.p_value))
-    return _holm(pairs)
-
-
-def _holm(pairs: Sequence[AccuracyPair]) -> tuple[AccuracyPair, ...]:
-    order = sorted(range(len(pairs)), key=lambda index: pairs[index].p_value)
-    adjusted, largest = [0.0] * len(pairs), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, pairs[index].p_value * (len(pairs) - rank)))
-        adjusted[index] = largest
-    return tuple(replace(pair, p_value=p) for pair, p in zip(pairs, adjusted, strict=True))
+    adjusted = holm([pair.p_value for pair in pairs])
+    return tuple(replace(pair, p_value=p or 0.0) for pair, p in zip(pairs, adjusted, strict=True))
 
 
 def _accuracy_of(run: Run) -> Accuracy | None:

@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass
 
-from foldbench.bench.analysis.clean import SamplesByRound, clean_pairs
+from foldbench.bench.analysis.clean import clean_pairs
 from foldbench.bench.analysis.estimates import (
     MIN_CLEAN_ROUNDS,
     Ratio,
     Verdict,
     best_case_ratio,
     judge,
-    median_ratio,
     paired_interval,
 )
+from foldbench.bench.analysis.ratios import paired_ratio
 from foldbench.bench.config.export import ExportSection
 from foldbench.bench.records import Boundary, Measurement, Role, Run, Timing
 
@@ -130,10 +130,11 @@ def measure_speedup(
     if baseline is None or candidate is None:
         return None
     noise_floor = _aa_noise(run, reference, baseline)
-    mine, clean = clean_pairs(candidate.blocks, baseline.blocks)
-    ratio = _ratio(run, mine, clean)
+    mine, _ = clean_pairs(candidate.blocks, baseline.blocks)
+    ratio = _ratio(run, candidate, baseline)
     if reference.contender == measurement.contender:
-        ratio = Ratio(1.0, None, None, len(mine))
+        processes = ratio.processes if ratio else 1
+        ratio = Ratio(1.0, None, None, len(mine), processes)
     loaded = None
     if ratio is None:
         loaded = best_case_ratio(baseline.samples_s(), candidate.samples_s())
@@ -149,13 +150,12 @@ def measure_speedup(
     )
 
 
-def _ratio(run: Run, candidate: SamplesByRound, baseline: SamplesByRound) -> Ratio | None:
+def _ratio(run: Run, candidate: Timing, baseline: Timing) -> Ratio | None:
     """Return the ratio when enough rounds are clean, or all that were asked for."""
-    return (
-        median_ratio(baseline, candidate)
-        if len(candidate) >= min(MIN_CLEAN_ROUNDS, run.rounds)
-        else None
-    )
+    mine, _ = clean_pairs(candidate.blocks, baseline.blocks)
+    if len(mine) < min(MIN_CLEAN_ROUNDS, run.rounds):
+        return None
+    return paired_ratio(candidate.blocks, baseline.blocks)
 
 
 def _aa_noise(run: Run, reference: Measurement, baseline: Timing) -> float | None:
@@ -164,8 +164,7 @@ def _aa_noise(run: Run, reference: Measurement, baseline: Timing) -> float | Non
     timing = timing_at(aa_control, baseline.batch_size, baseline.boundary) if aa_control else None
     if timing is None:
         return None
-    candidate, clean = clean_pairs(timing.blocks, baseline.blocks)
-    ratio = _ratio(run, candidate, clean)
+    ratio = _ratio(run, timing, baseline)
     point = ratio.point if ratio else best_case_ratio(baseline.samples_s(), timing.samples_s())
     return None if point is None else abs(point - 1)
 
@@ -176,11 +175,10 @@ def _repeats(candidate: Timing, baseline: Timing) -> tuple[float, ...]:
         return ()
     ratios = []
     for number in numbers:
-        mine, clean = clean_pairs(
+        ratio = paired_ratio(
             [b for b in candidate.blocks if b.repeat == number],
             [b for b in baseline.blocks if b.repeat == number],
         )
-        ratio = median_ratio(clean, mine)
         if ratio is not None:
             ratios.append(ratio.point)
     return tuple(ratios)
@@ -196,5 +194,4 @@ def measure_step(
     baseline, candidate = timing_at(before, batch_size), timing_at(after, batch_size)
     if baseline is None or candidate is None:
         return None
-    mine, clean = clean_pairs(candidate.blocks, baseline.blocks)
-    return _ratio(run, mine, clean)
+    return _ratio(run, candidate, baseline)

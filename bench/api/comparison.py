@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from foldbench.bench.analysis.ratios import is_claimed
 from foldbench.bench.errors import MissingPackageError
 from foldbench.bench.records import Run
 from foldbench.bench.store.files import write_text
@@ -64,7 +65,7 @@ class Comparison:
             for row in self.rows()
             if row["batch_size"] == batch_size and row["boundary"] == "host" and row["median_s"]
         ]
-        faster = [row for row in timed if row["verdict"] == "faster"]
+        faster = [row for row in timed if _is_faster(row)]
         references = [row for row in timed if row["contender"] == row["speedup_reference"]]
         return min(
             faster or references or timed, key=lambda row: float(row["median_s"] or 0), default=None
@@ -104,6 +105,12 @@ class Comparison:
 
         with _warnings_kept():
             return render_notebook(build(self.records))
+
+
+def _is_faster(row: dict[str, CellValue]) -> bool:
+    p_value = row["speedup_p_value"]
+    found = row["verdict"] == "faster" and isinstance(p_value, float)
+    return found and is_claimed("faster", float(p_value or 0))
 
 
 def _warnings_kept() -> "warnings.catch_warnings[None]":

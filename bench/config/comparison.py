@@ -44,6 +44,15 @@ class LoadgenSection(ConfigSection):
         return self
 
 
+def _refuse_early_stop(interval: float) -> float:
+    if interval != 0:
+        raise ValueError(
+            "the rounds do not end early any more, since an interval that decides when to stop "
+            "covers less than it says; allowed: 0"
+        )
+    return interval
+
+
 class CompareSection(ConfigSection):
     """What is compared, and how long is measured."""
 
@@ -72,9 +81,14 @@ class CompareSection(ConfigSection):
     budget_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
     """Most seconds that the rounds of one device may take: all batch sizes, boundaries and
     repetitions together. On two devices a comparison may take twice that."""
-    interval: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Stop early when the interval of every speed-up reaches no further than this share; 0: never.
-    An interval that decided when to stop is no 95 % interval any more: it covers less."""
+    processes: Annotated[int, Field(ge=1, le=100)] = 4
+    """Processes that each contender is run by, one after the other: the rounds are spread over
+    them. Two processes of one network can differ by several percent for as long as they live; from
+    3 on the intervals cover that. Starts count in the budget, which may carry fewer."""
+    interval: Annotated[float, Field(exclude=True), AfterValidator(_refuse_early_stop)] = 0.0
+    """Ended the rounds early in older versions. An interval that decides when to stop covers less
+    than it says, and one that is corrected for it is wider than that of all rounds: only 0 is
+    allowed."""
     calls: Positive = 10
     """Least number of timed calls in a block; the percentile p95 needs 200 calls in all. Blocks of
     a series of rounds are shortened, to 5 calls and 40 ms at the least, where 8 rounds would not

@@ -16,8 +16,21 @@ from foldbench.bench.timing.loop import SYNCHRONIZE_CHECKS, BlockOptions, WarmUp
 SHORTEST_CALLS = 5
 """Of a block: two outliers do not move their median."""
 SHORTEST_BLOCK_S = 0.04
+STARTS_SHARE = 2 / 3
+"""Of the budget, at the most, that new processes and their warm-up may take. Where processes differ
+by more than rounds do, two or three rounds of each tell the most (Kalibera and Jones, 2013)."""
 SLACK = 1.25
 """Blocks are shortened until the rounds take the budget divided by this: some are made again."""
+
+
+def plan_processes(asked: int, start_s: float, budget_s: float) -> int:
+    """Return how many processes of each contender the budget carries, one at the least.
+
+    `start_s` is what new ones of all contenders take until they are warm; the first are free.
+    """
+    if start_s <= 0:
+        return asked
+    return max(1, min(asked, 1 + int(STARTS_SHARE * budget_s / start_s)))
 
 
 def round_duration_s(warm_ups: Sequence[WarmUp], options: BlockOptions) -> float:

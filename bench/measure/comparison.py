@@ -73,7 +73,10 @@ def compare_together(
             )
             _log_rows(entry.contenders, entry.evaluation, reference)
             references.append(reference)
-        measure = measure_scenarios if settings.loadgen.scenarios else measure_latency
+
+        def restart(chosen: Sequence[Contender]) -> None:
+            _restart(chosen, contenders, start)
+
         first = max((contender.last_repeat() for contender in contenders), default=1)
         for repeat in range(first, settings.repeat + 1):
             if repeat > first:
@@ -81,8 +84,11 @@ def compare_together(
                     f"pausing {units.plain(settings.pause_s)} s before repetition {repeat}"
                 )
                 time.sleep(settings.pause_s)
-                _restart(contenders, start)
-            measure(contenders, settings, listener, repeat)
+                restart(contenders)
+            if settings.loadgen.scenarios:
+                measure_scenarios(contenders, settings, listener, repeat)
+            else:
+                measure_latency(contenders, settings, listener, repeat, restart=restart)
         for contender in contenders:
             _take_memory(contender)
     return tuple(
@@ -152,9 +158,13 @@ def _evaluate(
     return reference.result.logits
 
 
-def _restart(contenders: Sequence[Contender], start: Callable[[Contender], None]) -> None:
-    """Give every contender a new process: how one lies in memory is part of what varies."""
-    for contender in contenders:
+def _restart(
+    chosen: Sequence[Contender],
+    contenders: Sequence[Contender],
+    start: Callable[[Contender], None],
+) -> None:
+    """Give the chosen contenders new processes: how one lies in memory is part of what varies."""
+    for contender in chosen:
         if contender.is_ok:
             contender.close()
             start(contender)

@@ -8,10 +8,11 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 
 from foldbench.bench import units
 from foldbench.bench.config.comparison import CompareSection
-from foldbench.bench.measure.budget import find_shortage, shorten
+from foldbench.bench.measure.budget import find_shortage, plan_processes, shorten
 from foldbench.bench.measure.running import (
     Contender,
     end_series,
@@ -19,11 +20,14 @@ from foldbench.bench.measure.running import (
     original_of,
     shorten_series,
 )
-from foldbench.bench.measure.schedule import RoundPlan, run_rounds
-from foldbench.bench.measure.series import MeasurementSeries
+from foldbench.bench.measure.schedule import RoundPlan, count_clean, run_rounds
+from foldbench.bench.measure.series import Generation, MeasurementSeries
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Block, Boundary, Shortage
 from foldbench.bench.timing.loop import BlockOptions
+
+Restart = Callable[[Sequence[Contender]], None]
+"""Gives contenders new processes that have opened their networks."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,20 @@ class _Repetition:
     order: random.Random
     listener: ProgressListener
     clock: Callable[[], float]
+    restart: Restart | None
+
+
+@dataclass(frozen=True)
+class _Generation:
+    """One generation of processes, and what its rounds may take."""
+
+    key: Generation
+    left: int
+    """Generations that are still to come, this one included."""
+    count: int
+    budget_s: float
+    is_first: bool
+    """Whether its processes are those that accuracy was taken with: their warm-up is free."""
 
 
 def measure_latency(
@@ -43,14 +61,16 @@ def measure_latency(
     listener: ProgressListener,
     repeat: int = 1,
     clock: Callable[[], float] = time.monotonic,
+    restart: Restart | None = None,
 ) -> None:
     """Time the contenders that are still in; their results and failures are noted in them.
 
     Rounds that an interrupted comparison made are in the results already; what is missing is made.
-    `repeat` is the number of this repetition, which has its share of each device's budget.
+    `repeat` is the number of this repetition, which has its share of each device's budget. Without
+    `restart` all rounds are made by the processes that there are.
     """
     order = random.Random(f"{settings.seed}/{repeat}")
-    repetition = _Repetition(repeat, settings, order, listener, clock)
+    repetition = _Repetition(repeat, settings, order, listener, clock, restart)
     alive = [contender for contender in contenders if contender.is_ok]
     for contender in alive:
         refused = contender.spec.refuse_batches(*settings.batch_sizes)
@@ -61,24 +81,97 @@ def measure_latency(
 
 
 def _measure_device(contenders: Sequence[Contender], repetition: _Repetition) -> None:
-    """Time what runs on one device; what a series of rounds leaves of the budget is the next's."""
+    """Time what runs on one device, by one generation of processes after the other.
+
+    What a series of rounds leaves of the budget is the next's. Starts and the warm-up of all but
+    the first generation are paid from it.
+    """
     settings, number, clock = repetition.settings, repetition.number, repetition.clock
     left_s = settings.budget_s / settings.repeat
     left_s -= sum(contender.result.times.spent_s.get(number, 0.0) for contender in contenders)
-    all_series = _list_series(contenders, settings)
-    for done, series in enumerate(all_series):
-        takers = _takers(contenders, series, settings)
-        if any((series, number) in contender.result.times.ended for contender in takers):
+    series = _list_series(contenders, settings)
+    start_s = _start_duration_s(contenders, series, settings)
+    count = _count_processes(contenders, start_s, left_s, repetition)
+    is_first = True
+    for process in range(1, count + 1):
+        key = Generation(number, process)
+        due = [one for one in series if not _has_ended(contenders, one, key, settings)]
+        if not due:
             continue
-        for contender in takers:
-            _warm_up(contender, series, settings)
+        if not is_first and left_s < start_s:
+            for one in due:
+                end_series(_takers(contenders, one, settings), one, key, "budget")
+            continue
         started = clock()
-        share_s = max(0.0, left_s) / (
-            len(all_series) - done
-        )  # a round may take more than its share
-        plan = RoundPlan(settings.rounds, share_s, settings.interval)
-        _time_rounds(contenders, series, plan, repetition)
+        if not is_first and repetition.restart is not None:
+            repetition.restart([contender for contender in contenders if contender.is_ok])
         left_s -= clock() - started
+        left = count - process + 1
+        rounds_s = max(0.0, left_s - (left - 1) * start_s)
+        generation = _Generation(key, left, count, rounds_s, is_first)
+        left_s -= _measure_generation(contenders, due, generation, repetition)
+        is_first = False
+
+
+def _start_duration_s(
+    contenders: Sequence[Contender], series: Sequence[MeasurementSeries], settings: CompareSection
+) -> float:
+    """Return the seconds until new processes of all contenders are warm, going by the first."""
+    warm_ups = sum(len(_takers(contenders, one, settings)) for one in series)
+    return sum(c.start_s for c in contenders) + settings.warm_up_s * warm_ups
+
+
+def _count_processes(
+    contenders: Sequence[Contender], start_s: float, budget_s: float, repetition: _Repetition
+) -> int:
+    """Return how many generations there are: as many as asked for, or as the budget carries."""
+    settings = repetition.settings
+    if repetition.restart is None:
+        return 1
+    asked = min(settings.processes, settings.rounds)
+    count = plan_processes(asked, start_s, budget_s)
+    count = max([count, *(c.result.times.last_process(repetition.number) for c in contenders)])
+    if count < asked:
+        repetition.listener.note(
+            f"{contenders[0].actual_device}: {units.count(count)} of {units.count(asked)} "
+            f"processes of each contender, since new ones take about {units.duration(start_s)} and "
+            f"the budget is {units.duration(budget_s)}: raise --budget"
+        )
+    return count
+
+
+def _has_ended(
+    contenders: Sequence[Contender],
+    series: MeasurementSeries,
+    key: Generation,
+    settings: CompareSection,
+) -> bool:
+    takers = _takers(contenders, series, settings)
+    return any((series, key) in contender.result.times.ended for contender in takers)
+
+
+def _measure_generation(
+    contenders: Sequence[Contender],
+    all_series: Sequence[MeasurementSeries],
+    generation: _Generation,
+    repetition: _Repetition,
+) -> float:
+    """Time the rounds that are due; return the seconds of the budget that they took."""
+    settings, clock = repetition.settings, repetition.clock
+    taken_s, left_s = 0.0, generation.budget_s / generation.left
+    for done, series in enumerate(all_series):
+        started = clock()
+        for contender in _takers(contenders, series, settings):
+            _warm_up(contender, series, settings)
+        if not generation.is_first:
+            taken_s += clock() - started
+        started = clock()
+        # a round may take more than its share
+        share_s = max(0.0, left_s) / (len(all_series) - done)
+        _time_rounds(contenders, series, share_s, generation, repetition)
+        left_s -= clock() - started
+        taken_s += clock() - started
+    return taken_s
 
 
 def _list_series(
@@ -97,43 +190,53 @@ def _list_series(
 def _time_rounds(
     contenders: Sequence[Contender],
     series: MeasurementSeries,
-    plan: RoundPlan,
+    share_s: float,
+    generation: _Generation,
     repetition: _Repetition,
 ) -> None:
-    settings, listener, repeat = repetition.settings, repetition.listener, repetition.number
+    settings, listener, key = repetition.settings, repetition.listener, generation.key
     alive = {c.label: c for c in _takers(contenders, series, settings)}
     if not alive:
         return
     times = {name: c.result.times for name, c in alive.items()}
+    reference = {
+        name: _label_of(original_of(c, list(alive.values()))) for name, c in alive.items()
+    }.get
     last = max((c.result.times.last_round(series) for c in contenders), default=0)
     where = f"{series} on {contenders[0].actual_device}"
     options = BlockOptions(settings.calls, settings.block_s, settings.settle_s, series.boundary)
-    if last == 0:  # a later repetition goes on with the same blocks, to be pooled with these
+    if last == 0:  # later generations go on with the same blocks, to be pooled with these
         warm_ups = [one.warm_ups[series] for one in times.values()]
-        shortage = find_shortage(warm_ups, options, plan)
+        whole = RoundPlan(settings.rounds, share_s * generation.left)
+        shortage = find_shortage(warm_ups, options, whole)
         if shortage is not None:
             listener.note(f"{where}: {_describe(shortage)}")
             shorten_series(list(alive.values()), series, shortage)
     shortages = (one.shortages.get(series) for one in times.values())
     options = shorten(options, next(filter(None, shortages), None))
-    again = f", repetition {repeat}" if settings.repeat > 1 else ""
-    listener.begin(f"latency at {where}{again}", plan.rounds)
+    made = {name: one.of_repeat(series, key.repeat) for name, one in times.items()}
+    here = {name: one.of_generation(series, key) for name, one in times.items()}
+    before = {name: [b for b in made[name] if b.process != key.process] for name in made}
+    lacking = settings.rounds - min(count_clean(name, reference, before) for name in before)
+    plan = RoundPlan(max(1, ceil(lacking / generation.left)), share_s)
+    listener.begin(f"latency at {where}{_named(generation, settings)}", plan.rounds)
 
     def time_one(name: str, number: int) -> Block | None:
         listener.advance(min(number - 1, plan.rounds), f"round {number}, {name}")
-        return _time_block(alive[name], series, options, last + number, repeat)
+        return _time_block(alive[name], series, options, last + number, key)
 
     rounds = run_rounds(
-        list(alive),
-        {name: _label_of(original_of(c, list(alive.values()))) for name, c in alive.items()}.get,
-        time_one,
-        plan,
-        repetition.order,
-        repetition.clock,
-        {name: one.of_repeat(series, repeat) for name, one in times.items()},
+        list(alive), reference, time_one, plan, repetition.order, repetition.clock, here
     )
     listener.end()
-    end_series([alive[name] for name in rounds.blocks], series, repeat, rounds.stopped)
+    end_series([alive[name] for name in rounds.blocks], series, key, rounds.stopped)
+
+
+def _named(generation: _Generation, settings: CompareSection) -> str:
+    """Return which generation it is, as the end of a sentence; empty for the only one."""
+    repeat, process = generation.key
+    again = f", repetition {repeat}" if settings.repeat > 1 else ""
+    return again + (f", process {process} of {generation.count}" if generation.count > 1 else "")
 
 
 def _describe(shortage: Shortage) -> str:
@@ -153,7 +256,11 @@ def _describe(shortage: Shortage) -> str:
 
 
 def _time_block(
-    contender: Contender, series: MeasurementSeries, options: BlockOptions, number: int, repeat: int
+    contender: Contender,
+    series: MeasurementSeries,
+    options: BlockOptions,
+    number: int,
+    key: Generation,
 ) -> Block | None:
     """Return one block, or None when the contender failed and is out."""
     timed = None
@@ -161,7 +268,7 @@ def _time_block(
         timed = contender.require_worker().time(series.batch_size, options)
     if timed is None:
         return None
-    block = replace(timed[0], round=number, repeat=repeat, session=contender.session)
+    block = replace(timed[0], round=number, session=contender.session, **key._asdict())
     contender.add_block(series, block, settle_calls=timed[1])
     return block
 

@@ -1,5 +1,6 @@
 """A contender while it is compared: its process, and what was found of it so far."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from foldbench.bench.backends import Floats
 from foldbench.bench.errors import BackendError, BenchError
 from foldbench.bench.measure.contenders import ContenderSpec
-from foldbench.bench.measure.series import MeasurementSeries, Times
+from foldbench.bench.measure.series import Generation, MeasurementSeries, Times
 from foldbench.bench.records import (
     Block,
     Boundary,
@@ -77,6 +78,8 @@ class Contender:
         self.worker = worker
         self.log = log
         self.session = session
+        self.start_s = 0.0
+        """What the last start of its process took, seconds, until it had opened the network."""
         self.result = Result(spec.status, spec.reason)
 
     @property
@@ -101,9 +104,11 @@ class Contender:
 
     def start(self, job: Job, start_worker: StartWorker) -> None:
         """Have a worker of its own open the network."""
+        started = time.monotonic()
         with failures_of(self):
             self.worker = start_worker(job)
             opened = self.result.opened = self.worker.open()
+            self.start_s = time.monotonic() - started
             if opened.device.startswith("cuda") and not opened.resident:
                 reason = "its backend cannot keep input and output on the device"
                 self.result.not_resident = reason
@@ -163,8 +168,8 @@ class Contender:
 
     def last_repeat(self) -> int:
         """Return the number of the last repetition that anything was measured in, 1 before any."""
-        measured = [b.repeat for blocks in self.result.times.blocks.values() for b in blocks]
-        return max([1, *measured, *(driven.repeat for driven in self.result.scenarios)])
+        driven = (driven.repeat for driven in self.result.scenarios)
+        return max([self.result.times.last_generation().repeat, *driven])
 
     def close(self) -> None:
         """End its process."""
@@ -185,15 +190,18 @@ def shorten_series(
 
 
 def end_series(
-    contenders: Sequence[Contender], series: MeasurementSeries, repeat: int, stopped: StopReason
+    contenders: Sequence[Contender],
+    series: MeasurementSeries,
+    generation: Generation,
+    stopped: StopReason,
 ) -> None:
-    """Note and log that the rounds of a series ended for `contenders`, and why."""
+    """Note and log that a generation's rounds of a series ended for `contenders`, and why."""
     for contender in contenders:
-        contender.result.times.end(series, repeat, stopped)
+        contender.result.times.end(series, generation, stopped)
     for same in _by_network(contenders):
         names = tuple(contender.name for contender in same)
-        fields = series._asdict()
-        same[0].log(Ended(contenders=names, **fields, repeat=repeat, stopped=stopped))
+        fields = series._asdict() | generation._asdict()
+        same[0].log(Ended(contenders=names, **fields, stopped=stopped))
 
 
 def _by_network(contenders: Sequence[Contender]) -> list[list[Contender]]:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from foldbench.bench.backends import Closing
 from foldbench.bench.errors import RunError
 from foldbench.bench.measure.ablation import ablation_of
-from foldbench.bench.measure.series import MeasurementSeries, Times, to_timing
+from foldbench.bench.measure.series import Generation, MeasurementSeries, Times, to_timing
 from foldbench.bench.records import (
     Driven,
     Ended,
@@ -200,7 +200,8 @@ def _take(event: Event, rows: dict[str, Found]) -> None:
             rows[event.contender].times.add(_series(event), event.block, event.settle_calls)
         case Ended():
             for name in event.contenders:
-                rows[name].times.end(_series(event), event.repeat, event.stopped)
+                generation = Generation(event.repeat, event.process)
+                rows[name].times.end(_series(event), generation, event.stopped)
         case Driven():
             rows[event.contender].scenarios.append(event.result)
         case Failed():
@@ -223,10 +224,10 @@ def _fail(event: Failed, row: Found) -> None:
 def unfinished_record(samples: Samples) -> Run:
     """Return the record of an interrupted comparison, as far as it came."""
     rows = replay(samples.events).values()
-    repeat = max((r for row in rows for r in row.times.spent_s), default=1)
+    last = max((row.times.last_generation() for row in rows), default=Generation())
     for row in rows:
         for series in row.times.blocks if row.measurement.status == "ok" else ():
-            if (series, repeat) not in row.times.ended:
+            if (series, last) not in row.times.ended:
                 row.times.stopped[series] = "interrupted"
     measurements = tuple(_without_promise(row.to_measurement()) for row in rows)
     record = samples.opening.record

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from foldbench.bench.analysis.clean import clean_pairs, is_clean
-from foldbench.bench.analysis.estimates import MIN_CLEAN_ROUNDS, half_width, median_ratio
 from foldbench.bench.records import Block, StopReason
 
 TRIES = 6
@@ -26,8 +25,6 @@ class RoundPlan:
     rounds: int
     """Clean rounds wanted for each contender together with the reference."""
     budget_s: float
-    interval: float
-    """Relative half-width of the speed-ups' intervals that is narrow enough; 0 for none."""
 
 
 @dataclass
@@ -64,9 +61,6 @@ def run_rounds(
     while alive:
         due = _still_due(alive, reference, result.blocks, plan)
         if not due:
-            result.stopped = (
-                "narrow" if _lacking(alive, reference, result.blocks, plan) else "rounds"
-            )
             break
         if number and is_spent():
             result.stopped = "budget"
@@ -110,56 +104,15 @@ def _still_due(
     plan: RoundPlan,
 ) -> list[str]:
     """Return the contenders of the next round; none when the plan is met."""
-    lacking = _lacking(alive, reference, blocks, plan)
-    if _are_narrow(lacking, reference, blocks, plan):
-        return []
+    lacking = [name for name in alive if count_clean(name, reference, blocks) < plan.rounds]
     needed = {reference(name) for name in lacking} | set(lacking)
     return [name for name in alive if name in needed]
 
 
-def _lacking(
-    alive: Sequence[str],
-    reference: Callable[[str], str | None],
-    blocks: Mapping[str, Sequence[Block]],
-    plan: RoundPlan,
-) -> list[str]:
-    """Return the contenders with fewer clean rounds than planned."""
-    return [name for name in alive if len(_pairs(name, reference, blocks)[0]) < plan.rounds]
-
-
-def _are_narrow(
-    lacking: Sequence[str],
-    reference: Callable[[str], str | None],
-    blocks: Mapping[str, Sequence[Block]],
-    plan: RoundPlan,
-) -> bool:
-    """Return whether every speed-up is known well enough; never where there is none to know."""
-    others = [name for name in lacking if reference(name) != name]
-    if plan.interval == 0 or not others:
-        return False
-    return all(_is_narrow(name, reference, blocks, plan) for name in others)
-
-
-def _is_narrow(
-    name: str,
-    reference: Callable[[str], str | None],
-    blocks: Mapping[str, Sequence[Block]],
-    plan: RoundPlan,
-) -> bool:
-    """Return whether the speed-up over the reference, which must be there, is known well enough."""
-    if reference(name) not in blocks:
-        return False
-    candidate, baseline = _pairs(name, reference, blocks)
-    if len(candidate) < min(MIN_CLEAN_ROUNDS, plan.rounds):
-        return False
-    ratio = median_ratio(baseline, candidate)
-    width = half_width(ratio) if ratio else None
-    return width is not None and width <= plan.interval
-
-
-def _pairs(
+def count_clean(
     name: str, reference: Callable[[str], str | None], blocks: Mapping[str, Sequence[Block]]
-) -> tuple[dict[int, tuple[float, ...]], dict[int, tuple[float, ...]]]:
+) -> int:
+    """Return in how many rounds both a contender and what it is held against were left alone."""
     other = reference(name)
     baseline = blocks.get(other, blocks[name]) if other else blocks[name]
-    return clean_pairs(blocks[name], baseline)
+    return len(clean_pairs(blocks[name], baseline)[0])

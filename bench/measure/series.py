@@ -18,6 +18,18 @@ class MeasurementSeries(NamedTuple):
         return f"batch {self.batch_size}{', device-resident' * (self.boundary == 'device')}"
 
 
+class Generation(NamedTuple):
+    """The processes that time some of the rounds of a repetition: one of each contender."""
+
+    repeat: int = 1
+    process: int = 1
+
+
+def generation_of(block: Block) -> Generation:
+    """Return the generation that timed a block."""
+    return Generation(block.repeat, block.process)
+
+
 @dataclass
 class Times:
     """What was timed of one contender, by batch size and boundary."""
@@ -28,8 +40,8 @@ class Times:
     stopped: dict[MeasurementSeries, StopReason] = field(default_factory=dict)
     shortages: dict[MeasurementSeries, Shortage] = field(default_factory=dict)
     tunings: list[Tuning] = field(default_factory=list)
-    ended: set[tuple[MeasurementSeries, int]] = field(default_factory=set)
-    """Series of rounds that came to their end, with the number of the repetition."""
+    ended: set[tuple[MeasurementSeries, Generation]] = field(default_factory=set)
+    """Series of rounds that came to their end in a generation."""
     spent_s: dict[int, float] = field(default_factory=dict)
     """Seconds that its blocks took, settling included, by repetition."""
 
@@ -51,15 +63,15 @@ class Times:
         spent_s = timed_s * (1 + settle_calls / max(calls, 1))
         self.spent_s[block.repeat] = self.spent_s.get(block.repeat, 0.0) + spent_s
 
-    def end(self, series: MeasurementSeries, repeat: int, stopped: StopReason) -> None:
-        """Note that a series of rounds ended, and why."""
+    def end(self, series: MeasurementSeries, generation: Generation, stopped: StopReason) -> None:
+        """Note that a series of rounds ended in a generation, and why."""
         self.stopped[series] = stopped
-        self.ended.add((series, repeat))
+        self.ended.add((series, generation))
 
     def drop_unfinished(self, boundary: Boundary) -> None:
         """Forget the blocks of series of rounds within `boundary` that did not end."""
         for series in [s for s in self.blocks if s.boundary == boundary]:
-            kept = [b for b in self.blocks[series] if (series, b.repeat) in self.ended]
+            kept = [b for b in self.blocks[series] if (series, generation_of(b)) in self.ended]
             self.blocks[series] = kept
             if not kept:
                 del self.blocks[series]
@@ -67,6 +79,20 @@ class Times:
     def of_repeat(self, series: MeasurementSeries, repeat: int) -> list[Block]:
         """Return the blocks of a series that belong to one repetition."""
         return [block for block in self.blocks.get(series, ()) if block.repeat == repeat]
+
+    def of_generation(self, series: MeasurementSeries, generation: Generation) -> list[Block]:
+        """Return the blocks of a series that one generation timed."""
+        return [b for b in self.blocks.get(series, ()) if generation_of(b) == generation]
+
+    def last_generation(self) -> Generation:
+        """Return the last generation that timed a block, the first of all before any."""
+        made = [generation_of(b) for blocks in self.blocks.values() for b in blocks]
+        return max([Generation(), *made])
+
+    def last_process(self, repeat: int) -> int:
+        """Return the last generation of a repetition that timed a block, 0 before any."""
+        blocks = (b for blocks in self.blocks.values() for b in blocks if b.repeat == repeat)
+        return max((block.process for block in blocks), default=0)
 
     def last_round(self, series: MeasurementSeries) -> int:
         """Return the number of the last round of a series, 0 before the first."""

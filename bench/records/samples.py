@@ -83,6 +83,7 @@ class Ended(Record):
     batch_size: int
     boundary: Boundary
     repeat: int
+    process: int = 1
     stopped: StopReason
 
 

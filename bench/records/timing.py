@@ -37,8 +37,8 @@ class Timing(Record):
     steady: bool | None = None
     """Whether the times had settled when the first round began."""
     stopped: StopReason | None = None
-    """Enough clean rounds, intervals narrow enough, the budget spent, or the comparison
-    interrupted; None where the row failed meanwhile."""
+    """Enough clean rounds, intervals narrow enough (in records of older versions), the budget
+    spent, or the comparison interrupted; None where the row failed meanwhile."""
     shortage: Shortage | None = None
     """None where enough rounds fitted the budget with blocks as configured."""
 

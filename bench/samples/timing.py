@@ -14,6 +14,10 @@ machine the median is 0.004 to 0.019, with a busy neighbour 0.8 to 1.4 (measured
 RESOLUTION = 0.03
 """Smallest difference from 1 that is called one: what states of a shared host differ by anyway."""
 
+MIN_PROCESSES = 3
+"""Processes of each contender before an interval covers what differs between them: with two,
+Student's t would give one six times as wide as with four."""
+
 Pair = tuple[float, float]
 """Just before the first timed call of a block, and just after its last."""
 
@@ -74,6 +78,8 @@ class Block(Interference):
     samples_s: tuple[float, ...]
     repeat: int = 1
     """Which whole repetition of the rounds it belongs to."""
+    process: int = 1
+    """Which generation of processes within the repetition timed it; a round has blocks of one."""
     session: int = 1
     """Which start of the comparison timed it: 2 and up after an interruption, in new processes."""
     clocks: Clocks | None = None

@@ -136,7 +136,7 @@ def _latency(row: LatencyRow, rulers: Scale) -> tuple[Cell, ...]:
             row.speedup_ratio or row.speedup_floor_ratio,
             glyph(row, rulers),
         ),
-        Cell(units.verdict(row.verdict)),
+        Cell(units.verdict(row.verdict, row.is_claimed)),
     )
 
 

@@ -1,7 +1,7 @@
 """How long each contender takes, and how much faster than its reference; unrounded."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from foldbench.bench.analysis.clean import (
     block_medians,
@@ -10,6 +10,7 @@ from foldbench.bench.analysis.clean import (
     count_rounds,
 )
 from foldbench.bench.analysis.estimates import Verdict, median_or_none, percentile
+from foldbench.bench.analysis.ratios import holm, is_claimed
 from foldbench.bench.analysis.speedups import contenders, measure_speedup
 from foldbench.bench.records import (
     Boundary,
@@ -57,12 +58,25 @@ class LatencyRow:
     """How far the reference's speed-up over itself was from 1."""
     speedup_repeats: tuple[float, ...] = ()
     """The ratio of each repetition, where there were several."""
+    interval_rounds: int | None = None
+    """Clean rounds that the interval is from."""
+    interval_processes: int | None = None
+    """Processes of each contender that timed them; below 3 the interval covers one alone."""
+    p_value: float | None = None
+    """Of a ratio of 1, adjusted by Holm's method for all rows of the comparison."""
     boundary: Boundary = "host"
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether it is faster or slower with all rows of the comparison counted as claims."""
+        return is_claimed(self.verdict, self.p_value)
 
 
 def latency_rows(run: Run) -> tuple[LatencyRow, ...]:
     """Return one row per contender, batch size and boundary; a blank one for one without times."""
-    return tuple(row for m in contenders(run) for row in _latency_rows(run, m))
+    rows = [row for m in contenders(run) for row in _latency_rows(run, m)]
+    adjusted = holm([row.p_value for row in rows])
+    return tuple(replace(row, p_value=p) for row, p in zip(rows, adjusted, strict=True))
 
 
 def host_rows(run: Run) -> tuple[LatencyRow, ...]:
@@ -109,5 +123,8 @@ def _latency_row(run: Run, m: Measurement, timing: Timing) -> LatencyRow:
         verdict=found.verdict if found else None,
         noise_floor=found.noise_floor if found else None,
         speedup_repeats=found.repeats if found else (),
+        interval_rounds=ratio.rounds if ratio and ratio.low is not None else None,
+        interval_processes=ratio.processes if ratio and ratio.low is not None else None,
+        p_value=ratio.p_value if ratio else None,
         boundary=timing.boundary,
     )

@@ -1,4 +1,8 @@
-"""The answer of a report in a few sentences, from verdicts alone: nothing unresolved is claimed."""
+"""The answer of a report in a few sentences, from verdicts alone: nothing unresolved is claimed.
+
+Many rows are many claims: only verdicts that stand after Holm's correction over all rows of the
+comparison are used here.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +42,7 @@ class _Place:
         return tuple(row for row in costly if (row.speedup_ratio or 0.0) > least)
 
     def _faster(self) -> list[LatencyRow]:
-        return [row for row in self.rows if row.verdict == "faster"]
+        return [row for row in self.rows if row.verdict == "faster" and row.is_claimed]
 
     def _keeps_accuracy(self, row: LatencyRow) -> bool:
         found = next((m for m in contenders(self.run) if m.contender == row.contender), None)
@@ -69,10 +73,11 @@ def _networks(labelled: Labelled) -> Iterator[str]:
         if row.batch_size != smallest or row.speedup is None or row.verdict is None:
             continue
         ratio, span = units.estimate(row.speedup.point, row.speedup.low, row.speedup.high)
+        claim = row.verdict if row.is_claimed else ""
         verdict = {
             "faster": f"{ratio} times (95 % interval {span}) as fast as",
             "slower": f"slower than, {ratio} times (95 % interval {span}) as fast as,",
-        }.get(row.verdict, "not resolved from")
+        }.get(claim, "not resolved from")
         yield (
             f"At batch {units.count(row.batch_size)} on {row.device}, {names[id(row.run)]} "
             f"({row.contender}) is {verdict} {names[id(reference)]}."
@@ -163,7 +168,8 @@ def _same_classes(best: Sequence[tuple[_Place, LatencyRow]]) -> str:
 
 
 def _slower(place: _Place) -> str:
-    slower = [f"{row.contender} {_times(row)}" for row in place.rows if row.verdict == "slower"]
+    found = (row for row in place.rows if row.verdict == "slower" and row.is_claimed)
+    slower = [f"{row.contender} {_times(row)}" for row in found]
     return f"; slower: {_listed(slower)}" if slower else ""
 
 
@@ -181,7 +187,7 @@ def _nothing_faster(place: _Place) -> str:
             "too few rounds were made, or left undisturbed, to call anything faster or slower than "
             f"{place.reference}"
         )
-    unresolved = [row.contender for row in judged if row.verdict == "no difference resolved"]
+    unresolved = [row.contender for row in judged if not row.is_claimed]
     if not unresolved:
         return f"nothing is faster than {place.reference}{_slower(place)}{_unjudged(place)}"
     floor = max(row.noise_floor or 0.0 for row in judged)

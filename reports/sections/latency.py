@@ -1,10 +1,10 @@
 """The sections about time: latency and speed-ups, and their repetitions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from foldbench.bench import units
 from foldbench.bench.analysis.clean import DIRTY_RUN_DELAY
-from foldbench.bench.analysis.estimates import RESOLUTION
+from foldbench.bench.analysis.estimates import MIN_PROCESSES, RESOLUTION
 from foldbench.bench.records import Boundary, Run
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.rows.scenarios import scenarios_of
@@ -43,6 +43,7 @@ def _latency(column: Column, labelled: Labelled, notes: Notes, boundary: Boundar
         right("images/s"),
         right("speed-up"),
         right("95 % interval"),
+        right("from"),
         left("verdict"),
         left("notes"),
     )
@@ -78,8 +79,16 @@ def _latency_cells(row: LatencyRow) -> list[str]:
         units.rate(row.images_per_s),
         ratio or units.best_case_ratio(row.speedup_floor_ratio),
         span,
-        units.verdict(row.verdict),
+        _from(row),
+        units.verdict(row.verdict, row.is_claimed),
     ]
+
+
+def _from(row: LatencyRow) -> str:
+    """Return the rounds and processes that an interval is from."""
+    if row.interval_rounds is None:
+        return ""
+    return f"{units.count(row.interval_rounds)} in {units.count(row.interval_processes)}"
 
 
 def _latency_caption(labelled: Labelled) -> str:
@@ -92,17 +101,38 @@ def _latency_caption(labelled: Labelled) -> str:
     )
     if any(row.speedup_ratio is not None for row in rows):
         text += (
-            f" Speed-up: how many times faster than {told_baselines(labelled)} on the same device, "
-            "the median "
-            "of the rounds' ratios; its interval is a bootstrap over rounds. Verdict: faster or "
-            f"slower when it differs by more than {units.plain(100 * RESOLUTION)} % and the "
-            "whole interval "
-            "lies further from 1 than the reference's A/A difference."
+            f" Speed-up: how many times faster than {told_baselines(labelled)} on the same device. "
+            f"From: the rounds and the processes that its interval is from.{_estimators(rows)} "
+            "Verdict: faster or slower when it differs by more than "
+            f"{units.plain(100 * RESOLUTION)} % and "
+            "the whole interval lies further from 1 than the reference's A/A difference."
+        )
+    if any(row.verdict in ("faster", "slower") and not row.is_claimed for row in rows):
+        text += (
+            " (unadjusted): many rows are many claims, and by Holm's method at 5 % over the "
+            "comparison this one would not be made."
         )
     if any(row.speedup_floor_ratio is not None for row in rows):
         text += (
             " (best case): too few clean rounds for a speed-up; the ratio of the 5 % quantiles of "
             "all calls, which has no interval and no verdict."
+        )
+    return text
+
+
+def _estimators(rows: Sequence[LatencyRow]) -> str:
+    counts = [row.interval_processes for row in rows if row.interval_processes is not None]
+    text = ""
+    if any(count >= MIN_PROCESSES for count in counts):
+        text += (
+            f" With {MIN_PROCESSES} processes or more: the geometric mean over processes of the "
+            "median ratio of each one's rounds, and Student's t between processes."
+        )
+    if any(count < MIN_PROCESSES for count in counts):
+        text += (
+            f" With fewer than {MIN_PROCESSES} processes: the median of the rounds' ratios and a "
+            "bootstrap over rounds, which does not cover what differs between processes of the "
+            "same network."
         )
     return text
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from foldbench.bench import units
 from foldbench.bench.analysis.clean import DIRTY_RUN_DELAY
+from foldbench.bench.analysis.ratios import count_processes
 from foldbench.bench.analysis.speedups import completed
 from foldbench.bench.errors import cut
 from foldbench.bench.records import Run, StopReason, Timing
@@ -164,7 +165,11 @@ def _method(run: Run) -> str:
         text += "; the reference is timed twice in each round"
     if any(timing.boundary == "device" for m in run.measurements for timing in m.timings):
         text += "; what runs on a GPU is also timed in rounds without transfers"
-    return f"{text}; each contender in a process of its own, the others idle"
+    made = [count_processes(t.blocks) for m in completed(run) for t in m.timings]
+    own = "a process of its own"
+    if made and max(made) > 1:
+        own = f"{units.count(max(made))} processes of its own, one after the other"
+    return f"{text}; each contender in {own}, the others idle"
 
 
 def _ending(run: Run) -> str:

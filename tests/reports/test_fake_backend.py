@@ -83,7 +83,13 @@ def compare_all(
     labels = np.arange(100) % 10
     labels[:5] = 9
     settings = CompareSection(
-        batch_sizes=(1, 8), rounds=10, calls=25, block_s=0, settle_s=0, warm_up_s=0
+        batch_sizes=(1, 8),
+        rounds=10,
+        calls=25,
+        block_s=0,
+        settle_s=0,
+        warm_up_s=0,
+        processes=1,
     )
     measurements = compare_one(
         FakeSubject(tmp_path, checkpoint, ()),

@@ -16,6 +16,7 @@ from foldbench.bench.analysis.advice.rule import (
 from foldbench.bench.analysis.clean import block_medians, clean_blocks, count_clean_rounds
 from foldbench.bench.analysis.estimates import (
     MIN_CLEAN_ROUNDS,
+    MIN_PROCESSES,
     MIN_ROUNDS_FOR_INTERVAL,
     calls_needed,
     half_width,
@@ -24,6 +25,7 @@ from foldbench.bench.analysis.estimates import (
     relative_drift,
     relative_spread,
 )
+from foldbench.bench.analysis.ratios import count_processes
 from foldbench.bench.analysis.speedups import measure_speedup
 from foldbench.bench.records import Measurement, Run, Timing
 
@@ -53,8 +55,6 @@ def _more_time(run: Run, timing: Timing, clean_rounds: int) -> str:
 def _more_rounds(run: Run, timing: Timing, clean_rounds: int) -> str:
     if timing.stopped == "budget":
         return f"give the rounds more time: {_more_time(run, timing, clean_rounds)}"
-    if timing.stopped == "narrow":
-        return f"set compare.interval=0, so that all {run.rounds} rounds are made"
     return f"set compare.rounds above {run.rounds}"
 
 
@@ -155,7 +155,7 @@ def _find_floor_only(run: Run, kind: str) -> Iterator[Advice]:
 
 
 def _find_budget_spent(run: Run, kind: str) -> Iterator[Advice]:
-    wanted = setting(run, "interval") or WIDTH_LIMIT
+    wanted = (run.config.get("compare") or {}).get("interval") or WIDTH_LIMIT
     for m, timing in timed(run):
         found = measure_speedup(run, m, timing.batch_size, timing.boundary)
         width = half_width(found.ratio) if found and found.ratio else None
@@ -170,6 +170,25 @@ def _find_budget_spent(run: Run, kind: str) -> Iterator[Advice]:
                 "longer": _more_time(run, timing, found.clean_rounds),
             }
             yield about(kind, m, timing, width, numbers)
+
+
+def _find_few_processes(run: Run, kind: str) -> Iterator[Advice]:
+    asked = (run.config.get("compare") or {}).get("processes") or 1
+    for m, timing in timed(run):
+        made = count_processes(timing.blocks)
+        found = measure_speedup(run, m, timing.batch_size, timing.boundary)
+        judged = found is not None and found.ratio is not None
+        if judged and timing.stopped == "budget" and made < min(asked, run.rounds):
+            covered = "covers what differs between processes, but is wide"
+            if made < MIN_PROCESSES:
+                covered = "does not cover what differs between processes"
+            numbers: dict[str, Number] = {
+                "made_count": made,
+                "asked_count": asked,
+                "covered": covered,
+                "longer": _more_time(run, timing, max(1, run.rounds * made // asked)),
+            }
+            yield about(kind, m, timing, asked - made, numbers)
 
 
 def _find_stopped_early(run: Run, kind: str) -> Iterator[Advice]:
@@ -231,12 +250,18 @@ LATENCY_RULES: Mapping[str, Rule] = {
         "{where}: the budget of {budget_s} was spent after {clean_count} of {rounds_count} clean "
         "rounds, with the interval at ±{width_ratio}. Give the rounds more time: {longer}.",
     ),
+    "few_processes": Rule(
+        "latency",
+        _find_few_processes,
+        "{where}: the budget carried {made_count} of {asked_count} processes of each contender, so "
+        "its interval {covered}. Give it more time: {longer}.",
+    ),
     "stopped_early": Rule(
         "latency",
         _find_stopped_early,
         "{where}: the interval is no 95 % interval and covers less, since the rounds stopped as "
-        "soon as it was narrow, after {clean_count} of {rounds_count}. Have all of them made: "
-        "--set compare.interval=0.",
+        "soon as it was narrow, after {clean_count} of {rounds_count}. This version makes all of "
+        "them: compare again.",
     ),
     "few_rounds": Rule(
         "latency",

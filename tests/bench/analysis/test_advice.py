@@ -208,6 +208,15 @@ CAUSES = {
             "longer": "--budget 180s",
         },
     ),
+    "few_processes": (
+        run_with(
+            timed(*MILLISECOND, stopped="budget"),
+            rounds=20,
+            budget_s=60,
+            config={**B.make_config(), "compare": {"processes": 4}},
+        ),
+        {"made_count": 1, "asked_count": 4, "longer": "--budget 240s"},
+    ),
     "budget_spent": (
         run_with(timed(*JUMPY, stopped="budget"), rounds=20, budget_s=60),
         {
@@ -464,7 +473,6 @@ def test_a_run_that_was_repeated_is_not_told_to_repeat_it():
     ("stopped", "told"),
     [
         ("rounds", "compare.rounds"),
-        ("narrow", "compare.interval=0"),
         ("budget", "--budget 240s"),
     ],
 )

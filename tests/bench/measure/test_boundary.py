@@ -149,7 +149,7 @@ def contender(
 
 def quick(**changes) -> CompareSection:
     settings = {"batch_sizes": (1, 4), "rounds": 2, "calls": 3, "block_s": 0.0, "settle_s": 0.0}
-    return CompareSection(**{**settings, "warm_up_s": 0.0, "interval": 0.0, **changes})
+    return CompareSection(**{**settings, "warm_up_s": 0.0, **changes})
 
 
 def on_cpu(images: Path) -> Contender:

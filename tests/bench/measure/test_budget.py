@@ -1,5 +1,6 @@
 """What the budget is spent on: each device's own, blocks that fit it, and what is said if not."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from builders import QUIET
 from foldbench.bench.config.comparison import CompareSection
-from foldbench.bench.measure.budget import find_shortage, round_duration_s, shorten
+from foldbench.bench.measure.budget import find_shortage, plan_processes, round_duration_s, shorten
 from foldbench.bench.measure.contenders import ContenderSpec
 from foldbench.bench.measure.latency import measure_latency
 from foldbench.bench.measure.running import Contender
@@ -101,8 +102,8 @@ def calls_of(timing: Timing) -> set[int]:
 
 def test_blocks_are_as_configured_where_enough_rounds_fit() -> None:
     assert round_duration_s([TENTH] * 10, BLOCK) == pytest.approx(13)
-    assert find_shortage([TENTH] * 10, BLOCK, RoundPlan(20, 131, 0.0)) is None
-    assert find_shortage([], BLOCK, RoundPlan(20, 1, 0.0)) is None
+    assert find_shortage([TENTH] * 10, BLOCK, RoundPlan(20, 131)) is None
+    assert find_shortage([], BLOCK, RoundPlan(20, 1)) is None
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_blocks_are_as_configured_where_enough_rounds_fit() -> None:
 def test_blocks_are_halved_until_enough_rounds_fit_or_they_are_the_shortest(
     budget_s: float, calls: int, block_s: float, needed_s: float
 ) -> None:
-    found = find_shortage([TENTH] * 10, BLOCK, RoundPlan(20, budget_s, 0.0))
+    found = find_shortage([TENTH] * 10, BLOCK, RoundPlan(20, budget_s))
     assert found is not None
     assert (found.rounds, found.calls, found.block_s) == (8, calls, block_s)
     assert (found.needed_s, found.budget_s) == (pytest.approx(needed_s), budget_s)
@@ -120,7 +121,7 @@ def test_blocks_are_halved_until_enough_rounds_fit_or_they_are_the_shortest(
 
 def test_blocks_that_are_short_already_are_made_no_longer() -> None:
     short = BlockOptions(calls=3, block_s=0.0, settle_s=0.0)
-    found = find_shortage([TENTH], short, RoundPlan(2, 1.0, 0.0))
+    found = find_shortage([TENTH], short, RoundPlan(2, 1.0))
     assert found is not None
     assert (found.rounds, found.calls, found.block_s) == (2, 3, 0.0)
     assert found.needed_s == pytest.approx(1.2)
@@ -230,6 +231,71 @@ def test_a_repetition_goes_on_with_blocks_of_the_same_length() -> None:
     rows, heard = shortened(budget_s=60, repeat=2)
     assert calls_of(timing_of(rows[0])) == {10}
     assert heard.notes == []
+
+
+def generations(
+    budget_s: float, start_s: float, real_s: float | None = None, processes: int = 4
+) -> tuple[list[Contender], Heard]:
+    """Two contenders as in `shortened` whose processes take `start_s` to start, or in fact more."""
+    clock, heard = FakeClock(), Heard()
+    rows = [row(clock, 0.1), row(clock, 0.05, "ort")]
+    for one in rows:
+        one.start_s = start_s / 2
+
+    def restart(chosen: Sequence[Contender]) -> None:
+        clock.advance(start_s if real_s is None else real_s)
+
+    settings = CompareSection(
+        batch_sizes=(1,), budget_s=budget_s, settle_s=0, warm_up_s=0, processes=processes
+    )
+    measure_latency(rows, settings, heard, clock=clock, restart=restart)
+    return rows, heard
+
+
+def processes_of(contender: Contender) -> list[int]:
+    return [block.process for block in timing_of(contender).blocks]
+
+
+def test_the_rounds_are_spread_over_the_processes() -> None:
+    rows, heard = generations(budget_s=120, start_s=2)
+    for contender in rows:
+        assert processes_of(contender) == [p for p in (1, 2, 3, 4) for _ in range(5)]
+        assert [b.round for b in timing_of(contender).blocks] == list(range(1, 21))
+    assert heard.notes == []
+
+
+def test_starts_are_paid_from_the_budget() -> None:
+    rows, _ = generations(budget_s=40, start_s=6)
+    spent = sum(
+        len(timing_of(one).samples_s()) * s for one, s in zip(rows, (0.1, 0.05), strict=True)
+    )
+    assert set(processes_of(rows[0])) == {1, 2, 3, 4}
+    assert 10 < spent + 3 * 6 <= 40 + 4 * 2
+    assert timing_of(rows[0]).stopped == "budget"
+
+
+def test_a_budget_that_carries_fewer_processes_is_told_so_before_the_first_block() -> None:
+    rows, heard = generations(budget_s=40, start_s=20)
+    assert set(processes_of(rows[0])) == {1, 2}
+    ((text, blocks_before), *_) = heard.notes
+    assert blocks_before == 0
+    assert {"2", "4"} <= set(text.split())
+
+
+def test_starts_that_take_longer_than_the_first_ones_end_the_rounds() -> None:
+    rows, _ = generations(budget_s=60, start_s=5, real_s=50)
+    for contender in rows:
+        assert set(processes_of(contender)) == {1, 2}
+        assert timing_of(contender).stopped == "budget"
+
+
+@pytest.mark.parametrize(
+    ("asked", "start_s", "planned"), [(4, 0, 4), (4, 5, 4), (4, 50, 2), (4, 500, 1), (1, 5, 1)]
+)
+def test_processes_are_those_whose_starts_leave_a_third_of_the_budget(
+    asked: int, start_s: float, planned: int
+) -> None:
+    assert plan_processes(asked, start_s, 90) == planned
 
 
 def test_nothing_is_said_where_there_is_time_enough() -> None:

@@ -87,7 +87,7 @@ class Comparison:
     notes: Notes = field(default_factory=Notes)
 
     def settings(self, changes: dict) -> CompareSection:
-        quick = {"batch_sizes": (1, 8), "rounds": ROUNDS, "calls": 5, "interval": 0.0}
+        quick = {"batch_sizes": (1, 8), "rounds": ROUNDS, "calls": 5, "processes": 1}
         return CompareSection(**{**quick, "warm_up_s": 0.0, "pause_s": 0.0, **changes})
 
     def start(
@@ -223,6 +223,56 @@ def test_a_repetition_that_was_interrupted_goes_on_and_the_next_ones_follow(
             assert [b.repeat for b in timing.blocks] == sorted([1, 2, 3] * ROUNDS)
             assert {b.session for b in timing.blocks if b.repeat == 1} == {1}
             assert {b.session for b in timing.blocks if b.repeat == 3} == {2}
+
+
+@pytest.mark.parametrize("blocks", [3, 8, 9, 17, 23])
+def test_generations_that_were_interrupted_go_on_in_new_processes(
+    comparison: Comparison, blocks: int
+) -> None:
+    comparison.interrupt(blocks, processes=3)
+    record = comparison.start(processes=3)
+    ours, theirs = (rows_of(record)[name] for name in ("torch/unfolded/cpu", "ort/folded/cpu"))
+    for mine, other in zip(ours.timings, theirs.timings, strict=True):
+        keys = [{(b.round, b.process, b.session) for b in one.blocks} for one in (mine, other)]
+        both = sorted(keys[0] & keys[1])
+        assert [process for _, process, _ in both] == [1, 1, 2, 2, 3, 3]
+        assert {mine.stopped, other.stopped} == {"rounds"}
+        assert len({number for number, _, _ in keys[0] | keys[1]}) == len(keys[0] | keys[1])
+
+
+def test_each_generation_has_a_process_of_each_contender_that_checks_its_outputs(
+    comparison: Comparison,
+) -> None:
+    made: list[str] = []
+
+    class Told(Fake):
+        def evaluate(self) -> np.ndarray:
+            made.append(f"evaluate {self._job.backend}")
+            return super().evaluate()
+
+        def expect(self, logits: np.ndarray) -> None:
+            made.append(f"expect {self._job.backend}")
+            assert logits.shape == (10, 10)
+
+    comparison.start(start_worker=lambda job: Told(job, lambda *_: None), processes=3)
+    assert made == ["evaluate torch", "evaluate ort"] + 2 * ["expect torch", "expect ort"]
+
+
+def test_one_that_fails_in_a_later_generation_takes_nothing_from_the_others(
+    comparison: Comparison,
+) -> None:
+    started: list[str] = []
+
+    def start(job: Job) -> Fake:
+        started.append(job.backend)
+        if started.count("ort") == 2 and job.backend == "ort":
+            raise BackendError("no memory")
+        return Fake(job, lambda *_: None)
+
+    rows = rows_of(comparison.start(start_worker=start, processes=3))
+    assert rows["ort/folded/cpu"].reason == "no memory"
+    assert {b.process for b in rows["torch/unfolded/cpu"].timings[0].blocks} == {1, 2, 3}
+    assert count_blocks(rows["torch/unfolded/cpu"]) == [ROUNDS, ROUNDS]
 
 
 def test_a_line_that_a_kill_tore_is_left_out_and_the_rest_counts(comparison: Comparison) -> None:

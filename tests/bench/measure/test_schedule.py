@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.measure.schedule import TRIES, MeasuredRounds, RoundPlan, run_rounds
 from foldbench.bench.records import Block
 
@@ -49,8 +48,8 @@ class Machine:
         )
 
 
-def plan(rounds: int = 20, budget_s: float = 1e9, interval: float = 0.0) -> RoundPlan:
-    return RoundPlan(rounds, budget_s, interval)
+def plan(rounds: int = 20, budget_s: float = 1e9) -> RoundPlan:
+    return RoundPlan(rounds, budget_s)
 
 
 def test_every_round_times_everyone_once_in_changing_order() -> None:
@@ -62,34 +61,22 @@ def test_every_round_times_everyone_once_in_changing_order() -> None:
     assert (result.stopped, len(machine.order)) == ("rounds", 36)
 
 
-def test_it_stops_early_when_every_ratio_is_known_well_enough() -> None:
-    result = Machine().run(plan(rounds=100, interval=0.01))
-    assert result.stopped == "narrow"
-    assert {len(blocks) for blocks in result.blocks.values()} == {8}
-
-
-def test_by_default_how_sure_a_ratio_is_does_not_decide_when_the_rounds_end() -> None:
+def test_how_sure_a_ratio_is_does_not_decide_when_the_rounds_end() -> None:
     machine = Machine()
     machine.noise = SimpleNamespace(random=lambda: 0.0)
-    result = machine.run(plan(rounds=20, interval=CompareSection().interval))
+    result = machine.run(plan(rounds=20))
     assert result.stopped == "rounds"
     assert {len(blocks) for blocks in result.blocks.values()} == {20}
 
 
-def test_without_a_reference_there_is_no_interval_to_end_the_rounds_early() -> None:
-    result = Machine().run(plan(rounds=20, interval=0.01), reference=None)
-    assert result.stopped == "rounds"
+def test_without_a_reference_or_after_its_failure_all_rounds_are_made() -> None:
+    result = Machine().run(plan(rounds=20), reference=None)
     assert {name: len(blocks) for name, blocks in result.blocks.items()} == dict.fromkeys(NAMES, 20)
-
-
-def test_a_reference_that_failed_or_is_alone_ends_no_rounds_early() -> None:
     machine = Machine()
     machine.failing = {("reference", 3)}
-    result = machine.run(plan(rounds=20, interval=0.01))
+    result = machine.run(plan(rounds=20))
     assert result.stopped == "rounds"
     assert {name: len(blocks) for name, blocks in result.blocks.items()} == {"fast": 20, "slow": 20}
-    alone = Machine().run(plan(rounds=20, interval=0.01), names=["reference"])
-    assert (alone.stopped, len(alone.blocks["reference"])) == ("rounds", 20)
 
 
 def test_dirty_rounds_are_kept_and_replaced() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from foldbench.reports.render import render
 from foldbench.reports.sections.answer import build_answer
 
 
@@ -54,6 +55,32 @@ def test_a_rival_whose_interval_overlaps_is_named(build):
     rows = taking(build, 0.001), taking(build, 0.0010001, "unfolded")
     first, *_ = answer(against_torch(build, *rows))
     assert "ort/unfolded/cpu overlaps" in first
+
+
+def in_four_processes(build, backend, variant, seconds):
+    """A row whose time a call is one of `seconds` in each of four processes, of five rounds."""
+    block_s = [seconds[n // 5] * (1 + 0.0005 * (-1) ** n) for n in range(20)]
+    timing = build.timing(1, block_s, processes=4)
+    return build.row(backend, variant, timings=(timing,))
+
+
+def test_what_does_not_stand_among_all_rows_is_marked_and_not_claimed(build):
+    reference = in_four_processes(build, "torch", "unfolded", [0.002] * 4)
+    uneven = in_four_processes(
+        build, "ort", "folded", [0.002 / r for r in (1.10, 1.22, 1.15, 1.06)]
+    )
+    others = [
+        in_four_processes(build, "ort", f"folded_{n}", [0.00202, 0.00198, 0.00201, 0.00199])
+        for n in range(5)
+    ]
+    alone = build.run(measurements=(reference, uneven))
+    first, *_ = answer(alone)
+    assert "ort/folded/cpu is 1.1 times" in first
+    assert "20 in 4" in " ".join(render(alone).split())
+    among = build.run(measurements=(reference, uneven, *others))
+    first, *_ = answer(among)
+    assert "no significant difference" in first
+    assert "(unadjusted)" in render(among)
 
 
 def test_a_loaded_machine_gives_no_answer(build):

@@ -1,0 +1,141 @@
+"""Speed-ups of blocks that took turns: one estimate over processes and rounds, for every table.
+
+Two processes of the same network differ for as long as they live, by more than their rounds do. So
+the interval comes from between processes wherever there are enough of them: the logarithm of the
+ratio in each round, the median of these over the rounds of a process, then the mean over processes
+with Student's t (T. Kalibera, R. Jones, Rigorous benchmarking in reasonable time, ISMM 2013).
+
+What varies within a process is in its median already, so the interval holds for any share of the
+two, none included: then three processes give twice the width that pooled rounds would, four one
+and a half times. Pooling where processes seem alike was simulated and is not done: it covers down
+to 92 % where they differ a little, and relies on rounds that are independent of their neighbours.
+"""
+
+from collections.abc import Sequence
+from math import exp, inf, log, sqrt
+
+import numpy as np
+
+from foldbench.bench.analysis.clean import clean_pairs
+from foldbench.bench.analysis.estimates import Ratio, Verdict, median_ratio
+from foldbench.bench.samples.timing import MIN_PROCESSES, Block, is_clean
+
+FAMILY_ERROR = 0.05
+"""Of all tables, the share in which some verdict that is claimed may be wrong."""
+
+Process = tuple[int, int, int]
+"""Session, repetition and generation: each has new processes."""
+
+
+def process_of(block: Block) -> Process:
+    """Return which processes timed the round of a block."""
+    return block.session, block.repeat, block.process
+
+
+def count_processes(blocks: Sequence[Block]) -> int:
+    """Return how many processes timed clean `blocks`; of all blocks where none is clean."""
+    clean = [block for block in blocks if is_clean(block.run_delay_ratio)]
+    return len({process_of(block) for block in clean or blocks})
+
+
+def paired_ratio(blocks: Sequence[Block], reference: Sequence[Block]) -> Ratio | None:
+    """Return the speed-up of `blocks` over `reference`, over rounds in which both are clean.
+
+    With MIN_PROCESSES processes or more the interval covers what differs between them; below, it
+    is a bootstrap over rounds, which covers one process alone. None when no round has both.
+    """
+    logs = _logs_by_process(blocks, reference)
+    if len(logs) < MIN_PROCESSES:
+        mine, theirs = clean_pairs(blocks, reference)
+        return median_ratio(theirs, mine, processes=max(1, len(logs)))
+    return ratio_between(_medians(logs), sum(map(len, logs)))
+
+
+def changed_ratio(
+    before: tuple[Sequence[Block], Sequence[Block]], after: tuple[Sequence[Block], Sequence[Block]]
+) -> Ratio | None:
+    """Return the speed-up `after` divided by that `before`, each of blocks and its reference's.
+
+    Student's t between the processes of both; None where either has fewer than MIN_PROCESSES.
+    """
+    of_a, of_b = _logs_by_process(*before), _logs_by_process(*after)
+    if min(len(of_a), len(of_b)) < MIN_PROCESSES:
+        return None
+    rounds = min(sum(map(len, of_a)), sum(map(len, of_b)))
+    return difference_of(_medians(of_a), _medians(of_b), rounds)
+
+
+def _logs_by_process(blocks: Sequence[Block], reference: Sequence[Block]) -> list[list[float]]:
+    """Return, for each process, the logarithm of the speed-up in each of its clean rounds."""
+    mine, theirs = clean_pairs(blocks, reference)
+    processes = {block.round: process_of(block) for block in blocks if block.round in mine}
+    found: dict[Process, list[float]] = {}
+    for number, samples in mine.items():
+        here, there = float(np.median(samples)), float(np.median(theirs[number]))
+        if here > 0 and there > 0:
+            found.setdefault(processes[number], []).append(log(there / here))
+    return list(found.values())
+
+
+def _medians(logs: Sequence[Sequence[float]]) -> list[float]:
+    return [float(np.median(values)) for values in logs]
+
+
+def ratio_between(logs: Sequence[float], rounds: int) -> Ratio:
+    """Return the ratio that the logarithms of each process's own ratio give, two at the least.
+
+    The point is their geometric mean, the interval and the p-value are Student's t.
+    """
+    values, count = np.asarray(logs, float), len(logs)
+    return student_ratio(float(values.mean()), _error(values), count - 1, rounds, count)
+
+
+def student_ratio(mean: float, error: float, freedom: float, rounds: int, processes: int) -> Ratio:
+    """Return ``exp(mean)`` with the interval of a Student's t with `freedom` degrees of freedom.
+
+    `error` is the standard error of `mean`, both of the logarithm.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    half = float(stdtrit(freedom, 0.975)) * error
+    away = abs(mean) / error if error > 0 else (inf if mean else 0.0)
+    p_value = 2 * float(stdtr(freedom, -away))
+    return Ratio(exp(mean), exp(mean - half), exp(mean + half), rounds, processes, p_value)
+
+
+def difference_of(a: Sequence[float], b: Sequence[float], rounds: int) -> Ratio:
+    """Return ``b / a`` of two runs' ratios, given the logarithms of each process: (N,), N > 1.
+
+    Their processes have no partner in the other run: Welch's t (B. L. Welch, Biometrika 34, 1947).
+    """
+    of_a, of_b = np.asarray(a, float), np.asarray(b, float)
+    errors = _error(of_a) ** 2, _error(of_b) ** 2
+    total = sum(errors)
+    parts = errors[0] ** 2 / (len(a) - 1) + errors[1] ** 2 / (len(b) - 1)
+    freedom = total**2 / parts if parts > 0 else float(len(a) + len(b) - 2)
+    mean = float(of_b.mean() - of_a.mean())
+    return student_ratio(mean, sqrt(total), freedom, rounds, min(len(a), len(b)))
+
+
+def _error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1)) / sqrt(len(values))
+
+
+def is_claimed(verdict: Verdict | None, p_value: float | None) -> bool:
+    """Return whether a verdict stands among all claims of its table: `p_value` is Holm's."""
+    return verdict in ("faster", "slower") and p_value is not None and p_value <= FAMILY_ERROR
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return p-values adjusted for all that are given together; None stays and does not count.
+
+    Of verdicts on those up to 0.05, one or more is wrong with a probability of 5 % at the most
+    (S. Holm, Scand. J. Stat. 6, 1979).
+    """
+    given = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, index) in enumerate(given):
+        largest = max(largest, min(1.0, p * (len(given) - rank)))
+        adjusted[index] = largest
+    return adjusted
