@@ -5,7 +5,7 @@ import is touched.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +18,10 @@ from foldbench.bench.config.schema import Config
 from foldbench.bench.config.validation import validate
 from foldbench.bench.config.yaml_files import parse_yaml, read_yaml, shown
 from foldbench.bench.errors import ConfigError, UnknownNameError, cut, listed, nearest
+from foldbench.bench.store.files import is_weights_file
+from foldbench.bench.user_code.source import is_source, parse_source
 
+_MODEL = "model."
 _MOST_PARENTS = 50
 """Files that a configuration may build on."""
 
@@ -138,15 +141,43 @@ def _load_merged(path: Path, above: tuple[Path, ...], known: dict[Path, Merged])
 
 
 def with_absolute_paths(value: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return keys and values with data.path made absolute, so that it stays true elsewhere.
+    """Return keys and values with every path made absolute, so that it stays true elsewhere.
 
-    It is relative to `folder`, where the file lies that says it.
+    They are relative to `folder`, where the file lies that says them.
     """
-    data = value.get("data")
-    if not isinstance(data, dict) or not isinstance(data.get("path"), str) or not data["path"]:
-        return dict(value)
-    path = os.path.abspath(os.path.join(folder, os.path.expanduser(data["path"])))
-    return {**value, "data": {**data, "path": path}}
+    result = dict(value)
+    for key, make_absolute in _PATHS.items():
+        section, _, name = key.partition(".")
+        fields = result.get(section)
+        if isinstance(fields, dict) and isinstance(fields.get(name), str) and fields[name]:
+            result[section] = {**fields, name: make_absolute(fields[name], folder)}
+    return result
+
+
+def _absolute(path: str, folder: Path) -> str:
+    return os.path.abspath(os.path.join(folder, os.path.expanduser(path)))
+
+
+def _absolute_source(text: str, folder: Path) -> str:
+    return parse_source(text).absolute(folder) if is_source(text) else text
+
+
+def _absolute_weights(text: str, folder: Path) -> str:
+    return _absolute(text, folder) if is_weights_file(text) else text
+
+
+def _absolute_classes(text: str, folder: Path) -> str:
+    return text if text.isdecimal() else _absolute(text, folder)
+
+
+_PATHS: Mapping[str, Callable[[str, Path], str]] = {
+    "data.path": _absolute,
+    "data.calibration_path": _absolute,
+    "model.from": _absolute_source,
+    "model.weights": _absolute_weights,
+    "model.classes": _absolute_classes,
+}
+"""Fields that hold paths, or can."""
 
 
 def _find_parent(name: str, child: Path) -> Path:
@@ -188,6 +219,10 @@ def _merge(
 ) -> dict[str, Any]:
     """Return `base` with `over` laid on top, mappings key by key; note each key's `origin`."""
     result = dict(base)
+    if prefix == _MODEL:  # either says which network, in place of the other
+        for key, other in (("name", "from"), ("from", "name")):
+            if key in over:
+                result.pop(other, None)
     for key, value in over.items():
         path = f"{prefix}{key}"
         if origin is not None:

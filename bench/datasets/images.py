@@ -52,7 +52,7 @@ def load(options: DataOptions) -> ImageSet:
     if path.is_file() and suffix in TABLE_SUFFIXES:
         listing, form = read_table(path)
     else:
-        listing = list_images(path, ALLOWED)
+        listing = list_images(path, ALLOWED, options.listener)
         form = recognise(listing)
     return _from_files(options, listing, form, started)
 

@@ -10,6 +10,7 @@ from tarfile import HeaderError, ReadError
 from typing import IO, Any, Self
 
 from foldbench.bench import units
+from foldbench.bench.progress import ProgressListener
 
 _COMPRESSIONS: tuple[tuple[bytes, Callable[..., Any]], ...] = (
     (b"\x1f\x8b", gzip.open),
@@ -20,6 +21,7 @@ _LARGEST_EXPANSION = 300
 """Times its own size that a compressed file may expand to, beyond the first bytes."""
 _ALWAYS_ALLOWED_BYTES = 2**28
 _LARGEST_HEADER_BYTES = 2**20
+_TOLD_EVERY_BYTES = 2**22
 _EMPTY_READS = 16
 """More in a row, and something is passed over that is not there."""
 _EXTENDED = (
@@ -38,6 +40,9 @@ class ArchiveStream:
         self._file.seek(0)
         opener = next((o for magic, o in _COMPRESSIONS if self.start.startswith(magic)), None)
         self._expanded: IO[bytes] = opener(self._file, "rb") if opener else self._file
+        self.size_bytes = path.stat().st_size
+        """Of the file, compressed as it is."""
+        self._told_bytes = 0
         self._count = 0
         self._empty = 0
 
@@ -56,6 +61,13 @@ class ArchiveStream:
         if self._expanded is not self._file and self._count > allowed:
             raise ReadError(f"it expands to more than {_LARGEST_EXPANSION} times its size")
         return data
+
+    def tell_progress(self, listener: ProgressListener | None) -> None:
+        """Tell how much of the file has been read, unless that is about what was told before."""
+        done = min(self._file.tell(), self.size_bytes)
+        if listener is not None and done - self._told_bytes >= _TOLD_EVERY_BYTES:
+            self._told_bytes = done
+            listener.advance(done, f"{units.size(done)} of {units.size(self.size_bytes)}")
 
     def close(self) -> None:
         """Close the file."""

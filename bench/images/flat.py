@@ -149,7 +149,7 @@ def load_drawn(options: DataOptions, path: Path, pattern: str, name: str) -> Ima
     """
     options.refuse_other_channels()
     rule = LabelRule.parse(pattern)
-    source = open_source(path, partial(FlatLayout, rule=rule), image_files)
+    source = open_source(path, partial(FlatLayout, rule=rule), image_files, options.listener)
     stratified = options.split != "random"
     kind = "stratified" if stratified else "random"
     return load_split(

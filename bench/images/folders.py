@@ -22,7 +22,7 @@ def load_folders(options: DataOptions, path: Path) -> ImageSet:
     as train/<class>/* and test/<class>/*, damaged files, and a cache that cannot be written.
     """
     options.refuse_other_channels()
-    source = open_source(path)
+    source = open_source(path, listener=options.listener)
     return cache.fetch(
         options,
         path,

@@ -27,6 +27,7 @@ from foldbench.bench.images.sources import (
     check_size,
     unreadable,
 )
+from foldbench.bench.progress import NullListener, ProgressListener
 from foldbench.bench.store.files import file_sha256
 
 Parts = tuple[str, ...]
@@ -72,10 +73,11 @@ class Listing:
         return self.kind != "folder"
 
 
-def list_images(path: Path, allowed: str) -> Listing:
+def list_images(path: Path, allowed: str, listener: ProgressListener | None = None) -> Listing:
     """List the folder or archive `path`; raise DataError when it cannot be read.
 
-    `allowed` says for messages what else may stand there.
+    `allowed` says for messages what else may stand there; `listener` hears how far an archive has
+    been gone through.
     """
     try:
         if path.is_dir():
@@ -83,7 +85,7 @@ def list_images(path: Path, allowed: str) -> Listing:
         if path.is_file():
             if zipfile.is_zipfile(path):
                 return _list_zip(path)
-            return _list_tar(path, allowed)
+            return _list_tar(path, allowed, listener or NullListener())
     except OSError as error:
         raise unreadable(Path(error.filename or path), error) from error
     fault = "is neither a file nor a folder" if path.exists() else "does not exist"
@@ -168,11 +170,11 @@ def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
     return data
 
 
-def _list_tar(path: Path, allowed: str) -> Listing:
+def _list_tar(path: Path, allowed: str, listener: ProgressListener) -> Listing:
     skipped: Counter[str] = Counter()
     sizes: dict[str, int] = {}
     links: dict[str, str] = {}
-    for _, member in _members(path, allowed):
+    for _, member in _members(path, allowed, listener):
         name = _cleaned(member.name)
         if member.isreg():
             sizes[name] = member.size
@@ -197,7 +199,7 @@ def _tar_contents(
     for file in listed:
         if file.parts in wanted:
             asked.setdefault(targets["/".join(file.parts)], []).append(file)
-    for archive, member in _members(path, ""):
+    for archive, member in _members(path, "", None):
         files = asked.pop(_cleaned(member.name), []) if member.isreg() else []
         if not files:
             continue
@@ -206,7 +208,9 @@ def _tar_contents(
         yield from ((file, data) for file in files)
 
 
-def _members(path: Path, allowed: str) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+def _members(
+    path: Path, allowed: str, listener: ProgressListener | None
+) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     is_tar = False
     try:
         with (
@@ -214,12 +218,17 @@ def _members(path: Path, allowed: str) -> Iterator[tuple[tarfile.TarFile, tarfil
             tarfile.open(fileobj=_as_file(stream), mode="r|", bufsize=2**18, tarinfo=Member) as tar,
         ):
             is_tar = True
+            if listener is not None:
+                listener.begin(f"listing {path.name}", max(stream.size_bytes, 1))
             while (member := tar.next()) is not None:
+                stream.tell_progress(listener)
                 tar.members = []  # type: ignore[attr-defined]  # keep no header in memory
                 check_size(f"{path}: {member.name}", member.size if member.isreg() else 0)
                 yield tar, member
             while stream.read(2**20):  # the checksum of a compressed file is at its end
-                pass
+                stream.tell_progress(listener)
+            if listener is not None:
+                listener.end()
     except ARCHIVE_FAULTS as error:
         if isinstance(error, tarfile.ReadError) and not is_tar:
             raise DataError(

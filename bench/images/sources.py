@@ -10,7 +10,7 @@ import stat
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,10 +22,13 @@ from foldbench.bench import units
 from foldbench.bench.errors import DataError, one_line
 from foldbench.bench.images.archives import ArchiveStream, Member
 from foldbench.bench.images.layout import SPLITS, Layout, is_hidden, is_image_name
+from foldbench.bench.progress import NullListener, ProgressListener
 from foldbench.bench.store.files import file_sha256, json_sha256
 
 LARGEST_FILE_BYTES = 256 * 2**20
 """A larger image file is refused instead of read into memory."""
+
+_TOLD_EVERY_FILES = 100
 
 ARCHIVE_FAULTS = (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error, ValueError)
 
@@ -129,18 +132,24 @@ def _visible(names: list[str]) -> list[str]:
 
 
 def open_source(
-    path: Path, layout_of: Callable[[Path], LayoutProtocol] = Layout, walk: Walk = walk_splits
+    path: Path,
+    layout_of: Callable[[Path], LayoutProtocol] = Layout,
+    walk: Walk = walk_splits,
+    listener: ProgressListener | None = None,
 ) -> ImageSource:
     """Return the image files in the folder or tar archive `path`; `walk` goes through a folder.
 
+    `listener` hears how far they have been gone through.
     Raises DataError when there is nothing to read or a folder is not laid out as it should be.
     """
+    listener = listener or NullListener()
     try:
         if path.is_dir():
-            return _list_folder(path, layout_of(path), walk)
+            return _list_folder(path, layout_of(path), walk, listener)
         if path.is_file():
             layout = layout_of(path)
-            return ImageSource(file_sha256(path), partial(_stream, path, layout), layout.left_out)
+            files = partial(_stream, path, layout, listener)
+            return ImageSource(file_sha256(path), files, layout.left_out)
     except OSError as error:
         raise unreadable(Path(error.filename or path), error) from error
     fault = "is neither a file nor a folder" if path.exists() else "does not exist"
@@ -149,7 +158,9 @@ def open_source(
     )
 
 
-def _list_folder(root: Path, layout: LayoutProtocol, walk: Walk) -> ImageSource:
+def _list_folder(
+    root: Path, layout: LayoutProtocol, walk: Walk, listener: ProgressListener
+) -> ImageSource:
     files: list[ImageFile] = []
     facts: list[tuple[str, int, int, int]] = []
     for path, status in walk(root):
@@ -162,12 +173,22 @@ def _list_folder(root: Path, layout: LayoutProtocol, walk: Walk) -> ImageSource:
         files.append(ImageFile(*place, origin, path, status.st_size))
     layout.check()
     fingerprint = json_sha256([str(root.resolve()), facts])
-    return ImageSource(fingerprint, lambda: iter(files), layout.left_out)
+    return ImageSource(fingerprint, lambda: _told(files, listener), layout.left_out)
 
 
-def _stream(path: Path, layout: LayoutProtocol) -> Iterator[ImageFile]:
+def _told(files: Sequence[ImageFile], listener: ProgressListener) -> Iterator[ImageFile]:
+    listener.begin(f"reading {units.count(len(files))} images", len(files))
+    for done, file in enumerate(files):
+        if done % _TOLD_EVERY_FILES == 0:
+            listener.advance(done)
+        yield file
+    listener.end()
+
+
+def _stream(path: Path, layout: LayoutProtocol, listener: ProgressListener) -> Iterator[ImageFile]:
     """Yield the images of the tar archive `path` that its layout has a place for, in its order.
 
+    `listener` hears the bytes of the file that have been read.
     Raises DataError for a damaged archive, or at the end when the layout is not as it should be.
     """
     is_tar = False
@@ -177,13 +198,16 @@ def _stream(path: Path, layout: LayoutProtocol) -> Iterator[ImageFile]:
             tarfile.open(fileobj=stream, mode="r|", bufsize=2**18, tarinfo=Member) as archive,
         ):
             is_tar = True
+            listener.begin(f"reading {path.name}", max(stream.size_bytes, 1))
             while (member := archive.next()) is not None:
+                stream.tell_progress(listener)
                 archive.members = []  # type: ignore[attr-defined]  # keep no header in memory
                 file = _from_member(path, layout, archive, member)
                 if file is not None:
                     yield file
             while stream.read(2**20):  # the checksum of a compressed file is at its end
-                pass
+                stream.tell_progress(listener)
+            listener.end()
     except ARCHIVE_FAULTS as error:
         if isinstance(error, ReadError) and not is_tar:
             raise DataError(

@@ -110,10 +110,10 @@ def read_samples(path: Path) -> Samples | None:
     for number, wrong in _order_faults(rest):
         raise _damaged(path, number, wrong)
     samples = Samples(opening, tuple(rest), len(whole) + 1)
-    fault = find_fault(unfinished_record(samples))
-    if fault is not None:
+    contradiction = find_fault(unfinished_record(samples))
+    if contradiction is not None:
         raise RunError(
-            f"{path} contradicts itself: {fault}; it was damaged, or edited by hand: "
+            f"{path} contradicts itself: {contradiction}; it was damaged, or edited by hand: "
             "bench compare --fresh begins anew"
         )
     return samples

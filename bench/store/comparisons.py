@@ -22,7 +22,7 @@ NEWEST = "results.json"
 _BY_PROTOCOL = tuple(f"results-{protocol}.json" for protocol in get_args(Protocol))
 """As earlier versions called the last comparison under each protocol."""
 _NUMBERED = re.compile(r"(\d{3,})\.json")
-_REFERENCE = re.compile(r"(?P<run>.+)@(?P<number>[+-]?\d+)", re.DOTALL)
+_REFERENCE = re.compile(r"(?P<run>.+)@(?P<number>[+-]?\d{1,9})", re.DOTALL)
 _FACT = r'"{}"\s*:\s*"([^"\\]*)"'
 
 
@@ -90,7 +90,7 @@ def _numbered(run: Path) -> tuple[KeptComparison, ...]:
 
 def _strays(run: Path, numbered: Sequence[KeptComparison]) -> list[Path]:
     """Return the records that are in no numbered file, the newest one last."""
-    known = [one.path for one in numbered]
+    known = [one.path for one in reversed(numbered)]
     strays: list[Path] = []
     for name in (NEWEST, *_BY_PROTOCOL):
         path = run / name

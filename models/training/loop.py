@@ -46,7 +46,8 @@ def train_model(
         start_as_identity(model)
     model.to(device=pick_device(settings.device), memory_format=layout(settings))
     process_group = process_group or ProcessGroup()
-    with plain_float32(), compiled(process_group.wrap(model), settings.compile) as network:
+    wrapped = process_group.wrap(model, preprocessing.input_shape)
+    with plain_float32(), compiled(wrapped, settings.compile) as network:
         trainer = Trainer(
             model,
             train,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from foldbench.bench import torchrun
+from foldbench.models.building.outputs import logits_of
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,16 @@ class ProcessGroup:
         """Whether this is rank 0, which validates, logs and saves."""
         return self.rank == 0
 
-    def wrap(self, model: nn.Module) -> nn.Module:
+    def wrap(self, model: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
         """Return `model` wrapped so that gradients are averaged over all processes.
 
-        Every process starts with the parameters of rank 0.
+        Every process starts with the parameters of rank 0. Parameters that the logits do not depend
+        on, such as those of an auxiliary classifier, stay without gradients, as in one process.
         """
-        return DistributedDataParallel(model) if self.size > 1 else model
+        if self.size == 1:
+            return model
+        unused = has_unused_parameters(model, input_shape)
+        return DistributedDataParallel(model, find_unused_parameters=unused)
 
     def shard(self, batch: Tensor) -> Tensor:
         """Return this process's part of a batch along its first dimension.
@@ -62,6 +67,26 @@ class ProcessGroup:
             content.copy_(torch.tensor(encoded, dtype=torch.uint8))
         torch.distributed.broadcast(content, src=0)
         return bytes(content.tolist()).decode()
+
+
+def has_unused_parameters(model: nn.Module, input_shape: tuple[int, int, int]) -> bool:
+    """Return whether the logits of two images leave a parameter without a gradient in train mode.
+
+    The model and random numbers are left as they were.
+    """
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    was_training = model.training
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    device = parameters[0].device
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            model.train()
+            logits = logits_of(model(torch.rand(2, *input_shape, device=device)))
+            found = torch.autograd.grad(logits.sum(), parameters, allow_unused=True)
+    finally:
+        model.load_state_dict(before)
+        model.train(was_training)
+    return any(gradient is None for gradient in found)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import random
 import tarfile
 import time
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from PIL import Image
 
 from foldbench.bench.errors import DataError
 from foldbench.bench.images import archives
+from foldbench.bench.images.listing import list_images
 from foldbench.bench.images.sources import open_source
+from foldbench.bench.progress import NullListener
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "plain": bytes,
@@ -92,3 +95,40 @@ def test_a_file_that_expands_without_measure_is_refused(
     path.write_bytes(COMPRESSORS[kind](images() + header("zeros", size) + bytes(size) + END))
     with pytest.raises(DataError, match="a.tar .*300 times"):
         list(open_source(path).files())
+
+
+class Told(NullListener):
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, int]] = []
+
+    def begin(self, title: str, total: int) -> None:
+        self.heard.append((title, total))
+
+    def advance(self, done: int, text: str = "") -> None:
+        self.heard.append((text, done))
+
+    def end(self, text: str = "") -> None:
+        self.heard.append(("end", 0))
+
+
+@pytest.mark.parametrize("kind", COMPRESSORS)
+@pytest.mark.parametrize("way", ["split", "any"])
+def test_a_long_archive_tells_how_far_it_has_been_read(
+    way: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "_TOLD_EVERY_BYTES", 2**16)
+    path, told = tmp_path / "a.tar", Told()
+    noise = random.Random(0).randbytes(2**20)
+    others = b"".join(header(f"{n}.bin", len(noise)) + noise for n in range(3))
+    path.write_bytes(COMPRESSORS[kind](images() + others + END))
+    if way == "split":
+        list(open_source(path, listener=told).files())
+    else:
+        list_images(path, "", told)
+    (title, total), *advances, end = told.heard
+    assert "a.tar" in title
+    assert (total, end) == (path.stat().st_size, ("end", 0))
+    done = [bytes_read for _, bytes_read in advances]
+    assert done == sorted(done)
+    assert len(done) >= 2
+    assert 0 < done[0] < done[-1] <= total

@@ -261,7 +261,11 @@ def log(run: RunDirectory) -> RunDirectory:
     record = run.results()
     row = record.measurements[0]
     timing = row.timings[0]
-    where = {"contender": row.contender, "batch_size": timing.batch_size, "boundary": "host"}
+    where: dict[str, Any] = {
+        "contender": row.contender,
+        "batch_size": timing.batch_size,
+        "boundary": "host",
+    }
     opening = Opening(
         identity={
             "weights": json_sha256(record.checkpoint.sha256),

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from foldbench.bench.config.files import from_dict
+from foldbench.bench.config.files import from_dict, load
 from foldbench.bench.config.own_network import class_names_of, source_config, with_known_input
 from foldbench.bench.errors import ConfigError
 from foldbench.bench.records import Preprocessing, Resize
@@ -91,3 +91,13 @@ def test_a_list_of_classes_that_cannot_be_one_is_refused(
 def test_a_model_section_names_one_network(model: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="model"):
         from_dict({"model": model}, (), "test")
+
+
+def test_a_network_of_one_s_own_takes_the_place_of_the_one_that_is_built_on(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: digits\nmodel: {from: net.py:Net}\n")
+    model = load(str(path)).config.model
+    assert (model.name, model.source) == (None, f"{tmp_path}/net.py:Net")
+    assert load(str(path), ("model.name=bn_cnn",)).config.model.source is None

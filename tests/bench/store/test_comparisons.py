@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -11,6 +13,7 @@ from builders import make_checkpoint, make_lost_row, make_run
 from foldbench.bench.cli import cli
 from foldbench.bench.errors import BenchError, RunError, UnknownNameError
 from foldbench.bench.progress import NullListener
+from foldbench.bench.records import Run
 from foldbench.bench.stages.report import store_comparison
 from foldbench.bench.store.directory import RunDirectory, create_run
 from foldbench.bench.store.finding import (
@@ -19,6 +22,8 @@ from foldbench.bench.store.finding import (
     find_runs,
     last_comparisons,
 )
+
+Make = Callable[..., Run]
 
 
 @pytest.fixture
@@ -30,10 +35,10 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 @pytest.fixture
-def make():
+def make() -> Make:
     """A record of a day of March."""
 
-    def record(day: int, **changes):
+    def record(day: int, **changes: Any) -> Run:
         return make_run(name="bn_cnn-001", created=f"2026-03-{day:02}T12:00:00Z", **changes)
 
     return record
@@ -48,7 +53,9 @@ def days(run: RunDirectory) -> list[int]:
     return [int(record.created[8:10]) for record in records]
 
 
-def test_every_comparison_is_a_file_of_its_own_and_results_json_is_the_newest(run, make) -> None:
+def test_every_comparison_is_a_file_of_its_own_and_results_json_is_the_newest(
+    run: RunDirectory, make: Make
+) -> None:
     assert not run.is_compared()
     for day in (1, 2, 3):
         path = run.write_results(make(day))
@@ -60,7 +67,7 @@ def test_every_comparison_is_a_file_of_its_own_and_results_json_is_the_newest(ru
     assert sorted(path.name for path in run.path.glob("results*")) == ["results.json"]
 
 
-def test_a_number_that_was_deleted_is_not_given_again(run, make) -> None:
+def test_a_number_that_was_deleted_is_not_given_again(run: RunDirectory, make: Make) -> None:
     for day in (1, 2, 3):
         run.write_results(make(day))
     (run.path / "comparisons" / "002.json").unlink()
@@ -69,7 +76,9 @@ def test_a_number_that_was_deleted_is_not_given_again(run, make) -> None:
     assert days(run) == [1, 3, 4]
 
 
-def test_records_of_an_earlier_version_count_and_keep_their_numbers(run, make) -> None:
+def test_records_of_an_earlier_version_count_and_keep_their_numbers(
+    run: RunDirectory, make: Make
+) -> None:
     homework, clean = make(1), make(2, evaluation_protocol="clean")
     for name, record in (("results-homework", homework), ("results-clean", clean)):
         (run.path / f"{name}.json").write_text(record.model_dump_json() + "\n")
@@ -83,7 +92,9 @@ def test_records_of_an_earlier_version_count_and_keep_their_numbers(run, make) -
     assert [path.name for path in run.path.glob("results*")] == ["results.json"]
 
 
-def test_what_another_version_wrote_over_results_json_is_kept_too(run, make) -> None:
+def test_what_another_version_wrote_over_results_json_is_kept_too(
+    run: RunDirectory, make: Make
+) -> None:
     run.write_results(make(1))
     (run.path / "results.json").write_text(make(2).model_dump_json())
     assert run.results() == make(2)
@@ -91,7 +102,9 @@ def test_what_another_version_wrote_over_results_json_is_kept_too(run, make) -> 
     assert days(run) == [1, 2, 3]
 
 
-def test_a_record_that_cannot_be_read_keeps_its_number_and_its_bytes(run, make) -> None:
+def test_a_record_that_cannot_be_read_keeps_its_number_and_its_bytes(
+    run: RunDirectory, make: Make
+) -> None:
     (run.path / "results.json").write_bytes(b"\xff\x00 broken")
     run.write_results(make(2))
     assert (run.path / "comparisons" / "001.json").read_bytes() == b"\xff\x00 broken"
@@ -101,7 +114,9 @@ def test_a_record_that_cannot_be_read_keeps_its_number_and_its_bytes(run, make) 
     assert "comparisons/001.json" in shown.stderr
 
 
-def test_a_full_disk_loses_no_comparison(run, make, monkeypatch) -> None:
+def test_a_full_disk_loses_no_comparison(
+    run: RunDirectory, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run.write_results(make(1))
     before = sorted(path.name for path in run.path.rglob("*"))
 
@@ -116,8 +131,8 @@ def test_a_full_disk_loses_no_comparison(run, make, monkeypatch) -> None:
     assert run.results() == make(1)
 
 
-def test_a_comparison_in_which_nothing_ran_takes_no_place(run, make) -> None:
-    def failed(day):
+def test_a_comparison_in_which_nothing_ran_takes_no_place(run: RunDirectory, make: Make) -> None:
+    def failed(day: int) -> Run:
         return make(day, measurements=(make_lost_row("ort", "folded", "cpu", "failed", "no"),))
 
     store_comparison(run, failed(1), NullListener())
@@ -130,7 +145,7 @@ def test_a_comparison_in_which_nothing_ran_takes_no_place(run, make) -> None:
     assert [kept.number for kept in run.comparisons()] == [1, 2, 3]
 
 
-def test_a_comparison_is_named_by_its_number_from_either_end(run, make) -> None:
+def test_a_comparison_is_named_by_its_number_from_either_end(run: RunDirectory, make: Make) -> None:
     for day in (1, 2, 3):
         run.write_results(make(day))
     root = run.path.parent
@@ -155,7 +170,7 @@ def test_a_comparison_is_named_by_its_number_from_either_end(run, make) -> None:
         find_runs(root, ["mish@1"])
 
 
-def test_a_folder_whose_name_ends_like_a_number_is_itself(run, make) -> None:
+def test_a_folder_whose_name_ends_like_a_number_is_itself(run: RunDirectory, make: Make) -> None:
     run.write_results(make(1))
     moved = run.path.rename(run.path.with_name("bn@7"))
     (one,) = find_comparisons(moved.parent, ["bn@7"])
@@ -163,7 +178,9 @@ def test_a_folder_whose_name_ends_like_a_number_is_itself(run, make) -> None:
     assert find_runs(moved.parent, [str(moved)])[0].path == moved
 
 
-def test_a_command_that_works_on_the_run_refuses_the_number_of_a_comparison(run, make) -> None:
+def test_a_command_that_works_on_the_run_refuses_the_number_of_a_comparison(
+    run: RunDirectory, make: Make
+) -> None:
     run.write_results(make(1))
     for arguments in (["export", "bn_cnn@1"], ["plot", "bn_cnn-001@1", "loss"]):
         result = bench(run, *arguments)
@@ -171,7 +188,7 @@ def test_a_command_that_works_on_the_run_refuses_the_number_of_a_comparison(run,
         assert "takes the whole run" in result.stderr
 
 
-def test_the_last_comparisons_need_to_be_there(run, make) -> None:
+def test_the_last_comparisons_need_to_be_there(run: RunDirectory, make: Make) -> None:
     root = run.path.parent
     for day in (1, 2, 3):
         with pytest.raises(BenchError, match="bench compare bn_cnn-001"):
@@ -181,7 +198,7 @@ def test_the_last_comparisons_need_to_be_there(run, make) -> None:
     assert (first.name, last.name) == ("bn_cnn-001@2", "bn_cnn-001@3")
 
 
-def test_a_report_shows_the_comparison_that_is_named(run, make) -> None:
+def test_a_report_shows_the_comparison_that_is_named(run: RunDirectory, make: Make) -> None:
     for day in (1, 2):
         run.write_results(make(day))
 

@@ -4,11 +4,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from foldbench.bench import torchrun
 from foldbench.bench.config.files import load
@@ -16,6 +19,7 @@ from foldbench.bench.errors import TrainingError
 from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.train import train
 from foldbench.bench.store.directory import Paths, RunDirectory, list_runs
+from foldbench.models.building.outputs import logits_of
 from foldbench.models.training.batches import split_batches
 from foldbench.models.training.device import pick_device
 from foldbench.models.training.process_group import ProcessGroup
@@ -126,3 +130,50 @@ def test_without_torchrun_its_variables_mean_nothing(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert (torchrun.rank(), torchrun.world_size(), torchrun.local_world_size()) == (0, 1, 1)
+
+
+class WithAuxiliary(nn.Module):
+    """Its second classifier is in no loss; the first comes after a BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.BatchNorm1d(5), nn.Dropout())
+        self.head, self.auxiliary = nn.Linear(5, 3), nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = self.body(x)
+        return self.head(y), self.auxiliary(y)
+
+
+@pytest.fixture
+def group_of_one(tmp_path: Path) -> Iterator[ProcessGroup]:
+    """A group that says it has two processes, and of which torch knows one."""
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield ProcessGroup(0, 2)
+    torch.distributed.destroy_process_group()
+
+
+def test_an_auxiliary_classifier_learns_nothing_in_several_processes(
+    group_of_one: ProcessGroup,
+) -> None:
+    model, shape = WithAuxiliary(), (3, 2, 2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    network = group_of_one.wrap(model, shape)
+    assert torch.equal(torch.rand(1), expected)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for _ in range(3):
+        logits_of(network(torch.rand(4, *shape))).sum().backward()
+    assert model.auxiliary.weight.grad is None
+    assert model.head.weight.grad is not None
+
+
+def test_parameters_that_all_learn_are_not_searched_for_each_time(
+    group_of_one: ProcessGroup,
+) -> None:
+    network = group_of_one.wrap(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), (3, 2, 2))
+    assert isinstance(network, DistributedDataParallel)
+    assert not network.find_unused_parameters
