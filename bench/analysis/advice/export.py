@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from foldbench.bench import units
 from foldbench.bench.analysis.advice.rule import Advice, Number, Rule, about
 from foldbench.bench.analysis.estimates import judge
 from foldbench.bench.analysis.speedups import completed, measure_step
@@ -93,7 +94,7 @@ def _find_no_gain(run: Run, kind: str) -> Iterator[Advice]:
             if ratio and timing.boundary == "host" and judge(ratio, 0.0) not in (None, "faster"):
                 numbers: dict[str, Number] = {
                     "before": before.contender,
-                    "speedup_count": f"{ratio.point:.3g}",
+                    "speedup_count": units.ratio(ratio.point),
                 }
                 yield about(kind, m, timing, 1 / ratio.point, numbers)
 
