@@ -50,7 +50,7 @@ class ModelSection(ConfigSection):
     @property
     def network(self) -> str:
         """What records call it: its name, or where it comes from."""
-        return self.name or str(self.source)
+        return str(self.source) if self.name is None else self.name
 
 
 MOST_CLASSES = 1_000_000

@@ -29,7 +29,7 @@ def validate(value: Mapping[str, Any], origins: Mapping[str, str], fallback: str
 
 def _check_names(config: Config, origins: Mapping[str, str], fallback: str) -> None:
     named: tuple[tuple[str, Callable[[str], object], Iterable[str]], ...] = (
-        ("model.name", MODELS.check, (config.model.name,) if config.model.name else ()),
+        ("model.name", MODELS.check, () if config.model.name is None else (config.model.name,)),
         ("data.name", DATASETS.check, (config.data.name,)),
         ("export.passes", _check_pass, config.export.passes),
         ("compare.backends", parse_spec, config.compare.backends),

@@ -309,7 +309,7 @@ CAUSES = {
                 B.make_artifact("int8", sha256=B.sha("8"), quantization=B.make_quantization()),
             ),
         ),
-        {"before": "ort/folded/cpu", "speedup_count": "0.8"},
+        {"before": "ort/folded/cpu", "speedup_count": "0.800"},
     ),
     "drop_on_test": (
         run_with(

@@ -40,6 +40,7 @@ from foldbench.reports.rows.homework_table import homework_rows
 
 COLOURS = {"red_cat": (200, 40, 40), "green_cat": (40, 200, 40), "blue_dog": (40, 40, 200)}
 QUICK = (
+    "export.baselines=false",
     "train.epochs=3",
     "export.images=6",
     "compare.batch_sizes=[1]",
