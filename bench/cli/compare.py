@@ -97,7 +97,9 @@ if TYPE_CHECKING:
     type=click.Choice(["homework", "clean"]),
     help="How accuracy is taken: on flipped and cropped test images, or as they are.",
 )
-@click.option("--fresh", is_flag=True, help="Begin anew, even if an interrupted one could go on.")
+@click.option(
+    "--fresh", is_flag=True, help="Begin anew, even if an interrupted one could be resumed."
+)
 @tracker_option
 @subject_options
 @data_option
@@ -118,7 +120,7 @@ def compare(
     NETWORK is one of your own, such as net.py:MyNet, torchvision:resnet18 or model.onnx (see bench
     add). Several take turns in the same rounds. Without any, the newest run of each config is
     measured, one after the other. Interrupted and started again with the same
-    settings, it goes on where it stopped. Exit code 1 when a row failed.
+    settings, it resumes where it stopped. Exit code 1 when a row failed.
     """
     _refuse_what_does_not_fit(given_fields())
     from foldbench.bench.stages.compare import compare_runs

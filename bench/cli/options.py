@@ -293,7 +293,7 @@ _DESCRIBING = (
     ),
     config_option(
         "model.output",
-        "--output-name",
+        "--output",
         metavar="NAME|N",
         help="Which of several outputs holds the logits.",
     ),

@@ -139,7 +139,7 @@ def _records_of(run: "RunDirectory", both_protocols: bool) -> "tuple[Run, ...]":
     if run.is_compared():
         if run.samples.is_file():
             note = f"{run.name}: its last finished comparison; a later one has not finished"
-            echo(f"{note}: the same bench compare goes on with it", err=True)
+            echo(f"{note}: the same bench compare resumes it", err=True)
         return run.results_by_protocol() if both_protocols else (run.results(),)
     samples = read_samples(run.samples)
     return (unfinished_record(samples) if samples else run.results(),)

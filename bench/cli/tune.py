@@ -146,7 +146,7 @@ def tune(
 ) -> None:
     """Search learning rate, batch size and epochs of config NAME on a few training images.
 
-    Started again it goes on; started several times at once, the processes share the trials. The
+    Started again it resumes; started several times at once, the processes share the trials. The
     test split is not touched: trials are judged by other training images, and those that fall
     behind are ended early. --preset homework trains the homework's own rows to the end and puts its
     losses beside ours.

@@ -189,6 +189,6 @@ def _with_logits(
         return network, None, ()
     note = (
         f"{parse_source(wanted.text).name} returns {describe_output(output)}: its logits are "
-        f"taken to be output {found} (--output-name chooses another)"
+        f"taken to be output {found} (--output chooses another)"
     )
     return LogitsOf(network, found).eval(), found, (note,)

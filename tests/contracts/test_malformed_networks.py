@@ -141,7 +141,7 @@ CASES: dict[str, Case] = {
     "weights without such a prefix": with_weights("--strip-prefix", STATE,
                                                   "--strip-prefix net. --classes 4"),
     "mean of two channels": Case("net.py:Net", "mean", "--classes 4 --mean 0.5,0.4"),
-    "no such output": Case("net.py:Net", "output", "--classes 4 --output-name aux"),
+    "no such output": Case("net.py:Net", "output", "--classes 4 --output aux"),
     "damaged graph": Case("net.onnx", "net.onnx", files={"net.onnx": b"hello"}),
     "damaged program": Case("net.pt2", "net.pt2", files={"net.pt2": b"hello"}),
     "no images there": Case("net.py:Net", "photos", "--classes 4 --data photos"),

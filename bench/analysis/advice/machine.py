@@ -170,7 +170,7 @@ MACHINE_RULES: Mapping[str, Rule] = {
         "latency",
         _find_interrupted,
         "This comparison has not finished: interrupted {reached}. What is missing was not measured "
-        "yet; the same bench compare goes on with it.",
+        "yet; the same bench compare resumes it.",
     ),
     "resumed": Rule(
         "latency",
