@@ -16,9 +16,9 @@ from foldbench.bench.timing.loop import SYNCHRONIZE_CHECKS, BlockOptions, WarmUp
 SHORTEST_CALLS = 5
 """Of a block: two outliers do not move their median."""
 SHORTEST_BLOCK_S = 0.04
-STARTS_SHARE = 2 / 3
-"""Of the budget, at the most, that new processes and their warm-up may take. Where processes differ
-by more than rounds do, two or three rounds of each tell the most (Kalibera and Jones, 2013)."""
+STARTS_SHARE = 1 / 2
+"""Of the budget, at the most, that new processes and their warm-up may take: without rounds enough
+there is no ratio at all."""
 SLACK = 1.25
 """Blocks are shortened until the rounds take the budget divided by this: some are made again."""
 

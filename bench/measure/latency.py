@@ -116,9 +116,12 @@ def _measure_device(contenders: Sequence[Contender], repetition: _Repetition) ->
 def _start_duration_s(
     contenders: Sequence[Contender], series: Sequence[MeasurementSeries], settings: CompareSection
 ) -> float:
-    """Return the seconds until new processes of all contenders are warm, going by the first."""
+    """Return the seconds until new processes of all contenders are warm, going by the first.
+
+    Calls settle after about twice the least duration of a warm-up.
+    """
     warm_ups = sum(len(_takers(contenders, one, settings)) for one in series)
-    return sum(c.start_s for c in contenders) + settings.warm_up_s * warm_ups
+    return sum(c.start_s for c in contenders) + 2 * settings.warm_up_s * warm_ups
 
 
 def _count_processes(
