@@ -9,6 +9,7 @@ from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.config.schema import Config
 from foldbench.bench.errors import ConfigError, DataError, listed, nearest
 from foldbench.bench.images.classes import match_classes
+from foldbench.bench.images.folders import CIFAR10_CLASSES
 from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.machine.environment import choose_thread_counts, describe_environment
@@ -140,6 +141,7 @@ def _open_network(
     config = _without_calibration(run, config, listener)
     data = load_data(config.data, paths.cache, listener, needs_train=False)
     data = match_classes(checkpoint.classes, data, listener)
+    config = _clean_for_own_images(config, data, overrides, listener)
     if ablation:
         export_ablation(run, overrides, paths, listener)
     stack.enter_context(run.locked())
@@ -159,6 +161,25 @@ def _open_network(
     specs = [*with_threads(specs, counts), *checks]
     _note_missing(specs, listener)
     return _Network(run, config, data, subject, evaluation, sha256, specs)
+
+
+def _clean_for_own_images(
+    config: Config, data: ImageSet, overrides: Sequence[str], listener: ProgressListener
+) -> Config:
+    """Return `config` with the clean protocol where the homework's is not asked for by itself.
+
+    The homework's flips and crops of test images belong to its own data.
+    """
+    said = any(text.startswith(("evaluate.protocol=", "evaluate={")) for text in overrides)
+    its_own = set(data.info.classes) == set(CIFAR10_CLASSES) or data.info.name == "oxford_pets"
+    if config.evaluate.protocol != "homework" or said or its_own:
+        return config
+    listener.note(
+        f"{data.info.title} is not the homework's data: test images are neither flipped nor "
+        "cropped at random (--protocol homework does so)"
+    )
+    evaluate = config.evaluate.model_copy(update={"protocol": "clean"})
+    return config.model_copy(update={"evaluate": evaluate})
 
 
 def _without_calibration(run: RunDirectory, config: Config, listener: ProgressListener) -> Config:

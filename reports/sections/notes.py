@@ -73,6 +73,8 @@ def take_notes(runs: Labelled) -> Notes:
     notes = Notes()
     for label, run in runs:
         blank = reason_for_blank(run.checkpoint)
+        if run.checkpoint.source is not None and not run.checkpoint.random_weights:
+            continue  # a network of the user's own has nothing to do with the homework
         for text in (blank,) if blank else map(str, deviations(run)):
             number = notes.add(text)
             for measurement in run.measurements:
