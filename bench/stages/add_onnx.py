@@ -45,7 +45,8 @@ def make_from_onnx(wanted: "Wanted", folder: Path) -> "Made":
     from foldbench.models.building.adding import Made
 
     path = Path(wanted.text)
-    for option, given in (("--weights", wanted.weights), ("--args", wanted.args)):
+    weights = None if wanted.weights in ("none", "default") else wanted.weights
+    for option, given in (("--weights", weights), ("--args", wanted.args)):
         if given:
             raise ConfigError(f"{path}: an .onnx file has its own weights: leave out {option}")
     adopted = adopt_onnx(
