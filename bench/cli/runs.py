@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 run_argument = click.argument("names", metavar="[RUN]...", nargs=-1)
 subject_argument = click.argument("names", metavar="[RUN|NETWORK]...", nargs=-1)
 
-_OF_NETWORK = ("model.", "data={")
+OF_NETWORK = ("model.", "data={")
 """What says how a network is added; its run holds it from then on."""
 _OF_ALL = ('model.weights="none"', 'model.weights="default"', "model.download=true")
 """What can be said of several networks at once."""
@@ -43,7 +43,7 @@ def choose_subjects(
     """
     found = [find_subject(name, overrides) for name in names]
     own = [loaded for loaded in found if loaded is not None]
-    about_network = [text for text in overrides if text.startswith(_OF_NETWORK)]
+    about_network = [text for text in overrides if text.startswith(OF_NETWORK)]
     if not own:
         return choose_runs(names, paths), tuple(overrides)
     for text in about_network:

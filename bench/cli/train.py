@@ -22,7 +22,7 @@ from foldbench.bench.cli.options import (
     transfer_options,
     with_overrides,
 )
-from foldbench.bench.cli.runs import find_subject, say_weights_of
+from foldbench.bench.cli.runs import OF_NETWORK, find_subject, say_weights_of
 from foldbench.bench.cli.tracker import track, tracker_option
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def run_all(
     if loaded.config.compare.loadgen.scenarios:
         require_loadgen()
     # What the network and its weights were is part of the run from then on.
-    later = tuple(one for one in overrides if not one.startswith(("transfer.", "model.", "data={")))
+    later = tuple(one for one in overrides if not one.startswith(("transfer.", *OF_NETWORK)))
     with progress() as listener:
         run = add(own, paths, listener, fresh) if own else train(loaded, paths, listener, fresh)
         export(run, later, paths, listener)

@@ -14,8 +14,9 @@ from foldbench.bench.machine.environment import describe_environment
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Checkpoint, Preprocessing
 from foldbench.bench.stages.add_onnx import FILE, make_from_onnx, onnx_preprocessing
-from foldbench.bench.store.directory import Paths, RunDirectory, create_run, list_runs
+from foldbench.bench.store.directory import Paths, RunDirectory, create_run
 from foldbench.bench.store.files import file_sha256, json_sha256
+from foldbench.bench.store.finding import usable_runs
 from foldbench.bench.store.temporary import temporary_folder
 from foldbench.bench.user_code.source import parse_source
 from foldbench.bench.workers.isolated import run_isolated
@@ -37,7 +38,6 @@ def add(
     loaded = complete(loaded, listener)
     preprocessing = preprocessing_of(loaded.config)
     count, names = class_names_of(loaded.config)
-    data = load_data(loaded.config.data, paths.cache, listener, needs_train=False)
     with temporary_folder() as temporary:
         folder = temporary / "network"
         folder.mkdir()
@@ -45,11 +45,12 @@ def add(
         made, weights = _make(wanted, folder)
         for note in made.notes:
             listener.note(note)
-        data = load_data(loaded.config.data, paths.cache, listener)
+        data = load_data(loaded.config.data, paths.cache, listener, needs_train=False)
         classes = names or _names_of(made, data, listener)
         checkpoint = _describe(loaded, made, weights, preprocessing, classes, data)
         key = _key(checkpoint)
-        run = None if fresh else _find(paths.runs, loaded.name, key)
+        known = () if fresh else usable_runs(paths.runs, loaded.name, key)
+        run = next((run for run in known if run.is_trained()), None)
         if run is not None:
             listener.note(f"{run.path} is this network with these weights and settings")
             return run
@@ -165,13 +166,6 @@ def _key(checkpoint: Checkpoint) -> str:
         include={"model", "model_args", "sha256", "preprocessing", "classes", "source"},
     )
     return f"added:{json_sha256(facts)}"
-
-
-def _find(root: Path, name: str, key: str) -> RunDirectory | None:
-    for run in reversed(list_runs(root)):
-        if run.config_name == name and run.has_key(key) and run.is_trained() and run.is_usable():
-            return run
-    return None
 
 
 def _write(

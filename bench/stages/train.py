@@ -19,8 +19,9 @@ from foldbench.bench.progress import NullListener, ProgressListener
 from foldbench.bench.records import Checkpoint, Preprocessing, WeightsOrigin
 from foldbench.bench.stages.add import complete, wanted_network
 from foldbench.bench.stages.training_key import training_key
-from foldbench.bench.store.directory import Paths, RunDirectory, create_run, list_runs
+from foldbench.bench.store.directory import Paths, RunDirectory, create_run
 from foldbench.bench.store.files import file_sha256, json_sha256
+from foldbench.bench.store.finding import usable_runs
 from foldbench.bench.store.temporary import temporary_folder
 from foldbench.bench.user_code.source import parse_source
 from foldbench.bench.workers.isolated import run_isolated
@@ -62,7 +63,7 @@ def train(
     with join_process_group() as process_group:
         if not process_group.is_main:
             return _train_on_other_rank(loaded, data, key, process_group)
-        run = None if fresh else _find_training(paths.runs, loaded.name, key)
+        run = None if fresh else next(usable_runs(paths.runs, loaded.name, key), None)
         if config.transfer is None and (run is None or not run.is_trained()):
             _try_network(config, len(data.info.classes), listener)
         if run is None:
@@ -256,11 +257,3 @@ def _device_name(device: Any) -> str:
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
-def _find_training(root: Path, config_name: str, key: str) -> RunDirectory | None:
-    """Return the newest run of the configuration with the same training key."""
-    for run in reversed(list_runs(root)):
-        if run.config_name == config_name and run.has_key(key) and run.is_usable():
-            return run
-    return None

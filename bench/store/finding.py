@@ -1,6 +1,6 @@
 """Which runs are meant: by name, by config, the newest, those that were compared."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -120,6 +120,13 @@ def compared_runs(root: Path, names: Sequence[str] = ()) -> tuple[RunDirectory, 
                 f"(configs: {', '.join(known)})"
             )
     return tuple(run for run in found if not names or {run.config_name, run.name} & set(names))
+
+
+def usable_runs(root: Path, config_name: str, key: str) -> Iterator[RunDirectory]:
+    """Yield the runs of a configuration with the same key that can be used, the newest first."""
+    for run in reversed(list_runs(root)):
+        if run.config_name == config_name and run.has_key(key) and run.is_usable():
+            yield run
 
 
 def readable(
