@@ -91,7 +91,7 @@ def export(
     from foldbench.bench.stages import export as stage
 
     with progress() as listener:
-        runs, overrides = choose_subjects(names, overrides, paths, listener)
+        runs, overrides = choose_subjects(names, overrides, paths, listener, exported=False)
         artifacts = [stage.export(run, overrides, paths, listener) for run in runs]
     made = list(zip(runs, artifacts, strict=True))
     output.print_artifacts(made, as_json)

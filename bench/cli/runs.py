@@ -35,11 +35,16 @@ def choose_runs(
 
 
 def choose_subjects(
-    names: Sequence[str], overrides: Sequence[str], paths: "Paths", listener: "ProgressListener"
+    names: Sequence[str],
+    overrides: Sequence[str],
+    paths: "Paths",
+    listener: "ProgressListener",
+    exported: bool = True,
 ) -> tuple[tuple["RunDirectory", ...], tuple[str, ...]]:
     """Return the runs that `names` stand for, and which of `overrides` are left to apply to them.
 
-    A network of one's own, such as net.py:MyNet, is added, and exported the first time.
+    A network of one's own, such as net.py:MyNet, is added, and the first time exported, unless the
+    command itself does that.
     """
     found = [find_subject(name, overrides) for name in names]
     own = [loaded for loaded in found if loaded is not None]
@@ -54,7 +59,9 @@ def choose_subjects(
                 "NETWORK ...), and name the runs"
             )
     runs = [
-        choose_runs([name], paths)[0] if loaded is None else prepare(loaded, paths, listener)
+        choose_runs([name], paths)[0]
+        if loaded is None
+        else prepare(loaded, paths, listener, exported)
         for name, loaded in zip(names, found, strict=True)
     ]
     return tuple(runs), tuple(text for text in overrides if text not in about_network)
@@ -93,12 +100,14 @@ def say_weights_of(name: str, overrides: Sequence[str]) -> tuple[str, ...]:
     return tuple(text.replace("transfer.", "model.", 1) for text in overrides)
 
 
-def prepare(loaded: "Loaded", paths: "Paths", listener: "ProgressListener") -> "RunDirectory":
-    """Return the run of a network of one's own, added and exported unless it was before."""
+def prepare(
+    loaded: "Loaded", paths: "Paths", listener: "ProgressListener", exported: bool
+) -> "RunDirectory":
+    """Return the run of a network of one's own, added, and `exported`, unless it was before."""
     from foldbench.bench.stages.add import add
     from foldbench.bench.stages.export import export
 
     run = add(loaded, paths, listener)
-    if not run.artifacts():
+    if exported and not run.artifacts():
         export(run, (), paths, listener)
     return run
