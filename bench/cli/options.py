@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from functools import wraps
 from math import isfinite
@@ -10,7 +11,10 @@ from typing import Any
 
 import click
 
+from foldbench.bench import units
+
 Command = Callable[..., None]
+_PERCENT = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*(%?)")
 
 
 class Seconds(click.ParamType):
@@ -62,6 +66,29 @@ class FiniteNumber(click.FloatRange):
         if not isfinite(number):
             self.fail(f"{value!r}: give a finite number", param, ctx)
         return number
+
+
+class Percent(click.ParamType):
+    """``5%`` or ``5``, as the share 0.05."""
+
+    name = "percent"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the share that the text stands for."""
+        match = _PERCENT.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is no percentage: give one such as 5% or 2.5%", param, ctx)
+        number = float(match[1])
+        if 0 < number < 1 and not match[2]:
+            self.fail(
+                f"{value!r} may mean {units.plain(number)}% or {units.plain(100 * number)}%: "
+                "write the % sign",
+                param,
+                ctx,
+            )
+        return number / 100
 
 
 class CommaList(click.ParamType):
@@ -269,15 +296,7 @@ def subject_options(command: Command) -> Command:
     return command
 
 
-_DESCRIBING = (
-    config_option("model.args", "--args", metavar="YAML", help="Its arguments: '{width: 64}'."),
-    config_option(
-        "model.classes",
-        "--classes",
-        type=_Classes(),
-        metavar="N|FILE",
-        help="How many classes, or a file with a name on each line.",
-    ),
+_OF_INPUT = (
     config_option(
         "data.",
         "--input",
@@ -297,6 +316,17 @@ _DESCRIBING = (
         metavar="NAME|N",
         help="Which of several outputs holds the logits.",
     ),
+)
+_DESCRIBING = (
+    config_option("model.args", "--args", metavar="YAML", help="Its arguments: '{width: 64}'."),
+    config_option(
+        "model.classes",
+        "--classes",
+        type=_Classes(),
+        metavar="N|FILE",
+        help="How many classes, or a file with a name on each line.",
+    ),
+    *_OF_INPUT,
     config_option("model.weights_key", "--weights-key", metavar="KEY", help="Such as ema."),
     config_option(
         "model.strip_prefix", "--strip-prefix", metavar="TEXT", help="Such as model. (with the dot)"
@@ -307,6 +337,13 @@ _DESCRIBING = (
 def describing_options(command: Command) -> Command:
     """Add the options of a network of one's own, without those for its weights."""
     for option in reversed(_DESCRIBING):
+        command = option(command)
+    return command
+
+
+def input_options(command: Command) -> Command:
+    """Add --input, --mean, --std and --output: what an .onnx file may leave open."""
+    for option in reversed(_OF_INPUT):
         command = option(command)
     return command
 
