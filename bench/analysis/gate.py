@@ -240,12 +240,11 @@ def _smallest_drop(
 def check_agreement(agreement: Agreement, allowed: float) -> Check:
     """Return whether more images than the share `allowed` got another class: a count, no sample."""
     changed = agreement.images - agreement.top1_equal
-    share = changed / agreement.images
     return Check(
         what="agreement",
-        outcome="worse" if share > allowed else "not worse",
+        outcome="worse" if changed > allowed * agreement.images else "not worse",
         allowed=allowed,
-        change=share,
+        change=changed / agreement.images,
         reason=(
             f"{changed:,} of {agreement.images:,} images get another class; "
             f"max |Δ logit| {agreement.max_abs_difference:.2e}"
@@ -255,6 +254,5 @@ def check_agreement(agreement: Agreement, allowed: float) -> Check:
 
 def check_size(base: int, head: int, allowed: float) -> Check:
     """Return whether the file grew by more than `allowed`; sizes in bytes."""
-    change = head / base - 1
-    outcome: Outcome = "worse" if change > allowed else "not worse"
-    return Check("file size", outcome, allowed, float(base), float(head), change)
+    outcome: Outcome = "worse" if head > base * (1 + allowed) else "not worse"
+    return Check("file size", outcome, allowed, float(base), float(head), head / base - 1)

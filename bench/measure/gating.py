@@ -14,7 +14,7 @@ from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.config.gate import GateSection
 from foldbench.bench.errors import BackendError
 from foldbench.bench.measure.latency import measure_latency
-from foldbench.bench.measure.running import Contender, StartWorker
+from foldbench.bench.measure.running import Contender, StartWorker, failures_of
 from foldbench.bench.measure.series import MeasurementSeries
 from foldbench.bench.progress import NullListener, ProgressListener
 from foldbench.bench.workers.client import WorkerClient
@@ -137,7 +137,8 @@ def _time_generation(
     try:
         _start(rivals, start_worker)
         for rival in rivals:
-            _take_logits(gated, rival)
+            with failures_of(rival.contender):
+                _take_logits(gated, rival)
         _require_ok(rivals)
         plan = compare.model_copy(
             update={
