@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from functools import wraps
 from math import isfinite
@@ -10,6 +11,7 @@ from typing import Any
 
 import click
 
+from foldbench.bench import units
 from foldbench.bench.cli.help import (
     COMMON,
     CONTENDERS,
@@ -21,6 +23,7 @@ from foldbench.bench.cli.help import (
 )
 
 Command = Callable[..., None]
+_PERCENT = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*(%?)")
 
 
 class Seconds(click.ParamType):
@@ -72,6 +75,29 @@ class FiniteNumber(click.FloatRange):
         if not isfinite(number):
             self.fail(f"{value!r}: give a finite number", param, ctx)
         return number
+
+
+class Percent(click.ParamType):
+    """``5%`` or ``5``, as the share 0.05."""
+
+    name = "percent"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the share that the text stands for."""
+        match = _PERCENT.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is no percentage: give one such as 5% or 2.5%", param, ctx)
+        number = float(match[1])
+        if 0 < number < 1 and not match[2]:
+            self.fail(
+                f"{value!r} may mean {units.plain(number)}% or {units.plain(100 * number)}%: "
+                "write the % sign",
+                param,
+                ctx,
+            )
+        return number / 100
 
 
 class CommaList(click.ParamType):
@@ -293,15 +319,7 @@ def subject_options(command: Command) -> Command:
     return section(NETWORK, *options)(command)
 
 
-_DESCRIBING = (
-    config_option("model.args", "--args", metavar="YAML", help="Its arguments: '{width: 64}'."),
-    config_option(
-        "model.classes",
-        "--classes",
-        type=_Classes(),
-        metavar="N|FILE",
-        help="How many classes, or a file with a name on each line.",
-    ),
+_OF_INPUT = (
     config_option(
         "data.",
         "--input",
@@ -329,6 +347,17 @@ _DESCRIBING = (
         metavar="NAME|N",
         help="Which of several outputs holds the logits.",
     ),
+)
+_DESCRIBING = (
+    config_option("model.args", "--args", metavar="YAML", help="Its arguments: '{width: 64}'."),
+    config_option(
+        "model.classes",
+        "--classes",
+        type=_Classes(),
+        metavar="N|FILE",
+        help="How many classes, or a file with a name on each line.",
+    ),
+    *_OF_INPUT,
     config_option(
         "model.weights_key",
         "--weights-key",
@@ -346,6 +375,10 @@ _DESCRIBING = (
 
 describing_options = section(NETWORK, *_DESCRIBING)
 """Adds the options of a network of one's own, without those for its weights."""
+
+
+input_options = section(NETWORK, *_OF_INPUT)
+"""Adds --input, --mean, --std and --output: what an .onnx file may leave open."""
 
 
 def contender_options(command: Command) -> Command:
