@@ -234,7 +234,7 @@ def images() -> np.ndarray:
 
 
 _LONGEST_FIRST = (
-    *("test_commands", "test_every_backend", "test_readme", "test_comparison", "test_quantize"),
+    *("test_commands", "test_every_backend", "test_pages", "test_comparison", "test_quantize"),
     *("test_training", "test_process_group", "test_networks_from_the_field", "test_every_model"),
     *("test_compiled", "test_transfer", "test_packaging", "test_other_networks"),
 )
