@@ -19,6 +19,7 @@ from foldbench.bench.cli.echo import LogHandler, message
 from foldbench.bench.cli.errors import errors
 from foldbench.bench.cli.export import export
 from foldbench.bench.cli.features import features
+from foldbench.bench.cli.gate import gate
 from foldbench.bench.cli.help import Group
 from foldbench.bench.cli.homework import homework
 from foldbench.bench.cli.listing import list_everything
@@ -85,7 +86,7 @@ def cli(ctx: click.Context, traceback: bool) -> None:
         torchrun.require_one_process(f"bench {ctx.invoked_subcommand}")
 
 
-for command in (train, tune, run_all, add, export, optimize, compare, report, history, diff):
+for command in (train, tune, run_all, add, export, optimize, compare, report, history, diff, gate):
     cli.add_command(command)
 for command in (profile, plot, predict, features, probe, errors, homework, list_everything):
     cli.add_command(command)
