@@ -7,14 +7,21 @@ import click
 from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import UNJUDGED, WORSE
-from foldbench.bench.cli.options import Percent, shared_options
+from foldbench.bench.cli.help import command
+from foldbench.bench.cli.options import stored_options
+from foldbench.bench.cli.percent import Percent
 
 if TYPE_CHECKING:
     from foldbench.bench.records import Run
     from foldbench.bench.store.directory import Paths
 
 
-@click.command()
+@command(
+    examples=(
+        "diff digits-001 digits-002",
+        "diff digits-001 --last 5 --fail-on 5%",
+    ),
+)
 @click.argument("run_a")
 @click.argument("run_b", required=False)
 @click.option(
@@ -36,7 +43,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="With --fail-on: what cannot be judged is no failure.",
 )
-@shared_options
+@stored_options
 def diff(
     run_a: str,
     run_b: str | None,
@@ -47,10 +54,11 @@ def diff(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Compare the stored results of RUN_A (before) and RUN_B (after), row by row.
+    """Compare two stored comparisons, row by row.
 
-    A name stands for the run's newest comparison, RUN@2 for its second, RUN@-1 for the one before
-    the newest. One name alone compares the last two comparisons of that run.
+    RUN_A is before, RUN_B after. A name stands for the run's newest comparison, RUN@2 for its
+    second, RUN@-1 for the one before the newest. One name alone compares the last two comparisons
+    of that run.
 
     Latency is judged by its ratio to the baseline of the same rounds (torch/unfolded, or what bench
     compare --reference named): a machine that made all rows slower is no regression. Runs that were

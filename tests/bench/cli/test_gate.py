@@ -8,12 +8,12 @@ from pathlib import Path
 
 import onnx
 import pytest
+from graphs import classifier
 
 from builders import QuietWorker
 from foldbench.bench.errors import BenchError, ConfigError, RunError, UnknownNameError
 from foldbench.bench.measure.gating import measure_gate
 from foldbench.bench.store.directory import RunDirectory
-from graphs import classifier
 
 QUICK = ("--set", "gate.block_s=0", "--set", "gate.warm_up_s=0", "--set", "compare.settle_s=0")
 STAGE = "foldbench.bench.stages"
