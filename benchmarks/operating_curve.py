@@ -198,9 +198,7 @@ def next_kind(lines: Sequence[Mapping], wanted: Mapping[str, int]) -> str | None
 
 @click.command()
 @click.argument("options", nargs=-1)
-@click.option(
-    "--tries", default=200, show_default=True, help="Identical pairs; half as many slower."
-)
+@click.option("--tries", default=200, show_default=True, help="Identical pairs; slower: half.")
 @click.option("--minutes", type=float, help="Begin no further try after that.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("benchmarks/results"))
 def main(options: tuple[str, ...], tries: int, minutes: float | None, out: Path) -> None:

@@ -143,10 +143,10 @@ def gate(
 ) -> None:
     """Test whether HEAD is worse than BASE.
 
-    Both run on this machine, in the same rounds. They are a run (my-001, or my-001@2 for the file that its second comparison measured),
-    the folder of one, a file.onnx, or REVISION:CONFIG, which the code of that git revision exports.
-    Each property is worse, not worse, or cannot be told. A clear case ends early. Without --data,
-    and where neither is a run, images are random pixels.
+    Both run on this machine, in the same rounds. Each is a run (my-001, or my-001@2 for the file
+    that its second comparison measured), the folder of one, a file.onnx, or REVISION:CONFIG, which
+    the code of that git revision exports. Every property is worse, not worse, or cannot be told. A
+    clear case ends early. Without --data, and where neither is a run, images are random pixels.
 
     \b
     Exit codes:
@@ -175,8 +175,8 @@ def _write(
 ) -> None:
     from foldbench.bench.store.files import write_text
     from foldbench.reports.commands.gate import gate_markdown
+    from foldbench.reports.commands.gate_junit import render_junit
     from foldbench.reports.formats import trackers
-    from foldbench.reports.formats.junit import render_junit
 
     if junit is not None:
         write_text(junit, render_junit(result))

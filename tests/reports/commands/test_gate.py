@@ -7,7 +7,7 @@ import pytest
 
 from foldbench.bench.analysis.gate import Check, GateResult
 from foldbench.reports.commands.gate import gate_json, gate_markdown, render_gate
-from foldbench.reports.formats.junit import render_junit
+from foldbench.reports.commands.gate_junit import render_junit
 from foldbench.reports.formats.trackers import bencher, github_action_benchmark
 
 LATENCY = Check(
