@@ -241,9 +241,9 @@ def main(options: tuple[str, ...], tries: int, minutes: float | None, out: Path)
     told = f" -- {' '.join(options)}" if options else ""
     text = (
         "# How often `bench gate` errs, and what it finds\n\n"
-        f"A network of four convolutions of {WIDTH} channels, {SIZE}x{SIZE} pixels, batch 1: against "
-        f"a copy of its file, and with {calibrated['added']} convolutions of 1x1 added, which "
-        f"took {100 * calibrated['measured']:.1f} % longer when that was measured apart. Smallest "
+        f"A network of four convolutions of {WIDTH} channels, {SIZE}x{SIZE} pixels, batch 1: "
+        f"against a copy of its file, and with {calibrated['added']} convolutions of 1x1 added, "
+        f"which took {100 * calibrated['measured']:.1f} % longer when measured apart. Smallest "
         "found: what the jobs say that they find in 95 of 100 tries, the median.\n\n"
         f"{table}\n\n"
         f"Machine: {facts['cpu']}, {facts['cores_usable']} usable cores; python {facts['python']}, "

@@ -9,7 +9,7 @@ from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import UNJUDGED, WORSE
 from foldbench.bench.cli.help import command
 from foldbench.bench.cli.options import stored_options
-from foldbench.bench.cli.percent import Percent
+from foldbench.bench.cli.values import Percent
 
 if TYPE_CHECKING:
     from foldbench.bench.records import Run

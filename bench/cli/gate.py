@@ -26,7 +26,7 @@ from foldbench.bench.cli.options import (
     shared_options,
     with_overrides,
 )
-from foldbench.bench.cli.percent import Percent
+from foldbench.bench.cli.values import Percent
 
 if TYPE_CHECKING:
     from foldbench.bench.analysis.gate import GateResult
@@ -38,8 +38,7 @@ _SUMMARY = "GITHUB_STEP_SUMMARY"
 
 def _file_option(name: str, parameter: str, text: str) -> Callable[[Command], Command]:
     kind = NamedPath(dir_okay=False, path_type=Path)
-    option = click.option(name, parameter, type=kind, help=text)
-    return option
+    return section(OUTPUT, click.option(name, parameter, type=kind, help=text))
 
 
 @command(

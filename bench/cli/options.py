@@ -19,6 +19,7 @@ from foldbench.bench.cli.help import (
     OUTPUT,
     section,
 )
+from foldbench.bench.cli.values import InputShape
 
 Command = Callable[..., None]
 
@@ -40,6 +41,29 @@ class Seconds(click.ParamType):
             seconds = 0.0
         if not 0 < seconds <= 86400:
             self.fail(f"{value!r} is no duration: give seconds, or a number with s, m or h")
+        return seconds
+
+
+class Pauses(click.ParamType):
+    """``0,1ms,1s`` as the YAML list of seconds."""
+
+    name = "durations"
+    _UNITS = ("µs", 1e-6), ("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("", 1.0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the list as YAML."""
+        return json.dumps([self._seconds(part.strip(), param, ctx) for part in value.split(",")])
+
+    def _seconds(
+        self, text: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        unit, factor = next((u, f) for u, f in self._UNITS if text.endswith(u))
+        try:
+            seconds = round(float(text.removesuffix(unit)) * factor, 9)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds <= 60:
+            self.fail(f"{text!r} is no pause: write such as 0, 10ms or 1s, up to 60s", param, ctx)
         return seconds
 
 
@@ -109,20 +133,6 @@ class _Classes(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         return value if value.isdecimal() else json.dumps(_absolute(value))
-
-
-class _InputShape(click.ParamType):
-    """``CxHxW``, or ``HxW`` of three channels, as fields of the section data."""
-
-    name = "shape"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        parts = str(value).lower().replace("×", "x").split("x")
-        if len(parts) not in (2, 3) or not all(part.isdecimal() and int(part) for part in parts):
-            self.fail(f"{value!r}: write channels, height and width, such as 3x224x224")
-        channels, height, width = (int(part) for part in (["3", *parts])[-3:])
-        size = height if height == width else [height, width]
-        return json.dumps({"image_size": size, "channels": channels})
 
 
 def _absolute(path: str) -> str:
@@ -297,7 +307,7 @@ _OF_INPUT = (
     config_option(
         "data.",
         "--input",
-        type=_InputShape(),
+        type=InputShape(),
         metavar="CxHxW",
         help="Shape of its input, such as 3x224x224.",
     ),

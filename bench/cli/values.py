@@ -1,5 +1,6 @@
-"""A percentage on the command line."""
+"""Values of options: a percentage, the shape of an input."""
 
+import json
 import re
 from typing import Any
 
@@ -31,3 +32,18 @@ class Percent(click.ParamType):
                 ctx,
             )
         return number / 100
+
+
+class InputShape(click.ParamType):
+    """``CxHxW``, or ``HxW`` of three channels, as fields of the section data."""
+
+    name = "shape"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the fields that the text stands for, as JSON."""
+        parts = str(value).lower().replace("×", "x").split("x")
+        if len(parts) not in (2, 3) or not all(part.isdecimal() and int(part) for part in parts):
+            self.fail(f"{value!r}: write channels, height and width, such as 3x224x224")
+        channels, height, width = (int(part) for part in (["3", *parts])[-3:])
+        size = height if height == width else [height, width]
+        return json.dumps({"image_size": size, "channels": channels})
