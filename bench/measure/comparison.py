@@ -1,7 +1,7 @@
 """Every artifact on every backend and device: the same images, the same clock, in turns."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from foldbench.bench.backends import Floats
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError
 from foldbench.bench.machine.environment import usable_cores
+from foldbench.bench.measure.calling.sections import measure_calling
+from foldbench.bench.measure.calling.turns import Open
 from foldbench.bench.measure.contenders import ContenderSpec, Subject, contenders_of
 from foldbench.bench.measure.evaluation import Evaluation
 from foldbench.bench.measure.input_check import check_input
@@ -96,6 +98,10 @@ def compare_together(
                 )
         for contender in contenders:
             _take_memory(contender)
+            contender.close()
+        measure_calling(
+            contenders, settings, listener, _beside(entry_of, settings, threads, start_worker)
+        )
     return tuple(
         tuple(_to_measurement(c, entry.evaluation, reference) for c in entry.contenders)
         for entry, reference in zip(entries, references, strict=True)
@@ -188,6 +194,20 @@ def _restart(
             contender.open_anew(_logits_of(source))
 
 
+def _beside(
+    entry_of: Mapping[int, Entry], settings: CompareSection, threads: int, start: StartWorker
+) -> Open:
+    """Return what gives a runner a process of a row's network, which answers as the row did."""
+
+    def open_(runner: Contender, row: Contender) -> None:
+        _start(entry_of[id(row)], runner, settings, threads, start)
+        with failures_of(runner):
+            if runner.is_ok:
+                runner.require_worker().expect(_logits_of(row))
+
+    return open_
+
+
 def _logits_of(contender: Contender | None) -> Floats:
     if contender is None or contender.result.logits is None:
         raise BackendError("the reference that it repeats did not run")
@@ -233,7 +253,7 @@ def _log_rows(
     """Log what is known of each row besides what is timed."""
     for contender in contenders:
         row = _to_measurement(contender, evaluation, reference)
-        timed = {"timings": (), "scenarios": (), "tunings": ()}
+        timed = {"timings": (), "scenarios": (), "tunings": (), "as_called": None}
         contender.log(Row(measurement=row.model_copy(update=timed)))
 
 
@@ -256,6 +276,7 @@ def _to_measurement(
         timings=tuple(to_timing(result.times, series) for series in result.times.blocks),
         not_resident=result.not_resident if contender.is_ok else None,
         scenarios=tuple(result.scenarios),
+        as_called=result.as_called,
         tunings=tuple(result.times.tunings),
         **(_describe_opened(result.opened) if result.opened else {}),
     )

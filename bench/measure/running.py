@@ -10,8 +10,10 @@ from foldbench.bench.errors import BackendError, BenchError
 from foldbench.bench.measure.contenders import ContenderSpec
 from foldbench.bench.measure.series import Generation, MeasurementSeries, Times
 from foldbench.bench.records import (
+    AsCalled,
     Block,
     Boundary,
+    Called,
     Driven,
     Ended,
     Event,
@@ -44,6 +46,7 @@ class Result:
     """(N, classes) float32, of all images."""
     times: Times = field(default_factory=Times)
     scenarios: list[ScenarioResult] = field(default_factory=list)
+    as_called: AsCalled | None = None
     input_probes: tuple[InputProbe, ...] = ()
     """What other ways to make the input gave."""
     peak_memory_bytes: int | None = None
@@ -188,6 +191,11 @@ class Contender:
         """Note and log what LoadGen measured in one scenario."""
         self.result.scenarios.append(result)
         self.log(Driven(contender=self.name, result=result))
+
+    def add_called(self, found: AsCalled) -> None:
+        """Note and log what was found by calling it in a further way."""
+        self.result.as_called = (self.result.as_called or AsCalled()).with_found(found)
+        self.log(Called(contender=self.name, found=found))
 
     def last_repeat(self) -> int:
         """Return the number of the last repetition that anything was measured in, 1 before any."""
