@@ -303,7 +303,7 @@ def test_processes_that_import_at_the_same_time_leave_room_for_more_of_them() ->
     assert [count(lanes) for lanes in (1, 4, 20)] == [1, 2, 4]
 
 
-def test_later_processes_are_warmed_up_as_long_at_their_first_batch_size_alone() -> None:
+def test_later_processes_are_warmed_up_for_less() -> None:
     clock = FakeClock()
     one = row(clock, 0.01)
     asked: list[tuple[int, float]] = []
@@ -316,7 +316,7 @@ def test_later_processes_are_warmed_up_as_long_at_their_first_batch_size_alone()
     one.worker = Noting(FakeSession(lambda size: 0.01 * size, clock), clock)
     settings = CompareSection(batch_sizes=(1, 2), budget_s=60, processes=2)
     measure_latency([one], settings, NullListener(), clock=clock, restart=lambda _: None)
-    assert asked == [(1, 0.5), (2, 0.5), (1, 0.5), (2, 0.1)]
+    assert asked == [(1, 0.5), (2, 0.5), (1, 0.25), (2, 0.1)]
 
 
 class Anew:
