@@ -87,32 +87,38 @@ class WorkerServer(Closing):
         self._clock = clock
         self._images = np.load(job.images, mmap_mode="r", allow_pickle=False)
         self._session = session
-        self._import_s: float | None = None
+        self._loaded_s: tuple[float, float] | None = None
+        self._module: Any = None
         self._read_clocks: ReadClocks = read_nothing
         self._logits: Floats | None = None
         self._batches: dict[int, list[tuple[npt.NDArray[np.int64], Floats]]] = {}
 
-    def load(self) -> float:
-        """Import the runtime, once; return the seconds that it took.
+    def load(self) -> tuple[float, float]:
+        """Import the runtime and build the module that it runs, if any; `open` does that otherwise.
 
-        `open` does it, too. Several workers may do it at the same time: nothing is computed yet.
+        Return the seconds of each. Several workers may do so at the same time: no kernel is chosen
+        by its time here, as it may be in `open`.
         """
-        if self._import_s is None:
-            started = self._clock()
+        if self._loaded_s is None:
+            moments = [self._clock()]
             backend = load_backend(parse_spec(self._job.backend))
-            self._import_s = self._clock() - started
+            moments.append(self._clock())
             if backend.FORMAT == "module":
-                import foldbench.bench.workers.torch_module  # noqa: F401 - `open` needs it soon
-        return self._import_s
+                self._module = self._build_module()
+            moments.append(self._clock())
+            self._loaded_s = moments[1] - moments[0], moments[2] - moments[1]
+        return self._loaded_s
 
     def open(self) -> Opened:
         """Open the network and run it once; raise BackendError when it cannot be had as asked."""
-        import_s = self.load()
+        import_s, build_s = self.load()
         spec = parse_spec(self._job.backend)
         backend = load_backend(spec)
-        imported = self._clock()
+        module, self._module = self._module, None
+        source = NetworkSource(self._job.path, lambda: module)
+        started = self._clock()
         session = backend.open_session(
-            self._source(), device=self._job.device, threads=self._job.threads, options=spec.options
+            source, device=self._job.device, threads=self._job.threads, options=spec.options
         )
         opened = self._clock()
         self._session = self._stack.enter_context(session)
@@ -126,7 +132,7 @@ class WorkerServer(Closing):
             session.threads,
             session.precision,
             import_s,
-            opened - imported,
+            build_s + opened - started,
             first_run_s,
             resident=session.device.startswith("cuda") and isinstance(session, Resident),
             libraries=describe_libraries(),
@@ -254,7 +260,7 @@ class WorkerServer(Closing):
         if not hasattr(backend, "profile"):
             raise BackendError(f"backend {spec.backend!r} has no profiler of operators")
         return backend.profile(
-            self._source(),
+            NetworkSource(self._job.path, self._build_module),
             device=self._job.device,
             threads=self._job.threads,
             options=spec.options,
@@ -265,9 +271,6 @@ class WorkerServer(Closing):
     def close(self) -> None:
         """Free everything."""
         self._stack.close()
-
-    def _source(self) -> NetworkSource:
-        return NetworkSource(path=self._job.path, build_module=self._build_module)
 
     def _build_module(self) -> Any:
         from foldbench.bench.workers.torch_module import build_module  # loads torch and pydantic
