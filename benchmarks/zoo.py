@@ -1,7 +1,7 @@
 """What the exports do for other people's networks: classifiers of timm and torchvision.
 
     python -m benchmarks.zoo --budget 45 --out benchmarks/results
-    python -m benchmarks.zoo --processes 1 --budget 25 --backends ort,openvino --out benchmarks/results
+    python -m benchmarks.zoo --processes 1 --budget 25 --backends ort,openvino --out FOLDER
     python -m benchmarks.zoo --networks resnet18,repvgg_a0 --int8 --out benchmarks/results
     python -m benchmarks.zoo --only-report --out benchmarks/results
 
@@ -9,8 +9,8 @@ Random weights, random pixels of 224x224, the CPU. For each network: what torch.
 itself, this project's files for any CPU and for this one, OpenVINO, torch.compile, and the
 network's own deploy form where it has one, exported plainly. They take turns in the rounds of
 `bench compare`, each in processes of its own. A network that was measured is not measured again: it
-is a file in ``zoo/``, which `--fresh` makes anew. The second line is for a first look: about a minute
-a network, and intervals that cover one process. Leave the machine alone meanwhile.
+is a file in ``zoo/``, which `--fresh` makes anew. The second line is for a first look: intervals
+cover one process. Leave the machine alone meanwhile.
 """
 
 import sys

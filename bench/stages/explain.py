@@ -36,8 +36,10 @@ from foldbench.exporters.explaining import (
     read_nodes,
 )
 
-SHIPPED = ("folded", "optimized", GIVEN, "unfolded")
-"""Variants that a backend without one stands for: the first that there is."""
+AS_WRITTEN = "unfolded"
+"""What torch stands for: folding calls functions of inner modules from the outermost one."""
+SHIPPED = ("folded", "optimized", GIVEN, AS_WRITTEN)
+"""Variants that other backends stand for: the first that there is."""
 _IN_FLOAT32 = "float32"
 
 
@@ -117,7 +119,8 @@ def _choose(subject: Subject, text: str) -> ContenderSpec:
     backend, _, variant = text.partition("/")
     rows = list(contenders_of(subject, backend, "cpu"))
     found = {row.variant: row for row in rows}
-    wanted = [variant] if variant else [*SHIPPED, *found]
+    usual = (AS_WRITTEN, *SHIPPED) if backend == "torch" else SHIPPED
+    wanted = [variant] if variant else [*usual, *found]
     row = next((found[name] for name in wanted if name in found), None)
     if row is None:
         ways = [f"{backend}/{name}" for name in found]

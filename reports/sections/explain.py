@@ -19,10 +19,10 @@ from foldbench.reports.text.document import Column, Document, ReportSection, Tab
 
 _CAPTION = (
     "ms: by each runtime's own profiler, which slows the network down in its own way: compare "
-    "shares within a column (bench compare says which contender is faster). %: the least time that "
-    "the operations and bytes of the module need at this machine's peak (matrix products, copies), "
-    "divided by that time; above 100 where the data stayed in a cache. A fused operator counts for "
-    "the module with most of its operations; + names what is in it."
+    "shares within a column (bench compare says which contender is faster). In brackets: the least "
+    "time that the operations and bytes need at this machine's peak (matrix products, copies), "
+    "divided by that time; above 100 % the data stayed in a cache. A fused operator counts for the "
+    "module with most of its operations."
 )
 
 
@@ -46,9 +46,8 @@ def build_explanation(explanation: Explanation, whole: bool = False) -> Document
 
 def _table(explanation: Explanation, ran: Sequence[ContenderModules], whole: bool) -> Table:
     columns: list[Column] = [left("module"), right("MFLOP"), right("MB")]
-    for contender in ran:
-        columns += [right(f"{_short(contender)} ms"), right("%")]
-    columns += [right("error"), left("fused into it")]
+    columns += [right(f"{name} ms") for name in _short_names(ran)]
+    columns += [right("error"), left(_FUSED)]
     known = {one.module: one for one in explanation.modules}
     names = dict.fromkeys([*known, *(r.module for c in ran for r in c.modules)])
     order = list(names)
@@ -61,7 +60,12 @@ def _table(explanation: Explanation, ran: Sequence[ContenderModules], whole: boo
         rows.append(_summary(f"{len(rest)} more", ran, [_sum(c, rest) for c in ran]))
     rows.append(_summary("unattributed", ran, [c.unattributed_s for c in ran]))
     rows.append(_summary("all", ran, [c.total_s for c in ran]))
+    if not whole or not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     return Table(tuple(columns), tuple(map(tuple, rows)))
+
+
+_FUSED = "fused into it"
 
 
 def _row(
@@ -76,7 +80,8 @@ def _row(
     for contender in ran:
         time_s = _time(contender, name)
         share = roofline_share(explanation, facts, time_s) if facts else None
-        cells += [units.milliseconds(time_s), units.percent(share)]
+        told = f" ({_part(share)} %)" if share is not None else ""
+        cells.append(f"{units.milliseconds(time_s)}{told}")
     fused = dict.fromkeys(
         f for c in ran for r in c.modules if r.module == name for f in r.fused if f != name
     )
@@ -88,7 +93,7 @@ def _row(
 def _summary(what: str, ran: Sequence[ContenderModules], seconds: Sequence[float]) -> list[str]:
     cells = [what, "", ""]
     for _, time_s in zip(ran, seconds, strict=True):
-        cells += [units.milliseconds(time_s), ""]
+        cells.append(units.milliseconds(time_s))
     return [*cells, "", ""]
 
 
@@ -100,12 +105,22 @@ def _sum(contender: ContenderModules, names: Sequence[str]) -> float:
     return sum(_time(contender, name) or 0.0 for name in names)
 
 
+def _part(share: float) -> str:
+    return units.whole(100 * share) if share <= 1 else ">100"
+
+
 def _called(name: str) -> str:
-    return name or "(the network itself)"
+    return name or "(itself)"
 
 
-def _short(contender: ContenderModules) -> str:
-    return contender.contender.removesuffix("/cpu")
+def _short_names(ran: Sequence[ContenderModules]) -> list[str]:
+    """Return the backends, with their files where a backend has several."""
+    ways = [contender.contender.removesuffix("/cpu") for contender in ran]
+    backends = [way.partition("/")[0] for way in ways]
+    return [
+        backend if backends.count(backend) == 1 else way
+        for way, backend in zip(ways, backends, strict=True)
+    ]
 
 
 def _say(found: Finding) -> str:
