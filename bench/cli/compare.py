@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from foldbench.bench.cli import output
+from foldbench.bench.cli.calling_options import calling_options
 from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.failures import fail_on_records
 from foldbench.bench.cli.help import CONTENDERS, MEASUREMENT, command, section
@@ -114,6 +115,7 @@ if TYPE_CHECKING:
         help="Least time of a scenario.  [default: by config]",
     ),
 )
+@calling_options
 @tracker_option
 @subject_options
 @data_option

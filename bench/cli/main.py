@@ -20,6 +20,7 @@ from foldbench.bench.cli.errors import errors
 from foldbench.bench.cli.explain import explain
 from foldbench.bench.cli.export import export
 from foldbench.bench.cli.features import features
+from foldbench.bench.cli.gate import gate
 from foldbench.bench.cli.help import Group
 from foldbench.bench.cli.homework import homework
 from foldbench.bench.cli.listing import list_everything
@@ -86,7 +87,7 @@ def cli(ctx: click.Context, traceback: bool) -> None:
         torchrun.require_one_process(f"bench {ctx.invoked_subcommand}")
 
 
-for command in (train, tune, run_all, add, export, optimize, compare, report, history, diff):
+for command in (train, tune, run_all, add, export, optimize, compare, report, history, diff, gate):
     cli.add_command(command)
 for command in (
     profile,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from functools import wraps
 from math import isfinite
@@ -10,6 +11,7 @@ from typing import Any
 
 import click
 
+from foldbench.bench import units
 from foldbench.bench.cli.help import (
     COMMON,
     CONTENDERS,
@@ -21,6 +23,7 @@ from foldbench.bench.cli.help import (
 )
 
 Command = Callable[..., None]
+_PERCENT = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*(%?)")
 
 
 class Seconds(click.ParamType):
@@ -40,6 +43,29 @@ class Seconds(click.ParamType):
             seconds = 0.0
         if not 0 < seconds <= 86400:
             self.fail(f"{value!r} is no duration: give seconds, or a number with s, m or h")
+        return seconds
+
+
+class Pauses(click.ParamType):
+    """``0,1ms,1s`` as the YAML list of seconds."""
+
+    name = "durations"
+    _UNITS = ("µs", 1e-6), ("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("", 1.0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the list as YAML."""
+        return json.dumps([self._seconds(part.strip(), param, ctx) for part in value.split(",")])
+
+    def _seconds(
+        self, text: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        unit, factor = next((u, f) for u, f in self._UNITS if text.endswith(u))
+        try:
+            seconds = round(float(text.removesuffix(unit)) * factor, 9)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds <= 60:
+            self.fail(f"{text!r} is no pause: write such as 0, 10ms or 1s, up to 60s", param, ctx)
         return seconds
 
 
@@ -72,6 +98,29 @@ class FiniteNumber(click.FloatRange):
         if not isfinite(number):
             self.fail(f"{value!r}: give a finite number", param, ctx)
         return number
+
+
+class Percent(click.ParamType):
+    """``5%`` or ``5``, as the share 0.05."""
+
+    name = "percent"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the share that the text stands for."""
+        match = _PERCENT.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is no percentage: give one such as 5% or 2.5%", param, ctx)
+        number = float(match[1])
+        if 0 < number < 1 and not match[2]:
+            self.fail(
+                f"{value!r} may mean {units.plain(number)}% or {units.plain(100 * number)}%: "
+                "write the % sign",
+                param,
+                ctx,
+            )
+        return number / 100
 
 
 class CommaList(click.ParamType):
@@ -293,15 +342,7 @@ def subject_options(command: Command) -> Command:
     return section(NETWORK, *options)(command)
 
 
-_DESCRIBING = (
-    config_option("model.args", "--args", metavar="YAML", help="Its arguments: '{width: 64}'."),
-    config_option(
-        "model.classes",
-        "--classes",
-        type=_Classes(),
-        metavar="N|FILE",
-        help="How many classes, or a file with a name on each line.",
-    ),
+_OF_INPUT = (
     config_option(
         "data.",
         "--input",
@@ -329,6 +370,17 @@ _DESCRIBING = (
         metavar="NAME|N",
         help="Which of several outputs holds the logits.",
     ),
+)
+_DESCRIBING = (
+    config_option("model.args", "--args", metavar="YAML", help="Its arguments: '{width: 64}'."),
+    config_option(
+        "model.classes",
+        "--classes",
+        type=_Classes(),
+        metavar="N|FILE",
+        help="How many classes, or a file with a name on each line.",
+    ),
+    *_OF_INPUT,
     config_option(
         "model.weights_key",
         "--weights-key",
@@ -346,6 +398,10 @@ _DESCRIBING = (
 
 describing_options = section(NETWORK, *_DESCRIBING)
 """Adds the options of a network of one's own, without those for its weights."""
+
+
+input_options = section(NETWORK, *_OF_INPUT)
+"""Adds --input, --mean, --std and --output: what an .onnx file may leave open."""
 
 
 def contender_options(command: Command) -> Command:

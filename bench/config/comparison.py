@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from foldbench.bench.config.base import ConfigSection, Positive, Seed, Threads, refuse_repeats
+from foldbench.bench.config.calling import CallingSection
 from foldbench.bench.records import Protocol, Scenario
 
 
@@ -110,6 +111,8 @@ class CompareSection(ConfigSection):
     """Of the order of contenders; of LoadGen's choice of images and arrivals."""
     loadgen: LoadgenSection = LoadgenSection()
     """MLPerf scenarios."""
+    calling: CallingSection = CallingSection()
+    """Calls with pauses and other ways of calling."""
 
     @property
     def thread_counts(self) -> tuple[int | None, ...]:
