@@ -17,6 +17,7 @@ from foldbench.bench.cli.diff import diff
 from foldbench.bench.cli.doctor import doctor
 from foldbench.bench.cli.echo import LogHandler, message
 from foldbench.bench.cli.errors import errors
+from foldbench.bench.cli.explain import explain
 from foldbench.bench.cli.export import export
 from foldbench.bench.cli.features import features
 from foldbench.bench.cli.gate import gate
@@ -88,7 +89,17 @@ def cli(ctx: click.Context, traceback: bool) -> None:
 
 for command in (train, tune, run_all, add, export, optimize, compare, report, history, diff, gate):
     cli.add_command(command)
-for command in (profile, plot, predict, features, probe, errors, homework, list_everything):
+for command in (
+    profile,
+    explain,
+    plot,
+    predict,
+    features,
+    probe,
+    errors,
+    homework,
+    list_everything,
+):
     cli.add_command(command)
 for command in (doctor, config):
     cli.add_command(command)
