@@ -41,7 +41,7 @@ setup(
     packages=find_packages(include=["foldbench", "foldbench.*"]),
     package_data={
         "foldbench": ["py.typed"],
-        "foldbench.bench.host_files": ["kernels/*.c"],
+        "foldbench.bench.host_files": ["kernels/*.[ch]"],
         "foldbench.configs": ["*.yaml"],
         "foldbench.reports.html": ["templates/*"],
         "foldbench.reports.rows": ["homework.json"],
