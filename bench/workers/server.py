@@ -87,13 +87,27 @@ class WorkerServer(Closing):
         self._clock = clock
         self._images = np.load(job.images, mmap_mode="r", allow_pickle=False)
         self._session = session
+        self._import_s: float | None = None
         self._read_clocks: ReadClocks = read_nothing
         self._logits: Floats | None = None
         self._batches: dict[int, list[tuple[npt.NDArray[np.int64], Floats]]] = {}
 
+    def load(self) -> float:
+        """Import the runtime, once; return the seconds that it took.
+
+        `open` does it, too. Several workers may do it at the same time: nothing is computed yet.
+        """
+        if self._import_s is None:
+            started = self._clock()
+            backend = load_backend(parse_spec(self._job.backend))
+            self._import_s = self._clock() - started
+            if backend.FORMAT == "module":
+                import foldbench.bench.workers.torch_module  # noqa: F401 - `open` needs it soon
+        return self._import_s
+
     def open(self) -> Opened:
         """Open the network and run it once; raise BackendError when it cannot be had as asked."""
-        started = self._clock()
+        import_s = self.load()
         spec = parse_spec(self._job.backend)
         backend = load_backend(spec)
         imported = self._clock()
@@ -111,7 +125,7 @@ class WorkerServer(Closing):
             session.runtime,
             session.threads,
             session.precision,
-            imported - started,
+            import_s,
             opened - imported,
             first_run_s,
             resident=session.device.startswith("cuda") and isinstance(session, Resident),

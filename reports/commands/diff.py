@@ -20,6 +20,10 @@ from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
 from foldbench.reports.text.names import name_of, spoken
 
+WHERE_A_GATE_ANSWERS = (
+    "bench gate A B times both in the same rounds, until it can tell or its budget is spent"
+)
+
 
 def render_difference(a: Run, b: Run, difference: Difference) -> str:
     """Return the tables for the terminal, ending in a newline."""

@@ -16,6 +16,7 @@ from foldbench.reports.sections.latency import build_latency
 from foldbench.reports.sections.networks import build_networks
 from foldbench.reports.sections.notes import Notes, take_notes
 from foldbench.reports.sections.operators import operator_sections
+from foldbench.reports.sections.pauses import build_pauses
 from foldbench.reports.sections.provenance import build_provenance
 from foldbench.reports.sections.quantization import build_quantization
 from foldbench.reports.sections.roofline import build_roofline
@@ -44,6 +45,7 @@ def compose(
         build_accuracy(column, labelled, notes),
         build_agreement(column, labelled, notes),
         *build_latency(column, labelled, notes),
+        *build_pauses(column, labelled),
         build_ablation(column, labelled),
         *build_scenarios(column, labelled, notes),
         *build_roofline(column, labelled),

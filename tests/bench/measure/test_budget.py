@@ -240,7 +240,7 @@ def generations(
     clock, heard = FakeClock(), Heard()
     rows = [row(clock, 0.1), row(clock, 0.05, "ort")]
     for one in rows:
-        one.start_s = start_s / 2
+        one.open_s = start_s / 2
 
     def restart(chosen: Sequence[Contender]) -> None:
         clock.advance(start_s if real_s is None else real_s)
