@@ -9,6 +9,7 @@ from foldbench.reports.sections.ablation import build_ablation
 from foldbench.reports.sections.accuracy import build_accuracy, build_agreement
 from foldbench.reports.sections.answer import build_answer
 from foldbench.reports.sections.confusion import build_confusion
+from foldbench.reports.sections.contenders import build_contenders
 from foldbench.reports.sections.details import build_particulars
 from foldbench.reports.sections.export import build_export, build_folding
 from foldbench.reports.sections.latency import build_latency
@@ -39,6 +40,7 @@ def compose(
 ) -> Document:
     """Return the report of runs that have their names and notes."""
     sections = (
+        build_contenders(column, labelled),
         build_networks(labelled),
         build_accuracy(column, labelled, notes),
         build_agreement(column, labelled, notes),
