@@ -38,6 +38,7 @@ from foldbench.bench.records import (
 )
 from foldbench.bench.store.files import file_sha256, json_sha256
 from foldbench.exporters.folding.fold import count_batchnorms, fold_linear
+from foldbench.exporters.module_names import module_names
 from foldbench.exporters.onnx_store import is_slim, write_onnx
 from foldbench.exporters.origins import host_origins, library_versions, sources_sha256
 from foldbench.exporters.parity import ParityInput, check_outputs, run_module, run_reference
@@ -175,6 +176,7 @@ def export_checkpoint(
         ladder_step=options.ladder_step,
         parity=parity,
         export_s=time.perf_counter() - started,
+        modules=module_names(exported, model),
     )
 
 

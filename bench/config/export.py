@@ -21,6 +21,7 @@ class ExportSection(ConfigSection):
     fold_bn: bool = True
     """Fold BatchNorm and all else that is linear into the layers. When false, the graph keeps it."""
     opset: Annotated[int, Field(ge=18, le=24)] = 20
+    """ONNX operator set of the exported file."""
     target: Target = "cpu"
     """What the file is to run on, which decides the passes that are on by default. host: the CPU of
     this machine alone, with this onnxruntime."""

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from foldbench.bench.records.base import (
     SCHEMA_VERSION,
     Folder,
@@ -157,3 +159,6 @@ class Artifact(Record):
     fixed_batch: int | None = None
     """The only batch size that it runs at; None where any does."""
     export_s: float
+    modules: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """The modules that compute each value of the graph, those fused into it after the first; empty
+    where they are not known."""
