@@ -60,6 +60,12 @@ FOLDED = {
         gives="float[n, 6, p] y",
         w=(6, 4, 3),
     ),
+    "Conv with a bias of zeros that is computed": graph(
+        "z = Constant <value = float {0.0}> () s = Constant <value = int64[1] {6}> () "
+        f"e = Expand(z, s) h = Conv(x, w, e) y = {NORM}",
+        **IMAGES,
+        w=(6, 4, 3, 3),
+    ),
     "ConvTranspose": graph(
         f"h = ConvTranspose <strides = [2, 2]> (x, w, b) y = {NORM}",
         **IMAGES,
