@@ -141,6 +141,7 @@ def _restore(contender: Contender, row: Found, session: int) -> None:
     """Give the contender what it had before the interruption."""
     result = contender.result
     result.times, result.scenarios = row.times, row.scenarios
+    result.as_called = row.as_called
     result.not_resident = row.measurement.not_resident
     contender.session = session
 

@@ -10,8 +10,10 @@ from foldbench.bench.errors import BackendError, BenchError
 from foldbench.bench.measure.contenders import ContenderSpec
 from foldbench.bench.measure.series import Generation, MeasurementSeries, Times
 from foldbench.bench.records import (
+    AsCalled,
     Block,
     Boundary,
+    Called,
     Driven,
     Ended,
     Event,
@@ -44,6 +46,7 @@ class Result:
     """(N, classes) float32, of all images."""
     times: Times = field(default_factory=Times)
     scenarios: list[ScenarioResult] = field(default_factory=list)
+    as_called: AsCalled | None = None
     input_probes: tuple[InputProbe, ...] = ()
     """What other ways to make the input gave."""
     peak_memory_bytes: int | None = None
@@ -78,8 +81,10 @@ class Contender:
         self.worker = worker
         self.log = log
         self.session = session
-        self.start_s = 0.0
-        """What the last start of its process took, seconds, until it had opened the network."""
+        self.load_s = 0.0
+        """What its first process took until it had imported its runtime, seconds."""
+        self.open_s = 0.0
+        """What it took from there until it had opened the network, seconds."""
         self.result = Result(spec.status, spec.reason)
 
     @property
@@ -107,11 +112,32 @@ class Contender:
         started = time.monotonic()
         with failures_of(self):
             self.worker = start_worker(job)
+            self.worker.load()
+            loaded = time.monotonic()
             opened = self.result.opened = self.worker.open()
-            self.start_s = time.monotonic() - started
+            self.load_s, self.open_s = loaded - started, time.monotonic() - loaded
             if opened.device.startswith("cuda") and not opened.resident:
                 reason = "its backend cannot keep input and output on the device"
                 self.result.not_resident = reason
+
+    def load_anew(self, job: Job, start_worker: StartWorker) -> None:
+        """Have a new worker import the runtime, in place of the one that there is."""
+        self.close()
+        with failures_of(self):
+            self.worker = start_worker(job)
+            self.worker.load()
+
+    def open_anew(self, logits: Floats) -> None:
+        """Have the new worker open the network, whose outputs have to be near `logits`.
+
+        What the record says of a start is the first one's, which was alone on the machine.
+        """
+        with failures_of(self):
+            worker = self.require_worker()
+            opened, first = worker.open(), self.result.opened
+            if first is not None and opened.device != first.device:
+                raise BackendError(f"a new process runs on {opened.device}, not on {first.device}")
+            worker.expect(logits)
 
     def require_worker(self) -> WorkerServer:
         """Return the worker that runs it."""
@@ -165,6 +191,11 @@ class Contender:
         """Note and log what LoadGen measured in one scenario."""
         self.result.scenarios.append(result)
         self.log(Driven(contender=self.name, result=result))
+
+    def add_called(self, found: AsCalled) -> None:
+        """Note and log what was found by calling it in a further way."""
+        self.result.as_called = (self.result.as_called or AsCalled()).with_found(found)
+        self.log(Called(contender=self.name, found=found))
 
     def last_repeat(self) -> int:
         """Return the number of the last repetition that anything was measured in, 1 before any."""

@@ -16,6 +16,8 @@ from foldbench.bench.errors import RunError
 from foldbench.bench.measure.ablation import ablation_of
 from foldbench.bench.measure.series import Generation, MeasurementSeries, Times, to_timing
 from foldbench.bench.records import (
+    AsCalled,
+    Called,
     Driven,
     Ended,
     Event,
@@ -163,12 +165,21 @@ class Found:
     """Without what was timed."""
     times: Times = field(default_factory=Times)
     scenarios: list[ScenarioResult] = field(default_factory=list)
+    as_called: AsCalled | None = None
+
+    def take(self, event: Driven | Called) -> None:
+        """Note what was found beside the rounds."""
+        if isinstance(event, Driven):
+            self.scenarios.append(event.result)
+        else:
+            self.as_called = (self.as_called or AsCalled()).with_found(event.found)
 
     def to_measurement(self) -> Measurement:
         """Return the whole row."""
         timings = tuple(to_timing(self.times, series) for series in self.times.blocks)
         timed = {"timings": timings, "tunings": tuple(self.times.tunings)}
-        return self.measurement.model_copy(update={**timed, "scenarios": tuple(self.scenarios)})
+        further = {"scenarios": tuple(self.scenarios), "as_called": self.as_called}
+        return self.measurement.model_copy(update={**timed, **further})
 
 
 def replay(events: Iterable[Event]) -> dict[str, Found]:
@@ -202,8 +213,8 @@ def _take(event: Event, rows: dict[str, Found]) -> None:
             for name in event.contenders:
                 generation = Generation(event.repeat, event.process)
                 rows[name].times.end(_series(event), generation, event.stopped)
-        case Driven():
-            rows[event.contender].scenarios.append(event.result)
+        case Driven() | Called():
+            rows[event.contender].take(event)
         case Failed():
             _fail(event, rows[event.contender])
 

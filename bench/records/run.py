@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from foldbench.bench.records.artifact import Agreement, Artifact
 from foldbench.bench.records.base import SCHEMA_VERSION, Protocol, Record, Role, Status, Variant
+from foldbench.bench.records.calling import AsCalled
 from foldbench.bench.records.checkpoint import Checkpoint
 from foldbench.bench.records.images import DataInfo, Sha256
 from foldbench.bench.records.machine import PeakThroughput
@@ -90,6 +91,8 @@ class Measurement(Record):
     scenarios: tuple[ScenarioResult, ...] = ()
     """What LoadGen measured, where it did in place of the rounds."""
     tunings: tuple[Tuning, ...] = ()
+    as_called: AsCalled | None = None
+    """What it costs after pauses, from a cold process and the like, where that was asked for."""
 
 
 class AblationStep(Record):

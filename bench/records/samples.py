@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from foldbench.bench.records.base import SCHEMA_VERSION, Record
+from foldbench.bench.records.calling import AsCalled
 from foldbench.bench.records.images import Sha256
 from foldbench.bench.records.run import Measurement, Run
 from foldbench.bench.records.timing import Shortage, StopReason
@@ -95,6 +96,14 @@ class Driven(Record):
     result: ScenarioResult
 
 
+class Called(Record):
+    """A contender was called in one further way; `found` holds that alone."""
+
+    kind: Literal["called"] = "called"
+    contender: str
+    found: AsCalled
+
+
 class Failed(Record):
     """A contender failed; one that failed device-resident is out there alone."""
 
@@ -104,5 +113,5 @@ class Failed(Record):
     reason: str
 
 
-Event = Session | Row | Warmed | Shortened | Timed | Ended | Driven | Failed
+Event = Session | Row | Warmed | Shortened | Timed | Ended | Driven | Called | Failed
 Line = Annotated[Opening | Event, Field(discriminator="kind")]

@@ -229,6 +229,10 @@ class RunDirectory:
         """Write profile.json: where the time of the run's contenders goes."""
         return self._write("profile.json", profile.model_dump_json(indent=1))
 
+    def write_explanation(self, explanation: Record) -> Path:
+        """Write explanation.json: time, cost and error of the network by module."""
+        return self._write("explanation.json", explanation.model_dump_json(indent=1))
+
     def comparisons(self) -> tuple[KeptComparison, ...]:
         """Return the comparisons that finished, oldest first, without reading their records."""
         return kept_comparisons(self.path)

@@ -6,9 +6,11 @@ can be tested with one whose every move is known.
 """
 
 import gc
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from statistics import median
 
@@ -17,7 +19,9 @@ from foldbench.bench.backends import Floats, Resident, Session
 from foldbench.bench.errors import BackendError
 from foldbench.bench.machine.clocks import ClockReading, ReadClocks, clocks_between, read_nothing
 from foldbench.bench.machine.interference import measure_between, read_counters
+from foldbench.bench.samples.calling import PausedBlock
 from foldbench.bench.samples.timing import Block, Boundary, Tuning
+from foldbench.bench.timing.pauses import Pauses
 
 Clock = Callable[[], float]
 """Returns seconds, from any origin."""
@@ -34,6 +38,10 @@ class BlockOptions:
     settle_s: float
     """Untimed calls before them, seconds; at least three are made."""
     boundary: Boundary = "host"
+    pause_s: float | None = None
+    """Pause before each timed call, seconds; None for calls back to back, uncounted."""
+    keep_warm: bool = False
+    """Whether untimed calls are made during the pauses."""
 
 
 def call(session: Session, x: Floats) -> Floats:
@@ -184,24 +192,45 @@ def time_block(
     options: BlockOptions,
     clock: Clock,
     read_clocks: ReadClocks = read_nothing,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> TimedCalls:
     """Time consecutive calls over rotating `batches`, after untimed ones."""
     rotation, time_one = cycle(range(len(batches))), _TIME_ONE[options.boundary]
     samples: list[float] = []
+    pauses = _pauses(session, batches[0], options, clock, sleep)
     with no_garbage_collection():
         settled, clocks = _settle(session, batches, rotation, options, clock, read_clocks)
         before = read_counters()
         elapsed = 0.0
         while len(samples) < options.calls or elapsed < options.block_s:
             index = next(rotation)
+            if pauses:
+                pauses.before_call()
             seconds, output = time_one(session, batches[index], clock)
+            if pauses:
+                pauses.after_call()
             samples.append(seconds)
             elapsed += seconds
         after = read_counters()
         seen = clocks_between(clocks, read_clocks())
     watched = vars(measure_between(before, after))
     block = Block(samples_s=tuple(samples), clocks=seen, **watched)
+    if pauses:
+        block = PausedBlock(**vars(block), costs=pauses.costs())
     return TimedCalls(settled, block, index, output)
+
+
+def _pauses(
+    session: Session,
+    x: Floats,
+    options: BlockOptions,
+    clock: Clock,
+    sleep: Callable[[float], None],
+) -> Pauses | None:
+    if options.pause_s is None:
+        return None
+    keep_warm = partial(call, session, x) if options.keep_warm else None
+    return Pauses(options.pause_s, keep_warm, clock, sleep)
 
 
 def _settle(

@@ -87,18 +87,38 @@ class WorkerServer(Closing):
         self._clock = clock
         self._images = np.load(job.images, mmap_mode="r", allow_pickle=False)
         self._session = session
+        self._loaded_s: tuple[float, float] | None = None
+        self._module: Any = None
         self._read_clocks: ReadClocks = read_nothing
         self._logits: Floats | None = None
         self._batches: dict[int, list[tuple[npt.NDArray[np.int64], Floats]]] = {}
 
+    def load(self) -> tuple[float, float]:
+        """Import the runtime and build the module that it runs, if any; `open` does that otherwise.
+
+        Return the seconds of each. Several workers may do so at the same time: no kernel is chosen
+        by its time here, as it may be in `open`.
+        """
+        if self._loaded_s is None:
+            moments = [self._clock()]
+            backend = load_backend(parse_spec(self._job.backend))
+            moments.append(self._clock())
+            if backend.FORMAT == "module":
+                self._module = self._build_module()
+            moments.append(self._clock())
+            self._loaded_s = moments[1] - moments[0], moments[2] - moments[1]
+        return self._loaded_s
+
     def open(self) -> Opened:
         """Open the network and run it once; raise BackendError when it cannot be had as asked."""
-        started = self._clock()
+        import_s, build_s = self.load()
         spec = parse_spec(self._job.backend)
         backend = load_backend(spec)
-        imported = self._clock()
+        module, self._module = self._module, None
+        source = NetworkSource(self._job.path, lambda: module)
+        started = self._clock()
         session = backend.open_session(
-            self._source(), device=self._job.device, threads=self._job.threads, options=spec.options
+            source, device=self._job.device, threads=self._job.threads, options=spec.options
         )
         opened = self._clock()
         self._session = self._stack.enter_context(session)
@@ -111,8 +131,8 @@ class WorkerServer(Closing):
             session.runtime,
             session.threads,
             session.precision,
-            imported - started,
-            opened - imported,
+            import_s,
+            build_s + opened - started,
             first_run_s,
             resident=session.device.startswith("cuda") and isinstance(session, Resident),
             libraries=describe_libraries(),
@@ -240,7 +260,7 @@ class WorkerServer(Closing):
         if not hasattr(backend, "profile"):
             raise BackendError(f"backend {spec.backend!r} has no profiler of operators")
         return backend.profile(
-            self._source(),
+            NetworkSource(self._job.path, self._build_module),
             device=self._job.device,
             threads=self._job.threads,
             options=spec.options,
@@ -251,9 +271,6 @@ class WorkerServer(Closing):
     def close(self) -> None:
         """Free everything."""
         self._stack.close()
-
-    def _source(self) -> NetworkSource:
-        return NetworkSource(path=self._job.path, build_module=self._build_module)
 
     def _build_module(self) -> Any:
         from foldbench.bench.workers.torch_module import build_module  # loads torch and pydantic

@@ -9,12 +9,14 @@ from foldbench.reports.sections.ablation import build_ablation
 from foldbench.reports.sections.accuracy import build_accuracy, build_agreement
 from foldbench.reports.sections.answer import build_answer
 from foldbench.reports.sections.confusion import build_confusion
+from foldbench.reports.sections.contenders import build_contenders
 from foldbench.reports.sections.details import build_particulars
 from foldbench.reports.sections.export import build_export, build_folding
 from foldbench.reports.sections.latency import build_latency
 from foldbench.reports.sections.networks import build_networks
 from foldbench.reports.sections.notes import Notes, take_notes
 from foldbench.reports.sections.operators import operator_sections
+from foldbench.reports.sections.pauses import build_pauses
 from foldbench.reports.sections.provenance import build_provenance
 from foldbench.reports.sections.quantization import build_quantization
 from foldbench.reports.sections.roofline import build_roofline
@@ -38,10 +40,12 @@ def compose(
 ) -> Document:
     """Return the report of runs that have their names and notes."""
     sections = (
+        build_contenders(column, labelled),
         build_networks(labelled),
         build_accuracy(column, labelled, notes),
         build_agreement(column, labelled, notes),
         *build_latency(column, labelled, notes),
+        *build_pauses(column, labelled),
         build_ablation(column, labelled),
         *build_scenarios(column, labelled, notes),
         *build_roofline(column, labelled),

@@ -17,7 +17,7 @@ from foldbench.exporters.export import ExportOptions, given_options
 from foldbench.exporters.onnx_adopt import adopt_onnx
 from foldbench.exporters.onnx_export import export_onnx_subject
 from foldbench.exporters.onnx_optimize import optimize_onnx
-from foldbench.exporters.parity import open_session
+from foldbench.exporters.onnx_session import open_session
 from foldbench.exporters.rewriting import choose_passes
 
 IMAGES = np.random.default_rng(4).standard_normal((7, 3, 8, 8)).astype(np.float32)

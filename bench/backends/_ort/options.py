@@ -18,6 +18,7 @@ from foldbench.bench.samples.timing import Device
 _ONLY_ON: dict[str, Device] = {
     "micro": "cpu",
     "tuned": "cpu",
+    "no_spin": "cpu",
     "openvino": "cpu",
     "tensorrt": "cuda",
     "tf32": "cuda",
@@ -30,6 +31,8 @@ _EXCLUSIVE = (
     ("micro", "tuned"),
     ("openvino", "micro"),
     ("openvino", "tuned"),
+    ("no_spin", "tuned"),
+    ("no_spin", "openvino"),
     ("tf32", "fp16"),
     *(("tensorrt", other) for other in ("cuda_graph", "nhwc", "search")),
 )
@@ -100,6 +103,7 @@ def read_settings(options: BackendOptions, device: Device, threads: int) -> OrtS
         "CPUExecutionProvider",
         micro=whole_number("ort", "micro", options["micro"]) if "micro" in options else None,
         tuned="tuned" in options,
+        spinning="no_spin" not in options,
     )
 
 

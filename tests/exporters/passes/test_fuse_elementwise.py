@@ -17,7 +17,7 @@ from foldbench.bench.errors import BackendError
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import OPERATORS, how_to_run
 from foldbench.exporters.export import ExportOptions, to_onnx
-from foldbench.exporters.parity import open_session
+from foldbench.exporters.onnx_session import open_session
 from foldbench.exporters.passes import fuse_elementwise, mish, nchwc_strip
 
 

@@ -1,0 +1,128 @@
+"""What pauses do to a call: latency after each, against calls back to back, and its price."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from foldbench.bench.analysis.estimates import (
+    Ratio,
+    Verdict,
+    judge,
+    median_or_none,
+    percentile,
+)
+from foldbench.bench.analysis.ratios import paired_ratio
+from foldbench.bench.records import CallCosts, Measurement, PausedBlock, PauseSeries, Switch
+from foldbench.bench.samples.timing import is_clean
+
+
+@dataclass(frozen=True)
+class PauseRow:
+    """One contender after pauses of one length; None for what cannot be said."""
+
+    contender: str
+    switch: Switch
+    pause_s: float
+    calls: int
+    median_s: float | None
+    p95_s: float | None
+    """None below 200 calls."""
+    multiple: Ratio | None
+    """How many times as long a call takes as after the first pause of all, in the same rounds."""
+    verdict: Verdict | None
+    """``slower`` where a call takes longer beyond the interval."""
+    idle_cores: float | None
+    """CPU time in the pauses, as a share of them: the cores that waiting costs."""
+    switches: float | None
+    """Context switches of a call, the mean."""
+    faults: float | None
+    """Page faults of a call, the mean."""
+    mhz: float | None
+    """Of the fastest CPU after the block, the median over blocks."""
+    reason: str | None
+
+
+def pause_rows(m: Measurement) -> list[PauseRow]:
+    """Return a row for each pause and switch of a contender, in the order of the record."""
+    series = m.as_called.pauses if m.as_called else ()
+    first = {one.switch: one for one in reversed(series) if one.pause_s == _first(series)}
+    return [_row(m.contender, one, first[one.switch]) for one in series]
+
+
+def _first(series: Sequence[PauseSeries]) -> float:
+    return series[0].pause_s
+
+
+def _row(contender: str, one: PauseSeries, first: PauseSeries) -> PauseRow:
+    blocks = clean_or_all(one.blocks)
+    samples = [seconds for block in blocks for seconds in block.samples_s]
+    costs = [block.costs for block in blocks if block.costs]
+    multiple = paired_ratio(first.blocks, one.blocks) if one is not first else None
+    clocks = [b.clocks.cpu_mhz[1] for b in blocks if b.clocks and b.clocks.cpu_mhz]
+    idle_s = sum(cost.pause_cpu_s for cost in costs)
+    paused_s = sum(cost.paused_s for cost in costs)
+    return PauseRow(
+        contender=contender,
+        switch=one.switch,
+        pause_s=one.pause_s,
+        calls=len(samples),
+        median_s=median_or_none(samples),
+        p95_s=percentile(samples, 0.95),
+        multiple=multiple,
+        verdict=_verdict(multiple),
+        idle_cores=idle_s / paused_s if one.pause_s and paused_s else None,
+        switches=_mean(costs, len(samples), "switches", "preemptions"),
+        faults=_mean(costs, len(samples), "minor_faults", "major_faults"),
+        mhz=median(clocks) if clocks else None,
+        reason=one.reason,
+    )
+
+
+def clean_or_all(blocks: Sequence[PausedBlock]) -> Sequence[PausedBlock]:
+    """Return the blocks that were left alone; all of them where none was."""
+    return [block for block in blocks if is_clean(block.run_delay_ratio)] or blocks
+
+
+def _verdict(multiple: Ratio | None) -> Verdict | None:
+    """Return what a pause does to a call; a multiple above 1 is slower."""
+    if multiple is None:
+        return None
+    found = judge(multiple, 0.0)
+    turned: dict[Verdict | None, Verdict] = {"faster": "slower", "slower": "faster"}
+    return turned.get(found, found)
+
+
+def _mean(costs: Sequence[CallCosts], calls: int, *names: str) -> float | None:
+    if not costs or not calls:
+        return None
+    return sum(getattr(cost, name) for cost in costs for name in names) / calls
+
+
+@dataclass(frozen=True)
+class PauseFinding:
+    """What a pause does to a contender, and the switch that undoes most of it."""
+
+    worst: PauseRow
+    remedy: PauseRow | None
+    """The same pause with the switch with which a call is fastest, where that is faster."""
+    remedy_ratio: Ratio | None
+    """How many times faster a call is with it."""
+
+
+def pause_findings(m: Measurement) -> Iterator[PauseFinding]:
+    """Yield the pause that slows a contender most, where one does beyond the interval."""
+    series = m.as_called.pauses if m.as_called else ()
+    rows = pause_rows(m)
+    slow = [row for row in rows if not row.switch and row.verdict == "slower" and row.multiple]
+    if not slow:
+        return
+    worst = max(slow, key=lambda row: row.multiple.point if row.multiple else 0.0)
+    blocks = {one.switch: one.blocks for one in series if one.pause_s == worst.pause_s}
+    found = []
+    for row in rows:
+        if row.switch and row.pause_s == worst.pause_s:
+            ratio = paired_ratio(blocks[row.switch], blocks[""])
+            if ratio and judge(ratio, 0.0) == "faster":
+                found.append((ratio.point, row, ratio))
+    best = max(found, key=lambda one: one[0], default=None)
+    yield PauseFinding(worst, best[1] if best else None, best[2] if best else None)

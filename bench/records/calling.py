@@ -1,0 +1,15 @@
+"""What was measured of a contender as it is really called, section by section."""
+
+from foldbench.bench.records.base import Record
+from foldbench.bench.samples.calling import PauseSeries
+
+
+class AsCalled(Record):
+    """What was asked for beside latency back to back; what was not is empty."""
+
+    pauses: tuple[PauseSeries, ...] = ()
+
+    def with_found(self, other: "AsCalled") -> "AsCalled":
+        """Return this with what the other one has found besides."""
+        found = {name: part for name, part in vars(other).items() if part}
+        return self.model_copy(update=found)

@@ -1,0 +1,142 @@
+"""Pauses of a comparison: which ways are called, and what a record of them says."""
+
+from pathlib import Path
+
+import pytest
+
+from builders import make_row
+from foldbench.bench.analysis.pauses import pause_findings, pause_rows
+from foldbench.bench.config.comparison import CompareSection
+from foldbench.bench.measure.calling.pauses import calls_after, measure_pauses
+from foldbench.bench.measure.contenders import ContenderSpec
+from foldbench.bench.measure.running import Contender
+from foldbench.bench.progress import NullListener
+from foldbench.bench.records import AsCalled, CallCosts, PausedBlock, PauseSeries
+from foldbench.bench.timing.loop import BlockOptions
+from foldbench.bench.workers.protocol import Opened
+
+OPENED = Opened("cpu", "fake", 2, "float32", 0.0, 0.0)
+
+
+class Worker:
+    """Takes 1 ms back to back; ten times that after 100 ms, unless it is kept warm."""
+
+    def warm_up(self, size: int, least_s: float) -> None:
+        assert size == 1
+
+    def time(self, size: int, options: BlockOptions) -> tuple[PausedBlock, int]:
+        pause_s = options.pause_s or 0.0
+        slow = pause_s >= 0.1 and not options.keep_warm
+        call_s = 10e-3 if slow else 1e-3
+        return PausedBlock(samples_s=(call_s,) * options.calls), 3
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def measure(backend: str) -> tuple[Contender, list[str]]:
+    contender = Contender(ContenderSpec(backend, "folded", "cpu", Path("x.onnx")))
+    contender.result.opened = OPENED
+    started: list[str] = []
+
+    def opened(runner: Contender, row: Contender) -> None:
+        assert row is contender
+        started.append(runner.name)
+        runner.worker = Worker()  # type: ignore[assignment]
+
+    settings = CompareSection.model_validate(
+        {"rounds": 8, "processes": 1, "calling": {"pauses_s": (0.0, 0.1)}}
+    )
+    measure_pauses([contender], settings, NullListener(), opened)
+    return contender, started
+
+
+def test_each_switch_runs_in_a_process_of_its_own_but_for_keeping_warm() -> None:
+    contender, started = measure("ort:micro=8")
+    assert started == [
+        "ort:micro=8/folded/cpu",
+        "ort:micro=8/folded/cpu 1 thread",
+        "ort:micro=8+no_spin/folded/cpu",
+    ]
+    found = contender.result.as_called
+    assert found is not None
+    assert [(one.switch, one.pause_s) for one in found.pauses] == [
+        (switch, pause_s)
+        for switch in ("", "kept warm", "one thread", "no spin-wait")
+        for pause_s in (0.0, 0.1)
+    ]
+
+
+def test_only_onnxruntime_has_a_spin_wait_to_switch_off() -> None:
+    _, started = measure("torch")
+    assert started == ["torch/folded/cpu", "torch/folded/cpu 1 thread"]
+
+
+def test_a_pause_that_makes_calls_slower_is_found_with_its_remedy() -> None:
+    contender, _ = measure("torch")
+    row = make_row("torch", "folded", as_called=contender.result.as_called)
+    (finding,) = pause_findings(row)
+    assert finding.worst.pause_s == 0.1
+    assert finding.worst.multiple is not None
+    assert finding.worst.multiple.point == pytest.approx(10)
+    assert finding.remedy is not None
+    assert finding.remedy.switch == "kept warm"
+    assert finding.remedy_ratio is not None
+    assert finding.remedy_ratio.point == pytest.approx(10)
+
+
+def block(number: int, call_s: float, calls: int = 1, paused_s: float = 1.0) -> PausedBlock:
+    costs = CallCosts(
+        paused_s=paused_s,
+        pause_cpu_s=0.25 * paused_s,
+        call_cpu_s=0.0,
+        switches=2 * calls,
+        preemptions=calls,
+        minor_faults=4 * calls,
+        major_faults=0,
+    )
+    return PausedBlock(round=number, samples_s=(call_s,) * calls, costs=costs)
+
+
+def rows_of(rounds: int, calls: int, pause_call_s: float) -> list:
+    series = [
+        PauseSeries(
+            pause_s=pause_s,
+            switch="",
+            blocks=tuple(block(n, call_s * (1 + 0.001 * n), calls) for n in range(rounds)),
+        )
+        for pause_s, call_s in ((0.0, 1e-3), (1.0, pause_call_s))
+    ]
+    return pause_rows(make_row("ort", "folded", as_called=AsCalled(pauses=tuple(series))))
+
+
+def test_costs_are_shares_of_the_pause_and_means_of_a_call() -> None:
+    back_to_back, paused = rows_of(10, 3, 2e-3)
+    assert (back_to_back.idle_cores, back_to_back.multiple) == (None, None)
+    assert paused.idle_cores == pytest.approx(0.25)
+    assert (paused.switches, paused.faults) == (3, 4)
+    assert paused.multiple.point == pytest.approx(2)
+    assert paused.verdict == "slower"
+
+
+def test_p95_is_blank_below_200_calls_and_a_verdict_below_five_rounds() -> None:
+    few, many = rows_of(4, 49, 2e-3), rows_of(4, 50, 2e-3)
+    assert few[1].p95_s is None
+    assert many[1].p95_s is not None
+    assert many[1].verdict is None
+
+
+def test_a_pause_that_changes_nothing_is_no_finding() -> None:
+    series = rows_of(10, 3, 1e-3)
+    assert series[1].verdict == "no difference resolved"
+    assert not list(pause_findings(make_row("ort", "folded")))
+
+
+def test_long_pauses_have_few_calls_a_block_and_short_ones_many() -> None:
+    assert [calls_after(s) for s in (0.0, 1e-3, 0.1, 1.0, 10.0)] == [25, 25, 3, 1, 1]
+
+
+def test_what_has_failed_keeps_its_reason() -> None:
+    one = PauseSeries(pause_s=0.0, switch="", blocks=(), reason="out of memory")
+    (row,) = pause_rows(make_row("ort", "folded", as_called=AsCalled(pauses=(one,))))
+    assert (row.calls, row.median_s, row.reason) == (0, None, "out of memory")
