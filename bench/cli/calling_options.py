@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from foldbench.bench.cli.options import Pauses, config_option
+import click
+
+from foldbench.bench.cli.options import AbsolutePath, CommaList, Pauses, config_option
 
 Command = Callable[..., Any]
 
@@ -14,6 +16,34 @@ _OPTIONS = (
         type=Pauses(),
         metavar="TIME[,TIME]...",
         help="Also time calls after such pauses: 0,10ms,1s. Against the first of them.",
+    ),
+    config_option(
+        "compare.calling.cold_starts",
+        "--cold-starts",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Also start N fresh processes of each contender, in turns: import, open, first call.",
+    ),
+    config_option(
+        "compare.calling.streams",
+        "--streams",
+        type=CommaList(),
+        metavar="N[,N]...",
+        help="Also call with so many sessions, and callers of one, at once, each with --threads.",
+    ),
+    config_option(
+        "compare.calling.stages",
+        "--stages",
+        type=AbsolutePath(exists=True),
+        metavar="PATH",
+        help="Also time the way from such image files to classes: read, decode, resize, infer.",
+    ),
+    config_option(
+        "compare.calling.memory",
+        "--memory",
+        is_flag=True,
+        flag_value=True,
+        help="Also measure memory, and whether calls leak.",
     ),
 )
 

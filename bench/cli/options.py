@@ -97,10 +97,20 @@ class CommaList(click.ParamType):
         return f"[{value}]"
 
 
-class _AbsolutePath(NamedPath):
+class _BatchSizes(CommaList):
+    """``1,64``, or ``auto`` for one image and a sweep from there, as fields of the section."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value.strip() == "auto":
+            return "{batch_sizes: [1], calling: {sweep: true}}"
+        return f"{{batch_sizes: {super().convert(value, param, ctx)}}}"
+
+
+class AbsolutePath(NamedPath):
     """A path, made absolute so that it stays true."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the absolute path as YAML."""
         return json.dumps(_absolute(super().convert(value, param, ctx)))
 
 
@@ -215,7 +225,7 @@ set_option = click.option(
 _DATA_PATH = config_option(
     "data.path",
     "--data",
-    type=_AbsolutePath(),
+    type=AbsolutePath(),
     help="Where the images are: a folder or an archive; a .csv, .npz, .npy or loader.py:function.",
 )
 _SKIP_BAD = config_option(
@@ -237,7 +247,7 @@ def calibration_options(command: Command) -> Command:
     path = config_option(
         "data.calibration_path",
         "--calibration-data",
-        type=_AbsolutePath(),
+        type=AbsolutePath(),
         help="Images to make a lower precision with, where --data has no training images.",
     )
     share = config_option(
@@ -351,11 +361,11 @@ def contender_options(command: Command) -> Command:
         help="auto is the CPU, and CUDA where there is an NVIDIA GPU.  [default: by config]",
     )
     batch_sizes = config_option(
-        "compare.batch_sizes",
+        "compare.",
         "--batch-sizes",
-        type=CommaList(),
-        metavar="N[,N]...",
-        help="Such as 1,64.  [default: by config]",
+        type=_BatchSizes(),
+        metavar="N[,N]...|auto",
+        help="Such as 1,64; auto doubles while images/s rise.  [default: by config]",
     )
     return backends(devices(batch_sizes(command)))
 
