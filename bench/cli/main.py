@@ -11,6 +11,7 @@ import foldbench
 from foldbench.bench import torchrun
 from foldbench.bench.cli import unforeseen
 from foldbench.bench.cli.add import add
+from foldbench.bench.cli.capacity import capacity
 from foldbench.bench.cli.compare import compare
 from foldbench.bench.cli.config import config
 from foldbench.bench.cli.diff import diff
@@ -85,9 +86,19 @@ def cli(ctx: click.Context, traceback: bool) -> None:
 
 for command in (train, tune, run_all, add, export, optimize, compare, report, history, diff):
     cli.add_command(command)
-for command in (profile, plot, predict, features, probe, errors, homework, list_everything):
+for command in (
+    profile,
+    capacity,
+    plot,
+    predict,
+    features,
+    probe,
+    errors,
+    homework,
+    list_everything,
+):
     cli.add_command(command)
-for command in (doctor, config):
+for command in (list_everything, doctor, config):
     cli.add_command(command)
 
 

@@ -37,22 +37,30 @@ class Pauses(click.ParamType):
     """``0,1ms,1s`` as the YAML list of seconds."""
 
     name = "durations"
-    _UNITS = ("µs", 1e-6), ("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("", 1.0)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the list as YAML."""
-        return json.dumps([self._seconds(part.strip(), param, ctx) for part in value.split(",")])
+        return json.dumps([Moment().convert(part, param, ctx) for part in value.split(",")])
 
-    def _seconds(
-        self, text: str, param: click.Parameter | None, ctx: click.Context | None
+
+class Moment(click.ParamType):
+    """A short time: a number of seconds, or one with the unit us, ms or s."""
+
+    name = "time"
+    _UNITS = ("µs", 1e-6), ("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("", 1.0)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
+        """Return the seconds that the text stands for."""
+        text = str(value).strip()
         unit, factor = next((u, f) for u, f in self._UNITS if text.endswith(u))
         try:
             seconds = round(float(text.removesuffix(unit)) * factor, 9)
         except ValueError:
             seconds = -1.0
         if not 0 <= seconds <= 60:
-            self.fail(f"{text!r} is no pause: write such as 0, 10ms or 1s, up to 60s", param, ctx)
+            self.fail(f"{text!r} is no time: write such as 0, 10ms or 1s, up to 60s", param, ctx)
         return seconds
 
 

@@ -26,6 +26,8 @@ from foldbench.bench.records.base import Status as Status
 from foldbench.bench.records.base import Target as Target
 from foldbench.bench.records.base import Variant as Variant
 from foldbench.bench.records.calling import AsCalled as AsCalled
+from foldbench.bench.records.capacity import Capacity as Capacity
+from foldbench.bench.records.capacity import ContenderCapacity as ContenderCapacity
 from foldbench.bench.records.checkpoint import Checkpoint as Checkpoint
 from foldbench.bench.records.checkpoint import Epoch as Epoch
 from foldbench.bench.records.images import DataInfo as DataInfo
@@ -89,6 +91,7 @@ from foldbench.bench.samples.calling import StreamBlock as StreamBlock
 from foldbench.bench.samples.calling import StreamSeries as StreamSeries
 from foldbench.bench.samples.calling import SweepSeries as SweepSeries
 from foldbench.bench.samples.calling import Switch as Switch
+from foldbench.bench.samples.load import LoadTest as LoadTest
 from foldbench.bench.samples.scenarios import Latencies as Latencies
 from foldbench.bench.samples.scenarios import Scenario as Scenario
 from foldbench.bench.samples.scenarios import ScenarioResult as ScenarioResult

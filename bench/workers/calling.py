@@ -1,10 +1,13 @@
 """What a worker is asked besides accuracy and blocks of calls: see bench.measure.calling."""
 
 import gc
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from foldbench.bench.backends import Closing, Floats, NetworkSource, Session, Shareable
 from foldbench.bench.config.backend_spec import load_backend, parse_spec
@@ -16,7 +19,9 @@ from foldbench.bench.samples.calling import (
     StageBlock,
     StreamBlock,
 )
-from foldbench.bench.timing.loop import BlockOptions, Clock, call
+from foldbench.bench.samples.load import LoadTest
+from foldbench.bench.timing.arrivals import LoadOptions, serve
+from foldbench.bench.timing.loop import BlockOptions, Clock, call, warm_up
 from foldbench.bench.timing.memory import (
     held_after_calls,
     read_pss_bytes,
@@ -32,6 +37,8 @@ if TYPE_CHECKING:
 
 _WARM_CALLS = 50
 _PEAK_CALLS = 3
+_LOAD_INPUTS = 32
+"""Images that load tests take turns with."""
 
 
 class CallingRequests(Closing):
@@ -41,6 +48,7 @@ class CallingRequests(Closing):
     _clock: Clock
     _session: Session | None
     _streams: Streams | None = None
+    _load_inputs: Floats
 
     def _source(self) -> NetworkSource:
         raise NotImplementedError
@@ -51,6 +59,14 @@ class CallingRequests(Closing):
 
     def _check(self, indices: Any, output: Floats) -> None:
         """Raise BackendError when an output is not what the accuracy pass gave."""
+        raise NotImplementedError
+
+    def _opened(self) -> Session:
+        """Return the open session; raise BackendError where there is none."""
+        raise NotImplementedError
+
+    def know(self, logits: Floats) -> None:
+        """Take `logits` (N, classes) as the right answers, without a call."""
         raise NotImplementedError
 
     def _one_batch(self, size: int) -> Floats:
@@ -106,6 +122,33 @@ class CallingRequests(Closing):
         session = self._session or self._hold(self._open_session())
         steps = steps_to_class(session, preprocessing)
         return time_stages(steps, files, options, self._clock)
+
+    def prepare_load(self, sizes: tuple[int, ...]) -> float:
+        """Make untimed calls at each batch size; return the median call of one image, seconds."""
+        self._load_inputs = self._one_batch(max(_LOAD_INPUTS, *sizes))
+        logits = [call(self._opened(), x[None]) for x in self._load_inputs]
+        self.know(np.concatenate(logits))
+        batches = {size: self._load_inputs[:size] for size in sizes}
+        warm = {size: warm_up(self._opened(), [x], 0.2, self._clock) for size, x in batches.items()}
+        return warm[1].call_s
+
+    def serve_load(
+        self, arrivals_s: tuple[float, ...], options: LoadOptions, rate_per_s: float, seed: int
+    ) -> LoadTest:
+        """Answer images as they arrive; raise BackendError when an output is not the right one."""
+        served = serve(
+            self._opened(), self._load_inputs, arrivals_s, options, self._clock, time.sleep
+        )
+        for first, size, output in served.outputs:
+            self._check(np.arange(first, first + size), output)
+        return LoadTest(
+            rate_per_s=rate_per_s,
+            seed=seed,
+            latencies_s=served.latencies_s,
+            calls=served.calls,
+            duration_s=served.duration_s,
+            unanswered=served.unanswered,
+        )
 
     def measure_memory(self, sizes: tuple[int, ...], calls: int, limit_s: float) -> MemoryUse:
         """Import, open and call the network; return its memory at each step.
