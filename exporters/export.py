@@ -37,7 +37,8 @@ from foldbench.bench.records import (
     Variant,
 )
 from foldbench.bench.store.files import file_sha256, json_sha256
-from foldbench.exporters.folding.fold import count_batchnorms, fold_batchnorm
+from foldbench.exporters.folding.fold import count_batchnorms, fold_linear
+from foldbench.exporters.module_names import module_names
 from foldbench.exporters.onnx_store import is_slim, write_onnx
 from foldbench.exporters.origins import host_origins, library_versions, sources_sha256
 from foldbench.exporters.parity import ParityInput, check_outputs, run_module, run_reference
@@ -173,6 +174,7 @@ def export_checkpoint(
         ladder_step=options.ladder_step,
         parity=parity,
         export_s=time.perf_counter() - started,
+        modules=module_names(exported, model),
     )
 
 
@@ -211,7 +213,7 @@ def _fold(
         count = count_batchnorms(module, torch.from_numpy(example))
         report = FoldReport(batchnorms_before=count, batchnorms_after=count, folded=(), skipped=())
         return module, report
-    folded, report = fold_batchnorm(module, torch.from_numpy(example))
+    folded, report = fold_linear(module, torch.from_numpy(example))
     agreement = measure_agreement(run_module(module, images), run_module(folded, images))
     return folded, report.model_copy(update={"agreement": agreement})
 
@@ -236,7 +238,7 @@ def _who_folded(
     fold: FoldReport, exported_nodes: int, passes: tuple[PassReport, ...]
 ) -> tuple[Folder, ...]:
     who: list[Folder] = []
-    if fold.folded or any(p.changed for p in passes if p.name == "fold_batchnorm"):
+    if fold.folded or any(p.changed for p in passes if p.name == "fold_linear"):
         who.append("foldbench")
     if exported_nodes < fold.batchnorms_after:
         who.append("exporter")

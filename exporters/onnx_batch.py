@@ -13,8 +13,8 @@ from foldbench.bench import units
 from foldbench.bench.arrays import Floats
 from foldbench.bench.errors import BenchError, ExportError, one_line
 from foldbench.exporters.onnx_file import OnnxFacts
+from foldbench.exporters.onnx_session import open_session
 from foldbench.exporters.onnx_store import copy_of, nodes_of
-from foldbench.exporters.parity import open_session
 
 INPUT, LOGITS = "input", "logits"
 """What input and output are called in a file that foldbench runs."""

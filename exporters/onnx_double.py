@@ -15,8 +15,9 @@ import numpy.typing as npt
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, inliner, numpy_helper
 
+from foldbench.exporters.onnx_session import open_session
 from foldbench.exporters.onnx_store import copy_of, nodes_of, subgraphs_of, tensors_of
-from foldbench.exporters.parity import input_dtype, open_session
+from foldbench.exporters.parity import input_dtype
 
 Array = npt.NDArray[Any]
 Run = Callable[[Array], list[Array]]

@@ -15,9 +15,10 @@ from foldbench.bench.store.files import file_sha256
 from foldbench.exporters.export import opset_of
 from foldbench.exporters.onnx_export import Rewriting
 from foldbench.exporters.onnx_file import refuse_other_files
+from foldbench.exporters.onnx_session import open_session
 from foldbench.exporters.onnx_store import LEAST_IR_VERSION, external_files, opened_onnx, write_onnx
 from foldbench.exporters.onnx_truth import run_references
-from foldbench.exporters.parity import ParityInput, check_outputs, open_session
+from foldbench.exporters.parity import ParityInput, check_outputs
 from foldbench.exporters.rewriting import choose_passes
 
 _RANDOM_IMAGES = 8

@@ -20,11 +20,9 @@ from torch.overrides import TorchFunctionMode
 from foldbench.bench import units
 from foldbench.bench.arrays import Floats
 from foldbench.bench.errors import ExportError, one_line
-from foldbench.bench.host_files import custom_operators
-from foldbench.bench.host_files.marks import how_to_run
 from foldbench.bench.records import Parity, ParityCase, ParityReference
 from foldbench.exporters.folding.copying import copy_network
-from foldbench.exporters.onnx_store import weights_folder
+from foldbench.exporters.onnx_session import open_session
 
 InputKind = Literal["images", "random", "extreme"]
 
@@ -39,8 +37,6 @@ MAX_TOLERANCE = 1e-2
 OWN_ERROR_FACTOR = 1.5
 """How many times the error of an .onnx file, as it was given, one made from it may always have."""
 _OF_FILES = ("ort_", "onnx_")
-_WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
-_SILENT = 4  # what onnxruntime would log on the way is raised, or seen in the answers
 
 
 def run_module(module: nn.Module, images: Floats, batch_size: int = 100) -> Floats:
@@ -196,30 +192,6 @@ def input_dtype(kind: str) -> npt.DTypeLike:
     """Return numpy's type for what onnxruntime calls ``tensor(float)`` and the like."""
     name = kind.removeprefix("tensor(").removesuffix(")")
     return np.dtype({"float": "float32", "double": "float64"}.get(name, name))
-
-
-def open_session(file: bytes | Path | ModelProto, optimise: bool = True) -> Any:
-    """Return an onnxruntime session on the CPU, as the file says that it is to be run.
-
-    Without `optimise` the graph is run as it is. Raises whatever onnxruntime raises, and
-    BackendError for a file that is for another machine.
-    """
-    import onnxruntime
-
-    if isinstance(file, ModelProto):
-        file = file.SerializeToString()
-    weights_in = weights_folder()
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = _SILENT
-    if weights_in is not None:
-        settings.add_session_config_entry(_WEIGHTS_IN, str(weights_in))
-    how = how_to_run(file, onnxruntime.__version__)
-    if how.optimised or not optimise:
-        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if how.custom_operators:
-        custom_operators.register(settings)
-    opened = str(file) if isinstance(file, Path) else file
-    return onnxruntime.InferenceSession(opened, settings, providers=["CPUExecutionProvider"])
 
 
 def parity_inputs(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from foldbench.bench.api.optimizing import optimize as optimize
     from foldbench.bench.errors import BenchError as BenchError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HERE = Path(__file__).resolve().parent
 if not (_HERE / "bench").is_dir():  # a checkout that could not make links, as on Windows

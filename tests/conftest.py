@@ -3,11 +3,8 @@
 import gc
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
-from copy import copy as shallow_copy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +13,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 import fake_backend
+import warm_starts
 from builders import INT8, QUICK, run_in_process
 from foldbench.bench.config.files import load
 from foldbench.bench.machine.cpu import usable_cpus
@@ -24,6 +22,7 @@ from foldbench.bench.registry import BACKENDS
 from foldbench.bench.stages.export import export
 from foldbench.bench.stages.train import train
 from foldbench.bench.store.directory import Paths, RunDirectory
+from translations import quick_reader
 
 CPUS = usable_cpus()
 
@@ -65,30 +64,26 @@ def _torch_state() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-_TRANSLATIONS: dict[Any, Any] = {}
-
-
 @pytest.fixture(autouse=True)
 def _translations_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch parses the source of its 500 translations to ONNX at each export: half of the time.
+    found = quick_reader()
+    if found is not None:
+        monkeypatch.setattr(found[0], "from_torchlib", found[1])
 
-    Where an earlier test has loaded its exporter, exports take copies of what was read before.
-    """
-    registration = sys.modules.get("torch.onnx._internal.exporter._registration")
-    registry = getattr(registration, "ONNXRegistry", None)
-    read = getattr(registry, "from_torchlib", None)
-    if read is None:
-        return
 
-    def read_once(**options: int) -> Any:
-        key = tuple(options.items())
-        if key not in _TRANSLATIONS:
-            _TRANSLATIONS[key] = read(**options)
-        copy = shallow_copy(_TRANSLATIONS[key])
-        copy.functions = {name: list(found) for name, found in copy.functions.items()}
-        return copy
+@pytest.fixture(scope="session")
+def warm_server(shared_folder: Path) -> Iterator[str]:
+    """Where this process, or one that it starts, has its processes forked: `warm_starts.use`."""
+    with warm_starts.server(shared_folder) as address:
+        yield address
 
-    monkeypatch.setattr(registry, "from_torchlib", staticmethod(read_once))
+
+@pytest.fixture(scope="module")
+def warm_start(warm_server: str) -> Iterator[None]:
+    """Processes that are started have torch loaded: forks of one, see `warm_starts`."""
+    before = warm_starts.use(warm_server)
+    yield
+    warm_starts.forget(before)
 
 
 @pytest.fixture
@@ -124,11 +119,16 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
-    """Return a function that has a folder filled once for all of pytest-xdist's processes."""
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all of pytest-xdist's processes have."""
     root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
+    return root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+
+@pytest.fixture(scope="session")
+def make_once(shared_folder: Path) -> MakeOnce:
+    """Return a function that has a folder filled once for all of pytest-xdist's processes."""
+    root = shared_folder
 
     def make_once(name: str, fill: Callable[[Path], object]) -> Path:
         folder, finished = root / f"once-{name}", root / f"once-{name}.finished"
@@ -234,7 +234,7 @@ def images() -> np.ndarray:
 
 
 _LONGEST_FIRST = (
-    *("test_commands", "test_every_backend", "test_readme", "test_comparison", "test_quantize"),
+    *("test_commands", "test_every_backend", "test_pages", "test_comparison", "test_quantize"),
     *("test_training", "test_process_group", "test_networks_from_the_field", "test_every_model"),
     *("test_compiled", "test_transfer", "test_packaging", "test_other_networks"),
 )

@@ -41,7 +41,7 @@ def fold(
     import torch
 
     from foldbench.bench.api.arrays import to_shape
-    from foldbench.exporters.folding.fold import fold_batchnorm
+    from foldbench.exporters.folding.fold import fold_linear
     from foldbench.exporters.folding.tracing import eval_copy
 
     if not isinstance(module, torch.nn.Module):
@@ -54,7 +54,7 @@ def fold(
         example = torch.rand(2, *to_shape(input_shape), generator=generator)
     example = torch.as_tensor(example).to(first.device, first.dtype)
     with _left_alone(), torch.random.fork_rng(), torch.no_grad():
-        return fold_batchnorm(eval_copy(module) if module.training else module, example)
+        return fold_linear(eval_copy(module) if module.training else module, example)
 
 
 @contextmanager

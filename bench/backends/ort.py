@@ -27,7 +27,7 @@ from foldbench.bench.backends._ort.placement import RECORD_PLACEMENT, check_node
 from foldbench.bench.backends._ort.tactics import MicroBatchSession, TunedSession
 from foldbench.bench.errors import BackendError, one_line
 from foldbench.bench.host_files import custom_operators
-from foldbench.bench.host_files.marks import OPERATORS, OWN, PRECISION, how_to_run
+from foldbench.bench.host_files.marks import OPERATORS, PRECISION, how_to_run
 from foldbench.bench.samples.timing import Device, OperatorTime
 
 FORMAT: Format = "onnx"
@@ -129,7 +129,7 @@ def describe(session: Any, settings: OrtSettings) -> str:
         f"arena {'on' if used.enable_cpu_mem_arena else 'off'}",
         *settings.reported,
     ]
-    if session.get_modelmeta().custom_metadata_map.get(OPERATORS) == OWN:
+    if OPERATORS in session.get_modelmeta().custom_metadata_map:
         reported.append("custom operators")
     if settings.provider != _PROVIDERS["cpu"]:
         reported.append(check_nodes(session, settings.provider))
@@ -225,14 +225,14 @@ def _open_session(
     settings.inter_op_num_threads = 1
     settings.execution_mode = _SEQUENTIAL
     how = how_to_run(source.path, onnxruntime.__version__)
-    if (how.optimised or how.custom_operators) and wanted.provider != _PROVIDERS["cpu"]:
+    if (how.optimised or how.operators is not None) and wanted.provider != _PROVIDERS["cpu"]:
         raise BackendError(
             f"the file is for this machine's CPU alone, not for {wanted.provider}: "
             "export it for that (bench export --target)"
         )
     settings.graph_optimization_level = _NONE if how.optimised else _HIGH
-    if how.custom_operators:
-        custom_operators.register(settings)
+    if how.operators is not None:
+        custom_operators.register(settings, how.operators)
     settings.log_severity_level = _SILENT
     settings.add_session_config_entry(*RECORD_PLACEMENT)
     if wanted.provider == _TENSORRT:

@@ -6,6 +6,7 @@ import click
 
 from foldbench.bench.cli import output
 from foldbench.bench.cli.console import progress
+from foldbench.bench.cli.help import command
 from foldbench.bench.cli.options import (
     data_option,
     set_option,
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
 
 
-@click.command()
+@command(
+    examples=(
+        "add my_net net.py:MyNet --weights my.pt --classes classes.txt --input 3x64x64",
+        "add resnet torchvision:resnet18 --weights default --download",
+    ),
+)
 @click.argument("name")
 @click.argument("network")
 @subject_options
@@ -35,7 +41,7 @@ def add(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Add NETWORK, trained elsewhere, as a run called NAME.
+    """Add a network that was trained elsewhere as a run.
 
     NETWORK is FILE.py:NAME, PACKAGE.MODULE:NAME, torchvision:NAME, timm:NAME, FILE.onnx or
     FILE.pt2. Afterwards: bench export NAME, bench compare NAME.

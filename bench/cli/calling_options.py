@@ -1,15 +1,24 @@
 """Options of `bench compare` that ask for a section of their own: see compare.calling."""
 
-from collections.abc import Callable
-from typing import Any
-
 import click
 
+from foldbench.bench.cli.help import section
 from foldbench.bench.cli.options import AbsolutePath, CommaList, Pauses, config_option
 
-Command = Callable[..., Any]
+_DEEP = (
+    "{pauses_s: [0.0, 0.001, 0.01, 0.1, 1.0], cold_starts: 10, memory: true, streams: [1, 2, 4], "
+    "sweep: true}"
+)
 
-_OPTIONS = (
+calling_options = section(
+    "How it is called",
+    config_option(
+        "compare.calling.",
+        "--deep",
+        is_flag=True,
+        flag_value=_DEEP,
+        help="All of these but --stages, and larger batches. Each takes up to --budget.",
+    ),
     config_option(
         "compare.calling.pauses_s",
         "--pauses",
@@ -46,10 +55,4 @@ _OPTIONS = (
         help="Also measure memory, and whether calls leak.",
     ),
 )
-
-
-def calling_options(command: Command) -> Command:
-    """Add the options that ask how a network is really called."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+"""Adds the options that ask how a network is really called."""

@@ -9,6 +9,7 @@ from foldbench.bench.cli import output
 from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import fail_on_rows
+from foldbench.bench.cli.help import command
 from foldbench.bench.cli.options import (
     CommaList,
     Moment,
@@ -43,7 +44,12 @@ class _Percentile(click.ParamType):
         return percent / 100
 
 
-@click.command()
+@command(
+    examples=(
+        "capacity digits-001 --backends torch,ort",
+        "capacity digits-001 --within 50ms --at p95 --batch 8 --wait 5ms",
+    ),
+)
 @subject_argument
 @config_option(
     "compare.backends",

@@ -1,6 +1,7 @@
 """The command `bench compare`: accuracy and latency of runs on every backend and device."""
 
 import sys
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from foldbench.bench.cli import output
 from foldbench.bench.cli.calling_options import calling_options
 from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.failures import fail_on_records
+from foldbench.bench.cli.help import CONTENDERS, MEASUREMENT, command, section
 from foldbench.bench.cli.options import (
     CommaList,
     FiniteNumber,
@@ -30,84 +32,98 @@ if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
 
 
-@click.command()
+@command(
+    examples=(
+        "compare --backends torch,ort --batch-sizes 1,64",
+        "compare net.py:MyNet --weights my.pt --input 3x64x64 --data photos/val --budget 5m",
+    ),
+)
 @subject_argument
 @contender_options
-@click.option(
-    "--ablation",
-    "--ladder",
-    "ablation",
-    is_flag=True,
-    help="Also benchmark each intermediate optimization step.",
+@section(
+    CONTENDERS,
+    config_option(
+        "compare.threads",
+        "--threads",
+        type=CommaList(),
+        metavar="N[,N]...",
+        help="Threads for one operator; several are rows each.  [default: all cores]",
+    ),
+    config_option(
+        "compare.reference",
+        "--reference",
+        metavar="[RUN:]BACKEND/VARIANT|RUN",
+        help="What speed-ups are against, such as ort/folded.  [default: torch/unfolded]",
+    ),
+    click.option(
+        "--ablation",
+        "--ladder",
+        "ablation",
+        is_flag=True,
+        help="Also benchmark each intermediate optimization step.",
+    ),
 )
-@config_option(
-    "compare.reference",
-    "--reference",
-    metavar="[RUN:]BACKEND/VARIANT|RUN",
-    help="What speed-ups are against, such as ort/folded.  [default: torch/unfolded]",
+@section(
+    MEASUREMENT,
+    config_option(
+        "compare.rounds",
+        "--rounds",
+        type=click.IntRange(min=1),
+        help="Undisturbed rounds for each batch size.  [default: by config]",
+    ),
+    config_option(
+        "compare.budget_s",
+        "--budget",
+        type=Seconds(),
+        help="Most time for the rounds of each device, such as 60s or 5m.  [default: by config]",
+    ),
+    config_option(
+        "compare.repeat",
+        "--repeat",
+        type=click.IntRange(min=1),
+        help="Repeat the whole comparison, minutes apart.",
+    ),
+    config_option(
+        "evaluate.protocol",
+        "--protocol",
+        type=click.Choice(["homework", "clean"]),
+        help="Accuracy on flipped and cropped test images, or on them as they are.",
+    ),
+    click.option(
+        "--fresh", is_flag=True, help="Begin anew, even if an interrupted one could be resumed."
+    ),
 )
-@config_option(
-    "compare.threads",
-    "--threads",
-    type=CommaList(),
-    metavar="N[,N]...",
-    help="Threads for one operator; several are rows each.  [default: all cores]",
-)
-@config_option(
-    "compare.rounds",
-    "--rounds",
-    type=click.IntRange(min=1),
-    help="Clean rounds.  [default: by config]",
-)
-@config_option(
-    "compare.budget_s",
-    "--budget",
-    type=Seconds(),
-    help="Most time for the rounds of each device: 60s, 5m.",
-)
-@config_option(
-    "compare.repeat",
-    "--repeat",
-    type=click.IntRange(min=1),
-    help="Whole repetitions, minutes apart.",
-)
-@config_option(
-    "compare.loadgen.scenarios",
-    "--scenario",
-    type=CommaList(),
-    metavar="NAME[,NAME]...",
-    help="MLPerf scenarios, driven by LoadGen in place of the rounds: singlestream, multistream, "
-    "offline, server.",
-)
-@config_option(
-    "compare.loadgen.qps",
-    "--qps",
-    type=FiniteNumber(min=0, min_open=True),
-    metavar="NUMBER",
-    help="Images that arrive per second (scenario server).",
-)
-@config_option(
-    "compare.loadgen.duration_s",
-    "--duration",
-    type=Seconds(),
-    help="Least time of a scenario.  [default: by config]",
+@section(
+    "MLPerf scenarios",
+    config_option(
+        "compare.loadgen.scenarios",
+        "--scenario",
+        type=CommaList(),
+        metavar="NAME[,NAME]...",
+        help="Driven by LoadGen, not in rounds: singlestream, multistream, offline, server.",
+    ),
+    config_option(
+        "compare.loadgen.qps",
+        "--qps",
+        type=FiniteNumber(min=0, min_open=True),
+        metavar="NUMBER",
+        help="Images that arrive per second (scenario server).",
+    ),
+    config_option(
+        "compare.loadgen.duration_s",
+        "--duration",
+        type=Seconds(),
+        help="Least time of a scenario.  [default: by config]",
+    ),
 )
 @calling_options
-@config_option(
-    "evaluate.protocol",
-    "--protocol",
-    type=click.Choice(["homework", "clean"]),
-    help="How accuracy is taken: on flipped and cropped test images, or as they are.",
-)
-@click.option(
-    "--fresh", is_flag=True, help="Begin anew, even if an interrupted one could be resumed."
-)
 @tracker_option
 @subject_options
 @data_option
 @set_option
 @shared_options
 @with_overrides
+@output.shown_options
 def compare(
     names: tuple[str, ...],
     overrides: tuple[str, ...],
@@ -115,29 +131,31 @@ def compare(
     fresh: bool,
     tracker: str | None,
     paths: "Paths",
-    as_json: bool,
+    shown: output.Shown,
 ) -> None:
-    """Measure accuracy and latency of each RUN or NETWORK on every backend and device.
+    """Measure latency and accuracy on every backend and device.
 
-    NETWORK is one of your own, such as net.py:MyNet, torchvision:resnet18 or model.onnx (see bench
-    add). Several take turns in the same rounds. Without any, the newest run of each config is
-    measured, one after the other. Interrupted and started again with the same
-    settings, it resumes where it stopped. Exit code 1 when a row failed.
+    RUN is one that was trained or added; NETWORK is one of your own, such as net.py:MyNet,
+    torchvision:resnet18 or model.onnx (see bench add). Several take turns in the same rounds.
+    Without any, the newest run of each config is measured, one after the other. Interrupted and
+    started again with the same settings, it resumes where it stopped. Exit code 1 when a row
+    failed.
     """
     _refuse_what_does_not_fit(given_fields())
     from foldbench.bench.stages.compare import compare_runs
 
     command = ("bench", *sys.argv[1:])
-    with progress() as listener:
+    with progress(not shown.quiet) as listener:
         runs, overrides = choose_subjects(names, overrides, paths, listener)
+        began_s = time.monotonic()
         records = [
             record
             for group in ([runs] if names else [[run] for run in runs])
             for record in compare_runs(group, overrides, paths, listener, command, ablation, fresh)
         ]
-    output.print_report(records, as_json)
+    output.print_report(records, shown, time.monotonic() - began_s)
     track(tracker, runs, records, paths)
-    output.print_written(runs, as_json)
+    output.print_written(runs, shown)
     fail_on_records(records)
 
 

@@ -1,44 +1,27 @@
 """The command `bench diff`: two stored runs against each other, for people and for CI."""
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from foldbench.bench import units
 from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import UNJUDGED, WORSE
-from foldbench.bench.cli.options import shared_options
+from foldbench.bench.cli.help import command
+from foldbench.bench.cli.options import stored_options
+from foldbench.bench.cli.values import Percent
 
 if TYPE_CHECKING:
     from foldbench.bench.records import Run
     from foldbench.bench.store.directory import Paths
 
-_PERCENT = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*(%?)")
 
-
-class _Percent(click.ParamType):
-    """``5%`` or ``5``, as the share 0.05."""
-
-    name = "percent"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        match = _PERCENT.fullmatch(str(value).strip())
-        if match is None:
-            self.fail(f"{value!r} is no percentage: give one such as 5% or 2.5%", param, ctx)
-        number = float(match[1])
-        if 0 < number < 1 and not match[2]:
-            self.fail(
-                f"{value!r} may mean {units.plain(number)}% or {units.plain(100 * number)}%: "
-                "write the % sign",
-                param,
-                ctx,
-            )
-        return number / 100
-
-
-@click.command()
+@command(
+    examples=(
+        "diff digits-001 digits-002",
+        "diff digits-001 --last 5 --fail-on 5%",
+    ),
+)
 @click.argument("run_a")
 @click.argument("run_b", required=False)
 @click.option(
@@ -51,7 +34,7 @@ class _Percent(click.ParamType):
 @click.option(
     "--fail-on",
     "limit",
-    type=_Percent(),
+    type=Percent(),
     metavar="PERCENT",
     help="Exit with 3 when RUN_B is worse by more than this, such as 5%.",
 )
@@ -60,7 +43,7 @@ class _Percent(click.ParamType):
     is_flag=True,
     help="With --fail-on: what cannot be judged is no failure.",
 )
-@shared_options
+@stored_options
 def diff(
     run_a: str,
     run_b: str | None,
@@ -71,10 +54,11 @@ def diff(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Compare the stored results of RUN_A (before) and RUN_B (after), row by row.
+    """Compare two stored comparisons, row by row.
 
-    A name stands for the run's newest comparison, RUN@2 for its second, RUN@-1 for the one before
-    the newest. One name alone compares the last two comparisons of that run.
+    RUN_A is before, RUN_B after. A name stands for the run's newest comparison, RUN@2 for its
+    second, RUN@-1 for the one before the newest. One name alone compares the last two comparisons
+    of that run.
 
     Latency is judged by its ratio to the baseline of the same rounds (torch/unfolded, or what bench
     compare --reference named): a machine that made all rows slower is no regression. Runs that were
@@ -116,6 +100,7 @@ def diff(
     if worse:
         click.get_current_context().exit(WORSE)
     if unjudged and not allow_unjudged:
+        echo(text.WHERE_A_GATE_ANSWERS, err=True)
         click.get_current_context().exit(UNJUDGED)
 
 

@@ -1,16 +1,21 @@
 """The command `bench doctor`: whether every guard of the measurement fires."""
 
-import click
-
 from foldbench.bench.cli import output
 from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.failures import fail_on_findings
+from foldbench.bench.cli.help import command
+from foldbench.bench.cli.options import json_option
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+@command(
+    examples=(
+        "doctor",
+        "doctor --json",
+    ),
+)
+@json_option
 def doctor(as_json: bool) -> None:
-    """Break the measurement on purpose and see that every guard fires.
+    """Break the measurement on purpose; see that every guard fires.
 
     Takes about 15 seconds. Exit code 1 when a guard stays silent.
     """

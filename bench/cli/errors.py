@@ -10,6 +10,7 @@ from foldbench.bench import units
 from foldbench.bench.cli import output
 from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.echo import echo
+from foldbench.bench.cli.help import command
 from foldbench.bench.cli.options import (
     NamedPath,
     data_option,
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
 
 
-@click.command()
+@command(
+    examples=(
+        "errors swin_t_pets resnet50_pets",
+        "errors digits-001 digits-002 --sheet disagreements.png",
+    ),
+)
 @click.argument("run_a")
 @click.argument("run_b")
 @click.option(
@@ -51,7 +57,7 @@ def errors(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Compare the wrong answers of the compared runs RUN_A and RUN_B.
+    """Compare the wrong answers of two compared runs.
 
     Counts of images that only A, only B or both get wrong, by class and in all, McNemar's exact
     test, and the confusions. Both runs need to have been compared on the same test images. RUN@2 is

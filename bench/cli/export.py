@@ -7,6 +7,7 @@ import click
 from foldbench.bench.cli import output
 from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.failures import fail_on_artifacts
+from foldbench.bench.cli.help import LOWER_PRECISION, command, section
 from foldbench.bench.cli.options import (
     CommaList,
     FiniteNumber,
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
 
 
-@click.command()
+@command(
+    examples=(
+        "export digits-001 --target host",
+        "export net.py:MyNet --weights my.pt --input 3x64x64 --quantize int8 --data photos",
+    ),
+)
 @subject_argument
 @config_option(
     "export.fold_bn",
@@ -44,25 +50,28 @@ if TYPE_CHECKING:
     type=click.Choice(["cpu", "openvino", "cuda", "tensorrt", "host"]),
     help="What the file is to run on; host: this machine's CPU alone.  [default: by config]",
 )
-@config_option(
-    "export.quantize",
-    "--quantize",
-    type=click.Choice(["none", "int8", "int8_tables", "float16"]),
-    help="A second file in lower precision.  [default: by config]",
-)
-@config_option(
-    "export.max_drop_points",
-    "--max-drop",
-    type=FiniteNumber(0, 100),
-    metavar="POINTS",
-    help="Accuracy that it may cost, percentage points.  [default: by config]",
-)
-@config_option(
-    "export.calibration_images",
-    "--calibration-images",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Training images to find ranges with.  [default: by config]",
+@section(
+    LOWER_PRECISION,
+    config_option(
+        "export.quantize",
+        "--quantize",
+        type=click.Choice(["none", "int8", "int8_tables", "float16"]),
+        help="A second file in lower precision.  [default: by config]",
+    ),
+    config_option(
+        "export.max_drop_points",
+        "--max-drop",
+        type=FiniteNumber(0, 100),
+        metavar="POINTS",
+        help="Accuracy that it may cost, percentage points.  [default: by config]",
+    ),
+    config_option(
+        "export.calibration_images",
+        "--calibration-images",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Training images to find ranges with.  [default: by config]",
+    ),
 )
 @click.option(
     "--with-preprocess",
@@ -83,10 +92,10 @@ def export(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Export each RUN or NETWORK as one checked .onnx file, and one in lower precision besides.
+    """Export as a checked .onnx file, and one in lower precision.
 
-    NETWORK is one of your own, such as net.py:MyNet (see bench add). Without any, the newest run of
-    each config is exported.
+    RUN is one that was trained or added; NETWORK is one of your own, such as net.py:MyNet (see
+    bench add). Without any, the newest run of each config is exported.
     """
     from foldbench.bench.stages import export as stage
 

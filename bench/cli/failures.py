@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         Measurement,
         Run,
     )
+    from foldbench.bench.records.explanation import ContenderModules
     from foldbench.bench.records.finding import Finding
 
 WORSE = 3
@@ -38,7 +39,9 @@ def fail_on_records(records: "Iterable[Run]") -> None:
     fail_on_rows([m for record in records for m in record.measurements])
 
 
-def fail_on_rows(rows: "Iterable[Measurement | ContenderProfile | ContenderCapacity]") -> None:
+def fail_on_rows(
+    rows: "Iterable[Measurement | ContenderProfile | ContenderModules | ContenderCapacity]",
+) -> None:
     """Exit with 1 when a row failed."""
     failed = list(dict.fromkeys(row.contender for row in rows if row.status == "failed"))
     if failed:

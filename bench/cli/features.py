@@ -9,13 +9,19 @@ import click
 
 from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo
+from foldbench.bench.cli.help import command
 from foldbench.bench.cli.options import NamedPath, network_options, shared_options
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
 
 
-@click.command()
+@command(
+    examples=(
+        "features resnet50 photo.jpg --weights default --download",
+        "features resnet50_pets photo.jpg --layers early,middle --maps 8",
+    ),
+)
 @click.argument("model")
 @click.argument("image", type=Path)
 @click.option(
@@ -50,7 +56,7 @@ def features(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Draw what layers of MODEL make of IMAGE, one PNG for each layer.
+    """Draw the feature maps of an image, one PNG for each layer.
 
     MODEL is a run, or a network of torchvision or timm, see bench predict. The maps of a layer
     share one scale of grey. early, middle and late are the last layers of a quarter, half and three

@@ -2,21 +2,25 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
 from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo
-from foldbench.bench.cli.options import form_option, shared_options
+from foldbench.bench.cli.help import command
+from foldbench.bench.cli.options import form_option, stored_options
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
 
 
-@click.command()
+@command(
+    examples=(
+        "homework",
+        "homework --format md",
+    ),
+)
 @form_option("terminal", "md")
-@shared_options
+@stored_options
 def homework(form: str, paths: "Paths", as_json: bool) -> None:
-    """Show the homework's figures, each beside the newest run that measured the same.
+    """Show the homework's figures beside the newest runs of the same.
 
     Where none did, the command that would is shown instead.
     """

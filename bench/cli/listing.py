@@ -3,17 +3,22 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from foldbench.bench.cli import output
-from foldbench.bench.cli.options import shared_options
+from foldbench.bench.cli.help import command
+from foldbench.bench.cli.options import stored_options
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
 
 
-@click.command("list")
-@shared_options
+@command(
+    "list",
+    examples=(
+        "list",
+        "list --json",
+    ),
+)
+@stored_options
 def list_everything(paths: "Paths", as_json: bool) -> None:
     """List models, datasets, backends, passes, configs and runs."""
     output.print_listing(collect_names(paths.runs), as_json)

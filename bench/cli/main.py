@@ -18,8 +18,11 @@ from foldbench.bench.cli.diff import diff
 from foldbench.bench.cli.doctor import doctor
 from foldbench.bench.cli.echo import LogHandler, message
 from foldbench.bench.cli.errors import errors
+from foldbench.bench.cli.explain import explain
 from foldbench.bench.cli.export import export
 from foldbench.bench.cli.features import features
+from foldbench.bench.cli.gate import gate
+from foldbench.bench.cli.help import Group
 from foldbench.bench.cli.homework import homework
 from foldbench.bench.cli.listing import list_everything
 from foldbench.bench.cli.optimize import optimize
@@ -34,7 +37,7 @@ from foldbench.bench.errors import BenchError
 from foldbench.bench.privacy import protect
 
 
-class _CommandGroup(click.Group):
+class _CommandGroup(Group):
     """A group whose commands turn every error into one line and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -58,6 +61,7 @@ class _CommandGroup(click.Group):
 
 @click.group(
     cls=_CommandGroup,
+    epilog="Exit codes: 0 done, 1 an error or a failed row, 2 usage; bench diff --help has more.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(foldbench.__version__, prog_name="bench")
@@ -84,11 +88,12 @@ def cli(ctx: click.Context, traceback: bool) -> None:
         torchrun.require_one_process(f"bench {ctx.invoked_subcommand}")
 
 
-for command in (train, tune, run_all, add, export, optimize, compare, report, history, diff):
+for command in (train, tune, run_all, add, export, optimize, compare, report, history, diff, gate):
     cli.add_command(command)
 for command in (
     profile,
     capacity,
+    explain,
     plot,
     predict,
     features,

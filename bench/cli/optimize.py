@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING
 import click
 
 from foldbench.bench.cli import output
-from foldbench.bench.cli.options import NamedPath
+from foldbench.bench.cli.help import command
+from foldbench.bench.cli.options import NamedPath, json_option
 
 if TYPE_CHECKING:
     from foldbench.bench.records import Target
 
 
-@click.command()
+@command(
+    examples=(
+        "optimize model.onnx -o faster.onnx",
+        "optimize model.onnx -o faster.onnx --target host",
+    ),
+)
 @click.argument("file", type=NamedPath(dir_okay=False, path_type=Path))
 @click.option(
     "-o",
@@ -29,9 +35,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="What the file is to run on; host: this machine's CPU alone.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+@json_option
 def optimize(file: Path, target_file: Path, target: "Target", as_json: bool) -> None:
-    """Rewrite the .onnx FILE to run faster on a target, and check that it computes the same.
+    """Rewrite an .onnx file to run faster, and prove it the same.
 
     Measure both afterwards: bench compare FILE RESULT.
     """

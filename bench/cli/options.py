@@ -10,6 +10,17 @@ from typing import Any
 
 import click
 
+from foldbench.bench.cli.help import (
+    COMMON,
+    CONTENDERS,
+    IMAGES,
+    LOWER_PRECISION,
+    NETWORK,
+    OUTPUT,
+    section,
+)
+from foldbench.bench.cli.values import InputShape
+
 Command = Callable[..., None]
 
 
@@ -142,20 +153,6 @@ class _Classes(click.ParamType):
         return value if value.isdecimal() else json.dumps(_absolute(value))
 
 
-class _InputShape(click.ParamType):
-    """``CxHxW``, or ``HxW`` of three channels, as fields of the section data."""
-
-    name = "shape"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        parts = str(value).lower().replace("×", "x").split("x")
-        if len(parts) not in (2, 3) or not all(part.isdecimal() and int(part) for part in parts):
-            self.fail(f"{value!r}: write channels, height and width, such as 3x224x224")
-        channels, height, width = (int(part) for part in (["3", *parts])[-3:])
-        size = height if height == width else [height, width]
-        return json.dumps({"image_size": size, "channels": channels})
-
-
 def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
@@ -163,10 +160,11 @@ def _absolute(path: str) -> str:
 def config_option(key: str, *names: str, **attributes: Any) -> Callable[[Command], Command]:
     """Add an option that stands for the field `key` of the configuration, or a ``section.``.
 
-    Its value is YAML text, or what JSON can hold. `with_overrides` hands it to the command.
+    Its value is YAML text, or what JSON can hold. `with_overrides` hands it to the command. The
+    text "[default: by config]" in its help becomes the key.
     """
-    option = click.option(*names, key.replace(".", "__"), **{"default": None, **attributes})
-    return option
+    text = attributes.pop("help", "").replace("[default: by config]", f"[config: {key}]")
+    return click.option(*names, key.replace(".", "__"), default=None, help=text, **attributes)
 
 
 def given_fields() -> dict[str, Any]:
@@ -178,6 +176,11 @@ def given_fields() -> dict[str, Any]:
     }
 
 
+def _depth(field: tuple[str, Any]) -> int:
+    """Return how deep a field lies: what is said of a whole section comes first."""
+    return field[0].count(".")
+
+
 def with_overrides(command: Command) -> Command:
     """Hand the command `overrides`: what --set and every `config_option` say, as ``key=value``."""
 
@@ -185,7 +188,7 @@ def with_overrides(command: Command) -> Command:
     def wrapped(overrides: tuple[str, ...] = (), **options: Any) -> None:
         named = [
             f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-            for key, value in given_fields().items()
+            for key, value in sorted(given_fields().items(), key=_depth)
         ]
         others = {name: value for name, value in options.items() if "__" not in name}
         command(overrides=(*overrides, *named), **others)
@@ -193,10 +196,9 @@ def with_overrides(command: Command) -> Command:
     return wrapped
 
 
-def shared_options(command: Command) -> Command:
+def _folder_options(cache_is_used: bool) -> Callable[[Command], Command]:
     """Add --runs, --cache and --json; hand the command `paths` and `as_json`."""
-
-    @click.option(
+    runs_option = click.option(
         "--runs",
         type=NamedPath(file_okay=False, path_type=Path),
         default=Path("runs"),
@@ -204,31 +206,48 @@ def shared_options(command: Command) -> Command:
         envvar="FOLDBENCH_RUNS",
         help="Folder of the runs.",
     )
-    @click.option(
+    cache_option = click.option(
         "--cache",
         type=NamedPath(file_okay=False, path_type=Path),
         envvar="FOLDBENCH_CACHE",
+        hidden=not cache_is_used,
         help="Folder of decoded images.  [default: the user's cache folder]",
     )
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-    @wraps(command)
-    def wrapped(runs: Path, cache: Path | None, **options: Any) -> None:
-        from foldbench.bench.store.directory import Paths
-        from foldbench.bench.store.files import user_cache
 
-        if cache is not None:  # what does not get `paths`, in a worker too, looks there
-            os.environ["FOLDBENCH_CACHE"] = os.path.abspath(cache)
-        command(paths=Paths(runs, cache or user_cache()), **options)
+    def decorate(command: Command) -> Command:
+        @json_option
+        @section(COMMON, runs_option, cache_option)
+        @wraps(command)
+        def wrapped(runs: Path, cache: Path | None, **options: Any) -> None:
+            from foldbench.bench.store.directory import Paths
+            from foldbench.bench.store.files import user_cache
 
-    return wrapped
+            if cache is not None:  # what does not get `paths`, in a worker too, looks there
+                os.environ["FOLDBENCH_CACHE"] = os.path.abspath(cache)
+            command(paths=Paths(runs, cache or user_cache()), **options)
+
+        return wrapped
+
+    return decorate
 
 
-set_option = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Override a field of the configuration, such as train.epochs=2. Repeatable.",
+json_option = section(
+    OUTPUT, click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+)
+shared_options = _folder_options(cache_is_used=True)
+"""Adds --runs, --cache and --json; hands the command `paths` and `as_json`."""
+stored_options = _folder_options(cache_is_used=False)
+"""The same for a command that reads records alone: --cache is taken, and not shown."""
+
+set_option = section(
+    COMMON,
+    click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override a field of the configuration, such as train.epochs=2. Repeatable.",
+    ),
 )
 _DATA_PATH = config_option(
     "data.path",
@@ -245,9 +264,8 @@ _SKIP_BAD = config_option(
 )
 
 
-def data_option(command: Command) -> Command:
-    """Add --data and --skip-bad."""
-    return _DATA_PATH(_SKIP_BAD(command))
+data_option = section(IMAGES, _DATA_PATH, _SKIP_BAD)
+"""Adds --data and --skip-bad."""
 
 
 def calibration_options(command: Command) -> Command:
@@ -265,7 +283,7 @@ def calibration_options(command: Command) -> Command:
         metavar="SHARE",
         help="Share of the test images to make it with in their place; they are not tested on.",
     )
-    return path(share(command))
+    return section(LOWER_PRECISION, path, share)(command)
 
 
 _WEIGHTS: dict[str, Any] = {
@@ -278,7 +296,7 @@ _DOWNLOAD_HELP = "Let the library fetch weights that are not here."
 def network_options(command: Command) -> Command:
     """Add --weights and --download, for networks of torchvision and timm."""
     download = click.option("--download", is_flag=True, help=_DOWNLOAD_HELP)
-    return click.option("--weights", **_WEIGHTS)(download(command))
+    return section(NETWORK, click.option("--weights", **_WEIGHTS), download)(command)
 
 
 def transfer_options(command: Command) -> Command:
@@ -287,7 +305,7 @@ def transfer_options(command: Command) -> Command:
     download = config_option(
         "transfer.download", "--download", is_flag=True, flag_value=True, help=_DOWNLOAD_HELP
     )
-    return weights(download(command))
+    return section(NETWORK, weights, download)(command)
 
 
 def subject_options(command: Command) -> Command:
@@ -305,11 +323,38 @@ def subject_options(command: Command) -> Command:
             "model.download", "--download", is_flag=True, flag_value=True, help=_DOWNLOAD_HELP
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return section(NETWORK, *options)(command)
 
 
+_OF_INPUT = (
+    config_option(
+        "data.",
+        "--input",
+        type=InputShape(),
+        metavar="CxHxW",
+        help="Shape of its input, such as 3x224x224.",
+    ),
+    config_option(
+        "data.mean",
+        "--mean",
+        type=CommaList(),
+        metavar="X[,X]...",
+        help="Mean of each channel, for pixels from 0 to 1.",
+    ),
+    config_option(
+        "data.std",
+        "--std",
+        type=CommaList(),
+        metavar="X[,X]...",
+        help="Standard deviation of each channel.",
+    ),
+    config_option(
+        "model.output",
+        "--output",
+        metavar="NAME|N",
+        help="Which of several outputs holds the logits.",
+    ),
+)
 _DESCRIBING = (
     config_option("model.args", "--args", metavar="YAML", help="Its arguments: '{width: 64}'."),
     config_option(
@@ -319,37 +364,28 @@ _DESCRIBING = (
         metavar="N|FILE",
         help="How many classes, or a file with a name on each line.",
     ),
+    *_OF_INPUT,
     config_option(
-        "data.",
-        "--input",
-        type=_InputShape(),
-        metavar="CxHxW",
-        help="Shape of its input, such as 3x224x224.",
+        "model.weights_key",
+        "--weights-key",
+        metavar="KEY",
+        help="Where the file has the weights, such as ema.",
     ),
     config_option(
-        "data.mean", "--mean", type=CommaList(), metavar="X[,X]...", help="Per channel, of 0..1."
-    ),
-    config_option(
-        "data.std", "--std", type=CommaList(), metavar="X[,X]...", help="Per channel, of 0..1."
-    ),
-    config_option(
-        "model.output",
-        "--output",
-        metavar="NAME|N",
-        help="Which of several outputs holds the logits.",
-    ),
-    config_option("model.weights_key", "--weights-key", metavar="KEY", help="Such as ema."),
-    config_option(
-        "model.strip_prefix", "--strip-prefix", metavar="TEXT", help="Such as model. (with the dot)"
+        "model.strip_prefix",
+        "--strip-prefix",
+        metavar="TEXT",
+        help="Prefix of their names to leave out, such as model. (with the dot)",
     ),
 )
 
 
-def describing_options(command: Command) -> Command:
-    """Add the options of a network of one's own, without those for its weights."""
-    for option in reversed(_DESCRIBING):
-        command = option(command)
-    return command
+describing_options = section(NETWORK, *_DESCRIBING)
+"""Adds the options of a network of one's own, without those for its weights."""
+
+
+input_options = section(NETWORK, *_OF_INPUT)
+"""Adds --input, --mean, --std and --output: what an .onnx file may leave open."""
 
 
 def contender_options(command: Command) -> Command:
@@ -359,7 +395,7 @@ def contender_options(command: Command) -> Command:
         "--backends",
         type=CommaList(),
         metavar="NAME[,NAME]...",
-        help="Such as torch,ort.  [default: by config]",
+        help="Runtimes, such as torch,ort (bench list).  [default: by config]",
     )
     devices = config_option(
         "compare.devices",
@@ -373,13 +409,15 @@ def contender_options(command: Command) -> Command:
         "--batch-sizes",
         type=_BatchSizes(),
         metavar="N[,N]...|auto",
-        help="Such as 1,64; auto doubles while images/s rise.  [default: by config]",
+        help="Images in one call, such as 1,64; auto: doubled while images/s rise.  "
+        "[default: by config]",
     )
-    return backends(devices(batch_sizes(command)))
+    return section(CONTENDERS, backends, devices, batch_sizes)(command)
 
 
 def form_option(*forms: str) -> Callable[[Command], Command]:
     """Add --format, one of `forms`, the first by default; hand the command `form`."""
-    return click.option(
+    option = click.option(
         "--format", "form", type=click.Choice(forms), default=forms[0], show_default=True
     )
+    return section(OUTPUT, option)

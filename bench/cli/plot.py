@@ -7,14 +7,20 @@ import click
 
 from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo
-from foldbench.bench.cli.options import NamedPath, shared_options
+from foldbench.bench.cli.help import command
+from foldbench.bench.cli.options import NamedPath, stored_options
 from foldbench.bench.cli.runs import choose_runs, run_argument
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
 
 
-@click.command()
+@command(
+    examples=(
+        "plot digits-001 filters --output filters.png",
+        "plot digits-001 digits-002 compare",
+    ),
+)
 @run_argument
 @click.argument("kind", type=click.Choice(["filters", "loss", "compare"]))
 @click.option(
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     type=NamedPath(dir_okay=False, path_type=Path),
     help="The picture's file, .png or .svg.  [default: in the run, or the folder of the runs]",
 )
-@shared_options
+@stored_options
 def plot(
     names: tuple[str, ...],
     kind: Literal["filters", "loss", "compare"],
@@ -32,10 +38,11 @@ def plot(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Draw the first layer's filters of each RUN, its loss curve, or all loss curves together.
+    """Draw first-layer filters or loss curves.
 
-    The homework's published losses are drawn in where the images are CIFAR-10. Without RUN, the
-    newest run of each config is taken.
+    filters and loss are one picture for each RUN; compare is all loss curves together. The
+    homework's published losses are drawn in where the images are CIFAR-10. Without RUN, the newest
+    run of each config is taken.
     """
     from foldbench.bench.stages.plot import plot_comparison, plot_run
 

@@ -8,13 +8,19 @@ import click
 from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import fail_on_answers
+from foldbench.bench.cli.help import command
 from foldbench.bench.cli.options import network_options, shared_options
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
 
 
-@click.command()
+@command(
+    examples=(
+        "predict resnet50 photo.jpg --weights IMAGENET1K_V1 --download",
+        "predict digits-001 a.png b.png --top 5",
+    ),
+)
 @click.argument("model")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=Path)
 @click.option(
@@ -35,7 +41,7 @@ def predict(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Say what MODEL sees in each IMAGE: class names and probabilities.
+    """Classify images: class names and probabilities.
 
     MODEL is a run (or a config's newest run), or a network of torchvision or timm: resnet50,
     torchvision:swin_t, timm:tf_efficientnet_lite0. Images are prepared as the weights were

@@ -7,6 +7,7 @@ import click
 from foldbench.bench.cli import output
 from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.echo import echo
+from foldbench.bench.cli.help import command
 from foldbench.bench.cli.options import (
     data_option,
     form_option,
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
 
 
-@click.command()
+@command(
+    examples=(
+        "probe resnet50_pets --data pets.tar",
+        "probe resnet50_pets resnet50_pets_homework --data pets.tar --format md",
+    ),
+)
 @click.argument("names", metavar="CONFIG...", nargs=-1, required=True)
 @form_option("terminal", "md")
 @data_option
@@ -35,9 +41,9 @@ def probe(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Fit linear classifiers to frozen features as each CONFIG says, and in other ways.
+    """Fit linear classifiers to frozen features, in several ways.
 
-    Each configuration (resnet50_pets, swin_t_pets_homework, ...) is taken with BatchNorm in eval
+    Each CONFIG (resnet50_pets, swin_t_pets_homework, ...) is taken with BatchNorm in eval
     and in train mode, and with both classifiers, all else equal. No run is written.
     """
     from foldbench.bench.analysis.probes import batchnorm_effects

@@ -8,6 +8,7 @@ from foldbench.bench.cli import output
 from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import fail_on_rows
+from foldbench.bench.cli.help import command
 from foldbench.bench.cli.options import (
     contender_options,
     data_option,
@@ -22,10 +23,17 @@ if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
 
 
-@click.command()
+@command(
+    examples=(
+        "profile digits-001 --backends torch,ort",
+        "profile digits-001 --nodes --top 20",
+    ),
+)
 @subject_argument
 @contender_options
-@click.option("--top", type=click.IntRange(min=1), default=12, show_default=True)
+@click.option(
+    "--top", type=click.IntRange(min=1), default=12, show_default=True, help="How many to list."
+)
 @click.option("--nodes", is_flag=True, help="By place in the graph rather than by operator.")
 @subject_options
 @data_option
@@ -40,7 +48,7 @@ def profile(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Show which operators of each RUN take the time, on every backend side by side.
+    """Show which operators take the time, on every backend.
 
     Each contender runs alone, in a process of its own, under its runtime's profiler. Without RUN,
     the newest run of each config is taken. The record is profile.json in the run.

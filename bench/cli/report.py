@@ -8,7 +8,8 @@ import click
 
 from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo, tell
-from foldbench.bench.cli.options import NamedPath, form_option, shared_options
+from foldbench.bench.cli.help import OUTPUT, command, section
+from foldbench.bench.cli.options import NamedPath, form_option, stored_options
 from foldbench.bench.cli.runs import choose_runs, run_argument
 from foldbench.bench.cli.tracker import track, tracker_option
 
@@ -21,40 +22,48 @@ if TYPE_CHECKING:
 def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
     form = form_option("terminal", "md", "html", "json", "csv")
     target = click.option(
+        "-o",
         "--output",
         "target",
         type=NamedPath(dir_okay=False, path_type=Path),
         metavar="FILE",
         help="Write there instead of to stdout.",
     )
-    return form(target(command))
+    return section(OUTPUT, form, target)(command)
 
 
-@click.command()
+@command(
+    examples=(
+        "report digits-001 --per-class",
+        "report digits-001 digits-002 --format html --output report.html",
+    ),
+)
 @run_argument
 @_form_options
+@click.option("--details", is_flag=True, help="All tables and notes (terminal).")
 @click.option("--per-class", is_flag=True, help="Also the accuracy of each class (terminal).")
 @click.option("--both-protocols", is_flag=True, help="The newest comparison under each protocol.")
 @tracker_option
-@shared_options
+@stored_options
 def report(
     names: tuple[str, ...],
     form: "Format",
     target: Path | None,
+    details: bool,
     per_class: bool,
     both_protocols: bool,
     tracker: str | None,
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Show the report of each RUN, made from its stored records.
+    """Show the report of runs, made from their stored records.
 
     RUN is a run's newest comparison; RUN@2 is its second, RUN@-1 the one before the newest. Several
     become one report, side by side. Without RUN, the newest compared run of each config is taken.
-    html is one page that holds everything and loads nothing; csv has one row per contender and
-    batch size. With --both-protocols, the newest comparisons under homework and under clean are
-    shown side by side. A comparison that was interrupted is shown as far as it came where the run
-    has no finished one.
+    On the terminal it is one screen, or with --details every table and note. html is one page that
+    holds everything and loads nothing; csv has one row per contender and batch size. With
+    --both-protocols, the newest comparisons under homework and under clean are shown side by side.
+    A comparison that was interrupted is shown as far as it came where the run has no finished one.
     """
     from foldbench.bench.stages.report import pictures_of
     from foldbench.bench.store.finding import readable
@@ -73,16 +82,21 @@ def report(
     owners = [run for run, of_run in zip(runs, kept, strict=True) for _ in of_run]
     colour = _colour(target)
     pictures = [picture for run in dict.fromkeys(runs) for picture in pictures_of(run)]
-    text = render(records, "json" if as_json else form, found, pictures, colour, per_class)
+    text = render(records, "json" if as_json else form, found, pictures, colour, per_class, details)
     _give(text, target)
     track(tracker, owners, records, paths)
 
 
-@click.command()
+@command(
+    examples=(
+        "history digits",
+        "history digits --last 10 --format csv --output history.csv",
+    ),
+)
 @click.argument("names", metavar="[CONFIG|RUN]...", nargs=-1)
 @click.option("--last", type=click.IntRange(min=1), help="The newest comparisons alone.")
 @_form_options
-@shared_options
+@stored_options
 def history(
     names: tuple[str, ...],
     last: int | None,
@@ -91,7 +105,7 @@ def history(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Show how speed-up and accuracy moved over every comparison of each CONFIG or RUN.
+    """Show how speed-up and accuracy moved over all comparisons.
 
     Each machine stands for itself: no figure is set against another machine's. Without a name, all
     that was compared is taken. A comparison of a run with several is named as in RUN@2. The list of

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foldbench.bench.cli.echo import echo
+from foldbench.bench.cli.help import OUTPUT, section
 
 if TYPE_CHECKING:
     from foldbench.bench.records import Run
@@ -23,11 +24,14 @@ def _require_tracker(
     return tracker
 
 
-tracker_option = click.option(
-    "--tracker",
-    type=click.Choice(["mlflow"]),
-    callback=_require_tracker,
-    help="Also log each run there: to MLFLOW_TRACKING_URI, or to mlflow.db in the runs' folder.",
+tracker_option = section(
+    OUTPUT,
+    click.option(
+        "--tracker",
+        type=click.Choice(["mlflow"]),
+        callback=_require_tracker,
+        help="Also log each run there: to MLFLOW_TRACKING_URI, or mlflow.db in the runs' folder.",
+    ),
 )
 
 

@@ -1,6 +1,7 @@
 """The commands `bench train` and `bench run`."""
 
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,7 @@ from foldbench.bench.cli import output
 from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import fail_on_records
+from foldbench.bench.cli.help import command
 from foldbench.bench.cli.options import (
     Seconds,
     calibration_options,
@@ -31,7 +33,12 @@ if TYPE_CHECKING:
 _fresh_option = click.option("--fresh", is_flag=True, help="Train anew even if it has been done.")
 
 
-@click.command()
+@command(
+    examples=(
+        "train digits",
+        "train deep_mish --data cifar10-images.tar.xz --set train.epochs=2",
+    ),
+)
 @click.argument("name")
 @data_option
 @transfer_options
@@ -42,7 +49,7 @@ _fresh_option = click.option("--fresh", is_flag=True, help="Train anew even if i
 def train(
     name: str, overrides: tuple[str, ...], fresh: bool, paths: "Paths", as_json: bool
 ) -> None:
-    """Train the network of config NAME.
+    """Train the network of a config.
 
     NAME is a config from `bench list` or a path to a YAML file. Killed and started again, it goes
     on after the last finished epoch. Processes that torchrun starts share the work:
@@ -71,7 +78,13 @@ def train(
     echo(f"record:  {run.path / 'checkpoint.json'}")
 
 
-@click.command("run")
+@command(
+    "run",
+    examples=(
+        "run digits",
+        "run net.py:MyNet --weights my.pt --input 3x64x64 --data photos/val",
+    ),
+)
 @click.argument("name", metavar="CONFIG|NETWORK")
 @data_option
 @transfer_options
@@ -86,17 +99,19 @@ def train(
 @tracker_option
 @shared_options
 @with_overrides
+@output.shown_options
 def run_all(
     name: str,
     overrides: tuple[str, ...],
     fresh: bool,
     tracker: str | None,
     paths: "Paths",
-    as_json: bool,
+    shown: output.Shown,
 ) -> None:
-    """Train, export, compare and report CONFIG; NETWORK is trained already, and added instead.
+    """Train or add, export, compare and report, in one go.
 
-    NETWORK is one of your own, such as net.py:MyNet (see bench add).
+    CONFIG is trained first (bench list names them). NETWORK is added as it is: it is one of your
+    own, such as net.py:MyNet (see bench add).
     """
     from foldbench.bench.config.files import load
     from foldbench.bench.stages.add import add
@@ -112,12 +127,13 @@ def run_all(
         require_loadgen()
     # What the network and its weights were is part of the run from then on.
     later = tuple(one for one in overrides if not one.startswith(("transfer.", *OF_NETWORK)))
-    with progress() as listener:
+    with progress(not shown.quiet) as listener:
         run = add(own, paths, listener, fresh) if own else train(loaded, paths, listener, fresh)
         export(run, later, paths, listener)
         command = ("bench", *sys.argv[1:])
+        began_s = time.monotonic()
         records = [compare_run(run, later, paths, listener, command)]
-    output.print_report(records, as_json)
+    output.print_report(records, shown, time.monotonic() - began_s)
     track(tracker, [run], records, paths)
-    output.print_written([run], as_json)
+    output.print_written([run], shown)
     fail_on_records(records)

@@ -11,6 +11,7 @@ import click
 from foldbench.bench.cli import output
 from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.echo import echo
+from foldbench.bench.cli.help import command
 from foldbench.bench.cli.options import (
     Command,
     NamedPath,
@@ -120,7 +121,12 @@ def _search_options(command: Command) -> Command:
     return wrapped
 
 
-@click.command()
+@command(
+    examples=(
+        "tune digits --trials 20",
+        "tune deep_mish --data cifar10-images.tar.xz --write tuned.yaml",
+    ),
+)
 @click.argument("name")
 @_search_options
 @click.option(
@@ -130,7 +136,9 @@ def _search_options(command: Command) -> Command:
     metavar="CONFIG.yaml",
     help="Write the choice as a new config.",
 )
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option(
+    "--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many to list."
+)
 @data_option
 @set_option
 @shared_options
@@ -144,7 +152,7 @@ def tune(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Search learning rate, batch size and epochs of config NAME on a few training images.
+    """Search learning rate, batch size and epochs of a config.
 
     Started again it resumes; started several times at once, the processes share the trials. The
     test split is not touched: trials are judged by other training images, and those that fall

@@ -21,6 +21,7 @@ class EvaluateSection(ConfigSection):
     """Average the logits of each test image and of its mirror image: two runs of the network for
     one answer, which the report points out; latencies stay those of one."""
     batch_size: Positive = 250
+    """Images per call when accuracy is measured."""
 
 
 class LoadgenSection(ConfigSection):
@@ -63,6 +64,7 @@ class CompareSection(ConfigSection):
     batch_sizes: Annotated[
         tuple[Positive, ...], Field(min_length=1), AfterValidator(refuse_repeats)
     ] = (1, 64)
+    """Batch sizes that are timed, each in rounds of its own."""
     boundaries: Literal["auto", "host"] = "auto"
     """host: from a host array to a host array alone. auto: on a GPU also device-resident, with
     input and output in its memory, in rounds of their own."""
@@ -108,7 +110,9 @@ class CompareSection(ConfigSection):
     seed: Seed = 0
     """Of the order of contenders; of LoadGen's choice of images and arrivals."""
     loadgen: LoadgenSection = LoadgenSection()
+    """MLPerf scenarios."""
     calling: CallingSection = CallingSection()
+    """Calls with pauses and other ways of calling."""
 
     @property
     def thread_counts(self) -> tuple[int | None, ...]:

@@ -60,6 +60,7 @@ class DataSection(ConfigSection):
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """Share of the images to test on, of a split that is drawn."""
     split_seed: Seed = 42
+    """Of the random draws of splits and samples."""
     subset: Positive | None = None
     """How many training images to train on, drawn at random with the seed; all by default."""
     test_subset: Positive | None = None

@@ -21,6 +21,7 @@ class ExportSection(ConfigSection):
     fold_bn: bool = True
     """Fold BatchNorm into the layer before it. When false, the graph keeps its BatchNorm."""
     opset: Annotated[int, Field(ge=18, le=24)] = 20
+    """ONNX operator set of the exported file."""
     target: Target = "cpu"
     """What the file is to run on, which decides the passes that are on by default. host: the CPU of
     this machine alone, with this onnxruntime."""

@@ -8,6 +8,7 @@ from foldbench.bench.config.base import ConfigSection, Seed
 from foldbench.bench.config.comparison import CompareSection, EvaluateSection
 from foldbench.bench.config.data import DataSection
 from foldbench.bench.config.export import ExportSection
+from foldbench.bench.config.gate import GateSection
 from foldbench.bench.config.model import ModelSection, TransferSection
 from foldbench.bench.config.training import TrainSection
 
@@ -21,6 +22,7 @@ class Config(ConfigSection):
     evaluate: EvaluateSection = EvaluateSection()
     export: ExportSection = ExportSection()
     compare: CompareSection = CompareSection()
+    gate: GateSection = GateSection()
     seed: Seed = 0
     """Of the weights' initial values, the order of images and their augmentation."""
     transfer: TransferSection | None = None

@@ -46,14 +46,18 @@ class TrainSection(ConfigSection):
     """homework: all training images, epoch loss as the mean of batch means, as the notebook's code
     has it. clean: epoch loss over images; a share may be held out to validate on."""
     epochs: Positive = 30
+    """Passes over the training images."""
     batch_size: Positive = 128
+    """Images per step."""
     micro_batches: Positive = 1
     """Parts that each batch is worked through in before a step, their gradients added up: less
     memory, and on a CPU more of it in cache. BatchNorm normalises each part by itself."""
     optimizer: Literal["adamw", "adam", "sgd", "muon"] = "adamw"
     """muon: for all weights of hidden layers, with AdamW for the rest."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
+    """Of the optimizer; the peak of a schedule that rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Of the optimizer."""
     decay_norm_and_bias: bool = True
     """Whether weight decay also pulls at biases and at the weights of normalisations."""
     norm_bias_factor: Annotated[float, Field(gt=0)] = 1.0
@@ -69,8 +73,11 @@ class TrainSection(ConfigSection):
     initial_weights: Literal["default", "dirac"] = "default"
     """dirac: a convolution first passes on as many channels as it can as they are."""
     label_smoothing: Share = 0.0
+    """Share of the label that is spread over all classes."""
     schedule: ScheduleSection = ScheduleSection()
+    """How the learning rate changes over the epochs."""
     augment: AugmentSection = AugmentSection()
+    """Random changes of training images."""
     validation_fraction: Share = 0.0
     """Share of the training images held out; validated on after each epoch (clean alone)."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -82,6 +89,7 @@ class TrainSection(ConfigSection):
     """mish: every Mish as one compiled pass; model: torch.compile on the whole network. Both need
     a C++ compiler, and change nothing but rounding."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto: CUDA where this machine has it."""
     threads: Threads | None = None
     """For one operator on the CPU; all that this process may use by default."""
 

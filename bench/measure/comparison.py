@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from foldbench.bench.analysis.logits import measure_agreement, measure_confidenc
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError
+from foldbench.bench.machine.environment import usable_cores
 from foldbench.bench.measure.calling.processes import Processes
 from foldbench.bench.measure.calling.sections import measure_calling
 from foldbench.bench.measure.contenders import ContenderSpec, Subject, contenders_of
@@ -55,9 +57,6 @@ def compare_together(
         for contender in contenders:
             stack.callback(contender.close)
 
-        def start(contender: Contender) -> None:
-            _start(entry_of[id(contender)], contender, settings, threads, start_worker)
-
         references: list[Floats | None] = []
         for entry in entries:
             _log_rows([c for c in entry.contenders if c.session == 1], entry.evaluation, None)
@@ -76,8 +75,12 @@ def compare_together(
             _log_rows(entry.contenders, entry.evaluation, reference)
             references.append(reference)
 
+        def load(contender: Contender) -> None:
+            job = _describe_job(entry_of[id(contender)], contender, settings, threads)
+            contender.load_anew(job, start_worker)
+
         def restart(chosen: Sequence[Contender]) -> None:
-            _restart(chosen, contenders, start)
+            _restart(chosen, contenders, load)
 
         first = max((contender.last_repeat() for contender in contenders), default=1)
         for repeat in range(first, settings.repeat + 1):
@@ -90,7 +93,9 @@ def compare_together(
             if settings.loadgen.scenarios:
                 measure_scenarios(contenders, settings, listener, repeat)
             else:
-                measure_latency(contenders, settings, listener, repeat, restart=restart)
+                measure_latency(
+                    contenders, settings, listener, repeat, restart=restart, lanes=usable_cores()
+                )
         for contender in contenders:
             _take_memory(contender)
             contender.close()
@@ -122,9 +127,14 @@ def _start(
     threads: int,
     start_worker: StartWorker,
 ) -> None:
+    contender.start(_describe_job(entry, contender, settings, threads), start_worker)
+
+
+def _describe_job(
+    entry: Entry, contender: Contender, settings: CompareSection, threads: int
+) -> Job:
     first_batch_size = settings.batch_sizes[0]
-    job = describe_job(entry.subject, contender.spec, entry.evaluation, threads, first_batch_size)
-    contender.start(job, start_worker)
+    return describe_job(entry.subject, contender.spec, entry.evaluation, threads, first_batch_size)
 
 
 def _evaluate(
@@ -167,17 +177,21 @@ def _evaluate(
 def _restart(
     chosen: Sequence[Contender],
     contenders: Sequence[Contender],
-    start: Callable[[Contender], None],
+    load: Callable[[Contender], None],
 ) -> None:
-    """Give the chosen contenders new processes: how one lies in memory is part of what varies."""
-    for contender in chosen:
-        if contender.is_ok:
-            contender.close()
-            start(contender)
-            with failures_of(contender):
-                scored = contender.spec.role == "contender"
-                source = contender if scored else original_of(contender, contenders)
-                contender.require_worker().expect(_logits_of(source))
+    """Give the chosen contenders new processes: how one lies in memory is part of what varies.
+
+    They import their runtimes at the same time, as many as there are cores, while nothing is timed.
+    Each opens its network alone, as the first ones did: a runtime may time its kernels then.
+    """
+    alive = [contender for contender in chosen if contender.is_ok]
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        list(pool.map(load, alive))
+    for contender in alive:
+        scored = contender.spec.role == "contender"
+        source = contender if scored else original_of(contender, contenders)
+        with failures_of(contender):
+            contender.open_anew(_logits_of(source))
 
 
 class _Beside(Processes):

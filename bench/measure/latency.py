@@ -40,6 +40,7 @@ class _Repetition:
     listener: ProgressListener
     clock: Callable[[], float]
     restart: Restart | None
+    lanes: int
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,17 @@ def measure_latency(
     repeat: int = 1,
     clock: Callable[[], float] = time.monotonic,
     restart: Restart | None = None,
+    lanes: int = 1,
 ) -> None:
     """Time the contenders that are still in; their results and failures are noted in them.
 
     Rounds that an interrupted comparison made are in the results already; what is missing is made.
     `repeat` is the number of this repetition, which has its share of each device's budget. Without
-    `restart` all rounds are made by the processes that there are.
+    `restart` all rounds are made by the processes that there are; `lanes` is how many of them it
+    starts at a time.
     """
     order = random.Random(f"{settings.seed}/{repeat}")
-    repetition = _Repetition(repeat, settings, order, listener, clock, restart)
+    repetition = _Repetition(repeat, settings, order, listener, clock, restart, lanes)
     alive = [contender for contender in contenders if contender.is_ok]
     for contender in alive:
         refused = contender.spec.refuse_batches(*settings.batch_sizes)
@@ -90,7 +93,7 @@ def _measure_device(contenders: Sequence[Contender], repetition: _Repetition) ->
     left_s = settings.budget_s / settings.repeat
     left_s -= sum(contender.result.times.spent_s.get(number, 0.0) for contender in contenders)
     series = _list_series(contenders, settings)
-    start_s = _start_duration_s(contenders, series, settings)
+    start_s = _start_duration_s(contenders, series, settings, repetition.lanes)
     count = _count_processes(contenders, start_s, left_s, repetition)
     is_first = True
     for process in range(1, count + 1):
@@ -114,14 +117,31 @@ def _measure_device(contenders: Sequence[Contender], repetition: _Repetition) ->
 
 
 def _start_duration_s(
-    contenders: Sequence[Contender], series: Sequence[MeasurementSeries], settings: CompareSection
+    contenders: Sequence[Contender],
+    series: Sequence[MeasurementSeries],
+    settings: CompareSection,
+    lanes: int,
 ) -> float:
     """Return the seconds until new processes of all contenders are warm, going by the first.
 
     Calls settle after about twice the least duration of a warm-up.
     """
-    warm_ups = sum(len(_takers(contenders, one, settings)) for one in series)
-    return sum(c.start_s for c in contenders) + 2 * settings.warm_up_s * warm_ups
+    least_s = (
+        len(_takers(contenders, one, settings)) * _least_warm_up_s(number, settings)
+        for number, one in enumerate(series)
+    )
+    load_s, open_s = sum(c.load_s for c in contenders), sum(c.open_s for c in contenders)
+    return load_s / lanes + open_s + 2 * sum(least_s)
+
+
+def _least_warm_up_s(number: int, settings: CompareSection) -> float:
+    """Return the least duration of a new process's warm-up for its series `number`, from 0.
+
+    The first generation has warmed up the machine, and the first series the process. Calls go on
+    until their times settle, as in the first generation, and each block has untimed ones before it.
+    """
+    half_s = settings.warm_up_s / 2
+    return half_s if number == 0 else min(half_s, settings.settle_s)
 
 
 def _count_processes(
@@ -164,8 +184,9 @@ def _measure_generation(
     taken_s, left_s = 0.0, generation.budget_s / generation.left
     for done, series in enumerate(all_series):
         started = clock()
+        least_s = settings.warm_up_s if generation.is_first else _least_warm_up_s(done, settings)
         for contender in _takers(contenders, series, settings):
-            _warm_up(contender, series, settings)
+            _warm_up(contender, series, least_s)
         if not generation.is_first:
             taken_s += clock() - started
         started = clock()
@@ -276,11 +297,11 @@ def _time_block(
     return block
 
 
-def _warm_up(contender: Contender, series: MeasurementSeries, settings: CompareSection) -> None:
+def _warm_up(contender: Contender, series: MeasurementSeries, least_s: float) -> None:
     warm = None
     with failures_of(contender, series.boundary):
         worker = contender.require_worker()
-        warm = worker.warm_up(series.batch_size, settings.warm_up_s, series.boundary)
+        warm = worker.warm_up(series.batch_size, least_s, series.boundary)
     if warm is not None:
         contender.add_warm_up(series, warm)
 

@@ -81,8 +81,10 @@ class Contender:
         self.worker = worker
         self.log = log
         self.session = session
-        self.start_s = 0.0
-        """What the last start of its process took, seconds, until it had opened the network."""
+        self.load_s = 0.0
+        """What its first process took until it had imported its runtime, seconds."""
+        self.open_s = 0.0
+        """What it took from there until it had opened the network, seconds."""
         self.result = Result(spec.status, spec.reason)
 
     @property
@@ -110,11 +112,32 @@ class Contender:
         started = time.monotonic()
         with failures_of(self):
             self.worker = start_worker(job)
+            self.worker.load()
+            loaded = time.monotonic()
             opened = self.result.opened = self.worker.open()
-            self.start_s = time.monotonic() - started
+            self.load_s, self.open_s = loaded - started, time.monotonic() - loaded
             if opened.device.startswith("cuda") and not opened.resident:
                 reason = "its backend cannot keep input and output on the device"
                 self.result.not_resident = reason
+
+    def load_anew(self, job: Job, start_worker: StartWorker) -> None:
+        """Have a new worker import the runtime, in place of the one that there is."""
+        self.close()
+        with failures_of(self):
+            self.worker = start_worker(job)
+            self.worker.load()
+
+    def open_anew(self, logits: Floats) -> None:
+        """Have the new worker open the network, whose outputs have to be near `logits`.
+
+        What the record says of a start is the first one's, which was alone on the machine.
+        """
+        with failures_of(self):
+            worker = self.require_worker()
+            opened, first = worker.open(), self.result.opened
+            if first is not None and opened.device != first.device:
+                raise BackendError(f"a new process runs on {opened.device}, not on {first.device}")
+            worker.expect(logits)
 
     def require_worker(self) -> WorkerServer:
         """Return the worker that runs it."""

@@ -8,8 +8,11 @@ Schema history (`SCHEMA_VERSION` is in every file; others are refused): 1, the f
 
 from foldbench.bench.records.artifact import Agreement as Agreement
 from foldbench.bench.records.artifact import Artifact as Artifact
+from foldbench.bench.records.artifact import Cost as Cost
 from foldbench.bench.records.artifact import Fold as Fold
+from foldbench.bench.records.artifact import FoldKind as FoldKind
 from foldbench.bench.records.artifact import FoldReport as FoldReport
+from foldbench.bench.records.artifact import LinearFold as LinearFold
 from foldbench.bench.records.artifact import Parity as Parity
 from foldbench.bench.records.artifact import ParityCase as ParityCase
 from foldbench.bench.records.artifact import ParityReference as ParityReference

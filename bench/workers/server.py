@@ -90,17 +90,36 @@ class WorkerServer(CallingRequests):
         self._clock = clock
         self._images = np.load(job.images, mmap_mode="r", allow_pickle=False)
         self._session = session
+        self._loaded_s: tuple[float, float] | None = None
+        self._module: Any = None
+        self._preloaded: tuple[str, ...] = ()
         self._read_clocks: ReadClocks = read_nothing
         self._logits: Floats | None = None
         self._batches: dict[int, list[tuple[npt.NDArray[np.int64], Floats]]] = {}
 
+    def load(self) -> tuple[float, float]:
+        """Import the runtime and build the module that it runs, if any; `open` does that otherwise.
+
+        Return the seconds of each. Several workers may do so at the same time: no kernel is chosen
+        by its time here, as it may be in `open`.
+        """
+        if self._loaded_s is None:
+            self._preloaded = tuple(sorted(_RUNTIMES & set(sys.modules)))
+            moments = [self._clock()]
+            backend = load_backend(parse_spec(self._job.backend))
+            moments.append(self._clock())
+            if backend.FORMAT == "module":
+                self._module = self._build_module()
+            moments.append(self._clock())
+            self._loaded_s = moments[1] - moments[0], moments[2] - moments[1]
+        return self._loaded_s
+
     def open(self) -> Opened:
         """Open the network and run it once; raise BackendError when it cannot be had as asked."""
-        preloaded = tuple(sorted(_RUNTIMES & set(sys.modules)))
+        import_s, build_s = self.load()
+        module, self._module = self._module, None
         started = self._clock()
-        load_backend(parse_spec(self._job.backend))
-        imported = self._clock()
-        session = self._open_session()
+        session = self._open_session(build_module=lambda: module)
         opened = self._clock()
         self._hold(session)
         first = self._job.fixed_batch or self._job.first_batch_size
@@ -113,11 +132,11 @@ class WorkerServer(CallingRequests):
             session.runtime,
             session.threads,
             session.precision,
-            imported - started,
-            opened - imported,
+            import_s,
+            build_s + opened - started,
             first_run_s,
             second_run_s=second_run_s,
-            preloaded=preloaded,
+            preloaded=self._preloaded,
             resident=session.device.startswith("cuda") and isinstance(session, Resident),
             libraries=describe_libraries(),
         )
@@ -247,7 +266,7 @@ class WorkerServer(CallingRequests):
         if not hasattr(backend, "profile"):
             raise BackendError(f"backend {spec.backend!r} has no profiler of operators")
         return backend.profile(
-            self._source(),
+            NetworkSource(self._job.path, self._build_module),
             device=self._job.device,
             threads=self._job.threads,
             options=spec.options,
@@ -260,9 +279,6 @@ class WorkerServer(CallingRequests):
         if self._streams is not None:
             self._streams.close()
         self._stack.close()
-
-    def _source(self) -> NetworkSource:
-        return NetworkSource(path=self._job.path, build_module=self._build_module)
 
     def _build_module(self) -> Any:
         from foldbench.bench.workers.torch_module import build_module  # loads torch and pydantic

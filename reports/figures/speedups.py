@@ -13,6 +13,7 @@ from foldbench.reports.figures.marks import SeriesStyle
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.text.document import left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in, told_baselines
+from foldbench.reports.text.names import name_of
 
 _WIDTH = 440
 _ROW = 34
@@ -89,7 +90,7 @@ def speedup_figure(
         f"{units.by_name('_ratio', RESOLUTION)} and the A/A difference in the same rounds. Hollow: "
         "no significant difference.",
         table=tabulated(columns, cells),
-        legend=tuple((series[name], name) for name in dict.fromkeys(names)),
+        legend=tuple((series[name], name_of(name)) for name in dict.fromkeys(names)),
         raw=raw,
     )
 
@@ -97,7 +98,7 @@ def speedup_figure(
 def _cells(row: LatencyRow) -> list[str]:
     floor = row.noise_floor
     return [
-        row.contender,
+        name_of(row.contender),
         units.count(row.batch_size),
         units.boundary(row.boundary),
         *units.estimate(row.speedup_ratio, row.speedup_low, row.speedup_high),
@@ -122,7 +123,7 @@ def _panel(
         line(scale(1), top, scale(1), bottom, "one"),
         *(_draw(row, scale, top + i * _ROW, series[row.contender]) for i, row in enumerate(rows)),
     ]
-    described = "; ".join(f"{row.contender}: {_label(row)}, {row.verdict}" for row in rows)
+    described = "; ".join(f"{name_of(row.contender)}: {_label(row)}, {row.verdict}" for row in rows)
     title = f"Speed-up and its interval, {heading}"
     return drawing(identity, _WIDTH, bottom + 38, title, f"{described}.", *marks)
 
@@ -142,7 +143,7 @@ def _band(row: LatencyRow, scale: Scale, top: float) -> Markup:
 def _draw(row: LatencyRow, scale: Scale, top: float, series: SeriesStyle) -> Markup:
     y = top + 24
     return group(
-        text(short(row.contender, 44), 0, top + 14, "label halo"),
+        text(short(name_of(row.contender), 44), 0, top + 14, "label halo"),
         text(_label(row), scale.end, top + 14, "note halo", "end"),
         line(scale(row.speedup_low or 1), y, scale(row.speedup_high or 1), y, "interval"),
         series.marker(scale(row.speedup_ratio or 1), y, row.verdict == "no difference resolved"),

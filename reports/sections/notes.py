@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from foldbench.bench.analysis.advice.rule import Advice, Topic
+from foldbench.bench.analysis.advice.rule import Advice, Number, Topic
 from foldbench.bench.analysis.advice.rules import RULES, advise
 from foldbench.bench.records import Boundary
 from foldbench.bench.units import by_name
 from foldbench.reports.rows.homework import deviations, reason_for_blank
 from foldbench.reports.text.labels import Labelled
+from foldbench.reports.text.names import spoken
 
 
 class Notes:
@@ -98,14 +99,20 @@ def sentence(group: Sequence[Advice]) -> str:
     where = _row(worst)
     if len(group) > 1:
         where = f"{len(group)} rows, at worst {where}"
-    numbers = {name: by_name(name, value) for name, value in worst.numbers.items()}
+    numbers = {name: _number(name, value) for name, value in worst.numbers.items()}
     return RULES[worst.kind].text.format(where=where, **numbers)
 
 
+def _number(name: str, value: Number) -> str:
+    if name == "reference" and isinstance(value, str):
+        return spoken(value)
+    return by_name(name, value)
+
+
 def _row(advice: Advice) -> str:
-    subject = advice.subject or "the run"
     if RULES[advice.kind].topic == "export":
-        return f"{subject} file"
+        return f"{advice.subject or 'the run'} file"
+    subject = spoken(advice.subject) if advice.subject else "the run"
     if advice.batch_size is None:
         return subject
     resident = ", device-resident" if advice.boundary == "device" else ""

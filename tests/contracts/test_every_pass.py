@@ -10,7 +10,7 @@ from torch import nn
 from foldbench.bench.records import Target
 from foldbench.bench.registry import PASSES
 from foldbench.exporters.export import ExportOptions, to_onnx
-from foldbench.exporters.parity import open_session
+from foldbench.exporters.onnx_session import open_session
 
 X = np.concatenate(
     [

@@ -16,7 +16,8 @@ from foldbench.bench.records import PassReport
 from foldbench.bench.registry import PASSES
 from foldbench.bench.store.directory import RunDirectory
 from foldbench.exporters.export import ExportOptions, export_checkpoint, to_onnx
-from foldbench.exporters.parity import check_outputs, open_session, run_reference
+from foldbench.exporters.onnx_session import open_session
+from foldbench.exporters.parity import check_outputs, run_reference
 from foldbench.exporters.rewriting import apply_passes, choose_passes
 
 
@@ -32,7 +33,7 @@ from foldbench.exporters.rewriting import apply_passes, choose_passes
             ["default"],
             "host",
             True,
-            ("strip_metadata", "fold_batchnorm", "mish", "mish_kernel", "nchwc_strip"),
+            ("strip_metadata", "fold_batchnorm", "mish", "fuse_elementwise", "nchwc_strip"),
         ),
         (["none"], "cpu", True, ("strip_metadata",)),
         ([], "cpu", True, ("strip_metadata",)),

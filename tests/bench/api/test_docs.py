@@ -34,7 +34,7 @@ def state():
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def program(tmp_path_factory: pytest.TempPathFactory, warm_server: str) -> Path:
     """The folder in which the examples of the page were run, as one script without a guard."""
     folder = tmp_path_factory.mktemp("program")
     text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
@@ -44,7 +44,11 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "\nafter = state()\nassert before == after, [k for k in before if before[k] != after[k]]"
     )
     script = folder / "script.py"
-    script.write_text(f"open('runs', 'a').write('x')\n{code}{check}\nprint('end of the script')\n")
+    warm = f"import sys; sys.path.append({str(ROOT / 'tests')!r})\nimport warm_starts\n"
+    warm += f"warm_starts.use({warm_server!r}); del sys.path[-1]\n"
+    script.write_text(
+        f"open('runs', 'a').write('x')\n{warm}{code}{check}\nprint('end of the script')\n"
+    )
     (folder / "models.py").write_text("raise SystemExit('models.py of the user')")
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
     done = subprocess.run(

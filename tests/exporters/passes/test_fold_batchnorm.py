@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx.parser import parse_model
 
-from foldbench.exporters.parity import open_session
+from foldbench.exporters.onnx_session import open_session
 from foldbench.exporters.passes.fold_batchnorm import apply
 
 NORM = "BatchNormalization (h, scale, shift, mean, var)"

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from builders import MishSpellings, make_graph, operators
 from foldbench.exporters.export import ExportOptions, to_onnx
-from foldbench.exporters.parity import open_session
+from foldbench.exporters.onnx_session import open_session
 from foldbench.exporters.passes.mish import apply
 
 FORM = ["Exp", "Add", "Mul", "Div", "Add", "Div"]

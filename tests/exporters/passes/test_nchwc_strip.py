@@ -16,7 +16,7 @@ from foldbench.bench.backends import NetworkSource, ort
 from foldbench.bench.errors import BackendError
 from foldbench.bench.host_files.marks import HOST, OPTIMIZATION, HowToRun, how_to_run, read_metadata
 from foldbench.exporters.export import ExportOptions, to_onnx
-from foldbench.exporters.parity import open_session
+from foldbench.exporters.onnx_session import open_session
 from foldbench.exporters.passes import mish
 from foldbench.exporters.passes.nchwc_strip import apply
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from builders import needs_c_compiler
 from foldbench.bench.host_files import custom_operators
 from foldbench.exporters.export import ExportOptions, to_onnx
-from foldbench.exporters.parity import open_session
+from foldbench.exporters.onnx_session import open_session
 from foldbench.exporters.passes import mish
 from foldbench.exporters.quantization.calibration import LabelledImages, measure_ranges
 from foldbench.exporters.quantization.graph import find_candidates, infer_shapes, quantize_nodes

@@ -1,4 +1,4 @@
-"""The README's commands do what it says."""
+"""The commands in README and docs do what they say; what is generated in them is fresh."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,14 +31,18 @@ CUT_DOWN = (
     "compare.rounds=1",
     *(text for text in INT8 if "quantize" not in text),
 )
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path.name: path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
 
 
-def commands(start: str) -> list[str]:
-    """Return the README's shell lines that begin with `start`, without their comments."""
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+def commands(start: str, *pages: str) -> list[str]:
+    """Return the shell lines of `pages` (all by default) that begin with `start`, uncommented."""
+    text = "\n".join(PAGES[page] for page in pages or PAGES)
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     lines = (line.partition("#")[0].strip() for block in blocks for line in block.splitlines())
-    return [line for line in lines if line.startswith(f"{start} ")]
+    return list(dict.fromkeys(line for line in lines if line.startswith(f"{start} ")))
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,8 +59,10 @@ def test_every_make_command_is_a_target_that_sets_up_what_it_needs(command: str)
     assert done.returncode == 0, done.stderr
     assert "-m venv /nowhere/venv" in done.stdout
     assert "pip install" in done.stdout
+    assert ("+cpu torchvision==" in done.stdout) == ("CPU=1" in command)
     runs = {
         "make run": "bench run digits",
+        "make run CPU=1": "bench run digits",
         "make test": "python -m pytest -n auto --maxprocesses 8 --dist loadfile "
         "--no-loadscope-reorder",
     }[command]
@@ -85,16 +92,15 @@ def test_every_bench_command_is_one_that_the_command_line_takes(command: str) ->
 def test_the_commands_on_digits_run_one_after_the_other(
     paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of the README's commands that need no data, with the settings cut down to seconds."""
+    """All commands of the tour, with the settings cut down to seconds."""
     monkeypatch.setattr("foldbench.bench.measure.profiling.WorkerClient", WorkerServer)
     monkeypatch.setattr(doctor, "FAULTS", doctor.FAULTS[:1])
     monkeypatch.setenv("FOLDBENCH_RUNS", str(paths.runs))
     monkeypatch.setenv("FOLDBENCH_CACHE", str(paths.cache))
     monkeypatch.chdir(paths.runs.parent)  # for what is written to the folder one is in
     quick = [f"--set={text}" for text in CUT_DOWN]
-    first = commands("bench").index("bench train digits")
-    lines = commands("bench")[first:]
-    assert len(lines) >= 8
+    lines = commands("bench", "tutorial.md")
+    assert len(lines) >= 15
     for line in lines:
         arguments = shlex.split(line)[1:]
         if "--scenario" in arguments and find_spec("mlperf_loadgen") is None:
@@ -122,7 +128,7 @@ def measure_again(runs: Path, name: str, other: str = "--") -> None:
 
 
 def test_every_contender_and_option_it_names_is_one_that_there_is() -> None:
-    section = README.partition("## Contenders")[2].partition("\n## ")[0]
+    section = PAGES["contenders.md"]
     (command,) = re.findall(r"--backends (\S+)", section)
     for contender in command.split(","):
         spec = parse_spec(contender)
@@ -145,9 +151,35 @@ def test_every_contender_and_option_it_names_is_one_that_there_is() -> None:
 
 
 def test_the_configuration_it_shows_is_valid(tmp_path: Path) -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (text,) = re.findall(r"```yaml\n(.*?)```", PAGES["training.md"], re.DOTALL)
     path = tmp_path / "mine.yaml"
     path.write_text(text, encoding="utf-8")
     config = load(str(path)).config
     assert (config.train.epochs, config.data.image_size) == (10, (64, 96))
     assert config.train.protocol == "homework"
+
+
+def test_generated_pages_and_tables_are_fresh() -> None:
+    done = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, ""), "run python docs/generate.py"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page].replace("\n", " ")):
+        path, _, section = link.partition("#")
+        if "://" in link:
+            continue
+        target = (folder / path).resolve() if path else folder / page
+        assert target.exists(), link
+        if section:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert section in slugs, link
+
+
+def test_the_front_page_is_short() -> None:
+    assert len(PAGES["README.md"].splitlines()) <= 130

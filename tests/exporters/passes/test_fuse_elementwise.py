@@ -1,6 +1,5 @@
-"""The pass `mish_kernel`: Mish as one operator, compiled for this machine."""
+"""The pass `fuse_elementwise`: which chains become one operator, and what that computes."""
 
-import re
 import shutil
 from pathlib import Path
 
@@ -8,17 +7,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx.parser import parse_model
 from torch import nn
 
 from builders import MishSpellings, make_graph, needs_c_compiler, operators
 from foldbench.bench.backends import NetworkSource, ort
+from foldbench.bench.compiler.body import Body, parse_body
 from foldbench.bench.errors import BackendError
 from foldbench.bench.host_files import custom_operators
-from foldbench.bench.host_files.marks import OPERATORS, how_to_run, read_metadata
+from foldbench.bench.host_files.marks import OPERATORS, how_to_run
 from foldbench.exporters.export import ExportOptions, to_onnx
-from foldbench.exporters.parity import open_session
-from foldbench.exporters.passes import mish, mish_kernel, nchwc_strip
+from foldbench.exporters.onnx_session import open_session
+from foldbench.exporters.passes import fuse_elementwise, mish, nchwc_strip
 
 
 @pytest.fixture
@@ -32,6 +31,11 @@ def convolutions() -> onnx.ModelProto:
     return to_onnx(network.eval(), example, ExportOptions(True, 20, ()))
 
 
+def bodies_of(model: onnx.ModelProto) -> list[Body]:
+    (texts,) = (p.value for p in model.metadata_props if p.key == OPERATORS)
+    return [parse_body(text) for text in texts.splitlines()]
+
+
 def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     session = open_session(model.SerializeToString())
     return session.run(None, {session.get_inputs()[0].name: x})[0]
@@ -39,16 +43,15 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
 
 @needs_c_compiler
 @pytest.mark.parametrize("written_before", [False, True])
-def test_every_spelling_and_the_form_of_the_other_pass_become_one_operator(
-    written_before: bool,
-) -> None:
+def test_every_spelling_and_the_form_of_the_pass_mish_become_mish(written_before: bool) -> None:
     torch.manual_seed(0)
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32)
     original = to_onnx(MishSpellings().eval(), x, ExportOptions(True, 20, ()))
     model = mish.apply(original)[0] if written_before else original
-    rewritten, report = mish_kernel.apply(model)
-    assert (report.changed, operators(rewritten).count("Mish")) == (5, 5)
-    assert not {"Softplus", "Tanh", "Exp"} & set(operators(rewritten))
+    rewritten, report = fuse_elementwise.apply(model)
+    (body,) = bodies_of(rewritten)
+    assert (report.changed, body.text.count("mish("), body.text.count("exp(")) == (1, 5, 0)
+    assert len(operators(rewritten)) == 3, "the sum of all five, a reshape and the linear layer"
     np.testing.assert_allclose(run(rewritten, x), run(original, x), rtol=1e-5, atol=1e-5)
 
 
@@ -56,7 +59,7 @@ def test_every_spelling_and_the_form_of_the_other_pass_become_one_operator(
 def test_the_reorderings_around_it_go_and_the_answers_stay_bit_for_bit(
     convolutions: onnx.ModelProto,
 ) -> None:
-    once, _ = mish_kernel.apply(mish.apply(convolutions)[0])
+    once, _ = fuse_elementwise.apply(mish.apply(convolutions)[0])
     stripped, report = nchwc_strip.apply(once)
     assert report.changed > 0
     x = np.random.default_rng(0).standard_normal((5, 3, 12, 12)).astype(np.float32)
@@ -68,9 +71,9 @@ def test_a_file_with_it_says_so_and_runs_in_the_backend(
     convolutions: onnx.ModelProto, tmp_path: Path
 ) -> None:
     path = tmp_path / "host.onnx"
-    onnx.save(mish_kernel.apply(convolutions)[0], path)
-    assert read_metadata(path.open("rb"))[OPERATORS] == "own"
-    assert how_to_run(path, ort.onnxruntime.__version__).custom_operators
+    onnx.save(fuse_elementwise.apply(convolutions)[0], path)
+    how = how_to_run(path, ort.onnxruntime.__version__)
+    assert how.operators == ("float32 full -> float32: mish(0)",)
     x = np.random.default_rng(0).standard_normal((70, 3, 12, 12)).astype(np.float32)
     source = NetworkSource(path=path, build_module=lambda: None)
     with ort.open_session(source, device="cpu", threads=2) as session:
@@ -83,28 +86,10 @@ def test_a_file_with_it_says_so_and_runs_in_the_backend(
 @needs_c_compiler
 @pytest.mark.parametrize("count", [0, 1, 8191, 8192, 8193, 100_001])
 def test_it_takes_any_number_of_elements(count: int) -> None:
-    model, _ = mish_kernel.apply(make_graph("y = Mish(x)"))
+    model, _ = fuse_elementwise.apply(make_graph("y = Mish(x)"))
     x = np.linspace(-30, 30, count, dtype=np.float32)
     truth = nn.functional.mish(torch.from_numpy(x).double()).numpy()
     np.testing.assert_allclose(run(model, x), truth, rtol=1e-6, atol=1e-6)
-
-
-@needs_c_compiler
-def test_what_only_looks_like_the_form_is_left() -> None:
-    body = "e=Exp(x) a=Add(e,two) n=Mul(e,a) d=Div({},n) c=Add(d,one) y=Div(x,c)"
-    for numerator, changed in (("two", 1), ("one", 0)):
-        model = parse_model(
-            '<ir_version: 10, opset_import: ["": 20]> g (float[n] x) => (float[n] y) '
-            f"<float one = {{1.0}}, float two = {{2.0}}> {{ {body.format(numerator)} }}"
-        )
-        assert mish_kernel.apply(model)[1].changed == changed
-
-
-@needs_c_compiler
-def test_float64_is_left_as_it_is_with_the_reason() -> None:
-    _, report = mish_kernel.apply(make_graph("y = Mish(x)", "double"))
-    assert report.changed == 0
-    assert re.match(r"1 left .*: float64, ", report.detail)
 
 
 def test_without_a_compiler_nothing_changes_and_the_report_says_why(
@@ -112,7 +97,7 @@ def test_without_a_compiler_nothing_changes_and_the_report_says_why(
 ) -> None:
     monkeypatch.setenv("FOLDBENCH_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", "no-such-compiler")
-    copy, report = mish_kernel.apply(convolutions)
+    copy, report = fuse_elementwise.apply(convolutions)
     assert copy == convolutions
     assert "no-such-compiler" in report.detail
 

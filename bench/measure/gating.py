@@ -1,0 +1,199 @@
+"""The rounds of a gate: BASE, BASE once more and HEAD, generation after generation of processes."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from math import ceil
+
+from foldbench.bench import units
+from foldbench.bench.analysis.gate import Generations, generations_of
+from foldbench.bench.analysis.sequential import FIRST_LOOK, SequentialTest, judge_changes
+from foldbench.bench.backends import Floats
+from foldbench.bench.config.comparison import CompareSection
+from foldbench.bench.config.gate import GateSection
+from foldbench.bench.errors import BackendError
+from foldbench.bench.measure.latency import measure_latency
+from foldbench.bench.measure.running import Contender, StartWorker, failures_of
+from foldbench.bench.measure.series import MeasurementSeries
+from foldbench.bench.progress import NullListener, ProgressListener
+from foldbench.bench.workers.client import WorkerClient
+from foldbench.bench.workers.protocol import Job
+
+_LEAST_GENERATIONS = 12
+"""That blocks are shortened for, where a generation would take a larger share of the budget."""
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Rival:
+    """One of the three in each round, and what its processes are to open."""
+
+    contender: Contender
+    job: Job
+
+
+@dataclass
+class Gated:
+    """What the generations gave."""
+
+    base: Rival
+    again: Rival
+    head: Rival
+    memory: tuple[list[int], list[int], list[int]] = field(default_factory=lambda: ([], [], []))
+    """Peak memory of each generation's processes, bytes: BASE, BASE again, HEAD."""
+    processes: int = 0
+    most: int = 0
+    """Generations that the budget carries, going by the second."""
+
+    @property
+    def rivals(self) -> tuple[Rival, Rival, Rival]:
+        """All three."""
+        return self.base, self.again, self.head
+
+    def generations(self, batch_size: int) -> Generations:
+        """Return what was timed at a batch size so far."""
+        series = MeasurementSeries(batch_size)
+        blocks = [r.contender.result.times.blocks.get(series, []) for r in self.rivals]
+        return generations_of(blocks[0], blocks[1], blocks[2])
+
+
+def latency_test(settings: GateSection, most: int) -> SequentialTest:
+    """Return the test of each batch size; alpha and beta are those of all of them together."""
+    count = len(settings.batch_sizes)
+    return SequentialTest(
+        settings.max_slower, settings.alpha / count, settings.beta / count, max(FIRST_LOOK, most)
+    )
+
+
+def measure_gate(
+    gated: Gated,
+    settings: GateSection,
+    compare: CompareSection,
+    listener: ProgressListener,
+    clock: Clock = time.monotonic,
+    start_worker: StartWorker = WorkerClient,
+) -> None:
+    """Time generations until every batch size has an outcome, one is worse or the budget is spent.
+
+    What a decided batch size would have taken is the others'. Raises BackendError for a network
+    that does not run, or whose timed output is not that of its accuracy pass.
+    """
+    started = clock()
+    last_s = 0.0
+    gated.most = settings.processes
+    longest = units.long_duration(settings.budget_s)
+    listener.begin(f"HEAD against BASE, {longest} at most", ceil(settings.budget_s))
+    undecided = settings.batch_sizes
+    while undecided and gated.processes < gated.most:
+        left_s = settings.budget_s - (clock() - started)
+        if gated.processes and last_s > left_s:
+            break
+        began = clock()
+        gated.processes += 1
+        listener.advance(int(began - started), _figures(gated, undecided))
+        _time_generation(gated, undecided, settings, compare, start_worker)
+        last_s = clock() - began
+        if gated.processes == FIRST_LOOK - 1:  # the first one took the logits, too
+            left_s = settings.budget_s - (clock() - started)
+            gated.most = min(settings.processes, gated.processes + int(max(0.0, left_s) / last_s))
+        undecided = _undecided(gated, settings)
+    listener.end()
+
+
+def _undecided(gated: Gated, settings: GateSection) -> tuple[int, ...]:
+    """Return the batch sizes to go on with; none when one is worse: that decides the job."""
+    if gated.processes < FIRST_LOOK:
+        return settings.batch_sizes
+    test, left = latency_test(settings, gated.most), []
+    for size in settings.batch_sizes:
+        found = gated.generations(size)
+        judged = judge_changes(found.changes, found.controls, test)
+        if judged.outcome == "worse":
+            return ()
+        if judged.outcome == "cannot tell":
+            left.append(size)
+    return tuple(left)
+
+
+def _figures(gated: Gated, batch_sizes: Sequence[int]) -> str:
+    found = gated.generations(batch_sizes[0])
+    if not found.changes:
+        return ""
+    mean = sum(found.changes) / len(found.changes)
+    return f"batch {batch_sizes[0]}: {100 * mean:+.1f} %"
+
+
+def _time_generation(
+    gated: Gated,
+    batch_sizes: tuple[int, ...],
+    settings: GateSection,
+    compare: CompareSection,
+    start_worker: StartWorker,
+) -> None:
+    """Give all three new processes, time their rounds and end them."""
+    rivals = gated.rivals
+    try:
+        _start(rivals, start_worker)
+        for rival in rivals:
+            with failures_of(rival.contender):
+                _take_logits(gated, rival)
+        _require_ok(rivals)
+        plan = compare.model_copy(
+            update={
+                "batch_sizes": batch_sizes,
+                "rounds": settings.rounds,
+                "processes": 1,
+                "repeat": 1,
+                "budget_s": settings.budget_s / _LEAST_GENERATIONS,
+                "block_s": settings.block_s,
+                "warm_up_s": settings.warm_up_s,
+                "boundaries": "host",
+            }
+        )
+        contenders = [rival.contender for rival in rivals]
+        measure_latency(contenders, plan, NullListener(), repeat=gated.processes)
+        _require_ok(rivals)
+        sizes = [rival.contender.require_worker().memory() for rival in rivals]
+        if None not in sizes:
+            for known, size in zip(gated.memory, sizes, strict=True):
+                known.append(size or 0)
+    finally:
+        for rival in rivals:
+            rival.contender.close()
+
+
+def _start(rivals: Sequence[Rival], start_worker: StartWorker) -> None:
+    """Open all networks at the same time: most of that is waiting for imports."""
+    with ThreadPoolExecutor(len(rivals)) as pool:
+        started = [pool.submit(r.contender.start, r.job, start_worker) for r in rivals]
+    for one in started:
+        one.result()
+    _require_ok(rivals)
+
+
+def _take_logits(gated: Gated, rival: Rival) -> None:
+    """Have the first generation give its logits, and all others hold what they time against them.
+
+    BASE once more takes those of BASE.
+    """
+    worker, result = rival.contender.require_worker(), rival.contender.result
+    source = gated.base.contender if rival is gated.again else rival.contender
+    if result.logits is None and rival is not gated.again:
+        result.logits = worker.evaluate()
+    else:
+        worker.expect(_logits_of(source))
+
+
+def _logits_of(contender: Contender) -> Floats:
+    if contender.result.logits is None:
+        raise BackendError(f"{contender.network}: there are no logits of it")
+    return contender.result.logits
+
+
+def _require_ok(rivals: Sequence[Rival]) -> None:
+    for rival in rivals:
+        contender = rival.contender
+        if not contender.is_ok or contender.result.reason:
+            raise BackendError(f"{contender.network} does not run: {contender.result.reason}")

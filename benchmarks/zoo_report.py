@@ -1,0 +1,390 @@
+"""The tables of `benchmarks.zoo`, from what it stored of each network."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import exp, log
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from foldbench.bench import units
+from foldbench.bench.analysis.clean import block_medians
+from foldbench.bench.analysis.estimates import Ratio, median_or_none
+from foldbench.bench.analysis.ratios import paired_ratio
+from foldbench.bench.analysis.speedups import measure_speedup, timing_at
+from foldbench.bench.records import Measurement, Run
+
+PLAIN, CPU, HOST, OPENVINO, COMPILED, INT8, DEPLOY = (
+    "plain",
+    "cpu",
+    "host",
+    "OpenVINO",
+    "torch.compile",
+    "int8",
+    "own deploy form",
+)
+COLUMNS = (CPU, HOST, OPENVINO, COMPILED, INT8, DEPLOY)
+OURS = (CPU, HOST)
+NOT_SLOWER, MUCH_ELEMENTWISE, GONE, OPENVINO_WITHIN = 0.98, 0.10, 0.5, 1.1
+"""The aims: against plain; share of the time from which it counts, and of that what is to go; times
+as slow as OpenVINO at the most."""
+
+ELEMENTWISE = frozenset(
+    {
+        "Abs",
+        "Add",
+        "And",
+        "BiasGelu",
+        "Cast",
+        "Ceil",
+        "Celu",
+        "Clip",
+        "Cos",
+        "Div",
+        "Elu",
+        "Equal",
+        "Erf",
+        "Exp",
+        "FastGelu",
+        "Floor",
+        "Gelu",
+        "Greater",
+        "GreaterOrEqual",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Less",
+        "LessOrEqual",
+        "Log",
+        "Max",
+        "Min",
+        "Mish",
+        "Mul",
+        "Neg",
+        "Not",
+        "Or",
+        "PRelu",
+        "Pow",
+        "QuickGelu",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Sub",
+        "Sum",
+        "Swish",
+        "Tan",
+        "Tanh",
+        "ThresholdedRelu",
+        "Where",
+        "Xor",
+    }
+)
+"""Operators of ONNX and onnxruntime that compute each element by itself. Ours are marked by a star
+in what is stored."""
+
+
+@dataclass(frozen=True)
+class Operators:
+    """Time of each type of operator of one exported file, in one run of one image."""
+
+    variant: str
+    status: str
+    reason: str | None
+    seconds: dict[str, float]
+
+    @property
+    def total_s(self) -> float:
+        """Seconds of all operators."""
+        return sum(self.seconds.values())
+
+    @property
+    def elementwise_s(self) -> float:
+        """Seconds of those that compute each element by itself."""
+        return sum(s for name, s in self.seconds.items() if name in ELEMENTWISE or name[-1] == "*")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was measured of one network."""
+
+    name: str
+    runs: tuple[Run, ...] = ()
+    """The network, and its own deploy form where it has one."""
+    operators: tuple[Operators, ...] = ()
+    deploy_failed: str | None = None
+    failed: str | None = None
+    """Why nothing was measured."""
+
+    def to_json(self) -> str:
+        """Return all of it; blocks are their medians."""
+        value = {
+            "name": self.name,
+            "failed": self.failed,
+            "deploy_failed": self.deploy_failed,
+            "operators": [vars(one) for one in self.operators],
+            "runs": [run.model_dump(mode="json", exclude_defaults=True) for run in self.runs],
+        }
+        return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def read_stored(path: Path) -> Stored:
+    """Return what `Stored.to_json` wrote."""
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return Stored(
+        name=value["name"],
+        runs=tuple(map(Run.model_validate, value["runs"])),
+        operators=tuple(Operators(**one) for one in value["operators"]),
+        deploy_failed=value["deploy_failed"],
+        failed=value["failed"],
+    )
+
+
+def rows_of(stored: Stored) -> dict[str, Measurement]:
+    """Return the row of each column that ran; of several files for one, the last."""
+    found: dict[str, Measurement] = {}
+    for row in stored.runs[0].measurements if stored.runs else ():
+        column = _column(row)
+        if row.role == "contender" and row.status == "ok" and column is not None:
+            found[column] = row
+    for run in stored.runs[1:]:
+        for row in run.measurements:
+            if (row.variant, row.status, row.role) == ("plain", "ok", "contender"):
+                found[DEPLOY] = row
+    return found
+
+
+def _column(row: Measurement) -> str | None:
+    if row.backend.startswith("torch_compile"):
+        return COMPILED
+    if row.backend == "openvino":
+        return None if row.variant == "plain" or row.precision == "int8" else OPENVINO
+    if row.precision == "int8":
+        return INT8
+    return {"plain": PLAIN, "folded": CPU, "folded.host": HOST}.get(row.variant)
+
+
+def speedups(stored: Stored, size: int) -> dict[str, Ratio]:
+    """Return how many times as fast as the plain export each column is, in the same rounds."""
+    rows = rows_of(stored)
+    plain = timing_at(rows[PLAIN], size) if PLAIN in rows else None
+    found: dict[str, Ratio] = {}
+    for column in COLUMNS:
+        timing = timing_at(rows[column], size) if column in rows else None
+        if plain is None or timing is None:
+            continue
+        if column == DEPLOY:
+            ratio = paired_ratio(timing.blocks, plain.blocks)
+        else:
+            speedup = measure_speedup(stored.runs[0], rows[column], size)
+            ratio = speedup.ratio if speedup else None
+        if ratio is not None:
+            found[column] = ratio
+    return found
+
+
+def batch_sizes(found: Sequence[Stored]) -> list[int]:
+    """Return the batch sizes that anything was timed at, in order."""
+    rows = [row for stored in found for row in rows_of(stored).values()]
+    return sorted({timing.batch_size for row in rows for timing in row.timings})
+
+
+def elementwise(stored: Stored) -> tuple[float | None, float | None]:
+    """Return what share of the plain export's time is element-wise, and how much of that is gone.
+
+    The latter in the better of our two files; None where something did not run.
+    """
+    by_variant = {one.variant: one for one in stored.operators if one.total_s}
+    plain = by_variant.get("plain")
+    if plain is None:
+        return None, None
+    ours = [by_variant[v].elementwise_s for v in ("folded", "folded.host") if v in by_variant]
+    gone = 1 - min(ours) / plain.elementwise_s if ours and plain.elementwise_s else None
+    return plain.elementwise_s / plain.total_s, gone
+
+
+def to_report(found: Sequence[Stored]) -> str:
+    """Return the tables as Markdown."""
+    ran = [stored for stored in found if stored.runs]
+    parts = [_HEAD]
+    sizes = batch_sizes(ran)
+    columns = [c for c in COLUMNS if any(c in rows_of(stored) for stored in ran)]
+    parts += [f"## Batch {size}\n\n{_latency(ran, columns, size)}" for size in sizes]
+    parts += [f"## Aims\n\n{_aims(ran, sizes)}", f"## Proof and profile\n\n{_proof(ran)}"]
+    absent = list(_absent(found))
+    if absent:
+        parts.append("## What did not run\n\n" + "\n".join(f"* {text}" for text in absent))
+    parts.append(_machine(ran))
+    return "\n\n".join(parts) + "\n"
+
+
+_HEAD = """# The zoo: exports of other people's networks
+
+Random weights, random pixels of 224x224, float32 where no column says otherwise, on the CPU. plain
+is what torch.onnx.export gives by itself, in onnxruntime; cpu and host are this project's files for
+any CPU and for this one. Cells say how many times as fast as plain, with the 95 % interval: the
+rounds of `bench compare`, each contender in processes of its own."""
+
+
+def _latency(ran: Sequence[Stored], columns: Sequence[str], size: int) -> str:
+    rows: list[list[str]] = []
+    points: dict[str, list[float]] = {column: [] for column in columns}
+    for stored in ran:
+        plain = rows_of(stored).get(PLAIN)
+        timing = timing_at(plain, size) if plain else None
+        typical = median_or_none(block_medians(timing)) if timing else None
+        ratios = speedups(stored, size)
+        for column, ratio in ratios.items():
+            points[column].append(ratio.point)
+        cells = [_shown(ratios.get(column)) for column in columns]
+        rows.append([stored.name, units.milliseconds(typical), *cells])
+    means = [
+        f"{units.ratio(geometric_mean(values))} of {len(values)}" if values else ""
+        for values in points.values()
+    ]
+    rows.append(["geometric mean", "", *means])
+    return tabulate(rows, ["network", "plain ms", *columns], "github", disable_numparse=True)
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """Return the geometric mean of positive numbers."""
+    return exp(sum(map(log, values)) / len(values))
+
+
+def _shown(ratio: Ratio | None) -> str:
+    if ratio is None:
+        return ""
+    point, interval = units.estimate(ratio.point, ratio.low, ratio.high)
+    return f"{point} ({interval})" if interval else point
+
+
+def _aims(ran: Sequence[Stored], sizes: Sequence[int]) -> str:
+    lines = []
+    for text, missed, count in aims(ran, sizes):
+        told = "none measured" if not count else f"{count - len(missed)} of {count}"
+        lines.append([text, told, "; ".join(missed)])
+    return tabulate(lines, ["aim", "reached", "missed by"], "github", disable_numparse=True)
+
+
+def aims(ran: Sequence[Stored], sizes: Sequence[int]) -> Iterator[tuple[str, list[str], int]]:
+    """Yield each aim, by which networks it was missed, and in how many cases it was looked at.
+
+    The point decides, whatever its interval; the better of our two files counts.
+    """
+    against: dict[str, list[tuple[str, float]]] = {"plain": [], DEPLOY: [], OPENVINO: []}
+    for stored in ran:
+        for size in sizes:
+            ratios = speedups(stored, size)
+            best = max((ratios[c].point for c in OURS if c in ratios), default=None)
+            if best is None:
+                continue
+            where = f"{stored.name} at {size}"
+            against["plain"].append((where, best))
+            for other in (DEPLOY, OPENVINO):
+                if other in ratios:
+                    against[other].append((where, best / ratios[other].point))
+    texts = (
+        ("plain", NOT_SLOWER, "at most 2 % slower than plain"),
+        (DEPLOY, 1.0, "at least as fast as its own deploy form"),
+        (OPENVINO, 1 / OPENVINO_WITHIN, "at most 1.1 times as slow as OpenVINO"),
+    )
+    for other, least, text in texts:
+        cases = against[other]
+        missed = [f"{where} ({units.ratio(value)})" for where, value in cases if value < least]
+        yield text, missed, len(cases)
+    shares = [(stored.name, *elementwise(stored)) for stored in ran]
+    much = [
+        (name, gone)
+        for name, share, gone in shares
+        if share is not None and gone is not None and share >= MUCH_ELEMENTWISE
+    ]
+    missed = [f"{name} ({units.percent(gone)} % gone)" for name, gone in much if gone < GONE]
+    yield "half of the element-wise time gone, where it is 10 % or more", missed, len(much)
+
+
+def _proof(ran: Sequence[Stored]) -> str:
+    rows = []
+    for stored in ran:
+        by_variant = {a.variant: a for a in stored.runs[0].artifacts}
+        nodes = [
+            str(by_variant[v].node_count) if v in by_variant else ""
+            for v in ("plain", "folded", "folded.host")
+        ]
+        share, gone = elementwise(stored)
+        errors = [_parity(stored.runs[0], v) for v in ("plain", "folded", "folded.host")]
+        parameters = stored.runs[0].checkpoint.parameter_count
+        rows.append(
+            [
+                stored.name,
+                units.mega(parameters),
+                *nodes,
+                *errors,
+                units.percent(share),
+                units.percent(gone),
+            ]
+        )
+    headers = [
+        "network",
+        "parameters, millions",
+        "nodes: plain",
+        "cpu",
+        "host",
+        "error: plain",
+        "cpu",
+        "host",
+        "element-wise % of plain's time",
+        "% of that gone",
+    ]
+    return tabulate(rows, headers, "github", disable_numparse=True) + (
+        "\n\nError: the largest difference from the network in float64, divided by the largest "
+        "logit, over images, noise and extreme inputs. Element-wise time is by onnxruntime's "
+        "profiler, one image at a time, of the better of our files; an activation that "
+        "onnxruntime puts into a convolution is no node of its own."
+    )
+
+
+def _parity(run: Run, variant: str) -> str:
+    for artifact in run.artifacts:
+        if artifact.variant == variant:
+            errors = [case.error for case in artifact.parity.cases]
+            worst = max((e for e in errors if e is not None), default=None)
+            return units.error(worst) if artifact.parity.passed else "failed"
+    return ""
+
+
+def _absent(found: Sequence[Stored]) -> Iterator[str]:
+    for stored in found:
+        if stored.failed:
+            yield f"{stored.name}: {stored.failed}"
+        if stored.deploy_failed:
+            yield f"{stored.name}, its own deploy form: {stored.deploy_failed}"
+        for run in stored.runs:
+            for row in run.measurements:
+                if row.status != "ok" and row.role == "contender":
+                    yield f"{run.name}, {row.contender}: {row.reason}"
+        for one in stored.operators:
+            if one.status != "ok":
+                yield f"{stored.name}, profile of {one.variant}: {one.reason}"
+
+
+def _machine(ran: Sequence[Stored]) -> str:
+    told = dict.fromkeys(map(_describe, (stored.runs[0] for stored in ran)))
+    return "\n".join(told) or "Nothing is measured yet."
+
+
+def _describe(run: Run) -> str:
+    facts = run.environment
+    versions = ", ".join(
+        f"{name} {facts[name]}"
+        for name in ("torch", "onnxruntime", "openvino", "timm")
+        if facts.get(name)
+    )
+    return f"Machine: {facts.get('cpu')}, {facts.get('cores_usable')} usable cores; {versions}."

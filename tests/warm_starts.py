@@ -1,0 +1,269 @@
+"""Processes that start with torch loaded, for tests that are not about how processes start.
+
+A process of foldbench's takes three seconds of CPU to load torch and onnxruntime, and hundreds of
+them start in the tests. A server loads both once, has no second thread and computes nothing, and
+each process that `warm_starts` gives is a fork of it that goes on as `bench.workers.starting` has
+it: with the same function, path, environment, folder, output and pipe, and with the same end. How
+processes really start is tested in tests/bench/workers and wherever a test does not ask for this.
+"""
+
+import array
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from foldbench.bench.workers import starting
+
+HERE = Path(__file__).parent
+MODULES = (
+    *("torch", "onnx", "onnxruntime", "onnxscript", "torch.onnx._internal.exporter._registration"),
+    *("foldbench.bench.stages.add", "foldbench.bench.stages.compare"),
+    *("foldbench.bench.stages.export", "foldbench.bench.workers.server"),
+    *("foldbench.exporters.onnx_export", "foldbench.models.building.adding"),
+)
+"""What the server loads; a fork has it, whether its function needs it or not."""
+
+_STATUS = struct.Struct("q")
+_LATEST = 60.0
+
+
+class WarmProcess:
+    """What `subprocess.Popen` is to `StartedProcess`, for a fork of the server."""
+
+    def __init__(self, line: socket.socket, arguments: list[str]) -> None:
+        self._line = line
+        self.args = arguments
+        self.returncode: int | None = None
+        self.pid = self._read(_LATEST)
+
+    def _read(self, timeout_s: float | None) -> int:
+        self._line.settimeout(timeout_s)
+        content = self._line.recv(_STATUS.size, socket.MSG_WAITALL)
+        if len(content) != _STATUS.size:
+            raise OSError("the server of processes has gone")
+        return int(_STATUS.unpack(content)[0])
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code; raise TimeoutExpired where it runs on."""
+        if self.returncode is None:
+            try:
+                self.returncode = self._read(timeout)
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0) from None
+            self._line.close()
+        return self.returncode
+
+    def kill(self) -> None:
+        """End it."""
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+
+def _request(address: str, theirs: Connection) -> WarmProcess:
+    environment = dict(os.environ)
+    request = {
+        "environment": environment,
+        "folder": os.getcwd(),
+        "cores": sorted(os.sched_getaffinity(0)),
+        "warnings": sys.warnoptions,
+    }
+    content = json.dumps(request, ensure_ascii=True).encode()
+    line = socket.socket(socket.AF_UNIX)
+    line.settimeout(_LATEST)
+    line.connect(address)
+    files = array.array("i", [theirs.fileno(), 1, 2])
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)]
+    line.sendmsg([_STATUS.pack(len(content))], rights)
+    line.sendall(content)
+    return WarmProcess(line, ["a fork of the server of processes"])
+
+
+def use(address: str) -> Any:
+    """Have this process, and all that it starts, start processes by the server at `address`."""
+    before = starting._popen
+    starting._popen = lambda theirs: _request(address, theirs)  # type: ignore[assignment, return-value]
+    return before
+
+
+def forget(before: Any) -> None:
+    """Take back `use`."""
+    starting._popen = before
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """Have a server run, one for all that name the same `folder`; give its address.
+
+    It ends when the last of them has.
+    """
+    known = folder / "warm-server"
+    with FileLock(folder / "warm-server.lock"):
+        if not known.exists():
+            known.write_text(_start_server(), encoding="utf-8")
+        address = known.read_text(encoding="utf-8")
+        lease = socket.socket(socket.AF_UNIX)
+        lease.connect(address)
+        lease.sendall(_STATUS.pack(0))
+    try:
+        yield address
+    finally:
+        with FileLock(folder / "warm-server.lock"):
+            lease.settimeout(_LATEST)
+            lease.shutdown(socket.SHUT_WR)
+            if lease.recv(1) == b"":  # it was the last
+                known.unlink(missing_ok=True)
+            lease.close()
+
+
+def _start_server() -> str:
+    address = os.path.join(tempfile.mkdtemp(prefix="warm-"), "line")
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; "
+        f"sys.path.append({str(HERE)!r}); import warm_starts; warm_starts.serve({address!r})"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", code],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # no threads at import
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.stdout.close()
+    return address
+
+
+def serve(address: str) -> None:
+    """Load the modules, and fork for whoever connects, until nothing has a lease any more."""
+    from importlib import import_module
+
+    from foldbench.bench.privacy import protect
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    protect()
+    for name in MODULES:
+        import_module(name)
+    _read_translations_once()
+    use(address)
+    assert len(os.listdir("/proc/self/task")) == 1, "a fork would lack the other threads"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen(64)
+    print("ready", flush=True)  # noqa: T201
+    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        _Forks(selector, listener).run()
+    shutil.rmtree(os.path.dirname(address), ignore_errors=True)
+    os._exit(0)  # without the seconds that torch takes to end
+
+
+class _Forks:
+    """The loop of the server: leases, requests, and the ends of what was forked."""
+
+    def __init__(self, selector: selectors.BaseSelector, listener: socket.socket) -> None:
+        self._selector = selector
+        self._listener = listener
+        self._running: dict[int, socket.socket] = {}
+        self._leases: set[socket.socket] = set()
+        self._has_begun = False
+
+    def run(self) -> None:
+        """Answer until the last lease has ended."""
+        while self._leases or not self._has_begun:
+            for key, _ in self._selector.select(0.01 if self._running else None):
+                if key.fileobj is self._listener:
+                    self._answer(self._listener.accept()[0])
+                else:
+                    self._end_lease(key.fileobj)  # type: ignore[arg-type]
+            self._reap()
+
+    def _answer(self, line: socket.socket) -> None:
+        head, files, _, _ = socket.recv_fds(line, _STATUS.size, 3)
+        (length,) = _STATUS.unpack(head)
+        if not length:
+            self._has_begun = True
+            self._leases.add(line)
+            self._selector.register(line, selectors.EVENT_READ)
+            return
+        request = json.loads(line.recv(length, socket.MSG_WAITALL))
+        pid = os.fork()
+        if pid == 0:
+            self._selector.close()
+            for other in (self._listener, line, *self._running.values(), *self._leases):
+                other.close()
+            _become(request, files)
+        for file in files:
+            os.close(file)
+        self._running[pid] = line
+        with suppress(OSError):
+            line.sendall(_STATUS.pack(pid))
+
+    def _end_lease(self, line: socket.socket) -> None:
+        self._selector.unregister(line)
+        self._leases.discard(line)
+        with suppress(OSError):  # it has been killed
+            line.sendall(b"" if not self._leases else b"more")
+        line.close()
+
+    def _reap(self) -> None:
+        while self._running:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            with self._running.pop(pid) as line, suppress(OSError):
+                line.sendall(_STATUS.pack(os.waitstatus_to_exitcode(status)))
+
+
+def _become(request: dict[str, Any], files: list[int]) -> None:
+    """Be the process that was asked for; never return."""
+    code = 1
+    try:
+        handle, stdout, stderr = files
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        os.chdir(request["folder"])
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        os.sched_setaffinity(0, request["cores"])
+        sys.warnoptions[:] = request["warnings"]
+        from foldbench.bench.workers.child import main
+
+        main(handle)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+    finally:
+        with suppress(BaseException):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _read_translations_once() -> None:
+    """Have exports of the forks take copies of torch's translations to ONNX, read here."""
+    from translations import quick_reader
+
+    found = quick_reader()
+    assert found is not None
+    registry, reader = found
+    registry.from_torchlib = reader
+    registry.from_torchlib(opset_version=20)  # the default of `bench export`
