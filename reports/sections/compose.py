@@ -13,7 +13,7 @@ from foldbench.reports.sections.confusion import build_confusion
 from foldbench.reports.sections.contenders import build_contenders
 from foldbench.reports.sections.details import build_particulars
 from foldbench.reports.sections.export import build_export, build_folding
-from foldbench.reports.sections.image_stages import build_stages
+from foldbench.reports.sections.file_to_class import build_file_to_class
 from foldbench.reports.sections.latency import build_latency
 from foldbench.reports.sections.memory import build_memory
 from foldbench.reports.sections.networks import build_networks
@@ -53,7 +53,7 @@ def compose(
         *build_cold_starts(column, labelled),
         build_memory(column, labelled),
         *build_streams(column, labelled),
-        build_stages(column, labelled),
+        build_file_to_class(column, labelled),
         build_ablation(column, labelled),
         *build_scenarios(column, labelled, notes),
         *build_roofline(column, labelled),
