@@ -55,8 +55,8 @@ def optimised_nodes(path: Path) -> list[GraphNode]:
     settings.log_severity_level = _SILENT
     if how.optimised:
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if how.custom_operators:
-        custom_operators.register(settings)
+    if how.operators is not None:
+        custom_operators.register(settings, how.operators)
     with temporary_folder() as folder:
         written = folder / "optimised.onnx"
         settings.optimized_model_filepath = str(written)

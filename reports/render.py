@@ -11,11 +11,14 @@ from foldbench.reports.figures.figure import EmbeddedImage
 from foldbench.reports.formats.csv_rows import render_csv
 from foldbench.reports.formats.json_record import summary
 from foldbench.reports.formats.markdown import render_markdown
+from foldbench.reports.formats.screen import render_quiet, render_screen
 from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.html.page import render_page
 from foldbench.reports.sections.compose import build
 from foldbench.reports.sections.confusion import PER_CLASS
+from foldbench.reports.sections.overview import Overview, build_overview
 from foldbench.reports.text.document import Document
+from foldbench.reports.text.labels import label_runs
 
 Format = Literal["terminal", "md", "html", "json", "csv"]
 Runs = Sequence[Run]
@@ -29,12 +32,15 @@ def render(
     pictures: Sequence[EmbeddedImage] = (),
     colour: bool = False,
     per_class: bool = False,
+    details: bool = True,
+    took_s: float | None = None,
 ) -> str:
     """Return the report of one run, or of several side by side, ending in a newline.
 
     ``json`` is one object with the list ``runs``, whatever their number. `profiles` add where the
-    time goes to ``md`` and ``html``; `pictures` are for ``html``, `colour` and `per_class` (the
-    accuracy of each class, which pages always have) for ``terminal`` alone. Raises UnknownNameError
+    time goes to ``md`` and ``html``; `pictures` are for ``html``. For ``terminal`` alone: `colour`,
+    `per_class` (the accuracy of each class, which pages always have), and `details`, without which
+    it is the first screen, which says that the comparison took `took_s`. Raises UnknownNameError
     for another format, ValueError when there are no runs.
     """
     runs = [run] if isinstance(run, Run) else list(run)
@@ -43,11 +49,22 @@ def render(
         raise UnknownNameError(
             f"unknown report format {format!r}{nearest(format, known)} (known: {', '.join(known)})"
         )
+    if format == "terminal" and not (details or per_class):
+        return render_screen(_overview(runs, took_s), colour=colour)
     if format == "terminal":
         return render_terminal(_shown(build(runs), per_class), colour=colour)
     if format == "html":
         return render_page(runs, profiles, pictures)
     return _RENDERERS[format](runs, profiles)
+
+
+def summarise(runs: Runs) -> str:
+    """Return the answer alone, in two sentences, a line each."""
+    return render_quiet(_overview(runs))
+
+
+def _overview(runs: Runs, took_s: float | None = None) -> Overview:
+    return build_overview(label_runs(runs)[1], took_s)
 
 
 def _shown(document: Document, per_class: bool) -> Document:

@@ -49,8 +49,8 @@ def trace_origins(
     makers = {value: node for node in before for value in node.outputs}
     readers: dict[str, list[GraphNode]] = {}
     for node in after:
-        for value in node.inputs:
-            readers.setdefault(value, []).append(node)
+        for read in node.inputs:
+            readers.setdefault(read, []).append(node)
     given = [_given_value(node, owners) for node in after]
     kept = {name for name in given if name is not None}
     found = []

@@ -1,6 +1,7 @@
 """The command `bench compare`: accuracy and latency of runs on every backend and device."""
 
 import sys
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +123,7 @@ if TYPE_CHECKING:
 @set_option
 @shared_options
 @with_overrides
+@output.shown_options
 def compare(
     names: tuple[str, ...],
     overrides: tuple[str, ...],
@@ -129,7 +131,7 @@ def compare(
     fresh: bool,
     tracker: str | None,
     paths: "Paths",
-    as_json: bool,
+    shown: output.Shown,
 ) -> None:
     """Measure latency and accuracy on every backend and device.
 
@@ -143,16 +145,17 @@ def compare(
     from foldbench.bench.stages.compare import compare_runs
 
     command = ("bench", *sys.argv[1:])
-    with progress() as listener:
+    with progress(not shown.quiet) as listener:
         runs, overrides = choose_subjects(names, overrides, paths, listener)
+        began_s = time.monotonic()
         records = [
             record
             for group in ([runs] if names else [[run] for run in runs])
             for record in compare_runs(group, overrides, paths, listener, command, ablation, fresh)
         ]
-    output.print_report(records, as_json)
+    output.print_report(records, shown, time.monotonic() - began_s)
     track(tracker, runs, records, paths)
-    output.print_written(runs, as_json)
+    output.print_written(runs, shown)
     fail_on_records(records)
 
 

@@ -1,10 +1,11 @@
 """What the commands print on stdout: for people, or as JSON for machines."""
 
+import functools
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from foldbench.bench.records.finding import Finding
     from foldbench.bench.store.directory import RunDirectory
     from foldbench.exporters.onnx_optimize import Optimized
+
+
+_WIDTH = 100
 
 
 def print_artifacts(made: "Sequence[tuple[RunDirectory, Artifact]]", as_json: bool) -> None:
@@ -85,14 +89,42 @@ def print_image_model(run: "RunDirectory", model: "ImageModel", as_json: bool) -
     echo(render_image_model(run.path, model), nl=False, err=as_json)
 
 
-def print_report(records: "Sequence[Run]", as_json: bool) -> None:
-    """Print the report of all records as one."""
-    from foldbench.reports.render import render
+@dataclass(frozen=True)
+class Shown:
+    """How much of a report a command prints."""
 
-    if as_json:
+    details: bool
+    quiet: bool
+    as_json: bool
+
+
+def shown_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --details and --quiet, which the command gets as `shown` together with as_json."""
+
+    @click.option("--details", is_flag=True, help="All tables and notes in place of one screen.")
+    @click.option("--quiet", "-q", is_flag=True, help="The answer alone, in two sentences.")
+    @functools.wraps(command)
+    def wrapped(details: bool, quiet: bool, as_json: bool, **options: Any) -> None:
+        if details and quiet:
+            raise click.UsageError("--details and --quiet ask for more and for less: give one")
+        command(**options, shown=Shown(details, quiet, as_json))
+
+    return wrapped
+
+
+def print_report(records: "Sequence[Run]", shown: Shown, took_s: float) -> None:
+    """Print the report of all records as one; the comparison took `took_s`."""
+    from foldbench.reports.render import render, summarise
+
+    if shown.as_json:
         click.echo(render(records, "json"))
+    elif shown.quiet:
+        echo(summarise(records), nl=False)
     else:
-        click.echo(render(records, "terminal", colour=wants_colour()))
+        text = render(
+            records, "terminal", colour=wants_colour(), details=shown.details, took_s=took_s
+        )
+        click.echo(text, nl=shown.details)
 
 
 def wants_colour() -> bool:
@@ -103,15 +135,17 @@ def wants_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def print_written(runs: "Sequence[RunDirectory]", as_json: bool) -> None:
-    """Say where results and reports are, the page last; on stderr when stdout holds JSON."""
-    for run in runs:
-        echo(f"written: {run.comparison().path}, {run.path / 'report.md'}", err=as_json)
-    for run in runs:
-        echo(f"to look at: {run.path / 'report.html'}", err=as_json)
-    if len(runs) > 1:
-        names = " ".join(run.name for run in runs)
-        echo(f"in one page: bench report {names} --format html --output report.html", err=as_json)
+def print_written(runs: "Sequence[RunDirectory]", shown: Shown) -> None:
+    """Say where the page is; on stderr when stdout holds JSON or the answer alone."""
+    names = " ".join(run.name for run in runs)
+    page = f"bench report {names} --format html --output report.html"
+    if len(runs) == 1:
+        page = str(runs[0].path / "report.html")
+    lines = [] if shown.details else [f"All tables  bench report {names} --details"]
+    lines.append(f"Report  {page}")
+    together = "   ".join(lines)
+    text = together if len(together) <= _WIDTH else "\n".join(lines)
+    echo(text, err=shown.as_json or shown.quiet)
 
 
 def print_listing(found: dict[str, dict[str, str]], as_json: bool) -> None:

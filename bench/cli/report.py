@@ -40,6 +40,7 @@ def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @run_argument
 @_form_options
+@click.option("--details", is_flag=True, help="All tables and notes (terminal).")
 @click.option("--per-class", is_flag=True, help="Also the accuracy of each class (terminal).")
 @click.option("--both-protocols", is_flag=True, help="The newest comparison under each protocol.")
 @tracker_option
@@ -48,6 +49,7 @@ def report(
     names: tuple[str, ...],
     form: "Format",
     target: Path | None,
+    details: bool,
     per_class: bool,
     both_protocols: bool,
     tracker: str | None,
@@ -58,10 +60,10 @@ def report(
 
     RUN is a run's newest comparison; RUN@2 is its second, RUN@-1 the one before the newest. Several
     become one report, side by side. Without RUN, the newest compared run of each config is taken.
-    html is one page that holds everything and loads nothing; csv has one row per contender and
-    batch size. With --both-protocols, the newest comparisons under homework and under clean are
-    shown side by side. A comparison that was interrupted is shown as far as it came where the run
-    has no finished one.
+    On the terminal it is one screen, or with --details every table and note. html is one page that
+    holds everything and loads nothing; csv has one row per contender and batch size. With
+    --both-protocols, the newest comparisons under homework and under clean are shown side by side.
+    A comparison that was interrupted is shown as far as it came where the run has no finished one.
     """
     from foldbench.bench.stages.report import pictures_of
     from foldbench.bench.store.finding import readable
@@ -80,7 +82,7 @@ def report(
     owners = [run for run, of_run in zip(runs, kept, strict=True) for _ in of_run]
     colour = _colour(target)
     pictures = [picture for run in dict.fromkeys(runs) for picture in pictures_of(run)]
-    text = render(records, "json" if as_json else form, found, pictures, colour, per_class)
+    text = render(records, "json" if as_json else form, found, pictures, colour, per_class, details)
     _give(text, target)
     track(tracker, owners, records, paths)
 

@@ -1,6 +1,7 @@
 """The commands `bench train` and `bench run`."""
 
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -98,13 +99,14 @@ def train(
 @tracker_option
 @shared_options
 @with_overrides
+@output.shown_options
 def run_all(
     name: str,
     overrides: tuple[str, ...],
     fresh: bool,
     tracker: str | None,
     paths: "Paths",
-    as_json: bool,
+    shown: output.Shown,
 ) -> None:
     """Train or add, export, compare and report, in one go.
 
@@ -125,12 +127,13 @@ def run_all(
         require_loadgen()
     # What the network and its weights were is part of the run from then on.
     later = tuple(one for one in overrides if not one.startswith(("transfer.", *OF_NETWORK)))
-    with progress() as listener:
+    with progress(not shown.quiet) as listener:
         run = add(own, paths, listener, fresh) if own else train(loaded, paths, listener, fresh)
         export(run, later, paths, listener)
         command = ("bench", *sys.argv[1:])
+        began_s = time.monotonic()
         records = [compare_run(run, later, paths, listener, command)]
-    output.print_report(records, as_json)
+    output.print_report(records, shown, time.monotonic() - began_s)
     track(tracker, [run], records, paths)
-    output.print_written([run], as_json)
+    output.print_written([run], shown)
     fail_on_records(records)

@@ -18,6 +18,7 @@ from foldbench.bench.analysis.latency_change import Drift, LatencyChange
 from foldbench.bench.records import Boundary, Run
 from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
+from foldbench.reports.text.names import name_of, spoken
 
 WHERE_A_GATE_ANSWERS = (
     "bench gate A B times both in the same rounds, until it can tell or its budget is spent"
@@ -118,7 +119,7 @@ def _latency(rows: Sequence[LatencyChange], boundary: Boundary) -> ReportSection
 
 
 def _latency_text(rows: Sequence[LatencyChange]) -> str:
-    references = sorted({row.reference for row in rows if row.reference})
+    references = sorted({spoken(row.reference) for row in rows if row.reference})
     judged = (
         f"Ratio: how many times as fast as {' or '.join(references)} in the same rounds, in B "
         "divided by in A; above 1: B is faster. The interval is a bootstrap over the clean rounds "
@@ -141,7 +142,7 @@ def _latency_cells(row: LatencyChange) -> list[str]:
     verdict = row.verdict or ("cannot tell" if row.unjudged else "the baseline")
     moved = row.time_ratio
     return [
-        row.contender,
+        name_of(row.contender),
         units.count(row.batch_size),
         units.milliseconds(row.a_s),
         units.milliseconds(row.b_s),
@@ -187,7 +188,7 @@ def _interval_text(rows: Sequence[AccuracyChange]) -> str:
 
 def _accuracy_cells(row: AccuracyChange) -> list[str]:
     return [
-        row.contender,
+        name_of(row.contender),
         units.percent(row.a),
         units.percent(row.b),
         units.points(row.difference),
@@ -240,10 +241,10 @@ def _drift_text(drift: Drift) -> str:
     """Return what the absolute times did, and what follows."""
     where = f" on {drift.device}" if drift.device else ""
     resident = ", device-resident" if drift.boundary == "device" else ""
-    change = _longer(drift.reference_ratio)
+    change = f"{spoken(drift.reference)}{resident} itself took {_longer(drift.reference_ratio)}"
     if not drift.together:
         return (
-            f"The baseline {drift.reference}{resident} itself took {change}, other rows{where} "
+            f"The baseline {change}, other rows{where} "
             f"between {_longer(drift.low)} and {_longer(drift.high)}: the ratios leave out what "
             "they share. Where the baseline alone moved, compare again before a ratio is believed."
         )
@@ -254,7 +255,7 @@ def _drift_text(drift: Drift) -> str:
         "compare RUN_A RUN_B, which measures both in the same rounds, tells which"
     )
     return (
-        f"All rows{where}{resident} moved together: {drift.reference} took {change}, all between "
+        f"All rows{where}{resident} moved together: {change}, all between "
         f"{_longer(drift.low)} and {_longer(drift.high)}; {cause}."
     )
 
@@ -266,9 +267,9 @@ def _longer(ratio: float) -> str:
 
 def _where(contender: str, batch_size: int | None, boundary: Boundary = "host") -> str:
     if batch_size is None:
-        return contender
+        return spoken(contender)
     resident = ", device-resident" if boundary == "device" else ""
-    return f"{contender} at batch {batch_size}{resident}"
+    return f"{spoken(contender)} at batch {batch_size}{resident}"
 
 
 def _listed(rows: Sequence[LatencyChange]) -> str:

@@ -10,6 +10,7 @@ from foldbench.bench.analysis.estimates import wilson_interval
 from foldbench.bench.records import Run
 from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
+from foldbench.reports.text.names import spoken
 
 _CONFUSIONS = 15
 _CLASSES = 40
@@ -19,7 +20,7 @@ def render_errors(a: Run, b: Run, overlap: ErrorOverlap) -> str:
     """Return the tables for the terminal, ending in a newline."""
     sections = (_totals(overlap), _counts(overlap), _classes(overlap), _confusions(overlap))
     named = [
-        f"{letter}, {run.name} ({run.checkpoint.network}, {contender})"
+        f"{letter}, {run.name} ({run.checkpoint.network}, {spoken(contender)})"
         for letter, run, contender in (("A", a, overlap.contender_a), ("B", b, overlap.contender_b))
     ]
     title = (

@@ -18,6 +18,7 @@ from foldbench.reports.html.raw_samples import embed
 from foldbench.reports.render import Format
 from foldbench.reports.rows.history import HistoryPoint, RunGroup, group_runs
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
+from foldbench.reports.text.names import name_of, spoken
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CHANGES = 6
@@ -98,7 +99,7 @@ def history_sections(group: RunGroup, many: bool) -> tuple[ReportSection, ...]:
 
 
 def _sections(group: RunGroup, where: str) -> Iterator[ReportSection]:
-    references = {p.reference for p in group.points if p.reference}
+    references = sorted({spoken(p.reference) for p in group.points if p.reference})
     yield ReportSection(
         f"Speed-up{where}",
         table=tabulated(
@@ -119,7 +120,7 @@ def _sections(group: RunGroup, where: str) -> Iterator[ReportSection]:
                 if any(point.contender != point.reference for point in points)
             ],
         ),
-        caption=f"Times as fast as {' or '.join(sorted(references))} of the same comparison; n: "
+        caption=f"Times as fast as {' or '.join(references)} of the same comparison; n: "
         "comparisons; interval and verdict are those of the last. Trend: the newest "
         f"{_TREND}, oldest first, from the least to the most of the row; level where they differ "
         "by less than 1 %. Blank: too few clean rounds for a ratio."
@@ -163,7 +164,7 @@ def _speedup_cells(name: tuple[str, int], points: Sequence[HistoryPoint]) -> lis
     last = points[-1]
     ratio, span = units.estimate(last.speedup_ratio, last.speedup_low, last.speedup_high)
     return [
-        name[0],
+        name_of(name[0]),
         units.count(name[1]),
         units.count(len(points)),
         units.ratio(ratios[0]),
@@ -180,7 +181,7 @@ def _accuracy_cells(contender: str, points: Sequence[HistoryPoint]) -> list[str]
     last = points[-1]
     span = units.span(units.percent(min(shares)), units.percent(max(shares)))
     return [
-        contender,
+        name_of(contender),
         units.count(len(points)),
         units.percent(shares[0]),
         units.percent(shares[-1]),

@@ -10,6 +10,7 @@ from foldbench.reports.figures.figure import ReportFigure, panel_heading
 from foldbench.reports.figures.marks import SeriesStyle
 from foldbench.reports.rows.ablation import AblationRow, ablation_rows
 from foldbench.reports.text.labels import Labelled
+from foldbench.reports.text.names import name_of
 
 _WIDTH = 440
 _ROW = 42
@@ -54,7 +55,7 @@ def _panel(
         marks.append(group(bar, class_=series[row.contender].style))
     bottom = top + _ROW * len(rows)
     marks.append(line(0, top + 16, 0, bottom, "one"))
-    described = "; ".join(f"{row.what} ({row.contender}): {_label(row)}" for row in rows)
+    described = "; ".join(f"{row.what} ({name_of(row.contender)}): {_label(row)}" for row in rows)
     return drawing(identity, _WIDTH, bottom + 6, f"Ablation, {heading}", f"{described}.", *marks)
 
 

@@ -12,6 +12,7 @@ from foldbench.reports.figures.figure import ReportFigure, classes_id
 from foldbench.reports.rows.confusion import Overlap, confused_contender, confusion_of, overlaps
 from foldbench.reports.text.document import Table, left, right
 from foldbench.reports.text.labels import Labelled
+from foldbench.reports.text.names import name_of
 
 _SIDE = 440
 _NUMBERED = 20
@@ -30,7 +31,7 @@ def confusion_figure(labelled: Labelled) -> ReportFigure | None:
         counts = confusion_of(run)
         if counts is None:
             continue
-        heading = f"{label}, {confused_contender(run)}"
+        heading = f"{label}, {name_of(confused_contender(run) or '')}"
         panels.append(_matrix(f"confusion-{i}", heading, run.checkpoint.classes, counts))
         tables.append((label, run.checkpoint.classes, counts))
         raw.append((classes_id(i), f"classes given by {label}"))

@@ -17,6 +17,7 @@ from foldbench.reports.figures.marks import SeriesStyle
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.text.document import left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
+from foldbench.reports.text.names import name_of
 
 _WIDTH = 440
 _STRIP = 54
@@ -90,7 +91,7 @@ def _timing(run: Run, row: LatencyRow) -> Timing:
 def _cells(run: Run, row: LatencyRow) -> list[str]:
     samples = _timing(run, row).samples_s()
     return [
-        row.contender,
+        name_of(row.contender),
         units.count(row.batch_size),
         units.boundary(row.boundary),
         f"{row.clean_rounds}/{row.rounds}",
@@ -139,7 +140,7 @@ def _panel(
         for i, strip in enumerate(strips):
             marks.append(_draw(strip, scale, top + i * height, series[strip.row.contender]))
     medians = "; ".join(
-        f"{strip.row.contender}: median {units.milliseconds(strip.row.median_s)} ms of "
+        f"{name_of(strip.row.contender)}: median {units.milliseconds(strip.row.median_s)} ms of "
         f"{units.count(strip.row.calls)} calls"
         for strip in strips
     )
@@ -155,7 +156,7 @@ def _draw(strip: _Strip, scale: Scale, top: float, series: SeriesStyle) -> Marku
     few = len(strip.clean_s) + len(strip.dirty_s) < _FEW
     style = "dots few" if few else "dots"
     marks = [
-        text(short(row.contender, 36), 0, top + 13, "label"),
+        text(short(name_of(row.contender), 44), 0, top + 13, "label"),
         text(_numbers(row), _WIDTH - 4, top + 13, "note", "end"),
         element("path", d=_dots(strip.dirty_s, scale, upper, lower), class_=f"{style} dirty"),
         element("path", d=_dots(strip.clean_s, scale, upper, lower), class_=style),

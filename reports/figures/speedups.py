@@ -1,4 +1,4 @@
-"""Speed-ups with their intervals on a ruler: the whole of them, or one in a table's cell."""
+"""Speed-ups with their intervals on a ruler, or one of them as a bar in a table's cell."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,6 +13,7 @@ from foldbench.reports.figures.marks import SeriesStyle
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.text.document import left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in, told_baselines
+from foldbench.reports.text.names import name_of
 
 _WIDTH = 440
 _ROW = 34
@@ -32,25 +33,28 @@ def ruler(rows: Sequence[LatencyRow], start: float, end: float) -> Scale:
     return Scale(low, high, start, end, logarithmic=True)
 
 
-def glyph(row: LatencyRow, scale: Scale) -> Markup:
-    """Return the interval as a bar and the ratio as a dot beside 1, for a cell that says both."""
-    if row.speedup_ratio is None or row.speedup_low is None or row.speedup_high is None:
+def bar(row: LatencyRow, top: float) -> Markup:
+    """Return a speed-up as a bar from 0 to at most `top`, its interval on it, and a line at 1."""
+    if row.speedup_ratio is None or (
+        row.verdict is None and row.speedup_reference != row.contender
+    ):
         return Markup("")
-    found = [
-        line(scale(1), 1, scale(1), 13, "one"),
-        line(scale(row.speedup_low), 7, scale(row.speedup_high), 7, "interval"),
-        element("circle", cx=scale(row.speedup_ratio), cy=7, r=2.6, class_="point"),
-    ]
+    scale = Scale(0.0, top, 0.0, _BAR)
+    found = [element("rect", x=0, y=3, width=scale(row.speedup_ratio), height=8, class_="length")]
+    if row.speedup_low is not None and row.speedup_high is not None:
+        found.append(line(scale(row.speedup_low), 7, scale(row.speedup_high), 7, "interval"))
+    found.append(line(scale(1), 0, scale(1), 14, "one"))
+    claimed = row.verdict if row.is_claimed else ""
     return element(
         "svg",
         *found,
-        viewBox="0 0 84 14",
-        class_=f"glyph {_STYLES.get(row.verdict or '', 'open')}",
+        viewBox=f"0 0 {_BAR + 1} 14",
+        class_=f"speedup {claimed if claimed in ('faster', 'slower') else 'open'}",
         aria_hidden="true",
     )
 
 
-_STYLES = {"faster": "faster", "slower": "slower", "no difference resolved": "open"}
+_BAR = 110
 
 
 def speedup_figure(
@@ -89,7 +93,7 @@ def speedup_figure(
         f"{units.by_name('_ratio', RESOLUTION)} and the A/A difference in the same rounds. Hollow: "
         "no significant difference.",
         table=tabulated(columns, cells),
-        legend=tuple((series[name], name) for name in dict.fromkeys(names)),
+        legend=tuple((series[name], name_of(name)) for name in dict.fromkeys(names)),
         raw=raw,
     )
 
@@ -97,7 +101,7 @@ def speedup_figure(
 def _cells(row: LatencyRow) -> list[str]:
     floor = row.noise_floor
     return [
-        row.contender,
+        name_of(row.contender),
         units.count(row.batch_size),
         units.boundary(row.boundary),
         *units.estimate(row.speedup_ratio, row.speedup_low, row.speedup_high),
@@ -122,7 +126,7 @@ def _panel(
         line(scale(1), top, scale(1), bottom, "one"),
         *(_draw(row, scale, top + i * _ROW, series[row.contender]) for i, row in enumerate(rows)),
     ]
-    described = "; ".join(f"{row.contender}: {_label(row)}, {row.verdict}" for row in rows)
+    described = "; ".join(f"{name_of(row.contender)}: {_label(row)}, {row.verdict}" for row in rows)
     title = f"Speed-up and its interval, {heading}"
     return drawing(identity, _WIDTH, bottom + 38, title, f"{described}.", *marks)
 
@@ -142,7 +146,7 @@ def _band(row: LatencyRow, scale: Scale, top: float) -> Markup:
 def _draw(row: LatencyRow, scale: Scale, top: float, series: SeriesStyle) -> Markup:
     y = top + 24
     return group(
-        text(short(row.contender, 44), 0, top + 14, "label halo"),
+        text(short(name_of(row.contender), 44), 0, top + 14, "label halo"),
         text(_label(row), scale.end, top + 14, "note halo", "end"),
         line(scale(row.speedup_low or 1), y, scale(row.speedup_high or 1), y, "interval"),
         series.marker(scale(row.speedup_ratio or 1), y, row.verdict == "no difference resolved"),

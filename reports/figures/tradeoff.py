@@ -21,6 +21,7 @@ from foldbench.reports.rows.latency import host_rows
 from foldbench.reports.rows.machines import machine_of, machines_of
 from foldbench.reports.text.document import left, right, tabulated
 from foldbench.reports.text.labels import Labelled
+from foldbench.reports.text.names import name_of
 
 _WIDTH, _HEIGHT = 440, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 428, 44, 296
@@ -119,7 +120,9 @@ def tradeoff_figure(
         "neighbours closer than their intervals may change places. Hollow: no round of it was "
         "left undisturbed.",
         table=tabulated(columns, rows),
-        legend=tuple((series[name], name) for name in dict.fromkeys(p.contender for p in points)),
+        legend=tuple(
+            (series[name], name_of(name)) for name in dict.fromkeys(p.contender for p in points)
+        ),
         raw=raw,
     )
 
@@ -127,7 +130,7 @@ def tradeoff_figure(
 def _cells(point: TradeoffPoint, on_front: bool, machine: str) -> list[str]:
     return [
         point.label,
-        point.contender,
+        name_of(point.contender),
         units.count(point.batch_size),
         units.milliseconds(point.median_s),
         units.percent(point.accuracy),
@@ -166,7 +169,7 @@ def _panel(
     if len({p.label for p in points}) > 1:
         marks += _names(points, x, y)
     described = "; ".join(
-        f"{p.label} {p.contender} with {units.milliseconds(p.median_s)} ms and "
+        f"{p.label} {name_of(p.contender)} with {units.milliseconds(p.median_s)} ms and "
         f"{units.percent(p.accuracy)} %"
         for p in front
     )

@@ -11,6 +11,7 @@ from foldbench.reports.figures.elements import drawing, element, group, line, nu
 from foldbench.reports.figures.figure import ReportFigure
 from foldbench.reports.figures.marks import SeriesStyle
 from foldbench.reports.rows.history import HistoryPoint, RunGroup
+from foldbench.reports.text.names import name_of
 
 _WIDTH, _HEIGHT = 440, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 428, 44, 206
@@ -60,7 +61,7 @@ def trend_figure(
         caption="Runs in the order in which they were compared, evenly spaced. Whiskers: 95 % "
         "intervals. Hollow: no difference from the baseline resolved.",
         table=None,
-        legend=tuple((series[name], name) for name in names),
+        legend=tuple((series[name], name_of(name)) for name in names),
         raw=raw,
     )
 
@@ -114,7 +115,8 @@ def _panel(
     for contender, values in lines.items():
         marks.append(_line(runs, values, x, y, series[contender]))
     described = "; ".join(
-        f"{name}: {units.ratio(values[0].value)} first, {units.ratio(values[-1].value)} last"
+        f"{name_of(name)}: {units.ratio(values[0].value)} first, "
+        f"{units.ratio(values[-1].value)} last"
         for name, values in lines.items()
     )
     return drawing(identity, _WIDTH, _HEIGHT, f"{heading} over time", f"{described}.", *marks)

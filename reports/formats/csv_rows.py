@@ -11,6 +11,7 @@ from foldbench.reports.rows.accuracy import accuracy_rows
 from foldbench.reports.rows.latency import latency_rows
 from foldbench.reports.rows.machines import machine_of
 from foldbench.reports.text.escaping import visible
+from foldbench.reports.text.names import name_of
 
 COLUMNS: Mapping[str, str] = {
     "run": "name of the run",
@@ -21,6 +22,7 @@ COLUMNS: Mapping[str, str] = {
     "data": "whose test split was scored",
     "machine": "on which it was measured",
     "contender": "backend, variant and device; unique in the run",
+    "contender_name": "the same in words",
     "backend": "what ran the network",
     "variant": "which form of the network",
     "requested_device": "where it should run",
@@ -94,6 +96,7 @@ def rows_of(run: Run) -> Iterator[dict[str, CellValue]]:
         yield {
             **_of_run(run),
             "contender": m.contender,
+            "contender_name": name_of(m.contender),
             "backend": m.backend,
             "variant": m.variant,
             "requested_device": m.requested_device,

@@ -6,14 +6,15 @@ from typing import Any
 
 from foldbench.bench.analysis.advice.rules import advise
 from foldbench.bench.records import Run
-from foldbench.reports.rows.accuracy import accuracy_rows
+from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows
 from foldbench.reports.rows.export import export_rows
 from foldbench.reports.rows.homework import deviations, reason_for_blank
-from foldbench.reports.rows.latency import latency_rows
+from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.rows.roofline import roofline_rows
 from foldbench.reports.rows.scenarios import summarise_scenarios
 from foldbench.reports.rows.self_checks import self_check_rows
 from foldbench.reports.rows.training import history_rows
+from foldbench.reports.text.names import name_of
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -35,8 +36,8 @@ def summary(run: Run) -> dict[str, Any]:
             "budget_s": run.budget_s,
             "foreign_load_cores": run.foreign_load_cores,
             "agreement_reference": run.reference,
-            "accuracy": [asdict(row) for row in accuracy_rows(run)],
-            "latency": [asdict(row) for row in latency_rows(run)],
+            "accuracy": [_named(row) for row in accuracy_rows(run)],
+            "latency": [_named(row) for row in latency_rows(run)],
             "matmul_share": [asdict(row) for row in roofline_rows(run)],
             "self_checks": [asdict(row) for row in self_check_rows(run)],
             "scenarios": summarise_scenarios(run),
@@ -48,6 +49,12 @@ def summary(run: Run) -> dict[str, Any]:
             "environment": dict(run.environment),
         }
     )
+
+
+def _named(row: AccuracyRow | LatencyRow) -> dict[str, Any]:
+    """Return a row with the contender's name behind its id."""
+    fields = asdict(row)
+    return {"contender": fields.pop("contender"), "name": name_of(row.contender), **fields}
 
 
 def _finite(value: Any) -> Any:

@@ -26,18 +26,22 @@ def render_terminal(document: Document, colour: bool = False) -> str:
     There is no escape sequence in it unless `colour`.
     """
     first, *more = [_wrap(text) for text in document.answer] or [""]
-    answer = [_styled(first, _BOLD, colour), *more] if first else []
+    answer = [styled(first, _BOLD, colour), *more] if first else []
     parts = [_wrap(document.title), *answer]
-    parts += [_section(section, colour) for section in document.sections if not section.detail]
+    parts += [
+        render_section(section, colour) for section in document.sections if not section.detail
+    ]
     return "\n\n".join(parts) + "\n"
 
 
-def _styled(text: str, code: str, colour: bool) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m" if colour and text else text
+def styled(text: str, code: str, colour: bool) -> str:
+    """Return `text` in the style of an SGR code, if `colour` and there is any."""
+    return f"\x1b[{code}m{text}\x1b[0m" if colour and code and text else text
 
 
-def _section(section: ReportSection, colour: bool) -> str:
-    blocks = [_styled(_wrap(section.title), _BOLD, colour)]
+def render_section(section: ReportSection, colour: bool) -> str:
+    """Return one section, without a newline at its end."""
+    blocks = [styled(_wrap(section.title), _BOLD, colour)]
     if section.table:
         blocks.append(_table(section.table, colour))
     if section.caption:
@@ -70,7 +74,7 @@ def _table(table: Table, colour: bool) -> str:
         for row in (headings, *rows)
     ]
     if colour:
-        folded = [[_styled(c, _COLOURS.get(c, ""), c in _COLOURS) for c in row] for row in folded]
+        folded = [[styled(c, _COLOURS.get(c, ""), c in _COLOURS) for c in row] for row in folded]
     return tabulate(
         [folded[0], SEPARATING_LINE, *folded[1:]],  # as `headers` they would be padded
         tablefmt="simple",

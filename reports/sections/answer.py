@@ -18,10 +18,11 @@ from foldbench.reports.rows.latency import LatencyRow, host_rows
 from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.sections.notes import sentence
 from foldbench.reports.text.labels import Labelled, label_in, told_baselines
+from foldbench.reports.text.names import spoken
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """One run's contenders at one batch size, held against one reference."""
 
     label: str
@@ -43,6 +44,10 @@ class _Place:
         costly = [row for row in self._faster() if not self._keeps_accuracy(row)]
         return tuple(row for row in costly if (row.speedup_ratio or 0.0) > least)
 
+    def slower(self) -> tuple[LatencyRow, ...]:
+        """Return those that are behind the reference."""
+        return tuple(row for row in self.rows if row.verdict == "slower" and row.is_claimed)
+
     def _faster(self) -> list[LatencyRow]:
         return [row for row in self.rows if row.verdict == "faster" and row.is_claimed]
 
@@ -52,22 +57,27 @@ class _Place:
 
 
 def build_answer(labelled: Labelled) -> tuple[str, ...]:
-    """Return the sentences: wrong input or classes, then speed, accuracy, what did not run."""
-    paths = [place for label, run in labelled for place in _places(label, run)]
+    """Return the sentences: wrong input or classes, then `tell_results`."""
+    return (*warn_of_answers(labelled), *tell_results(labelled))
+
+
+def tell_results(labelled: Labelled) -> tuple[str, ...]:
+    """Return the sentences, the most important first: speed, accuracy, what did not run."""
+    paths = [place for label, run in labelled for place in places_of(label, run)]
     keys = sorted(dict.fromkeys((p.batch_size, p.reference) for p in paths), key=itemgetter(0))
     groups = [[p for p in paths if (p.batch_size, p.reference) == key] for key in keys]
     groups.sort(key=lambda group: not any(place.fastest() for place in group))
     speed = [line for group in groups for line in _summaries(group, len(labelled) > 1)]
     without = (*_unreferenced(labelled), *_driven(labelled))
-    warned = tuple(_wrong_answers(labelled))
-    return (*warned, *_networks(labelled), *speed, *without, *_accuracy(labelled), *_lost(labelled))
+    return (*_networks(labelled), *speed, *without, *_accuracy(labelled), *_lost(labelled))
 
 
 _MAKE_ANSWERS_WRONG = ("other_order", "other_input")
 """Rules: whatever is measured then, it is not the network as it was trained."""
 
 
-def _wrong_answers(labelled: Labelled) -> Iterator[str]:
+def warn_of_answers(labelled: Labelled) -> Iterator[str]:
+    """Yield why what a network answers is probably not what it was trained to answer."""
     for label, run in labelled:
         found = [advice for advice in advise(run) if advice.kind in _MAKE_ANSWERS_WRONG]
         for kind in dict.fromkeys(advice.kind for advice in found):
@@ -95,21 +105,22 @@ def _networks(labelled: Labelled) -> Iterator[str]:
         }.get(claim, "not resolved from")
         yield (
             f"At batch {units.count(row.batch_size)} on {row.device}, {names[id(row.run)]} "
-            f"({row.contender}) is {verdict} {names[id(reference)]}."
+            f"({spoken(row.contender)}) is {verdict} {names[id(reference)]}."
         )
 
 
-def _places(label: str, run: Run) -> Iterator[_Place]:
+def places_of(label: str, run: Run) -> Iterator[Place]:
+    """Yield the batch sizes of each baseline of a run, from host to host."""
     rows = [row for row in host_rows(run) if row.batch_size is not None]
     for key in dict.fromkeys((row.speedup_reference, row.batch_size) for row in rows):
         reference, batch_size = key
         if reference is not None and batch_size is not None:
             here = [row for row in rows if (row.speedup_reference, row.batch_size) == key]
             others = tuple(row for row in here if row.contender != reference)
-            yield _Place(label, run, reference, batch_size, others)
+            yield Place(label, run, reference, batch_size, others)
 
 
-def _summaries(group: Sequence[_Place], many: bool) -> Iterator[str]:
+def _summaries(group: Sequence[Place], many: bool) -> Iterator[str]:
     """Yield what the runs of `group`, at one batch size, found against one reference."""
     where = f"At batch {units.count(group[0].batch_size)}"
     best = [(place, row) for place in group if (row := place.fastest())]
@@ -118,9 +129,9 @@ def _summaries(group: Sequence[_Place], many: bool) -> Iterator[str]:
         (place, row), *others = best
         times = [f"{_times_as_fast(row)} with {place.label}"]
         times += [f"{_times(row)} with {place.label}" for place, row in others]
-        winner = winners.pop()
+        winner, reference = spoken(winners.pop()), spoken(place.reference)
         yield (
-            f"{where}, {winner} is faster than {place.reference} in every run: {_listed(times)}"
+            f"{where}, {winner} is faster than {reference} in every run: {_listed(times)}"
             f"{_same_classes(best)}."
         )
         return
@@ -131,23 +142,25 @@ def _summaries(group: Sequence[_Place], many: bool) -> Iterator[str]:
         yield f"{where}, {f'{_listed(named)}: ' if many else ''}{finding}."
 
 
-def _finding(place: _Place) -> str:
+def _finding(place: Place) -> str:
     best = place.fastest()
     if best is None:
         return f"{_nothing_faster(place)}{_costly(place)}"
-    rivals = [row.contender for row in place.rows if row is not best and _overlap(row, best)]
-    close = f"; the interval of {_listed(rivals)} overlaps it" if rivals else ""
+    rivals = [row for row in place.rows if row is not best and _overlap(row, best)]
+    overlapping = _listed([spoken(row.contender) for row in rivals])
+    close = f"; the interval of {overlapping} overlaps it" if rivals else ""
     return (
-        f"{best.contender} is {_times_as_fast(best)} as {place.reference}"
+        f"{spoken(best.contender)} is {_times_as_fast(best)} as "
+        f"{spoken(place.reference)}"
         f"{_same_class(place.run, best)}{close}{_costly(place)}{_slower(place)}{_unjudged(place)}"
     )
 
 
-def _costly(place: _Place) -> str:
+def _costly(place: Place) -> str:
     costly = place.faster_at_a_cost()
     if not costly:
         return ""
-    named = _listed([f"{row.contender} {_times(row)}" for row in costly])
+    named = _listed([f"{spoken(row.contender)} {_times(row)}" for row in costly])
     return f"; faster still, but not shown to keep the accuracy: {named}"
 
 
@@ -177,38 +190,38 @@ def _same_class(run: Run, row: LatencyRow) -> str:
     return f", with {same} of {images} predictions identical"
 
 
-def _same_classes(best: Sequence[tuple[_Place, LatencyRow]]) -> str:
+def _same_classes(best: Sequence[tuple[Place, LatencyRow]]) -> str:
     summaries = {_same_class(place.run, row) for place, row in best}
     return f"{summaries.pop()} each time" if len(summaries) == 1 and "" not in summaries else ""
 
 
-def _slower(place: _Place) -> str:
-    found = (row for row in place.rows if row.verdict == "slower" and row.is_claimed)
-    slower = [f"{row.contender} {_times(row)}" for row in found]
+def _slower(place: Place) -> str:
+    slower = [f"{spoken(row.contender)} {_times(row)}" for row in place.slower()]
     return f"; slower: {_listed(slower)}" if slower else ""
 
 
-def _unjudged(place: _Place) -> str:
-    names = [row.contender for row in place.rows if row.verdict is None]
+def _unjudged(place: Place) -> str:
+    names = [spoken(row.contender) for row in place.rows if row.verdict is None]
     return f"; too few clean rounds to judge {_listed(names)}" if names else ""
 
 
-def _nothing_faster(place: _Place) -> str:
+def _nothing_faster(place: Place) -> str:
+    reference = spoken(place.reference)
     if not place.rows:
-        return f"nothing was timed beside {place.reference}, so nothing is faster or slower"
+        return f"nothing was timed beside {reference}, so nothing is faster or slower"
     judged = [row for row in place.rows if row.verdict is not None]
     if not judged:
         return (
             "too few rounds were made, or left undisturbed, to call anything faster or slower than "
-            f"{place.reference}"
+            f"{reference}"
         )
-    unresolved = [row.contender for row in judged if not row.is_claimed]
+    unresolved = [spoken(row.contender) for row in judged if not row.is_claimed]
     if not unresolved:
-        return f"nothing is faster than {place.reference}{_slower(place)}{_unjudged(place)}"
+        return f"nothing is faster than {reference}{_slower(place)}{_unjudged(place)}"
     floor = max(row.noise_floor or 0.0 for row in judged)
     own = f" (A/A difference {units.by_name('_ratio', floor)})"
     return (
-        f"no significant difference from {place.reference}{own if floor else ''} for "
+        f"no significant difference from {reference}{own if floor else ''} for "
         f"{_listed(unresolved)}{_slower(place)}{_unjudged(place)}"
     )
 
@@ -223,7 +236,7 @@ def _unreferenced(labelled: Labelled) -> Iterator[str]:
         ]
         if alone:
             of = label_in(labelled, label, before=" for ")
-            medians = _listed([f"{_median(row)} for {row.contender}" for row in alone])
+            medians = _listed([f"{_median(row)} for {spoken(row.contender)}" for row in alone])
             yield (
                 f"Without {told_baselines([(label, run)])} on the same device there is no speed-up"
                 f"{of}; median "
@@ -269,12 +282,12 @@ def _unlabelled(run: Run) -> str:
     text = f"{units.count(run.data.test_count)} images without labels, so no accuracy"
     if not flips:
         return f"{text}."
-    worst = max(flips, key=lambda name: flips[name])
+    worst, reference = max(flips, key=lambda name: flips[name]), spoken(run.reference)
     if not flips[worst]:
-        return f"{text}; every contender gives them the classes that {run.reference} gives."
+        return f"{text}; every contender gives them the classes that {reference} gives."
     return (
-        f"{text}; {worst} gives {units.count(flips[worst])} of them another class than "
-        f"{run.reference}, the others no more."
+        f"{text}; {spoken(worst)} gives {units.count(flips[worst])} of them another class than "
+        f"{reference}, the others no more."
     )
 
 
@@ -297,7 +310,7 @@ def _others(rows: Sequence[AccuracyRow], first: AccuracyRow) -> str:
     widest = max(gaps, key=abs)
     if widest == 0:
         return " for every contender"
-    return f" for {first.contender}, others up to {units.points(widest)} points from it"
+    return f" for {spoken(first.contender)}, others up to {units.points(widest)} points from it"
 
 
 def _lost(labelled: Labelled) -> Iterator[str]:

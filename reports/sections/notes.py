@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from foldbench.bench.analysis.advice.rule import Advice, Topic
+from foldbench.bench.analysis.advice.rule import Advice, Number, Topic
 from foldbench.bench.analysis.advice.rules import RULES, advise
-from foldbench.bench.records import Boundary
+from foldbench.bench.records import Boundary, Run
 from foldbench.bench.units import by_name
-from foldbench.reports.rows.homework import deviations, reason_for_blank
+from foldbench.reports.rows.homework import deviations
 from foldbench.reports.text.labels import Labelled
+from foldbench.reports.text.names import spoken
 
 
 class Notes:
@@ -16,6 +17,8 @@ class Notes:
 
     def __init__(self) -> None:
         self._texts: list[str] = []
+        self.coursework_count = 0
+        """How many of the first ones are about the homework."""
         self._marks: dict[tuple[str, str, str | None, int | None, Boundary], list[int]] = {}
 
     @property
@@ -56,31 +59,18 @@ class Notes:
         numbers = self._marks.get((label, topic, subject, batch_size, boundary), [])
         return ", ".join(_ranges(sorted(numbers)))
 
-    def of_row(
-        self, label: str, subject: str, batch_size: int | None, boundary: Boundary = "host"
-    ) -> str:
-        """Return the numbers of every note on a contender at a batch size, of whatever topic."""
-        found: set[int] = set()
-        for (of_label, topic, about, size, within), numbers in self._marks.items():
-            same = (of_label, about) == (label, subject) and topic != "export"
-            if same and (size is None or (size, within) == (batch_size, boundary)):
-                found.update(numbers)
-        return ", ".join(_ranges(sorted(found)))
-
 
 def take_notes(runs: Labelled) -> Notes:
     """Return the notes on labelled runs: deviations from the homework first, warnings after."""
     notes = Notes()
     for label, run in runs:
-        blank = reason_for_blank(run.checkpoint)
-        if run.checkpoint.source is not None and not run.checkpoint.random_weights:
-            continue  # a network of the user's own has nothing to do with the homework
-        for text in (blank,) if blank else map(str, deviations(run)):
-            number = notes.add(text)
-            for measurement in run.measurements:
-                if measurement.status == "ok" and measurement.accuracy is not None:
-                    notes.mark(number, label, "accuracy", measurement.contender, None)
+        for text in map(str, deviations(run)):
+            _mark_scored(notes, notes.add(text), label, run)
+    notes.coursework_count = len(notes.texts)
     for label, run in runs:
+        if run.checkpoint.random_weights:
+            text = f"{run.checkpoint.network} has random weights: no accuracy is given."
+            _mark_scored(notes, notes.add(text), label, run)
         for kind, group in groupby(advise(run), key=lambda advice: advice.kind):
             found = list(group)
             text = sentence(found)
@@ -92,20 +82,32 @@ def take_notes(runs: Labelled) -> Notes:
     return notes
 
 
+def _mark_scored(notes: Notes, number: int, label: str, run: Run) -> None:
+    for measurement in run.measurements:
+        if measurement.status == "ok" and measurement.accuracy is not None:
+            notes.mark(number, label, "accuracy", measurement.contender, None)
+
+
 def sentence(group: Sequence[Advice]) -> str:
     """Return what warnings of one kind say together, with the numbers of the worst."""
     worst = max(group, key=lambda advice: advice.severity)
     where = _row(worst)
     if len(group) > 1:
         where = f"{len(group)} rows, at worst {where}"
-    numbers = {name: by_name(name, value) for name, value in worst.numbers.items()}
+    numbers = {name: _number(name, value) for name, value in worst.numbers.items()}
     return RULES[worst.kind].text.format(where=where, **numbers)
 
 
+def _number(name: str, value: Number) -> str:
+    if name == "reference" and isinstance(value, str):
+        return spoken(value)
+    return by_name(name, value)
+
+
 def _row(advice: Advice) -> str:
-    subject = advice.subject or "the run"
     if RULES[advice.kind].topic == "export":
-        return f"{subject} file"
+        return f"{advice.subject or 'the run'} file"
+    subject = spoken(advice.subject) if advice.subject else "the run"
     if advice.batch_size is None:
         return subject
     resident = ", device-resident" if advice.boundary == "device" else ""

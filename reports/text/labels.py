@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from foldbench.bench.records import Run
 from foldbench.reports.text.document import Column, left
+from foldbench.reports.text.names import way_name
 
 Labelled = Sequence[tuple[str, Run]]
 
@@ -38,7 +39,7 @@ def labelled_rows(
 def told_baselines(labelled: Labelled) -> str:
     """Return what the speed-ups of the runs are against, in words."""
     ways = dict.fromkeys(run.baseline for _, run in labelled)
-    return " or ".join("unfolded torch" if way == "torch/unfolded" else way for way in ways)
+    return " or ".join(map(way_name, ways))
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

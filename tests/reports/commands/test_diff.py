@@ -244,7 +244,7 @@ def test_on_a_loaded_machine_the_floors_are_given_and_nothing_is_judged(build, p
     result = diff(pair[0], loaded, "--fail-on", "5%")
     assert result.exit_code == 4
     assert "cannot tell" in result.stdout
-    assert result.stderr.startswith("cannot tell: ort/folded/cpu at batch 1")
+    assert result.stderr.startswith("cannot tell: ONNX Runtime (folded) at batch 1")
     assert diff(pair[0], loaded, "--fail-on", "5%", "--allow-unjudged").exit_code == 0
     assert diff(pair[0], loaded).exit_code == 0
 
@@ -387,7 +387,7 @@ def test_rows_on_one_side_and_rows_that_failed_are_listed_with_the_reason(build,
     assert [row.contender for row in found.accuracy] == ["torch/unfolded/cpu"]
     result = diff(a, b, "--fail-on", "50%")
     assert result.exit_code == 3
-    assert "ort/folded/cpu: ok in A, failed" in result.stderr
+    assert "ONNX Runtime (folded): ok in A, failed" in result.stderr
     assert "killed: out of memory" in result.stdout
     assert diff(b, a, "--fail-on", "50%", "--allow-unjudged").exit_code == 0
 

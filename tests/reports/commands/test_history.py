@@ -48,9 +48,20 @@ def test_machines_stand_apart_and_runs_are_in_order_of_time(series):
 def test_the_terminal_shows_first_last_range_and_trend(series):
     text = render_history(series[:4])
     assert "4 comparisons on AMD EPYC 7R13" in text.splitlines()[0]
-    (row,) = (line for line in text.splitlines() if line.startswith("ort/folded/cpu      1"))
+    (row,) = (line for line in text.splitlines() if line.startswith("ONNX Runtime, folded      1"))
     assert row.split() == [
-        *("ort/folded/cpu", "1", "4", "1.25", "2.50", "2.49–2.51", "faster", "1.25–2.50"),
+        *(
+            "ONNX",
+            "Runtime,",
+            "folded",
+            "1",
+            "4",
+            "1.25",
+            "2.50",
+            "2.49–2.51",
+            "faster",
+            "1.25–2.50",
+        ),
         "▁▃▆█",
     ]
     assert max(map(len, text.splitlines())) <= 100
@@ -59,7 +70,7 @@ def test_the_terminal_shows_first_last_range_and_trend(series):
 def test_the_reference_has_no_trend_of_its_own(series):
     text = render_history(series[:4])
     speedups = text[text.index("\nSpeed-up\n") : text.index("\nAccuracy\n")]
-    assert not any(line.startswith("torch/unfolded/cpu ") for line in speedups.splitlines())
+    assert not any(line.startswith("PyTorch eager ") for line in speedups.splitlines())
 
 
 def test_what_changed_between_runs_is_said(series):
@@ -81,7 +92,7 @@ def test_a_run_without_enough_clean_rounds_leaves_a_gap(series, build):
     (row,) = (
         line
         for line in render_history(runs).splitlines()
-        if line.startswith("ort/folded/cpu  ")
+        if line.startswith("ONNX Runtime, folded  ")
         if "faster" in line
     )
     assert row.endswith("▁ █")

@@ -14,7 +14,7 @@ from foldbench.bench.store.directory import RunDirectory, create_run
 from foldbench.reports.render import render
 
 HEAVY = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "sklearn")
-STARTS = {"terminal": "bn_cnn (61,130", "md": "# bn", "html": "<!DOCTYPE html>", "json": "{"}
+STARTS = {"terminal": "bn_cnn-", "md": "# bn", "html": "<!DOCTYPE html>", "json": "{"}
 STARTS["csv"] = "run,created,config,"
 
 

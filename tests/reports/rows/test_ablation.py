@@ -44,7 +44,7 @@ def test_every_form_shows_it(ladder):
         assert "Ablation" in render(ladder, form)
     page = render(ladder, "html")
     assert 'id="figure-ladder"' in page
-    assert "step bare+mish (ort/bare+mish/cpu): ×2.00" in page
+    assert "step bare+mish (ONNX Runtime, folded, + mish): ×2.00" in page
 
 
 def test_a_comparison_that_is_no_ablation_has_none(build):

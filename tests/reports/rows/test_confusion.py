@@ -120,7 +120,7 @@ def test_runs_whose_labels_differ_were_not_scored_on_the_same_images(labelled_ru
 
 def test_the_page_has_the_matrix_with_its_counts_as_a_table(labelled_run):
     page = render(labelled_run(unfolded=(0, 1, 1, 1, 0, 2)), "html")
-    assert "Confusion matrix of mine, torch/unfolded/cpu" in page
+    assert "Confusion matrix of mine, PyTorch eager" in page
     assert "3 of 6 images" in page
 
 

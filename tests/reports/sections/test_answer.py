@@ -25,7 +25,12 @@ def taking(build, seconds, variant="folded", **changes):
 
 def test_what_is_faster_is_named_with_its_interval_and_its_agreement(build):
     first, *_ = answer(against_torch(build, taking(build, 0.001)))
-    for fact in ("ort/folded/cpu is 2.00 times", "1.99–2.01", "torch/unfolded", "10,000 of 10,000"):
+    for fact in (
+        "ONNX Runtime (folded) is 2.00 times",
+        "1.99–2.01",
+        "PyTorch eager",
+        "10,000 of 10,000",
+    ):
         assert fact in first
 
 
@@ -38,23 +43,23 @@ def test_images_with_another_class_are_counted_in_the_same_sentence(build):
 def test_nothing_is_called_faster_where_nothing_is_resolved(build):
     first, *rest = answer(against_torch(build, taking(build, 0.00199)))
     assert "no significant difference" in first
-    assert "ort/folded/cpu" in first
+    assert "ONNX Runtime (folded)" in first
     assert not any("times as fast" in line for line in (first, *rest))
 
 
 def test_what_is_slower_is_said_too(build):
     rows = taking(build, 0.001), taking(build, 0.004, "unfolded")
     first, *_ = answer(against_torch(build, *rows))
-    assert "slower: ort/unfolded/cpu 0.50" in first
+    assert "slower: ONNX Runtime (not folded) 0.50" in first
     (alone, *_) = answer(against_torch(build, rows[1]))
     assert "nothing is faster" in alone
-    assert "slower: ort/unfolded/cpu 0.50" in alone
+    assert "slower: ONNX Runtime (not folded) 0.50" in alone
 
 
 def test_a_rival_whose_interval_overlaps_is_named(build):
     rows = taking(build, 0.001), taking(build, 0.0010001, "unfolded")
     first, *_ = answer(against_torch(build, *rows))
-    assert "ort/unfolded/cpu overlaps" in first
+    assert "ONNX Runtime (not folded) overlaps" in first
 
 
 def in_four_processes(build, backend, variant, seconds):
@@ -75,7 +80,7 @@ def test_what_does_not_stand_among_all_rows_is_marked_and_not_claimed(build):
     ]
     alone = build.run(measurements=(reference, uneven))
     first, *_ = answer(alone)
-    assert "ort/folded/cpu is 1.1 times" in first
+    assert "ONNX Runtime (folded) is 1.1 times" in first
     assert "20 in 4" in " ".join(render(alone).split())
     among = build.run(measurements=(reference, uneven, *others))
     first, *_ = answer(among)
@@ -94,7 +99,7 @@ def test_who_could_not_be_judged_is_named_beside_who_could(build):
     busy = {"timing": {"dirty": range(1, 10)}}
     rows = taking(build, 0.001), taking(build, 0.001, "unfolded", **busy)
     first, *_ = answer(against_torch(build, *rows))
-    assert "to judge ort/unfolded/cpu" in first
+    assert "to judge ONNX Runtime (not folded)" in first
 
 
 def test_without_unfolded_torch_there_are_medians_alone(build):
@@ -119,7 +124,7 @@ def test_a_resolved_batch_size_comes_before_one_that_is_not(build):
     row = build.row("ort", "folded", timings=build.timings(0.00199, 0.020))
     reference = build.row("torch", "unfolded")
     lines = answer(build.run(measurements=(reference, row)))
-    assert lines[0].startswith("At batch 64, ort/folded/cpu")
+    assert lines[0].startswith("At batch 64, ONNX Runtime (folded)")
     assert lines[1].startswith("At batch 1, no")
 
 
@@ -136,7 +141,9 @@ def test_at_each_batch_size_the_devices_come_in_the_order_they_were_measured_in(
     measured = (*rows("torch", "unfolded", 0.002), *rows("ort", "folded", 0.001))
     found = [line.partition(" is 2.00 ")[0] for line in answer(build.run(measurements=measured))]
     assert found[: 2 * len(sizes)] == [
-        f"At batch {size}, ort/folded/{device}" for size in sizes for device in ("cuda", "cpu")
+        f"At batch {size}, {name}"
+        for size in sizes
+        for name in ("ONNX Runtime (folded, CUDA)", "ONNX Runtime (folded)")
     ]
 
 
@@ -150,7 +157,7 @@ def test_runs_that_agree_on_the_fastest_share_one_sentence(build):
 def test_runs_that_do_not_agree_have_a_sentence_each(build):
     runs = [against_torch(build, taking(build, s), name=f"n{s}") for s in (0.001, 0.004)]
     first, second, *_ = answer(*runs)
-    assert "n0.001: ort/folded/cpu is 2.00" in first
+    assert "n0.001: ONNX Runtime (folded) is 2.00" in first
     assert "n0.004: nothing is faster" in second
 
 
@@ -158,7 +165,7 @@ def test_runs_that_do_not_agree_have_a_sentence_each(build):
     ("correct", "said"),
     [
         (7601, "76.01 % (75.16–76.84) for every contender"),
-        (7501, "76.01 % (75.16–76.84) for torch/unfolded/cpu, others up to -1.00 points from it"),
+        (7501, "76.01 % (75.16–76.84) for PyTorch eager, others up to -1.00 points from it"),
     ],
 )
 def test_accuracy_is_the_references_with_the_widest_gap_of_the_others(build, correct, said):
