@@ -171,7 +171,7 @@ def _left_out(
         left.append(f"{units.count(len(overview.rows) - len(rows))} more rows")
     hidden = [group for group in overview.groups if group not in groups]
     if hidden:
-        left.append(", ".join(_told(group).lower() for group in hidden))
+        left.append(", ".join(map(_told, hidden)))
     if left:
         yield f"... {'; '.join(left)}: --details"
 

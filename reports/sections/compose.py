@@ -71,8 +71,9 @@ def _title(labelled: Labelled) -> str:
     if len(labelled) > 1:
         return f"{len(labelled)} networks: {', '.join(label for label, _ in labelled)}"
     label, run = labelled[0]
-    parameters = units.count(run.checkpoint.parameter_count)
-    return f"{label} ({parameters} parameters) on {run.checkpoint.data.title}"
+    number = run.checkpoint.parameter_count
+    parameters = f" ({units.count(number)} parameters)" if number else ""
+    return f"{label}{parameters} on {run.checkpoint.data.title}"
 
 
 def _not_run(column: Column, labelled: Labelled) -> ReportSection:
