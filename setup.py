@@ -17,7 +17,7 @@ NO_GPU_BUILD = "platform_machine not in 'x86_64 AMD64' or sys_platform == 'darwi
 setup(
     name="foldbench",
     version=VERSION,
-    description="Latency and accuracy of PyTorch classifiers, folded, exported to ONNX and quantized",
+    description="Latency and accuracy of PyTorch classifiers: folded, exported, quantized",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -41,7 +41,7 @@ setup(
     packages=find_packages(include=["foldbench", "foldbench.*"]),
     package_data={
         "foldbench": ["py.typed"],
-        "foldbench.bench.host_files": ["kernels/*.c"],
+        "foldbench.bench.host_files": ["kernels/*.[ch]"],
         "foldbench.configs": ["*.yaml"],
         "foldbench.reports.html": ["templates/*"],
         "foldbench.reports.rows": ["homework.json"],

@@ -42,7 +42,7 @@ from foldbench.bench.timing.loop import BlockOptions
 from foldbench.bench.workers.client import WorkerClient
 from foldbench.bench.workers.protocol import Job
 from foldbench.exporters.export import ExportOptions, to_onnx
-from foldbench.exporters.folding.fold import fold_batchnorm
+from foldbench.exporters.folding.fold import fold_linear
 from foldbench.exporters.rewriting import choose_passes
 from foldbench.models.building.checkpoint import load_checkpoint
 
@@ -71,7 +71,7 @@ def make_steps(run: RunDirectory, folder: Path) -> list[Step]:
     example = np.zeros((2, *checkpoint.preprocessing.input_shape), np.float32)
     options = ExportOptions(fold_bn=True, opset=20, passes=())
     plain = to_onnx(module, example, options)  # its own optimizer is on, as it is by default
-    folded, _ = fold_batchnorm(module, torch.from_numpy(example))
+    folded, _ = fold_linear(module, torch.from_numpy(example))
     model = to_onnx(folded, example, options)
     steps = [save(plain, PLAIN, folder), save(plain, AGAIN, folder)]
     steps.append(save(model, "BatchNorm folded before", folder))

@@ -1,6 +1,7 @@
 """What the exports do for other people's networks: classifiers of timm and torchvision.
 
     python -m benchmarks.zoo --budget 45 --out benchmarks/results
+    python -m benchmarks.zoo --processes 1 --budget 25 --backends ort,openvino --out FOLDER
     python -m benchmarks.zoo --networks resnet18,repvgg_a0 --int8 --out benchmarks/results
     python -m benchmarks.zoo --only-report --out benchmarks/results
 
@@ -8,7 +9,8 @@ Random weights, random pixels of 224x224, the CPU. For each network: what torch.
 itself, this project's files for any CPU and for this one, OpenVINO, torch.compile, and the
 network's own deploy form where it has one, exported plainly. They take turns in the rounds of
 `bench compare`, each in processes of its own. A network that was measured is not measured again: it
-is a file in ``zoo/``, which `--fresh` makes anew. Leave the machine alone meanwhile.
+is a file in ``zoo/``, which `--fresh` makes anew. The second line is for a first look: intervals
+cover one process. Leave the machine alone meanwhile.
 """
 
 import sys
@@ -41,6 +43,7 @@ from foldbench.exporters.export import plain_options
 CODE = Path(__file__).with_name("zoo_networks.py")
 SIDE = 224
 IMAGES = 16
+BACKENDS = ("ort", "openvino", "torch_compile:freeze")
 INT8_IMAGES = 160
 """Of which 128 make and judge the file in int8."""
 
@@ -91,6 +94,7 @@ class Settings:
     rounds: int
     processes: int
     batch_sizes: tuple[int, ...]
+    backends: tuple[str, ...]
     int8: bool
 
 
@@ -100,8 +104,9 @@ def measure(
     """Export, compare and profile one network in `folder`; raise BenchError where that fails."""
     paths = Paths(folder / "runs", folder / "cache")
     data = _describe_images(folder, settings.int8)
-    backends = ["ort", "openvino", "torch_compile:freeze"]
-    network = _add(name, entry.source, entry.args, backends, data, settings, paths, listener)
+    network = _add(
+        name, entry.source, entry.args, settings.backends, data, settings, paths, listener
+    )
     for asked in ("export.target=cpu", "export.target=host"):
         export(network, (asked,), paths, listener)
     if settings.int8:
@@ -162,7 +167,7 @@ def _add(
             "calls": 5,
             "block_s": 0.1,
             "arithmetic": False,
-            "self_checks": True,
+            "self_checks": False,
         },
     }
     return add(Loaded(name, from_dict(config, (), name)), paths, listener)
@@ -216,6 +221,7 @@ def _median(block: Block) -> Block:
 @click.option("--rounds", default=12, show_default=True, help="Clean rounds wanted.")
 @click.option("--processes", default=3, show_default=True, help="Processes of each contender.")
 @click.option("--batch-sizes", default="1,8", show_default=True)
+@click.option("--backends", default=",".join(BACKENDS), show_default=True)
 @click.option("--int8", is_flag=True, help="Also a file in int8; takes minutes a network.")
 @click.option("--fresh", is_flag=True, help="Measure again what was measured before.")
 @click.option("--only-report", is_flag=True, help="Measure nothing.")
@@ -226,6 +232,7 @@ def main(
     rounds: int,
     processes: int,
     batch_sizes: str,
+    backends: str,
     int8: bool,
     fresh: bool,
     only_report: bool,
@@ -237,7 +244,7 @@ def main(
     if unknown:
         raise click.UsageError(f"unknown: {', '.join(unknown)} (known: {', '.join(NETWORKS)})")
     sizes = tuple(int(size) for size in batch_sizes.split(","))
-    settings = Settings(budget, rounds, processes, sizes, int8)
+    settings = Settings(budget, rounds, processes, sizes, tuple(backends.split(",")), int8)
     folder = out / "zoo"
     for name in [] if only_report else names:
         path = folder / f"{name}.json"

@@ -31,7 +31,7 @@ def open_session(file: bytes | Path | ModelProto, optimise: bool = True) -> Any:
     how = how_to_run(file, onnxruntime.__version__)
     if how.optimised or not optimise:
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if how.custom_operators:
-        custom_operators.register(settings)
+    if how.operators is not None:
+        custom_operators.register(settings, how.operators)
     opened = str(file) if isinstance(file, Path) else file
     return onnxruntime.InferenceSession(opened, settings, providers=["CPUExecutionProvider"])

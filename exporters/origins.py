@@ -13,6 +13,7 @@ import onnxruntime
 import torch
 
 import foldbench
+from foldbench.bench import compiler
 from foldbench.bench.analysis import logits
 from foldbench.bench.host_files import custom_operators, marks
 
@@ -34,6 +35,7 @@ def library_versions() -> dict[str, str]:
 def sources_sha256() -> str:
     """Return the sha256 of the exporters' source files, and of what they measure and mark with."""
     files = sorted(_FOLDER.rglob("*.py"))
+    files += sorted(Path(str(compiler.__file__)).parent.glob("*.py"))
     files += [Path(str(module.__file__)) for module in (logits, marks)]
     digest = hashlib.sha256()
     for file in files:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import onnx
@@ -506,6 +507,12 @@ QUIET = {"run_delay_ratio": 0.0, "cpu_ratio": 1.0, "pressure_ratio": 0.0, "steal
 
 class QuietWorker(WorkerServer):
     """A worker in the process of the test, that nothing ever disturbs."""
+
+    _loading = Lock()  # tracing a module is for one thread at a time, and a process has one worker
+
+    def load(self) -> tuple[float, float]:
+        with self._loading:
+            return super().load()
 
     def open(self) -> Opened:
         opened = super().open()

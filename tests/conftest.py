@@ -72,9 +72,9 @@ def _translations_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def warm_server() -> Iterator[str]:
+def warm_server(shared_folder: Path) -> Iterator[str]:
     """Where this process, or one that it starts, has its processes forked: `warm_starts.use`."""
-    with warm_starts.server() as address:
+    with warm_starts.server(shared_folder) as address:
         yield address
 
 
@@ -119,11 +119,16 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
-    """Return a function that has a folder filled once for all of pytest-xdist's processes."""
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all of pytest-xdist's processes have."""
     root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
+    return root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+
+@pytest.fixture(scope="session")
+def make_once(shared_folder: Path) -> MakeOnce:
+    """Return a function that has a folder filled once for all of pytest-xdist's processes."""
+    root = shared_folder
 
     def make_once(name: str, fill: Callable[[Path], object]) -> Path:
         folder, finished = root / f"once-{name}", root / f"once-{name}.finished"

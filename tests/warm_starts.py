@@ -11,6 +11,7 @@ import array
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import struct
@@ -22,6 +23,8 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from foldbench.bench.workers import starting
 
@@ -103,34 +106,50 @@ def forget(before: Any) -> None:
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """Run a server; give its address."""
-    with tempfile.TemporaryDirectory(prefix="warm-") as folder:
-        address = os.path.join(folder, "line")
-        code = (
-            f"import sys; sys.path[:] = {sys.path!r}; "
-            f"sys.path.append({str(HERE)!r}); import warm_starts; warm_starts.serve({address!r})"
-        )
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # no threads at import
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            assert process.stdout.readline() == b"ready\n"
-            yield address
-        finally:
-            process.stdin.close()
-            process.stdout.close()
-            process.wait()
+def server(folder: Path) -> Iterator[str]:
+    """Have a server run, one for all that name the same `folder`; give its address.
+
+    It ends when the last of them has.
+    """
+    known = folder / "warm-server"
+    with FileLock(folder / "warm-server.lock"):
+        if not known.exists():
+            known.write_text(_start_server(), encoding="utf-8")
+        address = known.read_text(encoding="utf-8")
+        lease = socket.socket(socket.AF_UNIX)
+        lease.connect(address)
+        lease.sendall(_STATUS.pack(0))
+    try:
+        yield address
+    finally:
+        with FileLock(folder / "warm-server.lock"):
+            lease.settimeout(_LATEST)
+            lease.shutdown(socket.SHUT_WR)
+            if lease.recv(1) == b"":  # it was the last
+                known.unlink(missing_ok=True)
+            lease.close()
+
+
+def _start_server() -> str:
+    address = os.path.join(tempfile.mkdtemp(prefix="warm-"), "line")
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; "
+        f"sys.path.append({str(HERE)!r}); import warm_starts; warm_starts.serve({address!r})"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", code],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # no threads at import
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.stdout.close()
+    return address
 
 
 def serve(address: str) -> None:
-    """Load the modules, and fork for whoever connects; end when stdin is closed."""
+    """Load the modules, and fork for whoever connects, until nothing has a lease any more."""
     from importlib import import_module
 
     from foldbench.bench.privacy import protect
@@ -146,47 +165,69 @@ def serve(address: str) -> None:
     listener.bind(address)
     listener.listen(64)
     print("ready", flush=True)  # noqa: T201
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 1)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     with selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
-        selector.register(0, selectors.EVENT_READ)
-        _loop(selector, listener)
+        _Forks(selector, listener).run()
+    shutil.rmtree(os.path.dirname(address), ignore_errors=True)
     os._exit(0)  # without the seconds that torch takes to end
 
 
-def _loop(selector: selectors.BaseSelector, listener: socket.socket) -> None:
-    running: dict[int, socket.socket] = {}
-    while True:
-        for key, _ in selector.select(0.01 if running else None):
-            if key.fileobj == 0:
-                return
-            line, _ = listener.accept()
-            request, files = _receive(line)
-            pid = os.fork()
-            if pid == 0:
-                selector.close()
-                listener.close()
-                for other in (line, *running.values()):
-                    other.close()
-                _become(request, files)
-            for file in files:
-                os.close(file)
-            running[pid] = line
-            with suppress(OSError):
-                line.sendall(_STATUS.pack(pid))
-        while running:
+class _Forks:
+    """The loop of the server: leases, requests, and the ends of what was forked."""
+
+    def __init__(self, selector: selectors.BaseSelector, listener: socket.socket) -> None:
+        self._selector = selector
+        self._listener = listener
+        self._running: dict[int, socket.socket] = {}
+        self._leases: set[socket.socket] = set()
+        self._has_begun = False
+
+    def run(self) -> None:
+        """Answer until the last lease has ended."""
+        while self._leases or not self._has_begun:
+            for key, _ in self._selector.select(0.01 if self._running else None):
+                if key.fileobj is self._listener:
+                    self._answer(self._listener.accept()[0])
+                else:
+                    self._end_lease(key.fileobj)  # type: ignore[arg-type]
+            self._reap()
+
+    def _answer(self, line: socket.socket) -> None:
+        head, files, _, _ = socket.recv_fds(line, _STATUS.size, 3)
+        (length,) = _STATUS.unpack(head)
+        if not length:
+            self._has_begun = True
+            self._leases.add(line)
+            self._selector.register(line, selectors.EVENT_READ)
+            return
+        request = json.loads(line.recv(length, socket.MSG_WAITALL))
+        pid = os.fork()
+        if pid == 0:
+            self._selector.close()
+            for other in (self._listener, line, *self._running.values(), *self._leases):
+                other.close()
+            _become(request, files)
+        for file in files:
+            os.close(file)
+        self._running[pid] = line
+        with suppress(OSError):
+            line.sendall(_STATUS.pack(pid))
+
+    def _end_lease(self, line: socket.socket) -> None:
+        self._selector.unregister(line)
+        self._leases.discard(line)
+        with suppress(OSError):  # it has been killed
+            line.sendall(b"" if not self._leases else b"more")
+        line.close()
+
+    def _reap(self) -> None:
+        while self._running:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
-                break
-            with running.pop(pid) as line, suppress(OSError):
+                return
+            with self._running.pop(pid) as line, suppress(OSError):
                 line.sendall(_STATUS.pack(os.waitstatus_to_exitcode(status)))
-
-
-def _receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    head, files, _, _ = socket.recv_fds(line, _STATUS.size, 3)
-    (length,) = _STATUS.unpack(head)
-    return json.loads(line.recv(length, socket.MSG_WAITALL)), files
 
 
 def _become(request: dict[str, Any], files: list[int]) -> None:

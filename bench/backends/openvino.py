@@ -44,6 +44,7 @@ class OpenVinoSession(Closing):
 
     def __init__(self, model: Any, asked: str) -> None:
         self._model: Any = model
+        self._asked = asked
         self._request: Any = model.create_infer_request()
         self._x: Floats | None = None
         self._done = False
@@ -76,6 +77,10 @@ class OpenVinoSession(Closing):
             raise BackendError("output() before step(): run the network first")
         logits: Floats = self._request.get_output_tensor().data.copy()
         return logits
+
+    def another(self) -> "OpenVinoSession":
+        """Return a further infer request of the same compiled model."""
+        return OpenVinoSession(self._model, self._asked)
 
     def close(self) -> None:
         """Free what the session holds."""
@@ -151,7 +156,8 @@ def profile(
     with open_session(source, device=device, threads=threads, options=options):
         pass  # it can be had as it is asked for
     asked = _read_precision(options)
-    request = _compile(source, threads, asked, profiled=True).create_infer_request()
+    compiled = _compile(source, threads, asked, profiled=True)
+    request, fused = compiled.create_infer_request(), _read_fused(compiled)
     totals: dict[tuple[str, str, str], float] = {}
     for index in range(2 * runs):
         x = batches[index % len(batches)]
@@ -162,10 +168,30 @@ def profile(
                 totals[key] = totals.get(key, 0.0) + seconds
     return tuple(
         OperatorTime(
-            operator=kind, node=node, placed_on=f"CPU {kernel}", time_s=total / runs, calls=1
+            operator=kind,
+            node=node,
+            placed_on=f"CPU {kernel}",
+            time_s=total / runs,
+            calls=1,
+            fused=fused.get(node, ()),
         )
         for (kind, node, kernel), total in totals.items()
     )
+
+
+def _read_fused(compiled: Any) -> dict[str, tuple[str, ...]]:
+    """Return the nodes of the file that each operator of a compiled model stands for.
+
+    A change of layout stands for none, and is named for the operator behind it: it gets that one's.
+    """
+    fused: dict[str, tuple[str, ...]] = {}
+    for operator in compiled.get_runtime_model().get_ordered_ops():
+        names = operator.get_rt_info()["originalLayersNames"].astype(str)
+        fused[operator.get_friendly_name()] = tuple(filter(None, names.split(",")))
+    return {
+        name: nodes or next((fused[n] for n in fused if n != name and name.endswith(f"_{n}")), ())
+        for name, nodes in fused.items()
+    }
 
 
 def _operator_times(request: Any) -> Iterator[tuple[tuple[str, str, str], float]]:

@@ -27,7 +27,7 @@ from foldbench.bench.backends._ort.placement import RECORD_PLACEMENT, check_node
 from foldbench.bench.backends._ort.tactics import MicroBatchSession, TunedSession
 from foldbench.bench.errors import BackendError, one_line
 from foldbench.bench.host_files import custom_operators
-from foldbench.bench.host_files.marks import OPERATORS, OWN, PRECISION, how_to_run
+from foldbench.bench.host_files.marks import OPERATORS, PRECISION, how_to_run
 from foldbench.bench.samples.timing import Device, OperatorTime
 
 FORMAT: Format = "onnx"
@@ -62,6 +62,7 @@ class OrtSession(Closing):
 
     def __init__(self, session: Any, device: Device, settings: OrtSettings | None = None) -> None:
         self._session: Any = session
+        self._asked: Any = (session, device, settings)
         self._input = session.get_inputs()[0].name
         self._outputs = [session.get_outputs()[0].name]
         self._x: Floats | None = None
@@ -108,9 +109,13 @@ class OrtSession(Closing):
             raise BackendError("output() before step(): run the network first")
         return self._y if self._placed is None else self._y.copy_outputs_to_cpu()[0]
 
+    def another(self) -> "OrtSession":
+        """Return a further session that runs the same InferenceSession."""
+        return OrtSession(*self._asked)
+
     def close(self) -> None:
         """Free what the session holds."""
-        self._session = self._placed = self._x = self._y = None
+        self._session = self._placed = self._x = self._y = self._asked = None
 
 
 def describe(session: Any, settings: OrtSettings) -> str:
@@ -124,7 +129,7 @@ def describe(session: Any, settings: OrtSettings) -> str:
         f"arena {'on' if used.enable_cpu_mem_arena else 'off'}",
         *settings.reported,
     ]
-    if session.get_modelmeta().custom_metadata_map.get(OPERATORS) == OWN:
+    if OPERATORS in session.get_modelmeta().custom_metadata_map:
         reported.append("custom operators")
     if settings.provider != _PROVIDERS["cpu"]:
         reported.append(check_nodes(session, settings.provider))
@@ -220,14 +225,14 @@ def _open_session(
     settings.inter_op_num_threads = 1
     settings.execution_mode = _SEQUENTIAL
     how = how_to_run(source.path, onnxruntime.__version__)
-    if (how.optimised or how.custom_operators) and wanted.provider != _PROVIDERS["cpu"]:
+    if (how.optimised or how.operators is not None) and wanted.provider != _PROVIDERS["cpu"]:
         raise BackendError(
             f"the file is for this machine's CPU alone, not for {wanted.provider}: "
             "export it for that (bench export --target)"
         )
     settings.graph_optimization_level = _NONE if how.optimised else _HIGH
-    if how.custom_operators:
-        custom_operators.register(settings)
+    if how.operators is not None:
+        custom_operators.register(settings, how.operators)
     settings.log_severity_level = _SILENT
     settings.add_session_config_entry(*RECORD_PLACEMENT)
     if wanted.provider == _TENSORRT:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -149,11 +149,34 @@ class TorchSession(Closing):
             )
         return self
 
+    def mark_modules(self) -> None:
+        """Have every module tell torch's profiler when it begins and ends."""
+        for name, module in self._module.named_modules():
+            _mark(name, module)
+
     def close(self) -> None:
         """Free what the session holds."""
         self._contexts.close()
         self._x = self._y = None
         del self._module, self._forward
+
+
+_MODULE = "module "
+"""What the names of modules begin with among the events of a profile."""
+
+
+def _mark(name: str, module: nn.Module) -> None:
+    open_ranges: list[Any] = []
+
+    def enter(_: nn.Module, __: Any) -> None:
+        open_ranges.append(torch.profiler.record_function(f"{_MODULE}{name}"))
+        open_ranges[-1].__enter__()
+
+    def leave(_: nn.Module, __: Any, ___: Any) -> None:
+        open_ranges.pop().__exit__(None, None, None)
+
+    module.register_forward_pre_hook(enter)
+    module.register_forward_hook(leave)
 
 
 def refuse(options: BackendOptions, device: Device) -> str | None:
@@ -202,6 +225,7 @@ def profile(
 ) -> tuple[OperatorTime, ...]:
     """Return each operator's time as torch's profiler sees it; raises what `open` raises."""
     with open_session(source, device=device, threads=threads, options=options) as session:
+        session.mark_modules()
         return profile_session(session, batches, runs)
 
 
@@ -232,17 +256,27 @@ def _profile_calls(
     with torch.profiler.profile(activities=activities) as profiler:
         for index in range(runs):
             run(batches[index % len(batches)])
-    found = []
-    for event in profiler.key_averages():
+    totals: dict[tuple[str, str | None], list[float]] = {}
+    for event in profiler.events():
         total_us = event.self_device_time_total if on_cuda else event.self_cpu_time_total
-        if total_us > 0:
-            found.append(
-                OperatorTime(
-                    operator=event.key,
-                    node=None,
-                    placed_on="CUDA" if on_cuda else "CPU",
-                    time_s=total_us * 1e-6 / runs,
-                    calls=event.count / runs,
-                )
-            )
-    return tuple(found)
+        if total_us > 0 and not event.name.startswith(_MODULE):
+            found = totals.setdefault((event.name, _module_of(event)), [0.0, 0.0])
+            found[0] += total_us
+            found[1] += 1
+    return tuple(
+        OperatorTime(
+            operator=operator,
+            node=module,
+            placed_on="CUDA" if on_cuda else "CPU",
+            time_s=total_us * 1e-6 / runs,
+            calls=calls / runs,
+        )
+        for (operator, module), (total_us, calls) in totals.items()
+    )
+
+
+def _module_of(event: Any) -> str | None:
+    """Return the innermost module that an event of the profiler lies in; None without modules."""
+    while event is not None and not event.name.startswith(_MODULE):
+        event = event.cpu_parent
+    return None if event is None else str(event.name.removeprefix(_MODULE))

@@ -8,7 +8,8 @@ from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import UNJUDGED, WORSE
 from foldbench.bench.cli.help import command
-from foldbench.bench.cli.options import Percent, stored_options
+from foldbench.bench.cli.options import stored_options
+from foldbench.bench.cli.values import Percent
 
 if TYPE_CHECKING:
     from foldbench.bench.records import Run

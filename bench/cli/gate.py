@@ -12,13 +12,12 @@ from foldbench.bench.cli import output
 from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import UNJUDGED, WORSE
-from foldbench.bench.cli.help import OUTPUT, command, section
+from foldbench.bench.cli.help import MEASUREMENT, OUTPUT, command, section
 from foldbench.bench.cli.options import (
     CommaList,
     Command,
     FiniteNumber,
     NamedPath,
-    Percent,
     Seconds,
     config_option,
     data_option,
@@ -27,11 +26,13 @@ from foldbench.bench.cli.options import (
     shared_options,
     with_overrides,
 )
+from foldbench.bench.cli.values import Percent
 
 if TYPE_CHECKING:
     from foldbench.bench.analysis.gate import GateResult
     from foldbench.bench.store.directory import Paths
 
+LIMITS = "Limits"
 _SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
@@ -42,79 +43,88 @@ def _file_option(name: str, parameter: str, text: str) -> Callable[[Command], Co
 
 @command(
     examples=(
-        "gate my_net-001 my_net-002 --max-slower 5%",
-        "gate before.onnx after.onnx --on-unclear fail --junit gate.xml",
+        "gate base.onnx head.onnx --max-slower 5% --junit gate.xml",
+        "gate main:digits digits-002 --batch-sizes 1,64 --on-unclear fail",
     ),
 )
 @click.argument("base")
 @click.argument("head")
-@config_option(
-    "gate.max_slower",
-    "--max-slower",
-    type=Percent(),
-    metavar="PERCENT",
-    help="Allowed slow-down at each batch size.  [default: 2%]",
+@section(
+    LIMITS,
+    config_option(
+        "gate.max_slower",
+        "--max-slower",
+        type=Percent(),
+        metavar="PERCENT",
+        help="Allowed slow-down at each batch size.  [default: 2%]",
+    ),
+    config_option(
+        "gate.max_drop_points",
+        "--max-drop",
+        type=FiniteNumber(min=0, max=100),
+        metavar="POINTS",
+        help="Allowed loss of accuracy, percentage points.  [default: 0.3]",
+    ),
+    config_option(
+        "gate.max_changed",
+        "--max-changed",
+        type=Percent(),
+        metavar="PERCENT",
+        help="Allowed share of images with another class.  [default: 1% without labels]",
+    ),
+    config_option(
+        "gate.max_larger",
+        "--max-larger",
+        type=Percent(),
+        metavar="PERCENT",
+        help="Allowed growth of the file.  [default: 5%]",
+    ),
+    config_option(
+        "gate.max_memory",
+        "--max-memory",
+        type=Percent(),
+        metavar="PERCENT",
+        help="Allowed growth of peak memory.  [default: 10%]",
+    ),
+    config_option(
+        "gate.on_unclear",
+        "--on-unclear",
+        type=click.Choice(["pass", "fail"]),
+        help="What a job that cannot tell does.  [default: pass]",
+    ),
 )
-@config_option(
-    "gate.max_drop_points",
-    "--max-drop",
-    type=FiniteNumber(min=0, max=100),
-    metavar="POINTS",
-    help="Allowed loss of accuracy, percentage points.  [default: 0.3]",
-)
-@config_option(
-    "gate.max_changed",
-    "--max-changed",
-    type=Percent(),
-    metavar="PERCENT",
-    help="Allowed share of images with another class.  [default: 1% without labels]",
-)
-@config_option(
-    "gate.max_larger",
-    "--max-larger",
-    type=Percent(),
-    metavar="PERCENT",
-    help="Allowed growth of the file.  [default: 5%]",
-)
-@config_option(
-    "gate.max_memory",
-    "--max-memory",
-    type=Percent(),
-    metavar="PERCENT",
-    help="Allowed growth of peak memory.  [default: 10%]",
-)
-@config_option(
-    "gate.on_unclear",
-    "--on-unclear",
-    type=click.Choice(["pass", "fail"]),
-    help="What a job that cannot tell does.  [default: pass]",
-)
-@config_option(
-    "gate.budget_s",
-    "--budget",
-    type=Seconds(),
-    help="Most time for starting and timing: 60s, 5m.  [default: 150s]",
-)
-@config_option(
-    "gate.batch_sizes",
-    "--batch-sizes",
-    type=CommaList(),
-    metavar="N[,N]...",
-    help="Such as 1,64.  [default: 1]",
-)
-@click.option("--backend", metavar="NAME", help="What runs both.  [default: ort]")
-@click.option("--variant", metavar="NAME", help="Which file of a run.  [default: folded]")
-@config_option(
-    "compare.threads",
-    "--threads",
-    type=click.IntRange(min=1),
-    help="Threads for one operator.  [default: all cores]",
+@section(
+    MEASUREMENT,
+    config_option(
+        "gate.budget_s",
+        "--budget",
+        type=Seconds(),
+        help="Most time for starting and timing: 60s, 5m.  [default: 150s]",
+    ),
+    config_option(
+        "gate.batch_sizes",
+        "--batch-sizes",
+        type=CommaList(),
+        metavar="N[,N]...",
+        help="Such as 1,64.  [default: 1]",
+    ),
+    click.option("--backend", metavar="NAME", help="What runs both.  [default: ort]"),
+    click.option("--variant", metavar="NAME", help="Which file of a run.  [default: folded]"),
+    config_option(
+        "compare.threads",
+        "--threads",
+        type=click.IntRange(min=1),
+        help="Threads for one operator.  [default: all cores]",
+    ),
 )
 @data_option
 @input_options
-@_file_option("--junit", "junit", "Write JUnit XML.")
-@_file_option("--benchmark-action", "action", "Write the JSON of github-action-benchmark.")
-@_file_option("--bencher", "bencher", "Write Bencher Metric Format.")
+@section(
+    OUTPUT,
+    _file_option("--junit", "junit", "Write JUnit XML."),
+    _file_option("--benchmark-action", "action", "Write the JSON of github-action-benchmark."),
+    _file_option("--bencher", "bencher", "Write Bencher Metric Format."),
+)
 @set_option
 @shared_options
 @with_overrides
@@ -130,12 +140,12 @@ def gate(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Test whether HEAD is worse than BASE: both on this machine, in the same rounds.
+    """Test whether HEAD is worse than BASE.
 
-    BASE and HEAD are a run (my-001, or my-001@2 for the file that its second comparison measured),
-    the folder of one, a file.onnx, or REVISION:CONFIG, which the code of that git revision exports.
-    Each property is worse, not worse, or cannot be told. A clear case ends early. Without --data,
-    and where neither is a run, images are random pixels.
+    Both run on this machine, in the same rounds. Each is a run (my-001, or my-001@2 for the file
+    that its second comparison measured), the folder of one, a file.onnx, or REVISION:CONFIG, which
+    the code of that git revision exports. Every property is worse, not worse, or cannot be told. A
+    clear case ends early. Without --data, and where neither is a run, images are random pixels.
 
     \b
     Exit codes:
@@ -164,8 +174,8 @@ def _write(
 ) -> None:
     from foldbench.bench.store.files import write_text
     from foldbench.reports.commands.gate import gate_markdown
+    from foldbench.reports.commands.gate_junit import render_junit
     from foldbench.reports.formats import trackers
-    from foldbench.reports.formats.junit import render_junit
 
     if junit is not None:
         write_text(junit, render_junit(result))

@@ -11,12 +11,14 @@ import foldbench
 from foldbench.bench import torchrun
 from foldbench.bench.cli import unforeseen
 from foldbench.bench.cli.add import add
+from foldbench.bench.cli.capacity import capacity
 from foldbench.bench.cli.compare import compare
 from foldbench.bench.cli.config import config
 from foldbench.bench.cli.diff import diff
 from foldbench.bench.cli.doctor import doctor
 from foldbench.bench.cli.echo import LogHandler, message
 from foldbench.bench.cli.errors import errors
+from foldbench.bench.cli.explain import explain
 from foldbench.bench.cli.export import export
 from foldbench.bench.cli.features import features
 from foldbench.bench.cli.gate import gate
@@ -77,7 +79,7 @@ def cli(ctx: click.Context, traceback: bool) -> None:
     bench run net.py:MyNet --weights my.pt --input 3x64x64   a network of your own, all of it
     bench run digits                     the same for one that is trained first, in minutes
     bench train deep_mish                train (configs: bench list)
-    bench export --fold-bn               fold BatchNorm, write and check the .onnx file
+    bench export --fold-bn               fold, write and check the .onnx file
     bench compare --backends torch,ort   accuracy and latency, side by side
     """
     if traceback:
@@ -88,9 +90,20 @@ def cli(ctx: click.Context, traceback: bool) -> None:
 
 for command in (train, tune, run_all, add, export, optimize, compare, report, history, diff, gate):
     cli.add_command(command)
-for command in (profile, plot, predict, features, probe, errors, homework, list_everything):
+for command in (
+    profile,
+    capacity,
+    explain,
+    plot,
+    predict,
+    features,
+    probe,
+    errors,
+    homework,
+    list_everything,
+):
     cli.add_command(command)
-for command in (doctor, config):
+for command in (list_everything, doctor, config):
     cli.add_command(command)
 
 

@@ -7,7 +7,7 @@ else.
 """
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -23,8 +23,10 @@ DISABLED = "disabled"
 PRECISION = "foldbench.precision"
 """Metadata key: what it computes in, where that is not float32."""
 OPERATORS = "foldbench.operators"
-OWN = "own"
-"""Metadata key and its value for a graph with operators of `bench.host_files.custom_operators`."""
+"""Metadata key of a graph with operators of `bench.host_files.custom_operators`: the text of their
+bodies (`bench.compiler.body`), one a line; empty where it has the operator Lookup alone."""
+_OWN = "own"
+"""What it was before operators were generated."""
 FIXED_BATCH = "foldbench.fixed_batch"
 """Metadata key: the only batch size that the file runs at; absent where any does."""
 
@@ -39,8 +41,8 @@ class HowToRun:
 
     optimised: bool = False
     """To be run without any further graph optimisation."""
-    custom_operators: bool = False
-    """To be run with `bench.host_files.custom_operators`."""
+    operators: tuple[str, ...] | None = None
+    """To be run with `bench.host_files.custom_operators`, of these bodies; None: without."""
 
 
 def host_facts(onnxruntime_version: str) -> dict[str, str]:
@@ -48,16 +50,22 @@ def host_facts(onnxruntime_version: str) -> dict[str, str]:
     return {HOST: _describe(onnxruntime_version)}
 
 
-def custom_operator_facts(onnxruntime_version: str) -> dict[str, str]:
-    """Return the metadata of a file with operators of `bench.host_files.custom_operators`."""
-    return {**host_facts(onnxruntime_version), OPERATORS: OWN}
+def custom_operator_facts(onnxruntime_version: str, bodies: Iterable[str] = ()) -> dict[str, str]:
+    """Return the metadata of a file with operators of `bodies`, and perhaps Lookup."""
+    return {**host_facts(onnxruntime_version), OPERATORS: "\n".join(sorted(set(bodies)))}
+
+
+def bodies_in(facts: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return the bodies of the custom operators that metadata tells of, None where it has none."""
+    return tuple(facts[OPERATORS].splitlines()) if OPERATORS in facts else None
 
 
 def how_to_run(file: Path | bytes, onnxruntime_version: str) -> HowToRun:
     """Return what the .onnx `file` says of how it is to be run.
 
     One that cannot be read says nothing, and the runtime will have its words about it. Raises
-    BackendError when it was made for another processor or another onnxruntime.
+    BackendError when it was made for another processor or another onnxruntime, or by an earlier
+    foldbench with operators of that one.
     """
     try:
         with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as stream:
@@ -70,7 +78,12 @@ def how_to_run(file: Path | bytes, onnxruntime_version: str) -> HowToRun:
             f"the file was made for {made_for}, and this is {here}: "
             "export it here (bench export --target host), or use the one for any CPU"
         )
-    return HowToRun(facts.get(OPTIMIZATION) == DISABLED, facts.get(OPERATORS) == OWN)
+    if facts.get(OPERATORS) == _OWN:
+        raise BackendError(
+            "the file has operators of an earlier foldbench: export it again (bench export "
+            "--target host)"
+        )
+    return HowToRun(facts.get(OPTIMIZATION) == DISABLED, bodies_in(facts))
 
 
 def read_metadata(stream: BinaryIO) -> Mapping[str, str]:

@@ -8,8 +8,11 @@ Schema history (`SCHEMA_VERSION` is in every file; others are refused): 1, the f
 
 from foldbench.bench.records.artifact import Agreement as Agreement
 from foldbench.bench.records.artifact import Artifact as Artifact
+from foldbench.bench.records.artifact import Cost as Cost
 from foldbench.bench.records.artifact import Fold as Fold
+from foldbench.bench.records.artifact import FoldKind as FoldKind
 from foldbench.bench.records.artifact import FoldReport as FoldReport
+from foldbench.bench.records.artifact import LinearFold as LinearFold
 from foldbench.bench.records.artifact import Parity as Parity
 from foldbench.bench.records.artifact import ParityCase as ParityCase
 from foldbench.bench.records.artifact import ParityReference as ParityReference
@@ -26,6 +29,8 @@ from foldbench.bench.records.base import Status as Status
 from foldbench.bench.records.base import Target as Target
 from foldbench.bench.records.base import Variant as Variant
 from foldbench.bench.records.calling import AsCalled as AsCalled
+from foldbench.bench.records.capacity import Capacity as Capacity
+from foldbench.bench.records.capacity import ContenderCapacity as ContenderCapacity
 from foldbench.bench.records.checkpoint import Checkpoint as Checkpoint
 from foldbench.bench.records.checkpoint import Epoch as Epoch
 from foldbench.bench.records.images import DataInfo as DataInfo
@@ -73,10 +78,23 @@ from foldbench.bench.records.timing import StopReason as StopReason
 from foldbench.bench.records.timing import Timing as Timing
 from foldbench.bench.records.transfer import Candidate as Candidate
 from foldbench.bench.records.transfer import Transfer as Transfer
+from foldbench.bench.samples.calling import BatchPeak as BatchPeak
 from foldbench.bench.samples.calling import CallCosts as CallCosts
+from foldbench.bench.samples.calling import ColdStart as ColdStart
+from foldbench.bench.samples.calling import ColdStarts as ColdStarts
+from foldbench.bench.samples.calling import MemoryPoint as MemoryPoint
+from foldbench.bench.samples.calling import MemoryUse as MemoryUse
+from foldbench.bench.samples.calling import PageCache as PageCache
 from foldbench.bench.samples.calling import PausedBlock as PausedBlock
 from foldbench.bench.samples.calling import PauseSeries as PauseSeries
+from foldbench.bench.samples.calling import Sharing as Sharing
+from foldbench.bench.samples.calling import StageBlock as StageBlock
+from foldbench.bench.samples.calling import StageSeries as StageSeries
+from foldbench.bench.samples.calling import StreamBlock as StreamBlock
+from foldbench.bench.samples.calling import StreamSeries as StreamSeries
+from foldbench.bench.samples.calling import SweepSeries as SweepSeries
 from foldbench.bench.samples.calling import Switch as Switch
+from foldbench.bench.samples.load import LoadTest as LoadTest
 from foldbench.bench.samples.scenarios import Latencies as Latencies
 from foldbench.bench.samples.scenarios import Scenario as Scenario
 from foldbench.bench.samples.scenarios import ScenarioResult as ScenarioResult

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from foldbench.bench.records.base import (
     SCHEMA_VERSION,
     Folder,
@@ -18,11 +20,26 @@ does not run in float64; of an .onnx file without a module, its graph in float64
 in onnx's reference evaluator, or in float32 in onnxruntime without optimisation."""
 
 
+FoldKind = Literal["branches", "scale", "chain", "constant", "unused"]
+"""What besides BatchNorm is folded: summed layers of one input, scales and shifts by channel,
+layers right after one another, weights that are computed in every call, layers that nobody reads.
+"""
+
+
 class Fold(Record):
-    """One BatchNorm that became part of the layer before it."""
+    """One BatchNorm that became part of a layer."""
 
     layer: str
     batchnorm: str
+
+
+class LinearFold(Record):
+    """Something else that became part of a layer."""
+
+    kind: FoldKind
+    layer: str
+    """Its name; empty where nothing took it in, as nobody reads it."""
+    taken: str
 
 
 class Skip(Record):
@@ -30,6 +47,16 @@ class Skip(Record):
 
     module: str
     reason: str
+    kind: Literal["batchnorm"] | FoldKind = "batchnorm"
+
+
+class Cost(Record):
+    """What a network takes."""
+
+    flops_per_image: int
+    """Of convolutions and matrix products; a multiplication and an addition are two."""
+    parameters: int
+    """Numbers in it that are weights or buffers of floating point."""
 
 
 class Agreement(Record):
@@ -50,6 +77,10 @@ class FoldReport(Record):
     batchnorms_after: int
     folded: tuple[Fold, ...]
     skipped: tuple[Skip, ...]
+    others: tuple[LinearFold, ...] = ()
+    cost_before: Cost | None = None
+    """None where it was not counted, as in records of older versions."""
+    cost_after: Cost | None = None
     agreement: Agreement | None = None
     """Folded against unfolded, both float32 in torch, on real images."""
 
@@ -128,3 +159,6 @@ class Artifact(Record):
     fixed_batch: int | None = None
     """The only batch size that it runs at; None where any does."""
     export_s: float
+    modules: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """The modules that compute each value of the graph, those fused into it after the first; empty
+    where they are not known."""

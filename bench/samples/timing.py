@@ -112,10 +112,12 @@ class OperatorTime(Sample):
     operator: str
     """Its type as the runtime calls it, such as ``Conv`` or ``aten::mkldnn_convolution``."""
     node: str | None
-    """The place in the graph; None where the runtime only knows the type."""
+    """The place in the graph, in torch the module; None where the runtime only knows the type."""
     placed_on: str
     """Execution provider or device that ran it."""
     time_s: float
     """Seconds in one run of the network, averaged over the profiled runs."""
     calls: float
     """How often it ran in one run of the network."""
+    fused: tuple[str, ...] = ()
+    """Nodes of the file that it stands for, where the runtime says so."""

@@ -2,18 +2,18 @@
 
 import gc
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from foldbench.bench.backends import Closing, Floats, NetworkSource, Resident, Session, Tunable
+from foldbench.bench.backends import Floats, NetworkSource, Resident, Session, Tunable
 from foldbench.bench.config.backend_spec import load_backend, parse_spec
 from foldbench.bench.errors import BackendError, BenchError, one_line
 from foldbench.bench.images.normalization import normalize
@@ -31,10 +31,13 @@ from foldbench.bench.timing.loop import (
     time_call,
     warm_up,
 )
+from foldbench.bench.timing.memory import read_status_bytes
 from foldbench.bench.timing.scenarios import ScenarioOptions, to_result
 from foldbench.bench.timing.tuning import autotune
+from foldbench.bench.workers.calling import CallingRequests
 from foldbench.bench.workers.protocol import Failure, Job, Opened
 
+_RUNTIMES = {"torch", "onnxruntime", "openvino"}
 _BATCH_MEMORY_BYTES = 256 * 2**20
 _DISTINCT_BATCHES = 32
 _TIMED_OUTPUT_TOLERANCE = {"float32": 1e-3, "tf32": 1e-2, "float16": 1e-2}
@@ -72,7 +75,7 @@ def _answer(request: Callable[..., Any], arguments: list[Any]) -> Any:
         return Failure(f"{type(error).__name__}: {one_line(error)}")
 
 
-class WorkerServer(Closing):
+class WorkerServer(CallingRequests):
     """The server: it holds the open network and answers the parent's requests.
 
     `clock` returns seconds; `session` is one that is open already. A `WorkerClient` has the same
@@ -87,38 +90,41 @@ class WorkerServer(Closing):
         self._clock = clock
         self._images = np.load(job.images, mmap_mode="r", allow_pickle=False)
         self._session = session
-        self._import_s: float | None = None
+        self._loaded_s: tuple[float, float] | None = None
+        self._preloaded: tuple[str, ...] = ()
+        self._module: Any = None
         self._read_clocks: ReadClocks = read_nothing
         self._logits: Floats | None = None
         self._batches: dict[int, list[tuple[npt.NDArray[np.int64], Floats]]] = {}
 
-    def load(self) -> float:
-        """Import the runtime, once; return the seconds that it took.
+    def load(self) -> tuple[float, float]:
+        """Import the runtime and build the module that it runs, if any; `open` does that otherwise.
 
-        `open` does it, too. Several workers may do it at the same time: nothing is computed yet.
+        Return the seconds of each. Several workers may do so at the same time: no kernel is chosen
+        by its time here, as it may be in `open`.
         """
-        if self._import_s is None:
-            started = self._clock()
+        if self._loaded_s is None:
+            self._preloaded = tuple(sorted(_RUNTIMES & set(sys.modules)))
+            moments = [self._clock()]
             backend = load_backend(parse_spec(self._job.backend))
-            self._import_s = self._clock() - started
+            moments.append(self._clock())
             if backend.FORMAT == "module":
-                import foldbench.bench.workers.torch_module  # noqa: F401 - `open` needs it soon
-        return self._import_s
+                self._module = self._build_module()
+            moments.append(self._clock())
+            self._loaded_s = moments[1] - moments[0], moments[2] - moments[1]
+        return self._loaded_s
 
     def open(self) -> Opened:
         """Open the network and run it once; raise BackendError when it cannot be had as asked."""
-        import_s = self.load()
-        spec = parse_spec(self._job.backend)
-        backend = load_backend(spec)
-        imported = self._clock()
-        session = backend.open_session(
-            self._source(), device=self._job.device, threads=self._job.threads, options=spec.options
-        )
+        import_s, build_s = self.load()
+        started = self._clock()
+        session = self._open_session()
         opened = self._clock()
-        self._session = self._stack.enter_context(session)
+        self._hold(session)
         first = self._job.fixed_batch or self._job.first_batch_size
-        images = self._inputs(np.arange(first) % self._count)
+        images = self._one_batch(first)
         first_run_s, _ = time_call(session, images, self._clock)
+        second_run_s, _ = time_call(session, images, self._clock)
         self._read_clocks = open_reader(session.device)
         return Opened(
             session.device,
@@ -126,8 +132,10 @@ class WorkerServer(Closing):
             session.threads,
             session.precision,
             import_s,
-            opened - imported,
+            build_s + opened - started,
             first_run_s,
+            second_run_s=second_run_s,
+            preloaded=self._preloaded,
             resident=session.device.startswith("cuda") and isinstance(session, Resident),
             libraries=describe_libraries(),
         )
@@ -199,9 +207,13 @@ class WorkerServer(Closing):
         One batch is run and checked, so that the process has allocated what one that evaluated
         has: an allocator remembers, and the speed of later calls depends on it.
         """
-        self._logits = logits
+        self.know(logits)
         first = self._rows(0, self._job.fixed_batch or self._job.batch_size)
         self._check(first, call(self._opened(), self._inputs(first)))
+
+    def know(self, logits: Floats) -> None:
+        """Take `logits` (N, classes) as the right answers, without a call."""
+        self._logits = logits
 
     def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
         """Make untimed calls until the times settle, from the first call at this batch size on.
@@ -237,14 +249,13 @@ class WorkerServer(Closing):
             self._check(indices, output)
         return to_result(options, driven, len(outputs))
 
+    def _hold(self, session: Session) -> Session:
+        self._session = self._stack.enter_context(session)
+        return self._session
+
     def memory(self) -> int | None:
         """Return the largest resident set of this process so far, bytes; None where unknown."""
-        try:
-            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        except OSError:
-            return None
-        found = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
-        return next((int(kibibytes) * 1024 for kibibytes in found), None)
+        return read_status_bytes("VmHWM")
 
     def profile(self, batch_size: int, runs: int) -> tuple[OperatorTime, ...]:
         """Return each operator's time in a session of its own, under the runtime's profiler."""
@@ -264,10 +275,17 @@ class WorkerServer(Closing):
 
     def close(self) -> None:
         """Free everything."""
+        if self._streams is not None:
+            self._streams.close()
         self._stack.close()
 
     def _source(self) -> NetworkSource:
-        return NetworkSource(path=self._job.path, build_module=self._build_module)
+        return NetworkSource(self._job.path, self._take_module)
+
+    def _take_module(self) -> Any:
+        """Return the module that was built beforehand, once; then new ones."""
+        module, self._module = self._module, None
+        return self._build_module() if module is None else module
 
     def _build_module(self) -> Any:
         from foldbench.bench.workers.torch_module import build_module  # loads torch and pydantic
@@ -279,7 +297,8 @@ class WorkerServer(Closing):
         if self._logits is None:
             raise BackendError("timed before its accuracy was taken")
         expected = self._logits[indices]
-        share = _TIMED_OUTPUT_TOLERANCE.get(self._opened().precision, _COARSE_TOLERANCE)
+        precision = self._session.precision if self._session else ""
+        share = _TIMED_OUTPUT_TOLERANCE.get(precision, _COARSE_TOLERANCE)
         allowed = share * float(np.abs(expected).max())
         if output.shape != expected.shape or not np.abs(output - expected).max() <= allowed:
             raise BackendError(
@@ -298,6 +317,9 @@ class WorkerServer(Closing):
         count = max(2, min(_DISTINCT_BATCHES, _BATCH_MEMORY_BYTES // (size * image_bytes)))
         indices = [(np.arange(size) + n * (size + 1)) % self._count for n in range(count)]
         return [(chosen, self._inputs(chosen)) for chosen in indices]
+
+    def _one_batch(self, size: int) -> Floats:
+        return self._inputs(np.arange(size) % self._count)
 
     def _inputs(self, indices: npt.NDArray[np.int64]) -> Floats:
         return normalize(self._images[indices], self._job.mean, self._job.std)

@@ -4,7 +4,7 @@ import torch
 
 from foldbench.bench.store.directory import RunDirectory
 from foldbench.bench.workers.protocol import Job
-from foldbench.exporters.folding.fold import fold_batchnorm
+from foldbench.exporters.folding.fold import fold_linear
 from foldbench.models.building.checkpoint import load_checkpoint
 
 
@@ -15,4 +15,4 @@ def build_module(job: Job) -> torch.nn.Module:
     if job.variant == "unfolded":
         return module
     example = torch.zeros(2, *checkpoint.preprocessing.input_shape)
-    return fold_batchnorm(module, example)[0]
+    return fold_linear(module, example)[0]

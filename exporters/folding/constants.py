@@ -5,13 +5,16 @@ that gives the same weight in every call, so the call is that of a layer.
 """
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, count
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 _LAYERS: dict[object, type[nn.Module]] = {
     F.conv1d: nn.Conv1d,
@@ -19,17 +22,58 @@ _LAYERS: dict[object, type[nn.Module]] = {
     F.conv3d: nn.Conv3d,
     F.linear: nn.Linear,
 }
+_HOOKS: dict[type, Callable[[nn.Module, str], object]] = {
+    WeightNorm: remove_weight_norm,
+    SpectralNorm: remove_spectral_norm,
+    prune.BasePruningMethod: prune.remove,
+}
 _IN_PLACE_OPERATORS = tuple(
     f"i{name}" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
 )
 _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 
 
-def compute_constants(root: nn.Module, graph: fx.Graph) -> None:
+def fix_weights(root: nn.Module) -> list[str]:
+    """Make plain parameters of weights that are computed in every call; return their layers.
+
+    These are torch's parametrisations that give the same twice, and the hooks of its weight_norm,
+    spectral_norm and pruning. `root` is in eval mode, and is changed.
+    """
+    return [
+        path
+        for path, part in root.named_modules()
+        if not part.training and _fix_parametrised(part) | _fix_hooked(part)
+    ]
+
+
+def _fix_parametrised(part: nn.Module) -> bool:
+    if not parametrize.is_parametrized(part):
+        return False
+    names = [*part.parametrizations]
+    with torch.enable_grad():  # without, torch makes buffers of what was parameters
+        if not all(torch.equal(getattr(part, name), getattr(part, name)) for name in names):
+            return False
+        for name in names:
+            parametrize.remove_parametrizations(part, name, leave_parametrized=True)
+    return True
+
+
+def _fix_hooked(part: nn.Module) -> bool:
+    fixed = False
+    for hook in [*part._forward_pre_hooks.values()]:
+        for kind, remove in _HOOKS.items():
+            name = getattr(hook, "_tensor_name", getattr(hook, "name", None))
+            if isinstance(hook, kind) and isinstance(name, str):
+                remove(part, name)
+                fixed = True
+    return fixed
+
+
+def compute_constants(root: nn.Module, graph: fx.Graph) -> list[str]:
     """Replace in `graph` what follows from tensors of `root` alone by buffers of `root`.
 
-    Convolutions and linear layers called as functions with such weights become modules. Both
-    arguments are changed.
+    Convolutions and linear layers called as functions with such weights become modules, whose names
+    are returned. Both arguments are changed.
     """
     values = _find_constants(root, graph)
     for node, value in values.items():
@@ -44,14 +88,14 @@ def compute_constants(root: nn.Module, graph: fx.Graph) -> None:
     for node in reversed([*values]):
         if not node.users:
             graph.erase_node(node)
-    for node in list(graph.nodes):
-        if node.target in _LAYERS and node.op == "call_function":
-            _call_layer(root, graph, node)
+    called = [n for n in graph.nodes if n.target in _LAYERS and n.op == "call_function"]
+    made = [_call_layer(root, graph, node) for node in called]
+    return [name for name in made if name]
 
 
 def _find_constants(root: nn.Module, graph: fx.Graph) -> dict[fx.Node, Any]:
     """Return the nodes that have the same value in every call, with their values, in order."""
-    changed = {node.all_input_nodes[0] for node in graph.nodes if _is_in_place(node)}
+    changed = {node.all_input_nodes[0] for node in graph.nodes if is_in_place(node)}
     names = {node.target for node in changed if node.op == "get_attr"}
     values: dict[fx.Node, Any] = {}
     for node in graph.nodes:
@@ -59,7 +103,7 @@ def _find_constants(root: nn.Module, graph: fx.Graph) -> dict[fx.Node, Any]:
             continue
         if node.op == "get_attr":
             values[node] = operator.attrgetter(str(node.target))(root)
-        elif node.op in ("call_function", "call_method") and not _is_in_place(node):
+        elif node.op in ("call_function", "call_method") and not is_in_place(node):
             inputs = node.all_input_nodes
             if inputs and all(one in values for one in inputs):
                 _evaluate(node, values)
@@ -83,8 +127,8 @@ def _evaluate(node: fx.Node, values: dict[fx.Node, Any]) -> None:
         values[node] = first
 
 
-def _is_in_place(node: fx.Node) -> bool:
-    """Tell whether `node` changes its first input."""
+def is_in_place(node: fx.Node) -> bool:
+    """Tell whether `node`, which calls a function or method, changes its first input."""
     if node.op not in ("call_function", "call_method") or not node.all_input_nodes:
         return False
     name = str(getattr(node.target, "__name__", node.target))
@@ -94,15 +138,18 @@ def _is_in_place(node: fx.Node) -> bool:
     return marked or "out" in node.kwargs or bool(node.kwargs.get("inplace"))
 
 
-def _call_layer(root: nn.Module, graph: fx.Graph, node: fx.Node) -> None:
-    """Let `node` call a module where its weights are tensors of `root` and all else is fixed."""
+def _call_layer(root: nn.Module, graph: fx.Graph, node: fx.Node) -> str | None:
+    """Let `node` call a module where its weights are tensors of `root` and all else is fixed.
+
+    Returns the module's name; None where the call stays.
+    """
     given: dict[str, Any] = {**dict(zip(_ARGUMENTS, node.args, strict=False)), **node.kwargs}
     source, weight, bias = (given.pop(name, None) for name in _ARGUMENTS[:3])
     tensors = [read for read in (weight, bias) if read is not None]
     if not all(isinstance(read, fx.Node) and read.op == "get_attr" for read in tensors):
-        return
+        return None
     if weight is None or any(isinstance(value, fx.Node) for value in given.values()):
-        return
+        return None
     values = [operator.attrgetter(str(read.target))(root) for read in tensors]
     name = _name_layer(root, graph, node)
     root.set_submodule(name, _make_layer(_LAYERS[node.target], values, given))
@@ -113,6 +160,7 @@ def _call_layer(root: nn.Module, graph: fx.Graph, node: fx.Node) -> None:
     for read in tensors:
         if not read.users:
             graph.erase_node(read)
+    return name
 
 
 def _make_layer(

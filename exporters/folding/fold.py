@@ -1,27 +1,22 @@
-"""Fold BatchNorm into the layer before it, along the data flow of a network.
+"""Fold what is linear in a network into its layers, along its data flow.
 
-Names and the order of definition play no part: a BatchNorm is folded when the graph of calls says
-that it alone uses the output of a Conv, ConvTranspose or Linear, and refused with a reason
-otherwise. What is refused computes what it did before.
+Names and the order of definition play no part: the graph of calls says what reads what. Each kind
+of rule is a module (`scales`, `branches`, `chains`, `constants`); they are applied until nothing
+changes. What is refused computes what it did before, and the report says why.
 """
 
-from collections import Counter
-from itertools import chain, count
-
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from foldbench.bench.records import Fold, FoldReport, Skip
-from foldbench.exporters.folding.rules import (
-    FoldRefusedError,
-    find_layer,
-    fuse,
-    is_batchnorm,
-    is_constant_norm,
-    name_of,
-    read_batchnorm,
-)
+from foldbench.bench.records import Cost, FoldReport, Skip
+from foldbench.exporters.folding.branches import fold_branches
+from foldbench.exporters.folding.chains import fold_chains
+from foldbench.exporters.folding.cleaning import clean, remove_unused
+from foldbench.exporters.folding.findings import Findings
+from foldbench.exporters.folding.network import Network
+from foldbench.exporters.folding.scales import fold_scales
+from foldbench.exporters.folding.scaling import is_batchnorm, is_constant_norm, name_of
 from foldbench.exporters.folding.tracing import (
     Flow,
     UntraceableError,
@@ -31,12 +26,15 @@ from foldbench.exporters.folding.tracing import (
 )
 
 
-def fold_batchnorm(module: nn.Module, example: torch.Tensor) -> tuple[nn.Module, FoldReport]:
-    """Return a copy of `module` in eval mode with its BatchNorms folded, and what was done.
+def fold_linear(
+    module: nn.Module, example: torch.Tensor, batchnorm_alone: bool = False
+) -> tuple[nn.Module, FoldReport]:
+    """Return a copy of `module` in eval mode with everything linear folded, and what was done.
 
     `example` is one input batch, in the dtype and on the device of the network, of any size, with
     the number of dimensions that the network will be used with. `module` is not changed. The
     result is a GraphModule with fused weights, or a plain copy when nothing could be folded.
+    `batchnorm_alone` leaves all but scales and shifts as they are.
     Raises ExportError when the network has no weights yet or does not run on `example`.
     """
     try:
@@ -44,15 +42,31 @@ def fold_batchnorm(module: nn.Module, example: torch.Tensor) -> tuple[nn.Module,
     except UntraceableError as error:
         left = _count_modules(module)
         skip = Skip(module="", reason=str(error))
-        return eval_copy(module), _report(left, [], [skip])
-    before = _count_calls(flow)
-    norms = {name_of(n) for n in flow.graph.nodes if is_constant_norm(flow.module(n))}
-    folded, skipped = _fold_all(flow)
-    before += sum(fold.batchnorm in norms for fold in folded)
-    report = _report(before, folded, skipped)
-    if not folded:
+        report = FoldReport(
+            batchnorms_before=left, batchnorms_after=left, folded=(), skipped=(skip,)
+        )
         return eval_copy(module), report
-    return _assemble(flow, type(module).__name__), report
+    network = Network(flow)
+    before, cost = _count_calls(flow), _cost(network, module)
+    norms = {name_of(n) for n in network.nodes if is_constant_norm(flow.module(n))}
+    findings = _fold_all(network, batchnorm_alone)
+    before += sum(fold.batchnorm in norms for fold in findings.folded)
+    after = before - len(findings.folded)
+    report = FoldReport(
+        batchnorms_before=before,
+        batchnorms_after=after,
+        folded=tuple(findings.folded),
+        skipped=tuple(findings.skipped),
+        others=tuple(findings.others),
+        cost_before=cost,
+        cost_after=cost,
+    )
+    if not findings.count:
+        return eval_copy(module), report
+    flops = _count_flops(network)
+    folded = network.assemble(type(module).__name__)
+    cost = Cost(flops_per_image=flops, parameters=_count_parameters(folded))
+    return folded, report.model_copy(update={"cost_after": cost})
 
 
 def count_batchnorms(module: nn.Module, example: torch.Tensor) -> int:
@@ -68,101 +82,44 @@ def count_batchnorms(module: nn.Module, example: torch.Tensor) -> int:
         return _count_modules(module)
 
 
-def _fold_all(flow: Flow) -> tuple[list[Fold], list[Skip]]:
-    """Fold what can be folded in `flow`, from input to output."""
-    folded: list[Fold] = []
-    skipped: list[Skip] = []
-    placement = _Placement(flow)
-    for node in list(flow.graph.nodes):
-        skipped += _hidden_batchnorms(flow, node)
-        if not is_batchnorm(flow, node):
-            continue
-        name = name_of(node)
-        try:
-            batchnorm = read_batchnorm(flow, node)
-            call, layer = find_layer(flow, batchnorm.source)
-            fused = fuse(layer, batchnorm)
-        except FoldRefusedError as refusal:
-            skipped.append(Skip(module=name, reason=str(refusal)))
-            continue
-        folded.append(Fold(layer=placement.put(call, fused), batchnorm=name))
-        _bypass(flow.graph, node, batchnorm.source)
-    return folded, skipped
+def _fold_all(network: Network, batchnorm_alone: bool) -> Findings:
+    """Apply all rules to `network` until none changes anything."""
+    findings = Findings()
+    for layer in network.flow.constants:
+        findings.took(layer, "its weights, as they were computed", None, "constant")
+    clean(network)
+    rules = (fold_scales,) if batchnorm_alone else (fold_scales, fold_branches, fold_chains)
+    done = -1
+    while done != findings.count:
+        done = findings.count
+        findings.skipped = _hidden_batchnorms(network.flow)
+        for rule in rules:
+            rule(network, findings)
+    remove_unused(network, findings)
+    return findings
 
 
-class _Placement:
-    """Gives each fused layer a name in the graph that no other call reads."""
-
-    def __init__(self, flow: Flow):
-        self._flow = flow
-        self._origin: dict[fx.Node, str] = {}
-        self._reads: Counter[nn.Module] = Counter()
-        for node in flow.graph.nodes:
-            module = flow.module(node)
-            if module is not None:
-                self._reads.update(module.modules())
-            elif node.op == "get_attr":
-                holder = str(node.target).rpartition(".")[0]
-                self._reads[flow.root.get_submodule(holder)] += 1
-
-    def put(self, call: fx.Node, fused: nn.Module) -> str:
-        """Let `call` use `fused`; return the name of the layer that it called at first.
-
-        The fused layer takes the name over when nothing else reads the old layer. Otherwise it
-        gets a name at the top, away from containers that run all their children.
-        """
-        name = str(call.target)
-        origin = self._origin.setdefault(call, name)
-        if self._reads[self._flow.module(call)] > 1:
-            wanted = f"{name.replace('.', '_')}_folded"
-            numbered = (f"{wanted}{n}" for n in count(2))
-            taken = {*dir(self._flow.root), *self._flow.fused}
-            name = next(free for free in chain([wanted], numbered) if free not in taken)
-        call.target = name
-        self._flow.fused[name] = fused
-        return origin
-
-
-def _bypass(graph: fx.Graph, node: fx.Node, source: fx.Node) -> None:
-    """Let the users of `node` use `source`, and remove `node` with the tensors only it read."""
-    inputs = list(node.all_input_nodes)
-    node.replace_all_uses_with(source)
-    graph.erase_node(node)
-    for read in inputs:
-        if read.op == "get_attr" and not read.users:
-            graph.erase_node(read)
-
-
-def _assemble(flow: Flow, name: str) -> fx.GraphModule:
-    """Return the graph as a module of class `name`, with just the layers and tensors it uses."""
-    parts = {}
-    for node in flow.graph.nodes:
-        if node.op == "call_module":
-            parts[str(node.target)] = flow.module(node)
-        elif node.op == "get_attr":
-            parts[str(node.target)] = flow.value(node)
-    return fx.GraphModule(parts, flow.graph, class_name=name).eval()
-
-
-def _hidden_batchnorms(flow: Flow, node: fx.Node) -> list[Skip]:
+def _hidden_batchnorms(flow: Flow) -> list[Skip]:
     """Return a Skip for each BatchNorm inside a module that the graph calls as a whole."""
-    whole = flow.module(node)
-    if whole is None or is_batchnorm(flow, node):
-        return []
-    reason = f"it is inside {type(whole).__name__} '{node.target}', which is left whole: it "
-    reason += intervention(whole) or "is a module of torch with inner workings of its own"
-    return [
-        Skip(module=f"{node.target}.{name}", reason=reason)
-        for name, part in whole.named_modules()
-        if isinstance(part, _BatchNorm)
-    ]
+    found = []
+    for node in flow.graph.nodes:
+        whole = flow.module(node)
+        if whole is None or is_batchnorm(flow, node):
+            continue
+        reason = f"it is inside {type(whole).__name__} '{node.target}', which is left whole: it "
+        reason += intervention(whole) or "is a module of torch with inner workings of its own"
+        found += [
+            Skip(module=f"{node.target}.{name}", reason=reason)
+            for name, part in whole.named_modules()
+            if isinstance(part, _BatchNorm)
+        ]
+    return found
 
 
 def _count_calls(flow: Flow) -> int:
-    nodes = list(flow.graph.nodes)
-    hidden = sum(len(_hidden_batchnorms(flow, node)) for node in nodes)
-    return hidden + sum(
-        is_batchnorm(flow, node) and not is_constant_norm(flow.module(node)) for node in nodes
+    return len(_hidden_batchnorms(flow)) + sum(
+        is_batchnorm(flow, node) and not is_constant_norm(flow.module(node))
+        for node in flow.graph.nodes
     )
 
 
@@ -170,10 +127,16 @@ def _count_modules(module: nn.Module) -> int:
     return sum(isinstance(part, _BatchNorm) for part in module.modules())
 
 
-def _report(before: int, folded: list[Fold], skipped: list[Skip]) -> FoldReport:
-    return FoldReport(
-        batchnorms_before=before,
-        batchnorms_after=before - len(folded),
-        folded=tuple(folded),
-        skipped=tuple(skipped),
-    )
+def _cost(network: Network, module: nn.Module) -> Cost:
+    return Cost(flops_per_image=_count_flops(network), parameters=_count_parameters(module))
+
+
+def _count_flops(network: Network) -> int:
+    """Return what the layers of `network` compute for one image."""
+    layers = [node for node in network.nodes if network.is_layer(node)]
+    batch = next(network.shape(n)[0] for n in network.nodes if n.op == "placeholder")
+    return 2 * sum(network.count_macs(node) for node in layers) // batch
+
+
+def _count_parameters(module: nn.Module) -> int:
+    return sum(one.numel() for one in module.parameters())

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
 from foldbench.bench.errors import ExportError, one_line
-from foldbench.exporters.folding.constants import compute_constants
+from foldbench.exporters.folding.constants import compute_constants, fix_weights
 from foldbench.exporters.folding.copying import copy_network
 from foldbench.exporters.folding.shapes import ShapeTracer
 
@@ -38,18 +38,20 @@ class Flow:
     graph: fx.Graph
     shapes: dict[fx.Node, tuple[int, ...]]
     """Of every tensor in the graph, seen on the example."""
+    dtypes: dict[fx.Node, torch.dtype]
+    """The same for what they hold."""
+    sizes: dict[fx.Node, Any]
+    """Whole numbers and shapes that calls give, seen on the example."""
     training: frozenset[str]
     """Names of the modules that are in train mode, or go back to it by themselves."""
-
-    fused: dict[str, nn.Module] = field(default_factory=dict)
-    """Layers that folding made, by their names in the graph; they come before those of `root`."""
+    constants: list[str]
+    """Layers whose weights were computed in every call, and are not any more."""
 
     def module(self, node: fx.Node) -> nn.Module | None:
         """Return the module that `node` calls as a whole; None where it calls no module."""
         if node.op != "call_module":
             return None
-        name = str(node.target)
-        return self.fused[name] if name in self.fused else self.root.get_submodule(name)
+        return self.root.get_submodule(str(node.target))
 
     def value(self, node: object) -> Any:
         """Return the parameter, buffer or constant that `node` reads; None where it reads none."""
@@ -115,13 +117,14 @@ def trace(module: nn.Module, example: torch.Tensor) -> Flow:
             f"the network does not run on an example of shape {tuple(example.shape)}: "
             f"{one_line(error)}; give one input batch as the network expects it"
         ) from error
+    constants = fix_weights(root)
     _take_one_input(root)
     try:
         graph = _graph(root, _Tracer())
     except UntraceableError:
         with torch.random.fork_rng(_devices(example)):
             graph = _graph(root, _TracerOfShapes(example))
-    compute_constants(root, graph)
+    constants += compute_constants(root, graph)
     probe = _ShapeRecorder(eval_copy(fx.GraphModule(root, graph)), graph=graph)
     try:
         torch.testing.assert_close(_run(probe.run, example), expected, equal_nan=True)
@@ -129,7 +132,7 @@ def trace(module: nn.Module, example: torch.Tensor) -> Flow:
         raise UntraceableError(
             f"its trace by torch.fx does not compute the same: {one_line(error, 160)}"
         ) from error
-    return Flow(root, graph, probe.shapes, training)
+    return Flow(root, graph, probe.shapes, probe.dtypes, probe.sizes, training, constants)
 
 
 def _take_one_input(root: nn.Module) -> None:
@@ -186,11 +189,15 @@ class _ShapeRecorder(fx.Interpreter):
     def __init__(self, module: nn.Module, graph: fx.Graph):
         super().__init__(module, graph=graph)
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+        self.dtypes: dict[fx.Node, torch.dtype] = {}
+        self.sizes: dict[fx.Node, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if isinstance(value, torch.Tensor):
-            self.shapes[n] = tuple(value.shape)
+            self.shapes[n], self.dtypes[n] = tuple(value.shape), value.dtype
+        elif isinstance(value, int | torch.Size):
+            self.sizes[n] = value
         return value
 
 

@@ -18,11 +18,12 @@ import onnx_ir as ir
 import onnxruntime
 from onnx import ModelProto
 
+from foldbench.bench.compiler.body import PLAIN
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import DISABLED, OPTIMIZATION, host_facts
 from foldbench.bench.records import PassReport
-from foldbench.bench.store.temporary import temporary_folder
 from foldbench.exporters.onnx_store import is_slim
+from foldbench.exporters.passes._graphs.optimised import optimise
 from foldbench.exporters.passes._graphs.rewrite import array_of
 
 ERROR_BOUND = 0.0
@@ -31,7 +32,6 @@ HOST_SPECIFIC = True
 
 _BLOCKED = "com.microsoft.nchwc"
 _MICROSOFT = "com.microsoft"
-_SILENT = 4  # it would warn that the file is for this machine, which the file says itself
 _ELEMENTWISE = {
     "": (
         *("Abs", "Add", "Ceil", "Celu", "Clip", "Cos", "Div", "Elu", "Erf", "Exp", "Floor"),
@@ -40,7 +40,6 @@ _ELEMENTWISE = {
         *("Softplus", "Softsign", "Sqrt", "Sub", "Swish", "Tanh", "ThresholdedRelu"),
     ),
     _MICROSOFT: ("FastGelu", "Gelu", "QuickGelu"),
-    custom_operators.DOMAIN: (custom_operators.MISH,),
 }
 _RANK = 4
 """Of what is reordered: (N, C, H, W)."""
@@ -62,7 +61,7 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
         return copy, _report(0, "the graph is optimised already")
     if is_slim(model):
         return copy, _report(0, "its weights lie beside the file, which is above 2 GiB")
-    optimised = _optimise(model)
+    optimised = optimise(model)
     removed = sum(_strip(optimised, region) for region in _find_regions(optimised))
     if not removed:
         return copy, _report(0, "no reordering that could be left out")
@@ -76,25 +75,6 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
 
 def _report(changed: int, detail: str) -> PassReport:
     return PassReport(name="nchwc_strip", changed=changed, detail=detail)
-
-
-def _optimise(model: ModelProto) -> ir.Model:
-    """Return the graph that onnxruntime makes of `model` for this processor."""
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = _SILENT
-    if any(opset.domain == custom_operators.DOMAIN for opset in model.opset_import):
-        custom_operators.register(settings)
-    with temporary_folder() as folder:
-        path = folder / "optimised.onnx"
-        settings.optimized_model_filepath = str(path)
-        onnxruntime.InferenceSession(
-            model.SerializeToString(), settings, providers=["CPUExecutionProvider"]
-        )
-        optimised = ir.from_proto(ModelProto.FromString(path.read_bytes()))
-    used = {node.domain for node in optimised.graph.all_nodes()} | {""}
-    for domain in set(optimised.opset_imports) - used:
-        del optimised.opset_imports[domain]
-    return optimised
 
 
 @dataclass
@@ -169,7 +149,8 @@ def _is_blocked(node: ir.Node, op_type: str) -> bool:
 
 
 def _is_elementwise(node: ir.Node) -> bool:
-    known = node.op_type in _ELEMENTWISE.get(node.domain, ())
+    ours = node.domain == custom_operators.DOMAIN and node.op_type.startswith(PLAIN)
+    known = ours or node.op_type in _ELEMENTWISE.get(node.domain, ())
     return known and len(node.outputs) == 1
 
 

@@ -45,8 +45,7 @@ def _run_model(model: ModelProto, images: LabelledImages, threads: int) -> Float
     settings.log_severity_level = _ERRORS_ALONE
     # Nothing is timed here, and spinning takes the CPU from whatever else runs.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if any(opset.domain == custom_operators.DOMAIN for opset in model.opset_import):
-        custom_operators.register(settings)
+    custom_operators.register_for(settings, {p.key: p.value for p in model.metadata_props})
     try:
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), settings, providers=["CPUExecutionProvider"]

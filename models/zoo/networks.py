@@ -7,6 +7,7 @@ a file from there is only used when it has the sha256 that its name states.
 import hashlib
 import re
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,12 +19,9 @@ from foldbench.bench.errors import CheckpointError, UnknownNameError, nearest
 from foldbench.bench.records import Preprocessing
 from foldbench.bench.store.files import file_sha256, is_weights_file
 from foldbench.models.building.foreign_weights import fit_tensors, fit_weights
-from foldbench.models.zoo import timm as _timm_zoo
-from foldbench.models.zoo import torchvision as _torchvision_zoo
 
 ZooLibrary = Literal["torchvision", "timm"]
 SOURCES: tuple[ZooLibrary, ...] = get_args(ZooLibrary)
-_LIBRARIES: dict[ZooLibrary, Any] = {"torchvision": _torchvision_zoo, "timm": _timm_zoo}
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,11 @@ class Weights:
     """How they came to fit, a sentence each."""
 
 
+def _library(source: ZooLibrary) -> Any:
+    """Return this package's module for a library, which takes seconds to load and often is not."""
+    return import_module(f"{__package__}.{source}")
+
+
 def find_network(text: str) -> ZooNetwork:
     """Return the network called ``torchvision:NAME``, ``timm:NAME`` or NAME.
 
@@ -64,9 +67,9 @@ def find_network(text: str) -> ZooNetwork:
     asked = [s for s in SOURCES if not colon or s == source]
     name = arch if colon else text
     for one in asked:
-        if name in _LIBRARIES[one].names():
+        if name in _library(one).names():
             return ZooNetwork(one, name)
-    known = {n for one in asked for n in _LIBRARIES[one].names()}
+    known = {n for one in asked for n in _library(one).names()}
     raise UnknownNameError(
         f"no network {name!r} in {' or '.join(asked)}{nearest(name, known)} "
         f"({units.count(len(known))} are known; write torchvision:NAME or timm:NAME)"
@@ -78,7 +81,7 @@ def create(network: ZooNetwork, **args: Any) -> nn.Module:
 
     Without num_classes it has the library's own classifier.
     """
-    return _LIBRARIES[network.source].create(network.arch, **args)
+    return _library(network.source).create(network.arch, **args)
 
 
 def fill(module: nn.Module, network: ZooNetwork, weights: str, download: bool) -> Weights:
@@ -94,7 +97,7 @@ def fill(module: nn.Module, network: ZooNetwork, weights: str, download: bool) -
         path, title = Path(weights).expanduser(), Path(weights).name
         fitted = fit_weights(module, path)
     else:
-        library = _LIBRARIES[network.source]
+        library = _library(network.source)
         path, title = library.locate(network.arch, weights, download)
         _check_hash(path)
         fitted = fit_tensors(module, library.read(network.arch, path), path)
@@ -107,12 +110,12 @@ def preprocessing_of(network: ZooNetwork, weights: str) -> Preprocessing:
 
     For a file, or without weights, these are the metadata of the default weights.
     """
-    return _LIBRARIES[network.source].preprocessing_of(network.arch, weights)
+    return _library(network.source).preprocessing_of(network.arch, weights)
 
 
 def classes_of(network: ZooNetwork, module: nn.Module) -> tuple[str, ...]:
     """Return the names of the classes that the network's own classifier tells apart."""
-    return _LIBRARIES[network.source].classes_of(network.arch, module)
+    return _library(network.source).classes_of(network.arch, module)
 
 
 def hash_state(module: nn.Module) -> str:

@@ -110,8 +110,9 @@ def _allowed(check: Check) -> str:
 
 
 def _caption(result: GateResult) -> str:
+    number = result.processes
     said = [
-        f"{units.count(result.processes)} processes of each network in "
+        f"{units.count(number)} process{'es' * (number != 1)} of each network in "
         f"{units.long_duration(result.seconds)}."
     ]
     for check in result.checks:

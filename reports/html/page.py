@@ -113,6 +113,12 @@ def render_page(
     return fill(page)
 
 
+def render_document(document: Document, kicker: str) -> str:
+    """Return a document of any kind as one HTML page, with `kicker` above its title."""
+    parts = tuple(_parts(document, {}))
+    return fill(Page(document.title, kicker, parts, raw=(), answer=document.answer))
+
+
 _FACTS = ("machine", "GPU", "software")
 _IN_RESULTS = frozenset({"accuracy", "agreement", "latency", "contenders"})
 """Sections whose tables the main table joins: here they are folded."""

@@ -124,7 +124,8 @@ def placements(profile: ContenderProfile) -> list[Placement]:
     found = []
     for place in dict.fromkeys(one.placed_on for one in profile.operators):
         there = [one for one in profile.operators if one.placed_on == place]
-        nodes = len({one.node for one in there if one.node}) or None
+        in_graph = not profile.backend.startswith("torch")  # there, places are modules
+        nodes = len({one.node for one in there if one.node and in_graph}) or None
         share = sum(one.time_s for one in there) / (profile.total_s or 1.0)
         found.append(Placement(place, share, nodes))
     return sorted(found, key=lambda one: -one.share)

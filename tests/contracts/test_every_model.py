@@ -9,7 +9,7 @@ from foldbench.bench.analysis.logits import measure_agreement
 from foldbench.bench.errors import ConfigError
 from foldbench.bench.registry import MODELS
 from foldbench.exporters.export import ExportOptions, count_batchnorm_nodes, to_onnx
-from foldbench.exporters.folding.fold import count_batchnorms, fold_batchnorm
+from foldbench.exporters.folding.fold import count_batchnorms, fold_linear
 from foldbench.exporters.parity import check_parity
 from foldbench.models.building.network import build_model
 
@@ -111,7 +111,7 @@ def test_folding_leaves_no_batchnorm_and_the_same_function(
     model: nn.Module, images: np.ndarray
 ) -> None:
     x = torch.from_numpy(images)
-    folded, report = fold_batchnorm(model, x[:2])
+    folded, report = fold_linear(model, x[:2])
     assert report.batchnorms_before == sum(
         isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()
     )
@@ -127,7 +127,7 @@ def test_it_exports_with_a_dynamic_batch_and_computes_the_same(
     model: nn.Module, images: np.ndarray, fold: bool
 ) -> None:
     options = ExportOptions(fold_bn=fold, opset=20, passes=())
-    network = fold_batchnorm(model, torch.from_numpy(images[:2]))[0] if fold else model
+    network = fold_linear(model, torch.from_numpy(images[:2]))[0] if fold else model
     exported = to_onnx(network, images[:2], options)
     expected = 0 if fold else count_batchnorms(model, torch.from_numpy(images[:2]))
     assert count_batchnorm_nodes(exported) == expected

@@ -26,7 +26,7 @@ from foldbench.bench.records import Parity
 from foldbench.bench.registry import Registry
 from foldbench.exporters.export import ExportOptions, _judge_fold, to_onnx
 from foldbench.exporters.folding.copying import copy_network
-from foldbench.exporters.folding.fold import fold_batchnorm
+from foldbench.exporters.folding.fold import fold_linear
 from foldbench.exporters.parity import (
     MAX_TOLERANCE,
     check_parity,
@@ -306,7 +306,7 @@ def test_it_exports_folded_and_unfolded_and_parity_passes(
 ) -> None:
     name = register(GOOD[kind])
     network = trained(lambda: build_model(name, {}, CLASSES, SHAPE), images)
-    folded, report = fold_batchnorm(network, torch.tensor(images[:2]))
+    folded, report = fold_linear(network, torch.tensor(images[:2]))
     assert (report.batchnorms_before, report.batchnorms_after) == (1, kind == "old weight_norm")
     given = images.copy()
     for one, fold in ((folded, True), (network, False)):
@@ -405,7 +405,7 @@ def test_no_tolerance_is_wide_enough_for_other_logits(
 
 def test_a_fold_that_changes_the_answers_fails_the_export(images: np.ndarray) -> None:
     network = trained(Net, images)
-    folded, report = fold_batchnorm(network, torch.tensor(images))
+    folded, report = fold_linear(network, torch.tensor(images))
     exported = to_onnx(folded, images[:2], ExportOptions(True, 20, ()))
     parity = check_parity(exported.SerializeToString(), network, images)
     for difference, passed in ((1e-7, True), (1e-3, False), (float("nan"), False)):

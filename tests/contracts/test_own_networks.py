@@ -18,7 +18,7 @@ from torch import nn
 from builders import QUICK
 from foldbench.bench.cli import cli
 from foldbench.bench.store.directory import Paths, list_runs
-from foldbench.exporters.folding.fold import fold_batchnorm
+from foldbench.exporters.folding.fold import fold_linear
 from foldbench.models.building.checkpoint import load_checkpoint
 
 IMAGES = 24
@@ -74,7 +74,7 @@ def test_what_is_added_is_the_network_with_its_weights(
     if own.weights == "w.bin":  # in bfloat16
         expected = logits_of(rounded(own.filled()), images)
     torch.testing.assert_close(logits_of(network, images), expected, rtol=1e-4, atol=1e-5)
-    folded, report = fold_batchnorm(network, images)
+    folded, report = fold_linear(network, images)
     assert (report.batchnorms_before, report.batchnorms_after) == BATCHNORMS[name]
     torch.testing.assert_close(logits_of(folded, images), expected, rtol=1e-4, atol=1e-5)
 

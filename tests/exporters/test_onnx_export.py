@@ -178,7 +178,7 @@ def test_a_file_for_this_machine_can_be_made_of_a_given_one(tmp_path: Path) -> N
     artifact = export(tmp_path, with_mish(), options("host"))
     assert (artifact.variant, artifact.target) == ("optimized.host", "host")
     assert artifact.parity.passed
-    assert "mish_kernel" in [p.name for p in artifact.passes if p.changed]
+    assert "fuse_elementwise" in [p.name for p in artifact.passes if p.changed]
     assert artifact.fold.batchnorms_after == 0
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from foldbench.bench.store.directory import RunDirectory
 from foldbench.exporters.export import ExportOptions, export_checkpoint
-from foldbench.exporters.folding.fold import fold_batchnorm
+from foldbench.exporters.folding.fold import fold_linear
 from foldbench.exporters.rewriting import choose_passes
 
 NETWORKS = {
@@ -70,7 +70,7 @@ def test_it_is_folded_exported_and_computes_the_same(
 def test_a_convolution_that_pads_by_the_size_of_its_input_takes_batchnorm_in() -> None:
     """timm's Conv2dSame branches on sizes, so that torch.fx cannot look into it."""
     network = eventful(timm.create_model("tf_efficientnet_lite0"))
-    folded, report = fold_batchnorm(network, torch.zeros(2, 3, 64, 64))
+    folded, report = fold_linear(network, torch.zeros(2, 3, 64, 64))
     assert (report.batchnorms_after, report.skipped) == (0, ())
     for height, width in ((64, 64), (70, 53)):
         x = torch.randn(2, 3, height, width)

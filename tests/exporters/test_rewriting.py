@@ -33,7 +33,7 @@ from foldbench.exporters.rewriting import apply_passes, choose_passes
             ["default"],
             "host",
             True,
-            ("strip_metadata", "fold_batchnorm", "mish", "mish_kernel", "nchwc_strip"),
+            ("strip_metadata", "fold_batchnorm", "mish", "fuse_elementwise", "nchwc_strip"),
         ),
         (["none"], "cpu", True, ("strip_metadata",)),
         ([], "cpu", True, ("strip_metadata",)),

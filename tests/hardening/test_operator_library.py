@@ -52,7 +52,10 @@ def test_a_library_that_others_may_write_is_not_loaded_but_compiled_again(
 
 def test_a_library_under_the_old_name_is_not_loaded(kernels: Path) -> None:
     kernels.mkdir()
-    planted = kernels / f"foldbench-{custom_operators.identity()[:16]}.so"
+    planted = (
+        kernels
+        / f"foldbench-{custom_operators.identity(custom_operators.write_source([]))[:16]}.so"
+    )
     planted.write_bytes(b"planted")
     assert custom_operators.library() != planted
 

@@ -16,19 +16,20 @@ LINES_AT_MOST = 400
 FLOORS = (
     "bench bench.errors bench.progress bench.samples exporters reports configs",
     "bench.records",
-    "bench.registry bench.store bench.torchrun bench.machine bench.user_code reports.text "
+    "bench.registry bench.store bench.torchrun bench.machine bench.user_code bench.compiler "
+    "reports.text "
     "exporters.folding exporters.image_input",
     "bench.config bench.host_files exporters.rewriting exporters.onnx_store "
     "exporters.onnx_metadata exporters.onnx_operators models.building.foreign_weights",
     "models.zoo exporters.onnx_session",
     "bench.analysis bench.images bench.backends models.building exporters.parity exporters.passes "
     "exporters.onnx_file",
-    "bench.datasets bench.timing exporters.origins exporters.onnx_double exporters.onnx_batch "
-    "models models.training reports.rows",
+    "bench.datasets bench.timing exporters.origins exporters.module_names "
+    "exporters.onnx_double exporters.onnx_batch models models.training reports.rows",
     "bench.workers bench.predict models.transfer exporters.export exporters.onnx_adopt "
     "exporters.onnx_truth exporters.quantization reports.sections reports.figures reports.formats "
     "reports.pictures",
-    "bench.measure exporters.onnx_export reports.html reports.formats.screen",
+    "bench.measure exporters.onnx_export exporters.explaining reports.html reports.formats.screen",
     "exporters.onnx_optimize reports.render",
     "bench.stages reports.commands",
     "bench.api",

@@ -47,6 +47,24 @@ def match(node: ir.Node) -> Mish | None:
     return None
 
 
+def match_form(node: ir.Node) -> Mish | None:
+    """Return the Mish that the pass `mish` has written as x / (1 + 2 / (e(e + 2)))."""
+    if node.op_type != "Div" or node.domain:
+        return None
+    x, divisor = node.inputs[0], made_by(node.inputs[1], "Add")
+    quotient = made_by(divisor.inputs[0], "Div") if divisor else None
+    product = made_by(quotient.inputs[1], "Mul") if quotient else None
+    e = made_by(product.inputs[0], "Exp") if product else None
+    inner = made_by(product.inputs[1], "Add") if product else None
+    if not (x and divisor and quotient and product and e and inner):
+        return None
+    same = e.inputs[0] is x and inner.inputs[0] is e.outputs[0]
+    numbers = (divisor.inputs[1], quotient.inputs[0], inner.inputs[1])
+    if not same or [scalar_of(value) for value in numbers] != [1.0, 2.0, 2.0]:
+        return None
+    return Mish(x, node, divisor, quotient, product, inner, e)
+
+
 def _match_softplus(value: ir.Value, x: ir.Value) -> list[ir.Node] | None:
     """Return the nodes that make `value` = softplus(x), the last one first."""
     value, ones = _without_ones(value)

@@ -4,11 +4,19 @@ import io
 from pathlib import Path
 
 import onnx
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import helper
 
-from foldbench.bench.host_files.marks import HowToRun, host_facts, how_to_run, read_metadata
+from foldbench.bench.errors import BackendError
+from foldbench.bench.host_files.marks import (
+    HowToRun,
+    custom_operator_facts,
+    host_facts,
+    how_to_run,
+    read_metadata,
+)
 
 
 def model_with(facts: dict[str, str]) -> bytes:
@@ -38,7 +46,14 @@ def test_a_file_says_how_it_is_to_be_run(tmp_path: Path) -> None:
     optimised = {**here, "foldbench.graph_optimization": "disabled"}
     assert how_to_run(model_with(here), "1.2.3") == HowToRun()
     assert how_to_run(model_with(optimised), "1.2.3") == HowToRun(optimised=True)
-    own = {**here, "foldbench.operators": "own"}
-    assert how_to_run(model_with(own), "1.2.3") == HowToRun(custom_operators=True)
+    for bodies in ((), ("a",), ("a", "b")):
+        own = custom_operator_facts("1.2.3", bodies)
+        assert how_to_run(model_with(own), "1.2.3") == HowToRun(operators=bodies)
     assert how_to_run(model_with({}), "1.2.3") == HowToRun()
     assert how_to_run(tmp_path / "nothing.onnx", "1.2.3") == HowToRun()
+
+
+def test_a_file_with_operators_of_an_earlier_version_is_refused() -> None:
+    earlier = {**host_facts("1.2.3"), "foldbench.operators": "own"}
+    with pytest.raises(BackendError, match="earlier foldbench: export it again"):
+        how_to_run(model_with(earlier), "1.2.3")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builders import QUIET
+from builders import QUIET, make_job
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.measure.budget import find_shortage, plan_processes, round_duration_s, shorten
 from foldbench.bench.measure.contenders import ContenderSpec
@@ -287,6 +287,67 @@ def test_starts_that_take_longer_than_the_first_ones_end_the_rounds() -> None:
     for contender in rows:
         assert set(processes_of(contender)) == {1, 2}
         assert timing_of(contender).stopped == "budget"
+
+
+def test_processes_that_import_at_the_same_time_leave_room_for_more_of_them() -> None:
+    def count(lanes: int) -> int:
+        clock = FakeClock()
+        one = row(clock, 0.05)
+        one.load_s, one.open_s = 40, 2
+        settings = CompareSection(batch_sizes=(1,), budget_s=40, settle_s=0, warm_up_s=0)
+        measure_latency(
+            [one], settings, NullListener(), clock=clock, restart=lambda _: None, lanes=lanes
+        )
+        return len(set(processes_of(one)))
+
+    assert [count(lanes) for lanes in (1, 4, 20)] == [1, 2, 4]
+
+
+def test_later_processes_are_warmed_up_for_less() -> None:
+    clock = FakeClock()
+    one = row(clock, 0.01)
+    asked: list[tuple[int, float]] = []
+
+    class Noting(Paced):
+        def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
+            asked.append((batch_size, least_s))
+            return super().warm_up(batch_size, least_s, boundary)
+
+    one.worker = Noting(FakeSession(lambda size: 0.01 * size, clock), clock)
+    settings = CompareSection(batch_sizes=(1, 2), budget_s=60, processes=2)
+    measure_latency([one], settings, NullListener(), clock=clock, restart=lambda _: None)
+    assert asked == [(1, 0.5), (2, 0.5), (1, 0.25), (2, 0.1)]
+
+
+class Anew:
+    """A worker without a process that opens on a device of its own choice."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def load(self) -> None:
+        pass
+
+    def open(self) -> Opened:
+        return Opened(self.device, "fake", 1, "float32", import_s=9.0, open_s=9.0)
+
+    def expect(self, logits: np.ndarray) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("device", "status"), [("cpu", "ok"), ("cuda:0", "failed")])
+def test_the_record_keeps_the_first_start_and_refuses_one_elsewhere(
+    device: str, status: str
+) -> None:
+    one = row(FakeClock(), 0.1)
+    first = one.result.opened
+    one.worker = None
+    one.load_anew(make_job(Path("images.npy")), lambda _: Anew(device))
+    one.open_anew(np.zeros((1, 2), np.float32))
+    assert (one.result.opened, one.result.status) == (first, status)
 
 
 @pytest.mark.parametrize(

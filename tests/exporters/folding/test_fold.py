@@ -18,7 +18,7 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from foldbench.bench.errors import ExportError
 from foldbench.bench.records import FoldReport
-from foldbench.exporters.folding.fold import count_batchnorms, fold_batchnorm
+from foldbench.exporters.folding.fold import count_batchnorms, fold_linear
 
 
 @dataclass
@@ -415,12 +415,12 @@ def batchnorm_before_activation_and_conv():
     return nn.Sequential(bn(), nn.ReLU(), conv())
 
 
-@case(0, "it follows the network's input")
+@case(0, "before Conv2d '1': it shifts its input before zeros are put around it")
 def batchnorm_before_conv():
     return nn.Sequential(bn(), conv())
 
 
-@case(0, "it follows the network's input", shape=(3, 4))
+@case(1, shape=(3, 4))
 def batchnorm_before_linear():
     return nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 5))
 
@@ -433,7 +433,7 @@ def pre_activation_block():
     return Net(flow, conv1=conv(), bn=bn(), conv2=conv())
 
 
-@case(0, "gives 3 dimensions here, not 2", shape=(3, 5, 5))
+@case(0, "gives 3 dimensions here, so the channels (dimension 1)", shape=(3, 5, 5))
 def linear_over_the_last_of_three_dimensions():
     return nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5))
 
@@ -515,27 +515,27 @@ def replaced_forward_method():
     return network
 
 
-@case(0, "which has parametrised weights")
+@case(1)
 def weight_norm_as_parametrisation():
     return nn.Sequential(parametrizations.weight_norm(conv()), bn())
 
 
-@case(0, "which has parametrised weights")
+@case(1)
 def spectral_norm_as_parametrisation():
     return nn.Sequential(parametrizations.spectral_norm(conv()), bn())
 
 
-@case(0, "carries the forward pre hook WeightNorm")
+@case(1)
 def weight_norm_as_hook():
     return nn.Sequential(weight_norm(conv()), bn())
 
 
-@case(0, "carries the forward pre hook SpectralNorm")
+@case(1)
 def spectral_norm_as_hook():
     return nn.Sequential(spectral_norm(conv()), bn())
 
 
-@case(0, "carries the forward pre hook L1Unstructured")
+@case(1)
 def pruned_conv():
     return nn.Sequential(prune.l1_unstructured(conv(), "weight", 0.5), bn())
 
@@ -692,7 +692,7 @@ def found(request: pytest.FixtureRequest) -> Folded:
     given = made(entry.build)
     before = snapshot(given)
     with torch.no_grad():
-        return Folded(entry, given, before, *fold_batchnorm(given, image(entry.shape)))
+        return Folded(entry, given, before, *fold_linear(given, image(entry.shape)))
 
 
 def image(shape: tuple[int, ...], seed: int = 1) -> Tensor:
@@ -705,14 +705,16 @@ def image(shape: tuple[int, ...], seed: int = 1) -> Tensor:
 def test_each_kind_of_network_folds_or_stays_and_computes_the_same(found: Folded) -> None:
     entry, folded, report = found.entry, found.network, found.report
     assert len(report.folded) == entry.folded
-    assert len(report.skipped) == len(entry.reasons)
-    for skip, reason in zip(report.skipped, entry.reasons, strict=True):
+    skipped = [skip for skip in report.skipped if skip.kind == "batchnorm"]
+    assert len(skipped) == len(entry.reasons)
+    for skip, reason in zip(skipped, entry.reasons, strict=True):
         assert reason in skip.reason
         assert "\n" not in skip.reason
     assert report.batchnorms_after == report.batchnorms_before - entry.folded
     assert report.agreement is None
     assert not any(part.training for part in folded.modules())
-    assert isinstance(folded, fx.GraphModule) == (entry.folded > 0)
+    changed = bool(report.folded or report.others)
+    assert isinstance(folded, fx.GraphModule) == changed
     x = image((entry.shape[0] + 2 * (len(entry.shape) != 3), *entry.shape[1:]), seed=2)
     assert_agrees(folded(x), made(entry.build).double()(x.double()))
 
@@ -723,7 +725,7 @@ def test_each_kind_of_network_folds_or_stays_and_computes_the_same(found: Folded
 def test_folding_again_finds_nothing_more_to_fold(found: Folded) -> None:
     x = image(found.entry.shape)
     once, first = found.network, found.report
-    twice, second = fold_batchnorm(once, x)
+    twice, second = fold_linear(once, x)
     assert second.folded == ()
     assert second.batchnorms_before == second.batchnorms_after == first.batchnorms_after
     assert len(second.skipped) == len(first.skipped)
@@ -762,7 +764,7 @@ def snapshot(network: nn.Module) -> dict[str, object]:
 
 
 def fold(network: nn.Module, *shape: int) -> tuple[nn.Module, FoldReport]:
-    return fold_batchnorm(network, image(shape or (3, 4, 9, 8)))
+    return fold_linear(network, image(shape or (3, 4, 9, 8)))
 
 
 def test_a_folded_layer_keeps_its_name_and_the_batchnorm_leaves_the_state() -> None:
@@ -783,7 +785,7 @@ def test_calls_of_a_shared_layer_get_copies_of_their_own() -> None:
 def test_names_of_copies_never_meet_a_name_that_is_taken() -> None:
     def build() -> nn.Module:
         def flow(net, x):
-            return net.bn(net.conv(x)) + net.bn(net.conv(x + 1)) + net.conv_folded(x)
+            return net.bn(net.conv(x)) * net.bn(net.conv(x.exp())) + net.conv_folded(x)
 
         return Net(flow, conv=conv(), bn=bn(), conv_folded=conv())
 
@@ -867,7 +869,7 @@ def test_weights_too_large_for_the_dtype_are_refused() -> None:
     network = made(lambda: nn.Sequential(conv(), bn(eps=1e-12))).half()
     network[1].running_var.fill_(1e-7)
     network[1].weight.data.fill_(6e4)
-    folded, report = fold_batchnorm(network, image((2, 4, 5, 5)).half())
+    folded, report = fold_linear(network, image((2, 4, 5, 5)).half())
     assert "not finite in torch.float16" in report.skipped[0].reason
     assert not isinstance(folded, fx.GraphModule)
 
@@ -904,7 +906,7 @@ def test_a_block_that_is_left_whole_still_checks_its_input() -> None:
 def test_dtypes_other_than_float32_are_kept(dtype: torch.dtype, tolerance: float) -> None:
     network = made(two_batchnorms_after_each_other).to(dtype)
     x = image((4, 4, 9, 8)).to(dtype)
-    folded, report = fold_batchnorm(network, x)
+    folded, report = fold_linear(network, x)
     assert len(report.folded) == 2
     assert {tensor.dtype for tensor in folded.state_dict().values()} == {dtype}
     assert_agrees(folded(x), network.double()(x.double()), tolerance)
@@ -1032,7 +1034,7 @@ def test_published_networks_fold_completely(build: Callable[[], nn.Module]) -> N
     for _ in range(3):
         network(torch.randn(4, 3, 64, 64))
     network.eval()
-    folded, report = fold_batchnorm(network, x)
+    folded, report = fold_linear(network, x)
     assert report.skipped == ()
     assert report.batchnorms_after == 0
     assert report.batchnorms_before == sum(isinstance(m, _BatchNorm) for m in network.modules())
@@ -1045,7 +1047,7 @@ def test_densenet_keeps_the_batchnorms_that_come_before_their_conv() -> None:
     torch.manual_seed(0)
     network = timm.create_model("densenet121", num_classes=3).eval()
     x = torch.randn(2, 3, 32, 32)
-    folded, report = fold_batchnorm(network, x)
+    folded, report = fold_linear(network, x)
     assert report.batchnorms_before == 121
     assert 0 < len(report.folded) < 121
     assert all("it follows" in skip.reason for skip in report.skipped)

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from foldbench.exporters.folding.fold import fold_batchnorm
+from foldbench.exporters.folding.fold import fold_linear
 
 QUICK = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
@@ -108,7 +108,7 @@ def test_any_stack_of_layers_folds_where_it_can_and_computes_the_same(
 ) -> None:
     network, x, foldable = drawn
     randomised(network, seed)
-    folded, report = fold_batchnorm(network, x)
+    folded, report = fold_linear(network, x)
     exact = copy.deepcopy(network).double()(x.double())
     error = (folded(x) - exact).abs().max()
     plain = (network(x) - exact).abs().max()
@@ -144,7 +144,7 @@ def test_fused_weights_are_those_of_torchs_own_fusion_where_that_applies(
 ) -> None:
     layer, norm, x = drawn
     network = randomised(nn.Sequential(layer, norm), seed)
-    folded, report = fold_batchnorm(network, x)
+    folded, report = fold_linear(network, x)
     assert len(report.folded) == 1
     exact_layer, exact_norm = copy.deepcopy(network).double()
     if isinstance(layer, nn.Linear):

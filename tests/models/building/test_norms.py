@@ -7,7 +7,7 @@ from torch import nn
 
 from foldbench.bench.errors import ConfigError
 from foldbench.exporters.export import ExportOptions, to_onnx
-from foldbench.exporters.folding.fold import fold_batchnorm
+from foldbench.exporters.folding.fold import fold_linear
 from foldbench.exporters.parity import check_parity
 from foldbench.models.building.network import build_model
 from foldbench.models.building.norms import KINDS, make_norm
@@ -125,7 +125,7 @@ def test_a_normalisation_that_cannot_be_folded_is_exported_as_it_is(
     name: str, kind: str, images: np.ndarray
 ) -> None:
     model = build_model(name, {"norm": kind}, 10, SHAPE).eval()
-    _, report = fold_batchnorm(model, torch.from_numpy(images[:2]))
+    _, report = fold_linear(model, torch.from_numpy(images[:2]))
     assert report.batchnorms_before == 0
     exported = to_onnx(model, images[:2], ExportOptions(fold_bn=True, opset=20, passes=()))
     parity = check_parity(exported.SerializeToString(), model, images)
@@ -136,7 +136,7 @@ def test_batch_normalisation_of_mish_cnn_folds_into_its_convolutions(images: np.
     for bias in (True, False):
         arguments = {"norm": "batch", "bias_before_norm": bias}
         model = build_model("mish_cnn", arguments, 10, SHAPE).eval()
-        _, report = fold_batchnorm(model, torch.from_numpy(images[:2]))
+        _, report = fold_linear(model, torch.from_numpy(images[:2]))
         assert (report.batchnorms_before, report.batchnorms_after) == (3, 0)
 
 

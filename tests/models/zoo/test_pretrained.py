@@ -15,7 +15,7 @@ from torch import nn
 from foldbench.bench.errors import BenchError, CheckpointError, ConfigError, UnknownNameError
 from foldbench.bench.images.pixels import fit
 from foldbench.bench.images.preprocessing import preprocess
-from foldbench.exporters.folding.fold import fold_batchnorm
+from foldbench.exporters.folding.fold import fold_linear
 from foldbench.models.building.foreign_weights import fit_classes
 from foldbench.models.building.network import build_model
 from foldbench.models.pretrained import build_filled
@@ -245,7 +245,7 @@ def test_per_image_statistics_are_train_mode_one_image_at_a_time(weights: Path) 
 def test_padding_by_the_input_is_fixed_so_that_every_batchnorm_folds(weights: Path) -> None:
     x = torch.randn(2, *SHAPE)
     model = filled(weights)
-    folded, report = fold_batchnorm(model, x)
+    folded, report = fold_linear(model, x)
     assert (report.batchnorms_before, report.batchnorms_after) == (49, 0)
     with torch.inference_mode():
         torch.testing.assert_close(folded(x), model(x), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,76 @@
+"""Bodies as C: one function each over a row of elements, in a loop that a compiler vectorises."""
+
+from collections.abc import Sequence
+
+from foldbench.bench.compiler.body import Body
+from foldbench.bench.compiler.statements import statements
+
+_TYPES = {"float32": "float", "float16": "_Float16"}
+_ONNX_TYPES = {"float32": "FLOAT32", "float16": "FLOAT16"}
+
+
+def c_functions(bodies: Sequence[Body]) -> str:
+    """Return ``void body_I(const void *const *from, void *to, size_t n)`` for each body.
+
+    Each computes `n` elements of a row of the output; an input that stays is read once. They need
+    kernels/arithmetic.h before them, with FB_FLOAT16 defined where float16 occurs.
+    """
+    return "\n".join(_function(index, body) for index, body in enumerate(bodies))
+
+
+def needs_float16(bodies: Sequence[Body]) -> bool:
+    """Return whether any body reads, writes or rounds to float16."""
+    return any("float16" in body.text or "half" in body.text for body in bodies)
+
+
+def c_table(bodies: Sequence[Body], images: Sequence[bytes] = ()) -> str:
+    """Return ``static const Body BODIES[]`` (kernels/elementwise.h), with an empty entry behind.
+
+    Each has its function of `c_functions`, or its module of `images` for a GPU.
+    """
+    data = "".join(
+        f"static const unsigned char image_{index}[] __attribute__((aligned(16))) = "
+        f"{{{','.join(map(str, image))}}};\n"
+        for index, image in enumerate(images)
+    )
+    entries = "".join(_entry(index, body, bool(images)) for index, body in enumerate(bodies))
+    return f"{data}static const Body BODIES[] = {{\n{entries}{{0}}}};\n"
+
+
+def _function(index: int, body: Body) -> str:
+    before, inside = [], []
+    for place, given in enumerate(body.inputs):
+        kind = _TYPES[given.storage]
+        if given.extent == "stays":
+            before.append(f"float v{place} = *(const {kind} *)from[{place}];")
+        else:
+            before.append(f"const {kind} *x{place} = from[{place}];")
+            inside.append(f"float v{place} = x{place}[i];")
+    inside += statements(body)
+    result = len(body.inputs) + len(body.steps) - 1
+    kind = _TYPES[body.storage]
+    lines = [
+        f"/* {body.text} */",
+        f"static void body_{index}(const void *const *from, void *to, size_t n)",
+        "{",
+        *(f"    {line}" for line in before),
+        f"    {kind} *y = to;",
+        "    INDEPENDENT",
+        "    for (size_t i = 0; i < n; i++) {",
+        *(f"        {line}" for line in inside),
+        f"        y[i] = ({kind})v{result};" if kind != "float" else f"        y[i] = v{result};",
+        "    }",
+        "}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _entry(index: int, body: Body, on_gpu: bool) -> str:
+    types = ", ".join(_ONNX_TYPES[given.storage] for given in body.inputs)
+    moves = ", ".join("0" if given.extent == "stays" else "1" for given in body.inputs)
+    row, image = ("0", f"(const char *)image_{index}") if on_gpu else (f"body_{index}", "0")
+    return (
+        f'{{"{body.name}", {row}, {len(body.inputs)}, {{{types}}}, {{{moves}}}, '
+        f"{_ONNX_TYPES[body.storage]}, {image}}},\n"
+    )

@@ -1,0 +1,154 @@
+"""What the nodes of an exported file cost, how exact they are, and which ones onnxruntime runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+from onnx import ModelProto, NodeProto, numpy_helper
+
+from foldbench.bench.analysis.origins import GraphNode
+from foldbench.bench.arrays import Floats
+from foldbench.bench.errors import ExportError, one_line, root_cause
+from foldbench.bench.host_files import custom_operators
+from foldbench.bench.host_files.marks import how_to_run
+from foldbench.bench.store.temporary import temporary_folder
+from foldbench.exporters.module_names import graph_nodes
+from foldbench.exporters.onnx_double import run_in_evaluator, run_in_onnxruntime, to_float64
+from foldbench.exporters.onnx_store import is_slim, opened_onnx
+
+_SILENT = 4
+Arrays = dict[str, npt.NDArray]
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """What one value costs to compute, for the images that were given."""
+
+    flops: int
+    """Of convolutions and matrix products, a multiply-add counted as two; 0 for all others."""
+    size_bytes: int
+    """That its node reads and writes, each input, weight and output once."""
+
+
+def read_nodes(path: Path) -> list[GraphNode]:
+    """Return the nodes of a file; raise ExportError where it cannot be read."""
+    with opened_onnx(path) as model:
+        return graph_nodes(model)
+
+
+def optimised_nodes(path: Path) -> list[GraphNode]:
+    """Return the nodes that onnxruntime runs of a file on this CPU; it gives some no name.
+
+    Raises ExportError where it cannot open the file.
+    """
+    how = how_to_run(path, onnxruntime.__version__)
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = _SILENT
+    if how.optimised:
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if how.operators is not None:
+        custom_operators.register(settings, how.operators)
+    with temporary_folder() as folder:
+        written = folder / "optimised.onnx"
+        settings.optimized_model_filepath = str(written)
+        try:
+            onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises bare Exceptions of its own
+            raise ExportError(f"onnxruntime cannot open {path.name}: {one_line(error)}") from error
+        return graph_nodes(onnx.load(written, load_external_data=False))
+
+
+def measure_nodes(path: Path, images: Floats) -> dict[str, NodeFacts]:
+    """Return what each value of a file costs for a batch of `images` (N, C, H, W) float32."""
+    with opened_onnx(path) as model:
+        _refuse_slim(model, path)
+        values = _run_all(model, images)
+        for tensor in model.graph.initializer:
+            values[tensor.name] = numpy_helper.to_array(tensor)
+        return {
+            node.output[0]: NodeFacts(_flops(node, values), _size_bytes(node, values))
+            for node in model.graph.node
+        }
+
+
+def measure_errors(
+    path: Path, exact: Path, images: Floats, wanted: Sequence[str]
+) -> dict[str, float]:
+    """Return how far values of a file are from those of `exact` in float64, on `images`.
+
+    The largest difference divided by the largest value. Of `wanted`, values that either file does
+    not have are left out. Raises ExportError where there is no float64 of it.
+    """
+    with opened_onnx(exact) as model:
+        _refuse_slim(model, exact)
+        names = [name for name in wanted if name in _values_of(model)]
+        try:
+            doubled = to_float64(_with_outputs(model, names))
+            try:
+                truth = run_in_onnxruntime(doubled, names, optimise=False)(images)
+            except Exception:  # it has kernels in float64 for some operators alone
+                truth = run_in_evaluator(doubled, names)(images)
+        except Exception as error:  # the evaluator raises whatever an operator trips over
+            raise ExportError(
+                f"{exact.name} cannot be run in float64: {one_line(root_cause(error))}"
+            ) from error
+    with opened_onnx(path) as model:
+        found = _run_all(model, images, [name for name in names if name in _values_of(model)])
+    return {
+        name: _distance(found[name], exactly)
+        for name, exactly in zip(names, truth, strict=True)
+        if name in found and found[name].shape == exactly.shape and exactly.size
+    }
+
+
+def _distance(found: npt.NDArray, exactly: npt.NDArray) -> float:
+    scale = float(np.abs(exactly).max())
+    return float(np.abs(found - exactly).max()) / scale if scale else 0.0
+
+
+def _values_of(model: ModelProto) -> list[str]:
+    return [name for node in model.graph.node for name in node.output if name]
+
+
+def _with_outputs(model: ModelProto, names: Sequence[str]) -> ModelProto:
+    """Return `model` with these values as outputs, besides its own."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    there = {value.name for value in copy.graph.output}
+    copy.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in there)
+    return copy
+
+
+def _run_all(model: ModelProto, images: Floats, names: Sequence[str] | None = None) -> Arrays:
+    """Return the input and these values, all by default, computed in onnxruntime as they stand."""
+    wanted = _values_of(model) if names is None else list(names)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    (given,) = (value.name for value in model.graph.input if value.name not in weights)
+    run = run_in_onnxruntime(_with_outputs(model, wanted), wanted, optimise=False)
+    return {given: images, **dict(zip(wanted, run(images), strict=True))}
+
+
+def _refuse_slim(model: ModelProto, path: Path) -> None:
+    if is_slim(model):
+        raise ExportError(f"{path.name} is above 2 GiB, which is not taken apart")
+
+
+def _flops(node: NodeProto, values: Arrays) -> int:
+    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        return 0
+    first, second = values[node.input[0]], values[node.input[1]]
+    if node.op_type == "ConvTranspose":
+        return int(2 * first.size * np.prod(second.shape[1:]))
+    if node.op_type == "Conv":
+        return int(2 * values[node.output[0]].size * np.prod(second.shape[1:]))
+    transposed = any(a.name == "transA" and a.i for a in node.attribute)
+    return int(2 * values[node.output[0]].size * first.shape[0 if transposed else -1])
+
+
+def _size_bytes(node: NodeProto, values: Arrays) -> int:
+    names = [name for name in (*node.input, *node.output) if name in values]
+    return int(sum(values[name].nbytes for name in names))
