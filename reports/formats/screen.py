@@ -177,7 +177,7 @@ def _left_out(
 
 
 def _told(group: Group) -> str:
-    return f"batch {units.count(group.batch_size)}{', on the GPU alone' * group.resident}"
+    return f"batch {units.count(group.batch_size)}{', GPU alone' * group.resident}"
 
 
 def _fitting(
