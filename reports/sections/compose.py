@@ -82,8 +82,9 @@ def _title(labelled: Labelled) -> str:
         what = f"comparisons of {labelled[0][1].checkpoint.run}" if is_one_network else "networks"
         return f"{len(labelled)} {what}: {names}"
     label, run = labelled[0]
-    parameters = units.count(run.checkpoint.parameter_count)
-    return f"{label} ({parameters} parameters) on {run.checkpoint.data.title}"
+    number = run.checkpoint.parameter_count
+    parameters = f" ({units.count(number)} parameters)" if number else ""
+    return f"{label}{parameters} on {run.checkpoint.data.title}"
 
 
 def _not_run(column: Column, labelled: Labelled) -> ReportSection:

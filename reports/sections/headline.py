@@ -49,10 +49,11 @@ def _speed(label: str, run: Run) -> tuple[str, str]:
     reference = spoken(places[0].reference)
     if not any(row.verdict for place in places for row in place.rows):
         return "", f"No contender can be called faster or slower than {reference}."
-    sizes = _listed([units.count(place.batch_size) for place in places])
+    alike = [place for place in places if place.reference == places[0].reference]
+    sizes = _listed([units.count(place.batch_size) for place in alike])
     text = f"Nothing is significantly faster than {reference} at batch {sizes}"
     costly = _costly(places[0])
-    return "", f"{text}.{costly}" if costly else f"{text}{_slowest(places)}."
+    return "", f"{text}.{costly}" if costly else f"{text}{_slowest(alike)}."
 
 
 def _fastest(

@@ -93,7 +93,7 @@ def test_the_main_job_end_to_end_and_again(bench, paths: Paths) -> None:
     assert compared.stdout.splitlines()[-1].endswith(str(page))
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
-    for form, start in (("terminal", "bn_cnn"), ("md", "# "), ("json", "{")):
+    for form, start in (("terminal", "digits-001 "), ("md", "# "), ("json", "{")):
         assert bench("report", "--format", form).stdout.startswith(start)
     assert bench("train", "digits", *SET).exit_code == 0
     assert list_runs(paths.runs) == (run,)
