@@ -115,6 +115,14 @@ class Resident(Protocol):
         """
 
 
+@runtime_checkable
+class Shareable(Protocol):
+    """What a session has besides whose open network several threads can call at once."""
+
+    def another(self) -> "Session":
+        """Return a further session of the same open network, for another thread."""
+
+
 class Backend(Protocol):
     """What a backend's module offers."""
 

@@ -44,6 +44,7 @@ class OpenVinoSession(Closing):
 
     def __init__(self, model: Any, asked: str) -> None:
         self._model: Any = model
+        self._asked = asked
         self._request: Any = model.create_infer_request()
         self._x: Floats | None = None
         self._done = False
@@ -76,6 +77,10 @@ class OpenVinoSession(Closing):
             raise BackendError("output() before step(): run the network first")
         logits: Floats = self._request.get_output_tensor().data.copy()
         return logits
+
+    def another(self) -> "OpenVinoSession":
+        """Return a further infer request of the same compiled model."""
+        return OpenVinoSession(self._model, self._asked)
 
     def close(self) -> None:
         """Free what the session holds."""

@@ -62,6 +62,7 @@ class OrtSession(Closing):
 
     def __init__(self, session: Any, device: Device, settings: OrtSettings | None = None) -> None:
         self._session: Any = session
+        self._asked: Any = (session, device, settings)
         self._input = session.get_inputs()[0].name
         self._outputs = [session.get_outputs()[0].name]
         self._x: Floats | None = None
@@ -108,9 +109,13 @@ class OrtSession(Closing):
             raise BackendError("output() before step(): run the network first")
         return self._y if self._placed is None else self._y.copy_outputs_to_cpu()[0]
 
+    def another(self) -> "OrtSession":
+        """Return a further session that runs the same InferenceSession."""
+        return OrtSession(*self._asked)
+
     def close(self) -> None:
         """Free what the session holds."""
-        self._session = self._placed = self._x = self._y = None
+        self._session = self._placed = self._x = self._y = self._asked = None
 
 
 def describe(session: Any, settings: OrtSettings) -> str:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @config_option(
     "export.fold_bn",
     "--fold-bn/--no-fold-bn",
-    help="Fold BatchNorm into the layer before it, or keep it in the graph.  [default: by config]",
+    help="Fold BatchNorm and all else that is linear, or keep it.  [default: by config]",
 )
 @config_option(
     "export.passes",

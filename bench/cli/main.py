@@ -11,6 +11,7 @@ import foldbench
 from foldbench.bench import torchrun
 from foldbench.bench.cli import unforeseen
 from foldbench.bench.cli.add import add
+from foldbench.bench.cli.capacity import capacity
 from foldbench.bench.cli.compare import compare
 from foldbench.bench.cli.config import config
 from foldbench.bench.cli.diff import diff
@@ -78,7 +79,7 @@ def cli(ctx: click.Context, traceback: bool) -> None:
     bench run net.py:MyNet --weights my.pt --input 3x64x64   a network of your own, all of it
     bench run digits                     the same for one that is trained first, in minutes
     bench train deep_mish                train (configs: bench list)
-    bench export --fold-bn               fold BatchNorm, write and check the .onnx file
+    bench export --fold-bn               fold, write and check the .onnx file
     bench compare --backends torch,ort   accuracy and latency, side by side
     """
     if traceback:
@@ -91,6 +92,7 @@ for command in (train, tune, run_all, add, export, optimize, compare, report, hi
     cli.add_command(command)
 for command in (
     profile,
+    capacity,
     explain,
     plot,
     predict,
@@ -101,7 +103,7 @@ for command in (
     list_everything,
 ):
     cli.add_command(command)
-for command in (doctor, config):
+for command in (list_everything, doctor, config):
     cli.add_command(command)
 
 
