@@ -5,6 +5,7 @@ A plug-in module has
 - ``FORMAT``: ``"module"`` (it runs the torch module itself) or ``"onnx"``,
 - ``OPTIONS``: what else can be asked of it, each name with what it does, as a literal that can be
   read without importing the module; a contender is written ``backend:option+option=value``,
+- where other versions of its runtime can be had, ``DISTRIBUTIONS``: what to install, by device,
 - where some options or devices do not go together, ``refuse(options, device)``, which returns the
   reason or None: such a contender is a row that is skipped,
 - ``open_session(source, *, device, threads, options={}) -> Session``,
@@ -113,6 +114,14 @@ class Resident(Protocol):
         The steps that follow, until the next bind(), read it there and leave their output there;
         output() fetches that, and may be asked for it again.
         """
+
+
+@runtime_checkable
+class Shareable(Protocol):
+    """What a session has besides whose open network several threads can call at once."""
+
+    def another(self) -> "Session":
+        """Return a further session of the same open network, for another thread."""
 
 
 class Backend(Protocol):

@@ -25,6 +25,8 @@ openvino: Any = import_module("openvino")
 FORMAT: Format = "onnx"
 TARGET = "openvino"
 """Whose files it is given: not those that are rewritten for onnxruntime."""
+DISTRIBUTIONS = {"cpu": "openvino"}
+"""What to install for another version of it, by device."""
 OPTIONS: dict[str, str] = {"bf16": "bfloat16, where the CPU computes in it"}
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
@@ -44,6 +46,7 @@ class OpenVinoSession(Closing):
 
     def __init__(self, model: Any, asked: str) -> None:
         self._model: Any = model
+        self._asked = asked
         self._request: Any = model.create_infer_request()
         self._x: Floats | None = None
         self._done = False
@@ -76,6 +79,10 @@ class OpenVinoSession(Closing):
             raise BackendError("output() before step(): run the network first")
         logits: Floats = self._request.get_output_tensor().data.copy()
         return logits
+
+    def another(self) -> "OpenVinoSession":
+        """Return a further infer request of the same compiled model."""
+        return OpenVinoSession(self._model, self._asked)
 
     def close(self) -> None:
         """Free what the session holds."""

@@ -43,6 +43,8 @@ OPTIONS: dict[str, str] = {
     "nhwc": "convolutions in NHWC where there are kernels for it (cuda)",
     "search": "how cuDNN's algorithms are found: search=exhaustive, heuristic or default (cuda)",
 }
+DISTRIBUTIONS = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu[cuda,cudnn]"}
+"""What to install for another version of it, by device."""
 RUNS_HOST_FILES = True
 """Whether it runs files that onnxruntime has optimised for this machine alone."""
 
@@ -62,6 +64,7 @@ class OrtSession(Closing):
 
     def __init__(self, session: Any, device: Device, settings: OrtSettings | None = None) -> None:
         self._session: Any = session
+        self._asked: Any = (session, device, settings)
         self._input = session.get_inputs()[0].name
         self._outputs = [session.get_outputs()[0].name]
         self._x: Floats | None = None
@@ -108,9 +111,13 @@ class OrtSession(Closing):
             raise BackendError("output() before step(): run the network first")
         return self._y if self._placed is None else self._y.copy_outputs_to_cpu()[0]
 
+    def another(self) -> "OrtSession":
+        """Return a further session that runs the same InferenceSession."""
+        return OrtSession(*self._asked)
+
     def close(self) -> None:
         """Free what the session holds."""
-        self._session = self._placed = self._x = self._y = None
+        self._session = self._placed = self._x = self._y = self._asked = None
 
 
 def describe(session: Any, settings: OrtSettings) -> str:

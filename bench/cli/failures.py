@@ -7,7 +7,13 @@ import click
 
 if TYPE_CHECKING:
     from foldbench.bench.predict.prediction import Answer
-    from foldbench.bench.records import Artifact, ContenderProfile, Measurement, Run
+    from foldbench.bench.records import (
+        Artifact,
+        ContenderCapacity,
+        ContenderProfile,
+        Measurement,
+        Run,
+    )
     from foldbench.bench.records.explanation import ContenderModules
     from foldbench.bench.records.finding import Finding
 
@@ -33,7 +39,9 @@ def fail_on_records(records: "Iterable[Run]") -> None:
     fail_on_rows([m for record in records for m in record.measurements])
 
 
-def fail_on_rows(rows: "Iterable[Measurement | ContenderProfile | ContenderModules]") -> None:
+def fail_on_rows(
+    rows: "Iterable[Measurement | ContenderProfile | ContenderModules | ContenderCapacity]",
+) -> None:
     """Exit with 1 when a row failed."""
     failed = list(dict.fromkeys(row.contender for row in rows if row.status == "failed"))
     if failed:

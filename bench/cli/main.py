@@ -11,6 +11,7 @@ import foldbench
 from foldbench.bench import torchrun
 from foldbench.bench.cli import unforeseen
 from foldbench.bench.cli.add import add
+from foldbench.bench.cli.capacity import capacity
 from foldbench.bench.cli.compare import compare
 from foldbench.bench.cli.config import config
 from foldbench.bench.cli.diff import diff
@@ -91,6 +92,7 @@ for command in (train, tune, run_all, add, export, optimize, compare, report, hi
     cli.add_command(command)
 for command in (
     profile,
+    capacity,
     explain,
     plot,
     predict,
@@ -101,7 +103,7 @@ for command in (
     list_everything,
 ):
     cli.add_command(command)
-for command in (doctor, config):
+for command in (list_everything, doctor, config):
     cli.add_command(command)
 
 

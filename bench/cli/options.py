@@ -48,22 +48,30 @@ class Pauses(click.ParamType):
     """``0,1ms,1s`` as the YAML list of seconds."""
 
     name = "durations"
-    _UNITS = ("µs", 1e-6), ("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("", 1.0)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the list as YAML."""
-        return json.dumps([self._seconds(part.strip(), param, ctx) for part in value.split(",")])
+        return json.dumps([Moment().convert(part, param, ctx) for part in value.split(",")])
 
-    def _seconds(
-        self, text: str, param: click.Parameter | None, ctx: click.Context | None
+
+class Moment(click.ParamType):
+    """A short time: a number of seconds, or one with the unit us, ms or s."""
+
+    name = "time"
+    _UNITS = ("µs", 1e-6), ("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("", 1.0)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
+        """Return the seconds that the text stands for."""
+        text = str(value).strip()
         unit, factor = next((u, f) for u, f in self._UNITS if text.endswith(u))
         try:
             seconds = round(float(text.removesuffix(unit)) * factor, 9)
         except ValueError:
             seconds = -1.0
         if not 0 <= seconds <= 60:
-            self.fail(f"{text!r} is no pause: write such as 0, 10ms or 1s, up to 60s", param, ctx)
+            self.fail(f"{text!r} is no time: write such as 0, 10ms or 1s, up to 60s", param, ctx)
         return seconds
 
 
@@ -108,10 +116,20 @@ class CommaList(click.ParamType):
         return f"[{value}]"
 
 
-class _AbsolutePath(NamedPath):
+class _BatchSizes(CommaList):
+    """``1,64``, or ``auto`` for one image and a sweep from there, as fields of the section."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value.strip() == "auto":
+            return "{batch_sizes: [1], calling: {sweep: true}}"
+        return f"{{batch_sizes: {super().convert(value, param, ctx)}}}"
+
+
+class AbsolutePath(NamedPath):
     """A path, made absolute so that it stays true."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the absolute path as YAML."""
         return json.dumps(_absolute(super().convert(value, param, ctx)))
 
 
@@ -158,6 +176,11 @@ def given_fields() -> dict[str, Any]:
     }
 
 
+def _depth(field: tuple[str, Any]) -> int:
+    """Return how deep a field lies: what is said of a whole section comes first."""
+    return field[0].count(".")
+
+
 def with_overrides(command: Command) -> Command:
     """Hand the command `overrides`: what --set and every `config_option` say, as ``key=value``."""
 
@@ -165,7 +188,7 @@ def with_overrides(command: Command) -> Command:
     def wrapped(overrides: tuple[str, ...] = (), **options: Any) -> None:
         named = [
             f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-            for key, value in given_fields().items()
+            for key, value in sorted(given_fields().items(), key=_depth)
         ]
         others = {name: value for name, value in options.items() if "__" not in name}
         command(overrides=(*overrides, *named), **others)
@@ -229,7 +252,7 @@ set_option = section(
 _DATA_PATH = config_option(
     "data.path",
     "--data",
-    type=_AbsolutePath(),
+    type=AbsolutePath(),
     help="Where the images are: a folder or an archive; a .csv, .npz, .npy or loader.py:function.",
 )
 _SKIP_BAD = config_option(
@@ -250,7 +273,7 @@ def calibration_options(command: Command) -> Command:
     path = config_option(
         "data.calibration_path",
         "--calibration-data",
-        type=_AbsolutePath(),
+        type=AbsolutePath(),
         help="Images to make a lower precision with, where --data has no training images.",
     )
     share = config_option(
@@ -382,11 +405,12 @@ def contender_options(command: Command) -> Command:
         help="auto is the CPU, and CUDA where there is an NVIDIA GPU.  [default: by config]",
     )
     batch_sizes = config_option(
-        "compare.batch_sizes",
+        "compare.",
         "--batch-sizes",
-        type=CommaList(),
-        metavar="N[,N]...",
-        help="Images in one call, such as 1,64.  [default: by config]",
+        type=_BatchSizes(),
+        metavar="N[,N]...|auto",
+        help="Images in one call, such as 1,64; auto: doubled while images/s rise.  "
+        "[default: by config]",
     )
     return section(CONTENDERS, backends, devices, batch_sizes)(command)
 

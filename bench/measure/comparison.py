@@ -13,8 +13,8 @@ from foldbench.bench.backends import Floats
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError
 from foldbench.bench.machine.environment import usable_cores
+from foldbench.bench.measure.calling.processes import Processes
 from foldbench.bench.measure.calling.sections import measure_calling
-from foldbench.bench.measure.calling.turns import Open
 from foldbench.bench.measure.contenders import ContenderSpec, Subject, contenders_of
 from foldbench.bench.measure.evaluation import Evaluation
 from foldbench.bench.measure.input_check import check_input
@@ -23,7 +23,7 @@ from foldbench.bench.measure.running import Contender, Result, StartWorker, fail
 from foldbench.bench.measure.scenarios import measure_scenarios
 from foldbench.bench.measure.series import to_timing
 from foldbench.bench.progress import ProgressListener
-from foldbench.bench.records import Accuracy, Measurement, Row
+from foldbench.bench.records import Accuracy, Measurement, Preprocessing, Row
 from foldbench.bench.workers.client import WorkerClient
 from foldbench.bench.workers.protocol import Job, Opened
 
@@ -96,11 +96,11 @@ def compare_together(
                 measure_latency(
                     contenders, settings, listener, repeat, restart=restart, lanes=usable_cores()
                 )
-        for contender in contenders:
+        for contender in reversed(contenders):  # in one process, sessions end as they nest
             _take_memory(contender)
             contender.close()
         measure_calling(
-            contenders, settings, listener, _beside(entry_of, settings, threads, start_worker)
+            contenders, settings, listener, _Beside(entry_of, settings, threads, start_worker)
         )
     return tuple(
         tuple(_to_measurement(c, entry.evaluation, reference) for c in entry.contenders)
@@ -185,6 +185,8 @@ def _restart(
     Each opens its network alone, as the first ones did: a runtime may time its kernels then.
     """
     alive = [contender for contender in chosen if contender.is_ok]
+    for contender in reversed(alive):  # by the thread that opened it
+        contender.close()
     with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(load, alive))
     for contender in alive:
@@ -194,18 +196,28 @@ def _restart(
             contender.open_anew(_logits_of(source))
 
 
-def _beside(
-    entry_of: Mapping[int, Entry], settings: CompareSection, threads: int, start: StartWorker
-) -> Open:
-    """Return what gives a runner a process of a row's network, which answers as the row did."""
+class _Beside(Processes):
+    """Processes beside those of the rounds: of the networks of a comparison's rows."""
 
-    def open_(runner: Contender, row: Contender) -> None:
-        _start(entry_of[id(row)], runner, settings, threads, start)
-        with failures_of(runner):
-            if runner.is_ok:
-                runner.require_worker().expect(_logits_of(row))
+    def __init__(
+        self,
+        entry_of: Mapping[int, Entry],
+        settings: CompareSection,
+        threads: int,
+        start_worker: StartWorker,
+    ) -> None:
+        super().__init__(start_worker)
+        self._entry_of, self._settings, self._threads = entry_of, settings, threads
 
-    return open_
+    def job(self, runner: Contender, row: Contender) -> Job:
+        entry, first = self._entry_of[id(row)], min(self._settings.batch_sizes)
+        return describe_job(entry.subject, runner.spec, entry.evaluation, self._threads, first)
+
+    def answers(self, row: Contender) -> Floats:
+        return _logits_of(row)
+
+    def preprocessing(self, row: Contender) -> Preprocessing:
+        return self._entry_of[id(row)].subject.checkpoint.preprocessing
 
 
 def _logits_of(contender: Contender | None) -> Floats:
@@ -237,6 +249,7 @@ def describe_job(
         classes=len(subject.checkpoint.classes),
         batch_size=evaluation.batch_size,
         first_batch_size=first_batch_size,
+        python=spec.python,
         fixed_batch=spec.fixed_batch,
     )
 
@@ -285,7 +298,8 @@ def _to_measurement(
 def _describe_opened(opened: Opened) -> dict[str, Any]:
     """Return the fields of a Measurement that its worker knows."""
     facts = vars(opened).copy()
-    del facts["resident"]
+    for name in ("resident", "second_run_s", "preloaded"):
+        del facts[name]
     return {"actual_device": facts.pop("device"), **facts}
 
 

@@ -1,13 +1,25 @@
 """What was measured of a contender as it is really called, section by section."""
 
 from foldbench.bench.records.base import Record
-from foldbench.bench.samples.calling import PauseSeries
+from foldbench.bench.samples.calling import (
+    ColdStarts,
+    MemoryUse,
+    PauseSeries,
+    StageSeries,
+    StreamSeries,
+    SweepSeries,
+)
 
 
 class AsCalled(Record):
     """What was asked for beside latency back to back; what was not is empty."""
 
     pauses: tuple[PauseSeries, ...] = ()
+    cold_starts: tuple[ColdStarts, ...] = ()
+    memory: MemoryUse | None = None
+    streams: tuple[StreamSeries, ...] = ()
+    sweep: tuple[SweepSeries, ...] = ()
+    stages: StageSeries | None = None
 
     def with_found(self, other: "AsCalled") -> "AsCalled":
         """Return this with what the other one has found besides."""

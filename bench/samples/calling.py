@@ -48,3 +48,125 @@ class PauseSeries(Sample):
     blocks: tuple[PausedBlock, ...]
     reason: str | None = None
     """Why it failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColdStart(Sample):
+    """One fresh process, from its start to its second answer, seconds."""
+
+    process_s: float
+    """Until the process had started and taken its orders."""
+    import_s: float
+    open_s: float
+    first_call_s: float
+    second_call_s: float
+
+    @property
+    def answer_s(self) -> float:
+        """From nothing to the first answer."""
+        return self.process_s + self.import_s + self.open_s + self.first_call_s
+
+
+PageCache = Literal["warm", "dropped"]
+"""Whether what a start reads from the disk was in memory, or had been put out of it before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColdStarts(Sample):
+    """Starts of one contender in turns with the others: start n is round n."""
+
+    page_cache: PageCache
+    starts: tuple[ColdStart, ...]
+    reason: str | None = None
+    """Why a start failed, or why the page cache could not be dropped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPoint(Sample):
+    """Memory of the process at one moment of its life; None where the system does not tell."""
+
+    after: Literal["start", "import", "opening", "warm-up"]
+    rss_bytes: int | None
+    pss_bytes: int | None
+    """Its proportional share: pages that n processes share count for 1/n."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchPeak(Sample):
+    """The largest resident set while batches of one size are computed."""
+
+    batch_size: int
+    peak_bytes: int | None
+    reason: str | None = None
+    """Why there is none, such as out of memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryUse(Sample):
+    """Memory of one contender, in a process in which nothing is timed."""
+
+    points: tuple[MemoryPoint, ...] = ()
+    peaks: tuple[BatchPeak, ...] = ()
+    calls_each: int = 0
+    """Calls between two of `held_bytes`."""
+    held_bytes: tuple[int, ...] = ()
+    """Anonymous memory before the first and after each of these calls; empty where the system does
+    not tell."""
+    reason: str | None = None
+
+
+Sharing = Literal["sessions", "callers"]
+"""Whether each stream has a session of its own, or all call one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamBlock(Block):
+    """Calls of several streams at full load, all of them together."""
+
+    wall_s: float
+    """From when all streams had begun until every one had made its calls."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSeries(Sample):
+    """One contender, called by several threads at once in one process."""
+
+    streams: int
+    threads: int
+    """For one operator, of each session."""
+    sharing: Sharing
+    blocks: tuple[StreamBlock, ...]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSeries(Sample):
+    """One contender at one batch size of a sweep."""
+
+    batch_size: int
+    blocks: tuple[Block, ...]
+    reason: str | None = None
+    """Why it failed, such as out of memory."""
+
+
+STAGES = ("read", "decode", "resize", "normalise", "infer", "softmax")
+"""From the file to the label, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageBlock(Block):
+    """Timed ways from image files to their classes; its samples are whole ways."""
+
+    parts_s: tuple[tuple[float, ...], ...]
+    """(STAGES, calls): what each stage took."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSeries(Sample):
+    """One contender at the end of the way from image files to classes."""
+
+    files: int
+    bytes_mean: float
+    """Size of a file, the mean."""
+    blocks: tuple[StageBlock, ...]
+    reason: str | None = None

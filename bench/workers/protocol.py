@@ -31,6 +31,8 @@ class Job:
     """Of the accuracy pass."""
     first_batch_size: int = 1
     """Of the very first call."""
+    python: Path | None = None
+    """The interpreter that has the runtime; None for the one that runs here."""
     fixed_batch: int | None = None
     """The only batch size that the network takes; None where it takes any."""
 
@@ -50,6 +52,10 @@ class Opened:
     """Seconds to load the file and build the session."""
     first_run_s: float | None = None
     """Seconds of the very first call of the process; None where none was made."""
+    second_run_s: float | None = None
+    """Seconds of the call after that one."""
+    preloaded: tuple[str, ...] = ()
+    """Runtimes that the process had loaded before it was asked to open anything."""
     resident: bool = False
     """Whether it runs on a GPU and can keep its input and output there."""
     libraries: dict[str, Any] = field(default_factory=dict)

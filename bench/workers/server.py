@@ -2,18 +2,18 @@
 
 import gc
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from foldbench.bench.backends import Closing, Floats, NetworkSource, Resident, Session, Tunable
+from foldbench.bench.backends import Floats, NetworkSource, Resident, Session, Tunable
 from foldbench.bench.config.backend_spec import load_backend, parse_spec
 from foldbench.bench.errors import BackendError, BenchError, one_line
 from foldbench.bench.images.normalization import normalize
@@ -31,10 +31,13 @@ from foldbench.bench.timing.loop import (
     time_call,
     warm_up,
 )
+from foldbench.bench.timing.memory import read_status_bytes
 from foldbench.bench.timing.scenarios import ScenarioOptions, to_result
 from foldbench.bench.timing.tuning import autotune
+from foldbench.bench.workers.calling import CallingRequests
 from foldbench.bench.workers.protocol import Failure, Job, Opened
 
+_RUNTIMES = {"torch", "onnxruntime", "openvino"}
 _BATCH_MEMORY_BYTES = 256 * 2**20
 _DISTINCT_BATCHES = 32
 _TIMED_OUTPUT_TOLERANCE = {"float32": 1e-3, "tf32": 1e-2, "float16": 1e-2}
@@ -72,7 +75,7 @@ def _answer(request: Callable[..., Any], arguments: list[Any]) -> Any:
         return Failure(f"{type(error).__name__}: {one_line(error)}")
 
 
-class WorkerServer(Closing):
+class WorkerServer(CallingRequests):
     """The server: it holds the open network and answers the parent's requests.
 
     `clock` returns seconds; `session` is one that is open already. A `WorkerClient` has the same
@@ -89,6 +92,7 @@ class WorkerServer(Closing):
         self._session = session
         self._loaded_s: tuple[float, float] | None = None
         self._module: Any = None
+        self._preloaded: tuple[str, ...] = ()
         self._read_clocks: ReadClocks = read_nothing
         self._logits: Floats | None = None
         self._batches: dict[int, list[tuple[npt.NDArray[np.int64], Floats]]] = {}
@@ -100,6 +104,7 @@ class WorkerServer(Closing):
         by its time here, as it may be in `open`.
         """
         if self._loaded_s is None:
+            self._preloaded = tuple(sorted(_RUNTIMES & set(sys.modules)))
             moments = [self._clock()]
             backend = load_backend(parse_spec(self._job.backend))
             moments.append(self._clock())
@@ -112,19 +117,15 @@ class WorkerServer(Closing):
     def open(self) -> Opened:
         """Open the network and run it once; raise BackendError when it cannot be had as asked."""
         import_s, build_s = self.load()
-        spec = parse_spec(self._job.backend)
-        backend = load_backend(spec)
         module, self._module = self._module, None
-        source = NetworkSource(self._job.path, lambda: module)
         started = self._clock()
-        session = backend.open_session(
-            source, device=self._job.device, threads=self._job.threads, options=spec.options
-        )
+        session = self._open_session(build_module=lambda: module)
         opened = self._clock()
-        self._session = self._stack.enter_context(session)
+        self._hold(session)
         first = self._job.fixed_batch or self._job.first_batch_size
-        images = self._inputs(np.arange(first) % self._count)
+        images = self._one_batch(first)
         first_run_s, _ = time_call(session, images, self._clock)
+        second_run_s, _ = time_call(session, images, self._clock)
         self._read_clocks = open_reader(session.device)
         return Opened(
             session.device,
@@ -134,6 +135,8 @@ class WorkerServer(Closing):
             import_s,
             build_s + opened - started,
             first_run_s,
+            second_run_s=second_run_s,
+            preloaded=self._preloaded,
             resident=session.device.startswith("cuda") and isinstance(session, Resident),
             libraries=describe_libraries(),
         )
@@ -205,9 +208,13 @@ class WorkerServer(Closing):
         One batch is run and checked, so that the process has allocated what one that evaluated
         has: an allocator remembers, and the speed of later calls depends on it.
         """
-        self._logits = logits
+        self.know(logits)
         first = self._rows(0, self._job.fixed_batch or self._job.batch_size)
         self._check(first, call(self._opened(), self._inputs(first)))
+
+    def know(self, logits: Floats) -> None:
+        """Take `logits` (N, classes) as the right answers, without a call."""
+        self._logits = logits
 
     def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
         """Make untimed calls until the times settle, from the first call at this batch size on.
@@ -243,14 +250,13 @@ class WorkerServer(Closing):
             self._check(indices, output)
         return to_result(options, driven, len(outputs))
 
+    def _hold(self, session: Session) -> Session:
+        self._session = self._stack.enter_context(session)
+        return self._session
+
     def memory(self) -> int | None:
         """Return the largest resident set of this process so far, bytes; None where unknown."""
-        try:
-            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        except OSError:
-            return None
-        found = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
-        return next((int(kibibytes) * 1024 for kibibytes in found), None)
+        return read_status_bytes("VmHWM")
 
     def profile(self, batch_size: int, runs: int) -> tuple[OperatorTime, ...]:
         """Return each operator's time in a session of its own, under the runtime's profiler."""
@@ -270,6 +276,8 @@ class WorkerServer(Closing):
 
     def close(self) -> None:
         """Free everything."""
+        if self._streams is not None:
+            self._streams.close()
         self._stack.close()
 
     def _build_module(self) -> Any:
@@ -282,7 +290,8 @@ class WorkerServer(Closing):
         if self._logits is None:
             raise BackendError("timed before its accuracy was taken")
         expected = self._logits[indices]
-        share = _TIMED_OUTPUT_TOLERANCE.get(self._opened().precision, _COARSE_TOLERANCE)
+        precision = self._session.precision if self._session else ""
+        share = _TIMED_OUTPUT_TOLERANCE.get(precision, _COARSE_TOLERANCE)
         allowed = share * float(np.abs(expected).max())
         if output.shape != expected.shape or not np.abs(output - expected).max() <= allowed:
             raise BackendError(
@@ -301,6 +310,9 @@ class WorkerServer(Closing):
         count = max(2, min(_DISTINCT_BATCHES, _BATCH_MEMORY_BYTES // (size * image_bytes)))
         indices = [(np.arange(size) + n * (size + 1)) % self._count for n in range(count)]
         return [(chosen, self._inputs(chosen)) for chosen in indices]
+
+    def _one_batch(self, size: int) -> Floats:
+        return self._inputs(np.arange(size) % self._count)
 
     def _inputs(self, indices: npt.NDArray[np.int64]) -> Floats:
         return normalize(self._images[indices], self._job.mean, self._job.std)

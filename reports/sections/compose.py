@@ -8,11 +8,14 @@ from foldbench.bench.records import Profile, Run
 from foldbench.reports.sections.ablation import build_ablation
 from foldbench.reports.sections.accuracy import build_accuracy, build_agreement
 from foldbench.reports.sections.answer import build_answer
+from foldbench.reports.sections.cold_starts import build_cold_starts
 from foldbench.reports.sections.confusion import build_confusion
 from foldbench.reports.sections.contenders import build_contenders
 from foldbench.reports.sections.details import build_particulars
 from foldbench.reports.sections.export import build_export, build_folding
+from foldbench.reports.sections.file_to_class import build_file_to_class
 from foldbench.reports.sections.latency import build_latency
+from foldbench.reports.sections.memory import build_memory
 from foldbench.reports.sections.networks import build_networks
 from foldbench.reports.sections.notes import Notes, take_notes
 from foldbench.reports.sections.operators import operator_sections
@@ -21,6 +24,7 @@ from foldbench.reports.sections.provenance import build_provenance
 from foldbench.reports.sections.quantization import build_quantization
 from foldbench.reports.sections.roofline import build_roofline
 from foldbench.reports.sections.scenarios import build_scenarios
+from foldbench.reports.sections.streams import build_streams
 from foldbench.reports.text.document import Column, Document, ReportSection, left, tabulated
 from foldbench.reports.text.labels import Labelled, label_runs, labelled_rows
 
@@ -46,6 +50,10 @@ def compose(
         build_agreement(column, labelled, notes),
         *build_latency(column, labelled, notes),
         *build_pauses(column, labelled),
+        *build_cold_starts(column, labelled),
+        build_memory(column, labelled),
+        *build_streams(column, labelled),
+        build_file_to_class(column, labelled),
         build_ablation(column, labelled),
         *build_scenarios(column, labelled, notes),
         *build_roofline(column, labelled),
@@ -69,10 +77,14 @@ def _has_content(section: ReportSection) -> bool:
 
 def _title(labelled: Labelled) -> str:
     if len(labelled) > 1:
-        return f"{len(labelled)} networks: {', '.join(label for label, _ in labelled)}"
+        names = ", ".join(label for label, _ in labelled)
+        is_one_network = len({run.checkpoint.sha256 for _, run in labelled}) == 1
+        what = f"comparisons of {labelled[0][1].checkpoint.run}" if is_one_network else "networks"
+        return f"{len(labelled)} {what}: {names}"
     label, run = labelled[0]
-    parameters = units.count(run.checkpoint.parameter_count)
-    return f"{label} ({parameters} parameters) on {run.checkpoint.data.title}"
+    number = run.checkpoint.parameter_count
+    parameters = f" ({units.count(number)} parameters)" if number else ""
+    return f"{label}{parameters} on {run.checkpoint.data.title}"
 
 
 def _not_run(column: Column, labelled: Labelled) -> ReportSection:

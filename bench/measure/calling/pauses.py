@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from foldbench.bench.config.backend_spec import parse_spec
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BenchError
-from foldbench.bench.measure.calling.turns import Open, Pass, Turn, TurnsTaken
+from foldbench.bench.measure.calling.processes import Processes, runner_of
+from foldbench.bench.measure.calling.turns import Pass, Turn, TurnsTaken
 from foldbench.bench.measure.running import Contender, failures_of
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import AsCalled, Block, PausedBlock, PauseSeries, Switch
@@ -35,7 +36,7 @@ def measure_pauses(
     contenders: Sequence[Contender],
     settings: CompareSection,
     listener: ProgressListener,
-    open_: Open,
+    processes: Processes,
 ) -> None:
     """Call each contender after each pause, with each switch, in turns; note it in them."""
     pauses_s = settings.calling.pauses_s
@@ -44,7 +45,7 @@ def measure_pauses(
     size = min(settings.batch_sizes)
 
     def start(runner: Contender) -> None:
-        open_(runner, rows[id(runner)])
+        processes.open(runner, rows[id(runner)])
         with failures_of(runner):
             if runner.is_ok:
                 runner.require_worker().warm_up(size, settings.warm_up_s)
@@ -79,7 +80,7 @@ def _timer(way: _Way, pause_s: float, size: int) -> Callable[[], Block]:
 
 def _ways(contender: Contender) -> Iterator[_Way]:
     """Yield the contender as it is, and with each switch that it has."""
-    as_it_is = _runner(contender)
+    as_it_is = runner_of(contender)
     yield _Way(contender, "", as_it_is)
     yield _Way(contender, "kept warm", as_it_is)
     spec = contender.spec
@@ -87,15 +88,10 @@ def _ways(contender: Contender) -> Iterator[_Way]:
         return
     threads = contender.result.opened.threads if contender.result.opened else 1
     if threads > 1:
-        yield _Way(contender, "one thread", _runner(contender, role="one_thread"))
+        yield _Way(contender, "one thread", runner_of(contender, role="one_thread"))
     without_spin = _without_spin_wait(spec.backend)
     if without_spin and threads > 1:  # a single thread has nobody to wait for
-        yield _Way(contender, "no spin-wait", _runner(contender, backend=without_spin))
-
-
-def _runner(contender: Contender, **changes: object) -> Contender:
-    spec = replace(contender.spec, **changes)  # type: ignore[arg-type]
-    return Contender(spec, baseline=contender.baseline, network=contender.network)
+        yield _Way(contender, "no spin-wait", runner_of(contender, backend=without_spin))
 
 
 def _without_spin_wait(backend: str) -> str | None:

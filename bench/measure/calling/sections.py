@@ -3,14 +3,26 @@
 from collections.abc import Callable, Sequence
 
 from foldbench.bench.config.comparison import CompareSection
+from foldbench.bench.measure.calling.cold_starts import measure_cold_starts
+from foldbench.bench.measure.calling.memory import measure_memory
 from foldbench.bench.measure.calling.pauses import measure_pauses
-from foldbench.bench.measure.calling.turns import Open
+from foldbench.bench.measure.calling.processes import Processes
+from foldbench.bench.measure.calling.stages import measure_stages
+from foldbench.bench.measure.calling.streams import measure_streams
+from foldbench.bench.measure.calling.sweep import measure_sweep
 from foldbench.bench.measure.running import Contender
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import AsCalled
 
-Measure = Callable[[Sequence[Contender], CompareSection, ProgressListener, Open], None]
-SECTIONS: dict[str, tuple[str, Measure]] = {"pauses": ("pauses_s", measure_pauses)}
+Measure = Callable[[Sequence[Contender], CompareSection, ProgressListener, Processes], None]
+SECTIONS: dict[str, tuple[str, Measure]] = {
+    "pauses": ("pauses_s", measure_pauses),
+    "cold_starts": ("cold_starts", measure_cold_starts),
+    "memory": ("memory", measure_memory),
+    "streams": ("streams", measure_streams),
+    "sweep": ("sweep", measure_sweep),
+    "stages": ("stages", measure_stages),
+}
 """Field of AsCalled -> field of compare.calling that asks for it, and what measures it."""
 
 
@@ -18,7 +30,7 @@ def measure_calling(
     contenders: Sequence[Contender],
     settings: CompareSection,
     listener: ProgressListener,
-    open_: Open,
+    processes: Processes,
 ) -> None:
     """Measure the sections that are asked for; what is found is noted in the contenders.
 
@@ -30,7 +42,7 @@ def measure_calling(
         if not getattr(settings.calling, asked):
             continue
         if alive and not all(_has(contender, part) for contender in alive):
-            measure(alive, settings, listener, open_)
+            measure(alive, settings, listener, processes)
 
 
 def _has(contender: Contender, part: str) -> bool:

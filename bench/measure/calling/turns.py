@@ -15,10 +15,6 @@ from foldbench.bench.measure.schedule import RoundPlan, run_rounds
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Block
 
-Open = Callable[[Contender, Contender], None]
-"""Gives the first contender a process that has opened its network and knows the right answers,
-those of the second one. A failure is the first one's reason."""
-
 
 @dataclass(frozen=True)
 class Turn:

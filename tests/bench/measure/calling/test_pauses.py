@@ -8,6 +8,7 @@ from builders import make_row
 from foldbench.bench.analysis.pauses import pause_findings, pause_rows
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.measure.calling.pauses import calls_after, measure_pauses
+from foldbench.bench.measure.calling.processes import Processes
 from foldbench.bench.measure.contenders import ContenderSpec
 from foldbench.bench.measure.running import Contender
 from foldbench.bench.progress import NullListener
@@ -34,21 +35,27 @@ class Worker:
         """Nothing to end."""
 
 
+class Starter(Processes):
+    """Gives every runner a worker and notes its name."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda job: None)  # type: ignore[arg-type, return-value]
+        self.started: list[str] = []
+
+    def open(self, runner: Contender, row: Contender) -> None:
+        self.started.append(runner.name)
+        runner.worker = Worker()  # type: ignore[assignment]
+
+
 def measure(backend: str) -> tuple[Contender, list[str]]:
     contender = Contender(ContenderSpec(backend, "folded", "cpu", Path("x.onnx")))
     contender.result.opened = OPENED
-    started: list[str] = []
-
-    def opened(runner: Contender, row: Contender) -> None:
-        assert row is contender
-        started.append(runner.name)
-        runner.worker = Worker()  # type: ignore[assignment]
-
+    processes = Starter()
     settings = CompareSection.model_validate(
         {"rounds": 8, "processes": 1, "calling": {"pauses_s": (0.0, 0.1)}}
     )
-    measure_pauses([contender], settings, NullListener(), opened)
-    return contender, started
+    measure_pauses([contender], settings, NullListener(), processes)
+    return contender, processes.started
 
 
 def test_each_switch_runs_in_a_process_of_its_own_but_for_keeping_warm() -> None:

@@ -1,0 +1,41 @@
+"""What happens to an image file before and after the network."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from foldbench.bench.backends import Floats, Session
+from foldbench.bench.images.normalization import normalize
+from foldbench.bench.images.pixels import channels_first, fit, open_rgb, with_channels
+from foldbench.bench.records import Preprocessing
+from foldbench.bench.timing.loop import call
+from foldbench.bench.timing.stages import Step
+
+
+def steps_to_class(session: Session, preprocessing: Preprocessing) -> tuple[Step, ...]:
+    """Return the stages, in the order of STAGES; the first takes a path."""
+    channels, height, width = preprocessing.input_shape
+
+    def read(path: Path) -> bytes:
+        return path.read_bytes()
+
+    def decode(data: bytes) -> Image.Image:
+        return with_channels(open_rgb(data, "the image")[0], channels)
+
+    def resize(picture: Image.Image) -> Any:
+        return channels_first(fit(picture, (height, width), preprocessing.resize))[None]
+
+    def normalise(pixels: Any) -> Floats:
+        return normalize(pixels, preprocessing.mean, preprocessing.std)
+
+    def infer(x: Floats) -> Floats:
+        return call(session, x)
+
+    def softmax(logits: Floats) -> tuple[int, float]:
+        shares = np.exp(logits[0] - logits[0].max())
+        best = int(shares.argmax())
+        return best, float(shares[best] / shares.sum())
+
+    return read, decode, resize, normalise, infer, softmax

@@ -1,0 +1,96 @@
+"""The section about cold starts: from nothing to the first answer, and its parts."""
+
+from collections.abc import Iterator, Sequence
+
+from foldbench.bench import units
+from foldbench.bench.analysis.cold_starts import ColdStartRow, Spread, cold_start_rows
+from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
+from foldbench.reports.text.labels import Labelled, label_in
+
+_COLUMNS = (
+    left("contender"),
+    right("first answer s"),
+    right("95 % interval"),
+    right("× as fast"),
+    left("verdict"),
+    right("process s"),
+    right("import s"),
+    right("opening ms"),
+    right("first call ms"),
+    right("second call ms"),
+)
+_CAPTION = (
+    "First answer: from no process to the first answer; × as fast as the first contender. Medians "
+    "of {starts} fresh processes of each, in turns. The page cache is warm, an earlier start has "
+    "read the same files, unless the row says otherwise."
+)
+
+
+def build_cold_starts(column: Column, labelled: Labelled) -> Iterator[ReportSection]:
+    """Yield the section and the intervals of the parts; empty where none was asked for."""
+    found = [
+        (label_in(labelled, label), r) for label, run in labelled for r in cold_start_rows(run)
+    ]
+    rows = [[label, *_cells(row)] for label, row in found]
+    yield ReportSection(
+        "Cold start",
+        table=tabulated((column, *_COLUMNS), rows),
+        caption=_CAPTION.format(starts=_starts([row for _, row in found])) if rows else "",
+    )
+    columns = (
+        column,
+        left("contender"),
+        left("part"),
+        right("median"),
+        right("95 % interval"),
+    )
+    parts = [[label, *cells] for label, row in found for cells in _parts(row)]
+    yield ReportSection("Cold start by part", table=tabulated(columns, parts), detail=True)
+
+
+def _cells(row: ColdStartRow) -> list[str]:
+    ratio, answer = row.speedup, row.answer
+    return [
+        _named(row),
+        units.seconds(answer.median_s) if answer else "",
+        _interval(answer),
+        units.estimate(ratio.point, ratio.low, ratio.high)[0] if ratio else "",
+        row.reason or units.verdict(row.verdict),
+        *(units.seconds(part.median_s) if part else "" for part in (row.process, row.imports)),
+        *(
+            units.milliseconds(part.median_s) if part else ""
+            for part in (row.opening, row.first_call, row.second_call)
+        ),
+    ]
+
+
+def _named(row: ColdStartRow) -> str:
+    return row.contender if row.page_cache == "warm" else f"{row.contender}, page cache dropped"
+
+
+def _starts(rows: Sequence[ColdStartRow]) -> str:
+    """Return how many starts there were, or from where to where."""
+    counts = [row.count for row in rows]
+    least, most = units.count(min(counts)), units.count(max(counts))
+    return most if least == most else f"{least} to {most}"
+
+
+def _interval(spread: Spread | None) -> str:
+    if spread is None:
+        return ""
+    return units.span(units.seconds(spread.low_s), units.seconds(spread.high_s))
+
+
+def _parts(row: ColdStartRow) -> Iterator[list[str]]:
+    parts = {
+        "process": row.process,
+        "import": row.imports,
+        "opening": row.opening,
+        "first call": row.first_call,
+        "second call": row.second_call,
+    }
+    for name, part in parts.items():
+        if part is not None:
+            low, high = units.duration(part.low_s), units.duration(part.high_s)
+            cells = [units.duration(part.median_s), units.span(low, high)]
+            yield [_named(row), name, *cells]

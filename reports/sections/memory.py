@@ -1,0 +1,69 @@
+"""The section about memory: what a process holds at each step, and what a call adds."""
+
+from foldbench.bench import units
+from foldbench.bench.analysis.memory import Slope, growth_of
+from foldbench.bench.analysis.speedups import contenders
+from foldbench.bench.records import MemoryUse
+from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
+from foldbench.reports.text.labels import Labelled, label_in
+
+_CAPTION = (
+    "Resident set of a process in which nothing is timed; PSS counts shared pages by their share. "
+    "Peak: while batches of that size are computed, with their input. Growth: anonymous memory per "
+    "call; a leak is one whose 95 % interval lies above 0 over 2,000 calls or more."
+)
+
+
+def build_memory(column: Column, labelled: Labelled) -> ReportSection:
+    """Return the section; it is empty where memory was not asked for."""
+    found = [
+        (label_in(labelled, label), m.contender, m.as_called.memory)
+        for label, run in labelled
+        for m in contenders(run)
+        if m.as_called and m.as_called.memory
+    ]
+    sizes = sorted({peak.batch_size for _, _, use in found for peak in use.peaks})
+    columns = (
+        column,
+        left("contender"),
+        right("import"),
+        right("opening"),
+        right("warm-up"),
+        right("PSS"),
+        *(right(f"peak at batch {units.count(size)}") for size in sizes),
+        left("growth"),
+    )
+    rows = [[label, name, *_cells(use, sizes)] for label, name, use in found]
+    return ReportSection("Memory", table=tabulated(columns, rows), caption=_CAPTION if rows else "")
+
+
+def _cells(use: MemoryUse, sizes: list[int]) -> list[str]:
+    points = {point.after: point for point in use.points}
+    peaks = {peak.batch_size: peak for peak in use.peaks}
+    warm = points.get("warm-up")
+    steps = (points.get("import"), points.get("opening"), warm)
+    return [
+        *(units.size(point.rss_bytes) if point else "" for point in steps),
+        units.size(warm.pss_bytes) if warm else "",
+        *(
+            (units.size(peaks[size].peak_bytes) or peaks[size].reason or "")
+            if size in peaks
+            else ""
+            for size in sizes
+        ),
+        use.reason or _growth(growth_of(use)),
+    ]
+
+
+def _growth(slope: Slope | None) -> str:
+    if slope is None:
+        return "not told by this system, or too few calls"
+    low, high = _signed(slope.low), _signed(slope.high)
+    told = f"{_signed(slope.point)} a call ({low} to {high})"
+    if slope.verdict is None:
+        return f"{told}; {units.count(slope.calls)} calls are too few for a verdict"
+    return f"leaks {told}" if slope.verdict == "leaks" else slope.verdict
+
+
+def _signed(value_bytes: float) -> str:
+    return f"{'-' if value_bytes < 0 else ''}{units.size(round(abs(value_bytes)))}"
