@@ -11,15 +11,22 @@ from foldbench.bench.records import Run
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows, scored_rows
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.rows.scenarios import scenarios_of
-from foldbench.reports.sections.answer import Place, build_answer, places_of
+from foldbench.reports.sections.answer import Place, places_of, tell_results, warn_of_answers
 from foldbench.reports.text.labels import Labelled, told_baselines
 from foldbench.reports.text.names import spoken
 
 
 def build_headline(labelled: Labelled) -> tuple[str, ...]:
-    """Return the sentence about speed, and the one about accuracy where there is one."""
+    """Return the sentence about speed, and the one about accuracy where there is one.
+
+    Before them stands why the answers are probably wrong, if they are.
+    """
+    return (*warn_of_answers(labelled), *_results(labelled))
+
+
+def _results(labelled: Labelled) -> tuple[str, ...]:
     if len(labelled) > 1:
-        sentences = build_answer(labelled)
+        sentences = tell_results(labelled)
         accuracy = [text for text in sentences if text.startswith("Accuracy")]
         return (
             (*sentences[:1], *accuracy[:1]) if sentences[:1] != tuple(accuracy[:1]) else sentences
