@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from foldbench.bench.cli.echo import echo
+from foldbench.bench.cli.help import OUTPUT, section
 
 if TYPE_CHECKING:
     from foldbench.bench.predict.image_model import ImageModel
@@ -98,18 +99,29 @@ class Shown:
     as_json: bool
 
 
+amount_options = section(
+    OUTPUT,
+    click.option("--details", is_flag=True, help="All tables and notes in place of one screen."),
+    click.option("-q", "--quiet", is_flag=True, help="The answer alone, in two sentences."),
+)
+"""Adds --details and --quiet, which are about the terminal."""
+
+
 def shown_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --details and --quiet, which the command gets as `shown` together with as_json."""
 
-    @click.option("--details", is_flag=True, help="All tables and notes in place of one screen.")
-    @click.option("--quiet", "-q", is_flag=True, help="The answer alone, in two sentences.")
     @functools.wraps(command)
     def wrapped(details: bool, quiet: bool, as_json: bool, **options: Any) -> None:
-        if details and quiet:
-            raise click.UsageError("--details and --quiet ask for more and for less: give one")
+        refuse_both(details, quiet)
         command(**options, shown=Shown(details, quiet, as_json))
 
-    return wrapped
+    return amount_options(wrapped)
+
+
+def refuse_both(details: bool, quiet: bool) -> None:
+    """Raise UsageError where more and less are asked for at once."""
+    if details and quiet:
+        raise click.UsageError("--details and --quiet ask for more and for less: give one")
 
 
 def print_report(records: "Sequence[Run]", shown: Shown, took_s: float) -> None:

@@ -42,7 +42,7 @@ def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.argument("names", metavar="[RUN|FILE.json]...", nargs=-1)
 @_form_options
-@click.option("--details", is_flag=True, help="All tables and notes (terminal).")
+@output.amount_options
 @click.option("--per-class", is_flag=True, help="Also the accuracy of each class (terminal).")
 @click.option("--both-protocols", is_flag=True, help="The newest comparison under each protocol.")
 @tracker_option
@@ -52,6 +52,7 @@ def report(
     form: "Format",
     target: Path | None,
     details: bool,
+    quiet: bool,
     per_class: bool,
     both_protocols: bool,
     tracker: str | None,
@@ -70,16 +71,19 @@ def report(
     """
     from foldbench.bench.stages.report import pictures_of
     from foldbench.bench.store.finding import readable
-    from foldbench.reports.render import render
+    from foldbench.reports.render import render, summarise
 
+    output.refuse_both(details or per_class, quiet)
+    form = "json" if as_json else form
+    brief = quiet and form == "terminal"
     published = [name for name in names if name.endswith(".json")]
     if published:
         _refuse_of_published(names, published, both_protocols, tracker)
         from foldbench.reports.rows.published import read_published
 
         read = [one for name in published for one in read_published(Path(name))]
-        form = "json" if as_json else form
-        _give(render(read, form, colour=_colour(target), details=details), target)
+        text = render(read, form, colour=_colour(target), details=details)
+        _give(summarise(read) if brief else text, target)
         return
     if names:
         chosen = [_choose(name, both_protocols, paths) for name in names]
@@ -94,8 +98,8 @@ def report(
     owners = [run for run, of_run in zip(runs, kept, strict=True) for _ in of_run]
     colour = _colour(target)
     pictures = [picture for run in dict.fromkeys(runs) for picture in pictures_of(run)]
-    text = render(records, "json" if as_json else form, found, pictures, colour, per_class, details)
-    _give(text, target)
+    text = render(records, form, found, pictures, colour, per_class, details)
+    _give(summarise(records) if brief else text, target)
     track(tracker, owners, records, paths)
 
 

@@ -90,7 +90,7 @@ def test_no_verdict_is_below_the_difference_of_the_reference_from_itself(build):
 
 def test_self_checks_stand_in_their_own_table_and_in_no_other(build):
     text = render(build.run())
-    for title in ("Accuracy", LATENCY, "Agreement with torch/unfolded/cpu", "Did not run"):
+    for title in ("Accuracy", LATENCY, "Agreement with PyTorch eager", "Did not run"):
         assert not [line for line in lines_of(text, title) if "again" in line or "1 thread" in line]
     again = words_of(text, "Self-checks", "torch/unfolded/cpu again")
     assert again[-2:] == ["not", "significant"]
