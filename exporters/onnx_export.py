@@ -34,6 +34,7 @@ from foldbench.exporters.export import (
     hash_inputs,
     opset_of,
 )
+from foldbench.exporters.module_names import module_names
 from foldbench.exporters.onnx_double import run_in_onnxruntime
 from foldbench.exporters.onnx_file import read_precision
 from foldbench.exporters.onnx_store import (
@@ -100,6 +101,7 @@ def export_onnx_subject(
             precision=read_precision(model),
             fixed_batch=batch,
             export_s=time.perf_counter() - started,
+            modules=module_names(model, made.model),
         )
 
 

@@ -11,9 +11,6 @@ from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import fail_on_rows
 from foldbench.bench.cli.help import command
 from foldbench.bench.cli.options import (
-    CommaList,
-    Moment,
-    NamedPath,
     config_option,
     data_option,
     set_option,
@@ -22,6 +19,7 @@ from foldbench.bench.cli.options import (
     with_overrides,
 )
 from foldbench.bench.cli.runs import choose_subjects, subject_argument
+from foldbench.bench.cli.values import CommaList, Moment, NamedPath
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
@@ -46,8 +44,8 @@ class _Percentile(click.ParamType):
 
 @command(
     examples=(
-        "capacity digits-001 --within 20ms --at p99",
-        "capacity my_net-001 --backends ort,openvino --batch 8 --wait 5ms",
+        "capacity digits-001 --backends torch,ort",
+        "capacity digits-001 --within 50ms --at p95 --batch 8 --wait 5ms",
     ),
 )
 @subject_argument
