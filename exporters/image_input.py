@@ -53,7 +53,7 @@ def add_preprocessing(
     if channels == 1:
         pixels = _grey(builder, pixels)
     fitted = _resize(builder, pixels, (size[0], size[1]), preprocessing.resize)
-    _normalise(builder, fitted, preprocessing, source.name)
+    floats = _normalise(builder, fitted, preprocessing, source.name)
     last = ("Softmax", {"axis": -1}) if softmax else ("Identity", {})
     after = helper.make_node(
         last[0], [logits.name], [OUTPUT], name=f"{_PREFIX}{last[0].lower()}", **last[1]
@@ -62,6 +62,9 @@ def add_preprocessing(
     del graph.node[:]
     graph.node.extend(nodes)
     graph.initializer.extend(builder.constants)
+    graph.value_info.append(
+        helper.make_tensor_value_info(floats, TensorProto.FLOAT, [None, *preprocessing.input_shape])
+    )
     batch = source.type.tensor_type.shape.dim[0].dim_param or "batch"
     classes = logits.type.tensor_type.shape.dim[-1].dim_value
     image = [batch, "height", "width", 3]
@@ -160,8 +163,11 @@ def _cut_centre(builder: _Builder, pixels: str, sides: str, wanted: str) -> str:
     return builder.add("Slice", [pixels, start, end, builder.integers(2, 3)])
 
 
-def _normalise(builder: _Builder, fitted: str, preprocessing: Preprocessing, output: str) -> None:
-    """Write (pixels - 255 mean) / 255 std: the scale is last, as a first layer can take it in."""
+def _normalise(builder: _Builder, fitted: str, preprocessing: Preprocessing, output: str) -> str:
+    """Write (pixels - 255 mean) / 255 std: the scale is last, as a first layer can take it in.
+
+    Returns the name of the pixels as floats.
+    """
     mean, std = (
         (255 * np.array(values, np.float64)[:, None, None]).astype(np.float32)
         for values in (preprocessing.mean, preprocessing.std)
@@ -169,3 +175,4 @@ def _normalise(builder: _Builder, fitted: str, preprocessing: Preprocessing, out
     floats = builder.add("Cast", [fitted], to=TensorProto.FLOAT)
     centred = builder.add("Sub", [floats, builder.constant(mean)])
     builder.add("Div", [centred, builder.constant(std)], output)
+    return floats

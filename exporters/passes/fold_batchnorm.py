@@ -68,6 +68,14 @@ class _Scaling:
             self._vector(self.shift, dimensions, channels),
         )
 
+    def keeps_channels(self, layer: Layer) -> bool:
+        """Return whether its input is known to have the channels that `layer` reads."""
+        shape = self.source.shape
+        if self.is_batchnorm or self.scale.size == 1:
+            return True
+        place = -layer.dimensions - 1
+        return shape is not None and shape[place] == layer.numbers.inputs
+
     def _vector(self, values: Doubles, dimensions: int, channels: int) -> Doubles:
         shape = self.source.shape
         if self.is_batchnorm:
@@ -177,6 +185,8 @@ class _Folding:
             if layer is None:
                 return False
             parts = scaling.by_channel(layer.dimensions, layer.numbers.inputs)
+            if not scaling.keeps_channels(layer):
+                return False
             made.append((layer, scale_inputs(layer.numbers, *parts)))
         for layer, numbers in made:
             self._layers.write(
@@ -188,6 +198,7 @@ class _Folding:
                 layer.nodes,
                 layer.nodes[0],
             )
+        remove_unused(output)
         return True
 
     def _fold_sum(self, graph: ir.Graph, node: ir.Node) -> bool:
