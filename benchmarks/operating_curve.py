@@ -165,6 +165,7 @@ def summarise(lines: Sequence[Mapping]) -> list[list[str]]:
                 str(outcomes.count("not worse")),
                 str(outcomes.count("cannot tell")),
                 str(sum(o == "worse" and w for o, w in zip(outcomes, within, strict=True))),
+                f"{100 * np.median([line['change'] or 0.0 for line in mine]):+.1f} %",
                 f"{np.median(walls):.0f} s",
                 f"{np.quantile(walls, 0.95):.0f} s",
                 f"{100 * np.median([line['smallest'] or np.nan for line in mine]):.1f} %",
@@ -175,7 +176,7 @@ def summarise(lines: Sequence[Mapping]) -> list[list[str]]:
 
 HEADERS = (
     *("pairs", "tries", "worse (95 %)", "not worse", "cannot tell", "worse within 3 min"),
-    *("time, median", "time, 95 of 100", "smallest found"),
+    *("change, median", "time, median", "time, 95 of 100", "smallest found"),
 )
 
 

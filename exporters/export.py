@@ -66,6 +66,8 @@ class ExportOptions:
     name: str | None = None
     """What the result is called, where it is a step on the way to another one."""
     ladder_step: int | None = None
+    batchnorm_alone: bool = False
+    """Whether folding stops at BatchNorm and other scales: a step on the way to all of it."""
     given: bool = False
     """From an .onnx file that somebody gave (`exporters.onnx_export`), in place of a module."""
 
@@ -146,7 +148,7 @@ def export_checkpoint(
     example = images[:_TRACED_BATCH]
     if len(example) < _TRACED_BATCH:
         example = np.repeat(example, _TRACED_BATCH, axis=0)
-    network, fold = _fold(module, images, example, options.fold_bn)
+    network, fold = _fold(module, images, example, options)
     inputs = run_reference(module, images)
     exported, how = _export_faithfully(network, example, options, inputs)
     model, passes = apply_passes(exported, options.passes, lambda made: check_outputs(made, inputs))
@@ -207,13 +209,13 @@ def count_batchnorm_nodes(model: onnx.ModelProto) -> int:
 
 
 def _fold(
-    module: nn.Module, images: Floats, example: Floats, wanted: bool
+    module: nn.Module, images: Floats, example: Floats, options: ExportOptions
 ) -> tuple[nn.Module, FoldReport]:
-    if not wanted:
+    if not options.fold_bn:
         count = count_batchnorms(module, torch.from_numpy(example))
         report = FoldReport(batchnorms_before=count, batchnorms_after=count, folded=(), skipped=())
         return module, report
-    folded, report = fold_linear(module, torch.from_numpy(example))
+    folded, report = fold_linear(module, torch.from_numpy(example), options.batchnorm_alone)
     agreement = measure_agreement(run_module(module, images), run_module(folded, images))
     return folded, report.model_copy(update={"agreement": agreement})
 
@@ -238,7 +240,7 @@ def _who_folded(
     fold: FoldReport, exported_nodes: int, passes: tuple[PassReport, ...]
 ) -> tuple[Folder, ...]:
     who: list[Folder] = []
-    if fold.folded or any(p.changed for p in passes if p.name == "fold_linear"):
+    if fold.folded or fold.others or any(p.changed for p in passes if p.name == "fold_linear"):
         who.append("foldbench")
     if exported_nodes < fold.batchnorms_after:
         who.append("exporter")

@@ -19,9 +19,12 @@ def fold(
     *,
     input_shape: Sequence[int] | None = None,
 ) -> "tuple[nn.Module, FoldReport]":
-    """Return a copy of `module` in eval mode with its BatchNorms folded, and what was done.
+    """Return a copy of `module` in eval mode with all that is linear folded, and what was done.
 
-    A BatchNorm that is in train mode while `module` itself is in eval mode is left as it is.
+    That is BatchNorm and other scales and shifts by channel, parallel branches that are summed,
+    layers right after one another where that saves operations, and weights that are computed in
+    every call. A BatchNorm that is in train mode while `module` itself is in eval mode is left as
+    it is.
     `example` is one input batch (N, C, H, W) in the dtype and on the device of the module, of any
     N; `input_shape` (C, H, W) stands for a batch of random numbers. `module` is not changed. The
     result is a `torch.fx.GraphModule`, or a plain copy where nothing could be folded; the report

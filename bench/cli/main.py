@@ -79,7 +79,7 @@ def cli(ctx: click.Context, traceback: bool) -> None:
     bench run net.py:MyNet --weights my.pt --input 3x64x64   a network of your own, all of it
     bench run digits                     the same for one that is trained first, in minutes
     bench train deep_mish                train (configs: bench list)
-    bench export --fold-bn               fold BatchNorm, write and check the .onnx file
+    bench export --fold-bn               fold, write and check the .onnx file
     bench compare --backends torch,ort   accuracy and latency, side by side
     """
     if traceback:

@@ -8,8 +8,9 @@ import click
 from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.help import command
-from foldbench.bench.cli.options import NamedPath, stored_options
+from foldbench.bench.cli.options import stored_options
 from foldbench.bench.cli.runs import choose_runs, run_argument
+from foldbench.bench.cli.values import NamedPath
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
@@ -46,7 +47,7 @@ def plot(
     """
     from foldbench.bench.stages.plot import plot_comparison, plot_run
 
-    runs = choose_runs(names, paths)
+    runs = choose_runs([_run_of(name, paths) for name in names], paths)
     if kind == "compare":
         written = [plot_comparison(runs, target or paths.runs / "loss-compare.png")]
     elif target is not None and len(runs) > 1:
@@ -58,3 +59,10 @@ def plot(
         return
     for path in written:
         echo(f"written: {path}")
+
+
+def _run_of(name: str, paths: "Paths") -> str:
+    """Return the run of ``RUN@2``: what is plotted is the same for all comparisons of a run."""
+    from foldbench.bench.store.finding import find_run
+
+    return str(find_run(paths.runs, name)[0].path)

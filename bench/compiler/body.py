@@ -103,7 +103,7 @@ class Body:
             known = step.operation in OPERATIONS or step.operation == NUMBER
             before = all(0 <= argument < len(kinds) for argument in step.arguments)
             if not (known and before and tuple(kinds[a] for a in step.arguments) == takes):
-                raise BackendError(f"no step of a body: {step} after {len(kinds)} values")
+                raise BackendError(_broken(f"{step} after {len(kinds)} values"))
             kinds.append(gives)
         return tuple(kinds)
 

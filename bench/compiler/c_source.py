@@ -23,9 +23,18 @@ def needs_float16(bodies: Sequence[Body]) -> bool:
     return any("float16" in body.text or "half" in body.text for body in bodies)
 
 
-def c_table(bodies: Sequence[Body]) -> str:
-    """Return the entries of a table of `Body` (kernels/operators.c), each with a comma behind."""
-    return "".join(_entry(index, body) for index, body in enumerate(bodies))
+def c_table(bodies: Sequence[Body], images: Sequence[bytes] = ()) -> str:
+    """Return ``static const Body BODIES[]`` (kernels/elementwise.h), with an empty entry behind.
+
+    Each has its function of `c_functions`, or its module of `images` for a GPU.
+    """
+    data = "".join(
+        f"static const unsigned char image_{index}[] __attribute__((aligned(16))) = "
+        f"{{{','.join(map(str, image))}}};\n"
+        for index, image in enumerate(images)
+    )
+    entries = "".join(_entry(index, body, bool(images)) for index, body in enumerate(bodies))
+    return f"{data}static const Body BODIES[] = {{\n{entries}{{0}}}};\n"
 
 
 def _function(index: int, body: Body) -> str:
@@ -57,10 +66,11 @@ def _function(index: int, body: Body) -> str:
     return "\n".join(lines)
 
 
-def _entry(index: int, body: Body) -> str:
+def _entry(index: int, body: Body, on_gpu: bool) -> str:
     types = ", ".join(_ONNX_TYPES[given.storage] for given in body.inputs)
     moves = ", ".join("0" if given.extent == "stays" else "1" for given in body.inputs)
+    row, image = ("0", f"(const char *)image_{index}") if on_gpu else (f"body_{index}", "0")
     return (
-        f'{{"{body.name}", body_{index}, {len(body.inputs)}, {{{types}}}, {{{moves}}}, '
-        f"{_ONNX_TYPES[body.storage]}}},\n"
+        f'{{"{body.name}", {row}, {len(body.inputs)}, {{{types}}}, {{{moves}}}, '
+        f"{_ONNX_TYPES[body.storage]}, {image}}},\n"
     )

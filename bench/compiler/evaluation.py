@@ -17,15 +17,20 @@ def evaluate(body: Body, inputs: Sequence[npt.NDArray]) -> _Array:
 
     A result that is stored in float16 is not rounded.
     """
+    shape = np.broadcast_shapes(*(array.shape for array in inputs))
+    return np.broadcast_to(evaluate_steps(body, inputs)[-1], shape).astype(np.float64)
+
+
+def evaluate_steps(body: Body, inputs: Sequence[npt.NDArray]) -> list[_Values]:
+    """Return each value of `body`, the inputs first: float64 or bool, and as small as can be."""
     values: list[_Values] = [array.astype(np.float64) for array in inputs]
     with np.errstate(all="ignore"):
         for step in body.steps:
             if step.operation == NUMBER:
-                values.append(np.float64(np.float32(step.number)))  # type: ignore[arg-type]
+                values.append(np.array(np.float32(step.number), np.float64))
             else:
                 values.append(_FUNCTIONS[step.operation](*(values[a] for a in step.arguments)))
-    shape = np.broadcast_shapes(*(array.shape for array in inputs))
-    return np.broadcast_to(values[-1], shape).astype(np.float64)
+    return values
 
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])

@@ -19,7 +19,7 @@ class ExportSection(ConfigSection):
     """How the network becomes an .onnx file."""
 
     fold_bn: bool = True
-    """Fold BatchNorm into the layer before it. When false, the graph keeps its BatchNorm."""
+    """Fold BatchNorm and all else that is linear into the layers. false: the graph keeps it."""
     opset: Annotated[int, Field(ge=18, le=24)] = 20
     """ONNX operator set of the exported file."""
     target: Target = "cpu"

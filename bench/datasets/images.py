@@ -2,8 +2,9 @@
 
 Class folders alone are the test split, as is what lies in test/, val/ or valid/ (in any case); what
 lies in train/ is for training and calibration and need not be there. A folder of images without
-class folders has no labels. Each of these may be a .zip or .tar archive. Or a .csv of path,label;
-an .npz or .npy of arrays; or loader.py:function, which yields batches of arrays.
+class folders has no labels, unless a table of path,label lies beside them. Each of these may be a
+.zip or .tar archive, and so may arrays. Or a .csv of path,label; an .npz or .npy of arrays; or
+loader.py:function, which yields batches of arrays.
 
 The test split is decoded into a file of the cache and mapped from there, training images only where
 they are asked for.
@@ -13,20 +14,18 @@ from pathlib import Path
 from time import perf_counter
 
 from foldbench.bench.errors import DataError
-from foldbench.bench.images.array_files import SUFFIXES as ARRAY_SUFFIXES
-from foldbench.bench.images.array_files import Arrays, read_arrays, to_split
-from foldbench.bench.images.forms import ALLOWED, Form, Member, recognise
+from foldbench.bench.images.array_files import Arrays, arrays_in, read_arrays, to_split
+from foldbench.bench.images.forms import ALLOWED, Form, Member, has_no_classes, recognise
 from foldbench.bench.images.image_set import (
     DataOptions,
     ImageSet,
     content_sha256,
     make_image_set,
 )
-from foldbench.bench.images.listing import Listing, list_images
+from foldbench.bench.images.listing import ARRAYS, TABLES, Listing, list_images
 from foldbench.bench.images.mapped import Mapped, fetch_split
 from foldbench.bench.images.splits import draw_stratified
-from foldbench.bench.images.tables import SUFFIXES as TABLE_SUFFIXES
-from foldbench.bench.images.tables import read_table
+from foldbench.bench.images.tables import read_table, table_in
 from foldbench.bench.images.user_loader import run_loader, split_spec
 
 TAKES_TEST_SUBSET = True
@@ -46,15 +45,18 @@ def load(options: DataOptions) -> ImageSet:
     if spec is not None:
         arrays = run_loader(*spec, options.cache)
         return _from_arrays(options, path, arrays, f"batches of {spec[0].name}:{spec[1]}", started)
-    if path.is_file() and suffix in ARRAY_SUFFIXES:
+    if path.is_file() and suffix in ARRAYS:
         return _from_arrays(options, path, read_arrays(path), f"arrays of a {suffix}", started)
+    if path.is_file() and suffix in TABLES:
+        options.refuse_other_channels()
+        return _from_files(options, *read_table(path), started)
+    listing = list_images(path, ALLOWED, options.listener)
+    inside = arrays_in(listing)
+    if inside is not None:
+        return _from_arrays(options, path, inside, f"arrays in a {listing.kind}", started)
     options.refuse_other_channels()
-    if path.is_file() and suffix in TABLE_SUFFIXES:
-        listing, form = read_table(path)
-    else:
-        listing = list_images(path, ALLOWED, options.listener)
-        form = recognise(listing)
-    return _from_files(options, listing, form, started)
+    table = table_in(listing) if has_no_classes(listing) else None
+    return _from_files(options, listing, table or recognise(listing), started)
 
 
 def _from_arrays(

@@ -21,6 +21,8 @@ from typing import Any
 
 from foldbench.bench.compiler.body import Body, parse_body
 from foldbench.bench.compiler.c_source import c_functions, c_table, needs_float16
+from foldbench.bench.compiler.cuda_source import cuda_source
+from foldbench.bench.compiler.nvrtc import compile_cuda
 from foldbench.bench.errors import BackendError, cut, one_line
 from foldbench.bench.host_files.marks import bodies_in
 from foldbench.bench.machine.cpu import describe_cpu
@@ -37,12 +39,14 @@ _TIME_S = 60
 _ELSEWHERE = "name a folder of your own with --cache"
 
 
-def register(options: Any, bodies: Iterable[str] = ()) -> None:
-    """Give onnxruntime's SessionOptions `Lookup` and an operator for each of `bodies`.
+def register(options: Any, bodies: Iterable[str] = (), gpu: str | None = None) -> None:
+    """Give onnxruntime's SessionOptions an operator for each of `bodies`.
 
-    Raises what `library` raises, and BackendError for a text that is no body.
+    On a CPU also `Lookup`. `gpu` is the architecture of an NVIDIA GPU (``sm_90``), for the CUDA
+    execution provider. Raises what `library` raises, and BackendError for a text that is no body.
     """
-    options.register_custom_ops_library(str(library([parse_body(text) for text in bodies])))
+    read = [parse_body(text) for text in bodies]
+    options.register_custom_ops_library(str(library(read, gpu)))
 
 
 def register_for(options: Any, facts: Mapping[str, str]) -> None:
@@ -55,13 +59,13 @@ def register_for(options: Any, facts: Mapping[str, str]) -> None:
         register(options, bodies)
 
 
-def library(bodies: Sequence[Body] = ()) -> Path:
+def library(bodies: Sequence[Body] = (), gpu: str | None = None) -> Path:
     """Return the shared library that holds the operators; compile it if that was not done yet.
 
     Raises BackendError without a C compiler, when it does not take the code, when what it made
-    cannot be loaded, or for a folder that is not this user's.
+    cannot be loaded, or for a folder that is not this user's; for a `gpu` also what NVRTC raises.
     """
-    source = write_source(bodies)
+    source = write_source(bodies) if gpu is None else write_cuda_source(bodies, gpu)
     try:
         folder = _folder()
         return _kept(folder, source) or _made(folder, source)
@@ -82,15 +86,30 @@ def library_sha256() -> str | None:
 
 def write_source(bodies: Sequence[Body]) -> str:
     """Return the C of a library with an operator for each of `bodies`, in the order of names."""
-    ordered = [body for _, body in sorted({body.name: body for body in bodies}.items())]
+    ordered = _in_order(bodies)
     parts = [
         "#define FB_FLOAT16\n" if needs_float16(ordered) else "",
         *(_read(name) for name in ("onnxruntime.h", "arithmetic.h", "elementwise.h")),
         c_functions(ordered),
-        f"static const Body BODIES[] = {{\n{c_table(ordered)}{{0}}}};\n",
+        c_table(ordered),
         _read("operators.c"),
     ]
     return "\n".join(parts)
+
+
+def write_cuda_source(bodies: Sequence[Body], gpu: str) -> str:
+    """Return the C of a library with an operator on a GPU for each of `bodies`, kernels included.
+
+    Raises what `bench.compiler.nvrtc` raises.
+    """
+    ordered = _in_order(bodies)
+    images = [compile_cuda(cuda_source(body), gpu) for body in ordered]
+    parts = [_read("onnxruntime.h"), _read("elementwise.h"), c_table(ordered, images)]
+    return "\n".join([*parts, _read("cuda.c")])
+
+
+def _in_order(bodies: Iterable[Body]) -> list[Body]:
+    return [body for _, body in sorted({body.name: body for body in bodies}.items())]
 
 
 def identity(source: str) -> str:

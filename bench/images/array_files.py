@@ -2,19 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
 
+from foldbench.bench import units
 from foldbench.bench.arrays import Images, Labels, Pixels
 from foldbench.bench.errors import DataError, listed, one_line
 from foldbench.bench.images.image_set import DataOptions, Split
+from foldbench.bench.images.listing import ARRAYS, Listing
 from foldbench.bench.images.pixels import fit_all
-from foldbench.bench.images.sources import unreadable
+from foldbench.bench.images.sources import LARGEST_FILE_BYTES, unreadable
 
-SUFFIXES = (".npz", ".npy")
 _IMAGES = ("images", "x", "data", "image", "x_test")
 _LABELS = ("labels", "y", "targets", "label", "y_test")
 _FORM = (
@@ -37,29 +39,69 @@ def read_arrays(path: Path) -> Arrays:
     Raises DataError for a file that is damaged or has no images.
     """
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        return _load(path, str(path))
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def arrays_in(listing: Listing) -> Arrays | None:
+    """Return the arrays of an archive that holds no images: an .npz, or .npy files by their names.
+
+    None for an archive without any. Raises DataError for several .npz files, and for what
+    `read_arrays` refuses.
+    """
+    found = {file.parts: file for file in listing.others if file.parts[-1].lower().endswith(ARRAYS)}
+    if listing.files or not found or not listing.is_archive:
+        return None
+    for file in found.values():
+        if file.size_bytes > LARGEST_FILE_BYTES:
+            raise DataError(
+                f"{file.origin} has {units.size(file.size_bytes)}; allowed in an archive: "
+                f"{units.size(LARGEST_FILE_BYTES)}: unpack it, and give it by itself"
+            )
+    read = {
+        file.parts[-1]: _load(BytesIO(_bytes(content)), file.origin)
+        for file, content in listing.contents(list(found))
+    }
+    whole = [arrays for name, arrays in read.items() if name.lower().endswith(".npz")]
+    if len(whole) > 1 or (whole and len(read) > 1):
+        raise DataError(f"{listing.path} holds {listed(read)}: keep one .npz file, or .npy files")
+    if whole or len(read) == 1:
+        return next(iter(read.values()))
+    return _from_archive(str(listing.path), {Path(n).stem: a.images for n, a in read.items()})
+
+
+def _bytes(content: bytes | Path) -> bytes:
+    return content if isinstance(content, bytes) else content.read_bytes()
+
+
+def _load(source: Path | BytesIO, origin: str) -> Arrays:
+    """Raises OSError with a number where the file itself cannot be read."""
+    try:
+        mapped: Literal["r"] | None = "r" if isinstance(source, Path) else None
+        loaded = np.load(source, mmap_mode=mapped, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return Arrays(loaded, None)
         with loaded:
-            return _from_archive(path, loaded)
+            return _from_archive(origin, loaded)
     except DataError:
         raise
     except OSError as error:
         if error.errno is None:
-            raise _damaged(path, error) from error
-        raise unreadable(path, error) from error
+            raise _damaged(origin, error) from error
+        raise
     except (ValueError, EOFError, BadZipFile, MemoryError) as error:
-        raise _damaged(path, error) from error
+        raise _damaged(origin, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def _damaged(path: str, error: Exception) -> DataError:
     return DataError(
         f"{path} is damaged or holds Python objects ({one_line(error, 120)}); {_FORM}: save it "
         "with numpy.save or numpy.savez"
     )
 
 
-def _from_archive(path: Path, loaded: Mapping[str, Any]) -> Arrays:
+def _from_archive(path: str, loaded: Mapping[str, Any]) -> Arrays:
     names = {name.lower(): name for name in loaded}
     images = next((names[name] for name in _IMAGES if name in names), None)
     labels = next((names[name] for name in _LABELS if name in names), None)

@@ -71,6 +71,11 @@ def recognise(listing: Listing) -> Form:
     return _class_form(listing.path, top, inner)
 
 
+def has_no_classes(listing: Listing) -> bool:
+    """Return whether folders tell no classes apart: all images lie in one folder, or in none."""
+    return len({file.parts[:-1] for file in listing.files}) == 1
+
+
 def _wrapper(listing: Listing, paths: Sequence[Parts]) -> Parts:
     """Return the folders around everything that say nothing, from the top; () for none."""
     found: Parts = ()

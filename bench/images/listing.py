@@ -31,6 +31,8 @@ from foldbench.bench.progress import NullListener, ProgressListener
 from foldbench.bench.store.files import file_sha256
 
 Parts = tuple[str, ...]
+TABLES, ARRAYS = (".csv", ".tsv"), (".npz", ".npy")
+"""Suffixes of what says something of images, or holds them."""
 _FOLLOWED_DEPTH = 2
 """Folders that are links are entered where they are split or class folders."""
 _MOST_LINKS = 10
@@ -66,6 +68,8 @@ class Listing:
     """Goes once through the files at some paths, in any order. Raises DataError."""
     skipped: Counter[str] = field(default_factory=Counter)
     """What is no image, counted by the reason."""
+    others: tuple[Listed, ...] = ()
+    """Tables and arrays of an archive, or at the top of a folder; they count as skipped, too."""
 
     @property
     def is_archive(self) -> bool:
@@ -95,6 +99,11 @@ def list_images(path: Path, allowed: str, listener: ProgressListener | None = No
 def _list_folder(root: Path) -> Listing:
     skipped: Counter[str] = Counter()
     files = []
+    others = tuple(
+        Listed((entry.name,), entry.path, entry.stat().st_size, ())
+        for entry in sorted(os.scandir(root), key=lambda entry: entry.name)
+        if _is_other(entry.name) and entry.is_file()
+    )
     for place, parts in _walk(root, (), skipped):
         status = place.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -104,12 +113,12 @@ def _list_folder(root: Path) -> Listing:
         facts = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         files.append(Listed(parts, str(place), status.st_size, facts))
     listed = tuple(sorted(files, key=lambda file: file.parts))
-    by_parts = {file.parts: file for file in listed}
+    by_parts = {file.parts: file for file in (*listed, *others)}
 
     def contents(wanted: Collection[Parts]) -> Iterator[Content]:
         return ((by_parts[parts], Path(by_parts[parts].origin)) for parts in sorted(wanted))
 
-    return Listing(root, "folder", listed, contents, skipped)
+    return Listing(root, "folder", listed, contents, skipped, others)
 
 
 def _walk(folder: Path, above: Parts, skipped: Counter[str]) -> Iterator[tuple[Path, Parts]]:
@@ -147,16 +156,16 @@ def _list_zip(path: Path) -> Listing:
         raise _damaged(path, error) from error
     sizes = {name: info.file_size for name, info in members.items()}
     targets = _targets(sizes, links, skipped)
-    listed = _listed(path, sizes, targets, skipped)
+    listed, others = _listed(path, sizes, targets, skipped)
 
     def contents(wanted: Collection[Parts]) -> Iterator[Content]:
         with zipfile.ZipFile(path) as archive:
-            for file in listed:
+            for file in (*listed, *others):
                 if file.parts in wanted:
                     info = members[targets["/".join(file.parts)]]
                     yield file, _read_member(path, archive, info)
 
-    return Listing(path, "zip archive", listed, contents, skipped)
+    return Listing(path, "zip archive", listed, contents, skipped, others)
 
 
 def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -185,10 +194,9 @@ def _list_tar(path: Path, allowed: str, listener: ProgressListener) -> Listing:
         elif not member.isdir():
             skipped["device"] += 1
     targets = _targets(sizes, links, skipped)
-    listed = _listed(path, sizes, targets, skipped)
-    return Listing(
-        path, "tar archive", listed, partial(_tar_contents, path, listed, targets), skipped
-    )
+    listed, others = _listed(path, sizes, targets, skipped)
+    contents = partial(_tar_contents, path, (*listed, *others), targets)
+    return Listing(path, "tar archive", listed, contents, skipped, others)
 
 
 def _tar_contents(
@@ -223,7 +231,8 @@ def _members(
             while (member := tar.next()) is not None:
                 stream.tell_progress(listener)
                 tar.members = []  # type: ignore[attr-defined]  # keep no header in memory
-                check_size(f"{path}: {member.name}", member.size if member.isreg() else 0)
+                if member.isreg() and is_image_name(member.name):
+                    check_size(f"{path}: {member.name}", member.size)
                 yield tar, member
             while stream.read(2**20):  # the checksum of a compressed file is at its end
                 stream.tell_progress(listener)
@@ -269,15 +278,24 @@ def _targets(sizes: dict[str, int], links: dict[str, str], skipped: Counter[str]
 
 def _listed(
     path: Path, sizes: dict[str, int], targets: dict[str, str], skipped: Counter[str]
-) -> tuple[Listed, ...]:
+) -> tuple[tuple[Listed, ...], tuple[Listed, ...]]:
+    """Return the images, and the tables and arrays; count those and all else as skipped."""
     sha256 = file_sha256(path)
-    files = []
+    files, others = [], []
     for name, target in sorted(targets.items()):
         parts = tuple(name.split("/"))
         if any(map(is_hidden, parts)):
             skipped["hidden"] += 1
-        elif not is_image_name(parts[-1]):
-            skipped[suffix_reason(parts[-1])] += 1
-        else:
-            files.append(Listed(parts, f"{path}: {name}", sizes[target], (sha256,)))
-    return tuple(sorted(files, key=lambda file: file.parts))
+            continue
+        file = Listed(parts, f"{path}: {name}", sizes[target], (sha256,))
+        if is_image_name(parts[-1]):
+            files.append(file)
+            continue
+        skipped[suffix_reason(parts[-1])] += 1
+        if _is_other(parts[-1]):
+            others.append(file)
+    return tuple(sorted(files, key=lambda file: file.parts)), tuple(others)
+
+
+def _is_other(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in (*TABLES, *ARRAYS)

@@ -1,10 +1,11 @@
 """The steps of an ablation, found among what was measured."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from foldbench.bench.records import GIVEN, PLAIN, AblationStep, Artifact, Measurement, Target
 
-BARE = "bare"
+BARE, BATCHNORM = "bare", "batchnorm"
+"""Steps without passes: all that is linear folded, and BatchNorm and other scales alone."""
 _FIRST = (PLAIN, GIVEN)
 """Steps that are for any target."""
 _NO_STEP = "strip_metadata"
@@ -15,7 +16,15 @@ _TEXTS = {
     PLAIN: "torch.onnx.export by itself",
     GIVEN: "the file as it was given",
     BARE: "folded, then exported",
+    BATCHNORM: "BatchNorm and scales folded, then exported",
 }
+_BEYOND = {"folded": "everything linear folded", BARE: "+ everything linear folded"}
+"""The texts where more than BatchNorm and scales was folded."""
+
+
+def folds_beyond_batchnorm(artifact: Artifact) -> bool:
+    """Return whether folding went on after BatchNorm and other scales."""
+    return any(fold.kind in ("branches", "chain") for fold in artifact.fold.others)
 
 
 def ablation_of(
@@ -27,6 +36,7 @@ def ablation_of(
     and what was made of it in lower precision.
     """
     made = {a.variant: a for a in artifacts}
+    texts = {**_TEXTS, **(_BEYOND if any(map(folds_beyond_batchnorm, artifacts)) else {})}
     target = _target(artifacts)
     steps: list[tuple[tuple[int, ...], AblationStep]] = []
     for m in measurements:
@@ -37,7 +47,7 @@ def ablation_of(
             continue
         passes = [p.name for p in artifact.passes if p.changed] if artifact else []
         passes = [name for name in passes if name != _NO_STEP]
-        step = AblationStep(contender=m.contender, what=_describe(m, passes))
+        step = AblationStep(contender=m.contender, what=_describe(m, passes, texts))
         steps.append((_rank(m, artifact), step))
     return tuple(step for _, step in sorted(steps, key=lambda found: found[0]))
 
@@ -68,9 +78,9 @@ def _rank(m: Measurement, artifact: Artifact | None) -> tuple[int, ...]:
     return (1, m.precision != "float32", shipped, artifact.ladder_step or 0)
 
 
-def _describe(m: Measurement, passes: Sequence[str]) -> str:
-    if m.backend == "torch" or m.variant in (*_FIRST, BARE):
-        return _TEXTS[m.variant]
+def _describe(m: Measurement, passes: Sequence[str], texts: Mapping[str, str]) -> str:
+    if m.backend == "torch" or m.variant in (*_FIRST, BARE, BATCHNORM):
+        return texts[m.variant]
     if m.precision != "float32":
         return f"in {m.precision}"
-    return f"+ pass {passes[-1]}" if passes else _TEXTS[BARE]
+    return f"+ pass {passes[-1]}" if passes else texts[BARE]

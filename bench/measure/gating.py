@@ -1,5 +1,6 @@
 """The rounds of a gate: BASE, BASE once more and HEAD, generation after generation of processes."""
 
+import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -132,10 +133,14 @@ def _time_generation(
     compare: CompareSection,
     start_worker: StartWorker,
 ) -> None:
-    """Give all three new processes, time their rounds and end them."""
+    """Give all three new processes, time their rounds and end them.
+
+    They are opened and warmed up in random order, so that no place in it is always HEAD's.
+    """
     rivals = gated.rivals
+    order = random.Random(f"{compare.seed}/{gated.processes}").sample(rivals, len(rivals))
     try:
-        _start(rivals, start_worker)
+        _start(order, start_worker)
         for rival in rivals:
             with failures_of(rival.contender):
                 _take_logits(gated, rival)
@@ -152,7 +157,7 @@ def _time_generation(
                 "boundaries": "host",
             }
         )
-        contenders = [rival.contender for rival in rivals]
+        contenders = [rival.contender for rival in order]
         measure_latency(contenders, plan, NullListener(), repeat=gated.processes)
         _require_ok(rivals)
         sizes = [rival.contender.require_worker().memory() for rival in rivals]
@@ -165,11 +170,17 @@ def _time_generation(
 
 
 def _start(rivals: Sequence[Rival], start_worker: StartWorker) -> None:
-    """Open all networks at the same time: most of that is waiting for imports."""
+    """Import the runtimes of new processes at the same time, then open one network at a time."""
     with ThreadPoolExecutor(len(rivals)) as pool:
-        started = [pool.submit(r.contender.start, r.job, start_worker) for r in rivals]
-    for one in started:
+        loaded = [pool.submit(r.contender.load_anew, r.job, start_worker) for r in rivals]
+    for one in loaded:
         one.result()
+    _require_ok(rivals)
+    for rival in rivals:
+        contender = rival.contender
+        with failures_of(contender):
+            opened = contender.require_worker().open()
+            contender.result.opened = contender.result.opened or opened
     _require_ok(rivals)
 
 

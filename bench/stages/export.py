@@ -12,7 +12,7 @@ from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.images.splits import spread
-from foldbench.bench.measure.ablation import BARE
+from foldbench.bench.measure.ablation import BARE, BATCHNORM, folds_beyond_batchnorm
 from foldbench.bench.measure.contenders import has_user_code, is_file_alone
 from foldbench.bench.predict.image_model import ImageModel, export_image_model
 from foldbench.bench.progress import ProgressListener
@@ -173,9 +173,10 @@ def _export_ablation(
 def plan_ablation(shipped: Artifact, options: "ExportOptions") -> tuple["ExportOptions", ...]:
     """Return how to export the steps before `shipped`, which was exported with `options`.
 
-    What torch.onnx.export gives by itself, the folded network without passes, then one more pass
-    after the other. Of a given .onnx file: the file itself, then pass after pass. A pass that
-    changes nothing in the graph at hand is no step.
+    What torch.onnx.export gives by itself, the network with its BatchNorm folded alone where more
+    was folded, the folded network without passes, then one more pass after the other. Of a given
+    .onnx file: the file itself, then pass after pass. A pass that changes nothing in the graph at
+    hand is no step.
     Raises ExportError when that did not fold BatchNorm: there are no steps to it.
     """
     if not options.fold_bn:
@@ -188,14 +189,17 @@ def plan_ablation(shipped: Artifact, options: "ExportOptions") -> tuple["ExportO
     always = options.passes[:1]
     effective = tuple(p.name for p in shipped.passes if p.changed and p.name not in always)
     first = given_options(options) if options.given else plain_options(options)
+    steps = [first]
+    if not options.given and folds_beyond_batchnorm(shipped):
+        alone = replace(options, passes=always, name=BATCHNORM, batchnorm_alone=True)
+        steps.append(replace(alone, ladder_step=len(steps)))
     start, named = (1, GIVEN) if options.given else (0, BARE)
-    steps = [
-        replace(
+    for count in range(start, len(effective)):
+        step = replace(
             options,
             passes=always + effective[:count],
             name="+".join((named, *effective[:count])),
-            ladder_step=count + 1 - start,
+            ladder_step=len(steps),
         )
-        for count in range(start, len(effective))
-    ]
-    return first, *steps
+        steps.append(step)
+    return tuple(steps)

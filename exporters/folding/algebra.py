@@ -215,6 +215,10 @@ def compose(first: Linear, second: Linear) -> Linear:
         raise FoldRefusedError("one of them is a transposed convolution")
     if second.is_pointwise:
         moving = first
+        if first.borders == SAME and set(second.stride) - {1}:
+            raise FoldRefusedError(
+                "how many zeros the first puts around its input is up to strides"
+            )
     elif first.is_pointwise and set(first.stride) <= {1}:
         moving = second
         if second.is_padded and second.borders in (ZEROS, SAME) and first.bias.any():

@@ -47,10 +47,11 @@ class _Term:
         """Return the call of the layer nearest to the sum."""
         return next((node for node, _ in self.steps if network.is_layer(node)), None)
 
-    def batchnorms(self) -> Iterator[str]:
-        for _, step in self.steps:
-            if isinstance(step, Scaling) and step.batchnorm is not None:
-                yield step.batchnorm
+    def scalings(self) -> Iterator[tuple[fx.Node, str | None]]:
+        """Yield the scales and shifts in it, with the name of the BatchNorm that each is."""
+        for node, step in self.steps:
+            if isinstance(step, Scaling):
+                yield node, step.batchnorm
 
 
 def fold_branches(network: Network, findings: Findings) -> None:
@@ -280,8 +281,8 @@ def _insert(
     for term in taken:
         findings.took(name, _name(network, term), None, "branches")
     for term in (base, *taken):
-        for batchnorm in term.batchnorms():
-            findings.took(name, "", batchnorm, "branches")
+        for node, batchnorm in term.scalings():
+            findings.took(name, network.describe(node), batchnorm, "scale")
     return made
 
 

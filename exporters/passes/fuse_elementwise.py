@@ -24,7 +24,7 @@ from foldbench.bench.errors import BackendError
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import OPTIMIZATION, bodies_in, custom_operator_facts
 from foldbench.bench.records import PassReport
-from foldbench.exporters.onnx_store import is_slim
+from foldbench.exporters.onnx_store import copy_of, is_slim
 from foldbench.exporters.passes._graphs.chains import Chain, find_chains
 from foldbench.exporters.passes._graphs.elementwise import LEAST_OPSET
 from foldbench.exporters.passes._graphs.optimised import optimise
@@ -49,27 +49,27 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
     The copy is exact where there is none. Raises what onnxruntime raises on a model that it cannot
     load.
     """
-    copy = ModelProto()
-    copy.CopyFrom(model)
     facts = {p.key: p.value for p in model.metadata_props}
     if OPTIMIZATION in facts:
-        return copy, _report(0, "the graph is optimised already")
+        return copy_of(model), _report(0, "the graph is optimised already")
     if is_slim(model):
-        return copy, _report(0, "its weights lie beside the file, which is above 2 GiB")
-    working = open_graph(model)
+        return copy_of(model), _report(0, "its weights lie beside the file, which is above 2 GiB")
+    working = open_graph(copy_of(model))  # reading a constant may name it
     if opset_of(working) < LEAST_OPSET:
-        return copy, _report(0, f"opset {opset_of(working)}, {LEAST_OPSET} or newer is needed")
+        return copy_of(model), _report(
+            0, f"opset {opset_of(working)}, {LEAST_OPSET} or newer is needed"
+        )
     ShapeInferencePass(strict_mode=False, data_prop=False)(working)
     found = _find(working)
     chains = [chain for chain in found if chain.passes - 1 >= LEAST_SAVED]
     short = f"{len(found) - len(chains)} too short to gain" if len(found) > len(chains) else ""
     if not chains:
-        return copy, _report(0, short or "no chain that onnxruntime does not fuse itself")
+        return copy_of(model), _report(0, short or "no chain that onnxruntime does not fuse itself")
     bodies = {*(bodies_in(facts) or ()), *(chain.body.text for chain in chains)}
     try:
         custom_operators.register(onnxruntime.SessionOptions(), bodies)
     except BackendError as error:
-        return copy, _report(0, str(error))
+        return copy_of(model), _report(0, str(error))
     for chain in chains:
         _replace(chain)
     working.opset_imports[custom_operators.DOMAIN] = _VERSION

@@ -7,7 +7,11 @@ from typing import Any
 from foldbench.bench import units
 from foldbench.bench.predict.image_model import ImageModel
 from foldbench.bench.records import Artifact, QuantizationReport
+from foldbench.reports.text.folding import tell_cost, tell_folds
 from foldbench.reports.text.parity import PARITY_REFERENCES
+
+_SHOWN = 3
+"""How many of the things that folding left are named."""
 
 
 def render_artifact(folder: Path, artifact: Artifact) -> str:
@@ -46,8 +50,14 @@ def _lines(artifact: Artifact) -> Iterator[str]:
         f"folding, {artifact.batchnorm_nodes} in the file "
         f"(folded by {' and '.join(artifact.folded_by) or 'none'})"
     )
-    for skip in fold.skipped:
+    if told := tell_folds(fold):
+        yield f"also folded: {told}"
+    if cost := tell_cost(fold):
+        yield f"folding: {cost}"
+    for skip in fold.skipped[:_SHOWN]:
         yield f"left as it is: {skip.module or 'the network'}: {skip.reason}"
+    if len(fold.skipped) > _SHOWN:
+        yield f"left as they are: {units.count(len(fold.skipped) - _SHOWN)} more (--json lists all)"
     for done in artifact.passes:
         yield f"pass {done.name}: {done.detail}"
     if fold.agreement:

@@ -1,14 +1,20 @@
-"""How contenders are told apart in pictures: a colour and a shape, the same all over a page."""
+"""How contenders are told apart in pictures, the same all over a page.
 
-from collections.abc import Mapping, Sequence
+Colour says which runtime, shade and shape which of its variants; labels stand beside the marks, so
+that nothing is said by colour alone.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from foldbench.reports.figures.elements import element, number
 
-COLOURS = 7
-"""Series colours in the style sheet, ``.s0`` and on."""
+_HUES = {"torch": 0, "ort": 2, "torch_compile": 1, "openvino": 3}
+"""The runtime's colour in the style sheet, ``.s0`` and on; other runtimes take those after."""
+_COLOURS, _SHADES = 7, 4
+
 
 _SHAPES = (
     "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",  # circle
@@ -22,14 +28,16 @@ _SHAPES = (
 
 @dataclass(frozen=True)
 class SeriesStyle:
-    """One contender's number among those of the page."""
+    """How one contender is drawn: in the colour of its runtime, in a shade and shape of its own."""
 
+    hue: int
     number: int
+    """Among the contenders of the same runtime."""
 
     @property
     def style(self) -> str:
-        """Its class in the style sheet."""
-        return f"s{self.number % COLOURS}"
+        """Its classes in the style sheet."""
+        return f"s{self.hue % _COLOURS} d{self.number % _SHADES}"
 
     def marker(self, x: float, y: float, hollow: bool = False) -> Markup:
         """Return its shape around a point; hollow where something is not resolved."""
@@ -47,6 +55,13 @@ class SeriesStyle:
         )
 
 
-def assign(names: Sequence[str]) -> Mapping[str, SeriesStyle]:
-    """Return a series for each name, in their order."""
-    return {name: SeriesStyle(i) for i, name in enumerate(dict.fromkeys(names))}
+def assign(names: Sequence[str]) -> dict[str, SeriesStyle]:
+    """Return a series for each contender, in their order."""
+    found: dict[str, SeriesStyle] = {}
+    hues = dict(_HUES)
+    counts: dict[int, int] = {}
+    for name in dict.fromkeys(names):
+        hue = hues.setdefault(name.partition("/")[0].partition(":")[0], len(hues))
+        found[name] = SeriesStyle(hue, counts.get(hue, 0))
+        counts[hue] = counts.get(hue, 0) + 1
+    return found

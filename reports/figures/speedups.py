@@ -1,4 +1,4 @@
-"""Speed-ups with their intervals on a ruler: the whole of them, or one in a table's cell."""
+"""Speed-ups with their intervals on a ruler, or one of them as a bar in a table's cell."""
 
 from collections.abc import Mapping, Sequence
 
@@ -33,25 +33,28 @@ def ruler(rows: Sequence[LatencyRow], start: float, end: float) -> Scale:
     return Scale(low, high, start, end, logarithmic=True)
 
 
-def glyph(row: LatencyRow, scale: Scale) -> Markup:
-    """Return the interval as a bar and the ratio as a dot beside 1, for a cell that says both."""
-    if row.speedup_ratio is None or row.speedup_low is None or row.speedup_high is None:
+def bar(row: LatencyRow, top: float) -> Markup:
+    """Return a speed-up as a bar from 0 to at most `top`, its interval on it, and a line at 1."""
+    if row.speedup_ratio is None or (
+        row.verdict is None and row.speedup_reference != row.contender
+    ):
         return Markup("")
-    found = [
-        line(scale(1), 1, scale(1), 13, "one"),
-        line(scale(row.speedup_low), 7, scale(row.speedup_high), 7, "interval"),
-        element("circle", cx=scale(row.speedup_ratio), cy=7, r=2.6, class_="point"),
-    ]
+    scale = Scale(0.0, top, 0.0, _BAR)
+    found = [element("rect", x=0, y=3, width=scale(row.speedup_ratio), height=8, class_="length")]
+    if row.speedup_low is not None and row.speedup_high is not None:
+        found.append(line(scale(row.speedup_low), 7, scale(row.speedup_high), 7, "interval"))
+    found.append(line(scale(1), 0, scale(1), 14, "one"))
+    claimed = row.verdict if row.is_claimed else ""
     return element(
         "svg",
         *found,
-        viewBox="0 0 84 14",
-        class_=f"glyph {_STYLES.get(row.verdict or '', 'open')}",
+        viewBox=f"0 0 {_BAR + 1} 14",
+        class_=f"speedup {claimed if claimed in ('faster', 'slower') else 'open'}",
         aria_hidden="true",
     )
 
 
-_STYLES = {"faster": "faster", "slower": "slower", "no difference resolved": "open"}
+_BAR = 110
 
 
 def speedup_figure(

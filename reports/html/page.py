@@ -20,19 +20,22 @@ import foldbench
 from foldbench.bench import units
 from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.records import Profile, Run
+from foldbench.bench.records.published import PublishedRun
 from foldbench.reports.figures.ablation import ablation_figure
 from foldbench.reports.figures.confusion import confusion_figure, overlap_figure
 from foldbench.reports.figures.elements import safe
 from foldbench.reports.figures.figure import STATISTICS, EmbeddedImage, ReportFigure, samples_id
 from foldbench.reports.figures.latency import latency_figure
 from foldbench.reports.figures.losses import loss_figure
-from foldbench.reports.figures.marks import assign
+from foldbench.reports.figures.marks import SeriesStyle, assign
 from foldbench.reports.figures.speedups import speedup_figure
 from foldbench.reports.figures.tradeoff import tradeoff_figure
 from foldbench.reports.html.raw_samples import RawData, raw_blocks
 from foldbench.reports.html.results_table import Results, build_results
 from foldbench.reports.sections.compose import compose
 from foldbench.reports.sections.notes import take_notes
+from foldbench.reports.sections.overview import build_overview
+from foldbench.reports.sections.quality import Quality
 from foldbench.reports.text.document import Document, ReportSection
 from foldbench.reports.text.escaping import visible
 from foldbench.reports.text.labels import Labelled, label_runs
@@ -61,8 +64,13 @@ class Page:
     pictures: tuple[EmbeddedImage, ...] = ()
     answer: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
+    quality: Quality | None = None
     results: Results | None = None
+    failed: tuple[tuple[str, str, str], ...] = ()
+    """Name, status and reason of the contenders that are not in the results for it."""
     notes: tuple[str, ...] = ()
+    coursework_count: int = 0
+    """How many of the first notes are about the coursework."""
     footer: str = (
         f"Made by foldbench {foldbench.__version__} from stored records. Nothing in this page is "
         "loaded from elsewhere."
@@ -73,6 +81,11 @@ class Page:
         """The parts that are open."""
         return tuple(part for part in self.parts if part.figures or not part.folded)
 
+    @property
+    def details(self) -> tuple[Part, ...]:
+        """The parts that are shown on request."""
+        return tuple(part for part in self.parts if part.folded and not part.figures)
+
 
 def render_page(
     runs: Sequence[Run], profiles: Sequence[Profile] = (), pictures: Sequence[EmbeddedImage] = ()
@@ -81,14 +94,19 @@ def render_page(
     column, labelled = label_runs(runs)
     notes = take_notes(labelled)
     document = compose(column, labelled, notes, profiles)
+    overview = build_overview(labelled)
+    series = assign([m.contender for _, run in labelled for m in contenders(run)])
     page = Page(
         title=document.title,
         kicker=_kicker(runs),
-        answer=document.answer,
+        answer=overview.headline,
+        quality=overview.quality,
         facts=_facts(document),
-        results=build_results(column, labelled, notes),
+        results=build_results(overview, series),
+        failed=overview.lost,
         notes=notes.texts,
-        parts=tuple(_parts(document, _figures(labelled))),
+        coursework_count=notes.coursework_count,
+        parts=tuple(_parts(document, _figures(labelled, series))),
         raw=tuple(raw_blocks(labelled)),
         pictures=tuple(pictures),
     )
@@ -102,7 +120,7 @@ def render_document(document: Document, kicker: str) -> str:
 
 
 _FACTS = ("machine", "GPU", "software")
-_IN_RESULTS = frozenset({"accuracy", "agreement", "latency"})
+_IN_RESULTS = frozenset({"accuracy", "agreement", "latency", "contenders"})
 """Sections whose tables the main table joins: here they are folded."""
 _ELSEWHERE = frozenset({"notes"})
 
@@ -167,17 +185,21 @@ def _facts(document: Document) -> tuple[tuple[str, str], ...]:
     return tuple((head, pairs[head]) for head in _FACTS if head in pairs)
 
 
-def _figures(labelled: Labelled) -> Mapping[str, tuple[ReportFigure, ...]]:
+def _figures(
+    labelled: Labelled, series: Mapping[str, SeriesStyle]
+) -> Mapping[str, tuple[ReportFigure, ...]]:
     """Return the figures by the key of the section that they belong to."""
-    names = [m.contender for _, run in labelled for m in contenders(run)]
-    series = assign(names)
     statistics = ((STATISTICS, "statistics"),)
-    samples = tuple((samples_id(i), f"calls of {label}") for i, (label, _) in enumerate(labelled))
+    samples: tuple[tuple[str, str], ...] = statistics
+    timed = tuple(pair for pair in labelled if not isinstance(pair[1], PublishedRun))
+    if timed:
+        calls = enumerate(labelled)
+        samples = tuple((samples_id(i), f"calls of {label}") for i, (label, _) in calls)
     found: dict[str, list[ReportFigure | None]] = {
         "accuracy": [tradeoff_figure(labelled, series, statistics)],
         "latency": [
             speedup_figure(labelled, series, samples),
-            latency_figure(labelled, series, samples),
+            latency_figure(timed, series, samples) if timed else None,
         ],
         "ladder": [ablation_figure(labelled, series, samples)],
         "confusion": [confusion_figure(labelled)],
@@ -208,4 +230,4 @@ def _parts(document: Document, figures: Mapping[str, tuple[ReportFigure, ...]]) 
         parts.append(Part(f"part-{i}", title, section, own, folded))
     alone = [figure for own in left.values() for figure in own]
     parts += [Part(f"part-{f.identity}", f.title, None, (f,)) for f in alone]
-    return parts
+    return sorted(parts, key=lambda part: part.folded and not part.figures)

@@ -1,145 +1,193 @@
-"""The main table of a page: accuracy, agreement, latency and size of each contender in one row.
+"""The main table of a page: one row for each contender, the fastest first; batch sizes are columns.
 
-It joins what `reports.sections.compose` and `reports.sections.latency` show in three tables;
-the numbers come from the same rows and are rounded by the same functions.
+It shows the rows of `reports.sections.overview`, as the terminal does, rounded by the same
+functions.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from markupsafe import Markup
 
 from foldbench.bench import units
-from foldbench.bench.records import Run
-from foldbench.reports.figures.axes import Scale
-from foldbench.reports.figures.speedups import glyph, ruler
-from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows
-from foldbench.reports.rows.latency import LatencyRow, latency_rows
-from foldbench.reports.rows.machines import machine_of, machines_of
-from foldbench.reports.sections.notes import Notes
-from foldbench.reports.text.document import Column, left, right
-from foldbench.reports.text.labels import Labelled
+from foldbench.reports.figures.marks import SeriesStyle
+from foldbench.reports.figures.speedups import bar
+from foldbench.reports.rows.accuracy import AccuracyRow
+from foldbench.reports.rows.latency import LatencyRow
+from foldbench.reports.sections.overview import ContenderRow, Group, Overview
+from foldbench.reports.text.names import name_parts
+
+Kind = Literal["text", "number", "accuracy", "extra", "picture"]
+"""Of a column: pictures go first where there is little room, then extras, then the accuracy."""
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A column."""
+
+    text: str
+    kind: Kind = "number"
+    group: str = ""
+    """The batch size that it belongs to; its first column bears that heading."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows: a text, a smaller one under it, a picture, and what it is sorted by."""
+    """What a cell shows: a text, a smaller one beside it, a picture, and what it is sorted by."""
 
     text: str
     detail: str = ""
     value: float | None = None
     """Unrounded; None sorts by the text, blanks last."""
     picture: Markup | str = ""
+    style: str = ""
+    """faster, slower or open, of a speed-up."""
+    tip: str = ""
+    """What is shown on request: an interval, an id."""
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One contender."""
+
+    cells: tuple[Cell, ...]
+    is_baseline: bool
 
 
 @dataclass(frozen=True)
 class Results:
-    """The whole table."""
+    """The whole table; blank without rows."""
 
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    caption: str = (
-        "Small figures are 95 % intervals, of homework % the difference in percentage points, of "
-        "agreement all test images. Median and p95 are end-to-end (host to host), "
-        "of clean rounds alone where there are any. Speed-up: times as fast as the baseline on "
-        "the same device. What each figure is exactly is said with the tables below."
+    columns: tuple[Heading, ...]
+    rows: tuple[ResultRow, ...]
+    caption: str
+
+
+def build_results(overview: Overview, series: dict[str, SeriesStyle]) -> Results | None:
+    """Return the table, None where nothing was timed in rounds."""
+    if not overview.rows:
+        return None
+    top = max((_drawn(timed) for row in overview.rows for timed in row.timed.values()), default=1.0)
+    columns = tuple(_columns(overview))
+    rows = tuple(
+        ResultRow(tuple(_cells(row, overview, series, top)), row.is_baseline())
+        for row in overview.rows
     )
+    return Results(columns, rows, _caption(overview))
 
 
-def build_results(column: Column, labelled: Labelled, notes: Notes) -> Results:
-    """Return a row for each contender and batch size, those that did not run included."""
-    columns = (
-        column,
-        left("machine"),
-        left("contender"),
-        right("batch"),
-        left("boundary"),
-        right("accuracy %"),
-        right("homework %"),
-        right("agreement"),
-        right("median ms"),
-        right("p95 ms"),
-        right("images/s"),
-        right("speed-up"),
-        left("verdict"),
-        right("file size"),
-        left("notes"),
-    )
-    rulers = ruler([row for _, run in labelled for row in latency_rows(run)], 2, 82)
-    rows = [cells for label, run in labelled for cells in _rows(label, run, notes, rulers)]
-    hidden = set()
-    if len(labelled) == 1:
-        hidden.add(0)
-    if len(machines_of([run for _, run in labelled])) == 1:
-        hidden.add(1)
-    blank = {i for i in range(len(columns)) if not any(row[i].text for row in rows)}
-    kept = [i for i in range(len(columns)) if i not in hidden | blank]
-    return Results(
-        tuple(columns[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in rows)
-    )
+def _told(group: Group) -> str:
+    return f"Batch {units.count(group.batch_size)}{', GPU alone' * group.resident}"
 
 
-def _rows(label: str, run: Run, notes: Notes, rulers: Scale) -> Iterator[tuple[Cell, ...]]:
-    machine = machine_of(run)
-    scored = {row.contender: row for row in accuracy_rows(run)}
-    for row in latency_rows(run):
-        yield (
-            Cell(label),
-            Cell(machine),
-            Cell(row.contender),
-            Cell(units.count(row.batch_size), value=row.batch_size),
-            Cell(units.boundary(row.boundary)),
-            *_accuracy(scored[row.contender]),
-            *_latency(row, rulers),
-            Cell(
-                units.size(scored[row.contender].size_bytes),
-                value=scored[row.contender].size_bytes,
-            ),
-            Cell(_marks(label, row, notes)),
-        )
+def _columns(overview: Overview) -> Iterator[Heading]:
+    if overview.rows[0].machine:
+        yield Heading("machine", "text")
+    yield Heading("contender", "text")
+    if any(row.accuracy.accuracy is not None for row in overview.rows):
+        yield Heading("top-1 %", "accuracy")
+    if any(row.accuracy.agreement_images for row in overview.rows):
+        yield Heading("same prediction", "extra")
+    if any(row.accuracy.size_bytes for row in overview.rows):
+        yield Heading("file size", "extra")
+    for group in overview.groups:
+        told = _told(group)
+        yield Heading("median ms", group=told)
+        if _has_p95(overview, group):
+            yield Heading("p95 ms", "extra", told)
+        if _has_speedups(overview):
+            yield Heading("", "picture", told)
+            yield Heading("speed-up", group=told)
 
 
-def _accuracy(row: AccuracyRow) -> tuple[Cell, ...]:
-    share = row.accuracy
-    same = row.agreement_top1_equal
-    return (
-        Cell(
-            units.percent(share) if row.status == "ok" else row.status,
-            units.span(units.percent(row.low), units.percent(row.high)),
-            share,
-        ),
-        Cell(
-            units.percent(row.homework_accuracy),
-            units.points(row.homework_difference),
-            row.homework_accuracy,
-        ),
-        Cell(
-            units.count(same),
-            f"of {units.count(row.agreement_images)}" if same is not None else "",
-            same,
-        ),
-    )
+def _has_p95(overview: Overview, group: Group) -> bool:
+    return any(row.timed[group].p95_s is not None for row in overview.rows if group in row.timed)
 
 
-def _latency(row: LatencyRow, rulers: Scale) -> tuple[Cell, ...]:
+def _has_speedups(overview: Overview) -> bool:
+    rows = [row for of_row in overview.rows for row in of_row.timed.values()]
+    return any(row.verdict for row in rows if row.contender != row.speedup_reference)
+
+
+def _cells(
+    row: ContenderRow, overview: Overview, series: dict[str, SeriesStyle], top: float
+) -> Iterator[Cell]:
+    if row.machine:
+        yield Cell(row.machine)
+    runtime, *rest = name_parts(row.accuracy.contender)
+    contender = row.accuracy.contender
+    told = " · ".join(part for part in (row.label, ", ".join(rest)) if part)
+    yield Cell(runtime, told, picture=series[contender].swatch(), tip=contender)
+    yield from _accuracy(row.accuracy, overview)
+    for group in overview.groups:
+        yield from _timed(row, group, overview, top)
+
+
+def _accuracy(row: AccuracyRow, overview: Overview) -> Iterator[Cell]:
+    rows = [one.accuracy for one in overview.rows]
+    if any(one.accuracy is not None for one in rows):
+        span = units.span(units.percent(row.low), units.percent(row.high))
+        tip = f"95 % interval {span}" if span else ""
+        yield Cell(units.percent(row.accuracy), value=row.accuracy, tip=tip)
+    if any(one.agreement_images for one in rows):
+        same = row.agreement_top1_equal
+        of = f"of {units.count(row.agreement_images)}" if same is not None else ""
+        yield Cell(units.count(same), value=same, tip=of)
+    if any(one.size_bytes for one in rows):
+        yield Cell(units.size(row.size_bytes), value=row.size_bytes)
+
+
+def _timed(row: ContenderRow, group: Group, overview: Overview, top: float) -> Iterator[Cell]:
+    timed = row.timed.get(group)
+    with_p95, with_speedups = _has_p95(overview, group), _has_speedups(overview)
+    if timed is None:
+        yield from [Cell("")] * (1 + with_p95 + 2 * with_speedups)
+        return
+    rate = f"{units.rate(timed.images_per_s)} images/s"
+    yield Cell(units.milliseconds(timed.median_s), value=timed.median_s, tip=rate)
+    if with_p95:
+        yield Cell(units.milliseconds(timed.p95_s), value=timed.p95_s)
+    if with_speedups:
+        yield Cell("", picture=bar(timed, top))
+        yield _speedup(timed, row.medians_ratio.get(group))
+
+
+def _speedup(row: LatencyRow, medians_ratio: float | None) -> Cell:
+    if row.speedup_reference is None:
+        return Cell("", tip="no baseline on the same device")
+    if row.speedup_reference == row.contender:
+        return Cell("baseline", value=1.0, style="open")
     ratio, span = units.estimate(row.speedup_ratio, row.speedup_low, row.speedup_high)
-    return (
-        Cell(
-            units.milliseconds(row.median_s) if row.status == "ok" else row.status,
-            value=row.median_s,
-        ),
-        Cell(units.milliseconds(row.p95_s), value=row.p95_s),
-        Cell(units.rate(row.images_per_s), value=row.images_per_s),
-        Cell(
-            ratio or units.best_case_ratio(row.speedup_floor_ratio),
-            span,
-            row.speedup_ratio or row.speedup_floor_ratio,
-            glyph(row, rulers),
-        ),
-        Cell(units.verdict(row.verdict, row.is_claimed)),
-    )
+    if row.verdict is None:
+        few = f"{units.count(row.clean_rounds)} of {units.count(row.rounds)} rounds undisturbed"
+        return Cell("–", value=None, style="open", tip=few)
+    tip = f"95 % interval {span}"
+    if row.verdict == "no difference resolved" or not row.is_claimed:
+        return Cell("n.s.", f"{ratio}×", row.speedup_ratio, style="open", tip=tip)
+    apart = f"medians {units.ratio(medians_ratio)}×" if medians_ratio else ""
+    return Cell(f"{ratio}×", apart or span, row.speedup_ratio, style=row.verdict, tip=tip)
 
 
-def _marks(label: str, row: LatencyRow, notes: Notes) -> str:
-    """Return the notes on any figure of the row."""
-    return notes.of_row(label, row.contender, row.batch_size, row.boundary)
+def _drawn(row: LatencyRow) -> float:
+    return max(row.speedup_high or 0.0, row.speedup_ratio or 1.0, 1.0)
+
+
+def _caption(overview: Overview) -> str:
+    text = f"In {overview.legend}."
+    images = {row.accuracy.agreement_images for row in overview.rows} - {None}
+    if images:
+        told = " or ".join(units.count(number) for number in sorted(filter(None, images)))
+        text += f" Same prediction: as the reference gives, of {told} test images."
+    if _has_speedups(overview):
+        text += (
+            " Speed-up: median of the ratios to the baseline in the same rounds; small: its 95 % "
+            "interval, which is also the line in the bar. Dashed: as fast as the baseline. n.s.: "
+            "no significant difference; –: too few undisturbed rounds."
+        )
+    if any(row.medians_ratio for row in overview.rows):
+        text += (
+            " Medians: their ratio, where it lies outside the interval because the machine drifted "
+            "between rounds."
+        )
+    return text

@@ -9,6 +9,7 @@ from foldbench.reports.sections.images import caption_lines
 from foldbench.reports.sections.notes import Notes
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, labelled_rows
+from foldbench.reports.text.names import spoken
 
 
 def build_accuracy(column: Column, labelled: Labelled, notes: Notes) -> ReportSection:
@@ -126,7 +127,7 @@ def build_agreement(column: Column, labelled: Labelled, notes: Notes) -> ReportS
         left("passes"),
         left("notes"),
     )
-    references_named = ", ".join(sorted({run.reference for _, run in labelled}))
+    references_named = ", ".join(sorted({spoken(run.reference) for _, run in labelled}))
     return ReportSection(
         f"Agreement with {references_named}",
         table=tabulated(columns, labelled_rows(labelled, cells)),

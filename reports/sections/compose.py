@@ -77,10 +77,14 @@ def _has_content(section: ReportSection) -> bool:
 
 def _title(labelled: Labelled) -> str:
     if len(labelled) > 1:
-        return f"{len(labelled)} networks: {', '.join(label for label, _ in labelled)}"
+        names = ", ".join(label for label, _ in labelled)
+        is_one_network = len({run.checkpoint.sha256 for _, run in labelled}) == 1
+        what = f"comparisons of {labelled[0][1].checkpoint.run}" if is_one_network else "networks"
+        return f"{len(labelled)} {what}: {names}"
     label, run = labelled[0]
-    parameters = units.count(run.checkpoint.parameter_count)
-    return f"{label} ({parameters} parameters) on {run.checkpoint.data.title}"
+    number = run.checkpoint.parameter_count
+    parameters = f" ({units.count(number)} parameters)" if number else ""
+    return f"{label}{parameters} on {run.checkpoint.data.title}"
 
 
 def _not_run(column: Column, labelled: Labelled) -> ReportSection:

@@ -21,4 +21,6 @@ def build_contenders(column: Column, labelled: Labelled) -> ReportSection:
         ]
 
     columns = (column, left("contender"), left("name"), left("precision"))
-    return ReportSection("Contenders", table=tabulated(columns, labelled_rows(labelled, cells)))
+    return ReportSection(
+        "Contenders", table=tabulated(columns, labelled_rows(labelled, cells)), key="contenders"
+    )

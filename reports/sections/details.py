@@ -104,13 +104,19 @@ def _layer_cells(run: Run) -> list[list[str]]:
         if artifact.precision == "float32"
         for fold in artifact.fold.folded
     ]
+    others = [
+        [artifact.variant, other.taken, f"{other.kind}: folded into {other.layer or 'nothing'}"]
+        for artifact in run.artifacts
+        if artifact.precision == "float32"
+        for other in artifact.fold.others
+    ]
     left_as_is = [
         [artifact.variant, skip.module, f"left: {skip.reason}"]
         for artifact in run.artifacts
         if artifact.precision == "float32"
         for skip in artifact.fold.skipped
     ]
-    return folded + left_as_is
+    return folded + others + left_as_is
 
 
 def _pass_cells(run: Run) -> list[list[str]]:

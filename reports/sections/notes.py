@@ -5,9 +5,10 @@ from itertools import groupby
 
 from foldbench.bench.analysis.advice.rule import Advice, Number, Topic
 from foldbench.bench.analysis.advice.rules import RULES, advise
-from foldbench.bench.records import Boundary
+from foldbench.bench.records import Boundary, Run
 from foldbench.bench.units import by_name
-from foldbench.reports.rows.homework import deviations, reason_for_blank
+from foldbench.reports.rows.homework import told_deviations
+from foldbench.reports.rows.latency import latency_rows
 from foldbench.reports.text.labels import Labelled
 from foldbench.reports.text.names import spoken
 
@@ -17,6 +18,8 @@ class Notes:
 
     def __init__(self) -> None:
         self._texts: list[str] = []
+        self.coursework_count = 0
+        """How many of the first ones are about the homework."""
         self._marks: dict[tuple[str, str, str | None, int | None, Boundary], list[int]] = {}
 
     @property
@@ -57,31 +60,20 @@ class Notes:
         numbers = self._marks.get((label, topic, subject, batch_size, boundary), [])
         return ", ".join(_ranges(sorted(numbers)))
 
-    def of_row(
-        self, label: str, subject: str, batch_size: int | None, boundary: Boundary = "host"
-    ) -> str:
-        """Return the numbers of every note on a contender at a batch size, of whatever topic."""
-        found: set[int] = set()
-        for (of_label, topic, about, size, within), numbers in self._marks.items():
-            same = (of_label, about) == (label, subject) and topic != "export"
-            if same and (size is None or (size, within) == (batch_size, boundary)):
-                found.update(numbers)
-        return ", ".join(_ranges(sorted(found)))
-
 
 def take_notes(runs: Labelled) -> Notes:
     """Return the notes on labelled runs: deviations from the homework first, warnings after."""
     notes = Notes()
     for label, run in runs:
-        blank = reason_for_blank(run.checkpoint)
-        if run.checkpoint.source is not None and not run.checkpoint.random_weights:
-            continue  # a network of the user's own has nothing to do with the homework
-        for text in (blank,) if blank else map(str, deviations(run)):
-            number = notes.add(text)
-            for measurement in run.measurements:
-                if measurement.status == "ok" and measurement.accuracy is not None:
-                    notes.mark(number, label, "accuracy", measurement.contender, None)
+        for text in told_deviations(run):
+            _mark_scored(notes, notes.add(text), label, run)
+    notes.coursework_count = len(notes.texts)
     for label, run in runs:
+        if run.checkpoint.random_weights:
+            text = f"{run.checkpoint.network} has random weights: no accuracy is given."
+            _mark_scored(notes, notes.add(text), label, run)
+        if not all(row.corrected for row in latency_rows(run)):
+            notes.add(_UNCORRECTED)
         for kind, group in groupby(advise(run), key=lambda advice: advice.kind):
             found = list(group)
             text = sentence(found)
@@ -91,6 +83,18 @@ def take_notes(runs: Labelled) -> Notes:
                 row = advice.subject, advice.batch_size, advice.boundary
                 notes.mark(number, label, topic, *row)
     return notes
+
+
+_UNCORRECTED = (
+    "Verdicts are those of the version that measured, which did not correct them for the number "
+    "of rows: of twenty rows, one may be called faster or slower by chance."
+)
+
+
+def _mark_scored(notes: Notes, number: int, label: str, run: Run) -> None:
+    for measurement in run.measurements:
+        if measurement.status == "ok" and measurement.accuracy is not None:
+            notes.mark(number, label, "accuracy", measurement.contender, None)
 
 
 def sentence(group: Sequence[Advice]) -> str:

@@ -8,6 +8,7 @@ from foldbench.bench import units
 from foldbench.bench.records import Boundary, Run
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
+from foldbench.reports.rows.machines import machine_of, machines_of
 from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.sections.headline import build_headline
 from foldbench.reports.sections.notes import Notes
@@ -37,6 +38,8 @@ class ContenderRow:
 
     label: str
     """Of its run; empty where there is one."""
+    machine: str
+    """Where it ran; empty where all ran on one."""
     name: str
     accuracy: AccuracyRow
     timed: Mapping[Group, LatencyRow]
@@ -71,7 +74,14 @@ class Overview:
 
 def build_overview(labelled: Labelled, took_s: float | None = None) -> Overview:
     """Return the first screen of runs; `took_s` is how long the comparison took, if known."""
-    rows = [row for label, run in labelled for row in _rows(label, run, len(labelled) > 1)]
+    several = len(machines_of([run for _, run in labelled])) > 1
+    rows = [
+        row
+        for label, run in labelled
+        for row in _rows(
+            label if len(labelled) > 1 else "", machine_of(run) if several else "", run
+        )
+    ]
     groups = tuple(sorted({group for row in rows for group in row.timed}))
     ranked = sorted((row for row in rows if row.timed), key=lambda row: _rank(row, groups))
     return Overview(
@@ -107,7 +117,7 @@ def _subtitle(labelled: Labelled) -> str:
     if len(labelled) > 1:
         return data if len({r.data.sha256 for _, r in labelled}) == 1 else ""
     checkpoint = run.checkpoint
-    return f"{checkpoint.network}, {parameters_of(run)}, {data}"
+    return ", ".join(part for part in (checkpoint.network, parameters_of(run), data) if part)
 
 
 def _stages(labelled: Labelled, took_s: float | None) -> Iterator[Stage]:
@@ -121,7 +131,7 @@ def _stages(labelled: Labelled, took_s: float | None) -> Iterator[Stage]:
     yield Stage("compare", f"{len(labelled)} networks", took_s) if took_s else Stage("compare", "")
 
 
-def _rows(label: str, run: Run, many: bool) -> Iterator[ContenderRow]:
+def _rows(label: str, machine: str, run: Run) -> Iterator[ContenderRow]:
     if scenarios_of(run):
         return
     timed: dict[str, dict[Group, LatencyRow]] = {}
@@ -133,7 +143,7 @@ def _rows(label: str, run: Run, many: bool) -> Iterator[ContenderRow]:
         own = timed.get(accuracy.contender, {})
         apart = {g: found for g, row in own.items() if (found := _apart(row, g, timed)) is not None}
         name = name_of(accuracy.contender)
-        yield ContenderRow(label if many else "", name, accuracy, own, apart)
+        yield ContenderRow(label, machine, name, accuracy, own, apart)
 
 
 def _is_resident(boundary: Boundary) -> bool:

@@ -151,7 +151,7 @@ def _remedy(run: Run, names: Sequence[str], advice: Advice | None) -> tuple[str,
     return "Repeat on an idle machine", _again(run, names, "--repeat", str(_REPEATS))
 
 
-_KEPT = ("--backends", "--devices", "--batch-sizes", "--protocol", "--data", "--runs", "--cache")
+_KEPT = ("--backends", "--devices", "--batch-sizes", "--protocol", "--data", "--runs")
 
 
 def _again(run: Run, names: Sequence[str], *more: str) -> str:

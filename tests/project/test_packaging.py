@@ -14,7 +14,7 @@ from builders import QUICK
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("bench", "models", "exporters", "reports", "configs")
-PATTERNS = ("*.py", "*.yaml", "*.json", "*.c", "templates/*")
+PATTERNS = ("*.py", "*.yaml", "*.json", "*.c", "*.h", "templates/*")
 
 
 def copy_checkout(target: Path, *, links: bool) -> None:

@@ -22,7 +22,7 @@ def _find_parity_failed(run: Run, kind: str) -> Iterator[Advice]:
 
 def _find_fold_without_effect(run: Run, kind: str) -> Iterator[Advice]:
     for artifact in _folded(run):
-        if artifact.fold.batchnorms_before == 0:
+        if artifact.fold.batchnorms_before == 0 and not artifact.fold.others:
             yield Advice(kind, artifact.variant)
 
 
@@ -36,7 +36,8 @@ def _find_batchnorm_left(run: Run, kind: str) -> Iterator[Advice]:
     for artifact in _folded(run):
         left = max(artifact.fold.batchnorms_after, artifact.batchnorm_nodes)
         if left:
-            skips = (f"{skip.module}: {skip.reason}" for skip in artifact.fold.skipped)
+            stayed = (skip for skip in artifact.fold.skipped if skip.kind == "batchnorm")
+            skips = (f"{skip.module}: {skip.reason}" for skip in stayed)
             reason = next(skips, "no reason was recorded")
             yield Advice(kind, artifact.variant, None, left, {"left_count": left, "reason": reason})
 

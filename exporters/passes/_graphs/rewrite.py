@@ -19,24 +19,35 @@ class PassRefusedError(Exception):
 
 
 def rewrite(
-    model: ModelProto, name: str, what: str, how: str, edit: Callable[[ir.Model, ir.Node], bool]
+    model: ModelProto,
+    name: str,
+    what: str,
+    how: str | Callable[[], str],
+    edit: Callable[[ir.Model, ir.Node], bool],
+    repeat: bool = False,
 ) -> tuple[ModelProto, PassReport]:
     """Return a copy of `model` with types and shapes inferred, and `edit` made at every node.
 
     `edit` says whether it rewrote something there; it raises PassRefusedError before it changes
     anything. Where nothing was rewritten, the copy is exact. `what` is looked for (plural), `how`
-    is what became of it.
+    is what became of it. `repeat` goes over the nodes until nothing is rewritten any more.
     """
     working = open_graph(model)
     ShapeInferencePass(strict_mode=False, data_prop=False)(working)
     done = 0
     left: Counter[str] = Counter()
-    for node in list(working.graph.all_nodes()):
-        try:
-            done += edit(working, node)
-        except PassRefusedError as refusal:
-            left[str(refusal)] += 1
-    told = [f"{done} {how}"] if done else []
+    before = -1
+    while before != done and (repeat or before < 0):
+        before = done
+        left.clear()
+        for node in list(working.graph.all_nodes()):
+            if node.graph is None:  # it was removed with another one
+                continue
+            try:
+                done += edit(working, node)
+            except PassRefusedError as refusal:
+                left[str(refusal)] += 1
+    told = [f"{done} {how if isinstance(how, str) else how()}"] if done else []
     told += [f"{count} left as before: {reason}" for reason, count in left.items()]
     report = PassReport(name=name, changed=done, detail="; ".join(told) or f"no {what} found")
     if done:
@@ -95,6 +106,17 @@ def scalar_of(value: ir.Value | None) -> float | None:
 def is_used_outside(value: ir.Value, nodes: Collection[ir.Node]) -> bool:
     """Return whether anything but `nodes` reads `value`, the graph's own output included."""
     return value.is_graph_output() or any(use.node not in nodes for use in value.uses())
+
+
+def remove_unused(value: ir.Value | None) -> None:
+    """Remove the node that makes `value` if nothing reads what it makes, and those before it."""
+    node = value.producer() if value is not None else None
+    if node is None or node.graph is None or any(is_used_outside(v, ()) for v in node.outputs):
+        return
+    inputs = list(node.inputs)
+    node.graph.remove(node, safe=True)
+    for read in inputs:
+        remove_unused(read)
 
 
 def add_constant(graph: ir.Graph, name: str, array: npt.NDArray) -> ir.Value:

@@ -20,8 +20,9 @@
   for (const table of document.querySelectorAll("table.sortable")) {
     const body = table.tBodies[0];
     if (!body || body.rows.length < 2) continue;
-    const headings = Array.from(table.tHead.rows[0].cells);
-    headings.forEach((heading, column) => {
+    const headings = Array.from(table.tHead.querySelectorAll("th:not(.group)"));
+    headings.forEach((heading, place) => {
+      const column = Number(heading.dataset.column || place);
       const button = document.createElement("button");
       button.type = "button";
       button.append(...heading.childNodes);
@@ -39,7 +40,7 @@
 
   const filter = document.getElementById("filter");
   const results = document.getElementById("results-table");
-  if (filter && results && results.tBodies[0].rows.length > 3) {
+  if (filter && results && results.tBodies[0].rows.length > 8) {
     filter.closest(".tools").hidden = false;
     const shown = document.getElementById("shown");
     const rows = Array.from(results.tBodies[0].rows);

@@ -139,3 +139,9 @@ def test_what_is_saved_of_several_networks_has_a_folder_for_each(
     Comparison((record, other)).save(tmp_path / "both")
     names = {path.name for path in (tmp_path / "both").iterdir()}
     assert names == {record.name, "other", "report.md", "report.html"}
+
+
+def test_the_example_of_the_page_on_folding_holds() -> None:
+    text = (ROOT / "docs" / "folding.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(compile(code, "folding.md", "exec"), {"__name__": "example"})

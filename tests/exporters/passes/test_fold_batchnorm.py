@@ -7,6 +7,8 @@ import onnx
 import pytest
 from onnx.parser import parse_model
 
+from foldbench.bench.records import Preprocessing
+from foldbench.exporters.image_input import add_preprocessing
 from foldbench.exporters.onnx_session import open_session
 from foldbench.exporters.passes.fold_batchnorm import apply
 
@@ -60,6 +62,12 @@ FOLDED = {
         gives="float[n, 6, p] y",
         w=(6, 4, 3),
     ),
+    "Conv with a bias of zeros that is computed": graph(
+        "z = Constant <value = float {0.0}> () s = Constant <value = int64[1] {6}> () "
+        f"e = Expand(z, s) h = Conv(x, w, e) y = {NORM}",
+        **IMAGES,
+        w=(6, 4, 3, 3),
+    ),
     "ConvTranspose": graph(
         f"h = ConvTranspose <strides = [2, 2]> (x, w, b) y = {NORM}",
         **IMAGES,
@@ -92,6 +100,97 @@ def test_it_folds(case: str) -> None:
     np.testing.assert_allclose(found, expected, atol=2e-6 * np.abs(expected).max())
 
 
+SQUARE = {"takes": "float[n, 6, 5, 5] x", "gives": "float[n, 6, p, q] y"}
+ROUND = "Conv <pads = [1, 1, 1, 1]>"
+LINEAR = {
+    "RepVGG": (
+        graph(
+            f"a = {ROUND} (x, w) h = Conv(x, v, b) bn = {NORM} "
+            "i = BatchNormalization (x, shift, mean, scale, var) s = Add(a, bn) y = Add(s, i)",
+            **SQUARE,
+            w=(6, 6, 3, 3),
+            v=(6, 6, 1, 1),
+            b=(6,),
+        ),
+        ["Conv"],
+    ),
+    "a difference, scaled": (
+        graph(
+            f"a = {ROUND} (x, w) d = Sub(a, x) e = Mul(d, g) y = Add(x, e)",
+            **SQUARE,
+            w=(6, 6, 3, 3),
+            g=(6, 1, 1),
+        ),
+        ["Conv"],
+    ),
+    "a branch that stays": (
+        graph(
+            f"a = {ROUND} (x, w) r = Relu(x) s = Sub(a, r) b1 = Conv(x, v) y = Add(s, b1)",
+            **SQUARE,
+            w=(6, 6, 3, 3),
+            v=(6, 6, 1, 1),
+        ),
+        ["Relu", "Conv", "Sub"],
+    ),
+    "BatchNormalization before two operators": (
+        graph(
+            "h = BatchNormalization (x, scale, shift, mean, var) a = Conv(h, w) "
+            "c = Conv <group = 2> (h, v) y = Mul(a, c)",
+            **SQUARE,
+            w=(6, 6, 3, 3),
+            v=(6, 3, 3, 3),
+        ),
+        ["Conv", "Conv", "Mul"],
+    ),
+    "a scale before zeros": (
+        graph(f"h = Div(x, g) y = {ROUND} (h, w)", **SQUARE, w=(6, 6, 3, 3), g=(1, 6, 1, 1)),
+        ["Conv"],
+    ),
+    "averaged logits": (
+        graph(
+            "a = Gemm <transB = 1> (x, w, b) c = Gemm(x, v) s = Add(a, c) y = Div(s, g)",
+            w=(6, 4),
+            v=(4, 6),
+            b=(6,),
+            g=(),
+        ),
+        ["Gemm"],
+    ),
+    "a scale after tokens": (
+        graph(
+            "m = MatMul(x, w) a = Add(m, b) y = Mul(a, g)",
+            takes="float[n, 5, 4] x",
+            gives="float[n, 5, 6] y",
+            w=(4, 6),
+            b=(6,),
+            g=(6,),
+        ),
+        ["MatMul", "Add"],
+    ),
+    "there and back": (
+        graph("h = Gemm(x, w, b) y = Gemm(h, v)", w=(4, 20), b=(20,), v=(20, 6)),
+        ["Gemm"],
+    ),
+    "1x1 before 3x3": (
+        graph(f"h = Conv(x, v) y = {ROUND} (h, w)", **SQUARE, v=(20, 6, 1, 1), w=(6, 20, 3, 3)),
+        ["Conv"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LINEAR)
+def test_it_folds_what_is_linear(case: str) -> None:
+    model, left = LINEAR[case]
+    folded, report = apply(model)
+    onnx.checker.check_model(folded, full_check=True)
+    assert sorted(node.op_type for node in folded.graph.node) == sorted(left)
+    assert report.changed > 0
+    (expected,), (found,) = run(model), run(folded)
+    np.testing.assert_allclose(found, expected, atol=4e-6 * np.abs(expected).max())
+    again, second = apply(folded)
+    assert (second.changed, again) == (0, folded)
+
+
 def test_one_after_the_other_is_folded_as_well() -> None:
     body = f"h = Gemm(x, w, b) h2 = {NORM} y = BatchNormalization(h2, mean, shift, scale, var)"
     model = graph(body, w=(4, 6), b=(6,))
@@ -102,7 +201,7 @@ def test_one_after_the_other_is_folded_as_well() -> None:
 
 
 def test_weights_that_another_operator_reads_too_stay_for_that_one() -> None:
-    body = f"h = Gemm(x, w, b) a = {NORM} c = Gemm(x, w, b) y = Add(a, c)"
+    body = f"h = Gemm(x, w, b) a = {NORM} c = Gemm(x, w, b) y = Mul(a, c)"
     model = graph(body, w=(4, 6), b=(6,))
     folded, report = apply(model)
     assert report.changed == 1
@@ -179,6 +278,14 @@ LEFT = {
         r"shape \(3, 1\)",
     ),
     "variance below zero": (not_finite(), "not finite"),
+    "a shift before zeros": (
+        graph(
+            f"h = BatchNormalization (x, scale, shift, mean, var) y = {ROUND} (h, w)",
+            **SQUARE,
+            w=(6, 6, 3, 3),
+        ),
+        "zeros are put around",
+    ),
     "an old opset": (
         graph(f"h = Gemm(x, w, b) y = {NORM}", opset=8, w=(4, 6), b=(6,)),
         "opset 8, 9",
@@ -219,3 +326,56 @@ def test_it_computes_in_float64() -> None:
     folded, _ = apply(model)
     bias = next(t for t in folded.graph.initializer if t.name.endswith("_bias"))
     np.testing.assert_allclose(onnx.numpy_helper.to_array(bias), exact, rtol=6e-8)
+
+
+UNTOUCHED = {
+    "more multiplications": (
+        "a = Conv <pads = [0, 1, 0, 1]> (x, w) c = Conv <pads = [1, 0, 1, 0]> (x, v) y = Add(a, c)",
+        {"w": (6, 6, 1, 3), "v": (6, 6, 3, 1)},
+    ),
+    "a number for each place": ("h = Conv(x, w) y = Mul(h, g)", {"w": (6, 6, 1, 1), "g": (5, 5)}),
+    "a number for each column": ("h = Conv(x, w) y = Mul(h, g)", {"w": (6, 6, 1, 1), "g": (5,)}),
+    "a narrow waist": ("h = Conv(x, w) y = Conv(h, v)", {"w": (1, 6, 1, 1), "v": (6, 1, 1, 1)}),
+    "a bias before zeros": (
+        f"h = Conv(x, w, b) y = {ROUND} (h, v)",
+        {"w": (20, 6, 1, 1), "b": (20,), "v": (6, 20, 3, 3)},
+    ),
+    "one channel beside six": (
+        "h = Conv(x, w) k = Conv(x, v) y = Add(h, k)",
+        {"w": (6, 6, 1, 1), "v": (1, 6, 1, 1)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNTOUCHED)
+def test_what_would_be_wrong_or_dearer_is_left_alone(case: str) -> None:
+    body, weights = UNTOUCHED[case]
+    model = graph(body, **SQUARE, **weights)
+    same, report = apply(model)
+    assert (report.changed, same) == (0, model)
+
+
+@pytest.mark.parametrize(
+    ("convolution", "left"),
+    [("Conv <strides = [4, 4]>", set()), ("Conv <pads = [1, 1, 1, 1]>", {"Sub"})],
+    ids=["patches", "zeros around"],
+)
+def test_mean_and_std_of_images_go_into_the_first_layer_where_its_borders_stay_exact(
+    convolution: str, left: set[str]
+) -> None:
+    sides = (4, 4) if "strides" in convolution else (3, 3)
+    model = parse_model(
+        '<ir_version: 10, opset_import: ["": 20]> g (float[n, 3, 8, 8] x) => (float[n, k] y) '
+        f"{{ h = {convolution} (x, w) y = Flatten (h) }}"
+    )
+    model.graph.initializer.append(numbers("w", 2, 3, *sides))
+    how = Preprocessing(input_shape=(3, 8, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.1))
+    whole = add_preprocessing(model, how, softmax=False)
+    folded, report = apply(whole)
+    assert report.changed == 2 - len(left)
+    assert {n.op_type for n in folded.graph.node} & {"Sub", "Div"} == left
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    before, after = (
+        open_session(m.SerializeToString()).run(None, {"image": pixels})[0] for m in (whole, folded)
+    )
+    np.testing.assert_allclose(after, before, atol=4e-6 * np.abs(before).max())

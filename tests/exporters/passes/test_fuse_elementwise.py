@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx.parser import parse_model
 from torch import nn
 
 from builders import MishSpellings, make_graph, needs_c_compiler, operators
@@ -20,7 +21,7 @@ from foldbench.exporters.onnx_session import open_session
 from foldbench.exporters.passes import fuse_elementwise, mish, nchwc_strip
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def convolutions() -> onnx.ModelProto:
     torch.manual_seed(0)
     network = nn.Sequential(
@@ -120,3 +121,154 @@ def test_the_library_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("CC", "no-such-compiler")
     assert custom_operators.library() == path
     assert [p.name for p in (tmp_path / "kernels").iterdir()] == [path.name]
+
+
+IMAGES = "float[n,8,6,6] x"
+WEIGHTS = {"w": (8, 8, 1, 1), "v": (8, 8, 3, 3), "m": (6, 6), "scale": (8, 1, 1), "row": (6,)}
+THREE = "three = Constant <value_float = 3.0> () zero = Constant <value_float = 0.0> () "
+SIX = "six = Constant <value_float = 6.0> () "
+
+
+def graph(body: str, takes: str = IMAGES, gives: str = "float[n,8,6,6] y") -> onnx.ModelProto:
+    """A graph of one input and the `WEIGHTS`."""
+    model = parse_model(
+        f'<ir_version: 10, opset_import: ["": 20]> g ({takes}) => ({gives}) {{ {body} }}'
+    )
+    rng = np.random.default_rng(0)
+    for name, shape in WEIGHTS.items():
+        array = (rng.standard_normal(shape) / 3).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    return model
+
+
+LEFT_TO_ONNXRUNTIME = {
+    "an activation": "h = Conv(x, w) y = Relu(h)",
+    "a sum of convolutions and its activation": (
+        "a = Conv(x, w) h = Conv(x, w) b = Conv(h, w) s = Add(a, b) y = Relu(s)"
+    ),
+    "Swish": "h = Conv(x, w) s = Sigmoid(h) y = Mul(h, s)",
+    "GELU": (
+        "r = Constant <value_float = 1.41421356> () one = Constant <value_float = 1.0> () "
+        "half = Constant <value_float = 0.5> () h = Conv(x, w) d = Div(h, r) e = Erf(d) "
+        "f = Add(e, one) p = Mul(h, f) y = Mul(p, half)"
+    ),
+    "HardSwish": "h = Conv(x, w) y = HardSwish(h)",
+    "a constant factor": "h = Conv(x, w) y = Mul(h, scale)",
+    "one operator": "y = Exp(x)",
+    "operators that are not element-wise": "h = Transpose <perm = [0, 1, 3, 2]> (x) y = Softmax(h)",
+}
+
+
+@needs_c_compiler
+@pytest.mark.parametrize("case", LEFT_TO_ONNXRUNTIME)
+def test_what_onnxruntime_does_in_one_pass_is_left_to_it(case: str) -> None:
+    model = graph(LEFT_TO_ONNXRUNTIME[case])
+    copy, report = fuse_elementwise.apply(model)
+    assert (report.changed, copy == model) == (0, True), report.detail
+
+
+FUSED: dict[str, tuple[str, list[str]]] = {
+    "HardSwish by hand": (
+        THREE + SIX + "h = Conv(x, w) a = Add(h, three) c = Clip(a, zero, six) "
+        "p = Mul(h, c) q = Div(p, six) y = Conv(q, w)",
+        ["Conv", "Elementwise", "Conv"],
+    ),
+    "a residual and its activation": (
+        "h = Conv(x, w) a = Mish(h) s = Add(a, x) y = Mish(s)",
+        ["Conv", "Elementwise"],
+    ),
+    "a gate and a constant of each channel": (
+        "g = GlobalAveragePool(x) a = Elu(x) b = Mul(a, g) y = Add(b, scale)",
+        ["GlobalAveragePool", "Broadcast"],
+    ),
+    "a constant along the last axis": (
+        "h = MatMul(x, m) a = Mul(h, row) b = Tanh(a) y = Add(b, x)",
+        ["MatMul", "Broadcast"],
+    ),
+    "a comparison": (
+        THREE + "c = Less(x, zero) a = Softplus(x) b = Sub(a, three) y = Where(c, b, x)",
+        ["Elementwise"],
+    ),
+    "a value that something else reads ends a chain": (
+        THREE + "a = Mish(x) b = Mish(a) c = Exp(b) p = MaxPool <kernel_shape = [1, 1]> (a) "
+        "d = Mish(c) y = Add(d, p)",
+        ["Elementwise", "MaxPool", "Elementwise"],
+    ),
+    "a detour out of the chain": (
+        "a = Mish(x) p = MaxPool <kernel_shape = [1, 1]> (a) b = Mish(a) c = Mul(b, p) y = Tanh(c)",
+        ["Elementwise", "MaxPool", "Elementwise"],
+    ),
+    "a cast to float16 and back": (
+        "a = Cast <to = 10> (x) b = Cast <to = 1> (a) c = Softplus(b) d = Mul(c, x) y = Elu(d)",
+        ["Elementwise"],
+    ),
+    "an integer on the way": (
+        "a = Mish(x) b = Cast <to = 6> (a) c = Cast <to = 1> (b) y = Mish(c)",
+        ["Elementwise", "Cast", "Cast", "Elementwise"],
+    ),
+}
+
+
+@needs_c_compiler
+@pytest.mark.parametrize("case", FUSED)
+def test_a_chain_becomes_one_operator_at_any_batch_size(case: str) -> None:
+    body, expected = FUSED[case]
+    model = graph(body)
+    fused, report = fuse_elementwise.apply(model)
+    onnx.checker.check_model(fused, full_check=True)
+    assert [kind.partition("_")[0] for kind in operators(fused)] == expected, report.detail
+    assert fuse_elementwise.apply(fused)[1].changed == 0
+    for batch in (1, 3):
+        x = np.random.default_rng(batch).normal(0, 2, (batch, 8, 6, 6)).astype(np.float32)
+        truth = run(model, x)
+        close = 1e-3 if "float16" in case else 2e-6
+        np.testing.assert_allclose(run(fused, x), truth, rtol=close, atol=close)
+
+
+@needs_c_compiler
+def test_an_output_of_the_graph_is_computed_though_a_chain_goes_on() -> None:
+    model = graph("a = Mish(x) y = Mish(a)", gives="float[n,8,6,6] y, float[n,8,6,6] a")
+    fused, report = fuse_elementwise.apply(model)
+    assert report.changed == 2
+    session = open_session(fused)
+    x = np.linspace(-4, 4, 288, dtype=np.float32).reshape(1, 8, 6, 6)
+    y, a = session.run(["y", "a"], {"x": x})
+    np.testing.assert_allclose(a, nn.functional.mish(torch.from_numpy(x)).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(y, nn.functional.mish(torch.from_numpy(a)).numpy(), rtol=1e-5)
+
+
+@needs_c_compiler
+def test_shapes_that_are_not_known_to_be_equal_are_not_taken_for_so() -> None:
+    takes = "float[n,8,6,6] x, float[k,8,6,6] z"
+    _, report = fuse_elementwise.apply(graph("a = Exp(x) b = Add(a, z) y = Tanh(b)", takes=takes))
+    assert report.changed == 0
+
+
+@needs_c_compiler
+@pytest.mark.parametrize(
+    ("x", "z"), [((1, 1), (1,)), ((1, 1), ()), ((3, 1), (1, 1)), ((1, 5), (1, 1)), ((4, 1), (4, 1))]
+)
+def test_axes_of_one_element_broadcast_too(x: tuple[int, ...], z: tuple[int, ...]) -> None:
+    takes = f"float{list(x)} x, float{list(z) or ''} z"
+    body = "a = Mish(x) b = Mul(a, z) y = Neg(b)"
+    fused, report = fuse_elementwise.apply(graph(body, takes, f"float{list(x)} y"))
+    assert report.changed == 1
+    given = {"x": np.full(x, 0.5, np.float32), "z": np.full(z, 2, np.float32)}
+    (found,) = open_session(fused).run(None, given)
+    truth = -2 * nn.functional.mish(torch.tensor(0.5)).item()
+    np.testing.assert_allclose(found, np.full(x, truth), rtol=1e-6)
+
+
+@needs_c_compiler
+def test_equal_chains_share_one_operator() -> None:
+    fused, report = fuse_elementwise.apply(graph("a = Mish(x) p = Conv(a, w) y = Mish(p)"))
+    assert (report.changed, len(bodies_of(fused))) == (2, 1)
+
+
+@needs_c_compiler
+def test_a_file_with_a_broken_formula_is_refused_in_one_line() -> None:
+    fused, _ = fuse_elementwise.apply(graph("y = Mish(x)"))
+    (entry,) = (p for p in fused.metadata_props if p.key == OPERATORS)
+    entry.value = "float32 full -> float32: system(0)"
+    with pytest.raises(BackendError, match="export the file again"):
+        open_session(fused)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from builders import make_fold
+from foldbench.bench.records import Cost, LinearFold, Skip
 from foldbench.bench.records.finding import Finding, State
 from foldbench.reports.commands.doctor import render_findings
 from foldbench.reports.commands.export import artifact_json, render_artifact
@@ -21,6 +23,23 @@ def test_an_artifact_is_named_with_its_place_and_its_proof(build) -> None:
     found = artifact_json(FOLDER, artifact)
     assert (found["run"], found["path"]) == ("bn_cnn-001", first)
     assert found["artifact"] == artifact.model_dump(mode="json")
+
+
+def test_folding_is_told_by_kind_with_its_cost_and_the_first_that_stayed(build) -> None:
+    kinds = ("branches", "branches", "scale")
+    fold = make_fold(
+        "folded",
+        others=[LinearFold(kind=kind, layer="conv", taken="other") for kind in kinds],
+        skipped=[Skip(module=f"bn{n}", reason="it follows a pool") for n in range(9)],
+        cost_before=Cost(flops_per_image=172_000_000, parameters=4_280_000),
+        cost_after=Cost(flops_per_image=45_000_000, parameters=1_060_000),
+    )
+    text = render_artifact(FOLDER, build.artifact("folded", fold=fold))
+    assert "2 parallel branches, 1 scale or shift\n" in text
+    assert "172 → 45.0 MFLOP an image" in text
+    assert "4,280,000 → 1,060,000 parameters" in text
+    assert text.count("it follows a pool") == 3
+    assert "6 more" in text
 
 
 def test_a_file_in_lower_precision_is_told_with_its_budget(build) -> None:
