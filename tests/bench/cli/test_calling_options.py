@@ -6,8 +6,9 @@ import click
 import pytest
 
 from foldbench.bench.cli.compare import compare
-from foldbench.bench.cli.options import Moment, given_fields
 from foldbench.bench.cli.options import _depth as depth
+from foldbench.bench.cli.options import given_fields
+from foldbench.bench.cli.values import Moment
 from foldbench.bench.config.files import load
 from foldbench.bench.config.schema import Config
 
