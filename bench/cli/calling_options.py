@@ -44,7 +44,7 @@ calling_options = section(
     config_option(
         "compare.calling.stages",
         "--stages",
-        type=AbsolutePath(exists=True),
+        type=AbsolutePath(),
         metavar="PATH",
         help="Also time the way from such image files to classes: read, decode, resize, infer.",
     ),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from foldbench.bench import units
 from foldbench.bench.config.comparison import CompareSection
@@ -15,6 +16,7 @@ from foldbench.bench.images.loading import load_data
 from foldbench.bench.machine.environment import choose_thread_counts, describe_environment
 from foldbench.bench.machine.interference import measure_foreign_load
 from foldbench.bench.measure.ablation import ablation_of
+from foldbench.bench.measure.calling.stages import image_files
 from foldbench.bench.measure.comparison import Entry, compare_together
 from foldbench.bench.measure.contenders import (
     ContenderSpec,
@@ -139,6 +141,8 @@ def _open_network(
     settings = config.compare
     if settings.loadgen.scenarios:
         require_loadgen()
+    if settings.calling.stages is not None:
+        image_files(Path(settings.calling.stages))  # before anything is measured
     config = _without_calibration(run, config, listener)
     data = load_data(config.data, paths.cache, listener, needs_train=False)
     data = match_classes(checkpoint.classes, data, listener)
