@@ -58,7 +58,8 @@ def report(
 ) -> None:
     """Show the report of runs, made from their stored records.
 
-    RUN is a run's newest comparison; RUN@2 is its second, RUN@-1 the one before the newest. Several
+    RUN is a run's newest comparison; RUN@2 is its second, RUN@-1 the one before the newest; a .json
+    file is what a bundle wrote on another machine (bench bundle). Several
     become one report, side by side. Without RUN, the newest compared run of each config is taken.
     On the terminal it is one screen, or with --details every table and note. html is one page that
     holds everything and loads nothing; csv has one row per contender and batch size. With
@@ -71,18 +72,22 @@ def report(
 
     if names:
         chosen = [_choose(name, both_protocols, paths) for name in names]
-        runs = tuple(run for run, _ in chosen)
-        kept = [records for _, records in chosen]
+        from_files = [record for run, records in chosen if run is None for record in records]
+        owned = [(run, records) for run, records in chosen if run is not None]
+        runs = tuple(run for run, _ in owned)
+        kept = [records for _, records in owned]
     else:
         newest = choose_runs((), paths, compared=True)
         pairs = readable(newest, lambda run: _records_of(run, both_protocols), tell)
         runs, kept = tuple(run for run, _ in pairs), [of_run for _, of_run in pairs]
+        from_files = []
     found = list(_profiles(runs, kept))
     records = [record for of_run in kept for record in of_run]
     owners = [run for run, of_run in zip(runs, kept, strict=True) for _ in of_run]
     colour = _colour(target)
     pictures = [picture for run in dict.fromkeys(runs) for picture in pictures_of(run)]
-    text = render(records, "json" if as_json else form, found, pictures, colour, per_class, details)
+    shown = [*records, *from_files]
+    text = render(shown, "json" if as_json else form, found, pictures, colour, per_class, details)
     _give(text, target)
     track(tracker, owners, records, paths)
 
@@ -122,10 +127,15 @@ def history(
 
 def _choose(
     name: str, both_protocols: bool, paths: "Paths"
-) -> "tuple[RunDirectory, tuple[Run, ...]]":
-    """Return the run that `name` is of, and the records to show of it."""
-    from foldbench.bench.store.finding import find_comparisons, find_run
+) -> "tuple[RunDirectory | None, tuple[Run, ...]]":
+    """Return the run that `name` is of, and the records to show of it.
 
+    A file is a record that a bundle wrote, which is no run's.
+    """
+    from foldbench.bench.store.finding import find_comparisons, find_run, read_record
+
+    if name.endswith(".json") and Path(name).is_file():
+        return None, (read_record(Path(name)),)
     run, number = find_run(paths.runs, name)
     if number is None:
         return run, _records_of(run, both_protocols)

@@ -9,6 +9,7 @@ from foldbench.bench.errors import RunError, UnknownNameError, listed, nearest
 from foldbench.bench.records import Run
 from foldbench.bench.store.comparisons import KeptComparison, split_reference
 from foldbench.bench.store.directory import RunDirectory, list_runs
+from foldbench.bench.store.parsing import parse_record
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,6 +32,15 @@ class ComparedRun:
     def record(self) -> Run:
         """Return the record under this name; raise RunError when it is damaged."""
         return self.run.read_comparison(self.kept).model_copy(update={"name": self.name})
+
+
+def read_record(path: Path) -> Run:
+    """Return the record in a file that a bundle wrote; raise RunError where it is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: cannot be read: {error}") from None
+    return parse_record(Run, text, str(path))
 
 
 def find_comparisons(root: Path, names: Sequence[str]) -> tuple[ComparedRun, ...]:
