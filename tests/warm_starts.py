@@ -113,7 +113,7 @@ def server(folder: Path) -> Iterator[str]:
     """
     known = folder / "warm-server"
     with FileLock(folder / "warm-server.lock"):
-        if not known.exists():
+        if not known.exists() or not os.path.exists(known.read_text(encoding="utf-8")):
             known.write_text(_start_server(), encoding="utf-8")
         address = known.read_text(encoding="utf-8")
         lease = socket.socket(socket.AF_UNIX)

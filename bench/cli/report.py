@@ -10,7 +10,7 @@ from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo, tell
 from foldbench.bench.cli.help import OUTPUT, command, section
 from foldbench.bench.cli.options import NamedPath, form_option, stored_options
-from foldbench.bench.cli.runs import choose_runs, run_argument
+from foldbench.bench.cli.runs import choose_runs
 from foldbench.bench.cli.tracker import track, tracker_option
 
 if TYPE_CHECKING:
@@ -36,9 +36,10 @@ def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
     examples=(
         "report digits-001 --per-class",
         "report digits-001 digits-002 --format html --output report.html",
+        "report reports/published/fast_deep_mish.json",
     ),
 )
-@run_argument
+@click.argument("names", metavar="[RUN|FILE.json]...", nargs=-1)
 @_form_options
 @click.option("--details", is_flag=True, help="All tables and notes (terminal).")
 @click.option("--per-class", is_flag=True, help="Also the accuracy of each class (terminal).")
@@ -58,8 +59,9 @@ def report(
 ) -> None:
     """Show the report of runs, made from their stored records.
 
-    RUN is a run's newest comparison; RUN@2 is its second, RUN@-1 the one before the newest; a .json
-    file is what a bundle wrote on another machine (bench bundle). Several
+    RUN is a run's newest comparison; RUN@2 is its second, RUN@-1 the one before the newest.
+    FILE.json is what a bundle wrote on another machine (bench bundle), or what --format json wrote:
+    that has every figure, but not the timed calls, and stands alone. Several
     become one report, side by side. Without RUN, the newest compared run of each config is taken.
     On the terminal it is one screen, or with --details every table and note. html is one page that
     holds everything and loads nothing; csv has one row per contender and batch size. With
@@ -67,9 +69,18 @@ def report(
     A comparison that was interrupted is shown as far as it came where the run has no finished one.
     """
     from foldbench.bench.stages.report import pictures_of
-    from foldbench.bench.store.finding import readable
+    from foldbench.bench.store.finding import is_record, readable
     from foldbench.reports.render import render
 
+    published = [name for name in names if name.endswith(".json") and not is_record(Path(name))]
+    if published:
+        _refuse_of_published(names, published, both_protocols, tracker)
+        from foldbench.reports.rows.published import read_published
+
+        read = [one for name in published for one in read_published(Path(name))]
+        form = "json" if as_json else form
+        _give(render(read, form, colour=_colour(target), details=details), target)
+        return
     if names:
         chosen = [_choose(name, both_protocols, paths) for name in names]
         from_files = [record for run, records in chosen if run is None for record in records]
@@ -125,6 +136,17 @@ def history(
     _give(render_history(records, "json" if as_json else form, _colour(target)), target)
 
 
+def _refuse_of_published(
+    names: Sequence[str], published: Sequence[str], both_protocols: bool, tracker: str | None
+) -> None:
+    if len(published) < len(names):
+        raise click.UsageError("runs and published summaries have reports of their own")
+    if both_protocols or tracker:
+        raise click.UsageError(
+            f"{published[0]} is a published summary: --both-protocols and --tracker are about runs"
+        )
+
+
 def _choose(
     name: str, both_protocols: bool, paths: "Paths"
 ) -> "tuple[RunDirectory | None, tuple[Run, ...]]":
@@ -134,7 +156,7 @@ def _choose(
     """
     from foldbench.bench.store.finding import find_comparisons, find_run, read_record
 
-    if name.endswith(".json") and Path(name).is_file():
+    if name.endswith(".json"):
         return None, (read_record(Path(name)),)
     run, number = find_run(paths.runs, name)
     if number is None:

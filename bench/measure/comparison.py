@@ -96,7 +96,7 @@ def compare_together(
                 measure_latency(
                     contenders, settings, listener, repeat, restart=restart, lanes=usable_cores()
                 )
-        for contender in contenders:
+        for contender in reversed(contenders):  # in one process, sessions end as they nest
             _take_memory(contender)
             contender.close()
         measure_calling(
@@ -185,6 +185,8 @@ def _restart(
     Each opens its network alone, as the first ones did: a runtime may time its kernels then.
     """
     alive = [contender for contender in chosen if contender.is_ok]
+    for contender in reversed(alive):  # by the thread that opened it
+        contender.close()
     with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(load, alive))
     for contender in alive:

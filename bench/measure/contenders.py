@@ -10,6 +10,7 @@ from foldbench.bench.config.backend_spec import (
     parse_spec,
 )
 from foldbench.bench.errors import BackendError, BenchError
+from foldbench.bench.host_files.marks import read_metadata
 from foldbench.bench.machine.environment import has_nvidia_gpu
 from foldbench.bench.measure.targets import files_for, target_of
 from foldbench.bench.progress import ProgressListener
@@ -251,11 +252,22 @@ def _refuse_artifact(subject: Subject, artifact: Artifact, path: Path) -> str | 
         return f"it was exported from other weights than the run's: {again}"
     if not path.is_file() or file_sha256(path) != artifact.sha256:
         return f"{artifact.path} is missing or is not the file that was exported: {again}"
+    if _is_of_another(subject.checkpoint, path):
+        return f"{artifact.path} says that it was exported from other weights: {again}"
     if not artifact.parity.passed:
         return f"it does not compute what the checkpoint does: {artifact.parity.reason}"
     if artifact.quantization and not artifact.quantization.within_budget:
         return f"it exceeds its budget of accuracy: {artifact.quantization.reason}"
     return None
+
+
+def _is_of_another(checkpoint: Checkpoint, path: Path) -> bool:
+    """Return whether the file names other weights; a given .onnx file may name what it is from."""
+    if checkpoint.source is not None and checkpoint.source.form == "onnx":
+        return False
+    with path.open("rb") as stream:
+        named = read_metadata(stream).get("foldbench.checkpoint_sha256")
+    return named is not None and named != checkpoint.sha256
 
 
 def _how_to_export(artifact: Artifact) -> str:

@@ -285,10 +285,17 @@ def _plan_records(
     for network in networks:
         subject = network.subject
         throughput = None
-        if settings.arithmetic and not subject.is_file_alone:
+        if settings.arithmetic:
+            from foldbench.exporters.explaining import count_file
+
             kinds = product_kinds(network.specs)
             throughput = measure_peak_throughput(
-                subject.checkpoint, network.run.path, kinds, threads, listener
+                subject.checkpoint,
+                network.run.path,
+                kinds,
+                threads,
+                listener,
+                count_file if subject.is_file_alone else None,
             )
         records.append(
             Run(

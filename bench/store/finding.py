@@ -1,5 +1,6 @@
 """Which runs are meant: by name, by config, the newest, those that were compared."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,16 @@ class ComparedRun:
     def record(self) -> Run:
         """Return the record under this name; raise RunError when it is damaged."""
         return self.run.read_comparison(self.kept).model_copy(update={"name": self.name})
+
+
+def is_record(path: Path) -> bool:
+    """Return whether a file is a record that a bundle wrote, whole or not."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and "measurements" in found
 
 
 def read_record(path: Path) -> Run:

@@ -24,7 +24,13 @@ def pictures(count: int = 12, side: int = 32) -> np.ndarray:
 
 def run(tmp_path: Path, *more: str) -> Result:
     command = ["--config=digits", "--set=model.name=bn_cnn", "--set=train.threads=1"]
-    command += ["--set=train.epochs=1", "--cache", str(tmp_path / "cache"), *more]
+    command += [
+        "--set=train.epochs=1",
+        "--set=data.subset=200",
+        "--cache",
+        str(tmp_path / "cache"),
+        *more,
+    ]
     return CliRunner().invoke(study.main, command)
 
 

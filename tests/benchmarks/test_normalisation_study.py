@@ -18,7 +18,7 @@ SHAPE = (3, 32, 32)
 
 def run(out: Path, cache: Path, *more: str) -> Result:
     command = ["--quick", "--config=digits", "--set=model.name=bn_cnn", "--set=train.threads=1"]
-    command += ["--out", str(out), "--cache", str(cache), *more]
+    command += ["--set=data.subset=200", "--out", str(out), "--cache", str(cache), *more]
     return CliRunner().invoke(study.main, command)
 
 

@@ -231,7 +231,7 @@ def test_nothing_is_written_where_optimizing_is_refused(tmp_path: Path) -> None:
     onnx.save(classifier(size="side"), tmp_path / "in.onnx")
     with pytest.raises(ExportError, match="--input CxHxW"):
         optimize_onnx(tmp_path / "in.onnx", tmp_path / "out.onnx")
-    with pytest.raises(ExportError, match="is the file that is read"):
+    with pytest.raises(ExportError, match=r"in\.onnx"):
         optimize_onnx(tmp_path / "in.onnx", tmp_path / "in.onnx")
     with pytest.raises(ConfigError, match="for this machine alone"):
         optimize_onnx(

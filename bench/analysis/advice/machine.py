@@ -36,6 +36,10 @@ GAP_LIMIT = 0.05
 STEAL_LIMIT = 0.01
 """Median share of a block that a hypervisor gave to other machines, summed over CPUs."""
 
+THROUGHPUT_LIMIT = 4.0
+"""Times the peak of matrix products. Fast convolutions save at most that many products: Winograd's
+F(4x4, 3x3) (Lavin and Gray, 2016, https://arxiv.org/abs/1509.09308)."""
+
 _REPEATS_WANTED = 3
 
 
@@ -140,6 +144,27 @@ def _find_unobservable(run: Run, kind: str) -> Iterator[Advice]:
         yield Advice(kind, numbers={"remedy": remedy})
 
 
+def _find_impossible(run: Run, kind: str) -> Iterator[Advice]:
+    if run.arithmetic is None:
+        return
+    peaks = {
+        (rate.device, rate.precision): 2 * rate.size**3 / min(rate.samples_s)
+        for rate in run.arithmetic.matmul_rates
+    }
+    for m, timing in timed(run):
+        peak, median_s = peaks.get((m.requested_device, m.precision)), _median_s(timing)
+        if peak is None or median_s is None:
+            continue
+        share = run.arithmetic.flops_per_image * timing.batch_size / median_s / peak
+        if share > THROUGHPUT_LIMIT:
+            numbers = {"share_ratio": share, "limit_ratio": THROUGHPUT_LIMIT}
+            yield about(kind, m, timing, share, numbers)
+
+
+def _median_s(timing: Timing) -> float | None:
+    return median_or_none([sample for block in timing.blocks for sample in block.samples_s])
+
+
 def _find_interrupted(run: Run, kind: str) -> Iterator[Advice]:
     if run.interrupted:
         rounds = _rounds_made(run)
@@ -212,6 +237,13 @@ MACHINE_RULES: Mapping[str, Rule] = {
         "{where}: the A/A control, {reference} timed a second time in the same rounds, was "
         "{off_ratio} {direction}. Believe no difference up to that size; to learn whether it "
         "lasts, measure again and hold the two runs against each other: bench diff.",
+    ),
+    "impossible": Rule(
+        "latency",
+        _find_impossible,
+        "{where}: {share_ratio} of the operations that this machine does in matrix products in "
+        "the same precision (limit {limit_ratio}), which no kernel does: the record was edited, or "
+        "what was timed leaves out work. Measure again.",
     ),
     "unobservable": Rule(
         "latency",

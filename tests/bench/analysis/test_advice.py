@@ -7,7 +7,15 @@ import pytest
 
 import builders as B
 from foldbench.bench.analysis.advice.rules import RULES, advise
-from foldbench.bench.records import Clocks, InputProbe, Parity, Shortage, Skip
+from foldbench.bench.records import (
+    Clocks,
+    InputProbe,
+    MatmulRate,
+    Parity,
+    PeakThroughput,
+    Shortage,
+    Skip,
+)
 from foldbench.reports.rows.latency import latency_rows
 from foldbench.reports.sections.notes import sentence
 
@@ -47,6 +55,19 @@ def remedies(text):
 MILLISECOND = [0.001] * 10
 JUMPY = [0.001, 0.00104, 0.00102, 0.00101, 0.00103] * 2
 TWO_STATES = [0.001, 0.00106, 0.001, 0.001, 0.00106, 0.001, 0.001, 0.001, 0.00106, 0.001]
+
+
+def peak_of(flops_per_s):
+    """A network of a million operations on a CPU of this matmul throughput."""
+    rate = MatmulRate(
+        device="cpu",
+        precision="float32",
+        threads=1,
+        size=100,
+        samples_s=(2e6 / flops_per_s,),
+        clean=(True,),
+    )
+    return PeakThroughput(flops_per_image=1_000_000, matmul_rates=(rate,))
 
 
 def clocked(*clocks, device="cuda"):
@@ -114,6 +135,10 @@ CAUSES = {
     "large_batch": (
         run_with(B.make_row("ort", "folded"), data=B.make_data(test_count=2)),
         {"images_count": 2},
+    ),
+    "impossible": (
+        run_with(timed(*B.steady(0.001, 10)), arithmetic=peak_of(0.2e9)),
+        {"share_ratio": 5.0, "limit_ratio": 4.0},
     ),
     "no_reference": (
         B.make_run(measurements=(B.make_row("ort", "folded", accuracy=UNCOMPARED),)),

@@ -16,7 +16,7 @@ from foldbench.bench.carried.rows import Row, agreement
 from foldbench.bench.carried.unpacking import unpack
 from foldbench.bench.errors import RunError
 from foldbench.bench.stages.bundle import _code, _npy, _write
-from foldbench.bench.store.finding import read_record
+from foldbench.bench.store.finding import is_record, read_record
 from foldbench.bench.workers.protocol import Opened
 
 PARTS = {"manifest.json": b"{}", "code/a.py": b"pass\n" * 50}
@@ -166,6 +166,7 @@ def measured(
 def test_a_bundle_measures_and_writes_a_record_that_reports_take(measured) -> None:
     path, done = measured
     assert done.returncode == 1, done.stderr  # one of its rows has no file
+    assert is_record(path)
     record = read_record(path)
     plain, lost, again = record.measurements
     assert (plain.status, lost.status, again.status) == ("ok", "failed", "ok")
@@ -181,5 +182,6 @@ def test_a_bundle_measures_and_writes_a_record_that_reports_take(measured) -> No
 
 def test_a_file_that_is_no_record_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{}", encoding="utf-8")
+    assert not is_record(tmp_path / "x.json")
     with pytest.raises(RunError, match="no run record"):
         read_record(tmp_path / "x.json")

@@ -93,7 +93,7 @@ def test_the_main_job_end_to_end_and_again(bench, paths: Paths) -> None:
     assert compared.stdout.splitlines()[-1].endswith(str(page))
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
-    for form, start in (("terminal", "bn_cnn"), ("md", "# "), ("json", "{")):
+    for form, start in (("terminal", run.name), ("md", "# "), ("json", "{")):
         assert bench("report", "--format", form).stdout.startswith(start)
     assert bench("train", "digits", *SET).exit_code == 0
     assert list_runs(paths.runs) == (run,)
@@ -309,8 +309,9 @@ def test_a_disk_that_is_full_while_training_is_one_line(refusal) -> None:
 
 
 def test_being_told_to_end_leaves_neither_processes_nor_files(
-    own_run: RunDirectory, paths: Paths, tmp_path: Path
+    own_exported_run: RunDirectory, paths: Paths, tmp_path: Path
 ) -> None:
+    own_run = own_exported_run
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     command = [
@@ -324,7 +325,7 @@ def test_being_told_to_end_leaves_neither_processes_nor_files(
     ]
     settings = [*SET, "--set=compare.rounds=100000", "--cache", str(paths.cache)]
     process = subprocess.Popen(
-        [*command, *settings, "--set=compare.backends=[torch]"],
+        [*command, *settings, "--set=compare.backends=[ort]"],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

@@ -138,7 +138,7 @@ def test_a_class_without_a_test_image_is_named(load, tmp_path: Path) -> None:
 def test_a_path_that_is_missing_is_refused(load, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         load(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="give it with --data PATH"):
+    with pytest.raises(DataError, match="--data PATH"):
         load(None)
 
 
@@ -181,5 +181,5 @@ def test_a_rule_needs_one_group() -> None:
 def test_class_folders_are_never_read_by_file_names(load, tmp_path: Path) -> None:
     for split in ("train", "val"):
         make(tmp_path / "images" / split)
-    with pytest.raises(DataError, match=r"several folders .*set data.name to images"):
+    with pytest.raises(DataError, match=r"data\.name to images"):
         load(tmp_path / "images")

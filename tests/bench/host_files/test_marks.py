@@ -55,5 +55,5 @@ def test_a_file_says_how_it_is_to_be_run(tmp_path: Path) -> None:
 
 def test_a_file_with_operators_of_an_earlier_version_is_refused() -> None:
     earlier = {**host_facts("1.2.3"), "foldbench.operators": "own"}
-    with pytest.raises(BackendError, match="earlier foldbench: export it again"):
+    with pytest.raises(BackendError, match="export it again"):
         how_to_run(model_with(earlier), "1.2.3")

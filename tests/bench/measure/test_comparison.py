@@ -15,9 +15,12 @@ from foldbench.bench.records import Measurement
 from foldbench.bench.stages.compare import compare_run
 from foldbench.bench.stages.export import export
 from foldbench.bench.store.directory import Paths, RunDirectory
+from foldbench.bench.store.files import file_sha256
 from foldbench.bench.timing.loop import BlockOptions
 from foldbench.bench.workers.client import WorkerClient
 from foldbench.bench.workers.protocol import Job
+
+pytestmark = pytest.mark.usefixtures("warm_start")
 
 
 def subject(run: RunDirectory) -> Subject:
@@ -63,6 +66,21 @@ def test_without_an_export_the_row_says_what_to_do(own_run: RunDirectory) -> Non
     (row,) = list_contenders(subject(own_run), ("ort",), ("cpu",))
     assert row.status == "skipped"
     assert str(row.reason).endswith(f": bench export {own_run.name}")
+
+
+def test_a_file_that_names_other_weights_is_not_run_whatever_the_record_says(
+    own_exported_run: RunDirectory,
+) -> None:
+    (artifact,) = own_exported_run.artifacts()
+    path = own_exported_run.path / artifact.path
+    weights = artifact.checkpoint_sha256.encode()
+    path.write_bytes(path.read_bytes().replace(weights, b"0" * len(weights)))
+    forged = artifact.model_copy(update={"sha256": file_sha256(path)})
+    own_exported_run.write_artifact(forged)
+    (row,) = list_contenders(subject(own_exported_run), ("ort",), ("cpu",))
+    assert row.status == "failed"
+    assert "other weights" in str(row.reason)
+    assert "bench export" in str(row.reason)
 
 
 def test_an_artifact_that_was_changed_or_failed_parity_is_not_run(

@@ -338,10 +338,8 @@ def test_one_contender_after_the_other_is_driven_until_one_fails(worker_server) 
     for repeat in (1, 2):
         measure_scenarios(rows, settings, NullListener(), repeat)
     assert [found.repeat for found in rows[0].result.scenarios] == [1, 1, 2, 2]
-    assert (rows[1].result.status, rows[1].result.reason) == (
-        "failed",
-        "an output at batch size 1 differs",
-    )
+    assert rows[1].result.status == "failed"
+    assert "batch size 1 " in str(rows[1].result.reason)
     assert len(bad.asked) == 1
     server, offline = good.asked[:2]
     assert (server.scenario, server.qps, server.latency_bound_s) == ("server", 40.0, 0.01)

@@ -422,7 +422,7 @@ def test_a_dictionary_that_holds_itself_is_read_once(fit: Any) -> None:
 
 
 def test_weights_of_a_lazy_network_wait_for_its_shapes(fit: Any) -> None:
-    with pytest.raises(CheckpointError, match="no shape before the first input"):
+    with pytest.raises(CheckpointError, match="shape before"):
         fit_tensors(nn.Sequential(nn.LazyLinear(3)), {"0.weight": torch.ones(3, 3)}, Path("w.pt"))
 
 

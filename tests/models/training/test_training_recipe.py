@@ -371,7 +371,7 @@ def test_no_part_of_a_batch_is_a_single_image_where_there_are_enough(
 
 
 def test_more_parts_than_images_are_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"micro_batches is 9, but batch_size is 16"):
+    with pytest.raises(ConfigError, match=r"micro_batches is 9.*batch_size is 16"):
         load("digits", ["train.batch_size=16", "train.micro_batches=9"])
 
 
@@ -427,5 +427,5 @@ def test_a_run_from_before_these_settings_can_still_be_worked_with(own_run: RunD
     record["config_sha256"] = json_sha256(record["config"])
     path.write_text(json.dumps(record), encoding="utf-8")
     assert settings_of(own_run, own_run.checkpoint(), ()).train.ema_decay == 0
-    with pytest.raises(ConfigError, match=r"train\.ema_decay: is 0\.0 since run digits-001"):
+    with pytest.raises(ConfigError, match=r"train\.ema_decay: .*0\.0.*digits-001"):
         settings_of(own_run, own_run.checkpoint(), ["train.ema_decay=0.5"])

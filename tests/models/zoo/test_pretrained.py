@@ -185,7 +185,7 @@ def test_a_cached_file_is_checked_by_the_hash_in_its_name(tmp_path: Path, monkey
     assert networks.fill(module, network, "default", download=False).title == "MINE"
     assert torch.equal(module.conv1.weight, state["conv1.weight"])
     cached.write_bytes(cached.read_bytes()[:-1] + b"x")
-    with pytest.raises(CheckpointError, match="is damaged: its sha256 is"):
+    with pytest.raises(CheckpointError, match="sha256"):
         networks.fill(module, network, "default", download=False)
 
 
