@@ -3,7 +3,8 @@
 import click
 
 from foldbench.bench.cli.help import section
-from foldbench.bench.cli.options import AbsolutePath, CommaList, Pauses, config_option
+from foldbench.bench.cli.options import config_option
+from foldbench.bench.cli.values import AbsolutePath, CommaList, Pauses
 
 _DEEP = (
     "{pauses_s: [0.0, 0.001, 0.01, 0.1, 1.0], cold_starts: 10, memory: true, streams: [1, 2, 4], "

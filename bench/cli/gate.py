@@ -14,11 +14,7 @@ from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import UNJUDGED, WORSE
 from foldbench.bench.cli.help import MEASUREMENT, OUTPUT, command, section
 from foldbench.bench.cli.options import (
-    CommaList,
     Command,
-    FiniteNumber,
-    NamedPath,
-    Seconds,
     config_option,
     data_option,
     input_options,
@@ -26,7 +22,7 @@ from foldbench.bench.cli.options import (
     shared_options,
     with_overrides,
 )
-from foldbench.bench.cli.values import Percent
+from foldbench.bench.cli.values import CommaList, FiniteNumber, NamedPath, Percent, Seconds
 
 if TYPE_CHECKING:
     from foldbench.bench.analysis.gate import GateResult
@@ -159,11 +155,11 @@ def gate(
 
     with progress() as listener:
         result = run_gate((base, head), overrides, paths, listener, (backend, variant))
-    _write(result, junit, action, bencher)
     if as_json:
         output.print_json(gate_json(result))
     else:
         echo(render_gate(result, output.wants_colour()), nl=False)
+    _write(result, junit, action, bencher)
     if result.fails:
         code = WORSE if result.outcome == "worse" else UNJUDGED
         click.get_current_context().exit(code)
