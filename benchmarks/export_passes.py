@@ -33,12 +33,12 @@ from foldbench.bench.analysis.estimates import (
 )
 from foldbench.bench.errors import BackendError
 from foldbench.bench.machine.environment import describe_environment, usable_cores
-from foldbench.bench.measure.schedule import RoundPlan, run_rounds
 from foldbench.bench.records import Block
 from foldbench.bench.registry import PASSES
 from foldbench.bench.store.directory import RunDirectory
 from foldbench.bench.store.finding import find_runs
 from foldbench.bench.timing.loop import BlockOptions
+from foldbench.bench.timing.schedule import RoundPlan, run_rounds
 from foldbench.bench.workers.client import WorkerClient
 from foldbench.bench.workers.protocol import Job
 from foldbench.exporters.export import ExportOptions, to_onnx

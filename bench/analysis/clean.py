@@ -1,26 +1,17 @@
 """Which rounds of a timing count: those in which nothing else kept the threads waiting."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from foldbench.bench.analysis.estimates import (
     median_or_none,
 )
 from foldbench.bench.records import Block, Timing
 from foldbench.bench.samples.timing import DIRTY_RUN_DELAY as DIRTY_RUN_DELAY
+from foldbench.bench.samples.timing import clean_pairs as clean_pairs
 from foldbench.bench.samples.timing import is_clean as is_clean
 
 SamplesByRound = Mapping[int, tuple[float, ...]]
 """Round -> seconds of its calls."""
-
-
-def clean_pairs(
-    blocks: Sequence[Block], reference: Sequence[Block]
-) -> tuple[dict[int, tuple[float, ...]], dict[int, tuple[float, ...]]]:
-    """Return the rounds in which both were left alone, of each of the two."""
-    candidate = {block.round: block for block in blocks if is_clean(block.run_delay_ratio)}
-    baseline = {block.round: block for block in reference if is_clean(block.run_delay_ratio)}
-    both = sorted(candidate.keys() & baseline.keys())
-    return {r: candidate[r].samples_s for r in both}, {r: baseline[r].samples_s for r in both}
 
 
 def round_ratios(timing: Timing, reference: Timing | None) -> list[float]:

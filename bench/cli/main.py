@@ -11,6 +11,7 @@ import foldbench
 from foldbench.bench import torchrun
 from foldbench.bench.cli import unforeseen
 from foldbench.bench.cli.add import add
+from foldbench.bench.cli.bundle import bundle
 from foldbench.bench.cli.capacity import capacity
 from foldbench.bench.cli.compare import compare
 from foldbench.bench.cli.config import config
@@ -88,7 +89,9 @@ def cli(ctx: click.Context, traceback: bool) -> None:
         torchrun.require_one_process(f"bench {ctx.invoked_subcommand}")
 
 
-for command in (train, tune, run_all, add, export, optimize, compare, report, history, diff, gate):
+for command in (train, tune, run_all, add, export, optimize, compare, bundle, report, history):
+    cli.add_command(command)
+for command in (diff, gate):
     cli.add_command(command)
 for command in (
     profile,

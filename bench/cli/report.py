@@ -62,7 +62,8 @@ def report(
     """Show the report of runs, made from their stored records.
 
     RUN is a run's newest comparison; RUN@2 is its second, RUN@-1 the one before the newest.
-    FILE.json is what --format json wrote: it has every figure, but not the timed calls. Several
+    FILE.json is what a bundle wrote on another machine (bench bundle), or what --format json wrote:
+    that has every figure, but not the timed calls, and stands alone. Several
     become one report, side by side. Without RUN, the newest compared run of each config is taken.
     On the terminal it is one screen, or with --details every table and note. html is one page that
     holds everything and loads nothing; csv has one row per contender and batch size. With
@@ -70,13 +71,13 @@ def report(
     A comparison that was interrupted is shown as far as it came where the run has no finished one.
     """
     from foldbench.bench.stages.report import pictures_of
-    from foldbench.bench.store.finding import readable
+    from foldbench.bench.store.finding import is_record, readable
     from foldbench.reports.render import render, summarise
 
     output.refuse_both(details or per_class, quiet)
     form = "json" if as_json else form
     brief = quiet and form == "terminal"
-    published = [name for name in names if name.endswith(".json")]
+    published = [name for name in names if name.endswith(".json") and not is_record(Path(name))]
     if published:
         _refuse_of_published(names, published, both_protocols, tracker)
         from foldbench.reports.rows.published import read_published
@@ -87,19 +88,23 @@ def report(
         return
     if names:
         chosen = [_choose(name, both_protocols, paths) for name in names]
-        runs = tuple(run for run, _ in chosen)
-        kept = [records for _, records in chosen]
+        from_files = [record for run, records in chosen if run is None for record in records]
+        owned = [(run, records) for run, records in chosen if run is not None]
+        runs = tuple(run for run, _ in owned)
+        kept = [records for _, records in owned]
     else:
         newest = choose_runs((), paths, compared=True)
         pairs = readable(newest, lambda run: _records_of(run, both_protocols), tell)
         runs, kept = tuple(run for run, _ in pairs), [of_run for _, of_run in pairs]
+        from_files = []
     found = list(_profiles(runs, kept))
     records = [record for of_run in kept for record in of_run]
     owners = [run for run, of_run in zip(runs, kept, strict=True) for _ in of_run]
     colour = _colour(target)
     pictures = [picture for run in dict.fromkeys(runs) for picture in pictures_of(run)]
-    text = render(records, form, found, pictures, colour, per_class, details)
-    _give(summarise(records) if brief else text, target)
+    shown = [*records, *from_files]
+    text = render(shown, form, found, pictures, colour, per_class, details)
+    _give(summarise(shown) if brief else text, target)
     track(tracker, owners, records, paths)
 
 
@@ -149,10 +154,15 @@ def _refuse_of_published(
 
 def _choose(
     name: str, both_protocols: bool, paths: "Paths"
-) -> "tuple[RunDirectory, tuple[Run, ...]]":
-    """Return the run that `name` is of, and the records to show of it."""
-    from foldbench.bench.store.finding import find_comparisons, find_run
+) -> "tuple[RunDirectory | None, tuple[Run, ...]]":
+    """Return the run that `name` is of, and the records to show of it.
 
+    A file is a record that a bundle wrote, which is no run's.
+    """
+    from foldbench.bench.store.finding import find_comparisons, find_run, read_record
+
+    if name.endswith(".json"):
+        return None, (read_record(Path(name)),)
     run, number = find_run(paths.runs, name)
     if number is None:
         return run, _records_of(run, both_protocols)

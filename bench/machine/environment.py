@@ -67,22 +67,16 @@ def describe_environment() -> dict[str, Any]:
 
     What cannot be read is left out. They hold no user name, host name or path.
     """
-    import psutil  # not above: processes that are timed use this module, too
-
-    memory = psutil.virtual_memory()
     facts: dict[str, Any] = {
         "foldbench": foldbench.__version__,
         **describe_cpu(),
         "cpu": cpu_name(),
-        "cpus_online": psutil.cpu_count(),
-        "cores": psutil.cpu_count(logical=False),
         "cores_usable": usable_cores(),
         "machine": platform.machine(),
         "os": f"{platform.system()} {platform.release()}",
         "libc": " ".join(platform.libc_ver()).strip() or None,
         "python": platform.python_version(),
-        "memory_bytes": memory.total,
-        "memory_available_bytes": memory.available,
+        **_describe_sizes(),
         **describe_memory(),
         "git_revision": _git_revision(),
     }
@@ -93,6 +87,24 @@ def describe_environment() -> dict[str, Any]:
     facts |= describe_gpus(*open_nvml())
     facts["environment_variables"] = describe_variables(os.environ) or None
     return {key: value for key, value in facts.items() if value is not None}
+
+
+def _describe_sizes() -> dict[str, Any]:
+    """Return the numbers of CPUs and cores, and the memory; less of it without psutil."""
+    try:
+        import psutil  # not above: processes that are timed use this module, too
+    except ImportError:
+        names = getattr(os, "sysconf_names", {})
+        known = {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names)
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else None
+        return {"cpus_online": os.cpu_count(), "memory_bytes": total}
+    memory = psutil.virtual_memory()
+    return {
+        "cpus_online": psutil.cpu_count(),
+        "cores": psutil.cpu_count(logical=False),
+        "memory_bytes": memory.total,
+        "memory_available_bytes": memory.available,
+    }
 
 
 def describe_variables(environment: Mapping[str, str]) -> dict[str, str]:

@@ -9,9 +9,9 @@ from dataclasses import replace
 from math import ceil
 
 from foldbench.bench.analysis.estimates import MIN_CLEAN_ROUNDS
-from foldbench.bench.measure.schedule import RoundPlan
 from foldbench.bench.records import Shortage
 from foldbench.bench.timing.loop import SYNCHRONIZE_CHECKS, BlockOptions, WarmUp
+from foldbench.bench.timing.schedule import RoundPlan
 
 SHORTEST_CALLS = 5
 """Of a block: two outliers do not move their median."""

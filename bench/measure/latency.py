@@ -20,11 +20,11 @@ from foldbench.bench.measure.running import (
     original_of,
     shorten_series,
 )
-from foldbench.bench.measure.schedule import RoundPlan, count_clean, run_rounds
 from foldbench.bench.measure.series import Generation, MeasurementSeries
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Block, Boundary, Shortage
 from foldbench.bench.timing.loop import BlockOptions
+from foldbench.bench.timing.schedule import RoundPlan, count_clean, run_rounds
 
 Restart = Callable[[Sequence[Contender]], None]
 """Gives contenders new processes that have opened their networks."""

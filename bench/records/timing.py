@@ -1,11 +1,8 @@
 """The records of what was timed: blocks of calls, and why their rounds ended."""
 
-from typing import Literal
-
 from foldbench.bench.records.base import Record
 from foldbench.bench.samples.timing import Block, Boundary
-
-StopReason = Literal["rounds", "narrow", "budget", "interrupted"]
+from foldbench.bench.samples.timing import StopReason as StopReason
 
 
 class Shortage(Record):

@@ -1,5 +1,6 @@
 """Blocks of timed calls, what the machine did meanwhile, and what a profiler saw."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,6 +8,9 @@ Device = Literal["cpu", "cuda"]
 Boundary = Literal["host", "device"]
 """What a timed call covers. host: a host array in, a host array out, transfers to and from a GPU
 included. device: the network alone, with input and output in the memory of the GPU."""
+
+StopReason = Literal["rounds", "narrow", "budget", "interrupted"]
+"""Why rounds ended."""
 
 DIRTY_RUN_DELAY = 0.05
 """Share of a block that its threads waited for a CPU, from which the block is dirty. On a quiet
@@ -83,6 +87,16 @@ class Block(Interference):
     session: int = 1
     """Which start of the comparison timed it: 2 and up after an interruption, in new processes."""
     clocks: Clocks | None = None
+
+
+def clean_pairs(
+    blocks: Sequence[Block], reference: Sequence[Block]
+) -> tuple[dict[int, tuple[float, ...]], dict[int, tuple[float, ...]]]:
+    """Return the rounds in which both were left alone, of each of the two."""
+    candidate = {block.round: block for block in blocks if is_clean(block.run_delay_ratio)}
+    baseline = {block.round: block for block in reference if is_clean(block.run_delay_ratio)}
+    both = sorted(candidate.keys() & baseline.keys())
+    return {r: candidate[r].samples_s for r in both}, {r: baseline[r].samples_s for r in both}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Which runs are meant: by name, by config, the newest, those that were compared."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from foldbench.bench.errors import RunError, UnknownNameError, listed, nearest
 from foldbench.bench.records import Run
 from foldbench.bench.store.comparisons import KeptComparison, split_reference
 from foldbench.bench.store.directory import RunDirectory, list_runs
+from foldbench.bench.store.parsing import parse_record
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,6 +33,25 @@ class ComparedRun:
     def record(self) -> Run:
         """Return the record under this name; raise RunError when it is damaged."""
         return self.run.read_comparison(self.kept).model_copy(update={"name": self.name})
+
+
+def is_record(path: Path) -> bool:
+    """Return whether a file is a record that a bundle wrote, whole or not."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and "measurements" in found
+
+
+def read_record(path: Path) -> Run:
+    """Return the record in a file that a bundle wrote; raise RunError where it is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: cannot be read: {error}") from None
+    return parse_record(Run, text, str(path))
 
 
 def find_comparisons(root: Path, names: Sequence[str]) -> tuple[ComparedRun, ...]:

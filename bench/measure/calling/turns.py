@@ -11,9 +11,9 @@ from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BenchError
 from foldbench.bench.measure.budget import plan_processes
 from foldbench.bench.measure.running import Contender
-from foldbench.bench.measure.schedule import RoundPlan, run_rounds
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Block
+from foldbench.bench.timing.schedule import RoundPlan, run_rounds
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from foldbench.bench.measure.budget import find_shortage, plan_processes, round_
 from foldbench.bench.measure.contenders import ContenderSpec
 from foldbench.bench.measure.latency import measure_latency
 from foldbench.bench.measure.running import Contender
-from foldbench.bench.measure.schedule import RoundPlan
 from foldbench.bench.measure.series import MeasurementSeries, to_timing
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Boundary, Role, Timing
@@ -25,6 +24,7 @@ from foldbench.bench.timing.loop import (
     time_block,
     warm_up,
 )
+from foldbench.bench.timing.schedule import RoundPlan
 from foldbench.bench.timing.simulation import FakeClock, FakeGpuSession, FakeSession
 from foldbench.bench.workers.protocol import Opened
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foldbench.bench.config.comparison import CompareSection
-from foldbench.bench.measure.schedule import TRIES, MeasuredRounds, RoundPlan, run_rounds
 from foldbench.bench.records import Block
+from foldbench.bench.timing.schedule import TRIES, MeasuredRounds, RoundPlan, run_rounds
 
 NAMES = ["reference", "fast", "slow"]
 SECONDS = {"reference": 0.02, "fast": 0.01, "slow": 0.04}

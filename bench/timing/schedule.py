@@ -8,8 +8,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from foldbench.bench.analysis.clean import clean_pairs, is_clean
-from foldbench.bench.records import Block, StopReason
+from foldbench.bench.samples.timing import Block, StopReason, clean_pairs, is_clean
 
 TRIES = 6
 """Blocks of one contender in one round, when one after the other is dirty."""
