@@ -65,8 +65,8 @@ def explain(
     """Show where time and error go, module by module.
 
     BACKEND is torch, ort or openvino (by default torch and ort), alone or with a file of the run,
-    such as ort/int8. Of an .onnx file alone, nodes are shown. The record is explanation.json in the
-    run.
+    such as ort/int8. Of an .onnx file that names no modules, nodes are shown. The record is
+    explanation.json in the run.
     """
     from foldbench.bench.stages.explain import explain_run
     from foldbench.bench.store.files import write_text

@@ -67,7 +67,7 @@ def test_what_is_stored_is_read_back_and_gives_the_same_report(
     path.write_text(stored.to_json(), encoding="utf-8")
     text = report.to_report([stored])
     assert report.to_report([report.read_stored(path)]) == text
-    assert "net at 1 (0.5)" in text
+    assert "net at 1 (0.500)" in text
 
 
 def test_the_mean_of_ratios_is_the_geometric_one() -> None:
