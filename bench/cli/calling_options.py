@@ -3,7 +3,8 @@
 import click
 
 from foldbench.bench.cli.help import section
-from foldbench.bench.cli.options import AbsolutePath, CommaList, Pauses, config_option
+from foldbench.bench.cli.options import config_option
+from foldbench.bench.cli.values import AbsolutePath, CommaList, Pauses
 
 calling_options = section(
     "How it is called",

@@ -11,9 +11,6 @@ from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import fail_on_rows
 from foldbench.bench.cli.help import command
 from foldbench.bench.cli.options import (
-    CommaList,
-    Moment,
-    NamedPath,
     config_option,
     data_option,
     set_option,
@@ -22,6 +19,7 @@ from foldbench.bench.cli.options import (
     with_overrides,
 )
 from foldbench.bench.cli.runs import choose_subjects, subject_argument
+from foldbench.bench.cli.values import CommaList, Moment, NamedPath
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
@@ -96,7 +94,7 @@ def capacity(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Find the highest rate of images that each contender of RUN answers in time.
+    """Find the highest rate of images that is answered in time.
 
     Images arrive at random times, whether or not the ones before are answered, and each latency
     counts from the moment that the image was due. The rate is searched until it is known to 5 %.

@@ -13,9 +13,6 @@ from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.failures import fail_on_records
 from foldbench.bench.cli.help import CONTENDERS, MEASUREMENT, command, section
 from foldbench.bench.cli.options import (
-    CommaList,
-    FiniteNumber,
-    Seconds,
     config_option,
     contender_options,
     data_option,
@@ -27,6 +24,7 @@ from foldbench.bench.cli.options import (
 )
 from foldbench.bench.cli.runs import choose_subjects, subject_argument
 from foldbench.bench.cli.tracker import track, tracker_option
+from foldbench.bench.cli.values import CommaList, FiniteNumber, Seconds
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths

@@ -11,12 +11,8 @@ from foldbench.bench.cli import output
 from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.help import command
-from foldbench.bench.cli.options import (
-    NamedPath,
-    data_option,
-    shared_options,
-    with_overrides,
-)
+from foldbench.bench.cli.options import data_option, shared_options, with_overrides
+from foldbench.bench.cli.values import NamedPath
 
 if TYPE_CHECKING:
     from foldbench.bench.analysis.error_overlap import ErrorOverlap

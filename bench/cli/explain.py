@@ -11,8 +11,6 @@ from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import fail_on_rows
 from foldbench.bench.cli.help import command
 from foldbench.bench.cli.options import (
-    CommaList,
-    NamedPath,
     config_option,
     data_option,
     set_option,
@@ -21,6 +19,7 @@ from foldbench.bench.cli.options import (
     with_overrides,
 )
 from foldbench.bench.cli.runs import choose_subjects
+from foldbench.bench.cli.values import CommaList, NamedPath
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths

@@ -9,8 +9,6 @@ from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.failures import fail_on_artifacts
 from foldbench.bench.cli.help import LOWER_PRECISION, command, section
 from foldbench.bench.cli.options import (
-    CommaList,
-    FiniteNumber,
     calibration_options,
     config_option,
     data_option,
@@ -20,6 +18,7 @@ from foldbench.bench.cli.options import (
     with_overrides,
 )
 from foldbench.bench.cli.runs import choose_subjects, subject_argument
+from foldbench.bench.cli.values import CommaList, FiniteNumber
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths

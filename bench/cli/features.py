@@ -10,7 +10,8 @@ import click
 from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.help import command
-from foldbench.bench.cli.options import NamedPath, network_options, shared_options
+from foldbench.bench.cli.options import network_options, shared_options
+from foldbench.bench.cli.values import NamedPath
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths

@@ -14,11 +14,7 @@ from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import UNJUDGED, WORSE
 from foldbench.bench.cli.help import MEASUREMENT, OUTPUT, command, section
 from foldbench.bench.cli.options import (
-    CommaList,
     Command,
-    FiniteNumber,
-    NamedPath,
-    Seconds,
     config_option,
     data_option,
     input_options,
@@ -26,7 +22,7 @@ from foldbench.bench.cli.options import (
     shared_options,
     with_overrides,
 )
-from foldbench.bench.cli.values import Percent
+from foldbench.bench.cli.values import CommaList, FiniteNumber, NamedPath, Percent, Seconds
 
 if TYPE_CHECKING:
     from foldbench.bench.analysis.gate import GateResult

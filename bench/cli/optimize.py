@@ -7,7 +7,8 @@ import click
 
 from foldbench.bench.cli import output
 from foldbench.bench.cli.help import command
-from foldbench.bench.cli.options import NamedPath, json_option
+from foldbench.bench.cli.options import json_option
+from foldbench.bench.cli.values import NamedPath
 
 if TYPE_CHECKING:
     from foldbench.bench.records import Target

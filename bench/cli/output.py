@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from foldbench.bench.cli.echo import echo
+from foldbench.bench.cli.help import OUTPUT, section
 
 if TYPE_CHECKING:
     from foldbench.bench.predict.image_model import ImageModel
@@ -101,8 +102,11 @@ class Shown:
 def shown_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --details and --quiet, which the command gets as `shown` together with as_json."""
 
-    @click.option("--details", is_flag=True, help="All tables and notes in place of one screen.")
-    @click.option("--quiet", "-q", is_flag=True, help="The answer alone, in two sentences.")
+    @section(
+        OUTPUT,
+        click.option("--details", is_flag=True, help="All tables and notes, not one screen."),
+        click.option("--quiet", "-q", is_flag=True, help="The answer alone, in two sentences."),
+    )
     @functools.wraps(command)
     def wrapped(details: bool, quiet: bool, as_json: bool, **options: Any) -> None:
         if details and quiet:

@@ -8,8 +8,9 @@ import click
 from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.help import command
-from foldbench.bench.cli.options import NamedPath, stored_options
+from foldbench.bench.cli.options import stored_options
 from foldbench.bench.cli.runs import choose_runs, run_argument
+from foldbench.bench.cli.values import NamedPath
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths

@@ -9,9 +9,10 @@ import click
 from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo, tell
 from foldbench.bench.cli.help import OUTPUT, command, section
-from foldbench.bench.cli.options import NamedPath, form_option, stored_options
+from foldbench.bench.cli.options import form_option, stored_options
 from foldbench.bench.cli.runs import choose_runs, run_argument
 from foldbench.bench.cli.tracker import track, tracker_option
+from foldbench.bench.cli.values import NamedPath
 
 if TYPE_CHECKING:
     from foldbench.bench.records import Profile, Run

@@ -13,7 +13,6 @@ from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import fail_on_records
 from foldbench.bench.cli.help import command
 from foldbench.bench.cli.options import (
-    Seconds,
     calibration_options,
     config_option,
     contender_options,
@@ -26,6 +25,7 @@ from foldbench.bench.cli.options import (
 )
 from foldbench.bench.cli.runs import OF_NETWORK, find_subject, say_weights_of
 from foldbench.bench.cli.tracker import track, tracker_option
+from foldbench.bench.cli.values import Seconds
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths

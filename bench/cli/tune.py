@@ -14,12 +14,12 @@ from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.help import command
 from foldbench.bench.cli.options import (
     Command,
-    NamedPath,
     data_option,
     set_option,
     shared_options,
     with_overrides,
 )
+from foldbench.bench.cli.values import NamedPath
 
 if TYPE_CHECKING:
     from foldbench.bench.stages.tune import SearchOptions
