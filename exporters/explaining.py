@@ -12,9 +12,10 @@ from onnx import ModelProto, NodeProto, numpy_helper
 
 from foldbench.bench.analysis.origins import GraphNode
 from foldbench.bench.arrays import Floats
-from foldbench.bench.errors import ExportError, one_line, root_cause
+from foldbench.bench.errors import BenchError, ExportError, one_line, root_cause
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import how_to_run
+from foldbench.bench.records import Checkpoint, Traffic
 from foldbench.bench.store.temporary import temporary_folder
 from foldbench.exporters.module_names import graph_nodes
 from foldbench.exporters.onnx_double import run_in_evaluator, run_in_onnxruntime, to_float64
@@ -32,6 +33,10 @@ class NodeFacts:
     """Of convolutions and matrix products, a multiply-add counted as two; 0 for all others."""
     size_bytes: int
     """That its node reads and writes, each input, weight and output once."""
+    weights: int
+    """Numbers among them that are weights."""
+    values: int
+    """Numbers among them that are not."""
 
 
 def read_nodes(path: Path) -> list[GraphNode]:
@@ -67,12 +72,49 @@ def measure_nodes(path: Path, images: Floats) -> dict[str, NodeFacts]:
     with opened_onnx(path) as model:
         _refuse_slim(model, path)
         values = _run_all(model, images)
-        for tensor in model.graph.initializer:
-            values[tensor.name] = numpy_helper.to_array(tensor)
-        return {
-            node.output[0]: NodeFacts(_flops(node, values), _size_bytes(node, values))
-            for node in model.graph.node
-        }
+        weights = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        return {node.output[0]: _facts(node, values, weights) for node in model.graph.node}
+
+
+def count_file(checkpoint: Checkpoint, folder: Path) -> tuple[int, Traffic]:
+    """Return the operations of an .onnx file for one image, and what they read and write.
+
+    Of its convolutions and matrix products. Raises ExportError where it cannot be run.
+    """
+    path = folder / checkpoint.weights
+    try:
+        batch = _batch_of(path)
+        images = np.zeros((batch, *checkpoint.preprocessing.input_shape), np.float32)
+        facts = measure_nodes(path, images).values()
+    except BenchError:
+        raise
+    except Exception as error:  # onnxruntime raises bare Exceptions of its own
+        raise ExportError(f"{checkpoint.weights} cannot be run: {one_line(error)}") from error
+    heavy = [one for one in facts if one.flops]
+    traffic = Traffic(
+        numbers_per_call=sum(one.weights for one in heavy),
+        numbers_per_image=sum(one.values for one in heavy) // batch,
+    )
+    return sum(one.flops for one in heavy) // batch, traffic
+
+
+def _batch_of(path: Path) -> int:
+    """Return the only batch size that a file takes, 1 for one that takes any."""
+    with opened_onnx(path) as model:
+        weights = {tensor.name for tensor in model.graph.initializer}
+        (given,) = (value for value in model.graph.input if value.name not in weights)
+        return given.type.tensor_type.shape.dim[0].dim_value or 1
+
+
+def first_convolution(path: Path) -> tuple[str, npt.NDArray] | None:
+    """Return name and weights (out, in, height, width) of a file's first convolution, if any."""
+    with opened_onnx(path) as model:
+        weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        found = (n for n in model.graph.node if n.op_type == "Conv" and n.input[1] in weights)
+        node = next(found, None)
+        if node is None:
+            return None
+        return node.name or node.output[0], numpy_helper.to_array(weights[node.input[1]])
 
 
 def measure_errors(
@@ -149,6 +191,13 @@ def _flops(node: NodeProto, values: Arrays) -> int:
     return int(2 * values[node.output[0]].size * first.shape[0 if transposed else -1])
 
 
-def _size_bytes(node: NodeProto, values: Arrays) -> int:
-    names = [name for name in (*node.input, *node.output) if name in values]
-    return int(sum(values[name].nbytes for name in names))
+def _facts(node: NodeProto, values: Arrays, weights: Arrays) -> NodeFacts:
+    touched = [name for name in (*node.input, *node.output) if name]
+    held = [weights[name] for name in touched if name in weights]
+    moved = [values[name] for name in touched if name in values]
+    return NodeFacts(
+        flops=_flops(node, {**values, **weights}),
+        size_bytes=sum(array.nbytes for array in (*held, *moved)),
+        weights=sum(array.size for array in held),
+        values=sum(array.size for array in moved),
+    )

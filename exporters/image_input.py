@@ -1,6 +1,6 @@
 """Preprocessing as part of the graph: an image of any size goes in, probabilities come out.
 
-    uint8 (N, H, W, 3), RGB -> resize -> cut -> (pixels / 255 - mean) / std -> network -> softmax
+    uint8 (N, H, W, 3), RGB -> resize -> cut -> (pixels - 255 mean) / 255 std -> network -> softmax
 
 Resizing runs on uint8, with the filter, the anti-aliasing and the rounding of Pillow, so hardly a
 pixel differs from what the network was evaluated on. A caller only has to decode the image and turn
@@ -161,9 +161,11 @@ def _cut_centre(builder: _Builder, pixels: str, sides: str, wanted: str) -> str:
 
 
 def _normalise(builder: _Builder, fitted: str, preprocessing: Preprocessing, output: str) -> None:
-    mean = np.array(preprocessing.mean, np.float32)[:, None, None]
-    std = np.array(preprocessing.std, np.float32)[:, None, None]
+    """Write (pixels - 255 mean) / 255 std: the scale is last, as a first layer can take it in."""
+    mean, std = (
+        (255 * np.array(values, np.float64)[:, None, None]).astype(np.float32)
+        for values in (preprocessing.mean, preprocessing.std)
+    )
     floats = builder.add("Cast", [fitted], to=TensorProto.FLOAT)
-    shares = builder.add("Div", [floats, builder.constant(np.array([255], np.float32))])
-    centred = builder.add("Sub", [shares, builder.constant(mean)])
+    centred = builder.add("Sub", [floats, builder.constant(mean)])
     builder.add("Div", [centred, builder.constant(std)], output)

@@ -34,6 +34,7 @@ from foldbench.exporters.export import (
     hash_inputs,
     opset_of,
 )
+from foldbench.exporters.module_names import module_names
 from foldbench.exporters.onnx_double import run_in_onnxruntime
 from foldbench.exporters.onnx_file import read_precision
 from foldbench.exporters.onnx_store import (
@@ -48,6 +49,7 @@ from foldbench.exporters.parity import check_outputs
 from foldbench.exporters.rewriting import ParityCheck, apply_passes
 
 _FOLDING = "fold_batchnorm"
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add")
 _BATCH = 100
 
 
@@ -99,6 +101,7 @@ def export_onnx_subject(
             precision=read_precision(model),
             fixed_batch=batch,
             export_s=time.perf_counter() - started,
+            modules=module_names(model, made.model),
         )
 
 
@@ -185,6 +188,7 @@ def _report_folding(before: ModelProto, after: ModelProto, done: PassReport) -> 
     """Return for each BatchNormalization whether it is gone, and into what it went."""
     left = {n.output[0] for n in nodes_of(after) if n.op_type == "BatchNormalization"}
     makers = {output: node for node in nodes_of(before) for output in node.output}
+    readers = {read: node for node in nodes_of(before) for read in node.input}
     folded, skipped = [], []
     for node in nodes_of(before):
         if node.op_type != "BatchNormalization":
@@ -193,7 +197,9 @@ def _report_folding(before: ModelProto, after: ModelProto, done: PassReport) -> 
         if node.output[0] in left:
             skipped.append(Skip(module=name, reason=done.detail))
         else:
-            layer = makers.get(node.input[0])
+            maker = makers.get(node.input[0])
+            before_it = maker if maker is not None and maker.op_type in _LAYERS else None
+            layer = before_it or readers.get(node.output[0])
             folded.append(Fold(layer=(layer and layer.name) or node.input[0], batchnorm=name))
     return FoldReport(
         batchnorms_before=len(folded) + len(skipped),

@@ -54,15 +54,15 @@ def trace_origins(
     given = [_given_value(node, owners) for node in after]
     kept = {name for name in given if name is not None}
     found = []
-    for node, value in zip(after, given, strict=True):
-        anchor = value if value is not None else _led_to(node, readers, owners)
+    for node, own in zip(after, given, strict=True):
+        anchor = own if own is not None else _led_to(node, readers, owners)
         if anchor is None:
             found.append(Origin((), node.operator in PUT_IN))
             continue
         made = makers.get(anchor)
         if node.operator in PUT_IN and (made is None or made.operator != node.operator):
             found.append(Origin(owners[anchor][:1], is_put_in=True))
-        elif value is None:
+        elif own is None:
             found.append(Origin(owners[anchor][:1]))
         else:
             behind = _behind(anchor, makers, kept)

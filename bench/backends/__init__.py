@@ -5,6 +5,7 @@ A plug-in module has
 - ``FORMAT``: ``"module"`` (it runs the torch module itself) or ``"onnx"``,
 - ``OPTIONS``: what else can be asked of it, each name with what it does, as a literal that can be
   read without importing the module; a contender is written ``backend:option+option=value``,
+- where other versions of its runtime can be had, ``DISTRIBUTIONS``: what to install, by device,
 - where some options or devices do not go together, ``refuse(options, device)``, which returns the
   reason or None: such a contender is a row that is skipped,
 - ``open_session(source, *, device, threads, options={}) -> Session``,

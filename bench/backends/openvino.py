@@ -25,6 +25,8 @@ openvino: Any = import_module("openvino")
 FORMAT: Format = "onnx"
 TARGET = "openvino"
 """Whose files it is given: not those that are rewritten for onnxruntime."""
+DISTRIBUTIONS = {"cpu": "openvino"}
+"""What to install for another version of it, by device."""
 OPTIONS: dict[str, str] = {"bf16": "bfloat16, where the CPU computes in it"}
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}

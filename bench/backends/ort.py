@@ -43,6 +43,8 @@ OPTIONS: dict[str, str] = {
     "nhwc": "convolutions in NHWC where there are kernels for it (cuda)",
     "search": "how cuDNN's algorithms are found: search=exhaustive, heuristic or default (cuda)",
 }
+DISTRIBUTIONS = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu[cuda,cudnn]"}
+"""What to install for another version of it, by device."""
 RUNS_HOST_FILES = True
 """Whether it runs files that onnxruntime has optimised for this machine alone."""
 

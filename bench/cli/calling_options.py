@@ -6,8 +6,20 @@ from foldbench.bench.cli.help import section
 from foldbench.bench.cli.options import config_option
 from foldbench.bench.cli.values import AbsolutePath, CommaList, Pauses
 
+_DEEP = (
+    "{pauses_s: [0.0, 0.001, 0.01, 0.1, 1.0], cold_starts: 10, memory: true, streams: [1, 2, 4], "
+    "sweep: true}"
+)
+
 calling_options = section(
     "How it is called",
+    config_option(
+        "compare.calling.",
+        "--deep",
+        is_flag=True,
+        flag_value=_DEEP,
+        help="All of these but --stages, and larger batches. Each takes up to --budget.",
+    ),
     config_option(
         "compare.calling.pauses_s",
         "--pauses",

@@ -44,8 +44,8 @@ class _Percentile(click.ParamType):
 
 @command(
     examples=(
-        "capacity digits-001 --within 20ms --at p99",
-        "capacity my_net-001 --backends ort,openvino --batch 8 --wait 5ms",
+        "capacity digits-001 --backends torch,ort",
+        "capacity digits-001 --within 50ms --at p95 --batch 8 --wait 5ms",
     ),
 )
 @subject_argument

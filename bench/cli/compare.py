@@ -48,6 +48,13 @@ if TYPE_CHECKING:
         help="Threads for one operator; several are rows each.  [default: all cores]",
     ),
     config_option(
+        "compare.offline",
+        "--offline",
+        is_flag=True,
+        flag_value=True,
+        help="Fetch no other version of a runtime, such as ort@1.23.2.",
+    ),
+    config_option(
         "compare.reference",
         "--reference",
         metavar="[RUN:]BACKEND/VARIANT|RUN",

@@ -40,7 +40,7 @@ def fail_on_records(records: "Iterable[Run]") -> None:
 
 
 def fail_on_rows(
-    rows: "Iterable[Measurement | ContenderProfile | ContenderCapacity | ContenderModules]",
+    rows: "Iterable[Measurement | ContenderProfile | ContenderModules | ContenderCapacity]",
 ) -> None:
     """Exit with 1 when a row failed."""
     failed = list(dict.fromkeys(row.contender for row in rows if row.status == "failed"))

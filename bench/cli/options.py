@@ -51,6 +51,11 @@ def given_fields() -> dict[str, Any]:
     }
 
 
+def _depth(field: tuple[str, Any]) -> int:
+    """Return how deep a field lies: what is said of a whole section comes first."""
+    return field[0].count(".")
+
+
 def with_overrides(command: Command) -> Command:
     """Hand the command `overrides`: what --set and every `config_option` say, as ``key=value``."""
 
@@ -58,7 +63,7 @@ def with_overrides(command: Command) -> Command:
     def wrapped(overrides: tuple[str, ...] = (), **options: Any) -> None:
         named = [
             f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-            for key, value in given_fields().items()
+            for key, value in sorted(given_fields().items(), key=_depth)
         ]
         others = {name: value for name, value in options.items() if "__" not in name}
         command(overrides=(*overrides, *named), **others)
@@ -279,7 +284,7 @@ def contender_options(command: Command) -> Command:
         "--batch-sizes",
         type=BatchSizes(),
         metavar="N[,N]...|auto",
-        help="Images in one call: 1,64; auto doubles while images/s rise.  "
+        help="Images in one call, such as 1,64; auto: doubled while images/s rise.  "
         "[config: compare.batch_sizes]",
     )
     return section(CONTENDERS, backends, devices, batch_sizes)(command)

@@ -47,7 +47,7 @@ def plot(
     """
     from foldbench.bench.stages.plot import plot_comparison, plot_run
 
-    runs = choose_runs(names, paths)
+    runs = choose_runs([_run_of(name, paths) for name in names], paths)
     if kind == "compare":
         written = [plot_comparison(runs, target or paths.runs / "loss-compare.png")]
     elif target is not None and len(runs) > 1:
@@ -59,3 +59,10 @@ def plot(
         return
     for path in written:
         echo(f"written: {path}")
+
+
+def _run_of(name: str, paths: "Paths") -> str:
+    """Return the run of ``RUN@2``: what is plotted is the same for all comparisons of a run."""
+    from foldbench.bench.store.finding import find_run
+
+    return str(find_run(paths.runs, name)[0].path)

@@ -10,7 +10,7 @@ from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo, tell
 from foldbench.bench.cli.help import OUTPUT, command, section
 from foldbench.bench.cli.options import form_option, stored_options
-from foldbench.bench.cli.runs import choose_runs, run_argument
+from foldbench.bench.cli.runs import choose_runs
 from foldbench.bench.cli.tracker import track, tracker_option
 from foldbench.bench.cli.values import NamedPath
 
@@ -37,9 +37,10 @@ def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
     examples=(
         "report digits-001 --per-class",
         "report digits-001 digits-002 --format html --output report.html",
+        "report reports/published/fast_deep_mish.json",
     ),
 )
-@run_argument
+@click.argument("names", metavar="[RUN|FILE.json]...", nargs=-1)
 @_form_options
 @click.option("--details", is_flag=True, help="All tables and notes (terminal).")
 @click.option("--per-class", is_flag=True, help="Also the accuracy of each class (terminal).")
@@ -59,7 +60,8 @@ def report(
 ) -> None:
     """Show the report of runs, made from their stored records.
 
-    RUN is a run's newest comparison; RUN@2 is its second, RUN@-1 the one before the newest. Several
+    RUN is a run's newest comparison; RUN@2 is its second, RUN@-1 the one before the newest.
+    FILE.json is what --format json wrote: it has every figure, but not the timed calls. Several
     become one report, side by side. Without RUN, the newest compared run of each config is taken.
     On the terminal it is one screen, or with --details every table and note. html is one page that
     holds everything and loads nothing; csv has one row per contender and batch size. With
@@ -70,6 +72,15 @@ def report(
     from foldbench.bench.store.finding import readable
     from foldbench.reports.render import render
 
+    published = [name for name in names if name.endswith(".json")]
+    if published:
+        _refuse_of_published(names, published, both_protocols, tracker)
+        from foldbench.reports.rows.published import read_published
+
+        read = [one for name in published for one in read_published(Path(name))]
+        form = "json" if as_json else form
+        _give(render(read, form, colour=_colour(target), details=details), target)
+        return
     if names:
         chosen = [_choose(name, both_protocols, paths) for name in names]
         runs = tuple(run for run, _ in chosen)
@@ -119,6 +130,17 @@ def history(
     chosen = sorted(every, key=lambda one: one.kept.fact("created"))[-last:] if last else every
     records = [record for _, record in readable(chosen, ComparedRun.record, tell)]
     _give(render_history(records, "json" if as_json else form, _colour(target)), target)
+
+
+def _refuse_of_published(
+    names: Sequence[str], published: Sequence[str], both_protocols: bool, tracker: str | None
+) -> None:
+    if len(published) < len(names):
+        raise click.UsageError("runs and published summaries have reports of their own")
+    if both_protocols or tracker:
+        raise click.UsageError(
+            f"{published[0]} is a published summary: --both-protocols and --tracker are about runs"
+        )
 
 
 def _choose(

@@ -50,7 +50,9 @@ class CompareSection(ConfigSection):
     """What is compared, and how long is measured."""
 
     backends: Annotated[tuple[str, ...], Field(min_length=1)] = ("torch", "ort")
-    """File names in bench/backends/, see `bench list`."""
+    """File names in bench/backends/, see `bench list`; ort@1.23.2 is another version."""
+    offline: bool = False
+    """Take other versions of a runtime from the cache alone, and fetch none."""
     devices: Annotated[
         tuple[Literal["auto", "cpu", "cuda"], ...],
         Field(min_length=1),

@@ -249,6 +249,7 @@ def describe_job(
         classes=len(subject.checkpoint.classes),
         batch_size=evaluation.batch_size,
         first_batch_size=first_batch_size,
+        python=spec.python,
         fixed_batch=spec.fixed_batch,
     )
 

@@ -4,13 +4,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from foldbench.bench.config.backend_spec import load_backend, parse_spec
-from foldbench.bench.errors import BenchError
+from foldbench.bench.config.backend_spec import (
+    distributions_of,
+    load_backend,
+    parse_spec,
+)
+from foldbench.bench.errors import BackendError, BenchError
 from foldbench.bench.host_files.marks import read_metadata
 from foldbench.bench.machine.environment import has_nvidia_gpu
 from foldbench.bench.measure.targets import files_for, target_of
+from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import PLAIN, Artifact, Checkpoint, Device, Role, Status, Variant
 from foldbench.bench.store.files import file_sha256
+from foldbench.bench.workers.runtimes import find_environment, prepare_runtime, python_of
 
 _SUFFIX: dict[Role, str] = {"contender": "", "again": " again", "one_thread": " 1 thread"}
 
@@ -75,6 +81,8 @@ class ContenderSpec:
     role: Role = "contender"
     fixed_batch: int | None = None
     """The only batch size that it runs at; None where any does."""
+    python: Path | None = None
+    """The interpreter that has the version of the runtime; None for the one that runs here."""
     threads: int | None = None
     """For one operator, where it is another number than the comparison's first."""
 
@@ -110,6 +118,44 @@ def list_contenders(
     ]
 
 
+def with_runtimes(
+    contenders: Sequence[ContenderSpec], cache: Path, offline: bool, listener: ProgressListener
+) -> list[ContenderSpec]:
+    """Return `contenders`, those of another version of a runtime with the Python that has it.
+
+    What is not in the `cache` yet is fetched, unless `offline`; one that cannot be had is a row
+    with its reason.
+    """
+    found: dict[tuple[str, str], Path | BackendError] = {}
+    return [_with_runtime(one, cache, offline, listener, found) for one in contenders]
+
+
+def _with_runtime(
+    contender: ContenderSpec,
+    cache: Path,
+    offline: bool,
+    listener: ProgressListener,
+    found: dict[tuple[str, str], Path | BackendError],
+) -> ContenderSpec:
+    if contender.status != "ok" or "@" not in contender.backend:
+        return contender
+    spec = parse_spec(contender.backend)
+    if spec.version is None:
+        return contender
+    key = distributions_of(spec.backend)[contender.device], spec.version
+    if key not in found:
+        if not python_of(find_environment(*key, cache)).exists() and not offline:
+            listener.note(f"installing {key[0]} {key[1]} in an environment of its own ...")
+        try:
+            found[key] = prepare_runtime(*key, cache, offline)
+        except BackendError as error:
+            found[key] = error
+    python = found[key]
+    if isinstance(python, BackendError):
+        return replace(contender, status="failed", reason=str(python))
+    return replace(contender, python=python)
+
+
 def with_threads(contenders: Sequence[ContenderSpec], counts: Sequence[int]) -> list[ContenderSpec]:
     """Return `contenders`, and those on the CPU also with each further number of threads."""
     further = [
@@ -141,9 +187,11 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
     """Yield the rows of one backend on one device."""
     try:
         spec = parse_spec(backend)
-        module = load_backend(spec)
+        module = load_backend(replace(spec, version=None))
         refuse = getattr(module, "refuse", None)
         reason = refuse(spec.options, device) if refuse else None
+        if spec.version and device not in distributions_of(spec.backend):
+            reason = f"backend {spec.backend!r} has no versions to choose from on {device}"
     except BenchError as error:
         yield ContenderSpec(backend, "folded", device, reason=str(error), status="failed")
         return

@@ -56,40 +56,62 @@ def product_kinds(contenders: Iterable[ContenderSpec]) -> tuple[ProductKind, ...
     return tuple(kinds)
 
 
+Counted = tuple[int, Traffic]
+"""Operations for one image, and what is read and written for it."""
+Count = Callable[[Checkpoint, Path], Counted]
+"""Counts for the network of a checkpoint, whose files are in a folder."""
+
+
 def measure_peak_throughput(
     checkpoint: Checkpoint,
     folder: Path,
     kinds: Sequence[ProductKind],
     threads: int,
     listener: ProgressListener,
+    count: Count | None = None,
 ) -> PeakThroughput | None:
-    """Measure in a process of its own that is gone afterwards; None, with a note, on failure."""
+    """Measure in a process of its own that is gone afterwards; None, with a note, on failure.
+
+    `count` is for a network that is no module of torch's.
+    """
     listener.note("measuring this machine's peak throughput (matrix products, copies)")
     try:
-        return run_isolated(_measure, checkpoint, folder, tuple(kinds), threads)
+        return run_isolated(
+            _measure, checkpoint, folder, tuple(kinds), threads, count or count_module
+        )
     except (BenchError, RuntimeError, MemoryError) as error:
         listener.note(f"peak throughput is left out: {one_line(error)}")
         return None
 
 
 def _measure(
-    checkpoint: Checkpoint, folder: Path, kinds: Sequence[ProductKind], threads: int
+    checkpoint: Checkpoint,
+    folder: Path,
+    kinds: Sequence[ProductKind],
+    threads: int,
+    count: Count,
 ) -> PeakThroughput:
     import torch
 
-    from foldbench.models.building.checkpoint import load_checkpoint
-
     torch.set_num_threads(threads)
-    module = load_checkpoint(checkpoint, folder)
-    flops = count_flops(module, checkpoint.preprocessing.input_shape)
+    flops, traffic = count(checkpoint, folder)
     present = [kind for kind in kinds if kind[0] == "cpu" or torch.cuda.is_available()]
     devices = tuple(dict.fromkeys(device for device, _ in present))
     return PeakThroughput(
         flops_per_image=flops,
         matmul_rates=measure_rates(present, threads, time.perf_counter),
-        traffic=count_traffic(module, checkpoint.preprocessing.input_shape),
+        traffic=traffic,
         copy_rates=measure_copies(devices, threads, time.perf_counter),
     )
+
+
+def count_module(checkpoint: Checkpoint, folder: Path) -> Counted:
+    """Count in the torch module of a checkpoint."""
+    from foldbench.models.building.checkpoint import load_checkpoint
+
+    module = load_checkpoint(checkpoint, folder)
+    shape = checkpoint.preprocessing.input_shape
+    return count_flops(module, shape), count_traffic(module, shape)
 
 
 def count_flops(module: Any, input_shape: Sequence[int]) -> int:

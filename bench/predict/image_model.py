@@ -69,6 +69,7 @@ def export_image_model(
     import onnx
 
     from foldbench.exporters.image_input import add_preprocessing
+    from foldbench.exporters.passes.fold_batchnorm import apply as fold
 
     source = run.path / artifact.path
     with open_file(source) as session:
@@ -77,6 +78,8 @@ def export_image_model(
         session.synchronize()
         softmax = not are_probabilities(session.output())
     whole = add_preprocessing(onnx.load(source), checkpoint.preprocessing, softmax=softmax)
+    if not artifact.variant.startswith("unfolded"):
+        whole, _ = fold(whole)
     path = source.with_suffix(".image.onnx")
     with replacing(path) as temporary:
         onnx.save(whole, temporary)

@@ -22,6 +22,7 @@ from foldbench.bench.measure.contenders import (
     devices_of,
     list_contenders,
     list_self_checks,
+    with_runtimes,
     with_threads,
 )
 from foldbench.bench.measure.evaluation import Evaluation, prepare_evaluation, same_labels
@@ -150,6 +151,7 @@ def _open_network(
     way = _split_reference(settings.reference)[1]
     subject = Subject(run.path, checkpoint, run.artifacts(), ablation, way)
     specs = list_contenders(subject, settings.backends, devices_of(settings.devices))
+    specs = with_runtimes(specs, paths.cache, settings.offline, listener)
     if way is not None:
         _refuse_unknown_baseline(way, specs)
     counts = choose_thread_counts(settings.thread_counts, "compare.threads")
@@ -283,10 +285,17 @@ def _plan_records(
     for network in networks:
         subject = network.subject
         throughput = None
-        if settings.arithmetic and not subject.is_file_alone:
+        if settings.arithmetic:
+            from foldbench.exporters.explaining import count_file
+
             kinds = product_kinds(network.specs)
             throughput = measure_peak_throughput(
-                subject.checkpoint, network.run.path, kinds, threads, listener
+                subject.checkpoint,
+                network.run.path,
+                kinds,
+                threads,
+                listener,
+                count_file if subject.is_file_alone else None,
             )
         records.append(
             Run(

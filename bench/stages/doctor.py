@@ -23,6 +23,7 @@ from foldbench.bench.machine.interference import measure_between, read_counters
 from foldbench.bench.records import Boundary, Parity
 from foldbench.bench.records.finding import Finding
 from foldbench.bench.samples.timing import Interference
+from foldbench.bench.stages import calling_faults
 from foldbench.bench.stages.broken_sessions import (
     ConstantSession,
     HastyGpuSession,
@@ -120,23 +121,15 @@ class _Fixture:
         """Return the network as a backend is given it."""
         return NetworkSource(path=self.path, build_module=lambda: self.module)
 
+    def job(self) -> Job:
+        """Return the network as a worker is given it."""
+        return calling_faults.job_of(self.path.parent, self.path, self.pixels_path, CLASSES)
+
     def evaluate_and_time(
         self, session: Any, clock: Clock = time.perf_counter, boundary: Boundary = "host"
     ) -> None:
         """Take the accuracy of `session` and time a block, as a worker does."""
-        job = Job(
-            backend="ort",
-            device="cpu",
-            threads=1,
-            variant="unfolded",
-            folder=self.path.parent,
-            path=self.path,
-            images=self.pixels_path,
-            mean=(0.5,) * 3,
-            std=(0.5,) * 3,
-            classes=CLASSES,
-            batch_size=8,
-        )
+        job = self.job()
         with WorkerServer(job, clock, session) as server:
             server.evaluate()
             server.time(4, BlockOptions(calls=3, block_s=0, settle_s=0, boundary=boundary))
@@ -262,6 +255,23 @@ def _spin(connection: Connection) -> None:
         pass
 
 
+def _stall_server(fixture: _Fixture) -> None:
+    calling_faults.stall_server()
+
+
+def _leak(fixture: _Fixture) -> None:
+    if not calling_faults.leak():
+        raise NotTestableError("this system does not tell a process's memory")
+
+
+def _lock_streams(fixture: _Fixture) -> None:
+    calling_faults.lock_streams()
+
+
+def _start_from_cache(fixture: _Fixture) -> None:
+    calling_faults.start_from_cache(fixture.job())
+
+
 def _with_input(module: Any, change: Callable[[Any], Any]) -> Any:
     """Return `module` fed with something else than it was trained on."""
     from torch import Tensor, nn
@@ -300,4 +310,12 @@ FAULTS = (
           _return_the_same_answer, BackendError, "WorkerServer.time"),
     Fault("a busy neighbour while a block is timed",
           _add_busy_neighbour, BackendError, "_refuse_disturbed"),
+    Fault("a server that stalls while images go on arriving",
+          _stall_server, BackendError, "_refuse_late"),
+    Fault("calls that keep memory",
+          _leak, BackendError, "_refuse_growing"),
+    Fault("sessions that look concurrent and wait for one lock",
+          _lock_streams, BackendError, "refuse_serial"),
+    Fault("a cold start in a process that had its runtime loaded",
+          _start_from_cache, BackendError, "to_cold_start"),
 )  # fmt: skip

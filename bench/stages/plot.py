@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy.typing as npt
+
 from foldbench.bench.errors import CheckpointError
+from foldbench.bench.measure.contenders import is_file_alone
 from foldbench.bench.store.directory import RunDirectory
 from foldbench.reports.pictures.plots import (
     curve_of,
@@ -27,6 +30,8 @@ def plot_run(run: RunDirectory, kind: PlotKind, output: Path | None) -> Path:
     its end, CheckpointError when the network begins with no convolution of colour images.
     """
     checkpoint = run.checkpoint()
+    if kind == "loss" and not checkpoint.history:
+        raise CheckpointError(f"run {run.name}: was not trained here, so it has no losses to draw")
     figure = (
         _draw_first_layer(run)
         if kind == "filters"
@@ -48,19 +53,28 @@ def plot_comparison(runs: Sequence[RunDirectory], output: Path) -> Path:
 
 
 def _draw_first_layer(run: RunDirectory) -> "Figure":
+    from foldbench.exporters.explaining import first_convolution
+
+    checkpoint = run.checkpoint()
+    alone = is_file_alone(checkpoint)
+    found = first_convolution(run.path / checkpoint.weights) if alone else _first_layer(run)
+    if found is None or found[1].ndim != 4 or found[1].shape[1] != 3:
+        raise CheckpointError(
+            f"run {run.name}: model {checkpoint.network!r} does not begin with a convolution of "
+            "three colours: there are no filters to show as pictures"
+        )
+    name, weights = found
+    count, _, height, width = weights.shape
+    title = f"{checkpoint.network}, {name}: {count} filters of {height} × {width}"
+    return draw_filters(weights, title)
+
+
+def _first_layer(run: RunDirectory) -> "tuple[str, npt.NDArray] | None":
     from torch import nn
 
     from foldbench.models.building.checkpoint import load_checkpoint
 
-    checkpoint = run.checkpoint()
-    model = load_checkpoint(checkpoint, run.path)
+    model = load_checkpoint(run.checkpoint(), run.path)
     named = ((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
-    name, layer = next(named, (None, None))
-    if layer is None or layer.weight.shape[1] != 3:
-        raise CheckpointError(
-            f"run {run.name}: model {checkpoint.model!r} does not begin with a convolution of "
-            "three colours: there are no filters to show as pictures"
-        )
-    count, _, height, width = layer.weight.shape
-    title = f"{checkpoint.model}, {name}: {count} filters of {height} × {width}"
-    return draw_filters(layer.weight.detach().numpy(), title)
+    name, layer = next(named, ("", None))
+    return None if layer is None else (name, layer.weight.detach().numpy())

@@ -7,9 +7,9 @@
 (every comparison that finished), ``results.json`` (the newest one of them), ``profile.json``,
 ``capacity.json``, ``report.md`` and ``report.html``. Some commands add to that:
 ``image_model.json`` and ``artifacts/*.image.onnx`` (the network with its preprocessing),
-``artifacts/engines/`` (TensorRT's), ``filters.png``, ``loss.png`` and ``features/*.png``. ``.lock``
-is held by the command that works on the run, and ``artifacts.json.damaged`` is a list that could
-not be read. Every file is whole or not there.
+``artifacts/engines/`` (TensorRT's), ``filters.png``, ``loss.png`` and ``features/*.png``.
+``.lock`` is held by the command that works on the run, and ``artifacts.json.damaged`` is a list
+that could not be read. Every file is whole or not there.
 """
 
 import errno
@@ -229,13 +229,13 @@ class RunDirectory:
         """Write profile.json: where the time of the run's contenders goes."""
         return self._write("profile.json", profile.model_dump_json(indent=1))
 
-    def write_explanation(self, explanation: Record) -> Path:
-        """Write explanation.json: time, cost and error of the network by module."""
-        return self._write("explanation.json", explanation.model_dump_json(indent=1))
-
     def write_capacity(self, capacity: Record) -> Path:
         """Write capacity.json: how many images a second the run's contenders serve."""
         return self._write("capacity.json", capacity.model_dump_json(indent=1))
+
+    def write_explanation(self, explanation: Record) -> Path:
+        """Write explanation.json: time, cost and error of the network by module."""
+        return self._write("explanation.json", explanation.model_dump_json(indent=1))
 
     def comparisons(self) -> tuple[KeptComparison, ...]:
         """Return the comparisons that finished, oldest first, without reading their records."""

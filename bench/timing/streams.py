@@ -15,6 +15,7 @@ from foldbench.bench.machine.interference import measure_between, read_counters
 from foldbench.bench.samples.calling import StreamBlock
 from foldbench.bench.timing.loop import Clock, no_garbage_collection, time_call
 
+_FAR_AHEAD = 20
 _HANGING_S = 600.0
 """How long a stream may keep silent."""
 
@@ -38,9 +39,13 @@ class _Order:
     made: list[int]
     started_s: float = 0.0
 
-    def is_due(self, now_s: float) -> bool:
-        """Return whether any stream still has calls to make."""
-        return now_s - self.started_s < self.block_s or min(self.made) < self.calls
+    def is_due(self, stream: int, now_s: float) -> bool:
+        """Return whether a stream is to go on: until every one has made its calls.
+
+        One that is so far ahead that another one starves does not wait for it.
+        """
+        waits = min(self.made) < self.calls and self.made[stream] < _FAR_AHEAD * self.calls
+        return waits or now_s - self.started_s < self.block_s
 
 
 @dataclass
@@ -155,7 +160,7 @@ class Streams(Closing):
         if order.begin.wait() == 0:
             order.started_s = clock()
         order.begin.wait()
-        while order.is_due(clock()):
+        while order.is_due(stream, clock()):
             done.batch = index % len(batches)
             seconds, done.output = time_call(session, batches[done.batch], clock)
             done.samples.append(seconds)

@@ -50,7 +50,8 @@ class CallingRequests(Closing):
     _streams: Streams | None = None
     _load_inputs: Floats
 
-    def _source(self) -> NetworkSource:
+    def _build_module(self) -> Any:
+        """Build the module that is run, where the backend runs one."""
         raise NotImplementedError
 
     def _batches_of(self, size: int) -> list[tuple[Any, Floats]]:
@@ -77,10 +78,12 @@ class CallingRequests(Closing):
         """Keep an open session until the end, and return it."""
         raise NotImplementedError
 
-    def _open_session(self, threads: int | None = None) -> Session:
+    def _open_session(
+        self, threads: int | None = None, build_module: Callable[[], Any] | None = None
+    ) -> Session:
         spec = parse_spec(self._job.backend)
         return load_backend(spec).open_session(
-            self._source(),
+            NetworkSource(self._job.path, build_module or self._build_module),
             device=self._job.device,
             threads=threads or self._job.threads,
             options=spec.options,

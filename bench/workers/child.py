@@ -28,7 +28,8 @@ def main(handle: int) -> None:
     connection = _open(handle)
     _end_with_parent(handle)
     try:
-        sys.path[:], held = connection.recv()
+        path, held = connection.recv()
+        sys.path[:] = sys.path if path is None else path
         hold(held)
         function, arguments = connection.recv()
     except (EOFError, OSError):

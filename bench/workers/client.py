@@ -30,7 +30,7 @@ class WorkerClient(_Requests):
     """
 
     def __init__(self, job: Job) -> None:
-        self._process = start(serve, job)
+        self._process = start(serve, job, python=job.python)
 
     @property
     def process_id(self) -> int | None:

@@ -31,6 +31,8 @@ class Job:
     """Of the accuracy pass."""
     first_batch_size: int = 1
     """Of the very first call."""
+    python: Path | None = None
+    """The interpreter that has the runtime; None for the one that runs here."""
     fixed_batch: int | None = None
     """The only batch size that the network takes; None where it takes any."""
 

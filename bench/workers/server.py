@@ -91,8 +91,8 @@ class WorkerServer(CallingRequests):
         self._images = np.load(job.images, mmap_mode="r", allow_pickle=False)
         self._session = session
         self._loaded_s: tuple[float, float] | None = None
-        self._preloaded: tuple[str, ...] = ()
         self._module: Any = None
+        self._preloaded: tuple[str, ...] = ()
         self._read_clocks: ReadClocks = read_nothing
         self._logits: Floats | None = None
         self._batches: dict[int, list[tuple[npt.NDArray[np.int64], Floats]]] = {}
@@ -117,8 +117,9 @@ class WorkerServer(CallingRequests):
     def open(self) -> Opened:
         """Open the network and run it once; raise BackendError when it cannot be had as asked."""
         import_s, build_s = self.load()
+        module, self._module = self._module, None
         started = self._clock()
-        session = self._open_session()
+        session = self._open_session(build_module=lambda: module)
         opened = self._clock()
         self._hold(session)
         first = self._job.fixed_batch or self._job.first_batch_size
@@ -265,7 +266,7 @@ class WorkerServer(CallingRequests):
         if not hasattr(backend, "profile"):
             raise BackendError(f"backend {spec.backend!r} has no profiler of operators")
         return backend.profile(
-            self._source(),
+            NetworkSource(self._job.path, self._build_module),
             device=self._job.device,
             threads=self._job.threads,
             options=spec.options,
@@ -278,14 +279,6 @@ class WorkerServer(CallingRequests):
         if self._streams is not None:
             self._streams.close()
         self._stack.close()
-
-    def _source(self) -> NetworkSource:
-        return NetworkSource(self._job.path, self._take_module)
-
-    def _take_module(self) -> Any:
-        """Return the module that was built beforehand, once; then new ones."""
-        module, self._module = self._module, None
-        return self._build_module() if module is None else module
 
     def _build_module(self) -> Any:
         from foldbench.bench.workers.torch_module import build_module  # loads torch and pydantic

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from pickle import dumps
 from typing import Any
 
@@ -98,8 +99,12 @@ class StartedProcess:
         return last.reason if isinstance(last, Failure) else None
 
 
-def start(function: Callable[..., None], *arguments: Any) -> StartedProcess:
+def start(
+    function: Callable[..., None], *arguments: Any, python: Path | None = None
+) -> StartedProcess:
     """Start a process that calls ``function(connection, *arguments)``.
+
+    `python` is the interpreter of another environment, whose packages it has in place of these.
 
     `function` is found there by its module and name; the arguments are pickled. An exception
     arrives here as a `Failure`. Raises BackendError where the system gives no process or no pipe.
@@ -108,7 +113,7 @@ def start(function: Callable[..., None], *arguments: Any) -> StartedProcess:
     try:
         connection, theirs = Pipe()
         try:
-            process = _popen(theirs)
+            process = _popen(theirs, python)
         finally:
             theirs.close()
     except OSError as error:
@@ -119,7 +124,7 @@ def start(function: Callable[..., None], *arguments: Any) -> StartedProcess:
         ) from error
     started = StartedProcess(process, connection)
     try:
-        connection.send((_path(), held()))
+        connection.send((_path(), held()) if python is None else (None, {}))
         connection.send_bytes(dumps((function, arguments)))  # send() would share tensors
     except (BrokenPipeError, ConnectionResetError):
         pass  # it has died already; whoever asks it for something is told
@@ -130,11 +135,14 @@ def start(function: Callable[..., None], *arguments: Any) -> StartedProcess:
     return started
 
 
-def _popen(theirs: Connection) -> "subprocess.Popen[bytes]":
-    executable = sys.executable
+def _popen(theirs: Connection, python: Path | None) -> "subprocess.Popen[bytes]":
+    executable = str(python) if python else sys.executable
     if not executable:
         raise OSError("this Python does not know its own interpreter (sys.executable)")
     environment = dict(os.environ)
+    if python is not None:
+        environment.pop("PYTHONPATH", None)
+        environment["PYTHONNOUSERSITE"] = "1"
     inherited: dict[str, Any] = {"pass_fds": (theirs.fileno(),)}
     if sys.platform == "win32":
         os.set_handle_inheritable(theirs.fileno(), True)
@@ -142,7 +150,8 @@ def _popen(theirs: Connection) -> "subprocess.Popen[bytes]":
         inherited = {"startupinfo": about, "close_fds": False}
         # python.exe of a virtual environment starts another one, which inherits nothing
         environment["__PYVENV_LAUNCHER__"] = executable
-        executable = getattr(sys, "_base_executable", executable)
+        if python is None:
+            executable = getattr(sys, "_base_executable", executable)
     flags = getattr(subprocess, "_args_from_interpreter_flags")()  # noqa: B009
     here = os.path.abspath(foldbench.__file__)
     command = [executable, *flags, "-P", "-c", _BOOT, here, str(theirs.fileno())]

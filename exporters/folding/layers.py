@@ -1,5 +1,6 @@
 """Layers of torch, read as numbers and written anew."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,15 +37,20 @@ def rank_of(module: nn.Module | None) -> int | None:
 
 def read_layer(layer: Any) -> Linear:
     """Return the numbers of `layer`, for which `is_linear` holds."""
-    weight = to_doubles(layer.weight)
-    outputs = layer.out_features if type(layer) is nn.Linear else layer.out_channels
-    bias = np.zeros(outputs) if layer.bias is None else to_doubles(layer.bias)
+    form = _read_form(layer)
+    bias = form.bias if layer.bias is None else to_doubles(layer.bias)
+    return replace(form, weight=to_doubles(layer.weight), bias=bias)
+
+
+def _read_form(layer: Any) -> Linear:
+    """Return all but the numbers of `layer`."""
+    weight = np.broadcast_to(np.zeros(()), tuple(layer.weight.shape))
     if type(layer) is nn.Linear:
-        return Linear(weight, bias)
+        return Linear(weight, np.zeros(layer.out_features))
     borders = SAME if kind_of(layer) == SAME_PADDED else layer.padding_mode
     return Linear(
         weight,
-        bias,
+        np.zeros(layer.out_channels),
         tuple(layer.stride),
         _padding(layer),
         tuple(layer.dilation),
@@ -97,7 +103,7 @@ def _store(name: str, values: Doubles, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _has_form(numbers: Linear, like: nn.Module) -> bool:
-    old = read_layer(like)
+    old = _read_form(like)
     return (old.geometry, old.weight.shape) == (numbers.geometry, numbers.weight.shape)
 
 

@@ -34,6 +34,7 @@ from foldbench.exporters.passes._graphs.rewrite import (
     is_op,
     is_used_outside,
     opset_of,
+    remove_unused,
     rewrite,
 )
 
@@ -201,7 +202,10 @@ class _Folding:
                     continue
                 if numbers := _join(base, other, base.layer):
                     rest = [t for t in terms if t is not base and t is not other]
+                    inputs = list(node.inputs)
                     self._write_sum(graph, node, base, numbers, rest)
+                    for value in inputs:
+                        remove_unused(value)
                     self._done["branch"] += 1
                     done = [s for t in (base, other) for _, s in t.scalings]
                     self._done["BatchNormalization"] += sum(s.is_batchnorm for s in done)

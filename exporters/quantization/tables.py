@@ -22,17 +22,13 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from foldbench.bench.arrays import Pixels
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import custom_operator_facts
+from foldbench.exporters.passes._graphs.elementwise import OPERATORS
 from foldbench.exporters.quantization.graph import Wiring, infer_shapes
 
 CODES = 256
 LEAST_COST = 4
 """Chains that cost less are faster as they are: onnxruntime fuses one or two operators itself."""
 _COSTS = {"Mish": 4, "Softplus": 4}
-_ELEMENTWISE = {
-    *("Abs", "Add", "Celu", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish"),
-    *("Identity", "LeakyRelu", "Log", "Max", "Min", "Mish", "Mul", "Neg", "Pow", "Reciprocal"),
-    *("Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Sub", "Tanh"),
-}
 _MOST_ROWS = 64
 """The lookup is spread over threads by rows; each row has its own copy of the table."""
 _NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -96,7 +92,7 @@ def _find_chain(quantize: NodeProto, wiring: Wiring) -> _Chain | None:
             continue
         if node is not None and node.op_type == "DequantizeLinear":
             begins[name] = node
-        elif node is not None and node.op_type in _ELEMENTWISE and not node.domain:
+        elif node is not None and node.op_type in OPERATORS and not node.domain:
             nodes[name] = node
             waiting += [given for given in node.input if given]
         else:

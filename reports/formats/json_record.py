@@ -6,9 +6,10 @@ from typing import Any
 
 from foldbench.bench.analysis.advice.rules import advise
 from foldbench.bench.records import Run
+from foldbench.bench.records.published import PublishedRun
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows
 from foldbench.reports.rows.export import export_rows
-from foldbench.reports.rows.homework import deviations, reason_for_blank
+from foldbench.reports.rows.homework import reason_for_blank, told_deviations
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.rows.roofline import roofline_rows
 from foldbench.reports.rows.scenarios import summarise_scenarios
@@ -19,6 +20,8 @@ from foldbench.reports.text.names import name_of
 
 def summary(run: Run) -> dict[str, Any]:
     """Return JSON types alone; a number that does not exist (or is not finite) is None."""
+    if isinstance(run, PublishedRun):
+        return run.summary
     checkpoint = run.checkpoint
     return _finite(
         {
@@ -26,7 +29,11 @@ def summary(run: Run) -> dict[str, Any]:
             "run": run.name,
             "created": run.created,
             "command": list(run.command),
+            "config": checkpoint.config_name,
             "model": checkpoint.model,
+            "network": checkpoint.network,
+            "parameters": checkpoint.parameter_count,
+            "trained_on": checkpoint.device,
             "checkpoint_sha256": checkpoint.sha256,
             "data": checkpoint.data.title,
             "data_sha256": checkpoint.data.sha256,
@@ -43,7 +50,7 @@ def summary(run: Run) -> dict[str, Any]:
             "scenarios": summarise_scenarios(run),
             "artifacts": [asdict(row) for row in export_rows(run)],
             "history": [asdict(row) for row in history_rows(run)],
-            "homework_deviations": [str(deviation) for deviation in deviations(run)],
+            "homework_deviations": list(told_deviations(run)),
             "homework_blank_reason": reason_for_blank(checkpoint),
             "warnings": [{**asdict(a), "numbers": dict(a.numbers)} for a in advise(run)],
             "environment": dict(run.environment),

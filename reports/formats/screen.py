@@ -171,13 +171,13 @@ def _left_out(
         left.append(f"{units.count(len(overview.rows) - len(rows))} more rows")
     hidden = [group for group in overview.groups if group not in groups]
     if hidden:
-        left.append(", ".join(_told(group).lower() for group in hidden))
+        left.append(", ".join(map(_told, hidden)))
     if left:
         yield f"... {'; '.join(left)}: --details"
 
 
 def _told(group: Group) -> str:
-    return f"batch {units.count(group.batch_size)}{', on the GPU alone' * group.resident}"
+    return f"batch {units.count(group.batch_size)}{', GPU alone' * group.resident}"
 
 
 def _fitting(

@@ -20,6 +20,7 @@ import foldbench
 from foldbench.bench import units
 from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.records import Profile, Run
+from foldbench.bench.records.published import PublishedRun
 from foldbench.reports.figures.ablation import ablation_figure
 from foldbench.reports.figures.confusion import confusion_figure, overlap_figure
 from foldbench.reports.figures.elements import safe
@@ -189,12 +190,16 @@ def _figures(
 ) -> Mapping[str, tuple[ReportFigure, ...]]:
     """Return the figures by the key of the section that they belong to."""
     statistics = ((STATISTICS, "statistics"),)
-    samples = tuple((samples_id(i), f"calls of {label}") for i, (label, _) in enumerate(labelled))
+    samples: tuple[tuple[str, str], ...] = statistics
+    timed = tuple(pair for pair in labelled if not isinstance(pair[1], PublishedRun))
+    if timed:
+        calls = enumerate(labelled)
+        samples = tuple((samples_id(i), f"calls of {label}") for i, (label, _) in calls)
     found: dict[str, list[ReportFigure | None]] = {
         "accuracy": [tradeoff_figure(labelled, series, statistics)],
         "latency": [
             speedup_figure(labelled, series, samples),
-            latency_figure(labelled, series, samples),
+            latency_figure(timed, series, samples) if timed else None,
         ],
         "ladder": [ablation_figure(labelled, series, samples)],
         "confusion": [confusion_figure(labelled)],

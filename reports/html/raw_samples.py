@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from foldbench.bench.analysis.clean import is_clean
 from foldbench.bench.records import Block, Run
+from foldbench.bench.records.published import PublishedRun
 from foldbench.reports.figures.figure import STATISTICS, classes_id, samples_id
 from foldbench.reports.formats.json_record import summary
 from foldbench.reports.rows.confusion import confusion_of, predictions
@@ -39,6 +40,8 @@ def raw_blocks(labelled: Labelled) -> list[RawData]:
     """Return every block of a report: calls and classes of each run, and the statistics."""
     blocks = []
     for i, (label, run) in enumerate(labelled):
+        if isinstance(run, PublishedRun):
+            continue
         blocks.append(
             embed(
                 samples_id(i),

@@ -18,8 +18,8 @@ from foldbench.reports.rows.latency import LatencyRow
 from foldbench.reports.sections.overview import ContenderRow, Group, Overview
 from foldbench.reports.text.names import name_parts
 
-Kind = Literal["text", "number", "extra", "picture"]
-"""Of a column; ``extra`` and ``picture`` go where there is little room."""
+Kind = Literal["text", "number", "accuracy", "extra", "picture"]
+"""Of a column: pictures go first where there is little room, then extras, then the accuracy."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def build_results(overview: Overview, series: dict[str, SeriesStyle]) -> Results
 
 
 def _told(group: Group) -> str:
-    return f"Batch {units.count(group.batch_size)}{', on the GPU alone' * group.resident}"
+    return f"Batch {units.count(group.batch_size)}{', GPU alone' * group.resident}"
 
 
 def _columns(overview: Overview) -> Iterator[Heading]:
@@ -86,7 +86,7 @@ def _columns(overview: Overview) -> Iterator[Heading]:
         yield Heading("machine", "text")
     yield Heading("contender", "text")
     if any(row.accuracy.accuracy is not None for row in overview.rows):
-        yield Heading("top-1 %", "extra")
+        yield Heading("top-1 %", "accuracy")
     if any(row.accuracy.agreement_images for row in overview.rows):
         yield Heading("same prediction", "extra")
     if any(row.accuracy.size_bytes for row in overview.rows):

@@ -8,7 +8,9 @@ from foldbench.bench.records import (
     Measurement,
     Run,
 )
+from foldbench.bench.records.published import PublishedRun
 from foldbench.reports.rows.homework import reference_for
+from foldbench.reports.rows.published import stored_rows
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,15 @@ class AccuracyRow:
 
 def accuracy_rows(run: Run) -> tuple[AccuracyRow, ...]:
     """Return one row per contender, the ones that did not run included."""
+    if isinstance(run, PublishedRun):
+        return tuple(stored_rows(run, "accuracy", AccuracyRow))
     return tuple(_accuracy_row(run, m) for m in contenders(run))
 
 
 def scored_rows(run: Run) -> tuple[AccuracyRow, ...]:
     """Return the rows with an accuracy; the first stands for the run."""
-    return tuple(_accuracy_row(run, m) for m in scored(run))
+    rows = {row.contender: row for row in accuracy_rows(run)}
+    return tuple(rows[m.contender] for m in scored(run))
 
 
 def _accuracy_row(run: Run, m: Measurement) -> AccuracyRow:

@@ -8,6 +8,8 @@ from foldbench.bench.records import (
     ParityCase,
     Run,
 )
+from foldbench.bench.records.published import PublishedRun
+from foldbench.reports.rows.published import stored_rows
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class ExportRow:
 
 def export_rows(run: Run) -> tuple[ExportRow, ...]:
     """Return one row per artifact."""
+    if isinstance(run, PublishedRun):
+        return tuple(stored_rows(run, "artifacts", ExportRow))
     return tuple(_export_row(artifact) for artifact in run.artifacts)
 
 

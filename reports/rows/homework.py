@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from foldbench.bench.records import Checkpoint, DataInfo, Run
+from foldbench.bench.records.published import PublishedRun
 from foldbench.bench.units import percent, plain
 
 
@@ -192,6 +193,13 @@ def deviations(run: Run) -> tuple[Deviation, ...]:
         for what in homework_values
         if found[what] != homework_values[what]
     )
+
+
+def told_deviations(run: Run) -> tuple[str, ...]:
+    """Return the deviations of `run` as sentences."""
+    if isinstance(run, PublishedRun):
+        return tuple(run.summary["homework_deviations"])
+    return tuple(map(str, deviations(run)))
 
 
 def _images(data: DataInfo) -> str:

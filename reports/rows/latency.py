@@ -19,6 +19,8 @@ from foldbench.bench.records import (
     StopReason,
     Timing,
 )
+from foldbench.bench.records.published import PublishedRun
+from foldbench.reports.rows.published import stored_rows
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,23 @@ class LatencyRow:
     p_value: float | None = None
     """Of a ratio of 1, adjusted by Holm's method for all rows of the comparison."""
     boundary: Boundary = "host"
+    corrected: bool = True
+    """Whether the verdict is corrected for the number of rows, as in old summaries it is not."""
 
     @property
     def is_claimed(self) -> bool:
         """Whether it is faster or slower with all rows of the comparison counted as claims."""
+        if not self.corrected:
+            return self.verdict in ("faster", "slower")
         return is_claimed(self.verdict, self.p_value)
 
 
 def latency_rows(run: Run) -> tuple[LatencyRow, ...]:
     """Return one row per contender, batch size and boundary; a blank one for one without times."""
+    if isinstance(run, PublishedRun):
+        known = any("p_value" in row for row in run.summary["latency"])
+        stored = stored_rows(run, "latency", LatencyRow)
+        return tuple(replace(row, corrected=known) for row in stored)
     rows = [row for m in contenders(run) for row in _latency_rows(run, m)]
     adjusted = holm([row.p_value for row in rows])
     return tuple(replace(row, p_value=p) for row, p in zip(rows, adjusted, strict=True))

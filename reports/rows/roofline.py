@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from foldbench.bench.records import Boundary, CopyRate, MatmulRate, Run
+from foldbench.bench.records.published import PublishedRun
 from foldbench.reports.rows.latency import latency_rows
+from foldbench.reports.rows.published import stored_rows
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ _BYTES = {"float32": 4, "tf32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 def roofline_rows(run: Run) -> Iterator[RooflineRow]:
     """Yield a row for each contender, batch size and boundary that was timed."""
+    if isinstance(run, PublishedRun):
+        yield from stored_rows(run, "matmul_share", RooflineRow)
+        return
     measured = run.arithmetic
     if measured is None:
         return

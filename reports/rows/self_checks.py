@@ -7,6 +7,8 @@ from foldbench.bench.analysis.clean import round_ratios
 from foldbench.bench.analysis.estimates import Verdict, judge, median_or_none
 from foldbench.bench.analysis.speedups import Speedup, find_reference, measure_speedup, timing_at
 from foldbench.bench.records import Boundary, Measurement, Role, Run
+from foldbench.bench.records.published import PublishedRun
+from foldbench.reports.rows.published import stored_rows
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class SelfCheckRow:
 
 def self_check_rows(run: Run) -> tuple[SelfCheckRow, ...]:
     """Return one row per self-check and batch size; one blank row for one without times."""
+    if isinstance(run, PublishedRun):
+        return tuple(stored_rows(run, "self_checks", SelfCheckRow))
     checks = [m for m in run.measurements if m.role != "contender"]
     return tuple(row for m in checks for row in _rows(run, m))
 

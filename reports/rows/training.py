@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from foldbench.bench.records import (
     Run,
 )
+from foldbench.bench.records.published import PublishedRun
 from foldbench.reports.rows.homework import reference_for
+from foldbench.reports.rows.published import stored_rows
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class HistoryRow:
 
 def history_rows(run: Run) -> tuple[HistoryRow, ...]:
     """Return one row per epoch trained, with the homework's loss where it may stand beside it."""
+    if isinstance(run, PublishedRun):
+        return tuple(stored_rows(run, "history", HistoryRow))
     reference = reference_for(run.checkpoint)
     losses = dict(enumerate(reference.losses, start=1)) if reference else {}
     return tuple(

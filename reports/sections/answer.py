@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from foldbench.bench import units
+from foldbench.bench.analysis.advice.rules import advise
 from foldbench.bench.analysis.networks import grouped, network_rows, reference_of
 from foldbench.bench.analysis.speedups import contenders, keeps_accuracy
 from foldbench.bench.records import Run
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows, scored_rows
 from foldbench.reports.rows.latency import LatencyRow, host_rows
 from foldbench.reports.rows.scenarios import scenarios_of
+from foldbench.reports.sections.notes import sentence
 from foldbench.reports.text.labels import Labelled, label_in, told_baselines
 from foldbench.reports.text.names import spoken
 
@@ -55,6 +57,11 @@ class Place:
 
 
 def build_answer(labelled: Labelled) -> tuple[str, ...]:
+    """Return the sentences: wrong input or classes, then `tell_results`."""
+    return (*warn_of_answers(labelled), *tell_results(labelled))
+
+
+def tell_results(labelled: Labelled) -> tuple[str, ...]:
     """Return the sentences, the most important first: speed, accuracy, what did not run."""
     paths = [place for label, run in labelled for place in places_of(label, run)]
     keys = sorted(dict.fromkeys((p.batch_size, p.reference) for p in paths), key=itemgetter(0))
@@ -63,6 +70,19 @@ def build_answer(labelled: Labelled) -> tuple[str, ...]:
     speed = [line for group in groups for line in _summaries(group, len(labelled) > 1)]
     without = (*_unreferenced(labelled), *_driven(labelled))
     return (*_networks(labelled), *speed, *without, *_accuracy(labelled), *_lost(labelled))
+
+
+_MAKE_ANSWERS_WRONG = ("other_order", "other_input")
+"""Rules: whatever is measured then, it is not the network as it was trained."""
+
+
+def warn_of_answers(labelled: Labelled) -> Iterator[str]:
+    """Yield why what a network answers is probably not what it was trained to answer."""
+    for label, run in labelled:
+        found = [advice for advice in advise(run) if advice.kind in _MAKE_ANSWERS_WRONG]
+        for kind in dict.fromkeys(advice.kind for advice in found):
+            text = sentence([advice for advice in found if advice.kind == kind])
+            yield f"{label}: {text}" if len(labelled) > 1 else text
 
 
 def _networks(labelled: Labelled) -> Iterator[str]:

@@ -13,7 +13,7 @@ from foldbench.reports.sections.confusion import build_confusion
 from foldbench.reports.sections.contenders import build_contenders
 from foldbench.reports.sections.details import build_particulars
 from foldbench.reports.sections.export import build_export, build_folding
-from foldbench.reports.sections.image_stages import build_stages
+from foldbench.reports.sections.file_to_class import build_file_to_class
 from foldbench.reports.sections.latency import build_latency
 from foldbench.reports.sections.memory import build_memory
 from foldbench.reports.sections.networks import build_networks
@@ -53,7 +53,7 @@ def compose(
         *build_cold_starts(column, labelled),
         build_memory(column, labelled),
         *build_streams(column, labelled),
-        build_stages(column, labelled),
+        build_file_to_class(column, labelled),
         build_ablation(column, labelled),
         *build_scenarios(column, labelled, notes),
         *build_roofline(column, labelled),
@@ -77,10 +77,14 @@ def _has_content(section: ReportSection) -> bool:
 
 def _title(labelled: Labelled) -> str:
     if len(labelled) > 1:
-        return f"{len(labelled)} networks: {', '.join(label for label, _ in labelled)}"
+        names = ", ".join(label for label, _ in labelled)
+        is_one_network = len({run.checkpoint.sha256 for _, run in labelled}) == 1
+        what = f"comparisons of {labelled[0][1].checkpoint.run}" if is_one_network else "networks"
+        return f"{len(labelled)} {what}: {names}"
     label, run = labelled[0]
-    parameters = units.count(run.checkpoint.parameter_count)
-    return f"{label} ({parameters} parameters) on {run.checkpoint.data.title}"
+    number = run.checkpoint.parameter_count
+    parameters = f" ({units.count(number)} parameters)" if number else ""
+    return f"{label}{parameters} on {run.checkpoint.data.title}"
 
 
 def _not_run(column: Column, labelled: Labelled) -> ReportSection:

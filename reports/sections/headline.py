@@ -11,15 +11,22 @@ from foldbench.bench.records import Run
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows, scored_rows
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.rows.scenarios import scenarios_of
-from foldbench.reports.sections.answer import Place, build_answer, places_of
+from foldbench.reports.sections.answer import Place, places_of, tell_results, warn_of_answers
 from foldbench.reports.text.labels import Labelled, told_baselines
 from foldbench.reports.text.names import spoken
 
 
 def build_headline(labelled: Labelled) -> tuple[str, ...]:
-    """Return the sentence about speed, and the one about accuracy where there is one."""
+    """Return the sentence about speed, and the one about accuracy where there is one.
+
+    Before them stands why the answers are probably wrong, if they are.
+    """
+    return (*warn_of_answers(labelled), *_results(labelled))
+
+
+def _results(labelled: Labelled) -> tuple[str, ...]:
     if len(labelled) > 1:
-        sentences = build_answer(labelled)
+        sentences = tell_results(labelled)
         accuracy = [text for text in sentences if text.startswith("Accuracy")]
         return (
             (*sentences[:1], *accuracy[:1]) if sentences[:1] != tuple(accuracy[:1]) else sentences
@@ -42,10 +49,11 @@ def _speed(label: str, run: Run) -> tuple[str, str]:
     reference = spoken(places[0].reference)
     if not any(row.verdict for place in places for row in place.rows):
         return "", f"No contender can be called faster or slower than {reference}."
-    sizes = _listed([units.count(place.batch_size) for place in places])
+    alike = [place for place in places if place.reference == places[0].reference]
+    sizes = _listed([units.count(place.batch_size) for place in alike])
     text = f"Nothing is significantly faster than {reference} at batch {sizes}"
     costly = _costly(places[0])
-    return "", f"{text}.{costly}" if costly else f"{text}{_slowest(places)}."
+    return "", f"{text}.{costly}" if costly else f"{text}{_slowest(alike)}."
 
 
 def _fastest(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from foldbench.bench import units
 from foldbench.bench.records import Preprocessing, Run
+from foldbench.bench.records.published import PublishedRun
 
 _PROTOCOL = {"homework": ", flipped and cropped at random as the homework's code did", "clean": ""}
 
@@ -56,6 +57,8 @@ def describe_classes(run: Run) -> str:
 
 def caption_lines(run: Run) -> Iterator[str]:
     """Yield the sentences that stand beside an accuracy."""
+    if isinstance(run, PublishedRun):
+        return
     yield f"Images: {describe_input(run)}."
     if described := describe_classes(run):
         yield f"{described[0].upper()}{described[1:]}."

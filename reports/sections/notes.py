@@ -7,7 +7,8 @@ from foldbench.bench.analysis.advice.rule import Advice, Number, Topic
 from foldbench.bench.analysis.advice.rules import RULES, advise
 from foldbench.bench.records import Boundary, Run
 from foldbench.bench.units import by_name
-from foldbench.reports.rows.homework import deviations
+from foldbench.reports.rows.homework import told_deviations
+from foldbench.reports.rows.latency import latency_rows
 from foldbench.reports.text.labels import Labelled
 from foldbench.reports.text.names import spoken
 
@@ -64,13 +65,15 @@ def take_notes(runs: Labelled) -> Notes:
     """Return the notes on labelled runs: deviations from the homework first, warnings after."""
     notes = Notes()
     for label, run in runs:
-        for text in map(str, deviations(run)):
+        for text in told_deviations(run):
             _mark_scored(notes, notes.add(text), label, run)
     notes.coursework_count = len(notes.texts)
     for label, run in runs:
         if run.checkpoint.random_weights:
             text = f"{run.checkpoint.network} has random weights: no accuracy is given."
             _mark_scored(notes, notes.add(text), label, run)
+        if not all(row.corrected for row in latency_rows(run)):
+            notes.add(_UNCORRECTED)
         for kind, group in groupby(advise(run), key=lambda advice: advice.kind):
             found = list(group)
             text = sentence(found)
@@ -80,6 +83,12 @@ def take_notes(runs: Labelled) -> Notes:
                 row = advice.subject, advice.batch_size, advice.boundary
                 notes.mark(number, label, topic, *row)
     return notes
+
+
+_UNCORRECTED = (
+    "Verdicts are those of the version that measured, which did not correct them for the number "
+    "of rows: of twenty rows, one may be called faster or slower by chance."
+)
 
 
 def _mark_scored(notes: Notes, number: int, label: str, run: Run) -> None:

@@ -117,7 +117,7 @@ def _subtitle(labelled: Labelled) -> str:
     if len(labelled) > 1:
         return data if len({r.data.sha256 for _, r in labelled}) == 1 else ""
     checkpoint = run.checkpoint
-    return f"{checkpoint.network}, {parameters_of(run)}, {data}"
+    return ", ".join(part for part in (checkpoint.network, parameters_of(run), data) if part)
 
 
 def _stages(labelled: Labelled, took_s: float | None) -> Iterator[Stage]:

@@ -10,6 +10,7 @@ from foldbench.bench.analysis.ratios import count_processes
 from foldbench.bench.analysis.speedups import completed
 from foldbench.bench.errors import cut
 from foldbench.bench.records import Run, StopReason, Timing
+from foldbench.bench.records.published import PublishedRun
 from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.sections.images import describe_input
 from foldbench.reports.sections.processors import (
@@ -64,6 +65,14 @@ def _digest(labelled: Labelled) -> tuple[tuple[str, str], ...]:
 
 
 def _lines(run: Run) -> dict[str, str]:
+    if isinstance(run, PublishedRun):
+        return {
+            "machine": _machine(run.environment),
+            "GPU": describe_fact(run.environment, "gpu"),
+            "software": _software(run.environment),
+            "record": f"run {run.name} of {run.created}, checkpoint "
+            f"{run.checkpoint.sha256[:_SHORT]}; a published summary, without the timed calls",
+        }
     return {
         "machine": _machine(run.environment),
         "clocks": describe_clocks(run),

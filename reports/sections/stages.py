@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from foldbench.bench import units
 from foldbench.bench.analysis.speedups import completed, contenders
-from foldbench.bench.records import Artifact, Run
-from foldbench.reports.rows.export import export_rows
+from foldbench.bench.records import PLAIN, Run
+from foldbench.reports.rows.export import ExportRow, export_rows
 from foldbench.reports.rows.latency import LatencyRow
 from foldbench.reports.rows.scenarios import scenarios_of
 
@@ -39,7 +39,8 @@ def _training(run: Run) -> Stage | None:
         return Stage("network", f"weights of {origin.title}") if origin else None
     last = checkpoint.history[-1]
     epochs = len(checkpoint.history)
-    text = f"{units.count(epochs)} {'epoch' if epochs == 1 else 'epochs'} on {checkpoint.device}"
+    text = f"{units.count(epochs)} {'epoch' if epochs == 1 else 'epochs'}"
+    text += f" on {checkpoint.device}" if checkpoint.device else ""
     if last.validation_accuracy is not None:
         text += f", validation {units.percent(last.validation_accuracy)} %"
     return Stage("train", text, sum(epoch.duration_s for epoch in checkpoint.history))
@@ -53,8 +54,10 @@ def _export(run: Run) -> Stage | None:
 
 
 def parameters_of(run: Run) -> str:
-    """Return how large the network is, such as ``3.51 M parameters``."""
+    """Return how large the network is, such as ``3.51 M parameters``; blank where unknown."""
     number = run.checkpoint.parameter_count
+    if not number:
+        return ""
     if number < _THOUSANDS:
         return f"{units.count(number)} parameters"
     if number < _MILLIONS:
@@ -63,22 +66,27 @@ def parameters_of(run: Run) -> str:
 
 
 def export_text(run: Run) -> str:
-    """Return what exporting made, such as ``8 BatchNorms folded, opset 20, 13.4 MiB, ...``."""
-    shipped = [artifact for artifact in run.artifacts if artifact.ladder_step is None]
-    if not shipped:
+    """Return what exporting made, such as ``8 BatchNorms folded, opset 20, 13.4 MiB``."""
+    rows = [row for row in export_rows(run) if not _is_step(row)]
+    if not rows:
         return ""
-    first = next((a for a in shipped if a.folded_by or a.fold.batchnorms_after == 0), shipped[0])
-    return ", ".join(_made(run, first, len(shipped)))
+    exact = [row for row in rows if row.precision == "float32"]
+    folded = (row for row in exact if row.folded_by or row.batchnorms_after == 0)
+    return ", ".join(_made(next(folded, rows[0]), len(rows)))
 
 
-def _made(run: Run, artifact: Artifact, files: int) -> Iterator[str]:
-    row = next(row for row in export_rows(run) if row.sha256 == artifact.sha256)
+def _is_step(row: ExportRow) -> bool:
+    """Return whether a file is one on the way to what is shipped, made to be compared alone."""
+    return row.variant == PLAIN or row.variant.partition("+")[0] == "bare" or "+" in row.variant
+
+
+def _made(row: ExportRow, files: int) -> Iterator[str]:
     folded = row.batchnorms_before - row.batchnorms_after
     if folded:
         yield f"{units.count(folded)} BatchNorm{'s' * (folded > 1)} folded"
     if files > 1:
         yield f"{units.count(files)} files"
-    yield f"ONNX opset {row.opset}"
+    yield f"opset {row.opset}"
     yield units.size(row.size_bytes)
     if row.parity_error is not None and row.parity_tolerance is not None:
         yield f"parity {row.parity_error:.1e} (limit {row.parity_tolerance:.0e})"

@@ -30,14 +30,9 @@ def tell_cost(report: FoldReport) -> str:
     before, after = report.cost_before, report.cost_after
     if before is None or after is None or before == after:
         return ""
-    flops, parameters = (
-        [units.mega(value) for value in pair]
-        for pair in (
-            (before.flops_per_image, after.flops_per_image),
-            (before.parameters, after.parameters),
-        )
-    )
+    flops = [units.mega(cost.flops_per_image) for cost in (before, after)]
+    parameters = [units.count(cost.parameters) for cost in (before, after)]
     return (
         f"{flops[0]} \u2192 {flops[1]} MFLOP an image in its layers, "
-        f"{parameters[0]} \u2192 {parameters[1]} million parameters"
+        f"{parameters[0]} \u2192 {parameters[1]} parameters"
     )

@@ -17,12 +17,15 @@ from foldbench.bench.analysis.advice.scenarios import SCENARIO_RULES
 from foldbench.bench.analysis.estimates import wilson_interval
 from foldbench.bench.analysis.speedups import completed
 from foldbench.bench.records import Run
+from foldbench.bench.records.published import PublishedRun
 
 __all__ = ["RULES", "Advice", "Rule", "Topic", "advise"]
 
 
 def advise(run: Run) -> tuple[Advice, ...]:
     """Return every warning that the records of `run` give cause for, in the order of RULES."""
+    if isinstance(run, PublishedRun):
+        return tuple(Advice(**one) for one in run.summary["warnings"] if one["kind"] in RULES)
     return tuple(advice for kind, rule in RULES.items() for advice in rule.find(run, kind))
 
 

@@ -17,7 +17,10 @@ def check_nodes(session: Any, wanted: str) -> str:
 
     The session has to be opened with RECORD_PLACEMENT. Raises BackendError when a convolution or a
     matrix product runs elsewhere: then the row would be named after what does little of its work.
+    A version that does not say where nodes run leaves that unproven.
     """
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return "where its nodes run is not proven (this version does not say)"
     placed: Counter[tuple[str, str]] = Counter(
         (part.ep_name, node.op_type)
         for part in session.get_provider_graph_assignment_info()

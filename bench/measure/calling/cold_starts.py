@@ -1,5 +1,6 @@
 """Cold starts: fresh processes of each contender in turns, from nothing to the second answer."""
 
+import time
 from collections.abc import Sequence
 from random import Random
 
@@ -59,7 +60,11 @@ def _make(
     made: Made = {id(contender): ([], None) for contender in contenders}
     listener.begin(f"cold starts, page cache {state}", count)
     seen: set[int | None] = set()
+    started = time.monotonic()
     for number in range(count):
+        if number and time.monotonic() - started >= settings.budget_s:
+            listener.note(f"cold starts: {number} of {count} fit the budget: raise --budget")
+            break
         for contender in order.sample(list(contenders), len(contenders)):
             starts, reason = made[id(contender)]
             if reason is not None:

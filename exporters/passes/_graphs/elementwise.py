@@ -28,7 +28,7 @@ class UntranslatableError(Exception):
 
 def is_elementwise(node: ir.Node) -> bool:
     """Return whether `node` is an operator that `translate` knows, with one output."""
-    return is_op(node, *_TRANSLATIONS) and len(node.outputs) == 1
+    return is_op(node, *OPERATORS) and len(node.outputs) == 1
 
 
 def translate(builder: BodyBuilder, node: ir.Node, operands: Sequence[Operand]) -> int:
@@ -200,3 +200,5 @@ _TRANSLATIONS: dict[str, Translation] = {
     "Where": _direct("where"),
     "Xor": _direct("xor"),
 }
+OPERATORS = frozenset(_TRANSLATIONS)
+"""What `translate` knows, by the name of the operator."""

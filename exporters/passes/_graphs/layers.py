@@ -15,6 +15,7 @@ from foldbench.exporters.passes._graphs.rewrite import (
     is_op,
     is_used_outside,
     made_by,
+    scalar_of,
 )
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -124,7 +125,11 @@ class Layers:
 
     def _bias(self, node: ir.Node, index: int) -> Doubles:
         given = node.inputs[index] if index < len(node.inputs) else None
-        return np.zeros(1) if given is None else self._constant(given)
+        if given is None:
+            return np.zeros(1)
+        spread = made_by(given, "Expand")  # how torch's exporter writes that there is none
+        number = scalar_of(spread.inputs[0]) if spread is not None else None
+        return self._constant(given) if number is None else np.full(1, number)
 
     def _constant(self, value: ir.Value | None) -> Doubles:
         if value in self._exact:

@@ -108,6 +108,17 @@ def is_used_outside(value: ir.Value, nodes: Collection[ir.Node]) -> bool:
     return value.is_graph_output() or any(use.node not in nodes for use in value.uses())
 
 
+def remove_unused(value: ir.Value | None) -> None:
+    """Remove the node that makes `value` if nothing reads what it makes, and those before it."""
+    node = value.producer() if value is not None else None
+    if node is None or node.graph is None or any(is_used_outside(v, ()) for v in node.outputs):
+        return
+    inputs = list(node.inputs)
+    node.graph.remove(node, safe=True)
+    for read in inputs:
+        remove_unused(read)
+
+
 def add_constant(graph: ir.Graph, name: str, array: npt.NDArray) -> ir.Value:
     """Add an initializer to `graph`, called `name` or the next free name like it."""
     taken = set(graph.initializers) | {value.name for value in graph.inputs}

@@ -7,6 +7,7 @@ import builders as B
 from foldbench.bench.analysis.advice.rules import advise
 from foldbench.bench.analysis.paired import find_better_order, is_far_better
 from foldbench.bench.records import InputProbe
+from foldbench.reports.sections.compose import build
 
 CLASSES = ("cat", "dog", "emu", "fox")
 
@@ -85,3 +86,11 @@ def test_the_report_warns_of_the_input_that_does_best() -> None:
     (advice,) = [a for a in advise(run) if a.kind == "other_input"]
     assert "BGR" in str(advice.numbers["what"])
     assert advice.numbers["better_ratio"] == 110 / 128
+
+
+def test_what_makes_answers_wrong_is_said_before_anything_else() -> None:
+    run = run_of(*answers(200, 0.9, [1, 0, 2, 3]))
+    document = build([run])
+    assert "cat is its dog" in document.answer[0]
+    right = build([run_of(*answers(200, 0.9, [0, 1, 2, 3]))])
+    assert not any("cat is its dog" in sentence for sentence in right.answer)

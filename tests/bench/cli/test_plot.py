@@ -31,7 +31,7 @@ def test_the_command_writes_pictures_into_the_run_or_where_it_is_told(
 
     assert f"written: {own_run.path / 'filters.png'}" in call(own_run.name, "filters").stdout
     assert Image.open(own_run.path / "filters.png").size[0] > 800
-    assert call("loss").exit_code == 0
+    assert call(f"{own_run.name}@1", "loss").exit_code == 0
     assert Image.open(own_run.path / "loss.png").size[0] > 800
     target = tmp_path / "all.svg"
     assert call(own_run.name, own_run.name, "compare", "-o", str(target)).exit_code == 0

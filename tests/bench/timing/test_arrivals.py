@@ -25,7 +25,7 @@ class Stalling(FakeSession):
 
 def served_by(session: FakeSession, arrivals_s, options: LoadOptions, clock: FakeClock) -> Served:
     def sleep(seconds: float) -> None:
-        clock.advance(max(seconds, 1e-6))  # looking at the clock takes its time, too
+        clock.advance(max(seconds, 2e-5))  # looking at the clock takes its time, too
 
     return serve(session, INPUTS, arrivals_s, options, clock, sleep)
 

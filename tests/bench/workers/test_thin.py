@@ -4,12 +4,20 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from onnx import save
 from onnx.parser import parse_model
+
+from builders import make_job
+from foldbench.bench.backends._ort.placement import check_nodes
+from foldbench.bench.errors import BackendError
+from foldbench.bench.timing.loop import BlockOptions
+from foldbench.bench.workers.client import WorkerClient
+from foldbench.bench.workers.runtimes import prepare_runtime
 
 ROOT = Path(__file__).parent.parent.parent.parent
 THIN = ("samples", "machine", "backends", "timing", "workers", "errors", "registry")
@@ -53,13 +61,44 @@ print(opened.device, len(block.samples_s), settle_calls)
 """
 
 
-def test_a_worker_times_a_network_where_nothing_else_is_installed(tmp_path: Path) -> None:
+def write_network(folder: Path) -> None:
     text = (
         '<ir_version: 8, opset_import: ["" : 17]> g (float[N,1,2,2] x) => (float[N,4] y) '
         "{ y = Flatten(x) }"
     )
-    save(parse_model(text), tmp_path / "network.onnx")
-    np.save(tmp_path / "images.npy", np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2))
+    save(parse_model(text), folder / "network.onnx")
+    np.save(folder / "images.npy", np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2))
+
+
+def test_a_worker_runs_in_an_environment_with_numpy_and_an_older_onnxruntime_alone(
+    tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    version = "1.23.2"
+    try:
+        python = prepare_runtime("onnxruntime", version, pytestconfig.cache.mkdir("thin"))
+    except BackendError as error:
+        pytest.skip(str(error))
+    write_network(tmp_path)
+    paths = {"path": tmp_path / "network.onnx", "mean": (0.5,), "std": (0.5,), "classes": 4}
+    backend = f"ort@{version}"
+    job = make_job(tmp_path / "images.npy", backend=backend, python=python, **paths)
+    with closing(WorkerClient(job)) as worker:
+        opened = worker.open()
+        assert (opened.device, opened.runtime.split()[:2]) == ("cpu", ["onnxruntime", version])
+        assert worker.evaluate().shape == (3, 4)
+        block, _ = worker.time(2, BlockOptions(calls=5, block_s=0, settle_s=0))
+        assert len(block.samples_s) == 5
+    other = make_job(tmp_path / "images.npy", backend="ort@1.22.0", python=python, **paths)
+    with closing(WorkerClient(other)) as worker, pytest.raises(BackendError, match=version):
+        worker.open()
+
+
+def test_where_nodes_run_is_not_proven_by_a_version_that_does_not_say() -> None:
+    assert "not proven" in check_nodes(object(), "CUDAExecutionProvider")
+
+
+def test_a_worker_times_a_network_where_nothing_else_is_installed(tmp_path: Path) -> None:
+    write_network(tmp_path)
     code = TIME_A_BLOCK.format(blocked=BLOCKED, folder=str(tmp_path))
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120

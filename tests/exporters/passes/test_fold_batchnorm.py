@@ -7,6 +7,8 @@ import onnx
 import pytest
 from onnx.parser import parse_model
 
+from foldbench.bench.records import Preprocessing
+from foldbench.exporters.image_input import add_preprocessing
 from foldbench.exporters.onnx_session import open_session
 from foldbench.exporters.passes.fold_batchnorm import apply
 
@@ -59,6 +61,12 @@ FOLDED = {
         takes="float[n, 4, 7] x",
         gives="float[n, 6, p] y",
         w=(6, 4, 3),
+    ),
+    "Conv with a bias of zeros that is computed": graph(
+        "z = Constant <value = float {0.0}> () s = Constant <value = int64[1] {6}> () "
+        f"e = Expand(z, s) h = Conv(x, w, e) y = {NORM}",
+        **IMAGES,
+        w=(6, 4, 3, 3),
     ),
     "ConvTranspose": graph(
         f"h = ConvTranspose <strides = [2, 2]> (x, w, b) y = {NORM}",
@@ -345,3 +353,29 @@ def test_what_would_be_wrong_or_dearer_is_left_alone(case: str) -> None:
     model = graph(body, **SQUARE, **weights)
     same, report = apply(model)
     assert (report.changed, same) == (0, model)
+
+
+@pytest.mark.parametrize(
+    ("convolution", "left"),
+    [("Conv <strides = [4, 4]>", set()), ("Conv <pads = [1, 1, 1, 1]>", {"Sub"})],
+    ids=["patches", "zeros around"],
+)
+def test_mean_and_std_of_images_go_into_the_first_layer_where_its_borders_stay_exact(
+    convolution: str, left: set[str]
+) -> None:
+    sides = (4, 4) if "strides" in convolution else (3, 3)
+    model = parse_model(
+        '<ir_version: 10, opset_import: ["": 20]> g (float[n, 3, 8, 8] x) => (float[n, k] y) '
+        f"{{ h = {convolution} (x, w) y = Flatten (h) }}"
+    )
+    model.graph.initializer.append(numbers("w", 2, 3, *sides))
+    how = Preprocessing(input_shape=(3, 8, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.1))
+    whole = add_preprocessing(model, how, softmax=False)
+    folded, report = apply(whole)
+    assert report.changed == 2 - len(left)
+    assert {n.op_type for n in folded.graph.node} & {"Sub", "Div"} == left
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    before, after = (
+        open_session(m.SerializeToString()).run(None, {"image": pixels})[0] for m in (whole, folded)
+    )
+    np.testing.assert_allclose(after, before, atol=4e-6 * np.abs(before).max())

@@ -21,7 +21,7 @@ from foldbench.exporters.onnx_session import open_session
 from foldbench.exporters.passes import fuse_elementwise, mish, nchwc_strip
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def convolutions() -> onnx.ModelProto:
     torch.manual_seed(0)
     network = nn.Sequential(

@@ -37,7 +37,7 @@ def test_folding_is_told_by_kind_with_its_cost_and_the_first_that_stayed(build) 
     text = render_artifact(FOLDER, build.artifact("folded", fold=fold))
     assert "2 parallel branches, 1 scale or shift\n" in text
     assert "172 → 45.0 MFLOP an image" in text
-    assert "4.28 → 1.06 million parameters" in text
+    assert "4,280,000 → 1,060,000 parameters" in text
     assert text.count("it follows a pool") == 3
     assert "6 more" in text
 

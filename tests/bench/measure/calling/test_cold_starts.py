@@ -40,7 +40,7 @@ class Starter(Processes):
 
     def start(self, runner: Contender, row: Contender) -> None:
         runner.worker = Worker(self._ids[len(self.started)])  # type: ignore[assignment]
-        runner.result.opened, runner.start_s = OPENED, 2.0
+        runner.result.opened, runner.load_s, runner.open_s = OPENED, 1.5, 0.5
         self.started.append(runner.name)
 
 

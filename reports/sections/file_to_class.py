@@ -10,7 +10,7 @@ from foldbench.reports.text.document import Column, ReportSection, left, right, 
 from foldbench.reports.text.labels import Labelled, label_in
 
 
-def build_stages(column: Column, labelled: Labelled) -> ReportSection:
+def build_file_to_class(column: Column, labelled: Labelled) -> ReportSection:
     """Return the section; it is empty where it was not asked for."""
     found = list(_found(labelled))
     held = [(f"{label} {row.contender}".strip(), row) for label, row in found if row.before]
