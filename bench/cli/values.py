@@ -1,4 +1,4 @@
-"""Values of options: numbers, durations, paths, lists, shapes."""
+"""Values of options: durations, percentages, paths, lists, the shape of an input."""
 
 import json
 import os
@@ -167,7 +167,7 @@ class Weights(click.ParamType):
     name = "weights"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name, or the absolute path, as JSON."""
+        """Return the name or the absolute path as YAML."""
         from foldbench.bench.store.files import is_weights_file
 
         return json.dumps(_absolute(value) if is_weights_file(value) else value)
@@ -179,7 +179,7 @@ class Classes(click.ParamType):
     name = "classes"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the number, or the absolute path as JSON."""
+        """Return the number, or the absolute path, as YAML."""
         return value if value.isdecimal() else json.dumps(_absolute(value))
 
 
