@@ -155,11 +155,11 @@ def gate(
 
     with progress() as listener:
         result = run_gate((base, head), overrides, paths, listener, (backend, variant))
-    _write(result, junit, action, bencher)
     if as_json:
         output.print_json(gate_json(result))
     else:
         echo(render_gate(result, output.wants_colour()), nl=False)
+    _write(result, junit, action, bencher)
     if result.fails:
         code = WORSE if result.outcome == "worse" else UNJUDGED
         click.get_current_context().exit(code)

@@ -78,6 +78,8 @@ def find_sides(
     for name in files:
         if not Path(name).is_file():
             raise UnknownNameError(f"{name}: there is no such file (allowed: {FORMS})")
+    if len(files) == len(names) and chosen[1] not in (None, GIVEN):
+        raise ConfigError(f"files have no variants to choose from: leave out --variant {chosen[1]}")
     read = dict(zip(files, _read_files(files, overrides, folder), strict=True)) if files else {}
     about_run = [o for o in overrides if not (files and o.startswith(_ABOUT_NETWORK))]
     sides = []

@@ -20,6 +20,8 @@ _COLUMNS = (
     right("allowed"),
     left("HEAD is"),
 )
+_UNITS = {"latency": "%", "accuracy": "points"}
+"""Of the smallest regressions that are told."""
 
 
 def render_gate(result: GateResult, colour: bool = False) -> str:
@@ -45,7 +47,10 @@ def describe_outcome(result: GateResult) -> str:
     if worse:
         return f"HEAD is worse than BASE in {_and(worse)}."
     if unclear:
-        return f"Cannot tell whether HEAD is worse than BASE in {_and(unclear)}."
+        return (
+            f"Cannot tell whether HEAD is worse than BASE in {_and(unclear)}: raise --budget, or "
+            "allow more."
+        )
     return "HEAD is not worse than BASE by more than is allowed."
 
 
@@ -115,13 +120,14 @@ def _caption(result: GateResult) -> str:
         f"{units.count(number)} process{'es' * (number != 1)} of each network in "
         f"{units.long_duration(result.seconds)}."
     ]
-    for check in result.checks:
-        if check.smallest is not None and check.what in ("latency", "accuracy"):
-            unit = "points" if check.what == "accuracy" else "%"
-            said.append(
-                f"Smallest regression that is found in {units.plain(100 * (1 - result.beta))} of "
-                f"100 such jobs ({check.name}): {units.percent(check.smallest)} {unit}."
-            )
+    found = [
+        f"{check.name} {units.percent(check.smallest)} {_UNITS[check.what]}"
+        for check in result.checks
+        if check.smallest is not None and check.what in _UNITS
+    ]
+    if found:
+        share = units.plain(100 * (1 - result.beta))
+        said.append(f"Smallest regressions found in {share} of 100 such jobs: {'; '.join(found)}.")
     return " ".join(said)
 
 

@@ -134,8 +134,8 @@ def _extent(key: _Key, whole: _Key) -> Extent | None:
     ours = (*[1] * (len(whole) - len(key)), *key)
     if any(size not in (1, of) for size, of in zip(ours, whole, strict=True)):
         return None
-    inner = next(place for place in reversed(range(len(whole))) if whole[place] != 1)
-    return "stays" if ours[inner] == 1 else "moves"
+    along = [size for size, of in zip(ours, whole, strict=True) if of != 1]
+    return "moves" if along and along[-1] != 1 else "stays"
 
 
 def _group(

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from graphs import classifier
 
-from builders import QuietWorker
+from builders import QuietWorker, make_row, make_run
 from foldbench.bench.errors import BenchError, ConfigError, RunError, UnknownNameError
 from foldbench.bench.measure.gating import measure_gate
 from foldbench.bench.store.directory import RunDirectory
@@ -114,6 +114,7 @@ def test_networks_of_other_classes_and_torch_for_a_file_are_refused(
     assert "5" in str(other)
     assert "10" in str(other)
     assert isinstance(refusal("gate", *files, "--backend", "torch"), ConfigError)
+    assert isinstance(refusal("gate", *files, "--variant", "int8"), ConfigError)
 
 
 def test_a_run_without_the_file_that_is_asked_for_is_refused(
@@ -123,3 +124,23 @@ def test_a_run_without_the_file_that_is_asked_for_is_refused(
     assert isinstance(refusal("gate", path, path, "--variant", "int8"), ConfigError)
     shutil.rmtree(own_exported_run.path / "artifacts")
     assert isinstance(refusal("gate", path, path), RunError)
+
+
+def test_a_comparison_stands_for_the_file_that_it_measured(
+    bench: Callable, refusal: Callable[..., BenchError], own_exported_run: RunDirectory
+) -> None:
+    (artifact,) = own_exported_run.artifacts()
+    row = make_row("ort", "folded", source_sha256=artifact.sha256)
+    other = make_row("ort", "folded", source_sha256="f" * 64)
+    for measured in (row, other):
+        record = make_run(
+            name=own_exported_run.name,
+            checkpoint=own_exported_run.checkpoint(),
+            measurements=(measured,),
+        )
+        own_exported_run.write_results(record)
+    name = own_exported_run.name
+    assert isinstance(refusal("gate", name, f"{name}@2"), RunError)
+    done = bench("gate", name, f"{name}@1", *QUICK, "--budget", "0.01s")
+    assert done.exit_code == 0, done.output
+    assert f"{name}@1" in done.stdout

@@ -245,6 +245,21 @@ def test_shapes_that_are_not_known_to_be_equal_are_not_taken_for_so() -> None:
 
 
 @needs_c_compiler
+@pytest.mark.parametrize(
+    ("x", "z"), [((1, 1), (1,)), ((1, 1), ()), ((3, 1), (1, 1)), ((1, 5), (1, 1)), ((4, 1), (4, 1))]
+)
+def test_axes_of_one_element_broadcast_too(x: tuple[int, ...], z: tuple[int, ...]) -> None:
+    takes = f"float{list(x)} x, float{list(z) or ''} z"
+    body = "a = Mish(x) b = Mul(a, z) y = Neg(b)"
+    fused, report = fuse_elementwise.apply(graph(body, takes, f"float{list(x)} y"))
+    assert report.changed == 1
+    given = {"x": np.full(x, 0.5, np.float32), "z": np.full(z, 2, np.float32)}
+    (found,) = open_session(fused).run(None, given)
+    truth = -2 * nn.functional.mish(torch.tensor(0.5)).item()
+    np.testing.assert_allclose(found, np.full(x, truth), rtol=1e-6)
+
+
+@needs_c_compiler
 def test_equal_chains_share_one_operator() -> None:
     fused, report = fuse_elementwise.apply(graph("a = Mish(x) p = Conv(a, w) y = Mish(p)"))
     assert (report.changed, len(bodies_of(fused))) == (2, 1)
