@@ -94,7 +94,7 @@ def capacity(
     paths: "Paths",
     as_json: bool,
 ) -> None:
-    """Find the highest rate of images that each contender of RUN answers in time.
+    """Find the highest rate of images that is answered in time.
 
     Images arrive at random times, whether or not the ones before are answered, and each latency
     counts from the moment that the image was due. The rate is searched until it is known to 5 %.

@@ -62,7 +62,7 @@ class _CommandGroup(Group):
 
 @click.group(
     cls=_CommandGroup,
-    epilog="Exit codes: 0 done, 1 an error or a failed row, 2 usage; bench diff --help has more.",
+    epilog="Exit codes: 0 done, 1 error or failed row, 2 usage; more: bench diff -h.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(foldbench.__version__, prog_name="bench")

@@ -285,7 +285,7 @@ def contender_options(command: Command) -> Command:
         type=BatchSizes(),
         metavar="N[,N]...|auto",
         help="Images in one call, such as 1,64; auto: doubled while images/s rise.  "
-        "[default: by config]",
+        "[config: compare.batch_sizes]",
     )
     return section(CONTENDERS, backends, devices, batch_sizes)(command)
 

@@ -404,7 +404,7 @@ def test_several_rows_of_one_kind_are_one_sentence_about_the_worst():
     found = advise(run_with(*rows))
     assert [advice.subject for advice in found] == ["ort/unfolded/cpu", "ort/folded/cpu"]
     text = sentence(found)
-    assert text.startswith("2 rows, at worst ort/folded/cpu: ")
+    assert text.startswith("2 rows, at worst ONNX Runtime (folded): ")
     assert "10 of 10,000" in text
 
 
