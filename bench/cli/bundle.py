@@ -8,13 +8,8 @@ import click
 from foldbench.bench.cli.console import progress
 from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.help import OUTPUT, command, section
-from foldbench.bench.cli.options import (
-    NamedPath,
-    data_option,
-    set_option,
-    shared_options,
-    with_overrides,
-)
+from foldbench.bench.cli.options import data_option, set_option, shared_options, with_overrides
+from foldbench.bench.cli.values import NamedPath
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
