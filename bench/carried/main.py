@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -59,7 +58,6 @@ class _Bundle:
 def main(folder: Path, arguments: Sequence[str]) -> int:
     """Measure the bundle that lies unpacked in `folder`; return the exit code."""
     protect()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(folder, _parse(arguments))
     except BenchError as error:

@@ -6,6 +6,7 @@ It is the bundle's ``__main__.py``, and imports the standard library alone.
 import hashlib
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import zipfile
@@ -24,6 +25,7 @@ def main() -> int:
         import numpy  # noqa: F401
     except ImportError:
         return _refuse("numpy is not installed here: python3 -m pip install numpy onnxruntime")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = None
     try:
         folder = Path(tempfile.mkdtemp(prefix="foldbench-bundle-"))
@@ -38,6 +40,8 @@ def main() -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _refuse(f"{where}{error.strerror or error}; TMPDIR names another place to unpack to")
+    except KeyboardInterrupt:
+        return 130
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
