@@ -29,6 +29,10 @@ GUARDS = {
     "outputs that are no numbers": (BackendError, "WorkerServer.evaluate"),
     "the same output for every input": (BackendError, "WorkerServer.time"),
     "a busy neighbour while a block is timed": (BackendError, "_refuse_disturbed"),
+    "a server that stalls while images go on arriving": (BackendError, "_refuse_late"),
+    "calls that keep memory": (BackendError, "_refuse_growing"),
+    "sessions that look concurrent and wait for one lock": (BackendError, "refuse_serial"),
+    "a cold start in a process that had its runtime loaded": (BackendError, "to_cold_start"),
 }
 
 
