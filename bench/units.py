@@ -132,6 +132,21 @@ def error(value: float | None) -> str:
     return "0" if value == 0 else f"{value:.2e}"
 
 
+def short_error(value: float | None) -> str:
+    """Return a small error to two significant digits, without a needless zero: ``1e-05``."""
+    return f"{value:.1e}".replace(".0e", "e") if _exists(value) else ""
+
+
+def change(ratio_less_one: float | None) -> str:
+    """Return a relative change as a number of percent, signed, one decimal."""
+    return f"{ratio_less_one * 100:+.1f}" if _exists(ratio_less_one) else ""
+
+
+def pause(value_s: float) -> str:
+    """Return a pause as a user writes it: ``10 ms``, ``1 s``."""
+    return f"{value_s:g} s" if value_s >= 1 else f"{value_s * 1e3:g} ms"
+
+
 def probability(value: float | None) -> str:
     """Return a probability, three significant digits, scientific below a thousandth."""
     if not _exists(value):

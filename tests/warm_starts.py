@@ -96,7 +96,11 @@ def _request(address: str, theirs: Connection) -> WarmProcess:
 def use(address: str) -> Any:
     """Have this process, and all that it starts, start processes by the server at `address`."""
     before = starting._popen
-    starting._popen = lambda theirs: _request(address, theirs)  # type: ignore[assignment, return-value]
+
+    def request(theirs: Connection, python: Path | None) -> Any:
+        return before(theirs, python) if python else _request(address, theirs)
+
+    starting._popen = request
     return before
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from foldbench.bench import units
 from foldbench.bench.analysis.clean import clean_pairs
 from foldbench.bench.analysis.ratios import Process, process_of
 from foldbench.bench.analysis.sequential import (
@@ -178,7 +179,9 @@ def _repeated(
 
 def _why_unclear(judged: Judged) -> str | None:
     if judged.control_differs and judged.control is not None:
-        return f"BASE differs from itself by {100 * judged.control:+.1f} %: the machine is at fault"
+        return (
+            f"BASE differs from itself by {units.change(judged.control)} %: the machine is at fault"
+        )
     if judged.generations < FIRST_LOOK:
         return (
             f"{judged.generations} of at least {FIRST_LOOK} processes of each network were timed: "
@@ -223,7 +226,10 @@ def check_accuracy(
         head=float((head == labels).mean()),
         change=(lost - won) / images,
         smallest=_smallest_drop(different, images, allowed, errors),
-        reason=f"of {images:,} images {lost:,} are right in BASE alone, {won:,} in HEAD alone",
+        reason=(
+            f"of {units.count(images)} images {units.count(lost)} are right in BASE alone, "
+            f"{units.count(won)} in HEAD alone"
+        ),
     )
 
 
@@ -246,8 +252,8 @@ def check_agreement(agreement: Agreement, allowed: float) -> Check:
         allowed=allowed,
         change=changed / agreement.images,
         reason=(
-            f"{changed:,} of {agreement.images:,} images get another class; "
-            f"max |Δ logit| {agreement.max_abs_difference:.2e}"
+            f"{units.count(changed)} of {units.count(agreement.images)} images get another class; "
+            f"max |Δ logit| {units.error(agreement.max_abs_difference)}"
         ),
     )
 

@@ -274,7 +274,7 @@ def _table(bundle: _Bundle, rows: Sequence[Row], environment: Mapping[str, Any])
             found = agreement(row.logits, bundle.sample.expected)
             lines.append(
                 f"answers: {row.name}: same class on {found['top1_equal']} of {found['images']}, "
-                f"largest difference {found['max_abs_difference']:.1e}"
+                f"largest difference {units.short_error(found['max_abs_difference'])}"
             )
     return [*lines, *_unseen(rows)]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from foldbench.bench import units
 from foldbench.bench.backends import Floats
 from foldbench.bench.errors import BenchError
 from foldbench.bench.samples.timing import Block, StopReason
@@ -96,8 +97,8 @@ class Row:
         if limit is None and found["top1_equal"] < SAME_CLASS * found["images"]:
             told = f"the same class on {found['top1_equal']} of {found['images']} images alone"
         elif limit is not None and not found["max_rel_difference"] <= limit:
-            share = f"{found['max_rel_difference']:.2g} of the largest logit"
-            told = f"its answers differ by {share} from float64 (limit {limit:g})"
+            share = f"{units.short_error(found['max_rel_difference'])} of the largest logit"
+            told = f"its answers differ by {share} from float64 (limit {units.short_error(limit)})"
         else:
             return
         self.fail(f"wrong here: {told}; it is not timed")

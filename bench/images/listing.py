@@ -28,7 +28,7 @@ from foldbench.bench.images.sources import (
     unreadable,
 )
 from foldbench.bench.progress import NullListener, ProgressListener
-from foldbench.bench.store.files import file_sha256
+from foldbench.bench.store.files import file_sha256, is_zip
 
 Parts = tuple[str, ...]
 TABLES, ARRAYS = (".csv", ".tsv"), (".npz", ".npy")
@@ -87,7 +87,7 @@ def list_images(path: Path, allowed: str, listener: ProgressListener | None = No
         if path.is_dir():
             return _list_folder(path)
         if path.is_file():
-            if zipfile.is_zipfile(path):
+            if is_zip(path):
                 return _list_zip(path)
             return _list_tar(path, allowed, listener or NullListener())
     except OSError as error:

@@ -123,7 +123,7 @@ def _figures(gated: Gated, batch_sizes: Sequence[int]) -> str:
     if not found.changes:
         return ""
     mean = sum(found.changes) / len(found.changes)
-    return f"batch {batch_sizes[0]}: {100 * mean:+.1f} %"
+    return f"batch {batch_sizes[0]}: {units.change(mean)} %"
 
 
 def _time_generation(

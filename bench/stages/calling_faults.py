@@ -1,5 +1,6 @@
 """Faults of calling a network as it is really called, for `bench doctor`: each made for real."""
 
+import mmap
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,16 +42,18 @@ class _StallingSession(FakeSession):
 
 
 class _LeakingSession(FakeSession):
-    """A session that keeps 4 KiB of each call for ever."""
+    """A session that keeps a page of each call for ever, which no allocator has at hand."""
 
     def __init__(self) -> None:
         super().__init__(lambda size: 1e-3, FakeClock())
-        self._kept: list[bytes] = []
+        self._kept: list[mmap.mmap] = []
 
     def step(self) -> None:
         """Run, and keep something."""
         super().step()
-        self._kept.append(bytes(range(256)) * 16)
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self._kept.append(mmap.mmap(-1, mmap.PAGESIZE, flags=private))
+        self._kept[-1].write(b"x" * mmap.PAGESIZE)
 
 
 class LockedSession(FakeSession):

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import stat
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -138,3 +139,11 @@ def json_sha256(value: Any) -> str:
     """Return the hexadecimal sha256 of `value` as canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_zip(path: Path) -> bool:
+    """Return whether a file is a zip archive, whole or damaged; raise OSError where unreadable."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # raised for some damaged ends
+        return True

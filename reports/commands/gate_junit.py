@@ -19,7 +19,7 @@ def render_junit(result: GateResult) -> str:
         failures=str(worse + unclear * fails),
         errors="0",
         skipped=str(unclear * (not fails)),
-        time=f"{result.seconds:.3f}",
+        time=str(round(result.seconds, 3)),
     )
     for check in result.checks:
         case = ElementTree.SubElement(

@@ -6,6 +6,7 @@ Of latency both have the ratio to BASE, which survives another machine, beside H
 from collections.abc import Iterator
 from typing import Any
 
+from foldbench.bench import units
 from foldbench.bench.analysis.gate import Check, GateResult
 
 _NANOSECONDS = 1e9
@@ -38,7 +39,7 @@ def _entry(name: str, unit: str, value: float, spread: str | None, check: Check)
 def _range(check: Check) -> str | None:
     if check.low is None or check.high is None:
         return None
-    return f"{1 + check.low:.4f} to {1 + check.high:.4f}"
+    return f"{units.ratio(1 + check.low)} to {units.ratio(1 + check.high)}"
 
 
 def bencher(result: GateResult) -> dict[str, dict[str, dict[str, float]]]:

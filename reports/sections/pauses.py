@@ -101,7 +101,7 @@ def pause(value_s: float) -> str:
     """Return a pause as text; ``none`` for 0, back to back."""
     if not value_s:
         return "no pause"
-    return f"{value_s:g} s" if value_s >= 1 else f"{value_s * 1e3:g} ms"
+    return units.pause(value_s)
 
 
 def _multiple(row: PauseRow) -> tuple[str, str]:

@@ -89,7 +89,8 @@ def _made(row: ExportRow, files: int) -> Iterator[str]:
     yield f"opset {row.opset}"
     yield units.size(row.size_bytes)
     if row.parity_error is not None and row.parity_tolerance is not None:
-        yield f"parity {row.parity_error:.1e} (limit {row.parity_tolerance:.0e})"
+        error, limit = map(units.short_error, (row.parity_error, row.parity_tolerance))
+        yield f"parity {error} (limit {limit})"
 
 
 def _comparison(run: Run, rows: Sequence[LatencyRow]) -> str:

@@ -152,7 +152,7 @@ def test_another_text_of_any_helper_is_another_export(
     monkeypatch.setattr(origins, "_FOLDER", copy)
     helpers = ["passes/_graphs/rewrite.py", "passes/_graphs/mish.py", "parity.py"]
     found = [hash_inputs(own_run.checkpoint(), images, OPTIONS)]
-    for helper in (*helpers, "folding/rules.py"):
+    for helper in (*helpers, "folding/algebra.py"):
         source = (copy / helper).read_text(encoding="utf-8")
         (copy / helper).write_text(f"{source}# One more line.\n", encoding="utf-8")
         found.append(hash_inputs(own_run.checkpoint(), images, OPTIONS))

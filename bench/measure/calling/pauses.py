@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from foldbench.bench import units
 from foldbench.bench.config.backend_spec import parse_spec
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BenchError
@@ -29,7 +30,7 @@ class _Way:
     def name(self, pause_s: float) -> str:
         """Return what the turn after a pause is called."""
         switch = f", {self.switch}" if self.switch else ""
-        return f"{self.row.label}{switch}, after {pause_s:g} s"
+        return f"{self.row.label}{switch}, after {units.pause(pause_s)}"
 
 
 def measure_pauses(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from foldbench.bench import units
 from foldbench.bench.errors import CheckpointError, cut, listed, one_line
+from foldbench.bench.store.files import is_zip
 
 STATE_KEYS = (
     "state_dict",
@@ -62,7 +63,7 @@ def read_weights(path: Path) -> dict[str, Any]:
     """
     start = _read_start(path)
     try:
-        if zipfile.is_zipfile(path) or start.startswith(b"PK\x03\x04"):
+        if is_zip(path) or start.startswith(b"PK\x03\x04"):
             _check_archive(path)
             return _read_saved(path)
         if start.startswith(b"\x80"):
@@ -247,7 +248,7 @@ def _target(path: Path) -> str:
 def _look_through(path: Path) -> _Pickle | None:
     """Return what the file's pickle is made of, None when it is damaged."""
     try:
-        if zipfile.is_zipfile(path):
+        if is_zip(path):
             with zipfile.ZipFile(path) as archive:
                 name = next(n for n in archive.namelist() if n.endswith("data.pkl"))
                 with archive.open(name) as stream:

@@ -27,6 +27,12 @@ def operators(run: RunDirectory, file: str) -> list[str]:
     return [node.op_type for node in onnx.load(run.path / "artifacts" / file).graph.node]
 
 
+def own_operators(run: RunDirectory) -> list[str]:
+    """Return foldbench's own operators in the file for this machine."""
+    found = operators(run, "digits.folded.host.onnx")
+    return [name for name in found if name.startswith("Elementwise_")]
+
+
 def test_by_default_every_pass_for_the_cpu_is_made(exported_run: RunDirectory) -> None:
     (artifact,) = exported_run.artifacts()
     assert (artifact.target, artifact.variant) == ("cpu", "folded")
@@ -51,10 +57,10 @@ def test_a_pass_that_a_missing_compiler_left_out_is_made_up_for_once_there_is_on
     monkeypatch.setenv("FOLDBENCH_CACHE", str(tmp_path / "operators"))
     monkeypatch.setenv("CC", "no-such-compiler")
     assert export("--target", "host").exit_code == 0
-    assert "Mish" not in operators(own_run, "digits.folded.host.onnx")
+    assert not own_operators(own_run)
     monkeypatch.setenv("CC", "cc")
     assert export("--target", "host").exit_code == 0
-    assert operators(own_run, "digits.folded.host.onnx").count("Mish") == 3
+    assert len(own_operators(own_run)) == 3
     monkeypatch.setenv("CC", "no-such-compiler")
     made = own_run.artifacts()
     assert export("--target", "host").exit_code == 0

@@ -133,7 +133,9 @@ def test_opening_times_the_very_first_call_apart(images: Path) -> None:
     ticks = count()
     job = make_job(images, backend="fake", first_batch_size=2)
     opened = WorkerServer(job, lambda: float(next(ticks))).open()
-    assert (opened.import_s, opened.open_s, opened.first_run_s) == (1.0, 1.0, 1.0)
+    building_and_opening = 2.0
+    told = (opened.import_s, opened.open_s, opened.first_run_s)
+    assert told == (1.0, building_and_opening, 1.0)
 
 
 def contender(

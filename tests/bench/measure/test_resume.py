@@ -39,6 +39,9 @@ class Fake:
     def __init__(self, job: Job, before_block: BeforeBlock) -> None:
         self._job, self._before_block = job, before_block
 
+    def load(self) -> tuple[float, float]:
+        return 0.0, 0.0
+
     def open(self) -> Opened:
         cuda = self._job.device == "cuda"
         device = "cuda:0" if cuda else "cpu"

@@ -18,6 +18,7 @@ from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.bench.store.files import file_sha256
 from foldbench.models.building.checkpoint import save_weights
 from foldbench.models.building.network import build_model
+from foldbench.reports.text.names import name_of
 
 STORED = Path(__file__).parents[2] / "stored" / "digits-001"
 AS_TRAINED = (
@@ -82,7 +83,8 @@ def test_it_is_reported_in_every_format(form: str, run: RunDirectory, paths: Pat
         rows = csv.DictReader(StringIO(result.stdout))
         assert tuple(row["contender"] for row in rows) == CONTENDERS
     else:
-        assert all(name in result.stdout for name in CONTENDERS)
+        shown = map(name_of, CONTENDERS) if form == "terminal" else CONTENDERS
+        assert all(name in result.stdout for name in shown)
 
 
 def test_it_is_comparable_with_what_is_measured_now_and_keeps_its_number(

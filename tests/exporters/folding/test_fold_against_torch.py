@@ -113,9 +113,11 @@ def test_any_stack_of_layers_folds_where_it_can_and_computes_the_same(
     error = (folded(x) - exact).abs().max()
     plain = (network(x) - exact).abs().max()
     assert error <= 1e-5 * exact.abs().max() + 2 * plain
-    assert len(report.folded) == foldable
+    assert len(report.folded) >= foldable, "some more fold into the layer behind them"
     left = sum(isinstance(part, _BatchNorm) for part in folded.modules())
-    assert left == report.batchnorms_after == len(report.skipped)
+    stayed = [skip for skip in report.skipped if skip.kind == "batchnorm"]
+    assert left == report.batchnorms_after == len(stayed)
+    assert report.batchnorms_before == left + len(report.folded)
 
 
 @st.composite
