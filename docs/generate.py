@@ -18,6 +18,7 @@ from foldbench.bench.cli import cli
 from foldbench.bench.config.schema import Config
 from foldbench.bench.units import estimate, milliseconds, percent
 from foldbench.bench.units import size as file_size
+from foldbench.reports.text.names import name_of
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "reports" / "published"
@@ -124,7 +125,9 @@ def results() -> str:
             if row["contender"] in accuracy
         ]
         best = max(rows, key=lambda row: row["speedup_ratio"])
-        fastest = f"`{best['contender']}`, {milliseconds(best['median_s'])} ms, {_speedup(best)}"
+        fastest = (
+            f"{name_of(best['contender'])}: {milliseconds(best['median_s'])} ms, {_speedup(best)}"
+        )
         cells = (
             f"`{path.stem}`",
             run["created"][:10],
@@ -157,7 +160,7 @@ def contenders(name: str) -> str:
     )
     for row in slowest_first:
         size = "" if row["contender"].startswith("torch") else file_size(row["size_bytes"])
-        cells = [f"`{row['contender']}`", percent(row["accuracy"]), size]
+        cells = [name_of(row["contender"]), percent(row["accuracy"]), size]
         for n in sizes:
             timing = latency[row["contender"], n]
             cells += [milliseconds(timing["median_s"]), _speedup(timing)]
