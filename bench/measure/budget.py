@@ -19,8 +19,9 @@ SHORTEST_BLOCK_S = 0.04
 STARTS_SHARE = 1 / 2
 """Of the budget, at the most, that new processes and their warm-up may take: without rounds enough
 there is no ratio at all."""
-SLACK = 1.25
-"""Blocks are shortened until the rounds take the budget divided by this: some are made again."""
+SLACK = 2.0
+"""Blocks are shortened until the rounds take the budget divided by this: on a shared machine every
+other round may be disturbed and made again."""
 
 
 def plan_processes(asked: int, start_s: float, budget_s: float) -> int:

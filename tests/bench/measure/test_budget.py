@@ -102,7 +102,7 @@ def calls_of(timing: Timing) -> set[int]:
 
 def test_blocks_are_as_configured_where_enough_rounds_fit() -> None:
     assert round_duration_s([TENTH] * 10, BLOCK) == pytest.approx(13)
-    assert find_shortage([TENTH] * 10, BLOCK, RoundPlan(20, 131)) is None
+    assert find_shortage([TENTH] * 10, BLOCK, RoundPlan(20, 209)) is None
     assert find_shortage([], BLOCK, RoundPlan(20, 1)) is None
 
 
@@ -184,7 +184,7 @@ def shortened(budget_s: float, repeat: int = 1) -> tuple[list[Contender], Heard]
 
 
 def test_shorter_blocks_leave_room_for_a_speed_up_and_are_alike_in_all_rounds() -> None:
-    rows, heard = shortened(budget_s=13)
+    rows, heard = shortened(budget_s=20)
     for contender in rows:
         timing = timing_of(contender)
         assert calls_of(timing) == {5}
@@ -228,7 +228,7 @@ def test_a_repetition_goes_on_with_blocks_of_the_same_length() -> None:
         assert {block.repeat for block in timing.blocks} == {1, 2}
         assert calls_of(timing) == {5}
     assert len(heard.notes) == 1
-    rows, heard = shortened(budget_s=60, repeat=2)
+    rows, heard = shortened(budget_s=100, repeat=2)
     assert calls_of(timing_of(rows[0])) == {10}
     assert heard.notes == []
 
