@@ -87,8 +87,8 @@ class CompareSection(ConfigSection):
     wider than that of all rounds."""
     calls: Positive = 10
     """Least number of timed calls in a block; the percentile p95 needs 200 calls in all. Blocks of
-    a series of rounds are shortened, to 5 calls and 40 ms at the least, where 8 rounds would not
-    fit the budget."""
+    a series of rounds are shortened, to 5 calls and 40 ms at the least, where 8 rounds would take
+    more than half of the budget."""
     block_s: Annotated[float, Field(ge=0.0, le=60)] = 0.15
     """Least duration of a timed block, seconds; shortened like calls."""
     settle_s: Annotated[float, Field(ge=0.0, le=60)] = 0.1
