@@ -76,9 +76,14 @@ def run_isolated(
         process.close()
 
 
+_LOOK_UP_S = 0.5
+
+
 def _wait(process: StartedProcess, listener: ProgressListener) -> Any:
     while True:
         try:
+            while not process.connection.poll(_LOOK_UP_S):
+                pass  # an interrupt that another thread was given is seen between two looks
             answer = process.connection.recv()
         except (EOFError, OSError):
             raise BackendError(process.cause_of_death()) from None
