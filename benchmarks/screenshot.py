@@ -1,9 +1,9 @@
 """The first screen of a report as a picture, for the README.
 
-    python -m benchmarks.screenshot deep_mish-001 --runs runs
+    python -m benchmarks.screenshot reports/published/fast_deep_mish.json
 
-Makes the HTML page of the runs from their stored records and has a Chromium that is installed take
-its picture, in few colours so that it stays small. Nothing is drawn by hand.
+Makes the HTML page of runs, or of a published summary, from what is stored and has a Chromium that
+is installed take its picture, in few colours so that it stays small. Nothing is drawn by hand.
 """
 
 import io
@@ -18,6 +18,7 @@ from PIL import Image
 from foldbench.bench.store.files import replacing
 from foldbench.bench.store.finding import find_runs
 from foldbench.reports.render import render
+from foldbench.reports.rows.published import read_published
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PICTURE = Path("reports/published/report.png")
@@ -59,7 +60,7 @@ def photograph(page: str, width: int, height: int, scale: float) -> bytes:
 
 
 @click.command()
-@click.argument("names", metavar="RUN...", nargs=-1, required=True)
+@click.argument("names", metavar="RUN...|FILE.json", nargs=-1, required=True)
 @click.option("--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=PICTURE)
 @click.option("--width", type=int, default=1240, show_default=True)
@@ -68,8 +69,11 @@ def photograph(page: str, width: int, height: int, scale: float) -> bytes:
 def main(
     names: tuple[str, ...], runs: Path, out: Path, width: int, height: int, scale: float
 ) -> None:
-    """Take the picture of the report of each RUN together."""
-    records = [run.results() for run in find_runs(runs, names)]
+    """Take the picture of the report of each RUN together, or of a published FILE.json."""
+    if all(name.endswith(".json") for name in names):
+        records = [record for name in names for record in read_published(Path(name))]
+    else:
+        records = [run.results() for run in find_runs(runs, names)]
     png = photograph(render(records, "html"), width, height, scale)
     if len(png) > BYTES_AT_MOST:
         raise click.ClickException(
