@@ -7,21 +7,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from foldbench.bench.analysis.origins import GraphNode
 from foldbench.bench.arrays import Floats
 from foldbench.bench.errors import BenchError, ExportError, one_line, root_cause
-from foldbench.bench.host_files import custom_operators
-from foldbench.bench.host_files.marks import how_to_run
 from foldbench.bench.records import Checkpoint, Traffic
 from foldbench.bench.store.temporary import temporary_folder
 from foldbench.exporters.module_names import graph_nodes
 from foldbench.exporters.onnx_double import run_in_evaluator, run_in_onnxruntime, to_float64
+from foldbench.exporters.onnx_session import open_session
 from foldbench.exporters.onnx_store import is_slim, opened_onnx
 
-_SILENT = 4
 Arrays = dict[str, npt.NDArray]
 
 
@@ -50,18 +47,12 @@ def optimised_nodes(path: Path) -> list[GraphNode]:
 
     Raises ExportError where it cannot open the file.
     """
-    how = how_to_run(path, onnxruntime.__version__)
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = _SILENT
-    if how.optimised:
-        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if how.operators is not None:
-        custom_operators.register(settings, how.operators)
     with temporary_folder() as folder:
         written = folder / "optimised.onnx"
-        settings.optimized_model_filepath = str(written)
         try:
-            onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+            open_session(path, optimised=written)
+        except BenchError:
+            raise
         except Exception as error:  # onnxruntime raises bare Exceptions of its own
             raise ExportError(f"onnxruntime cannot open {path.name}: {one_line(error)}") from error
         return graph_nodes(onnx.load(written, load_external_data=False))

@@ -13,10 +13,13 @@ _WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
 _SILENT = 4  # what onnxruntime would log on the way is raised, or seen in the answers
 
 
-def open_session(file: bytes | Path | ModelProto, optimise: bool = True) -> Any:
+def open_session(
+    file: bytes | Path | ModelProto, optimise: bool = True, optimised: Path | None = None
+) -> Any:
     """Return an onnxruntime session on the CPU, as the file says that it is to be run.
 
-    Without `optimise` the graph is run as it is. Raises whatever onnxruntime raises, and
+    Without `optimise` the graph is run as it is. What onnxruntime makes of the graph is written to
+    `optimised`. Raises whatever onnxruntime raises, and
     BackendError for a file that is for another machine.
     """
     import onnxruntime
@@ -33,5 +36,7 @@ def open_session(file: bytes | Path | ModelProto, optimise: bool = True) -> Any:
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if how.operators is not None:
         custom_operators.register(settings, how.operators)
+    if optimised is not None:
+        settings.optimized_model_filepath = str(optimised)
     opened = str(file) if isinstance(file, Path) else file
     return onnxruntime.InferenceSession(opened, settings, providers=["CPUExecutionProvider"])

@@ -7,16 +7,13 @@ from pathlib import Path
 
 from foldbench.bench.analysis.capacity import arrivals_needed
 from foldbench.bench.errors import DataError
-from foldbench.bench.images.classes import match_classes
-from foldbench.bench.images.loading import load_data
-from foldbench.bench.machine.environment import choose_thread_counts
 from foldbench.bench.measure.capacity import CapacityOptions, find_capacity
 from foldbench.bench.measure.comparison import describe_job
 from foldbench.bench.measure.contenders import Subject, devices_of, list_contenders
 from foldbench.bench.measure.evaluation import prepare_evaluation
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Capacity
-from foldbench.bench.stages.settings import settings_of
+from foldbench.bench.stages.measured import load_measured
 from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.bench.workers.client import WorkerClient
 
@@ -29,13 +26,10 @@ def measure_capacity(
     listener: ProgressListener,
 ) -> Capacity:
     """Find the capacity of the contenders that the run's configuration names; store the record."""
-    checkpoint = run.checkpoint()
-    config = settings_of(run, checkpoint, overrides)
+    measured = load_measured(run, overrides, paths, listener)
+    checkpoint, config, threads = measured.checkpoint, measured.config, measured.threads
     options = replace(options, seed=config.compare.seed)
-    data = load_data(config.data, paths.cache, listener, needs_train=False)
-    data = match_classes(checkpoint.classes, data, listener)
-    threads = choose_thread_counts(config.compare.thread_counts, "compare.threads")[0]
-    with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, _):
+    with run.locked(), prepare_evaluation(config.evaluate, measured.test) as (evaluation, _):
         subject = Subject(run.path, checkpoint, run.artifacts())
         devices = devices_of(config.compare.devices)
         found = find_capacity(

@@ -12,10 +12,7 @@ from foldbench.bench.analysis.explaining import by_module
 from foldbench.bench.analysis.origins import GraphNode, Modules, Origin, trace_origins
 from foldbench.bench.arrays import Floats
 from foldbench.bench.errors import BenchError, ConfigError, ExportError, nearest, one_line
-from foldbench.bench.images.classes import match_classes
-from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.preprocessing import preprocess
-from foldbench.bench.machine.environment import choose_thread_counts
 from foldbench.bench.measure.comparison import describe_job
 from foldbench.bench.measure.contenders import ContenderSpec, Subject, contenders_of
 from foldbench.bench.measure.evaluation import prepare_evaluation
@@ -25,7 +22,7 @@ from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import GIVEN, Artifact
 from foldbench.bench.records.explanation import Explanation, ModuleFacts
 from foldbench.bench.samples.timing import OperatorTime
-from foldbench.bench.stages.settings import settings_of
+from foldbench.bench.stages.measured import load_measured
 from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.bench.workers.isolated import run_isolated
 from foldbench.exporters.explaining import (
@@ -64,19 +61,16 @@ def explain_run(
     Each is a backend, or a backend and a variant such as ``ort/int8``. Raises ConfigError for one
     that there is not, RunError or ExportError where there is no exported file to take apart.
     """
-    checkpoint = run.checkpoint()
-    config = settings_of(run, checkpoint, overrides)
-    data = load_data(config.data, paths.cache, listener, needs_train=False)
-    data = match_classes(checkpoint.classes, data, listener)
-    threads = choose_thread_counts(config.compare.thread_counts, "compare.threads")[0]
+    measured = load_measured(run, overrides, paths, listener)
+    checkpoint, config, threads = measured.checkpoint, measured.config, measured.threads
     subject = Subject(run.path, checkpoint, run.artifacts())
     specs = [_choose(subject, text) for text in contenders]
     batch_size = config.compare.batch_sizes[0]
-    images = preprocess(data.test.images[:batch_size], checkpoint.preprocessing)
+    images = preprocess(measured.test.images[:batch_size], checkpoint.preprocessing)
     if len(images) < batch_size:
         images = np.resize(images, (batch_size, *images.shape[1:]))
     base = _base_file(run, subject.artifacts)
-    with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, _):
+    with run.locked(), prepare_evaluation(config.evaluate, measured.test) as (evaluation, _):
         profile = profile_contenders(
             run.name,
             specs,

@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 
-from foldbench.bench.images.classes import match_classes
-from foldbench.bench.images.loading import load_data
-from foldbench.bench.machine.environment import choose_thread_counts
 from foldbench.bench.measure.comparison import describe_job
 from foldbench.bench.measure.contenders import Subject, devices_of, list_contenders
 from foldbench.bench.measure.evaluation import prepare_evaluation
 from foldbench.bench.measure.profiling import profile_contenders
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Profile
-from foldbench.bench.stages.settings import settings_of
+from foldbench.bench.stages.measured import load_measured
 from foldbench.bench.store.directory import Paths, RunDirectory
 
 
@@ -19,12 +16,9 @@ def profile_run(
     run: RunDirectory, overrides: Sequence[str], paths: Paths, listener: ProgressListener
 ) -> Profile:
     """Profile the contenders that the run's configuration names; store the record in the run."""
-    checkpoint = run.checkpoint()
-    config = settings_of(run, checkpoint, overrides)
-    data = load_data(config.data, paths.cache, listener, needs_train=False)
-    data = match_classes(checkpoint.classes, data, listener)
-    threads = choose_thread_counts(config.compare.thread_counts, "compare.threads")[0]
-    with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, _):
+    measured = load_measured(run, overrides, paths, listener)
+    checkpoint, config, threads = measured.checkpoint, measured.config, measured.threads
+    with run.locked(), prepare_evaluation(config.evaluate, measured.test) as (evaluation, _):
         subject = Subject(run.path, checkpoint, run.artifacts())
         devices = devices_of(config.compare.devices)
         found = profile_contenders(
