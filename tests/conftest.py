@@ -4,6 +4,8 @@ import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -72,18 +74,39 @@ def _translations_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def warm_server(shared_folder: Path) -> Iterator[str]:
-    """Where this process, or one that it starts, has its processes forked: `warm_starts.use`."""
-    with warm_starts.server(shared_folder) as address:
-        yield address
+def warm_server(shared_folder: Path) -> Iterator[Callable[[], str]]:
+    """Start, when first asked, the server that forks processes: see `warm_starts`."""
+    with ExitStack() as stack:
+        yield cache(lambda: stack.enter_context(warm_starts.server(shared_folder)))
 
 
-@pytest.fixture(scope="module")
-def warm_start(warm_server: str) -> Iterator[None]:
-    """Processes that are started have torch loaded: forks of one, see `warm_starts`."""
+@pytest.fixture(autouse=True, scope="module")
+def _warm_starts(warm_server: Callable[[], str]) -> Iterator[None]:
+    """Processes that are started have torch loaded, unless a folder's conftest says otherwise."""
+    if not warm_starts.AVAILABLE:
+        yield
+        return
     before = warm_starts.use(warm_server)
     yield
     warm_starts.forget(before)
+
+
+@pytest.fixture
+def start_bench(
+    warm_server: Callable[[], str],
+) -> Iterator[Callable[..., warm_starts.WarmProcess]]:
+    """Start a command as a process of its own that has torch loaded: `warm_starts.start_bench`."""
+    if not warm_starts.AVAILABLE:
+        pytest.skip("needs Linux")
+    started: list[warm_starts.WarmProcess] = []
+
+    def start(folder: Path, *arguments: str, **environment: str) -> warm_starts.WarmProcess:
+        started.append(warm_starts.start_bench(warm_server(), folder, *arguments, **environment))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
 
 
 @pytest.fixture
@@ -231,6 +254,12 @@ def own_twice_exported_run(twice_exported_run: RunDirectory, paths: Paths) -> Ru
 def images() -> np.ndarray:
     """(12, 3, 32, 32) float32, of the range that preprocessed images have."""
     return np.random.default_rng(0).uniform(-1, 1, (12, 3, 32, 32)).astype(np.float32)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core: half of the time a test waits for what it has started."""
+    return 2 * len(CPUS)
 
 
 _LONGEST_FIRST = (
