@@ -88,9 +88,7 @@ class WarmProcess:
                 os.kill(self.pid, number)
 
 
-def start_bench(
-    address: str, folder: Path, *arguments: str, **environment: str
-) -> WarmProcess:
+def start_bench(address: str, folder: Path, *arguments: str, **environment: str) -> WarmProcess:
     """Start ``python -m foldbench``, whose stdout and stderr are files in a folder.
 
     `environment` is added to that of this process.
@@ -100,9 +98,7 @@ def start_bench(
         return _request(address, [stdout.fileno(), stderr.fileno()], *arguments, **environment)
 
 
-def _request(
-    address: str, files: list[int], *arguments: str, **environment: str
-) -> WarmProcess:
+def _request(address: str, files: list[int], *arguments: str, **environment: str) -> WarmProcess:
     """Ask for a fork; `files` are the pipe of a function, none for a command, stdout and stderr."""
     request = {
         "arguments": arguments,

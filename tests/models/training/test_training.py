@@ -1,6 +1,5 @@
 """Training: augmentation, batches, schedules, and going on after being killed."""
 
-import os
 import re
 import signal
 import time
