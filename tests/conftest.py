@@ -1,9 +1,9 @@
 """How the tests are run: in two processes a core, the modules that take longest first."""
 
 import os
+import sys
 
 import pytest
-from hypothesis import settings
 
 from foldbench.bench.machine.cpu import usable_cpus
 
@@ -11,22 +11,32 @@ CPUS = usable_cpus()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load the fixtures, bind each of pytest-xdist's processes to a core, and give examples time.
+    """Load the fixtures, and bind each of pytest-xdist's processes to a core.
 
     The process that only hands out tests needs no fixtures, which load torch. Processes whose
-    threads wait for each other's cores are slower than with one thread each. The first example of a
-    test of Hypothesis may have to import what it tests.
+    threads wait for each other's cores are slower than with one thread each. Hundreds of processes
+    start, so none compiles again what one has compiled, whatever the environment says.
     """
-    settings.register_profile("foldbench", deadline=None)
-    settings.load_profile("foldbench")
-    if config.getoption("dist", "no") == "no" or hasattr(config, "workerinput"):
-        config.pluginmanager.import_plugin("fixtures")
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+        return
+    config.pluginmanager.import_plugin("fixtures")
+    _let_examples_take_their_time()
     worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     if worker and hasattr(os, "sched_setaffinity"):
         import torch
 
         os.sched_setaffinity(0, {CPUS[int(worker) % len(CPUS)]})
         torch.set_num_threads(1)
+
+
+def _let_examples_take_their_time() -> None:
+    """Give Hypothesis no deadline: the first example may have to import what it tests."""
+    from hypothesis import settings
+
+    settings.register_profile("foldbench", deadline=None)
+    settings.load_profile("foldbench")
 
 
 @pytest.hookimpl(optionalhook=True)
