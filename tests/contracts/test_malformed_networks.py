@@ -14,8 +14,6 @@ from torch import nn
 from foldbench.bench.cli import cli
 from foldbench.bench.store.directory import Paths
 
-pytestmark = pytest.mark.usefixtures("warm_start")
-
 NET = """
 import torch
 from torch import nn

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def state():
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory, warm_server: str) -> Path:
+def program(tmp_path_factory: pytest.TempPathFactory, warm_server: Callable[[], str]) -> Path:
     """The folder in which the examples of the page were run, as one script without a guard."""
     folder = tmp_path_factory.mktemp("program")
     text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
@@ -45,7 +46,7 @@ def program(tmp_path_factory: pytest.TempPathFactory, warm_server: str) -> Path:
     )
     script = folder / "script.py"
     warm = f"import sys; sys.path.append({str(ROOT / 'tests')!r})\nimport warm_starts\n"
-    warm += f"warm_starts.use({warm_server!r}); del sys.path[-1]\n"
+    warm += f"warm_starts.use(lambda: {warm_server()!r}); del sys.path[-1]\n"
     script.write_text(
         f"open('runs', 'a').write('x')\n{warm}{code}{check}\nprint('end of the script')\n"
     )

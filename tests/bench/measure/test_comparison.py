@@ -20,8 +20,6 @@ from foldbench.bench.timing.loop import BlockOptions
 from foldbench.bench.workers.client import WorkerClient
 from foldbench.bench.workers.protocol import Job
 
-pytestmark = pytest.mark.usefixtures("warm_start")
-
 
 def subject(run: RunDirectory) -> Subject:
     return Subject(run.path, run.checkpoint(), run.artifacts())
