@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+import shared_training
 from foldbench.bench import torchrun
 from foldbench.bench.config.files import load
 from foldbench.bench.errors import TrainingError
 from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.train import train
 from foldbench.bench.store.directory import Paths, RunDirectory, list_runs
+from foldbench.bench.workers.starting import start
 from foldbench.models.building.outputs import logits_of
 from foldbench.models.training.batches import split_batches
 from foldbench.models.training.device import pick_device
@@ -169,6 +171,35 @@ def test_an_auxiliary_classifier_learns_nothing_in_several_processes(
         logits_of(network(torch.rand(4, *shape))).sum().backward()
     assert model.auxiliary.weight.grad is None
     assert model.head.weight.grad is not None
+
+
+def train_small(folder: Path, size: int, auxiliary: bool) -> tuple[list[float], dict[str, Tensor]]:
+    """Train in `size` processes; return the losses and the weights, which all of them have."""
+    folder.mkdir()
+    processes = [
+        start(shared_training.train, rank, size, folder, auxiliary) for rank in range(size)
+    ]
+    (losses, weights), *others = [process.connection.recv() for process in processes]
+    for process in processes:
+        process.close()
+    assert others == [(losses, weights)] * (size - 1)
+    return losses, {name: torch.tensor(value) for name, value in weights.items()}
+
+
+@pytest.mark.usefixtures("warm_start")
+@pytest.mark.parametrize("auxiliary", [False, True], ids=["one head", "auxiliary head"])
+def test_two_real_processes_learn_what_one_learns(auxiliary: bool, tmp_path: Path) -> None:
+    losses, weights = train_small(tmp_path / "two", 2, auxiliary)
+    expected_losses, expected = train_small(tmp_path / "one", 1, auxiliary)
+    assert losses == pytest.approx(expected_losses, rel=1e-4)
+    torch.testing.assert_close(weights, expected, rtol=1e-3, atol=1e-5)
+    assert losses[-1] < losses[0]
+    torch.manual_seed(0)
+    fresh = shared_training.Heads(auxiliary).state_dict()
+    unchanged = {
+        name.partition(".")[0] for name in fresh if torch.equal(fresh[name], weights[name])
+    }
+    assert unchanged == ({"auxiliary"} if auxiliary else set())
 
 
 def test_parameters_that_all_learn_are_not_searched_for_each_time(
