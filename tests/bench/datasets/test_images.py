@@ -230,6 +230,7 @@ def test_no_pickle_is_opened(tmp_path: Path) -> None:
         read(tmp_path / "a.npy")
 
 
+@pytest.mark.usefixtures("warm_start")
 def test_a_function_of_the_users_yields_batches(tmp_path: Path) -> None:
     (tmp_path / "loader.py").write_text(
         "import numpy as np\n"
@@ -249,6 +250,28 @@ def test_a_function_of_the_users_yields_batches(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=expected) as caught:
             read(Path(f"{tmp_path}/loader.py:{name}"))
         assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "cache").rglob("*/.foldbench-*"))
+
+
+@pytest.mark.usefixtures("warm_start")
+def test_what_a_function_of_the_users_should_not_yield_is_named(tmp_path: Path) -> None:
+    (tmp_path / "loader.py").write_text(
+        "import numpy as np\n"
+        "x = np.zeros((2, 3, 8, 8), np.uint8)\n"
+        "nothing = lambda: None\n"
+        "empty = lambda: []\n"
+        "number = lambda: [3]\n"
+        "other = lambda: [x, x[..., :4]]\n"
+        "mixed = lambda: [x, (x, [0, 1])]\n"
+        "fewer = lambda: [(x, [0])]\n"
+        "three = lambda: [(x, [0, 1], 1)]\n"
+        "missing = lambda: (open(name) for name in ['nowhere.png'])\n"
+    )
+    cases = {"nothing": "NoneType", "empty": "nothing", "number": "int64", "other": "8, 4"}
+    cases |= {"mixed": "some", "fewer": r"\(1,\)", "three": "3 parts", "missing": "nowhere.png"}
+    for name, expected in cases.items():
+        with pytest.raises(DataError, match=f"loader.py:{name}: .*{expected}"):
+            read(Path(f"{tmp_path}/loader.py:{name}"))
 
 
 def test_all_files_that_cannot_be_read_are_named_and_skipped_only_on_request(
