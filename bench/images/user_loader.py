@@ -1,18 +1,21 @@
 """What a function of the user's yields, written into the cache by a process of its own."""
 
 import time
+import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from foldbench.bench import units
+from foldbench.bench.arrays import Labels
 from foldbench.bench.errors import BenchError, DataError, RunError, cut, one_line
 from foldbench.bench.images.array_files import Arrays
 from foldbench.bench.images.cache import prepare, unwritable
 from foldbench.bench.progress import ProgressListener
-from foldbench.bench.store.files import json_sha256, replacing, write_with
+from foldbench.bench.store.files import json_sha256, replacing, temporary_name
 from foldbench.bench.store.temporary import filling
 from foldbench.bench.user_code import import_attribute
 from foldbench.bench.workers.isolated import run_isolated
@@ -23,7 +26,6 @@ _FORM = (
 )
 _HEADER_BYTES = 256
 _TELL_S = 10.0
-_IMAGES, _LABELS = "images.npy", "labels.npy"
 
 
 def split_spec(path: Path) -> tuple[Path, str] | None:
@@ -33,42 +35,49 @@ def split_spec(path: Path) -> tuple[Path, str] | None:
 
 
 def run_loader(file: Path, name: str, cache: Path, listener: ProgressListener) -> Arrays:
-    """Return all that the function yields, mapped from a file; raise DataError when it fails."""
+    """Return all that the function yields, mapped from a file that goes with the array.
+
+    Two calls may give other images, or another order: each has a file of its own. Raises DataError
+    when the function fails.
+    """
     if not file.is_file():
         raise DataError(f"{file} does not exist: correct --data, such as loader.py:make")
     spec = f"{file.resolve()}:{name}"
     folder = cache / "images" / f"loader-{json_sha256([str(file.resolve()), name])[:24]}"
     prepare(folder)
+    path = folder / f"{temporary_name()}.npy"
     with filling(folder):
         try:
-            labelled = run_isolated(write_batches, spec, folder, listener=listener)
+            labels = run_isolated(write_batches, spec, path, listener=listener)
         except (BenchError, RuntimeError, MemoryError) as error:
             reason = cut(one_line(error), 300)
             raise DataError(f"{file}:{name}: {reason}; {_FORM}") from error
-        images = np.load(folder / _IMAGES, mmap_mode="r", allow_pickle=False)
-        labels = np.load(folder / _LABELS, allow_pickle=False) if labelled else None
+    images = np.load(path, mmap_mode="r", allow_pickle=False)
+    weakref.finalize(images.base, _remove, path)
     return Arrays(images, labels)
 
 
-def write_batches(spec: str, folder: Path, listener: ProgressListener) -> bool:
-    """Write what the function that `spec` names yields into `folder`; return whether it has labels.
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
+
+
+def write_batches(spec: str, path: Path, listener: ProgressListener) -> Labels | None:
+    """Write the images that the function `spec` names yields to `path`; return their labels.
 
     Raises DataError for what it raises or should not yield, and where the disk refuses.
     """
-    labels: list[np.ndarray | None] = []
+    labels: list[Labels | None] = []
     try:
-        with replacing(folder / _IMAGES) as temporary:
+        with replacing(path) as temporary:
             _write_images(temporary, _told(_batches(spec), listener), labels)
-        found = [one for one in labels if one is not None]
-        if found:
-            whole = np.concatenate(found)
-            write_with(folder / _LABELS, lambda path: np.save(path, whole, allow_pickle=False))
     except RunError as error:
-        raise unwritable(folder, error.__cause__ or error) from error
-    return bool(found)
+        raise unwritable(path.parent, error.__cause__ or error) from error
+    found = [one for one in labels if one is not None]
+    return np.concatenate(found) if found else None
 
 
-def _batches(spec: str) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+def _batches(spec: str) -> Iterator[tuple[np.ndarray, Labels | None]]:
     try:
         made = import_attribute(spec)
         yield from map(_arrays, iter(made() if callable(made) else made))
@@ -79,8 +88,8 @@ def _batches(spec: str) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
 
 
 def _told(
-    batches: Iterator[tuple[np.ndarray, np.ndarray | None]], listener: ProgressListener
-) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    batches: Iterator[tuple[np.ndarray, Labels | None]], listener: ProgressListener
+) -> Iterator[tuple[np.ndarray, Labels | None]]:
     """Yield the batches, and tell how far they are: nobody knows how many there will be."""
     count, told_s = 0, time.monotonic()
     for images, labels in batches:
@@ -93,8 +102,8 @@ def _told(
 
 def _write_images(
     path: Path,
-    batches: Iterator[tuple[np.ndarray, np.ndarray | None]],
-    labels: list[np.ndarray | None],
+    batches: Iterator[tuple[np.ndarray, Labels | None]],
+    labels: list[Labels | None],
 ) -> None:
     """Write the images as one .npy file; add each batch's labels to `labels`."""
     count, first = 0, None
@@ -118,7 +127,7 @@ def _write_images(
         stream.write(_header(first.dtype, (count, *first.shape[1:])))
 
 
-def _arrays(batch: Any) -> tuple[np.ndarray, np.ndarray | None]:
+def _arrays(batch: Any) -> tuple[np.ndarray, Labels | None]:
     parts = batch if isinstance(batch, tuple | list) else (batch,)
     if len(parts) not in (1, 2):
         raise DataError(f"a batch has {len(parts)} parts")

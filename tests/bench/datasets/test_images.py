@@ -1,5 +1,6 @@
 """Every form in which a user's images lie is recognised, said, and read into the right classes."""
 
+import gc
 import os
 import tarfile
 import zipfile
@@ -251,6 +252,26 @@ def test_a_function_of_the_users_yields_batches(tmp_path: Path) -> None:
             read(Path(f"{tmp_path}/loader.py:{name}"))
         assert "\n" not in str(caught.value)
     assert not list((tmp_path / "cache").rglob("*/.foldbench-*"))
+
+
+@pytest.mark.usefixtures("warm_start")
+def test_what_a_function_yields_another_time_does_not_change_what_is_in_use(tmp_path: Path) -> None:
+    (tmp_path / "loader.py").write_text(
+        "import numpy as np\n"
+        "def make():\n"
+        "    labels = np.random.default_rng().permutation(64)\n"
+        "    images = np.zeros((64, 3, 8, 8), np.uint8)\n"
+        "    images += labels[:, None, None, None].astype(np.uint8)\n"
+        "    yield images, labels\n"
+    )
+    first, second = (read(Path(f"{tmp_path}/loader.py:make")).test for _ in range(2))
+    assert not np.array_equal(first.labels, second.labels)
+    for split in (first, second):
+        kept = np.load(split.images.filename)  # as a worker opens it
+        np.testing.assert_array_equal(kept[:, 0, 0, 0], split.labels)
+    del first, second, split
+    gc.collect()
+    assert not list((tmp_path / "cache").rglob("*.npy"))
 
 
 @pytest.mark.usefixtures("warm_start")
