@@ -391,6 +391,19 @@ def test_a_session_leaves_its_input_as_it_is(images: np.ndarray) -> None:
     np.testing.assert_array_equal(given, images)
 
 
+def test_threads_that_a_network_sets_are_the_ones_that_are_read_back(images: np.ndarray) -> None:
+    def one_thread(logits: Tensor) -> Tensor:
+        torch.set_num_threads(1)
+        return logits
+
+    source = NetworkSource(Path(), lambda: trained(lambda: Changed(one_thread), images))
+    with open_session(source, device="cpu", threads=2) as session:
+        assert session.threads == 2
+        session.bind(images)
+        session.step()
+        assert session.threads == 1
+
+
 def test_answers_in_one_place_are_kept_apart(images: np.ndarray) -> None:
     network = trained(SamePlace, images)
     expected = run_module(network, images)
