@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from builders import run_training
 from foldbench.models.training.process_group import ProcessGroup
 
+Trained = tuple[list[float], dict[str, list]]
+
 
 class Heads(nn.Module):
     """(N, 3, 8, 8) -> logits (N, 2), with those of an auxiliary classifier where it has one."""
@@ -25,13 +27,22 @@ class Heads(nn.Module):
         return self.head(y) if self.auxiliary is None else (self.head(y), self.auxiliary(y))
 
 
-def train(connection: Connection, rank: int, size: int, folder: Path, auxiliary: bool) -> None:
-    """Train as one of `size` processes that meet in `folder`; send the losses and the weights."""
+def train_both(folder: Path, process_group: ProcessGroup) -> list[Trained]:
+    """Train without and with the auxiliary classifier; return losses and weights of each."""
+    found = []
+    for auxiliary in (False, True):
+        torch.manual_seed(0)
+        model = Heads(auxiliary)
+        place = folder / f"{auxiliary}-{process_group.rank}"
+        history = run_training(place, model, process_group=process_group)
+        weights = {name: value.tolist() for name, value in model.state_dict().items()}
+        found.append(([epoch.loss for epoch in history], weights))
+    return found
+
+
+def train(connection: Connection, rank: int, size: int, folder: Path) -> None:
+    """Be one of `size` processes that meet in `folder` and train; send what came of it."""
     store = torch.distributed.FileStore(str(folder / "store"), size)
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=size)
-    torch.manual_seed(0)
-    model = Heads(auxiliary)
-    history = run_training(folder / f"{rank}", model, process_group=ProcessGroup(rank, size))
-    weights = {name: value.tolist() for name, value in model.state_dict().items()}
-    connection.send(([epoch.loss for epoch in history], weights))
+    connection.send(train_both(folder, ProcessGroup(rank, size)))
     torch.distributed.destroy_process_group()

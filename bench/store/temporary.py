@@ -25,7 +25,7 @@ def temporary_folder() -> Iterator[Path]:
 
 @contextmanager
 def filling(folder: Path) -> Iterator[bool]:
-    """Hold `folder`, which is made, while it is filled; what a process left in it when killed goes.
+    """Hold `folder`, which is made, while it is filled; what processes left in it when killed goes.
 
     Yield whether another process that filled it was waited for. Raises OSError where it cannot be
     held.
@@ -42,6 +42,7 @@ def filling(folder: Path) -> Iterator[bool]:
         sweep(folder.glob(".foldbench-*"))
         yield waited
     finally:
+        sweep(folder.glob(".foldbench-*"))
         lock.release()
 
 

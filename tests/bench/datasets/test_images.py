@@ -251,7 +251,9 @@ def test_a_function_of_the_users_yields_batches(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=expected) as caught:
             read(Path(f"{tmp_path}/loader.py:{name}"))
         assert "\n" not in str(caught.value)
-    assert not list((tmp_path / "cache").rglob("*/.foldbench-*"))
+    del images
+    gc.collect()
+    assert not list((tmp_path / "cache").rglob(".foldbench-*"))
 
 
 @pytest.mark.usefixtures("warm_start")
