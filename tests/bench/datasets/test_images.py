@@ -154,6 +154,7 @@ def test_a_table_of_paths_alone_has_no_labels(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("", "lists no images"),
+        ("path,label\n", "lists no images"),
         ("a,b,c\n1,2,3\n", "3 columns and no header"),
         ("cat1.png,cat\ncat1.png\n", "line 2 has 1 columns"),
         ("cat1.png,cat\ncat1.png,\n", "1/2 lines have no label"),
