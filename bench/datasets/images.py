@@ -43,7 +43,7 @@ def load(options: DataOptions) -> ImageSet:
     spec = split_spec(path)
     suffix = path.suffix.lower()
     if spec is not None:
-        arrays = run_loader(*spec, options.cache)
+        arrays = run_loader(*spec, options.cache, options.listener)
         return _from_arrays(options, path, arrays, f"batches of {spec[0].name}:{spec[1]}", started)
     if path.is_file() and suffix in ARRAYS:
         return _from_arrays(options, path, read_arrays(path), f"arrays of a {suffix}", started)

@@ -26,6 +26,7 @@ from foldbench.bench.images.pixels import VERSION
 from foldbench.bench.images.sources import ImageFile
 from foldbench.bench.records import Record, Sha256
 from foldbench.bench.store.files import json_sha256, temporary_name, write_text, write_with
+from foldbench.bench.store.temporary import filling
 
 _log = logging.getLogger("foldbench")
 _IMAGES, _LABELS, _RECORD = "images.npy", "labels.npy", "entry.json"
@@ -90,10 +91,13 @@ def fetch_split(
     if found is not None:
         return Mapped(found[1], found[0], from_cache=True)
     prepare(folder)
-    _log.info("decoding the images of %s (once: they are cached in %s)", listing.path, folder)
-    entry = _decode(folder, key, options, listing, members, classes, what)
-    split = _map(folder, entry)
-    return Mapped(split, entry, from_cache=False)
+    with filling(folder) as waited:
+        found = _load(folder, key) if waited else None
+        if found is not None:
+            return Mapped(found[1], found[0], from_cache=True)
+        _log.info("decoding the images of %s (once: they are cached in %s)", listing.path, folder)
+        entry = _decode(folder, key, options, listing, members, classes, what)
+        return Mapped(_map(folder, entry), entry, from_cache=False)
 
 
 def _load(folder: Path, key: str) -> tuple[Entry, Split] | None:

@@ -167,7 +167,7 @@ def compute_truth(job: Job, count: int) -> npt.NDArray[np.float64]:
         with torch.inference_mode():
             for start in range(0, count, job.batch_size):
                 x = normalize(images[start : start + job.batch_size], job.mean, job.std)
-                parts.append(module(torch.from_numpy(x).double()).numpy())
+                parts.append(module(torch.from_numpy(x).double()).numpy().copy())
     found: npt.NDArray[np.float64] = np.concatenate(parts).astype(np.float64)
     return found
 

@@ -40,7 +40,7 @@ def is_record(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8") as file:
             found = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and "measurements" in found
 

@@ -144,8 +144,8 @@ class WorkerServer(CallingRequests):
     def evaluate(self) -> Floats:
         """Return the logits (N, classes) float32 of all images, checked for shape and NaN."""
         size = self._job.fixed_batch or self._job.batch_size
-        parts = [
-            call(self._opened(), self._inputs(self._rows(start, size)))
+        parts = [  # copies: some networks write each answer into the same place
+            call(self._opened(), self._inputs(self._rows(start, size))).copy()
             for start in range(0, self._count, size)
         ]
         self._logits = np.concatenate(parts)[: self._count]
@@ -184,7 +184,7 @@ class WorkerServer(CallingRequests):
             rows = np.resize(indices[start : start + size], size)
             images = normalize(self._images[rows], mean, std)
             inputs = np.ascontiguousarray(images[:, ::-1]) if swapped else images
-            parts.append(call(self._opened(), inputs))
+            parts.append(call(self._opened(), inputs).copy())
         return np.concatenate(parts)[: len(indices)]
 
     def time(self, batch_size: int, options: BlockOptions) -> tuple[Block, int]:

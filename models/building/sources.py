@@ -205,7 +205,7 @@ def _refuse_pickles(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             tables = [json.loads(archive.read(n)) for n in names if n.endswith("_config.json")]
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: is no whole file of torch.export.save ({one_line(error, 100)}): save it again"
         ) from error

@@ -103,6 +103,18 @@ class InPlace(Net):
         return super().forward(x)
 
 
+class SamePlace(Net):
+    """Writes each answer over the one before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = torch.zeros(8, CLASSES)
+
+    def head(self, x: Tensor) -> Tensor:
+        self.kept[: len(x)] = super().head(x)
+        return self.kept[: len(x)]
+
+
 class AnyNumber(Net):
     def forward(self, *inputs: Tensor) -> Any:
         return super().forward(*inputs)
@@ -377,6 +389,30 @@ def test_a_session_leaves_its_input_as_it_is(images: np.ndarray) -> None:
             session.step()
             np.testing.assert_allclose(session.output(), expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(given, images)
+
+
+def test_threads_that_a_network_sets_are_the_ones_that_are_read_back(images: np.ndarray) -> None:
+    def one_thread(logits: Tensor) -> Tensor:
+        torch.set_num_threads(1)
+        return logits
+
+    source = NetworkSource(Path(), lambda: trained(lambda: Changed(one_thread), images))
+    with open_session(source, device="cpu", threads=2) as session:
+        assert session.threads == 2
+        session.bind(images)
+        session.step()
+        assert session.threads == 1
+
+
+def test_answers_in_one_place_are_kept_apart(images: np.ndarray) -> None:
+    network = trained(SamePlace, images)
+    expected = run_module(network, images)
+    assert len(np.unique(expected[:, 0])) == len(images)
+    np.testing.assert_allclose(run_module(network, images, 2), expected, rtol=1e-5, atol=1e-6)
+    for given in run_reference(network, images):
+        if given.kind == "images":
+            rows = run_module(network, given.x)
+            np.testing.assert_allclose(given.reference, rows, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ FLOORS = (
     "exporters.folding exporters.image_input",
     "bench.config bench.host_files exporters.rewriting exporters.onnx_store "
     "exporters.onnx_metadata exporters.onnx_operators models.building.foreign_weights",
-    "models.zoo exporters.onnx_session",
+    "bench.workers.protocol",
+    "bench.workers.child bench.workers.starting",
+    "bench.workers.isolated models.zoo exporters.onnx_session",
     "bench.analysis bench.images bench.backends models.building exporters.parity exporters.passes "
     "exporters.onnx_file",
     "bench.datasets bench.timing exporters.origins exporters.module_names "
