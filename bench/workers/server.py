@@ -16,6 +16,7 @@ import numpy.typing as npt
 from foldbench.bench.backends import Floats, NetworkSource, Resident, Session, Tunable
 from foldbench.bench.config.backend_spec import load_backend, parse_spec
 from foldbench.bench.errors import BackendError, BenchError, one_line
+from foldbench.bench.images.blocks import release
 from foldbench.bench.images.normalization import normalize
 from foldbench.bench.machine.clocks import ReadClocks, open_reader, read_nothing
 from foldbench.bench.machine.libraries import describe_libraries
@@ -144,10 +145,10 @@ class WorkerServer(CallingRequests):
     def evaluate(self) -> Floats:
         """Return the logits (N, classes) float32 of all images, checked for shape and NaN."""
         size = self._job.fixed_batch or self._job.batch_size
-        parts = [
-            call(self._opened(), self._inputs(self._rows(start, size)))
-            for start in range(0, self._count, size)
-        ]
+        parts = []
+        for start in range(0, self._count, size):
+            parts.append(call(self._opened(), self._inputs(self._rows(start, size))))
+            release(self._images)
         self._logits = np.concatenate(parts)[: self._count]
         classes = self._job.classes
         if self._logits.shape != (self._count, classes) or not np.isfinite(self._logits).all():
