@@ -184,7 +184,7 @@ def _with_logits(
         return network, wanted.output, ()
     with torch.no_grad():
         output = run_network(network, images, parse_source(wanted.text).name)
-    found = find_logits(output)
+    found = find_logits(output, len(images), wanted.classes)
     if not found:
         return network, None, ()
     note = (

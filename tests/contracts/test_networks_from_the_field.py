@@ -36,7 +36,7 @@ from foldbench.exporters.parity import (
 from foldbench.exporters.quantization.score import measure_closeness
 from foldbench.models.building.checkpoint import decode_weights, encode_weights, save_weights
 from foldbench.models.building.network import build_model
-from foldbench.models.building.outputs import logits_of
+from foldbench.models.building.outputs import find_logits, logits_of
 from foldbench.models.building.trial import try_network
 
 SHAPE, CLASSES = (3, 8, 8), 4
@@ -340,6 +340,28 @@ def test_views_of_one_storage_are_written_apart() -> None:
     state = decode_weights(encode_weights(network))
     assert torch.equal(state["fc.weight"], base[:4])
     assert torch.equal(state["rest"], base[2:])
+
+
+MAPS, FEATURES, SCORES = torch.zeros(2, 4, 3, 3), torch.zeros(2, 9), torch.zeros(2, 4)
+
+
+@pytest.mark.parametrize(
+    ("output", "classes", "expected"),
+    [
+        (SCORES, None, None),
+        ({"aux": SCORES, "logits": SCORES}, None, "logits"),
+        ({"maps": MAPS, "scores": SCORES}, None, "scores"),
+        ((FEATURES, SCORES), 4, "1"),
+        ((FEATURES, SCORES), None, "0"),
+        (SimpleNamespace(loss=None, score=SCORES), 4, "score"),
+        ({"one": SCORES, "other": SCORES}, 4, None),
+        (None, 4, None),
+    ],
+)
+def test_the_logits_are_found_by_their_name_their_shape_or_their_place(
+    output: Any, classes: int | None, expected: str | None
+) -> None:
+    assert find_logits(output, 2, classes) == expected
 
 
 @pytest.mark.parametrize("output", [(1, 2), {"logits": 1}, None, []])
