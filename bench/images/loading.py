@@ -193,4 +193,5 @@ def load_scored(
             f"{found.info.title} ({found.info.path or found.info.name}) does not hold the images "
             f"that {run.name} was compared on ({run.data.title}): give their place with --data"
         )
-    return match_classes(run.checkpoint.classes, found).test
+    checkpoint = run.checkpoint
+    return match_classes(checkpoint.classes, found, class_ids=checkpoint.class_ids).test

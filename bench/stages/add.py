@@ -149,6 +149,7 @@ def _describe(
         size_bytes=weights.stat().st_size,
         preprocessing=preprocessing,
         classes=classes,
+        class_ids=made.class_ids if classes == made.class_names else (),
         data=data.info,
         seed=loaded.config.seed,
         device="cpu",

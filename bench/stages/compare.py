@@ -145,7 +145,7 @@ def _open_network(
         image_files(Path(settings.calling.stages))  # before anything is measured
     config = _without_calibration(run, config, listener)
     data = load_data(config.data, paths.cache, listener, needs_train=False)
-    data = match_classes(checkpoint.classes, data, listener)
+    data = match_classes(checkpoint.classes, data, listener, checkpoint.class_ids)
     config = _clean_for_own_images(config, data, overrides, listener)
     if ablation:
         export_ablation(run, overrides, paths, listener)

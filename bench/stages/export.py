@@ -86,7 +86,7 @@ def prepare_export(
     module = None if alone else load_checkpoint(checkpoint, run.path)
     needs_train = config.export.quantize != "none"
     data = load_data(config.data, paths.cache, listener, needs_train)
-    data = match_classes(checkpoint.classes, data, listener)
+    data = match_classes(checkpoint.classes, data, listener, checkpoint.class_ids)
     pixels = data.test.images[spread(len(data.test), config.export.images)]
     images = preprocess(pixels, checkpoint.preprocessing)
     asked = config.export
