@@ -70,6 +70,11 @@ def map_blocks(shape: Sequence[int], dtype: Any, blocks: Iterable[Array]) -> Arr
         return np.memmap(file, dtype, "r", file.tell() - size, tuple(shape))
 
 
+def in_file(values: Array) -> Array:
+    """Return an array that takes no memory: mapped from a file that goes with it."""
+    return map_blocks(values.shape, values.dtype, [values])
+
+
 def no_room(size_bytes: int, place: object, error: OSError) -> RunError:
     """Return the error for images that cannot be written among temporary files."""
     return RunError(
