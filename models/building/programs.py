@@ -62,12 +62,7 @@ def load_program(path: Path, input_shape: tuple[int, int, int]) -> ExportedProgr
             "save it again with this version of torch"
         ) from error
     if batch is not None:
-        reason = _open_batch(module, program.module(), batch, input_shape)
-        if reason is not None:
-            raise CheckpointError(
-                f"{path}: was exported for batches of {batch} images {reason}: export it for any, "
-                "with dynamic_shapes=({0: torch.export.Dim('batch')},)"
-            )
+        _open_batch(path, module, program.module(), batch, input_shape)
     return ExportedProgram(module)
 
 
@@ -105,9 +100,13 @@ def _fixed_batch(program: torch.export.ExportedProgram) -> int | None:
 
 
 def _open_batch(
-    module: fx.GraphModule, fixed: nn.Module, batch: int, input_shape: tuple[int, int, int]
-) -> str | None:
-    """Let `module` take batches of any size; return why that cannot be, None where it does.
+    path: Path,
+    module: fx.GraphModule,
+    fixed: nn.Module,
+    batch: int,
+    input_shape: tuple[int, int, int],
+) -> None:
+    """Let `module` take batches of any size; raise CheckpointError where that cannot be.
 
     It is held against `fixed`, the same program, which takes `batch` images at a time.
     """
@@ -120,7 +119,10 @@ def _open_batch(
         try:
             answers = [list(_tensors(fixed(part))) for part in images.split(batch)]
         except Exception as error:  # whatever its guards raise
-            return f"of another shape than {input_shape} ({one_line(error, 160)})"
+            raise CheckpointError(
+                f"{path}: does not run on images of shape {input_shape} ({one_line(error, 160)}): "
+                "give the shape that it was exported for (--input CxHxW)"
+            ) from error
         try:
             for size in (1, len(images)):
                 found = _tensors(module(images[:size]))
@@ -130,8 +132,11 @@ def _open_batch(
                         other, expected, rtol=0, atol=_ROUNDING * float(expected.abs().max())
                     )
         except Exception as error:  # operators of the program, or the comparison
-            return f"and does not take others ({one_line(error, 160)})"
-    return None
+            raise CheckpointError(
+                f"{path}: was exported for batches of {batch} and computes something else at other "
+                f"sizes ({one_line(error, 160)}): export it with "
+                "dynamic_shapes=({0: torch.export.Dim('batch')},)"
+            ) from error
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
