@@ -51,6 +51,9 @@ def choose_subjects(
     about_network = [text for text in overrides if text.startswith(OF_NETWORK)]
     if not own:
         return choose_runs(names, paths), tuple(overrides)
+    from foldbench.bench.stages.add import add
+    from foldbench.bench.stages.export import export
+
     for text in about_network:
         key = text.partition("=")[0]
         if len(own) > 1 and key.startswith("model.") and text not in _OF_ALL:
@@ -58,12 +61,13 @@ def choose_subjects(
                 f"{key} would be said of {len(own)} networks: add each by itself (bench add NAME "
                 "NETWORK ...), and name the runs"
             )
-    runs = [
-        choose_runs([name], paths)[0]
-        if loaded is None
-        else prepare(loaded, paths, listener, exported)
+    runs = [  # all of them before any is exported, which takes longer than to refuse one
+        choose_runs([name], paths)[0] if loaded is None else add(loaded, paths, listener)
         for name, loaded in zip(names, found, strict=True)
     ]
+    for run, loaded in zip(runs, found, strict=True):
+        if exported and loaded is not None and not run.artifacts():
+            export(run, (), paths, listener)
     return tuple(runs), tuple(text for text in overrides if text not in about_network)
 
 
@@ -98,16 +102,3 @@ def say_weights_of(name: str, overrides: Sequence[str]) -> tuple[str, ...]:
     if not own:
         return tuple(overrides)
     return tuple(text.replace("transfer.", "model.", 1) for text in overrides)
-
-
-def prepare(
-    loaded: "Loaded", paths: "Paths", listener: "ProgressListener", exported: bool
-) -> "RunDirectory":
-    """Return the run of a network of one's own, added, and `exported`, unless it was before."""
-    from foldbench.bench.stages.add import add
-    from foldbench.bench.stages.export import export
-
-    run = add(loaded, paths, listener)
-    if exported and not run.artifacts():
-        export(run, (), paths, listener)
-    return run

@@ -195,6 +195,20 @@ def test_it_is_one_line_and_nothing_is_left(
     assert not np.any([p.name.startswith(".foldbench") for p in Path().iterdir()])
 
 
+def test_no_network_is_exported_before_all_are_known(
+    bench: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export(*_: object) -> None:
+        raise AssertionError("exported before the other network was refused")
+
+    monkeypatch.setattr("foldbench.bench.stages.export.export", export)
+    write("net.py", NET)
+    given = ("--input", "3x8x8", "--weights", "none")
+    shown = bench("compare", "net.py:Net", "torchvision:resnt18", *given)
+    assert shown.exit_code == 1
+    assert "resnet18" in shown.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("code", ["import os\nos._exit(3)\n", "import sys\nsys.exit(3)\n"])
 def test_code_that_ends_its_process_ends_no_command(
     code: str, tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch
