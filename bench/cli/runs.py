@@ -40,11 +40,13 @@ def choose_subjects(
     paths: "Paths",
     listener: "ProgressListener",
     exported: bool = True,
+    not_exported: dict[str, str] | None = None,
 ) -> tuple[tuple["RunDirectory", ...], tuple[str, ...]]:
     """Return the runs that `names` stand for, and which of `overrides` are left to apply to them.
 
     A network of one's own, such as net.py:MyNet, is added, and the first time exported, unless the
-    command itself does that.
+    command itself does that. Why one cannot be exported is put in `not_exported`, by the name of
+    its run, where there is one, and else raised.
     """
     found = [find_subject(name, overrides) for name in names]
     own = [loaded for loaded in found if loaded is not None]
@@ -52,7 +54,7 @@ def choose_subjects(
     if not own:
         return choose_runs(names, paths), tuple(overrides)
     from foldbench.bench.stages.add import add
-    from foldbench.bench.stages.export import export
+    from foldbench.bench.stages.export import export, try_export
 
     for text in about_network:
         key = text.partition("=")[0]
@@ -66,8 +68,12 @@ def choose_subjects(
         for name, loaded in zip(names, found, strict=True)
     ]
     for run, loaded in zip(runs, found, strict=True):
-        if exported and loaded is not None and not run.artifacts():
+        if not exported or loaded is None or run.artifacts():
+            continue
+        if not_exported is None:
             export(run, (), paths, listener)
+        elif reason := try_export(run, (), paths, listener):
+            not_exported[run.name] = reason
     return tuple(runs), tuple(text for text in overrides if text not in about_network)
 
 
