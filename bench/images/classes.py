@@ -21,9 +21,10 @@ def match_classes(
     """Return `images` with the network's classes, their labels numbered as the network does.
 
     Classes are matched by name, or by `class_ids`, what each may be called otherwise; those of the
-    images may be a part of the network's, in any order. Where one side has names and the other numbers, the order of the names (sorted) counts, which is
-    said: `DataInfo.class_mapping` and `listener` have it. Images without labels have any classes.
-    Raises DataError that names classes of both sides where they cannot be matched.
+    images may be a part of the network's, in any order. Where one side has names and the other
+    numbers, the order of the names (sorted) counts, which is said: `DataInfo.class_mapping` and
+    `listener` have it. Images without labels have any classes. Raises DataError that names classes
+    of both sides where they cannot be matched.
     """
     names, found = tuple(network_classes), images.info.classes
     if found == names:

@@ -66,6 +66,21 @@ def load_program(path: Path, input_shape: tuple[int, int, int]) -> ExportedProgr
     return ExportedProgram(module)
 
 
+def input_shape_of(path: Path) -> tuple[int, int, int] | None:
+    """Return the (C, H, W) that a program was exported for; None where it does not say one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (name,) = (n for n in archive.namelist() if n.endswith("models/model.json"))
+            found = json.loads(archive.read(name))["graph_module"]
+        specs = found["signature"]["input_specs"]
+        (given,) = (spec["user_input"]["arg"] for spec in specs if "user_input" in spec)
+        sizes = found["graph"]["tensor_values"][given["as_tensor"]["name"]]["sizes"]
+        _, channels, height, width = (size.get("as_int") for size in sizes)
+    except (zipfile.BadZipFile, OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None  # loading it says what is wrong
+    return (channels, height, width) if channels and height and width else None
+
+
 def _refuse_pickles(path: Path) -> None:
     """Raise CheckpointError for a program with parts that only a pickle can hold."""
     if not path.is_file():

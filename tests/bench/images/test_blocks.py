@@ -85,7 +85,9 @@ def test_what_images_take_of_memory_does_not_grow_with_their_number(
     assert growth_of(lambda: measure(path, **settings)) < COUNT * SIDE * SIDE * 3 / 2
 
 
-@pytest.mark.parametrize("turn", [lambda x: x, lambda x: x.transpose(0, 3, 1, 2), lambda x: x[::-1]])
+@pytest.mark.parametrize(
+    "turn", [lambda x: x, lambda x: x.transpose(0, 3, 1, 2), lambda x: x[::-1]]
+)
 def test_parts_together_are_the_whole(
     turn: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from foldbench.bench.errors import CheckpointError
-from foldbench.models.building.programs import load_program
+from foldbench.models.building.programs import input_shape_of, load_program
 
 SHAPE = (3, 8, 8)
 
@@ -64,6 +64,17 @@ def test_a_program_of_one_batch_size_takes_any(
     images = torch.rand(5, *SHAPE)
     with torch.no_grad():
         torch.testing.assert_close(program(images), network(images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_program_says_the_shape_of_its_input(tmp_path: Path) -> None:
+    assert input_shape_of(save(flat(), 1, tmp_path / "a.pt2")) == SHAPE
+    side = torch.export.Dim("side")
+    network, images = AcrossImages().eval(), torch.rand(2, *SHAPE)
+    program = torch.export.export(network, (images,), dynamic_shapes=({2: side},))
+    torch.export.save(program, tmp_path / "b.pt2")
+    assert input_shape_of(tmp_path / "b.pt2") is None
+    (tmp_path / "c.pt2").write_bytes(b"PK")
+    assert input_shape_of(tmp_path / "c.pt2") is None
 
 
 @pytest.mark.parametrize(
