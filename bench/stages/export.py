@@ -123,7 +123,12 @@ def export_shipped(prepared: Exporting, listener: ProgressListener) -> Artifact:
     if asked.baselines:
         others += plan_baselines(options, asked.passes, shipped)
     for other in others:
-        export_with(prepared, other, listener)
+        try:
+            export_with(prepared, other, listener)
+        except ExportError as error:
+            if options.given:
+                raise
+            listener.note(f"{prepared.run.name} ({other.variant}): {error}")
     return shipped
 
 

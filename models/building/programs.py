@@ -16,11 +16,11 @@ _OTHER_BATCH = 3
 _ROUNDING = 1e-3
 """Difference between batch sizes that is rounding, as a share of the largest number."""
 _VIEWS = {"aten::view", "aten::reshape", "aten::_unsafe_view"}
-_SIZED = {
-    *("aten::expand", "aten::repeat", "aten::zeros", "aten::ones", "aten::full", "aten::empty"),
-    *("aten::new_zeros", "aten::new_ones", "aten::new_full", "aten::new_empty"),
+_REPEATS = {"aten::expand", "aten::repeat"}
+_FILLS = {
+    f"aten::{new}{kind}" for new in ("", "new_") for kind in ("zeros", "ones", "full", "empty")
 }
-"""Operators with a list of sizes, which holds the batch size where one of its entries is that."""
+"""New tensors; a recurrent layer begins with one of (layers, batch, features)."""
 
 
 class ExportedProgram(nn.Module):
@@ -165,25 +165,29 @@ def _let_sizes_vary(graph: fx.Graph, batch: int) -> None:
         size = graph.call_function(torch.ops.aten.sym_size.int, (given, 0))
     reached = {given}
     for node in graph.nodes:
-        if reached.isdisjoint(node.all_input_nodes):
-            is_reached = False
-        else:
+        is_reached = not reached.isdisjoint(node.all_input_nodes)
+        if is_reached:
             reached.add(node)
-            is_reached = True
         schema = getattr(node.target, "_schema", None)
         name = schema.name if schema is not None else ""
-        if (name in _VIEWS and is_reached) or name in _SIZED:
+        if (name in _VIEWS and is_reached) or name in _REPEATS | _FILLS:
             node.args = tuple(
-                _vary(arg, batch, size, name in _VIEWS) if isinstance(arg, list | tuple) else arg
+                _vary(arg, batch, size, name) if isinstance(arg, list | tuple) else arg
                 for arg in node.args
             )
 
 
-def _vary(sizes: Any, batch: int, size: fx.Node, is_view: bool) -> list[Any]:
-    """Return a list of sizes with `size` in place of `batch`; a view may hold a multiple of it."""
+def _vary(sizes: Any, batch: int, size: fx.Node, name: str) -> list[Any]:
+    """Return the sizes that `name` is given with `size` in place of `batch`.
+
+    A view may hold a multiple of it.
+    """
     varied = list(sizes)
-    if batch in varied and (varied[0] == batch or not is_view):
-        varied[varied.index(batch)] = size
-    elif is_view and varied and -1 not in varied:
+    places = [place for place, one in enumerate(varied) if one == batch]
+    if name in _FILLS and places:
+        varied[places[-1]] = size
+    elif places[:1] == [0] or (name in _REPEATS and places):
+        varied[places[0]] = size
+    elif name in _VIEWS and varied and -1 not in varied:
         varied[0] = -1
     return varied

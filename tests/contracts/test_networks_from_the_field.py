@@ -437,6 +437,27 @@ def test_a_fold_that_changes_the_answers_fails_the_export(images: np.ndarray) ->
         assert judged.passed == passed
 
 
+class Attention(Net):
+    """Attention with a learnt bias, whose heads are put together again by reshape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1, 2, 64, 64))
+
+    def features(self, x: Tensor) -> Tensor:
+        x = super().features(x)
+        n, d, height, width = x.shape
+        heads = x.flatten(2).transpose(1, 2).reshape(n, -1, 2, 3).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(heads, heads, heads, attn_mask=self.bias)
+        return mixed.transpose(1, 2).reshape(n, -1, d).transpose(1, 2).reshape(n, d, height, width)
+
+
+def test_attention_whose_parameters_learn_is_exported(images: np.ndarray) -> None:
+    network = Attention().eval()
+    exported = to_onnx(network, images[:2], ExportOptions(False, 20, ()))
+    assert check_parity(exported.SerializeToString(), network, images).passed
+
+
 def test_an_operator_that_onnx_has_not_is_named(images: np.ndarray) -> None:
     network = nn.Sequential(nn.AdaptiveMaxPool2d(5), nn.Flatten(), nn.Linear(75, CLASSES)).eval()
     with pytest.raises(ExportError, match="adaptive_max_pool2d") as caught:

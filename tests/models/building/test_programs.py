@@ -79,7 +79,7 @@ def test_a_program_says_the_shape_of_its_input(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("network", "shape", "words"),
-    [(AcrossImages(), SHAPE, "batches of 2 .* Dim"), (flat(), (3, 9, 9), "9, 9")],
+    [(AcrossImages(), SHAPE, "batches of 2 .*Dim"), (flat(), (3, 9, 9), "9, 9")],
 )
 def test_what_computes_something_else_then_is_refused(
     network: nn.Module, shape: tuple[int, int, int], words: str, tmp_path: Path
