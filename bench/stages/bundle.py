@@ -67,7 +67,7 @@ def bundle_run(
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
     data = load_data(config.data, paths.cache, listener, needs_train=False)
-    data = match_classes(checkpoint.classes, data, listener)
+    data = match_classes(checkpoint.classes, data, listener, checkpoint.class_ids)
     artifacts = tuple(a for a in run.artifacts() if a.target != "host")
     subject = Subject(run.path, checkpoint, artifacts)
     specs = [s for d in devices for b in _BACKENDS for s in contenders_of(subject, b, d)]
