@@ -3,6 +3,7 @@
 from typing import Literal
 
 from foldbench.bench.records.base import Record, Status
+from foldbench.bench.records.operators import Profile
 from foldbench.bench.samples.load import LoadTest
 
 
@@ -38,3 +39,7 @@ class Capacity(Record):
     """How arrivals were made."""
     threads: int
     contenders: tuple[ContenderCapacity, ...]
+
+
+Beside = Profile | Capacity
+"""What is stored of a run beside its comparisons; its name is the run's."""

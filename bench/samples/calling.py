@@ -5,9 +5,10 @@ from typing import Literal
 
 from foldbench.bench.samples.timing import Block, Sample
 
-Switch = Literal["", "no spin-wait", "one thread", "kept warm"]
+Switch = Literal["", "no spin-wait", "one thread", "kept warm", "cold caches"]
 """What is changed to find the cause: nothing, threads that sleep at once when there is no work,
-one thread, or an untimed call every KEEP_WARM_S during the pause."""
+one thread, an untimed call every KEEP_WARM_S during the pause, or caches that are filled with
+something else at its end."""
 
 KEEP_WARM_S = 0.01
 
@@ -71,11 +72,17 @@ PageCache = Literal["warm", "dropped"]
 """Whether what a start reads from the disk was in memory, or had been put out of it before."""
 
 
+Preparation = Literal["", "saved graph", "compiled anew"]
+"""What is changed: nothing, onnxruntime opens the graph that an earlier start has optimised, or
+torch.compile finds no kernel that an earlier process has compiled."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ColdStarts(Sample):
     """Starts of one contender in turns with the others: start n is round n."""
 
     page_cache: PageCache
+    preparation: Preparation = ""
     starts: tuple[ColdStart, ...]
     reason: str | None = None
     """Why a start failed, or why the page cache could not be dropped."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 
 from foldbench.bench.analysis.capacity import arrivals_needed
@@ -57,8 +58,8 @@ def read_arrivals(path: Path, at: float) -> tuple[float, ...]:
         raise DataError(
             f"{path}: cannot be read as arrivals: {error}; allowed: a time in seconds on each line"
         ) from None
-    if any(b < a for a, b in pairwise(times_s)):
-        raise DataError(f"{path}: its times go back; allowed: times in order")
+    if not all(map(isfinite, times_s)) or any(b < a for a, b in pairwise(times_s)):
+        raise DataError(f"{path}: its times go back or are no numbers; allowed: times in order")
     needed = arrivals_needed(at)
     if len(times_s) < needed or times_s[0] == times_s[-1]:
         raise DataError(

@@ -3,17 +3,25 @@
 from collections.abc import Iterator
 
 from foldbench.bench import units
+from foldbench.bench.analysis.estimates import Ratio
 from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.analysis.stages import StageRow, stage_row
 from foldbench.bench.samples.calling import STAGES
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
+from foldbench.reports.text.names import spoken
 
 
 def build_file_to_class(column: Column, labelled: Labelled) -> ReportSection:
     """Return the section; it is empty where it was not asked for."""
     found = list(_found(labelled))
-    held = [(f"{label} {row.contender}".strip(), row) for label, row in found if row.before]
+    held = [
+        (f"{label} {spoken(row.contender)}".strip(), row.before)
+        for label, row in found
+        if row.before
+    ]
+    held.sort(key=lambda pair: -pair[1].point)
+    told = [(name, _sentence(before)) for name, before in held]
     columns = (
         column,
         left("contender"),
@@ -26,7 +34,9 @@ def build_file_to_class(column: Column, labelled: Labelled) -> ReportSection:
         "From file to class",
         table=tabulated(columns, rows),
         caption=_caption(labelled) if rows else "",
-        pairs=tuple((name, _sentence(row)) for name, row in held),
+        pairs=tuple(told[1:]),
+        key="stages",
+        lead=": ".join(told[0]) if told else "",
     )
 
 
@@ -59,10 +69,7 @@ def _cells(row: StageRow) -> list[str]:
     return [row.contender, units.milliseconds(row.whole_s), *stages, row.reason or ""]
 
 
-def _sentence(row: StageRow) -> str:
-    ratio = row.before
-    if ratio is None:
-        return ""
+def _sentence(ratio: Ratio) -> str:
     point, span = units.estimate(ratio.point, ratio.low, ratio.high)
     interval = f" ({span})" if span else ""
-    return f"what comes before the network takes {point} times{interval} as long as the network"
+    return f"what comes before the network takes {point} times{interval} as long as the network."

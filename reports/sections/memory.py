@@ -1,11 +1,14 @@
 """The section about memory: what a process holds at each step, and what a call adds."""
 
+from collections.abc import Sequence
+
 from foldbench.bench import units
 from foldbench.bench.analysis.memory import Slope, growth_of
 from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.records import MemoryUse
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
+from foldbench.reports.text.names import spoken
 
 _CAPTION = (
     "Resident set of a process in which nothing is timed; PSS counts shared pages by their share. "
@@ -34,7 +37,26 @@ def build_memory(column: Column, labelled: Labelled) -> ReportSection:
         left("growth"),
     )
     rows = [[label, name, *_cells(use, sizes)] for label, name, use in found]
-    return ReportSection("Memory", table=tabulated(columns, rows), caption=_CAPTION if rows else "")
+    return ReportSection(
+        "Memory",
+        table=tabulated(columns, rows),
+        caption=_CAPTION if rows else "",
+        key="memory",
+        lead=_lead(found),
+    )
+
+
+def _lead(found: Sequence[tuple[str, str, MemoryUse]]) -> str:
+    """Return who leaks; where nobody does, over how many calls that was looked for."""
+    grown = [(f"{label} {spoken(name)}".strip(), growth_of(use)) for label, name, use in found]
+    slopes = [(name, slope) for name, slope in grown if slope and slope.verdict]
+    leaking = [f"{name} {_growth(slope)}" for name, slope in slopes if slope.verdict == "leaks"]
+    if leaking:
+        return f"{'; '.join(leaking)}."
+    if not slopes:
+        return ""
+    calls = units.count(min(slope.calls for _, slope in slopes))
+    return f"No leak found in {calls} calls of each contender."
 
 
 def _cells(use: MemoryUse, sizes: list[int]) -> list[str]:

@@ -1,9 +1,12 @@
 """Processes of a section's own: each runner is given one, of the network of a row."""
 
+from collections.abc import Set
 from dataclasses import replace
 from typing import Any
 
 from foldbench.bench.backends import Floats
+from foldbench.bench.config.backend_spec import parse_spec
+from foldbench.bench.errors import BenchError
 from foldbench.bench.measure.running import Contender, StartWorker, failures_of
 from foldbench.bench.records import Preprocessing
 from foldbench.bench.workers.protocol import Job
@@ -42,6 +45,20 @@ class Processes:
         with failures_of(runner):
             if runner.is_ok:
                 runner.require_worker().expect(self.answers(row))
+
+
+def with_option(backend: str, name: str, option: str, without: Set[str]) -> str | None:
+    """Return the spec of a backend with an `option` more.
+
+    None where it is another backend than `name`, or has this option or one `without` which it has to be.
+    """
+    try:
+        spec = parse_spec(backend)
+    except BenchError:
+        return None
+    if spec.backend != name or {option, *without} & set(spec.options):
+        return None
+    return str(replace(spec, options={**spec.options, option: ""}))
 
 
 def runner_of(row: Contender, **changes: Any) -> Contender:

@@ -139,7 +139,7 @@ def test_contenders_have_their_capacities_and_one_that_fails_its_reason() -> Non
     seeds = [test.seed for test in ort.tests]
     assert len(set(seeds)) == len(seeds)
     told = render_terminal(build_capacity(found))
-    assert "ort/folded/cpu answers" in told
+    assert "ONNX Runtime (folded) answers" in told
     assert "out of memory" in told
 
 
@@ -151,7 +151,13 @@ def test_a_file_of_arrivals_is_read_and_others_are_refused(tmp_path: Path) -> No
     assert options.times_s(20.0, 7)[-1] == pytest.approx(199 / 20)
     with pytest.raises(DataError, match="1000 or more"):
         read_arrivals(path, 0.99)
-    for text, wrong in (("1\n0\n", "go back"), ("a\n", "as arrivals"), ("1\n" * 300, "at once")):
+    refused = {
+        "1\n0\n": "go back",
+        "nan\n" * 300: "no numbers",
+        "a\n": "as arrivals",
+        "1\n" * 300: "at once",
+    }
+    for text, wrong in refused.items():
         path.write_text(text, encoding="utf-8")
         with pytest.raises(DataError, match=wrong):
             read_arrivals(path, 0.9)

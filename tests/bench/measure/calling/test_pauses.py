@@ -27,8 +27,9 @@ class Worker:
 
     def time(self, size: int, options: BlockOptions) -> tuple[PausedBlock, int]:
         pause_s = options.pause_s or 0.0
-        slow = pause_s >= 0.1 and not options.keep_warm
-        call_s = 10e-3 if slow else 1e-3
+        slow = pause_s >= 0.1 and options.in_pauses != "untimed calls"
+        cold = options.in_pauses == "empty caches"
+        call_s = 10e-3 if slow else 2e-3 if cold else 1e-3
         return PausedBlock(samples_s=(call_s,) * options.calls), 3
 
     def close(self) -> None:
@@ -58,7 +59,7 @@ def measure(backend: str) -> tuple[Contender, list[str]]:
     return contender, processes.started
 
 
-def test_each_switch_runs_in_a_process_of_its_own_but_for_keeping_warm() -> None:
+def test_a_switch_of_the_runtime_has_a_process_of_its_own_and_what_is_done_in_pauses_has_not() -> None:
     contender, started = measure("ort:micro=8")
     assert started == [
         "ort:micro=8/folded/cpu",
@@ -69,7 +70,7 @@ def test_each_switch_runs_in_a_process_of_its_own_but_for_keeping_warm() -> None
     assert found is not None
     assert [(one.switch, one.pause_s) for one in found.pauses] == [
         (switch, pause_s)
-        for switch in ("", "kept warm", "one thread", "no spin-wait")
+        for switch in ("", "kept warm", "cold caches", "one thread", "no spin-wait")
         for pause_s in (0.0, 0.1)
     ]
 
