@@ -37,10 +37,10 @@ def render(
     """Return the report of one run, or of several side by side, ending in a newline.
 
     ``json`` is one object with the list ``runs``, whatever their number. `beside` adds where the
-    time goes and the capacity to ``md`` and ``html``; `pictures` are for ``html``. For ``terminal`` alone: `colour`,
-    `per_class` (the accuracy of each class, which pages always have), and `details`, without which
-    it is the first screen, which says that the comparison took `took_s`. Raises UnknownNameError
-    for another format, ValueError when there are no runs.
+    time goes and the capacity to ``md`` and ``html``; `pictures` are for ``html``. For
+    ``terminal`` alone: `colour`, `per_class` (the accuracy of each class, which pages always have),
+    and `details`, without which it is the first screen, which says that the comparison took
+    `took_s`. Raises UnknownNameError for another format, ValueError when there are no runs.
     """
     runs = [run] if isinstance(run, Run) else list(run)
     if format not in _RENDERERS:

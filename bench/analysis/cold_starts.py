@@ -13,7 +13,15 @@ from foldbench.bench.analysis.estimates import (
     judge,
 )
 from foldbench.bench.analysis.ratios import paired_ratio
-from foldbench.bench.records import Block, ColdStart, ColdStarts, Measurement, PageCache, Preparation, Run
+from foldbench.bench.records import (
+    Block,
+    ColdStart,
+    ColdStarts,
+    Measurement,
+    PageCache,
+    Preparation,
+    Run,
+)
 
 
 @dataclass(frozen=True)

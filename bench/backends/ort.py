@@ -248,20 +248,12 @@ def _open_session(
     if profile_prefix is not None:
         settings.enable_profiling = True
         settings.profile_file_prefix = profile_prefix
-
-    def create(path: Path) -> Any:
-        return onnxruntime.InferenceSession(
-            str(path), settings, providers=wanted.providers, enable_fallback=0
-        )
-
     try:
-        if kept is None:
-            return create(source.path)
-        if not kept.is_file():
-            with replacing(kept) as new:
-                settings.optimized_model_filepath = str(new)
-                return create(source.path)
-        return create(kept)
+        if kept is None or kept.is_file():
+            return _create(kept or source.path, settings, wanted)
+        with replacing(kept) as new:
+            settings.optimized_model_filepath = str(new)
+            return _create(source.path, settings, wanted)
     except Exception as error:  # onnxruntime raises bare Exceptions of its own
         hint = how_to_install(wanted.provider) if "install" in str(error) else ""
         raise BackendError(
@@ -270,7 +262,14 @@ def _open_session(
         ) from None
 
 
+def _create(path: Path, settings: Any, wanted: OrtSettings) -> Any:
+    return onnxruntime.InferenceSession(
+        str(path), settings, providers=wanted.providers, enable_fallback=0
+    )
+
+
 def _kept_graph(path: Path, how: HowToRun) -> Path:
+    """Return where its optimised graph is kept; raise BackendError for a file that is one."""
     if how.optimised or how.operators is not None:
         raise BackendError("its file is optimised for this machine already: leave out :saved")
     return keep_graph(path, onnxruntime.__version__)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from foldbench.bench import units
@@ -22,8 +23,10 @@ from foldbench.bench.measure.latency import measure_latency
 from foldbench.bench.measure.running import Contender, Result, StartWorker, failures_of, original_of
 from foldbench.bench.measure.scenarios import measure_scenarios
 from foldbench.bench.measure.series import to_timing
+from foldbench.bench.predict.image_model import find_image_model
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Accuracy, Measurement, Preprocessing, Row
+from foldbench.bench.store.directory import RunDirectory
 from foldbench.bench.workers.client import WorkerClient
 from foldbench.bench.workers.protocol import Job, Opened
 
@@ -218,6 +221,13 @@ class _Beside(Processes):
 
     def preprocessing(self, row: Contender) -> Preprocessing:
         return self._entry_of[id(row)].subject.checkpoint.preprocessing
+
+    def image_file(self, row: Contender) -> Path | None:
+        run = RunDirectory(self._entry_of[id(row)].subject.folder)
+        model = find_image_model(run)
+        if model is None or model.artifact_sha256 != row.spec.source_sha256:
+            return None
+        return run.path / model.path
 
 
 def _logits_of(contender: Contender | None) -> Floats:

@@ -96,6 +96,8 @@ class MemoryPoint(Sample):
     rss_bytes: int | None
     pss_bytes: int | None
     """Its proportional share: pages that n processes share count for 1/n."""
+    gpu_bytes: int | None = None
+    """What it holds of the GPU's memory, as NVML has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,8 @@ class BatchPeak(Sample):
 
     batch_size: int
     peak_bytes: int | None
+    allocator_bytes: int | None = None
+    """The most that torch's tensors held on the GPU."""
     reason: str | None = None
     """Why there is none, such as out of memory."""
 
@@ -122,8 +126,9 @@ class MemoryUse(Sample):
     reason: str | None = None
 
 
-Sharing = Literal["sessions", "callers"]
-"""Whether each stream has a session of its own, or all call one."""
+Sharing = Literal["sessions", "callers", "streams"]
+"""Whether each caller has a session of its own, or all call one, which may run as many calls at
+once by streams of its runtime's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +163,8 @@ class SweepSeries(Sample):
 
 STAGES = ("read", "decode", "resize", "normalise", "infer", "softmax")
 """From the file to the label, in order."""
+STAGES_INSIDE = ("read", "decode", "infer")
+"""The same with a file whose graph resizes, normalises and has softmax."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,13 +172,15 @@ class StageBlock(Block):
     """Timed ways from image files to their classes; its samples are whole ways."""
 
     parts_s: tuple[tuple[float, ...], ...]
-    """(STAGES, calls): what each stage took."""
+    """(stages, calls): what each stage took."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageSeries(Sample):
     """One contender at the end of the way from image files to classes."""
 
+    inside: bool = False
+    """Whether its graph has the preprocessing: STAGES_INSIDE in place of STAGES."""
     files: int
     bytes_mean: float
     """Size of a file, the mean."""

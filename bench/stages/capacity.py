@@ -8,7 +8,7 @@ from pathlib import Path
 
 from foldbench.bench.analysis.capacity import arrivals_needed
 from foldbench.bench.errors import DataError
-from foldbench.bench.measure.capacity import CapacityOptions, find_capacity
+from foldbench.bench.measure.capacity import LOADGEN_PERCENTILE, CapacityOptions, find_capacity
 from foldbench.bench.measure.comparison import describe_job
 from foldbench.bench.measure.contenders import Subject, devices_of, list_contenders
 from foldbench.bench.measure.evaluation import prepare_evaluation
@@ -16,6 +16,7 @@ from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Capacity
 from foldbench.bench.stages.measured import load_measured
 from foldbench.bench.store.directory import Paths, RunDirectory
+from foldbench.bench.timing.scenarios import has_loadgen
 from foldbench.bench.workers.client import WorkerClient
 
 
@@ -29,7 +30,8 @@ def measure_capacity(
     """Find the capacity of the contenders that the run's configuration names; store the record."""
     measured = load_measured(run, overrides, paths, listener)
     checkpoint, config, threads = measured.checkpoint, measured.config, measured.threads
-    options = replace(options, seed=config.compare.seed)
+    can_ask = options.at == LOADGEN_PERCENTILE and not options.recorded_s and has_loadgen()
+    options = replace(options, seed=config.compare.seed, loadgen=can_ask)
     with run.locked(), prepare_evaluation(config.evaluate, measured.test) as (evaluation, _):
         subject = Subject(run.path, checkpoint, run.artifacts())
         devices = devices_of(config.compare.devices)

@@ -44,7 +44,7 @@ def _has_comparison_with_figures(run: RunDirectory) -> bool:
 
 
 def write_report(run: RunDirectory, record: Run) -> None:
-    """Write the report of the comparison `record`, what is stored beside it and pictures included."""
+    """Write the report of the comparison `record`, with what is beside it."""
     beside = run.beside(record.name)
     page = render(record, "html", beside, list(pictures_of(run)))
     run.write_report(render(record, "md", beside), page)

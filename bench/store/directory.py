@@ -7,7 +7,8 @@
 (every comparison that finished), ``results.json`` (the newest one of them), ``profile.json``,
 ``capacity.json``, ``report.md`` and ``report.html``. Some commands add to that:
 ``image_model.json`` and ``artifacts/*.image.onnx`` (the network with its preprocessing),
-``artifacts/engines/`` (TensorRT's), ``artifacts/optimised/`` (onnxruntime's), ``filters.png``, ``loss.png`` and ``features/*.png``.
+``artifacts/engines/`` (TensorRT's), ``artifacts/optimised/`` (onnxruntime's), ``filters.png``,
+``loss.png`` and ``features/*.png``.
 ``.lock`` is held by the command that works on the run, and ``artifacts.json.damaged`` is a list
 that could not be read. Every file is whole or not there.
 """

@@ -23,9 +23,7 @@ def capacity_sections(labelled: Labelled, beside: Sequence[Beside]) -> Iterator[
     for label, capacity in capacities_of(labelled, beside):
         whose = label_in(labelled, label, before=" of ")
         summary, rates = _sections(capacity)
-        yield replace(
-            summary, title=f"Capacity{whose}", key="capacity", lead=_answer(capacity)
-        )
+        yield replace(summary, title=f"Capacity{whose}", key="capacity", lead=_answer(capacity))
         yield replace(rates, title=f"Latency by rate{whose}", detail=True)
 
 
@@ -35,6 +33,7 @@ def _sections(capacity: Capacity) -> tuple[ReportSection, ReportSection]:
         right("holds images/s"),
         right("fails images/s"),
         right("call alone ms"),
+        left("LoadGen"),
         left("status"),
     )
     rates = (
@@ -60,6 +59,10 @@ def _sections(capacity: Capacity) -> tuple[ReportSection, ReportSection]:
         ),
     )
 
+
+_LOADGEN = "LoadGen: what the standard's load generator (scenario server) says of that rate. "
+
+
 def _bound(capacity: Capacity) -> str:
     percent = units.plain(round(100 * capacity.at, 3))
     return f"{percent} % of them within {units.duration(capacity.within_s)}"
@@ -83,6 +86,7 @@ def _summary(row: ContenderCapacity) -> list[str]:
         units.rate(row.holds_per_s),
         units.rate(row.fails_per_s),
         units.milliseconds(row.call_s),
+        row.loadgen.validity if row.loadgen else "",
         told or row.status,
     ]
 
@@ -94,10 +98,11 @@ def _caption(capacity: Capacity) -> str:
         if capacity.most == 1
         else f"batches of up to {units.count(capacity.most)}{waits}"
     )
+    loadgen = _LOADGEN if any(row.loadgen for row in capacity.contenders) else ""
     return (
         f"Holds: {_bound(capacity)}, in two of three tests at the most. Arrivals: "
-        f"{capacity.arrivals}; {batch}; one process, {units.count(capacity.threads)} threads. A "
-        "figure of this program alone: no network, no decoding."
+        f"{capacity.arrivals}; {batch}; one process, {units.count(capacity.threads)} threads. "
+        f"{loadgen}A figure of this program alone: no network, no decoding."
     )
 
 

@@ -63,10 +63,10 @@ def _lead(found: Sequence[tuple[str, ColdStartRow]]) -> str:
     if not answered:
         return ""
     first, last = min(answered, key=_seconds), max(answered, key=_seconds)
-    told = f"{first[1]} gives its first answer {units.duration(first[0])} after it is started"
-    if len(answered) == 1:
+    told = f"{first[1]} gives its first answer {units.duration(first[0])} after its start"
+    if first is last:
         return f"{told}."
-    return f"{told}, {last[1]} {units.duration(last[0])} after."
+    return f"{told}, {last[1]} after {units.duration(last[0])}."
 
 
 def _seconds(answered: tuple[float, str, ColdStartRow]) -> float:

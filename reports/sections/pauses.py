@@ -141,7 +141,8 @@ def _sentence(finding: PauseFinding) -> str:
         f"{units.milliseconds(worst.median_s)} ms; {_remedy(finding)}"
     )
     if cold is not None:
-        told += f"; cold caches alone make it {units.estimate(cold.point, cold.low, cold.high)[0]}"
+        times, _ = units.estimate(cold.point, cold.low, cold.high)
+        told += f"; cold caches alone make a call {times} times as long"
     return f"{told}."
 
 

@@ -10,6 +10,7 @@ from foldbench.bench.analysis.sweep import SweepRow, best_batch, sweep_rows
 from foldbench.bench.records import Measurement, StreamSeries
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
+from foldbench.reports.text.names import spoken
 
 _STREAMS = (
     left("contender"),
@@ -23,9 +24,9 @@ _STREAMS = (
     right("p95 ms"),
 )
 _CAPTION = (
-    "Calls of one process under full load: as many sessions as calls at once, or one session with "
-    "as many callers. Calls/s of all together, against the contender's first row. More are not "
-    "tried where more gave no more."
+    "Calls of one process under full load: as many sessions as calls at once, one session with as "
+    "many callers, or one with as many streams of its runtime's own. Calls/s of all together, "
+    "against the contender's first row. More are not tried where more gave no more."
 )
 
 
@@ -90,8 +91,8 @@ def _load_cells(row: StreamRow) -> list[str]:
 
 
 def _load(series: StreamSeries) -> str:
-    what = "session" if series.sharing == "sessions" else "caller"
-    return f"{units.count(series.streams)} {what}{'s' * (series.streams > 1)}"
+    what = series.sharing if series.streams > 1 else series.sharing.removesuffix("s")
+    return f"{units.count(series.streams)} {what}"
 
 
 def _ratio(ratio: Ratio | None) -> tuple[str, str]:
@@ -139,7 +140,7 @@ def _sentence(row: StreamRow, first: StreamSeries, compared: bool) -> str:
     latency = f", at {slower} times its latency" if slower else ""
     return (
         f"most calls a second: {_load(row.series)}, {_threads(row.series.threads)} each, {ratio} "
-        f"times ({span}) {alone}{latency}."
+        f"times ({span}) as many as {alone}{latency}."
     )
 
 
@@ -155,8 +156,8 @@ def _best_batches(labelled: Labelled) -> list[tuple[str, str]]:
             row = best_batch(m)
             if row is not None:
                 told = (
-                    f"most images a second at batch {units.count(row.batch_size)}, "
-                    f"{units.rate(row.images_per_s)}; twice the batch was not shown to give more."
+                    f"most images a second, {units.rate(row.images_per_s)}, at batch "
+                    f"{units.count(row.batch_size)}; twice the batch was not shown to give more."
                 )
                 found.append((row.images_per_s or 0.0, _named(labelled, label, m), told))
     found.sort(key=lambda one: -one[0])

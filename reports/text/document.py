@@ -92,6 +92,7 @@ OPTIONAL = frozenset(
         "difference",
         "p",
         "Pareto",
+        "LoadGen",
         "passes",
         "notes",
         "homework loss",

@@ -65,10 +65,10 @@ def _ways(contender: Contender) -> Iterator[_Way]:
     """Yield the contender as it is, and with what its runtime keeps for later starts or without."""
     spec = contender.spec
     yield _Way(contender, "", spec.backend)
-    saved = with_option(spec.backend, "ort", "saved", {"openvino", "tuned", "micro"})
+    saved = with_option(spec.backend, "ort", "saved", without={"openvino", "tuned", "micro"})
     if saved and spec.device == "cpu" and not spec.variant.endswith(".host"):
         yield _Way(contender, "saved graph", saved)
-    anew = with_option(spec.backend, "torch_compile", "no_cache", set())
+    anew = with_option(spec.backend, "torch_compile", "no_cache")
     if anew:
         yield _Way(contender, "compiled anew", anew)
 

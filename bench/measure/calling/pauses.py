@@ -93,7 +93,7 @@ def _ways(contender: Contender) -> Iterator[_Way]:
     threads = contender.result.opened.threads if contender.result.opened else 1
     if threads > 1:
         yield _Way(contender, "one thread", runner_of(contender, role="one_thread"))
-    without_spin = with_option(spec.backend, "ort", "no_spin", {"tuned", "openvino"})
+    without_spin = with_option(spec.backend, "ort", "no_spin", without={"tuned", "openvino"})
     if without_spin and threads > 1:  # a single thread has nobody to wait for
         yield _Way(contender, "no spin-wait", runner_of(contender, backend=without_spin))
 

@@ -11,8 +11,8 @@ from foldbench.reports.figures.marks import SeriesStyle
 
 _WIDTH, _HEIGHT = 440, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 424, 44, 236
-_NAMED_RIGHT = 316
-"""Where curves end whose names stand behind them."""
+_LONGEST, _LETTER = 18, 6.4
+"""Letters of a name that stands behind a curve, and the width of one, about."""
 _APART = 13
 """Least distance of two names that stand below each other."""
 
@@ -27,6 +27,8 @@ class Curve:
     points: tuple[tuple[float, float], ...]
     name: str = ""
     """Stands behind its last point; empty where the legend tells."""
+    labels: tuple[str, ...] = ()
+    """Of its points; none where the axes tell."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def curve_panel(
     points = [point for curve in curves for point in curve.points]
     values = [y for _, y in points] + [bound.value for bound in bounds if not bound.is_upright]
     y = Scale(*padded_ratio(values), _BOTTOM, _TOP, logarithmic=True)
-    right = _NAMED_RIGHT if any(curve.name for curve in curves) else _RIGHT
+    longest = max(len(short(curve.name, _LONGEST)) for curve in curves)
+    right = _RIGHT - _LETTER * longest
     marks = [text(short(heading, 64), 0, 14, "heading"), vertical_axis(y, _LEFT, right, axes.y)]
     if axes.places:
         x = Scale(0, max(len(axes.places) - 1, 1), _LEFT + 14, right - 14)
@@ -94,6 +97,10 @@ def _drawn(curve: Curve, x: Scale, y: Scale) -> Markup:
     path = "L".join(f"{number(left)} {number(top)}" for left, top in places)
     marks = [element("path", d=f"M{path}", class_="joined")] if len(places) > 1 else []
     marks += [curve.style.marker(left, top) for left, top in places]
+    marks += [
+        text(label, left + 7, top - 5, "note halo")
+        for (left, top), label in zip(places, curve.labels, strict=False)
+    ]
     return group(*marks, class_=curve.style.style)
 
 
@@ -103,7 +110,7 @@ def _names(curves: Sequence[Curve], x: Scale, y: Scale) -> list[Markup]:
     marks, lowest = [], float("-inf")
     for top, left, curve in ends:
         lowest = max(top, lowest + _APART)
-        marks.append(text(short(curve.name, 20), left + 9, lowest + 4, "label halo"))
+        marks.append(text(short(curve.name, _LONGEST), left + 9, lowest + 4, "label halo"))
     return marks
 
 

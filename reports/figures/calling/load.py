@@ -22,7 +22,8 @@ Styles = Mapping[str, SeriesStyle]
 
 def stream_figure(labelled: Labelled, series: Styles) -> ReportFigure | None:
     """Return a panel for each run: latency against calls/s, joined from fewer calls to more."""
-    panels, shown = [], []
+    panels: list[Markup] = []
+    shown: list[str] = []
     for label, run in labelled:
         curves = [curve for m in contenders(run) for curve in _loads(m, series)]
         if not curves:
@@ -35,8 +36,8 @@ def stream_figure(labelled: Labelled, series: Styles) -> ReportFigure | None:
         "streams",
         "Latency and throughput of several calls at once",
         panels,
-        "A point is one load, the median of its calls against the calls/s of all together. Lines "
-        "join loads with more and more calls at once, with the same number of threads: to the "
+        "A point is one load, the number beside it its calls at once: the median of a call against "
+        "the calls/s of all together. Lines join loads with the same number of threads. To the "
         "right is more throughput, upwards is longer latency.",
         _legend(shown, series),
     )
@@ -44,7 +45,8 @@ def stream_figure(labelled: Labelled, series: Styles) -> ReportFigure | None:
 
 def sweep_figure(labelled: Labelled, series: Styles) -> ReportFigure | None:
     """Return a panel for each run: images/s against the batch size."""
-    panels, shown = [], []
+    panels: list[Markup] = []
+    shown: list[str] = []
     for label, run in labelled:
         rows = {m.contender: sweep_rows(m) for m in contenders(run)}
         sizes = sorted({row.batch_size for of_one in rows.values() for row in of_one})
@@ -74,7 +76,7 @@ def capacity_figure(
     labelled: Labelled, beside: Sequence[Beside], series: Styles
 ) -> ReportFigure | None:
     """Return a panel for each contender: percentiles of latency against the rate of arrivals."""
-    panels = []
+    panels: list[Markup] = []
     for label, capacity in capacities_of(labelled, beside):
         for row in capacity.contenders:
             rates = rate_rows(row.tests, capacity.at, capacity.within_s)
@@ -104,7 +106,7 @@ def _loads(m: Measurement, series: Styles) -> Iterator[Curve]:
     groups: dict[tuple[str, int], list[StreamRow]] = {}
     for row in rows:
         key = row.series.sharing, row.series.threads
-        shared = key[0] == "callers" and key not in groups and key[1] in first
+        shared = key[0] != "sessions" and key not in groups and key[1] in first
         groups.setdefault(key, [first[key[1]]] if shared else []).append(row)
     for (sharing, threads), mine in groups.items():
         told = ", ".join(
@@ -114,7 +116,8 @@ def _loads(m: Measurement, series: Styles) -> Iterator[Curve]:
         )
         points = tuple((row.calls_per_s or 0.0, 1e3 * (row.median_s or 0.0)) for row in mine)
         what = f"{name_of(m.contender)}, {sharing} of {units.count(threads)} threads"
-        yield Curve(f"{what}: {told}", series[m.contender], points)
+        labels = tuple(units.count(row.series.streams) for row in mine)
+        yield Curve(f"{what}: {told}", series[m.contender], points, labels=labels)
 
 
 def _percentiles(rates: Sequence[RateRow], style: SeriesStyle) -> Iterator[Curve]:

@@ -68,9 +68,7 @@ def _switches(
     return [_panel(number, f"{of}{name_of(name)}, by switch", curves, rows)]
 
 
-def _panel(
-    number: int, heading: str, curves: Sequence[Curve], rows: Sequence[PauseRow]
-) -> Markup:
+def _panel(number: int, heading: str, curves: Sequence[Curve], rows: Sequence[PauseRow]) -> Markup:
     axes = Axes("pause before the call", "ms a call", tuple(map(_told, _pauses(rows))))
     return curve_panel(f"{_IDENTITY}-{number}", heading, curves, axes)
 

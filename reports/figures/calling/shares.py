@@ -7,7 +7,7 @@ from markupsafe import Markup
 from foldbench.bench import units
 from foldbench.bench.analysis.cold_starts import ColdStartRow, cold_start_rows
 from foldbench.bench.analysis.speedups import contenders
-from foldbench.bench.analysis.stages import StageRow, stage_row
+from foldbench.bench.analysis.stages import StageRow, stage_rows
 from foldbench.bench.records import MemoryUse
 from foldbench.bench.samples.calling import STAGES
 from foldbench.reports.figures.calling.stacks import Stack, StackPart, stack_panel
@@ -56,11 +56,13 @@ def memory_figure(labelled: Labelled, series: Mapping[str, SeriesStyle]) -> Repo
 
 def stage_figure(labelled: Labelled, series: Mapping[str, SeriesStyle]) -> ReportFigure | None:
     """Return a panel for each run: a bar a contender, from the file to its class."""
-    rows = [
-        (label, [row for m in contenders(run) if (row := stage_row(m)) and row.whole_s])
+    found = [
+        (
+            label,
+            [_stages(row, series) for m in contenders(run) for row in stage_rows(m) if row.whole_s],
+        )
         for label, run in labelled
     ]
-    found = [(label, [_stages(row, series) for row in of_run]) for label, of_run in rows]
     return _figure(
         "stages",
         "From file to class, stage by stage",
@@ -108,7 +110,9 @@ def _start(row: ColdStartRow, series: Mapping[str, SeriesStyle]) -> Stack:
 
 
 def _memory(contender: str, use: MemoryUse, series: Mapping[str, SeriesStyle]) -> Stack:
-    steps = [(p.after, p.rss_bytes) for p in use.points if p.after != "start"]
+    steps: list[tuple[str, int | None]] = [
+        (p.after, p.rss_bytes) for p in use.points if p.after != "start"
+    ]
     peaks = sorted(use.peaks, key=lambda peak: peak.batch_size)
     steps += [(f"batch {units.count(p.batch_size)}", p.peak_bytes) for p in peaks]
     parts: list[StackPart] = []
@@ -122,11 +126,11 @@ def _memory(contender: str, use: MemoryUse, series: Mapping[str, SeriesStyle]) -
 
 def _stages(row: StageRow, series: Mapping[str, SeriesStyle]) -> Stack:
     return Stack(
-        name=name_of(row.contender),
+        name=f"{name_of(row.contender)}{', preprocessing inside' * row.inside}",
         style=series[row.contender],
         parts=tuple(
             StackPart(name, value_s or 0.0, units.milliseconds(value_s), name == "infer")
-            for name, value_s in zip(STAGES, row.stages_s, strict=True)
+            for name, value_s in row.stages_s.items()
         ),
         whole=f"{units.milliseconds(row.whole_s)} ms",
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from foldbench.reports.figures.elements import drawing, element, group, line, short, text
+from foldbench.reports.figures.elements import drawing, element, group, short, text
 from foldbench.reports.figures.marks import SeriesStyle
 
 _WIDTH, _ROW, _BAR, _TOP = 440, 46, 17, 24
@@ -42,11 +42,10 @@ def stack_panel(identity: str, heading: str, stacks: Sequence[Stack]) -> Markup:
     marks = [text(short(heading, 64), 0, 14, "heading")]
     for i, stack in enumerate(stacks):
         top = _TOP + i * _ROW
-        marks.append(text(short(stack.name, 40), 0, top + 14, "label"))
+        marks.append(text(short(stack.name, 52), 0, top + 14, "label"))
         marks.append(text(stack.whole, _WIDTH - 4, top + 14, "note", "end"))
         marks.append(group(*_bars(stack, top + 20, longest), class_=stack.style.style))
     bottom = _TOP + _ROW * len(stacks)
-    marks.append(line(0, _TOP + 16, 0, bottom, "one"))
     described = "; ".join(
         f"{stack.name}: {stack.whole}, of it "
         + ", ".join(f"{part.name} {part.told}" for part in stack.parts)
@@ -59,7 +58,7 @@ def _bars(stack: Stack, top: float, longest: float) -> Iterator[Markup]:
     x = 0.0
     for i, part in enumerate(stack.parts):
         width = (_WIDTH - 4) * part.size / longest
-        shade = "strong" if part.is_strong else f"shade{i % 2}"
+        shade = "core" if part.is_strong else f"shade{i % 2}"
         yield element("rect", x=x, y=top, width=width, height=_BAR, class_=f"stack {shade}")
         for shown in (f"{part.name} {part.told}", part.name):
             if len(shown) * _LETTER + 6 <= width:
