@@ -15,7 +15,7 @@ from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError
 from foldbench.bench.machine.environment import usable_cores
 from foldbench.bench.measure.calling.processes import Processes
-from foldbench.bench.measure.calling.sections import measure_calling
+from foldbench.bench.measure.calling.sections import announce_calling, measure_calling
 from foldbench.bench.measure.contenders import ContenderSpec, Subject, contenders_of
 from foldbench.bench.measure.evaluation import Evaluation
 from foldbench.bench.measure.input_check import check_input
@@ -56,6 +56,7 @@ def compare_together(
     contenders = [contender for entry in entries for contender in entry.contenders]
     entry_of = {id(c): entry for entry in entries for c in entry.contenders}
     _note_large_batches(entries, settings, listener)
+    announce_calling(settings, listener)
     with ExitStack() as stack:
         for contender in contenders:
             stack.callback(contender.close)

@@ -162,6 +162,22 @@ def test_on_cuda_other_precisions_and_layouts_give_about_the_same(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
+def test_on_cuda_a_larger_batch_holds_more_of_the_memory(
+    source: NetworkSource, images: np.ndarray
+) -> None:
+    with torch_backend.open_session(source, device="cuda", threads=1) as session:
+        peaks = []
+        for batch in (images[:1], np.repeat(images, 64, axis=0)):
+            session.allocated_peak_bytes()
+            session.bind(batch)
+            session.step()
+            session.synchronize()
+            peaks.append(session.allocated_peak_bytes() or 0)
+        assert 0 < peaks[0] < peaks[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
 def test_on_cuda_sessions_of_several_threads_have_streams_of_their_own(
     source: NetworkSource, images: np.ndarray
 ) -> None:
