@@ -36,9 +36,12 @@ def keep_engines(path: Path, options: Mapping[str, str], onnxruntime_version: st
 def keep_graph(path: Path, onnxruntime_version: str) -> Path:
     """Return where the optimised graph of the .onnx file at `path` is kept; its folder exists.
 
-    Raises BackendError where that cannot be made.
+    The file is known by its size and its time, since to read it for a hash may take as long as to
+    open it. Raises BackendError where the folder cannot be made.
     """
-    key = {"file": file_sha256(path), "for": host_facts(onnxruntime_version)}
+    about = path.stat()
+    file = [path.name, about.st_size, about.st_mtime_ns]
+    key = {"file": file, "for": host_facts(onnxruntime_version)}
     folder = _made(path.parent / "optimised", "optimised graphs")
     return folder / f"{json_sha256(key)[:_DIGITS]}.onnx"
 

@@ -30,12 +30,12 @@ class _Load:
     def more(self, streams: int, sharing: Sharing | None = None) -> "_Load":
         """Return the same with another number of streams, in a process of its own."""
         sharing = sharing or self.sharing
-        runner = runner_of(self.row, backend=_backend(self.row, streams, sharing))
+        runner = _runner(self.row, streams, sharing)
         return replace(self, runner=runner, streams=streams, sharing=sharing)
 
 
-def _backend(row: Contender, streams: int, sharing: Sharing) -> str:
-    """Return the backend with what makes calls of its streams independent."""
+def _runner(row: Contender, streams: int, sharing: Sharing) -> Contender:
+    """Return what runs so many streams, with what makes their calls independent."""
     spec = row.spec
     if sharing == "streams":
         found = with_option(spec.backend, "openvino", "streams", str(streams))
@@ -43,7 +43,7 @@ def _backend(row: Contender, streams: int, sharing: Sharing) -> str:
         found = with_option(spec.backend, "torch", "own_stream")
     else:
         found = None
-    return found or spec.backend
+    return runner_of(row, backend=found or spec.backend)
 
 
 def measure_streams(
@@ -88,7 +88,7 @@ def measure_streams(
 
 def _first_loads(contenders: Sequence[Contender], settings: CompareSection) -> list[_Load]:
     return [
-        _Load(contender, contender, 1, threads, "sessions").more(1)
+        _Load(contender, _runner(contender, 1, "sessions"), 1, threads, "sessions")
         for contender in contenders
         for threads in _thread_counts(contender, settings)
     ]
