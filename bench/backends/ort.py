@@ -36,7 +36,7 @@ OPTIONS: dict[str, str] = {
     "micro": "micro-batching: batches larger than N in parts of N images: micro=16 (cpu)",
     "tuned": "autotuned before timing: micro-batches, threads with or without spin-wait (cpu)",
     "no_spin": "threads sleep at once when there is no work, without spin-wait (cpu)",
-    "saved": "opened from the graph that onnxruntime has optimised and saved before (cpu)",
+    "saved": "opened from the graph that onnxruntime has optimized and saved before (cpu)",
     "openvino": "OpenVINO's execution provider, of the package onnxruntime-openvino (cpu)",
     "tensorrt": "TensorRT's execution provider (cuda)",
     "tf32": "TF32 matrix products and convolutions (cuda)",
