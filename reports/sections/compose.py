@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from foldbench.bench import units
 from foldbench.bench.analysis.speedups import contenders
-from foldbench.bench.records import Profile, Run
+from foldbench.bench.records import Beside, Profile, Run
 from foldbench.reports.sections.ablation import build_ablation
 from foldbench.reports.sections.accuracy import build_accuracy, build_agreement
 from foldbench.reports.sections.answer import build_answer
+from foldbench.reports.sections.capacity import capacity_sections
 from foldbench.reports.sections.cold_starts import build_cold_starts
 from foldbench.reports.sections.confusion import build_confusion
 from foldbench.reports.sections.contenders import build_contenders
@@ -29,18 +30,18 @@ from foldbench.reports.text.document import Column, Document, ReportSection, lef
 from foldbench.reports.text.labels import Labelled, label_runs, labelled_rows
 
 
-def build(runs: Sequence[Run], profiles: Sequence[Profile] = ()) -> Document:
+def build(runs: Sequence[Run], beside: Sequence[Beside] = ()) -> Document:
     """Return the report of `runs`, each of which has a model (or, where those repeat, a run) name.
 
-    `profiles` say where the time of the runs that they name goes. Raises ValueError when there are
+    `beside` is what else is stored of the runs that it names. Raises ValueError when there are
     no runs.
     """
     column, labelled = label_runs(runs)
-    return compose(column, labelled, take_notes(labelled), profiles)
+    return compose(column, labelled, take_notes(labelled), beside)
 
 
 def compose(
-    column: Column, labelled: Labelled, notes: Notes, profiles: Sequence[Profile] = ()
+    column: Column, labelled: Labelled, notes: Notes, beside: Sequence[Beside] = ()
 ) -> Document:
     """Return the report of runs that have their names and notes."""
     sections = (
@@ -53,6 +54,7 @@ def compose(
         *build_cold_starts(column, labelled),
         build_memory(column, labelled),
         *build_streams(column, labelled),
+        *capacity_sections(labelled, beside),
         build_file_to_class(column, labelled),
         build_ablation(column, labelled),
         *build_scenarios(column, labelled, notes),
@@ -64,7 +66,7 @@ def compose(
         ReportSection("Notes", notes=notes.texts, key="notes"),
         *build_confusion(column, labelled),
         *build_particulars(column, labelled),
-        *operator_sections(labelled, profiles),
+        *operator_sections(labelled, [one for one in beside if isinstance(one, Profile)]),
         *build_provenance(labelled),
     )
     shown = tuple(s for s in sections if _has_content(s))
