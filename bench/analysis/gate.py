@@ -21,7 +21,7 @@ from foldbench.bench.arrays import Labels
 from foldbench.bench.records import Agreement
 from foldbench.bench.samples.timing import Block
 
-Property = Literal["latency", "accuracy", "agreement", "file size", "peak memory"]
+Property = Literal["latency", "accuracy", "agreement", "answers", "file size", "peak memory"]
 
 
 @dataclass(frozen=True)
