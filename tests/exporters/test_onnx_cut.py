@@ -1,5 +1,6 @@
 """Parts of a graph: where it can be cut, and that parts in a row compute what the whole does."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def test_parts_in_a_row_give_what_the_whole_gives(whole: Path, tmp_path: Path) -
     assert len(cuts) > 2
     images = np.random.default_rng(0).standard_normal((3, *cuts[0].shape)).astype(np.float32)
     x, nodes = images, 0
-    for number, (first, last) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for number, (first, last) in enumerate(pairwise(cuts)):
         part = tmp_path / f"{number}.onnx"
         written = write_part(whole, first, last, part)
         y = run(part, x)
