@@ -1,7 +1,7 @@
 """Speed-ups as `bench.analysis.ratios` estimates them, by the standard library and numpy alone."""
 
 from collections.abc import Sequence
-from math import atan, cos, exp, pi, sin, sqrt, tan
+from math import cos, exp, pi, sin, sqrt, tan
 from statistics import fmean, median, stdev
 
 from foldbench.bench.samples.ratios import logs_by_process

@@ -3,13 +3,13 @@
 import os
 import shutil
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
 from foldbench.bench.analysis.bisection import Halved, Part, narrow
 from foldbench.bench.analysis.gate import Check
-from foldbench.bench.carried import reproduce
 from foldbench.bench.errors import BackendError
 from foldbench.bench.images.normalization import normalize
 from foldbench.bench.stages.versions import Network, Trials
@@ -115,7 +115,7 @@ class _Search:
             batch = normalize(images[rows], preprocessing.mean, preprocessing.std)
             np.save(temporary / "input.npy", batch, allow_pickle=False)
             np.save(temporary / "expected.npy", answers[rows], allow_pickle=False)
-            source = Path(reproduce.__file__).read_text(encoding="utf-8")
+            source = (files("foldbench.bench.carried") / SCRIPT).read_text(encoding="utf-8")
             threads = f"THREADS = {self._trials.threads}"
             write_text(temporary / SCRIPT, source.replace("THREADS = 1", threads))
             for version in (self.good, self.bad):

@@ -13,12 +13,16 @@ from foldbench.reports.formats.markdown import render_markdown
 from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.text.document import Document, ReportSection, left, right, tabulated
 
-_VERBS = {
-    "latency": ("is slower than", "slower"),
-    "answers": ("gives other answers than", "different"),
-    "peak memory": ("needs more memory than", "larger"),
+_WORDS = {
+    "latency": ("is slower than", "is not slower than", "slower"),
+    "answers": (
+        "gives answers that differ from those of",
+        "gives no answers that differ from those of",
+        "different",
+    ),
+    "peak memory": ("needs more memory than", "does not need more memory than", "larger"),
 }
-"""What a version that is worse does, and what one is then called."""
+"""What a version does that is worse, one that is not, and what the worse one is called."""
 
 
 def render_bisection(result: Bisected, colour: bool = False) -> str:
@@ -34,7 +38,7 @@ def bisection_json(result: Bisected) -> dict[str, Any]:
 
 def render_part(result: Bisected, part: Part) -> str:
     """Return the README of the part's folder as Markdown: what to file upstream."""
-    verb, _ = _VERBS[result.question]
+    verb = _WORDS[result.question][0]
     cpu, cores = result.environment.get("cpu"), result.environment.get("cores_usable")
     system, python = result.environment.get("os"), result.environment.get("python")
     facts = (
@@ -58,16 +62,16 @@ def render_part(result: Bisected, part: Part) -> str:
 
 def describe_bisection(result: Bisected) -> str:
     """Return the answer in one sentence."""
-    verb, _ = _VERBS[result.question]
+    verb, negated, _ = _WORDS[result.question]
     by = f"by more than {units.plain(100 * result.allowed)} %"
     newest = next((one.version for one in result.tried if one.check), result.versions[-1])
     if result.outcome == "not worse":
-        return f"No: {result.runtime} {newest} is not worse than {result.base} {by}."
+        return f"{result.runtime} {newest} {negated} {result.base} {by}."
+    if not any(one.check for one in result.tried):
+        return f"Cannot tell: no version after {result.base} runs {result.subject}."
     if result.bad is None:
-        return (
-            f"Cannot tell whether {result.runtime} {newest} {verb} {result.base} {by}: raise "
-            "--budget, or allow more."
-        )
+        hint = "" if result.question == "answers" else ": raise --budget, or allow more"
+        return f"Cannot tell whether {result.runtime} {newest} {verb} {result.base} {by}{hint}."
     check = next(one.check for one in result.tried if one.version == result.bad)
     how = f": {_change(check)}" if check else ""
     if not result.between:
@@ -103,7 +107,7 @@ def _cells(tried: Tried, result: Bisected, columns: int) -> list[str]:
     check = tried.check
     if check is None:
         return [tried.version, *[""] * (columns - 2), "skipped"]
-    worse = _VERBS[result.question][1]
+    worse = _WORDS[result.question][2]
     called = {"worse": worse, "not worse": f"not {worse}"}.get(check.outcome, check.outcome)
     if result.question == "answers":
         return [tried.version, _share(check), called]
@@ -124,12 +128,12 @@ def _bounds(check: Check) -> str:
 
 
 def _share(check: Check) -> str:
-    return check.reason or "" if check.change is None else f"{units.plain(100 * check.change)} %"
+    return "" if check.change is None else f"{units.plain(100 * check.change)} %"
 
 
 def _change(check: Check) -> str:
     if check.what == "answers":
-        return f"{_share(check)} of the largest" if check.change is not None else _share(check)
+        return f"{_share(check)} of the largest" if check.change is not None else str(check.reason)
     return f"{units.points(check.change)} % ({_bounds(check)})"
 
 
@@ -139,7 +143,7 @@ def _caption(result: Bisected) -> str:
         f"{units.count(verdicts)} of {units.count(len(result.versions))} versions were held "
         f"against {result.base} in {units.long_duration(result.seconds)}."
     ]
-    if result.error:
+    if verdicts and result.error:
         share = units.plain(100 * (1 - result.error))
         said.append(f"All verdicts are right in at least {share} of 100 such bisections.")
     if result.bad is not None:
@@ -157,7 +161,7 @@ def _notes(result: Bisected) -> Iterator[str]:
     part = result.part
     if part is not None:
         yield (
-            f"smallest part that shows it: {units.out_of(part.nodes, part.of_nodes)} nodes "
+            f"smallest part that shows it: {part.nodes} of {part.of_nodes} nodes "
             f"({listed(part.operators)}), {part.bad} against {part.good}: {_change(part.check)}"
         )
         yield f"written to {part.folder}: model, input, expected output, script, both profiles"
