@@ -139,12 +139,12 @@ def bisect(
     asked = Asked(subject, runtime, span, question, allowed, variant, offline, folder)
     with progress() as listener:
         result = run_bisect(asked, overrides, paths, listener)
-    if result.part is not None:
-        write_text(Path(result.part.folder) / "README.md", render_part(result, result.part))
     if as_json:
         output.print_json(bisection_json(result))
     else:
         echo(render_bisection(result, output.wants_colour()), nl=False)
+    if result.part is not None:
+        write_text(Path(result.part.folder) / "README.md", render_part(result, result.part))
     if result.fails:
         code = WORSE if result.outcome == "worse" else UNJUDGED
         click.get_current_context().exit(code)

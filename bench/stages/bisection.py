@@ -22,7 +22,7 @@ from foldbench.bench.analysis.bisection import (
 )
 from foldbench.bench.config.backend_spec import Spec, distributions_of, parse_spec
 from foldbench.bench.config.gate import GateSection
-from foldbench.bench.errors import BackendError, ConfigError, RunError, listed
+from foldbench.bench.errors import BackendError, BenchError, ConfigError, RunError, listed, one_line
 from foldbench.bench.machine.environment import choose_thread_counts, describe_environment
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.stages.cutting import cut_down
@@ -209,5 +209,5 @@ def _cut(
     trials.listener.note(f"{halved.bad} is worse than {base}: cutting the network down")
     try:
         return cut_down(trials, network, base, halved, target), ()
-    except BackendError as error:
-        return None, (f"the network was not cut down: {error}",)
+    except (BenchError, OSError) as error:
+        return None, (f"the network was not cut down: {one_line(error)}",)
