@@ -10,7 +10,7 @@ from typing import Literal
 
 from foldbench.bench.workers.runtimes import find_environment, python_of
 
-Fault = Literal["slow", "answers", "memory", "refuses"]
+Fault = Literal["answers", "refuses"]
 
 _SHIM = """
 import time
@@ -27,14 +27,10 @@ class _Session(InferenceSession):
             raise Exception("opset 20 is not supported")
         super().__init__(path, *arguments, **options)
         self.is_bad = {culprit!r} in Path(path).read_bytes()
-        self.held = b"x" * 2**27 if self.is_bad and {fault!r} == "memory" else b""
 
     def run(self, *arguments, **options):
         outputs = super().run(*arguments, **options)
-        if self.is_bad and {fault!r} == "slow":
-            end = time.perf_counter() + 5e-3
-            while time.perf_counter() < end:
-                pass
+        time.sleep({pause_s})
         return [y * 1.5 for y in outputs] if self.is_bad and {fault!r} == "answers" else outputs
 
 
@@ -43,9 +39,16 @@ InferenceSession = _Session
 
 
 def make_runtime(
-    cache: Path, version: str, fault: Fault | None = None, culprit: bytes = b""
+    cache: Path,
+    version: str,
+    fault: Fault | None = None,
+    culprit: bytes = b"",
+    pause_s: float = 0.0,
 ) -> Path:
-    """Make onnxruntime `version`, which has a `fault` with files that hold `culprit`."""
+    """Make onnxruntime `version`, which has a `fault` with files that hold `culprit`.
+
+    Each call takes `pause_s` more.
+    """
     environment = find_environment("onnxruntime", version, cache)
     python = python_of(environment)
     python.parent.mkdir(parents=True)
@@ -61,7 +64,7 @@ def make_runtime(
     module = packages / "onnxruntime" / "__init__.py"
     module.parent.mkdir(parents=True)
     told = {"real": str(folder), "version": version, "fault": fault, "culprit": culprit}
-    module.write_text(_SHIM.format(**told))
+    module.write_text(_SHIM.format(**told, pause_s=pause_s))
     facts = packages / f"onnxruntime-{version}.dist-info" / "METADATA"
     facts.parent.mkdir()
     facts.write_text(f"Metadata-Version: 2.1\nName: onnxruntime\nVersion: {version}\n")

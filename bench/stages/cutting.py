@@ -69,7 +69,7 @@ class _Search:
         (size,) = self._trials.settings.batch_sizes
         count = max(size, min(_IMAGES, _IMAGES_BYTES // largest))
         images = np.load(network.evaluation.images, mmap_mode="r", allow_pickle=False)
-        return network.with_images(images[np.sort(first[:count])], self._folder / "images.npy")
+        return network.with_images(images[first[:count]], self._folder / "images.npy")
 
     def shows(self, begin: int, end: int) -> bool:
         """Return whether the part between two cuts shows it."""

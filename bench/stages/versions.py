@@ -71,7 +71,7 @@ class Trials:
     cache: Path
     offline: bool
     listener: ProgressListener
-    _base: dict[tuple[Path, str], tuple[Floats, Floats]] = field(default_factory=dict)
+    _known: dict[tuple[tuple[Path, Path], str, str], Floats] = field(default_factory=dict)
 
     @property
     def distribution(self) -> str:
@@ -83,21 +83,27 @@ class Trials:
         known = self.distribution, version, self.cache, self.offline
         return install_runtime(*known, self.listener)
 
-    def answers(self, version: str, network: Network) -> Floats:
-        """Return what the network gives for all images, (N, K), by a new process.
+    def answers(self, version: str, network: Network, role: Role = "contender") -> Floats:
+        """Return what the network gives for all images, (N, K), by a process of its own.
 
-        Raises BackendError where that version is not to be had or does not run it.
+        Those of one network at a time are kept. Raises BackendError where that version is not to be
+        had or does not run it.
         """
-        job = self._rival(version, network).job
-        rows = np.arange(network.evaluation.count)
-        with closing(WorkerClient(job)) as worker:
-            worker.open()
-            return worker.evaluate_as(rows, job.mean, job.std, False)
+        files = network.path, network.evaluation.images
+        key = files, version, role
+        if key not in self._known:
+            self._known = {k: found for k, found in self._known.items() if k[0] == files}
+            job = self._rival(version, network, role).job
+            rows = np.arange(network.evaluation.count)
+            with closing(WorkerClient(job)) as worker:
+                worker.open()
+                self._known[key] = worker.evaluate_as(rows, job.mean, job.std, False)
+        return self._known[key]
 
     def check(self, base: str, head: str, network: Network) -> Check:
         """Return whether `head` is worse than `base`; raise BackendError where one does not run."""
         if self.question == "answers":
-            first, again = self._twice(base, network)
+            first, again = (self.answers(base, network, role) for role in ("contender", "again"))
             return check_answers(first, again, self.answers(head, network), self.answers_allowed)
         gated = Gated(
             base=self._rival(base, network),
@@ -119,13 +125,6 @@ class Trials:
         if not gated.memory[0]:
             raise BackendError("this system does not tell the peak memory of a process")
         return check_memory(*gated.memory, memory_test(self.settings, gated))
-
-    def _twice(self, base: str, network: Network) -> tuple[Floats, Floats]:
-        """Return the answers of two processes; those of one network are kept."""
-        key = network.path, base
-        if key not in self._base:
-            self._base = {key: (self.answers(base, network), self.answers(base, network))}
-        return self._base[key]
 
     def _rival(self, version: str, network: Network, role: Role = "contender") -> Rival:
         backend = str(replace(self.runtime, version=version))

@@ -52,7 +52,7 @@ def test_a_version_that_cannot_be_told_ends_it_with_the_change_still_between(
     assert found.bad is not None
     assert versions.index(found.good) < first_bad <= versions.index(found.bad)
     stopped = [one for one in found.tried if one.outcome == "cannot tell"]
-    assert stopped == found.tried[-1:] if stopped else True
+    assert all(one is found.tried[-1] for one in stopped)
 
 
 def test_a_newest_version_that_cannot_be_told_leaves_everything_open() -> None:
