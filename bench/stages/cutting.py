@@ -48,6 +48,7 @@ class _Search:
         self.cuts: tuple[Cut, ...] = run_isolated(list_cuts, network.path)
         self.good, check = self._find_pair(network, base, halved)
         self._network = self._most_different(network)
+        self._parts: dict[tuple[int, int], tuple[Network, WrittenPart]] = {}
         self._checks: dict[tuple[int, int], Check] = {(0, len(self.cuts) - 1): check}
 
     def _find_pair(self, network: Network, base: str, halved: Halved) -> tuple[str, Check]:
@@ -76,7 +77,7 @@ class _Search:
         name = f"nodes {self.cuts[begin].nodes} to {self.cuts[end].nodes}"
         self._trials.listener.note(f"asking {name} of {self.cuts[-1].nodes}")
         try:
-            part, _ = self._make(begin, end)
+            part, _ = self._part(begin, end)
             found = self._trials.check(self.good, self.bad, part)
         except BackendError as error:
             self._trials.listener.note(f"{name} cannot be run by itself: {error}")
@@ -84,8 +85,13 @@ class _Search:
         self._checks[begin, end] = found
         return found.outcome == "worse"
 
+    def _part(self, begin: int, end: int) -> tuple[Network, WrittenPart]:
+        """Return a part as a network that is given what the rest would give it; made once."""
+        if (begin, end) not in self._parts:
+            self._parts[begin, end] = self._make(begin, end)
+        return self._parts[begin, end]
+
     def _make(self, begin: int, end: int) -> tuple[Network, WrittenPart]:
-        """Return a part as a network that is given what the rest would give it."""
         path = self._folder / f"part-{begin}-{end}.onnx"
         whole = self._network
         written = run_isolated(write_part, whole.path, self.cuts[begin], self.cuts[end], path)
@@ -94,14 +100,14 @@ class _Search:
         part = replace(whole, side=side)
         if begin == 0:
             return part, written
-        before, _ = self._make(0, begin)
+        before, _ = self._part(0, begin)
         given = self._trials.answers(self.good, before)
         inputs = given.reshape(len(given), *self.cuts[begin].shape)
         return part.with_images(inputs, self._folder / f"given-{begin}.npy"), written
 
     def write(self, begin: int, end: int, target: Path) -> Part:
         """Write the part, its input, the right answers, a script and both profiles."""
-        part, written = self._make(begin, end)
+        part, written = self._part(begin, end)
         size = part.side.spec.fixed_batch or self._trials.settings.batch_sizes[0]
         images = np.load(part.evaluation.images, mmap_mode="r", allow_pickle=False)
         preprocessing = part.side.preprocessing
