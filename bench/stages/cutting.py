@@ -74,8 +74,8 @@ class _Search:
 
     def shows(self, begin: int, end: int) -> bool:
         """Return whether the part between two cuts shows it."""
-        name = f"nodes {self.cuts[begin].nodes} to {self.cuts[end].nodes}"
-        self._trials.listener.note(f"asking {name} of {self.cuts[-1].nodes}")
+        name = f"nodes {self.cuts[begin].nodes + 1} to {self.cuts[end].nodes}"
+        self._trials.listener.note(f"testing {name} of {self.cuts[-1].nodes}")
         try:
             part, _ = self._part(begin, end)
             found = self._trials.check(self.good, self.bad, part)

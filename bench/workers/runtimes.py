@@ -18,6 +18,11 @@ from foldbench.bench.store.files import temporary_name
 
 _MODULES = {"onnxruntime": "onnxruntime", "onnxruntime-gpu": "onnxruntime", "openvino": "openvino"}
 """What each distribution is imported as."""
+_TRIALS = {
+    "onnxruntime": "onnxruntime.OrtValue.ortvalue_from_numpy(numpy.zeros(1, 'f4')).numpy()",
+    "openvino": "openvino.Tensor(numpy.zeros(1, 'f4')).data",
+}
+"""Hands an array to the runtime and back: one built before numpy 2 may import, and crash then."""
 _NUMPY = ("numpy", "numpy<2")
 """The second is for runtimes that were built before numpy 2, and say nothing of it."""
 _INSTALL_S = 1800
@@ -123,17 +128,12 @@ def _make(distribution: str, version: str, final: Path) -> None:
         run_program([uv, "venv", "-q", "-p", sys.executable] if uv else _venv(), str(temporary))
         python = str(python_of(temporary))
         install = [uv, "pip", "install", "-q", "-p", python] if uv else [python, *_PIP]
+        module = _MODULES[distribution.partition("[")[0]]
+        trial = f"import numpy, {module}; {_TRIALS[module]}"
         for number, numpy in enumerate(_NUMPY):
             run_program(install, f"{distribution}=={version}", numpy)
             try:
-                run_program(
-                    [
-                        python,
-                        "-I",
-                        "-c",
-                        f"import numpy, {_MODULES[distribution.partition('[')[0]]}",
-                    ]
-                )
+                run_program([python, "-I", "-c"], trial, doing="run")
                 break
             except BackendError:
                 if number + 1 == len(_NUMPY):

@@ -110,7 +110,7 @@ def _cells(tried: Tried, result: Bisected, columns: int) -> list[str]:
     worse = _WORDS[result.question][2]
     called = {"worse": worse, "not worse": f"not {worse}"}.get(check.outcome, check.outcome)
     if result.question == "answers":
-        return [tried.version, _share(check), called]
+        return [tried.version, units.error(check.change), called]
     head = units.duration(check.head) if result.question == "latency" else _bytes(check.head)
     number = "" if check.generations is None else units.count(check.generations)
     change = "" if check.change is None else f"{units.points(check.change)} %"
@@ -127,13 +127,13 @@ def _bounds(check: Check) -> str:
     return f"{units.points(check.low)} to {units.points(check.high)} %"
 
 
-def _share(check: Check) -> str:
-    return "" if check.change is None else f"{units.plain(100 * check.change)} %"
-
-
 def _change(check: Check) -> str:
     if check.what == "answers":
-        return f"{_share(check)} of the largest" if check.change is not None else str(check.reason)
+        return (
+            f"{units.error(check.change)} of the largest"
+            if check.change is not None
+            else str(check.reason)
+        )
     return f"{units.points(check.change)} % ({_bounds(check)})"
 
 
