@@ -11,6 +11,7 @@ import foldbench
 from foldbench.bench import torchrun
 from foldbench.bench.cli import unforeseen
 from foldbench.bench.cli.add import add
+from foldbench.bench.cli.bisection import bisect
 from foldbench.bench.cli.bundle import bundle
 from foldbench.bench.cli.capacity import capacity
 from foldbench.bench.cli.compare import compare
@@ -91,7 +92,7 @@ def cli(ctx: click.Context, traceback: bool) -> None:
 
 for command in (train, tune, run_all, add, export, optimize, compare, bundle, report, history):
     cli.add_command(command)
-for command in (diff, gate):
+for command in (diff, gate, bisect):
     cli.add_command(command)
 for command in (
     profile,

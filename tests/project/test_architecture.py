@@ -24,7 +24,7 @@ FLOORS = (
     "bench.workers.child bench.workers.starting",
     "bench.workers.isolated models.zoo exporters.onnx_session",
     "bench.analysis bench.images bench.backends models.building exporters.parity exporters.passes "
-    "exporters.onnx_file",
+    "exporters.onnx_file exporters.onnx_cut",
     "bench.datasets bench.timing exporters.origins exporters.module_names "
     "exporters.onnx_double exporters.onnx_batch models models.training reports.rows",
     "bench.workers bench.predict models.transfer exporters.export exporters.onnx_adopt "
@@ -45,6 +45,7 @@ APART = {"models", "exporters", "reports"}
 
 HEAVY = {
     "bench.api": {"torch"},
+    "bench.carried.reproduce": {"onnxruntime"},
     "bench.analysis": {"scipy"},
     "bench.backends": {"torch", "onnxruntime", "openvino"},
     "bench.datasets": {"sklearn", "torchvision"},
