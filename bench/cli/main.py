@@ -31,6 +31,7 @@ from foldbench.bench.cli.plot import plot
 from foldbench.bench.cli.predict import predict
 from foldbench.bench.cli.probe import probe
 from foldbench.bench.cli.profiling import profile
+from foldbench.bench.cli.remote import remote
 from foldbench.bench.cli.report import history, report
 from foldbench.bench.cli.train import run_all, train
 from foldbench.bench.cli.tune import tune
@@ -91,7 +92,7 @@ def cli(ctx: click.Context, traceback: bool) -> None:
 
 for command in (train, tune, run_all, add, export, optimize, compare, bundle, report, history):
     cli.add_command(command)
-for command in (diff, gate):
+for command in (remote, diff, gate):
     cli.add_command(command)
 for command in (
     profile,
