@@ -51,11 +51,7 @@ def measure_at(
     """
     with ThreadPoolExecutor(max(1, len(places))) as pool:
         futures = {
-            pool.submit(
-                place.measure,
-                bundle,
-                lambda text, name=place.name: listener.note(f"{name}: {text}"),
-            ): place
+            pool.submit(place.measure, bundle, _saying(place.name, listener)): place
             for place in places
         }
         try:
@@ -67,3 +63,7 @@ def measure_at(
         finally:
             for place in places:
                 place.stop()
+
+
+def _saying(name: str, listener: ProgressListener) -> Say:
+    return lambda text: listener.note(f"{name}: {text}")

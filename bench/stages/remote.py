@@ -19,8 +19,9 @@ def measure_elsewhere(
 ) -> tuple[Elsewhere, ...]:
     """Return what came of each place, in their order.
 
-    A record is ``BUNDLE.PLACE.json`` in `folder`. One that is there from before is replaced by one in which something ran, and by nothing
-    else. Raises RunError for a file that is no whole bundle, or two places of one name.
+    A record is ``BUNDLE.PLACE.json`` in `folder`. One that is there from before is replaced by a
+    record in which something ran, and by nothing else. Raises RunError for a file that is no whole
+    bundle, or two places of one name.
     """
     wrong = unpack(bundle, None)
     if wrong is not None:
