@@ -118,7 +118,7 @@ class Host:
         if was_ready or not error:
             return "the connection was cut" + (f" ({error})" if error else "")
         if code == _FAILED:
-            return f"{error}; ssh {self.name} has to connect without a question"
+            return f"{error.rstrip('.')}: check with ssh {self.name} true"
         return error
 
 

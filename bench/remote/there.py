@@ -117,7 +117,7 @@ def _run(
             text = line.decode("utf-8", "replace").strip()
             if text.startswith("Error: "):
                 errors.append(text[len("Error: ") :])
-            elif text:
+            elif text and not text.startswith("written: "):
                 say(text)
         code = process.wait()
     finally:

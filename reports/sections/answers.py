@@ -12,7 +12,8 @@ from foldbench.reports.text.names import spoken
 
 
 def tell_answers(labelled: Labelled) -> Iterator[str]:
-    """Yield one sentence for each machine: how far its answers are from float64."""
+    """Yield how far the answers of each machine are from float64; one sentence where all agree."""
+    said: dict[str, list[str]] = {}
     for label, run in labelled:
         by_precision: dict[str, list[Agreement]] = {}
         for m, found in _answers(run):
@@ -26,8 +27,10 @@ def tell_answers(labelled: Labelled) -> Iterator[str]:
         if wrong:
             parts.append(f"wrong: {', '.join(wrong)}")
         if parts:
-            where = label_in(labelled, label, before=" of ")
-            yield f"Answers{where} against float64: {'; '.join(parts)}."
+            said.setdefault("; ".join(parts), []).append(label)
+    for text, labels in said.items():
+        where = label_in(labelled, ", ".join(labels), before=" of ")
+        yield f"Answers{where} against float64: {text}."
 
 
 def build_answers(column: Column, labelled: Labelled) -> ReportSection:

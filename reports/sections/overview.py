@@ -15,7 +15,7 @@ from foldbench.reports.sections.quality import Quality, quality_of
 from foldbench.reports.sections.scenarios import build_scenarios
 from foldbench.reports.sections.stages import Stage, export_text, parameters_of, stages_of
 from foldbench.reports.text.document import ReportSection, left
-from foldbench.reports.text.labels import Labelled, describe_several
+from foldbench.reports.text.labels import Labelled, describe_several, is_of_networks
 from foldbench.reports.text.machines import by_machine
 from foldbench.reports.text.names import name_of
 
@@ -58,6 +58,8 @@ class Overview:
 
     title: str
     subtitle: str
+    labels: str
+    """What the labels of rows are."""
     stages: tuple[Stage, ...]
     headline: tuple[str, ...]
     """Sentences: about speed, then about accuracy."""
@@ -91,6 +93,7 @@ def build_overview(labelled: Labelled, took_s: float | None = None) -> Overview:
     return Overview(
         title=_title(labelled),
         subtitle=_subtitle(labelled),
+        labels="network" if is_of_networks(labelled) else "run",
         stages=tuple(_stages(labelled, took_s)),
         headline=build_headline(labelled),
         quality=quality_of(labelled),

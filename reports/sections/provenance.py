@@ -115,7 +115,7 @@ def _machine(environment: Mapping[str, Any]) -> str:
 
 
 def _software(environment: Mapping[str, Any]) -> str:
-    names = ("python", "torch", "onnxruntime", "onnx", "numpy")
+    names = ("python", "torch", "onnxruntime", "openvino", "onnx", "numpy")
     versions = [describe_fact(environment, name, before=f"{name} ") for name in names]
     foldbench = join_facts(
         [

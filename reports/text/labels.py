@@ -25,9 +25,14 @@ def label_runs(runs: Sequence[Run]) -> tuple[Column, Labelled]:
 
 def describe_several(labelled: Labelled) -> str:
     """Return what several runs are: networks, or comparisons of one."""
-    if len({run.checkpoint.sha256 for _, run in labelled}) > 1:
+    if is_of_networks(labelled):
         return f"{len(labelled)} networks"
     return f"{len(labelled)} comparisons of {labelled[0][1].checkpoint.run}"
+
+
+def is_of_networks(labelled: Labelled) -> bool:
+    """Return whether the runs are of several networks."""
+    return len({run.checkpoint.sha256 for _, run in labelled}) > 1
 
 
 def label_in(labelled: Labelled, label: str, before: str = "", after: str = "") -> str:
