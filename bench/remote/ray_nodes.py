@@ -4,6 +4,7 @@ The nodes need Ray, numpy and a runtime; the program that takes the bundle (`the
 as text.
 """
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,10 +103,12 @@ def connected(address: str, wanted: str | None) -> Iterator[tuple[Node, ...]]:
         raise MissingPackageError(
             "--ray needs Ray, which is not installed: pip install 'foldbench[ray]'"
         ) from None
+    ended_by = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # whatever its layers raise
         raise BenchError(f"no Ray cluster answers at {address}: {one_line(error)}") from None
+    signal.signal(signal.SIGTERM, ended_by)  # Ray ends at once, and leaves its tasks running
     try:
         yield _nodes(ray.nodes(), wanted)
     finally:
