@@ -77,6 +77,9 @@ class Host:
                         say(event["say"])
                     else:
                         answer = event
+            except BaseException:
+                process.terminate()  # it may be writing what nobody reads any more
+                raise
             finally:
                 with suppress(BrokenPipeError):
                     process.stdin.close()
