@@ -250,7 +250,7 @@ _DESCRIBING = (
         "model.strip_prefix",
         "--strip-prefix",
         metavar="TEXT",
-        help="Prefix of their names to leave out, such as model. (with the dot)",
+        help="Prefix of their names to remove, such as model. (with the dot)",
     ),
 )
 
