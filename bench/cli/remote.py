@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.argument(
     "bundle",
     metavar="NAME.pyz",
-    type=NamedPath(exists=True, dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False, path_type=Path),
 )
 @click.option("--ssh", "hosts", multiple=True, metavar="[USER@]HOST", help="Run there. Repeatable.")
 @click.option("--python", metavar="COMMAND", help="Python on the hosts.  [default: python3]")
