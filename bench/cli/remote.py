@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @command(
     examples=(
-        "remote digits-001.pyz --ssh pi --ssh me@192.168.1.7 --python ~/venv/bin/python",
+        "remote digits-001.pyz --ssh pi --ssh me@192.168.1.7 --python venv/bin/python",
         "remote digits-001.pyz --ray 10.0.0.5:6379 --nodes accelerator-type=A100",
     ),
 )
@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     type=NamedPath(dir_okay=False, path_type=Path),
 )
 @click.option("--ssh", "hosts", multiple=True, metavar="[USER@]HOST", help="Run there. Repeatable.")
-@click.option("--python", metavar="COMMAND", help="Python on the hosts.  [default: python3]")
+@click.option(
+    "--python", metavar="COMMAND", help="Python there, from your home.  [default: python3]"
+)
 @click.option("--ray", "address", metavar="ADDRESS", help="Run on every node of that Ray cluster.")
 @click.option(
     "--nodes",
     metavar="RESOURCE|LABEL=VALUE",
-    help="Nodes of the cluster that have it alone.",
+    help="Only nodes of the cluster that have it.",
 )
 @section(
     OUTPUT,

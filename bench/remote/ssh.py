@@ -43,7 +43,7 @@ class Host:
         if not _HOST.fullmatch(name):
             raise BenchError(f"{name!r} is no host: give one such as pi or me@192.168.1.7")
         if not _PYTHON.fullmatch(python):
-            raise BenchError(f"{python!r} is no command: give one such as ~/venv/bin/python")
+            raise BenchError(f"{python!r} is no command: give one such as venv/bin/python")
         self.name = name
         self._python = python
         self._process: subprocess.Popen[bytes] | None = None

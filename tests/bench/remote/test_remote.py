@@ -10,8 +10,10 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from click.testing import CliRunner, Result
 
 from builders import make_lost_row, make_run
+from foldbench.bench.cli import cli
 from foldbench.bench.errors import BenchError, RunError
 from foldbench.bench.progress import NullListener
 from foldbench.bench.remote import there
@@ -116,6 +118,23 @@ def test_each_host_is_a_stored_record_or_a_reason_and_keeps_nothing(
 def test_a_host_without_that_python_is_told_so(bundle: Path, hosts: Path, tmp_path: Path) -> None:
     (found,) = run(bundle, tmp_path, "pi", python="~/venv/bin/python")
     assert "~/venv/bin/python is not there" in str(found.reason)
+
+
+def test_the_command_prints_figures_and_a_row_each_and_fails_where_one_did(
+    bundle: Path, hosts: Path, tmp_path: Path
+) -> None:
+    def call(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, ["remote", str(bundle), "-o", str(tmp_path), *arguments])
+
+    done = call("--ssh", "pi", "--ssh", "off", "--python", sys.executable)
+    assert done.exit_code == 1
+    for told in ("as fast as PyTorch eager", "AMD EPYC", "net.pi.json", "Connection refused"):
+        assert told in done.stdout
+    done = call("--ssh", "off", "--json")
+    (row,) = json.loads(done.stdout)
+    assert (row["where"], row["record"], row["machine"]) == ("off", None, None)
+    for wrong in ((), ("--ray", "x:1", "--python", "a"), ("--ssh", "pi", "--nodes", "fast")):
+        assert call(*wrong).exit_code == 2
 
 
 def test_a_failure_leaves_the_record_of_before(bundle: Path, hosts: Path, tmp_path: Path) -> None:
