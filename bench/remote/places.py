@@ -11,6 +11,8 @@ from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Run
 
 Say = Callable[[str], None]
+PROGRAM = Path(__file__).with_name("there.py")
+"""What takes a bundle on the other machine: it is sent there, and imported nowhere."""
 
 
 class Place(Protocol):

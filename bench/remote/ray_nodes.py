@@ -17,11 +17,10 @@ from foldbench.bench.errors import (
     listed,
     one_line,
 )
-from foldbench.bench.remote import there
-from foldbench.bench.remote.places import Say
+from foldbench.bench.remote.places import PROGRAM, Say
 
-_ALWAYS = ("node:", "object_store_memory", "memory")
-"""Beginnings of the names of resources that tell nodes apart by nothing that users name."""
+_OF_RAY = ("node:", "object_store_memory", "memory", "ray.io/")
+"""Beginnings of the names of resources and labels that Ray gives by itself."""
 
 
 class Node:
@@ -33,6 +32,7 @@ class Node:
         self.resources: Mapping[str, float] = about["Resources"]
         self.labels: Mapping[str, str] = about.get("Labels") or {}
         self._task: Any = None
+        self._is_stopped = False
 
     def has(self, wanted: str) -> bool:
         """Return whether it has the resource, or the label written as ``NAME=VALUE``."""
@@ -55,9 +55,11 @@ class Node:
             max_retries=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(self.identity, soft=False),
         )
-        program = Path(there.__file__).read_text(encoding="utf-8")
+        program = PROGRAM.read_text(encoding="utf-8")
         try:
             self._task = reserve(_task()).remote(program, bundle.name, bundle.read_bytes())
+            if self._is_stopped:
+                ray.cancel(self._task)
             answer: Mapping[str, str] = ray.get(self._task)
         except RayError as error:
             raise BenchError(one_line(getattr(error, "cause", None) or error)) from None
@@ -67,6 +69,7 @@ class Node:
 
     def stop(self) -> None:
         """Cancel the task, which removes its files."""
+        self._is_stopped = True
         if self._task is not None:
             import ray
 
@@ -123,9 +126,9 @@ def _nodes(found: list[Mapping[str, Any]], wanted: str | None) -> tuple[Node, ..
             node.name += f"-{node.identity[:8]}"
     chosen = tuple(node for node in alive if wanted is None or node.has(wanted))
     if not chosen:
-        resources = {name for node in alive for name in node.resources}
-        known = [name for name in sorted(resources) if not name.startswith(_ALWAYS)]
-        known += sorted({f"{key}={value}" for node in alive for key, value in node.labels.items()})
+        offered = {name for node in alive for name in node.resources}
+        offered |= {f"{key}={value}" for node in alive for key, value in node.labels.items()}
+        known = sorted(name for name in offered if not name.startswith(_OF_RAY))
         raise UnknownNameError(
             f"no node of the Ray cluster has {wanted!r} (resources and labels: {listed(known)})"
         )

@@ -16,8 +16,7 @@ from threading import Thread
 from typing import IO
 
 from foldbench.bench.errors import BenchError
-from foldbench.bench.remote import there
-from foldbench.bench.remote.places import Say
+from foldbench.bench.remote.places import PROGRAM, Say
 from foldbench.bench.store.files import file_sha256
 
 _HOST = re.compile(r"(ssh://)?([\w.+][\w.+-]*@)?[\w.:\[][\w.:%\[\]-]*", re.ASCII)
@@ -36,10 +35,7 @@ class Host:
     """A machine that is reached by ssh."""
 
     def __init__(self, name: str, python: str) -> None:
-        """Raise BenchError where `name` is no host as ssh takes it, or `python` no command.
-
-        Neither may be taken for an option, or for more than one word of a command.
-        """
+        """Raise BenchError for what could be an option, or more than one word of a command."""
         if not _HOST.fullmatch(name):
             raise BenchError(f"{name!r} is no host: give one such as pi or me@192.168.1.7")
         if not _PYTHON.fullmatch(python):
@@ -51,7 +47,7 @@ class Host:
 
     def measure(self, bundle: Path, say: Say) -> str:
         """Return the text of the record; see `Place`."""
-        program = Path(there.__file__).read_bytes()
+        program = PROGRAM.read_bytes()
         mark = secrets.token_hex(8)
         about = {
             "mark": mark,

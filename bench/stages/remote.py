@@ -46,9 +46,8 @@ def measure_elsewhere(
 
 def _slug(name: str) -> str:
     """Return what stands for a host in the name of a file: ``me@pi`` is ``pi``."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", name.rpartition("@")[2].removeprefix("ssh://")).strip(
-        "-"
-    )
+    host = name.removeprefix("ssh://").rpartition("@")[2]
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", host).strip("-")
 
 
 def _store(place: str, text: str, path: Path) -> Elsewhere:

@@ -65,6 +65,7 @@ class Results:
     columns: tuple[Heading, ...]
     rows: tuple[ResultRow, ...]
     caption: str
+    """Of all tables."""
 
 
 def build_results(overview: Overview, series: dict[str, SeriesStyle]) -> tuple[Results, ...]:
@@ -74,16 +75,19 @@ def build_results(overview: Overview, series: dict[str, SeriesStyle]) -> tuple[R
         machine: replace(overview, rows=tuple(r for r in overview.rows if r.machine == machine))
         for machine in machines
     }
-    return tuple(_table(machine, part, series) for machine, part in parts.items())
+    caption = _caption(overview)
+    return tuple(_table(machine, part, series, caption) for machine, part in parts.items())
 
 
-def _table(machine: str, overview: Overview, series: dict[str, SeriesStyle]) -> Results:
+def _table(
+    machine: str, overview: Overview, series: dict[str, SeriesStyle], caption: str
+) -> Results:
     top = max((_drawn(timed) for row in overview.rows for timed in row.timed.values()), default=1.0)
     rows = tuple(
         ResultRow(tuple(_cells(row, overview, series, top)), row.is_baseline())
         for row in overview.rows
     )
-    return Results(machine, tuple(_columns(overview)), rows, _caption(overview))
+    return Results(machine, tuple(_columns(overview)), rows, caption)
 
 
 def _told(group: Group) -> str:

@@ -1,5 +1,6 @@
 """Bundles on other machines: what comes back, what goes wrong, and that nothing stays there."""
 
+import ast
 import json
 import os
 import stat
@@ -17,7 +18,7 @@ from foldbench.bench.cli import cli
 from foldbench.bench.errors import BenchError, RunError
 from foldbench.bench.progress import NullListener
 from foldbench.bench.remote import there
-from foldbench.bench.remote.places import Elsewhere
+from foldbench.bench.remote.places import PROGRAM, Elsewhere
 from foldbench.bench.remote.ssh import Host
 from foldbench.bench.stages.bundle import _write
 from foldbench.bench.stages.remote import measure_elsewhere
@@ -181,6 +182,16 @@ def test_a_host_measures_one_bundle_at_a_time_and_removes_what_a_killed_one_left
     assert json.loads(answer["record"])["name"] == "net"
     assert said == ["measuring on here"]
     assert os.listdir(tmp_path) == []
+
+
+def test_what_is_sent_there_is_read_by_an_old_python_and_imports_no_package() -> None:
+    tree = ast.parse(PROGRAM.read_text(encoding="utf-8"), feature_version=(3, 6))
+    nodes = list(ast.walk(tree))
+    imported = {
+        alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    }
+    imported |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert {name.partition(".")[0] for name in imported} <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("name", ["-oProxyCommand=sh", "me@-x", "", "a b", "a;b", "a\nb", "$x"])
