@@ -23,7 +23,7 @@ from foldbench.bench.measure.contenders import ContenderSpec, Subject, contender
 from foldbench.bench.measure.evaluation import prepare_evaluation
 from foldbench.bench.measure.resume import now
 from foldbench.bench.progress import ProgressListener
-from foldbench.bench.records import Device, Run
+from foldbench.bench.records import FLOAT64, Device, Run
 from foldbench.bench.stages.settings import settings_of
 from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.bench.store.files import write_with
@@ -110,7 +110,7 @@ def bundle_run(
             labels=None if labels is None else tuple(labels.tolist()),
             rounds=compare.rounds,
             budget_s=compare.budget_s,
-            reference=subject.reference,
+            reference=FLOAT64,
             baseline=way,
             measurements=(),
         )

@@ -30,7 +30,7 @@ FLOORS = (
     "bench.workers bench.predict models.transfer exporters.export exporters.onnx_adopt "
     "exporters.onnx_truth exporters.quantization reports.sections reports.figures reports.formats "
     "reports.pictures",
-    "bench.carried bench.measure exporters.onnx_export exporters.explaining reports.html "
+    "bench.carried bench.measure bench.remote exporters.onnx_export exporters.explaining reports.html "
     "reports.formats.screen",
     "exporters.onnx_optimize reports.render",
     "bench.stages reports.commands",
@@ -52,6 +52,7 @@ HEAVY = {
     "bench.images": {"sklearn", "torch"},
     "bench.machine.environment": {"psutil"},
     "bench.measure": {"torch"},
+    "bench.remote": {"ray"},
     "bench.predict": {"onnx", "scipy", "torch"},
     "bench.stages": {"onnx", "onnxruntime", "torch", "mlflow", "matplotlib"},
     "bench.probabilities": {"scipy"},
