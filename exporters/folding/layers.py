@@ -37,13 +37,13 @@ def rank_of(module: nn.Module | None) -> int | None:
 
 def read_layer(layer: Any) -> Linear:
     """Return the numbers of `layer`, for which `is_linear` holds."""
-    form = _read_form(layer)
+    form = read_form(layer)
     bias = form.bias if layer.bias is None else to_doubles(layer.bias)
     return replace(form, weight=to_doubles(layer.weight), bias=bias)
 
 
-def _read_form(layer: Any) -> Linear:
-    """Return all but the numbers of `layer`."""
+def read_form(layer: Any) -> Linear:
+    """Return all but the numbers of `layer`, with zeros in their place that take no memory."""
     weight = np.broadcast_to(np.zeros(()), tuple(layer.weight.shape))
     if type(layer) is nn.Linear:
         return Linear(weight, np.zeros(layer.out_features))
@@ -75,8 +75,11 @@ def write_layer(numbers: Linear, like: nn.Module) -> nn.Module:
     Raises FoldRefusedError where a value is not finite in that dtype, or torch has no such layer.
     """
     weight: Any = like.weight
-    layer = copy_network(like) if _has_form(numbers, like) else _new_layer(numbers, like)
+    layer: Any = copy_network(like) if _has_form(numbers, like) else _new_layer(numbers, like)
     for name, values in (("weight", numbers.weight), ("bias", numbers.bias)):
+        if name == "bias" and like.bias is None and not values.any():
+            layer.bias = None
+            continue
         stored = _store(name, values, weight.dtype).to(weight.device)
         if name == "weight" and _is_channels_last(weight):
             stored = stored.to(memory_format=torch.channels_last)
@@ -103,7 +106,7 @@ def _store(name: str, values: Doubles, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _has_form(numbers: Linear, like: nn.Module) -> bool:
-    old = _read_form(like)
+    old = read_form(like)
     return (old.geometry, old.weight.shape) == (numbers.geometry, numbers.weight.shape)
 
 
