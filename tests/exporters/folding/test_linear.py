@@ -371,7 +371,7 @@ NORMALISED: dict[str, Callable[[], nn.Module]] = {
         fc=nn.Linear(5, 4),
     ),
     "two readers": lambda: Net(
-        lambda net, x: (y := net.norm(x)) is not None and net.a(y) * net.b(y),
+        lambda net, x: net.a(y := net.norm(x)) * net.b(y),
         norm=nn.LayerNorm(5),
         a=nn.Linear(5, 3),
         b=nn.Linear(5, 3),
