@@ -9,8 +9,8 @@ import onnx
 
 import foldbench
 from foldbench.bench import units
-from foldbench.bench.errors import ExportError, one_line, root_cause
 from foldbench.bench.compiler.body import LOOKUP
+from foldbench.bench.errors import ExportError, one_line, root_cause
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import PRECISION
 from foldbench.bench.progress import ProgressListener
