@@ -39,6 +39,8 @@ _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 class HowToRun:
     """What an .onnx file needs of the runtime."""
 
+    host: bool = False
+    """Made for this machine's CPU alone."""
     optimised: bool = False
     """To be run without any further graph optimisation."""
     operators: tuple[str, ...] | None = None
@@ -50,9 +52,9 @@ def host_facts(onnxruntime_version: str) -> dict[str, str]:
     return {HOST: _describe(onnxruntime_version)}
 
 
-def custom_operator_facts(onnxruntime_version: str, bodies: Iterable[str]) -> dict[str, str]:
+def custom_operator_facts(bodies: Iterable[str]) -> dict[str, str]:
     """Return the metadata of a file with operators of `bodies`."""
-    return {**host_facts(onnxruntime_version), OPERATORS: "\n".join(sorted(set(bodies)))}
+    return {OPERATORS: "\n".join(sorted(set(bodies)))}
 
 
 def bodies_in(facts: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -83,7 +85,8 @@ def how_to_run(file: Path | bytes, onnxruntime_version: str) -> HowToRun:
             "the file has operators of an earlier foldbench: export it again (bench export "
             "--target host)"
         )
-    return HowToRun(facts.get(OPTIMIZATION) == DISABLED, bodies_in(facts))
+    optimised = facts.get(OPTIMIZATION) == DISABLED
+    return HowToRun(made_for is not None, optimised, bodies_in(facts))
 
 
 def read_metadata(stream: BinaryIO) -> Mapping[str, str]:

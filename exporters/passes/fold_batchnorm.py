@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx import ModelProto
 
-from foldbench.bench.records import PassReport
+from foldbench.bench.records import PassReport, Target
 from foldbench.exporters.folding.algebra import (
     FoldRefusedError,
     Linear,
@@ -46,7 +46,7 @@ from foldbench.exporters.passes._graphs.terms import (
 
 ERROR_BOUND = 2e-6
 TARGETS = ("cpu", "openvino", "cuda", "tensorrt", "host")
-HOST_SPECIFIC = False
+ONLY_FOR: Target | None = None
 
 _LEAST_OPSET = 9
 """From which on BatchNormalization is per channel, and its attributes mean what they do now."""

@@ -22,7 +22,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from foldbench.bench.arrays import Pixels
 from foldbench.bench.compiler.body import LOOKUP
 from foldbench.bench.host_files import custom_operators
-from foldbench.bench.host_files.marks import custom_operator_facts
+from foldbench.bench.host_files.marks import custom_operator_facts, host_facts
 from foldbench.exporters.passes._graphs.elementwise import OPERATORS
 from foldbench.exporters.quantization.graph import Wiring, infer_shapes
 
@@ -76,7 +76,8 @@ def write_tables(model: ModelProto, custom_operator: bool = False) -> tuple[Mode
     _remove_unused(working.graph)
     if custom_operator and replaced:
         working.opset_import.append(helper.make_opsetid(custom_operators.DOMAIN, 1))
-        for key, value in custom_operator_facts(onnxruntime.__version__, [LOOKUP.text]).items():
+        facts = host_facts(onnxruntime.__version__) | custom_operator_facts([LOOKUP.text])
+        for key, value in facts.items():
             working.metadata_props.add(key=key, value=value)
     return working, len(replaced)
 
