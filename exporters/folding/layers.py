@@ -72,7 +72,7 @@ def _padding(layer: Any) -> tuple[tuple[int, int], ...]:
 def write_layer(numbers: Linear, like: nn.Module) -> nn.Module:
     """Return a layer with `numbers`, in the dtype, on the device and in the layout of `like`.
 
-    Raises FoldRefusedError where a value is not finite in that dtype, or torch has no such layer.
+    `require_writable` holds.
     """
     weight: Any = like.weight
     layer: Any = copy_network(like) if _has_form(numbers, like) else _new_layer(numbers, like)
@@ -80,7 +80,7 @@ def write_layer(numbers: Linear, like: nn.Module) -> nn.Module:
         if name == "bias" and like.bias is None and not values.any():
             layer.bias = None
             continue
-        stored = _store(name, values, weight.dtype).to(weight.device)
+        stored = torch.from_numpy(np.array(values)).to(weight.device, weight.dtype)
         if name == "weight" and _is_channels_last(weight):
             stored = stored.to(memory_format=torch.channels_last)
         setattr(layer, name, nn.Parameter(stored, requires_grad=weight.requires_grad))
@@ -88,21 +88,16 @@ def write_layer(numbers: Linear, like: nn.Module) -> nn.Module:
 
 
 def require_writable(numbers: Linear, like: nn.Module) -> None:
-    """Raise FoldRefusedError where `write_layer` would."""
+    """Raise FoldRefusedError where torch has no such layer, or a value is not finite in it."""
     weight: Any = like.weight
     if not _has_form(numbers, like):
         _new_layer(numbers, like)
     for name, values in (("weight", numbers.weight), ("bias", numbers.bias)):
-        _store(name, values, weight.dtype)
-
-
-def _store(name: str, values: Doubles, dtype: torch.dtype) -> torch.Tensor:
-    stored = torch.from_numpy(np.array(values)).to(dtype)
-    if not torch.isfinite(stored).all():
-        raise FoldRefusedError(
-            f"the folded {name} would have values that are not finite in {dtype}"
-        )
-    return stored
+        largest = np.abs(values).max(initial=0.0)
+        if not largest <= torch.finfo(weight.dtype).max:  # nor is NaN
+            raise FoldRefusedError(
+                f"the folded {name} would have values that are not finite in {weight.dtype}"
+            )
 
 
 def _has_form(numbers: Linear, like: nn.Module) -> bool:

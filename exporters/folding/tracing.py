@@ -95,7 +95,7 @@ def intervention(module: nn.Module) -> str | None:
 def trace(module: nn.Module, example: torch.Tensor) -> Flow:
     """Return the data flow of `module` in eval mode; `example` is one input batch of any size.
 
-    The network runs twice on copies: as it is, and as its graph. Raises ExportError when it does
+    A copy of the network runs twice: as it is, and as its graph. Raises ExportError when it does
     not run on `example` or has no weights yet, UntraceableError when it has no graph that computes
     the same.
     """
@@ -110,13 +110,16 @@ def trace(module: nn.Module, example: torch.Tensor) -> Flow:
     )
     if (reason := intervention(root)) is not None:
         raise UntraceableError(f"the network itself {reason}")
+    before = _state_of(root)
     try:
-        expected = _run(eval_copy(module), example)
+        expected = _run(root, example)
     except Exception as error:
         raise ExportError(
             f"the network does not run on an example of shape {tuple(example.shape)}: "
             f"{one_line(error)}; give one input batch as the network expects it"
         ) from error
+    is_steady = before is not None and _state_of(root) == before
+    root = root if is_steady else eval_copy(module)
     constants = fix_weights(root)
     _take_one_input(root)
     try:
@@ -125,7 +128,7 @@ def trace(module: nn.Module, example: torch.Tensor) -> Flow:
         with torch.random.fork_rng(_devices(example)):
             graph = _graph(root, _TracerOfShapes(example))
     constants += compute_constants(root, graph)
-    probe = _ShapeRecorder(eval_copy(root), graph=graph)
+    probe = _ShapeRecorder(root if is_steady else eval_copy(root), graph=graph)
     try:
         torch.testing.assert_close(_run(probe.run, example), expected, equal_nan=True)
     except Exception as error:
@@ -134,6 +137,20 @@ def trace(module: nn.Module, example: torch.Tensor) -> Flow:
         ) from error
     modules = dict(root.named_modules(remove_duplicate=False))
     return Flow(root, modules, graph, probe.shapes, probe.dtypes, probe.sizes, training, constants)
+
+
+def _state_of(root: nn.Module) -> list[tuple[int, int]] | None:
+    """Return what differs after a run that changes `root`; None where that cannot be seen.
+
+    These are what its modules hold, and the versions that torch counts of tensors. What hooks
+    change may be anywhere.
+    """
+    parts = list(root.modules())
+    if any(intervention(part) for part in parts):
+        return None
+    tensors = (*root.parameters(), *root.buffers())
+    held = [(id(value), 0) for part in parts for value in vars(part).values()]
+    return held + [(id(tensor), tensor._version) for tensor in tensors]
 
 
 def _take_one_input(root: nn.Module) -> None:

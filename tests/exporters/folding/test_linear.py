@@ -462,8 +462,8 @@ UNTOUCHED: dict[str, Callable[[], nn.Module]] = {
     "added in place to what others read": lambda: Net(
         added_to_what_others_read, a=conv(), b=conv()
     ),
-    "a LayerNorm that a sum reads, too": lambda: Net(
-        lambda net, x: (y := net.norm(x)) + net.fc(y), norm=nn.LayerNorm(8), fc=nn.Linear(8, 8)
+    "a LayerNorm that a product reads, too": lambda: Net(
+        lambda net, x: (y := net.norm(x)) * net.fc(y), norm=nn.LayerNorm(8), fc=nn.Linear(8, 8)
     ),
     "a LayerNorm before a layer without a bias": lambda: nn.Sequential(
         nn.LayerNorm(8), nn.Linear(8, 4, bias=False)

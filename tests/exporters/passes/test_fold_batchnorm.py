@@ -228,7 +228,7 @@ STAYS = {
         b=(6,),
     ),
     "a LayerNormalization that another operator reads": graph(
-        f"{LAYER_NORM} m = MatMul(h, w) a = Add(m, b) y = Add(h, a)",
+        f"{LAYER_NORM} m = MatMul(h, w) a = Add(m, b) y = Mul(h, a)",
         takes="float[n, 5, 4] x",
         gives="float[n, 5, 4] y",
         **AFFINE,
