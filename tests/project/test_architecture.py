@@ -20,16 +20,18 @@ FLOORS = (
     "exporters.folding exporters.image_input",
     "bench.config bench.host_files exporters.rewriting exporters.onnx_store "
     "exporters.onnx_metadata exporters.onnx_operators models.building.foreign_weights",
-    "models.zoo exporters.onnx_session",
+    "bench.workers.protocol",
+    "bench.workers.child bench.workers.starting",
+    "bench.workers.isolated models.zoo exporters.onnx_session",
     "bench.analysis bench.images bench.backends models.building exporters.parity exporters.passes "
-    "exporters.onnx_file",
+    "exporters.onnx_file exporters.onnx_cut",
     "bench.datasets bench.timing exporters.origins exporters.module_names "
     "exporters.onnx_double exporters.onnx_batch models models.training reports.rows",
     "bench.workers bench.predict models.transfer exporters.export exporters.onnx_adopt "
     "exporters.onnx_truth exporters.quantization reports.sections reports.figures reports.formats "
     "reports.pictures",
-    "bench.carried bench.measure exporters.onnx_export exporters.explaining reports.html "
-    "reports.formats.screen",
+    "bench.carried bench.measure bench.remote exporters.onnx_export exporters.explaining "
+    "reports.html reports.formats.screen",
     "exporters.onnx_optimize reports.render",
     "bench.stages reports.commands",
     "bench.api",
@@ -43,12 +45,14 @@ APART = {"models", "exporters", "reports"}
 
 HEAVY = {
     "bench.api": {"torch"},
+    "bench.carried.reproduce": {"onnxruntime"},
     "bench.analysis": {"scipy"},
     "bench.backends": {"torch", "onnxruntime", "openvino"},
     "bench.datasets": {"sklearn", "torchvision"},
     "bench.images": {"sklearn", "torch"},
     "bench.machine.environment": {"psutil"},
     "bench.measure": {"torch"},
+    "bench.remote": {"ray"},
     "bench.predict": {"onnx", "scipy", "torch"},
     "bench.stages": {"onnx", "onnxruntime", "torch", "mlflow", "matplotlib"},
     "bench.probabilities": {"scipy"},

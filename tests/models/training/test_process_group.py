@@ -8,18 +8,21 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+import shared_training
 from foldbench.bench import torchrun
 from foldbench.bench.config.files import load
 from foldbench.bench.errors import TrainingError
 from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.train import train
 from foldbench.bench.store.directory import Paths, RunDirectory, list_runs
+from foldbench.bench.workers.starting import start
 from foldbench.models.building.outputs import logits_of
 from foldbench.models.training.batches import split_batches
 from foldbench.models.training.device import pick_device
@@ -198,6 +201,27 @@ def test_an_auxiliary_classifier_learns_nothing_in_several_processes(
         logits_of(network(torch.rand(4, *shape))).sum().backward()
     assert model.auxiliary.weight.grad is None
     assert model.head.weight.grad is not None
+
+
+@pytest.mark.usefixtures("warm_start")
+def test_two_real_processes_learn_what_one_learns_and_leave_an_auxiliary_head_as_it_is(
+    tmp_path: Path,
+) -> None:
+    processes = [start(shared_training.train, rank, 2, tmp_path) for rank in range(2)]
+    first, second = (process.connection.recv() for process in processes)
+    for process in processes:
+        process.close()
+    assert first == second
+    alone = shared_training.train_both(tmp_path, ProcessGroup())
+    for (losses, weights), (expected_losses, expected) in zip(first, alone, strict=True):
+        assert losses == pytest.approx(expected_losses, rel=1e-4)
+        assert losses[-1] < losses[0]
+        for name, value in weights.items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-3, atol=1e-5)
+    torch.manual_seed(0)
+    fresh = shared_training.Heads(auxiliary=True).state_dict()
+    same = {name.partition(".")[0] for name in fresh if fresh[name].tolist() == weights[name]}
+    assert same == {"auxiliary"}
 
 
 def test_parameters_that_all_learn_are_not_searched_for_each_time(
