@@ -37,6 +37,7 @@ SETTINGS = (
     "train.validation_fraction=0.1",
     "train.ema_decay=0.5",
     "train.schedule={name: one_cycle}",
+    "train.threads=1",
     "data.subset=145",
 )
 
