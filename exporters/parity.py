@@ -239,7 +239,7 @@ def _check_case(given: ParityInput, candidate: Floats) -> ParityCase:
     error = _relative_error(reference, candidate, comparable) if usable else None
     return ParityCase(
         inputs=kind,
-        batch_size=len(reference),
+        batch_size=len(given.x),
         error=error,
         torch_error=torch_error,
         tolerance=tolerance,

@@ -12,6 +12,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from foldbench.bench.cli import main
 from foldbench.bench.cli.console import PlainListener
 from foldbench.models.training import trainer
@@ -75,6 +77,7 @@ def run(
     log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    torch.set_num_threads(1)
     os.chdir(folder)  # its processes are found by that
     for name, place in _PLACES.items():
         os.environ[name] = str(folder / place)

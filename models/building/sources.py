@@ -114,9 +114,11 @@ def check_call(text: str, attribute: Callable[..., Any], given: Mapping[str, Any
         if parameters[name].default is inspect.Parameter.empty and name not in given
     ]
     if missing:
+        wanted = f"--args '{{{missing[0]}: ...}}' (model.args)"
+        if missing[0] in _CLASS_COUNTS:
+            wanted = "--classes 10"
         raise ConfigError(
-            f"{text}: needs the arguments {', '.join(missing)}: give them, such as "
-            f"--args '{{{missing[0]}: ...}}' (model.args)"
+            f"{text}: needs the arguments {', '.join(missing)}: give them, such as {wanted}"
         )
 
 

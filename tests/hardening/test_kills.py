@@ -39,6 +39,7 @@ SETTINGS = (
     "export.images=8",
     "compare.backends=[torch]",
     "compare.batch_sizes=[1]",
+    "compare.threads=1",
 )
 COMMANDS = {
     "train": [
