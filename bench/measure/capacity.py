@@ -21,6 +21,8 @@ from foldbench.bench.timing.scenarios import (
 from foldbench.bench.workers.protocol import Job
 
 LOADGEN_PERCENTILE = TARGET_PERCENTILES["server"]
+_TESTS = 20
+"""Tests that a search takes, about, as long as if the images came back to back."""
 _LOADGEN_S = 5.0
 """Least duration of its test."""
 
@@ -42,6 +44,11 @@ class CapacityOptions:
     """Whether LoadGen is asked, too, at the rate that holds."""
 
     @property
+    def images(self) -> int:
+        """Images of one test."""
+        return len(self.recorded_s) or arrivals_needed(self.at)
+
+    @property
     def load(self) -> LoadOptions:
         """How the server answers; an answer ten bounds late ends a test."""
         return LoadOptions(self.most, self.wait_s, give_up_s=max(1.0, 10 * self.within_s))
@@ -50,7 +57,7 @@ class CapacityOptions:
         """Return when the images of one test are due."""
         if self.recorded_s:
             return scaled_to(self.recorded_s, rate_per_s)
-        return poisson(rate_per_s, arrivals_needed(self.at), seed)
+        return poisson(rate_per_s, self.images, seed)
 
 
 @dataclass
@@ -106,6 +113,9 @@ def find_capacity(
         for one in searches:
             if one.contender.is_ok:
                 _open(one, describe(one.contender.spec), options, listener, start_worker)
+        about_s = sum(one.call_s for one in searches if one.call_s) * options.images * _TESTS
+        told = units.long_duration(about_s)
+        listener.note(f"tests of {units.count(options.images)} images each: about {told} in all")
         listener.begin("load tests", len(searches))
         number = 0
         while due := [one for one in searches if one.is_due]:

@@ -22,9 +22,9 @@ _COLUMNS = (
 )
 _CAPTION = (
     "First answer: from no process to the first answer; × as fast as the first contender. Medians "
-    "of {starts} fresh processes of each, in turns. The page cache is warm, an earlier start has "
-    "read the same files, unless the row says otherwise. Saved graph: onnxruntime opens the graph "
-    "that an earlier start has optimized. Compiled anew: torch.compile finds no kernel of an "
+    "over fresh processes, {starts} of each, in turns. The page cache is warm, an earlier start "
+    "has read the same files, unless the row says otherwise. Saved graph: onnxruntime opens the "
+    "graph that an earlier start has optimized. Compiled anew: torch.compile finds no kernel of an "
     "earlier process."
 )
 

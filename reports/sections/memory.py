@@ -60,14 +60,16 @@ def build_memory(column: Column, labelled: Labelled) -> ReportSection:
 def _lead(found: Sequence[tuple[str, str, MemoryUse]]) -> str:
     """Return who leaks; where nobody does, over how many calls that was looked for."""
     grown = [(f"{label} {spoken(name)}".strip(), growth_of(use)) for label, name, use in found]
-    slopes = [(name, slope) for name, slope in grown if slope and slope.verdict]
+    slopes = [(name, slope) for name, slope in grown if slope]
     leaking = [f"{name} {_growth(slope)}" for name, slope in slopes if slope.verdict == "leaks"]
     if leaking:
         return f"{'; '.join(leaking)}."
     if not slopes:
         return ""
     calls = units.count(min(slope.calls for _, slope in slopes))
-    return f"No leak found in {calls} calls of each contender."
+    if all(slope.verdict for _, slope in slopes):
+        return f"No leak found in {calls} calls of each contender."
+    return f"{calls} calls are too few to tell whether calls leak: raise --budget."
 
 
 def _cells(use: MemoryUse, sizes: list[int]) -> list[str]:

@@ -33,9 +33,10 @@ def build_pauses(column: Column, labelled: Labelled) -> Iterator[ReportSection]:
     for label, row in found:
         if not row.switch:
             by_name.setdefault((label, row.contender), {})[row.pause_s] = _cell(row)
-    columns = (column, left("contender"), *(right(f"after {pause(p)}") for p in pauses_s))
+    columns = (column, left("contender"), *(right(_after(p)) for p in pauses_s))
     rows = [[*name, *(cells.get(p, "") for p in pauses_s)] for name, cells in by_name.items()]
-    first, *more = _sentences(labelled) or [("", _NONE)]
+    can_tell = any(row.verdict for _, row in found)
+    first, *more = _sentences(labelled) or [("", _NONE if can_tell else _TOO_FEW)]
     yield ReportSection(
         "After a pause",
         table=tabulated(columns, rows),
@@ -68,6 +69,7 @@ def build_pauses(column: Column, labelled: Labelled) -> Iterator[ReportSection]:
     )
 
 
+_TOO_FEW = "Too few clean rounds to tell what a pause does: raise --budget."
 _NONE = "No pause that was tried makes a call longer beyond the interval."
 _PARTICULARS = (
     "Cores while waiting: CPU time of all threads in the pause, as a share of it. Kept warm: an "
@@ -109,10 +111,12 @@ def named(row: PauseRow) -> str:
 
 
 def pause(value_s: float) -> str:
-    """Return a pause as text; ``none`` for 0, back to back."""
-    if not value_s:
-        return "no pause"
-    return units.pause(value_s)
+    """Return a pause as text; ``no pause`` for 0, back to back."""
+    return units.pause(value_s) if value_s else "no pause"
+
+
+def _after(pause_s: float) -> str:
+    return f"after {pause(pause_s)}" if pause_s else pause(pause_s)
 
 
 def _multiple(row: PauseRow) -> tuple[str, str]:

@@ -155,10 +155,16 @@ def _best_batches(labelled: Labelled) -> list[tuple[str, str]]:
         for m in contenders(run):
             row = best_batch(m)
             if row is not None:
-                told = (
-                    f"most images a second, {units.rate(row.images_per_s)}, at batch "
-                    f"{units.count(row.batch_size)}; twice the batch was not shown to give more."
-                )
+                told = _batch_sentence(row, any(one.verdict for one in sweep_rows(m)))
                 found.append((row.images_per_s or 0.0, _named(labelled, label, m), told))
     found.sort(key=lambda one: -one[0])
     return [(name, told) for _, name, told in found]
+
+
+def _batch_sentence(row: SweepRow, compared: bool) -> str:
+    if not compared:
+        return "too few clean rounds to hold one batch size against another: raise --budget."
+    return (
+        f"most images a second, {units.rate(row.images_per_s)}, at batch "
+        f"{units.count(row.batch_size)}; twice the batch was not shown to give more."
+    )

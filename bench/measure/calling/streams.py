@@ -71,7 +71,10 @@ def measure_streams(
             break
         by_runner = {id(load.runner): load for load in together}
         rounds = Pass(
-            f"{count} streams", section, listener, _starter(by_runner, size, settings, processes)
+            f"calls at once: {count}",
+            section,
+            listener,
+            _starter(by_runner, size, settings, processes),
         )
         taken = rounds.run(turns)
         for load in together:

@@ -37,8 +37,9 @@ def stream_figure(labelled: Labelled, series: Styles) -> ReportFigure | None:
         "Latency and throughput of several calls at once",
         panels,
         "A point is one load, the number beside it its calls at once: the median of a call against "
-        "the calls/s of all together. Lines join loads with the same number of threads. To the "
-        "right is more throughput, upwards is longer latency.",
+        "the calls/s of all together. Lines join loads of one kind (sessions, callers, streams) "
+        "with the same number of threads. To the right is more throughput, upwards is longer "
+        "latency.",
         _legend(shown, series),
     )
 

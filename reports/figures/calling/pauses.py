@@ -20,6 +20,7 @@ _IDENTITY = "pauses"
 def pause_figure(labelled: Labelled, series: Mapping[str, SeriesStyle]) -> ReportFigure | None:
     """Return one panel for each run, and one for the switches where a pause slows somebody."""
     panels: list[Markup] = []
+    caption = "Median of a call after each pause."
     shown: list[str] = []
     for label, run in labelled:
         rows = [row for m in contenders(run) for row in pause_rows(m) if row.median_s]
@@ -34,14 +35,17 @@ def pause_figure(labelled: Labelled, series: Mapping[str, SeriesStyle]) -> Repor
             for name in names
         ]
         panels.append(_panel(len(panels), f"{of}Latency after a pause", curves, rows))
-        panels += _switches(len(panels), of, run, rows, series)
+        switches = _switches(len(panels), of, run, rows, series)
+        if switches:
+            panels += switches
+            caption = "Median of a call after each pause; as it is: with nothing switched."
     if not panels:
         return None
     return ReportFigure(
         identity=_IDENTITY,
         title="Latency after a pause",
         panels=tuple(panels),
-        caption="Median of a call after each pause; as it is: with nothing switched.",
+        caption=caption,
         table=None,
         legend=tuple((series[name], name_of(name)) for name in dict.fromkeys(shown)),
     )
