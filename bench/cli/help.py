@@ -15,7 +15,7 @@ COMMANDS = {
     "Start here": ("run", "list"),
     "Step by step": ("train", "tune", "add", "export", "compare", "report"),
     "Files of your own": ("optimize",),
-    "Other machines": ("bundle",),
+    "Other machines": ("bundle", "remote"),
     "Analysis": (
         *("profile", "explain", "capacity", "gate", "bisect", "diff", "history", "errors", "plot"),
     ),

@@ -33,6 +33,8 @@ class Subject:
     """Whether the steps on the way to what is shipped are compared too."""
     asked_baseline: str | None = None
     """Backend and variant that speed-ups are against, such as ``ort/plain``; None by default."""
+    not_exported: str | None = None
+    """Why there is no .onnx file, where one was to be made."""
 
     @property
     def is_file_alone(self) -> bool:
@@ -227,8 +229,10 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
     files = list(files_for(_exported(subject), target))
     if not files:
         what = f" for {device}" if _exported(subject) else ""
-        reason = f"nothing is exported{what}: bench export {subject.folder.name}"
-        yield ContenderSpec(backend, "folded", device, reason=reason, status="skipped")
+        missing = f"nothing is exported{what}: bench export {subject.folder.name}"
+        reason = subject.not_exported or missing
+        status: Status = "failed" if subject.not_exported else "skipped"
+        yield ContenderSpec(backend, "folded", device, reason=reason, status=status)
     for artifact, variant in files:
         yield _of_artifact(subject, artifact, ContenderSpec(backend, variant, device))
 

@@ -139,7 +139,8 @@ def images_of(
         if key not in loaded:
             loaded[key] = load_data(data, paths.cache, listener, needs_train=False)
         classes = side.class_names or other.class_names or _numbered(loaded[key], side.classes)
-        images = match_classes(classes, loaded[key], listener)
+        ids = side.class_ids or other.class_ids
+        images = match_classes(classes, loaded[key], listener, ids)
         if (key, classes) not in made:
             settings = side.config.evaluate.model_copy(
                 update={"protocol": "clean", "mirror": False}

@@ -1,7 +1,7 @@
 """Other versions of a runtime, each in a virtual environment of its own in the user's cache.
 
-An environment holds numpy and the runtime, for the Python that runs here. It is made under a
-temporary name, tried, and renamed: one that stands under its own name is whole.
+An environment holds numpy and the runtime, for the Python that runs here. One process makes it,
+under a temporary name, tries it, and renames it: one that stands under its own name is whole.
 """
 
 import os
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from foldbench.bench.errors import BackendError, cut
 from foldbench.bench.store.files import temporary_name
+from foldbench.bench.store.temporary import filling
 
 _MODULES = {"onnxruntime": "onnxruntime", "onnxruntime-gpu": "onnxruntime", "openvino": "openvino"}
 """What each distribution is imported as."""
@@ -110,10 +111,12 @@ def prepare_runtime(distribution: str, version: str, cache: Path, offline: bool 
             f"{distribution} {version} is not in {final.parent}, and --offline fetches nothing: "
             "run it once without"
         )
+    work = final.with_name(f".{final.name}")
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(final, ignore_errors=True)  # something of it has gone
-        _make(distribution, version, final)
+        with filling(work):
+            if not is_whole(final, distribution):  # else the process that was waited for made it
+                shutil.rmtree(final, ignore_errors=True)  # something of it has gone
+                _make(distribution, version, final, work / temporary_name())
     except OSError as error:
         raise BackendError(
             f"cannot make {final}: {error.strerror or error}; free space, or set FOLDBENCH_CACHE"
@@ -121,8 +124,7 @@ def prepare_runtime(distribution: str, version: str, cache: Path, offline: bool 
     return python
 
 
-def _make(distribution: str, version: str, final: Path) -> None:
-    temporary = final.parent / temporary_name()
+def _make(distribution: str, version: str, final: Path, temporary: Path) -> None:
     try:
         uv = shutil.which("uv")
         run_program([uv, "venv", "-q", "-p", sys.executable] if uv else _venv(), str(temporary))
@@ -138,11 +140,7 @@ def _make(distribution: str, version: str, final: Path) -> None:
             except BackendError:
                 if number + 1 == len(_NUMPY):
                     raise
-        try:
-            os.rename(temporary, final)
-        except OSError:
-            if not is_whole(final, distribution):  # else another process was faster
-                raise
+        os.rename(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
