@@ -212,3 +212,5 @@ def _cut(
         return cut_down(trials, network, base, halved, target), ()
     except (BenchError, OSError) as error:
         return None, (f"the network was not cut down: {one_line(error)}",)
+    except KeyboardInterrupt:  # the version is known, and may have taken minutes to find
+        return None, ("the network was not cut down: interrupted",)
