@@ -84,8 +84,9 @@ def bisect(
         versions = within(list_versions(distribution, paths.cache, asked.offline), low, high)
         if len(versions) < 2:
             raise ConfigError(
-                f"{asked.span} holds {listed(versions) or 'no version'} of {distribution} that "
-                "this Python can have: give a range with two at the least"
+                f"{asked.span} holds {listed(versions) or 'no version'} of {distribution} "
+                f"{'in the cache (--offline)' if asked.offline else 'that this Python can install'}"
+                ": give a range with two at the least"
             )
         listener.note(f"{len(versions)} versions of {distribution}: {listed(versions, 50)}")
         evaluation, _ = images_of((side, side), paths, listener, stack)
@@ -211,3 +212,5 @@ def _cut(
         return cut_down(trials, network, base, halved, target), ()
     except (BenchError, OSError) as error:
         return None, (f"the network was not cut down: {one_line(error)}",)
+    except KeyboardInterrupt:  # the version is known, and may have taken minutes to find
+        return None, ("the network was not cut down: interrupted",)
