@@ -70,7 +70,6 @@ def compose(
         *build_confusion(column, labelled),
         *build_particulars(column, labelled),
         *operator_sections(labelled, [one for one in beside if isinstance(one, Profile)]),
-        *operator_sections(labelled, profiles),
         *build_machines(labelled),
         *build_provenance(labelled),
     )
