@@ -24,7 +24,8 @@ def main() -> None:
     path, providers = str(HERE / "model.onnx"), ["CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(path, options, providers=providers)
     name, x = session.get_inputs()[0].name, np.load(HERE / "input.npy")
-    times, end = [], time.perf_counter() + 2
+    times: list[float] = []
+    end = time.perf_counter() + 2
     while time.perf_counter() < end and not (options.enable_profiling and len(times) == 40):
         began = time.perf_counter()
         answers = session.run(None, {name: x})[0]

@@ -114,9 +114,10 @@ def _from_archive(path: str, loaded: Mapping[str, Any]) -> Arrays:
 
 def _unpacked(loaded: Mapping[str, Any], name: str) -> np.ndarray:
     """Return an array; one of an .npz file is mapped from a file that goes with it."""
-    if not isinstance(loaded, NpzFile) or f"{name}.npy" not in loaded.zip.namelist():
+    archive = loaded.zip if isinstance(loaded, NpzFile) else None
+    if archive is None or f"{name}.npy" not in archive.namelist():
         return loaded[name]
-    with loaded.zip.open(f"{name}.npy") as stream:
+    with archive.open(f"{name}.npy") as stream:
         version = np.lib.format.read_magic(stream)
         if version != (1, 0):
             return loaded[name]

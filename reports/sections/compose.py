@@ -8,8 +8,8 @@ from foldbench.bench.records import Beside, Profile, Run
 from foldbench.reports.sections.ablation import build_ablation
 from foldbench.reports.sections.accuracy import build_accuracy, build_agreement
 from foldbench.reports.sections.answer import build_answer
-from foldbench.reports.sections.capacity import capacity_sections
 from foldbench.reports.sections.answers import build_answers
+from foldbench.reports.sections.capacity import capacity_sections
 from foldbench.reports.sections.cold_starts import build_cold_starts
 from foldbench.reports.sections.confusion import build_confusion
 from foldbench.reports.sections.contenders import build_contenders

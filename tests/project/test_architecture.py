@@ -30,8 +30,8 @@ FLOORS = (
     "bench.workers bench.predict models.transfer exporters.export exporters.onnx_adopt "
     "exporters.onnx_truth exporters.quantization reports.sections reports.figures reports.formats "
     "reports.pictures",
-    "bench.carried bench.measure bench.remote exporters.onnx_export exporters.explaining reports.html "
-    "reports.formats.screen",
+    "bench.carried bench.measure bench.remote exporters.onnx_export exporters.explaining "
+    "reports.html reports.formats.screen",
     "exporters.onnx_optimize reports.render",
     "bench.stages reports.commands",
     "bench.api",
