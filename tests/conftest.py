@@ -21,7 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
         return
-    config.pluginmanager.import_plugin("fixtures")
+    config.pluginmanager.import_plugin("shared_fixtures")
     _let_examples_take_their_time()
     worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     if worker and hasattr(os, "sched_setaffinity"):
