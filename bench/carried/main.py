@@ -76,7 +76,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--output", metavar="FILE", help="write the record there (bench report)")
     parser.add_argument("--threads", type=int, metavar="N", help="for one operator [all cores]")
-    parser.add_argument("--budget", type=float, metavar="SECONDS", help="most time for the rounds")
+    parser.add_argument(
+        "--budget", type=seconds, metavar="SECONDS", help="most time for the rounds"
+    )
     parser.add_argument("--rounds", type=int, metavar="N", help="undisturbed rounds wanted")
     parser.add_argument("--batch-sizes", metavar="N[,N]...", help="images in one call")
     options = parser.parse_args(arguments)
@@ -89,6 +91,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
             parser.error(f"--{name} has to be more than 0")
     options.batch_sizes = tuple(map(int, sizes))
     return options
+
+
+def seconds(text: str) -> float:
+    """Return the seconds of ``200s``, as notes in reports have it, or of ``200``."""
+    return float(text.removesuffix("s"))
 
 
 def _run(folder: Path, options: argparse.Namespace) -> int:

@@ -13,10 +13,11 @@ from threading import Event
 import pytest
 from click.testing import CliRunner, Result
 
-from builders import make_lost_row, make_run
+from builders import make_lost_row, make_row, make_run, make_timing, steady
 from foldbench.bench.cli import cli
 from foldbench.bench.errors import BenchError, RunError
 from foldbench.bench.progress import NullListener
+from foldbench.bench.records import Run
 from foldbench.bench.remote import there
 from foldbench.bench.remote.places import PROGRAM, Elsewhere
 from foldbench.bench.remote.ssh import Host
@@ -44,6 +45,16 @@ def main(folder, arguments):
 """What a bundle of these tests does in place of measuring."""
 
 
+def record(name: str) -> Run:
+    """What a bundle measured: two contenders at one batch size."""
+    times = {"unfolded": 0.002, "folded": 0.001}
+    rows = [
+        make_row("torch", variant, timings=(make_timing(1, steady(seconds)),))
+        for variant, seconds in times.items()
+    ]
+    return make_run(name=name, measurements=tuple(rows))
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle that writes the record it holds."""
@@ -54,7 +65,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parts = {f"{folder}/__init__.py": b"" for folder in empty}
     parts |= {
         f"{code}/main.py": MAIN.encode(),
-        "record.json": make_run(name="net").model_dump_json().encode(),
+        "record.json": record("net").model_dump_json().encode(),
         "nothing.json": make_run(name="net", measurements=(lost,)).model_dump_json().encode(),
         "networks/noise": os.urandom(200_000),
     }
@@ -95,7 +106,7 @@ def test_each_host_is_a_stored_record_or_a_reason_and_keeps_nothing(
     names = ["me@pi", "off", "full", "bare", "lacking", "damaged", "cut-early", "cut-late"]
     good, *failed = run(bundle, tmp_path / "records", *names)
     assert good.record is not None
-    assert good.record == make_run(name="net.pi")
+    assert good.record == record("net.pi")
     assert good.path == tmp_path / "records" / "net.pi.json"
     assert os.listdir(tmp_path / "records") == ["net.pi.json"]
     reasons = {one.place: one.reason or "" for one in failed}

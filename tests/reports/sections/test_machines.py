@@ -1,12 +1,14 @@
 """Records of several machines on one page: a table, a card and the answers of each."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from foldbench.bench.records import FLOAT64, Run
 from foldbench.reports.render import render
+from foldbench.reports.rows.published import read_published
 from foldbench.reports.sections.compose import build as build_document
 from foldbench.reports.text.labels import label_runs
 
@@ -120,3 +122,10 @@ def test_the_answers_of_a_bundle_are_a_result_of_their_own(build: SimpleNamespac
         "ort/given/cpu": ("right", "512/512"),
     }
     assert not any(s.key == "agreement" for s in build_document([run]).sections)
+
+
+def test_a_published_summary_keeps_the_answers_of_bundles(three: list[Run], tmp_path: Path) -> None:
+    published = tmp_path / "published.json"
+    published.write_text(render(three[1:], "json"), encoding="utf-8")
+    said = " ".join(render(read_published(published), details=False).split())
+    assert "Answers of a, b against float64: same class on 10,000 of 10,000" in said
