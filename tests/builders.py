@@ -595,7 +595,7 @@ def small_model() -> nn.Module:
 
 
 def run_training(folder: Path, model: nn.Module, **options: object) -> tuple[Epoch, ...]:
-    held_out = options.pop("held_out", None)
+    held_out, process_group = options.pop("held_out", None), options.pop("process_group", None)
     section = TrainSection.model_validate(
         {"epochs": 3, "batch_size": 16, "learning_rate": 0.01, "device": "cpu", **options}
     )
@@ -609,6 +609,7 @@ def run_training(folder: Path, model: nn.Module, **options: object) -> tuple[Epo
         seed=0,
         resume=Resume(folder / "resume.pt", "key"),
         listener=NullListener(),
+        process_group=process_group,
     )
 
 

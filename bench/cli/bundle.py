@@ -62,9 +62,9 @@ def bundle(
     import json
 
     from foldbench.bench.stages.bundle import bundle_run
-    from foldbench.bench.store.finding import find_run
+    from foldbench.bench.store.finding import find_runs
 
-    run, _ = find_run(paths.runs, name)
+    (run,) = find_runs(paths.runs, [name])
     with progress() as listener:
         made = bundle_run(
             run,
@@ -75,7 +75,7 @@ def bundle(
             listener,
         )
     for reason in made.left_out:
-        echo(f"left out: {reason}", err=True)
+        echo(f"skipped: {reason}", err=True)
     if as_json:
         rows, lost = list(made.rows), list(made.left_out)
         text = {"path": str(made.path), "rows": rows, "left_out": lost, "images": made.images}

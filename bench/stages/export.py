@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.schema import Config
-from foldbench.bench.errors import ExportError
+from foldbench.bench.errors import BackendError, ExportError
 from foldbench.bench.images.classes import match_classes
 from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
@@ -44,6 +44,23 @@ def export(
     if has_user_code(run.checkpoint()):
         return run_isolated(_export, *work, listener=listener)
     return _export(*work, listener)
+
+
+def try_export(
+    run: RunDirectory, overrides: Sequence[str], paths: Paths, listener: ProgressListener
+) -> str | None:
+    """Export a run; return why there is no file of it, which `listener` hears, else None.
+
+    Raises what `export` raises where there is a file all the same.
+    """
+    try:
+        export(run, overrides, paths, listener)
+    except (ExportError, BackendError) as error:  # the latter where its code ends the process
+        if run.artifacts():
+            raise
+        listener.note(f"{run.name}: {error}")
+        return f"could not be exported: {error}"
+    return None
 
 
 def _export(
@@ -88,7 +105,7 @@ def prepare_export(
     module = None if alone else load_checkpoint(checkpoint, run.path)
     needs_train = config.export.quantize != "none"
     data = load_data(config.data, paths.cache, listener, needs_train)
-    data = match_classes(checkpoint.classes, data, listener)
+    data = match_classes(checkpoint.classes, data, listener, checkpoint.class_ids)
     pixels = data.test.images[spread(len(data.test), config.export.images)]
     images = preprocess(pixels, checkpoint.preprocessing)
     asked = config.export
@@ -110,7 +127,12 @@ def export_shipped(prepared: Exporting, listener: ProgressListener) -> Artifact:
     if asked.baselines:
         others += plan_baselines(options, asked.passes, shipped)
     for other in others:
-        export_with(prepared, other, listener)
+        try:
+            export_with(prepared, other, listener)
+        except ExportError as error:
+            if options.given:
+                raise
+            listener.note(f"{prepared.run.name} ({other.variant}): {error}")
     return shipped
 
 

@@ -70,6 +70,7 @@ def write_network(folder: Path) -> None:
     np.save(folder / "images.npy", np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2))
 
 
+@pytest.mark.slow
 def test_a_worker_runs_in_an_environment_with_numpy_and_an_older_onnxruntime_alone(
     tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
