@@ -157,11 +157,11 @@ def _time_generation(
     rivals = gated.rivals
     order = random.Random(f"{compare.seed}/{gated.processes}").sample(rivals, len(rivals))
     try:
-        _start(order, start_worker)
+        start_rivals(order, start_worker)
         for rival in rivals:
             with failures_of(rival.contender):
                 _take_logits(gated, rival)
-        _require_ok(rivals)
+        require_ok(rivals)
         plan = compare.model_copy(
             update={
                 "batch_sizes": batch_sizes,
@@ -176,7 +176,7 @@ def _time_generation(
         )
         contenders = [rival.contender for rival in order]
         measure_latency(contenders, plan, NullListener(), repeat=gated.processes)
-        _require_ok(rivals)
+        require_ok(rivals)
         sizes = [rival.contender.require_worker().memory() for rival in rivals]
         if None not in sizes:
             for known, size in zip(gated.memory, sizes, strict=True):
@@ -186,19 +186,19 @@ def _time_generation(
             rival.contender.close()
 
 
-def _start(rivals: Sequence[Rival], start_worker: StartWorker) -> None:
+def start_rivals(rivals: Sequence[Rival], start_worker: StartWorker) -> None:
     """Import the runtimes of new processes at the same time, then open one network at a time."""
     with ThreadPoolExecutor(len(rivals)) as pool:
         loaded = [pool.submit(r.contender.load_anew, r.job, start_worker) for r in rivals]
     for one in loaded:
         one.result()
-    _require_ok(rivals)
+    require_ok(rivals)
     for rival in rivals:
         contender = rival.contender
         with failures_of(contender):
             opened = contender.require_worker().open()
             contender.result.opened = contender.result.opened or opened
-    _require_ok(rivals)
+    require_ok(rivals)
 
 
 def _take_logits(gated: Gated, rival: Rival) -> None:
@@ -220,7 +220,8 @@ def _logits_of(contender: Contender) -> Floats:
     return contender.result.logits
 
 
-def _require_ok(rivals: Sequence[Rival]) -> None:
+def require_ok(rivals: Sequence[Rival]) -> None:
+    """Raise BackendError unless all of them run."""
     for rival in rivals:
         contender = rival.contender
         if not contender.is_ok or contender.result.reason:

@@ -17,6 +17,7 @@ from foldbench.bench.measure.contenders import has_user_code, is_file_alone
 from foldbench.bench.predict.image_model import ImageModel, export_image_model
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import GIVEN, Artifact, Checkpoint
+from foldbench.bench.stages.measured_passes import choices_of, measure_passes, refuse_other_targets
 from foldbench.bench.stages.quantize import quantize, refuse_contradictions, source_target
 from foldbench.bench.stages.settings import settings_of
 from foldbench.bench.store.directory import Paths, RunDirectory
@@ -99,6 +100,7 @@ def prepare_export(
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
     refuse_contradictions(config.export)
+    refuse_other_targets(config.export)
     alone = is_file_alone(checkpoint)
     module = None if alone else load_checkpoint(checkpoint, run.path)
     needs_train = config.export.quantize != "none"
@@ -119,6 +121,8 @@ def export_shipped(prepared: Exporting, listener: ProgressListener) -> Artifact:
 
     options, asked = prepared.options, prepared.config.export
     shipped = export_with(prepared, options, listener)
+    if asked.measure and shipped.parity.passed:
+        shipped = _ship_fastest(prepared, shipped, listener)
     others = [given_options(options)] if options.given else []
     if asked.baselines:
         others += plan_baselines(options, asked.passes, shipped)
@@ -129,6 +133,18 @@ def export_shipped(prepared: Exporting, listener: ProgressListener) -> Artifact:
             if options.given:
                 raise
             listener.note(f"{prepared.run.name} ({other.variant}): {error}")
+    return shipped
+
+
+def _ship_fastest(prepared: Exporting, usual: Artifact, listener: ProgressListener) -> Artifact:
+    """Return the artifact with those passes for this machine that gain when they are timed."""
+    if len(choices_of(usual)) == 1:
+        listener.note("nothing is timed: no pass for this machine alone changed anything")
+        return usual
+    options, tried = measure_passes(prepared, usual, listener)
+    shipped = export_with(prepared, options, listener).model_copy(update={"tried": tried})
+    with prepared.run.locked():
+        prepared.run.write_artifact(shipped)
     return shipped
 
 
