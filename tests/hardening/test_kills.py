@@ -21,10 +21,7 @@ from foldbench.bench.store.directory import RunDirectory
 from foldbench.bench.store.files import file_sha256
 from foldbench.bench.workers.starting import start
 
-pytestmark = [
-    pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals"),
-    pytest.mark.usefixtures("warm_start"),
-]
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 
 _LONGEST_S = 120
 """A hang is longer."""
