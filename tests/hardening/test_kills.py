@@ -159,7 +159,7 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, warm_start: None) -> Undisturbed:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     place = Place(tmp_path_factory.mktemp("undisturbed"))
     place.prepare()
     moments = {command: place.finish(command) for command in COMMANDS}
