@@ -52,7 +52,7 @@ COMMANDS = {
     "export": ["export"],
     "compare": ["compare"],
 }
-SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def test_a_kill_in_each_command_is_made_good_by_the_next_one(tmp_path: Path) -> 
     drawn = random.Random(0)
     kills = {
         command: [(number, drawn.randint(1, _FEWEST))]
-        for command, number in zip(COMMANDS, SIGNALS[1:], strict=False)
+        for command, number in zip(COMMANDS, SIGNALS, strict=False)
     }
     _, reached = chain(Place(tmp_path), kills)
     assert reached == 3
@@ -171,14 +171,16 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, warm_start: None) -> U
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-def test_kills_at_five_moments_leave_the_same_network(
+def test_kills_at_seven_moments_leave_the_same_network(
     seed: int, tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
     assert min(undisturbed.moments.values()) >= _FEWEST
     drawn, kills = random.Random(seed), defaultdict(list)
-    for sent in SIGNALS:
+    for sent in (*SIGNALS, *3 * (signal.SIGKILL,)):
         command = drawn.choice(list(COMMANDS))
         kills[command].append((sent, drawn.randint(1, undisturbed.moments[command])))
+    for moments in kills.values():  # what is resumed has fewer moments
+        moments.sort(key=lambda kill: -kill[1])
     weights_sha256, reached = chain(Place(tmp_path), kills)
     assert weights_sha256 == undisturbed.weights_sha256
-    assert reached >= 3
+    assert reached
