@@ -25,10 +25,12 @@ run: $(VENV)/.installed  ## train, fold, export, compare and report on the embed
 test: $(VENV)/.installed-test  ## run the tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-lint: $(VENV)/.installed-lint  ## check format, style and types
+lint: $(VENV)/.installed-lint  ## check format, style, types and the wording of the docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python docs/wording.py
+	$(BIN)/proselint check --config .proselintrc.json README.md CONTRIBUTING.md CHANGELOG.md docs
 
 check: lint test  ## all that has to pass before a change lands
 

@@ -78,6 +78,7 @@ setup(
         "tune": ["optuna>=4.2"],
         "loadgen": ["mlcommons-loadgen>=6.0"],
         "openvino": ["openvino>=2025.2"],
+        "ray": ["ray>=2.40"],
         "test": [
             "pytest>=8.3",
             "pytest-xdist>=3.6",
@@ -99,7 +100,7 @@ setup(
             "sqlparse>=0.4",
         ],
         "browser": ["playwright>=1.50"],  # drives a Chromium that is there already
-        "lint": ["ruff>=0.9", "mypy>=1.14"],
+        "lint": ["ruff>=0.9", "mypy>=1.14", "proselint>=0.14"],
     },
     entry_points={"console_scripts": ["bench = foldbench.bench.cli:main"]},
 )

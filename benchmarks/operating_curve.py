@@ -4,7 +4,7 @@
 
 Gates a small network against itself, and against itself with 5 % of work added on purpose, in whole
 jobs of fresh processes that take turns. Each try is a line of `operating_curve.jsonl` in --out, and
-the same command goes on after the last one. What it came to is in `operating_curve.md`.
+the same command resumes after the last one. What it came to is in `operating_curve.md`.
 
 The work that is added is a chain of further nodes after the second of four convolutions. Its length
 is found once, before the first try, by timing both networks in turns in many processes; the ratio

@@ -5,7 +5,7 @@
 Runs `bench compare` again and again on a copy of RUN, with the options after `--`, and counts, row
 by row, how many intervals hold the pooled value and how many pairs of verdicts contradict one
 another. What was found is in `repeatability.jsonl`, a line for each comparison, and the same
-command goes on after the last one. `--quick` makes three short ones: less than 5 minutes on 2
+command resumes after the last one. `--quick` makes three short ones: less than 5 minutes on 2
 cores.
 """
 

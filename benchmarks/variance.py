@@ -6,7 +6,7 @@ A nested study (T. Kalibera, R. Jones, Rigorous benchmarking in reasonable time,
 several occasions, minutes apart, several processes of each contender in a row, in each of
 them the network opened anew several times, then blocks of calls in turns with unfolded torch.
 Prints the standard deviation that each level adds to the logarithm of the speed-up. What was
-measured is in `variance.jsonl`, a line for each process, and the same command goes on after the
+measured is in `variance.jsonl`, a line for each process, and the same command resumes after the
 last one. Needs runs that are trained and exported (`bench run digits`) and a machine on which
 nothing else runs: about an hour for each run; `--quick` takes less than 5 minutes on 2 cores.
 """
@@ -139,33 +139,42 @@ def specs_of(run: RunDirectory, plan: Plan) -> list[ContenderSpec]:
     return [s for s in found if s.way in wanted and s.status == "ok" and s.path is not None]
 
 
+def write_images(run: RunDirectory, folder: Path) -> Path:
+    """Write random pixels that the run's network takes; return the file."""
+    shape = run.checkpoint().preprocessing.input_shape
+    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, *shape)).astype(np.uint8)
+    np.save(folder / "images.npy", pixels)
+    return folder / "images.npy"
+
+
+def job_of(run: RunDirectory, spec: ContenderSpec, images: Path) -> Job:
+    """Return what a process of a contender is to open."""
+    checkpoint = run.checkpoint()
+    return Job(
+        backend=spec.backend,
+        device=spec.device,
+        threads=usable_cores(),
+        variant=spec.variant,
+        folder=run.path,
+        path=spec.path or images,
+        images=images,
+        mean=checkpoint.preprocessing.mean,
+        std=checkpoint.preprocessing.std,
+        classes=len(checkpoint.classes),
+        batch_size=64,
+    )
+
+
 def measure_processes(
     run: RunDirectory, specs: Sequence[ContenderSpec], plan: Plan, seed: int
 ) -> Iterator[dict]:
     """Yield, for each batch size and contender, what one process of each gave."""
-    checkpoint = run.checkpoint()
-    shape = checkpoint.preprocessing.input_shape
     order = random.Random(seed)
-    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, *shape)).astype(np.uint8)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        path = Path(folder) / "images.npy"
-        np.save(path, pixels)
+        images = write_images(run, Path(folder))
         workers: dict[str, WorkerClient] = {}
         for spec in order.sample(list(specs), len(specs)):
-            job = Job(
-                backend=spec.backend,
-                device=spec.device,
-                threads=usable_cores(),
-                variant=spec.variant,
-                folder=run.path,
-                path=spec.path or path,
-                images=path,
-                mean=checkpoint.preprocessing.mean,
-                std=checkpoint.preprocessing.std,
-                classes=len(checkpoint.classes),
-                batch_size=64,
-            )
-            workers[spec.way] = WorkerClient(job)
+            workers[spec.way] = WorkerClient(job_of(run, spec, images))
             stack.callback(workers[spec.way].close)
         medians: dict[tuple[int, str], list[list[float]]] = {}
         calls: dict[tuple[int, str], list[float]] = {}
@@ -226,12 +235,18 @@ def settings_of(plan: Plan) -> dict:
     return json.loads(json.dumps({**vars(plan), "options": vars(plan.options)}))
 
 
-def study(runs: Sequence[RunDirectory], plan: Plan, path: Path) -> list[dict]:
-    """Measure what is missing, a process of each contender at a time; return all lines."""
-    lines = read_lines(path, plan)
+def study(
+    runs: Sequence[RunDirectory], plan: Plan, path: Path, minutes: float = float("inf")
+) -> list[dict]:
+    """Measure what is missing, a process of each contender at a time; return all lines.
+
+    No further process is begun after `minutes`.
+    """
+    began, lines = time.monotonic(), read_lines(path, plan)
     if not lines:
         path.write_text(json.dumps(settings_of(plan)) + "\n", "utf-8")
     done = {(line["run"], line["occasion"], line["process"]) for line in lines}
+    found = len(lines)
     for occasion in range(plan.occasions):
         due = [
             (run, process)
@@ -239,10 +254,12 @@ def study(runs: Sequence[RunDirectory], plan: Plan, path: Path) -> list[dict]:
             for run in runs
             if (run.name, occasion, process) not in done
         ]
-        if due and occasion and done:
+        if due and len(lines) > found:
             click.echo(f"pausing {plan.pause_s:g} s before occasion {occasion + 1}", err=True)
             time.sleep(plan.pause_s)
         for run, process in due:
+            if time.monotonic() - began > 60 * minutes:
+                return lines
             click.echo(f"{run.name}: occasion {occasion + 1}, process {process + 1}", err=True)
             place = {"run": run.name, "occasion": occasion, "process": process}
             seed = 1000 * occasion + process
@@ -259,19 +276,33 @@ def study(runs: Sequence[RunDirectory], plan: Plan, path: Path) -> list[dict]:
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"))
 @click.option("--quick", is_flag=True, help="Less than 5 minutes: batch 1, few of each.")
 @click.option("--occasions", type=click.IntRange(1), help="How often, minutes apart.")
+@click.option("--batch-sizes", default="1,64", show_default=True)
+@click.option("--minutes", default=float("inf"), help="Begin no further process after that.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("variance"))
-def main(names: tuple[str, ...], runs: Path, quick: bool, occasions: int | None, out: Path) -> None:
+def main(
+    names: tuple[str, ...],
+    runs: Path,
+    quick: bool,
+    occasions: int | None,
+    batch_sizes: str,
+    minutes: float,
+    out: Path,
+) -> None:
     """Measure which level of a comparison its variance is from."""
-    plan = QUICK if quick else Plan()
+    sizes = tuple(int(size) for size in batch_sizes.split(","))
+    plan = QUICK if quick else replace(Plan(), batch_sizes=sizes)
     plan = replace(plan, occasions=occasions or plan.occasions)
     out.mkdir(parents=True, exist_ok=True)
-    lines = study(find_runs(runs, list(names)), plan, out / "variance.jsonl")
+    lines = study(find_runs(runs, list(names)), plan, out / "variance.jsonl", minutes)
     facts = describe_environment()
     headers = ["run", "contender", "batch", "speed-up", *(f"{level} %" for level in LEVELS)]
     table = tabulate(
         table_of(lines, plan), [*headers, "call %"], tablefmt="github", disable_numparse=True
     )
     flags = " --quick" * quick + (f" --occasions {occasions}" if occasions else "")
+    flags += f" --batch-sizes {batch_sizes}" * (
+        plan.batch_sizes != Plan().batch_sizes and not quick
+    )
     text = (
         "# Where the variance of a speed-up lives\n\n"
         f"Speed-up over {BASELINE}. Standard deviation that each level adds to its logarithm, in "

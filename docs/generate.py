@@ -1,7 +1,8 @@
 """Write what the docs take from the code and from published results: `python docs/generate.py`.
 
 `cli.md` and `configuration.md` are written whole. In other pages, the lines between
-``<!-- table: NAME -->`` and ``<!-- /table -->`` are written anew from the published results.
+``<!-- table: NAME -->`` and ``<!-- /table -->`` are written anew: NAME is a published comparison,
+``results`` (all of them) or ``csv`` (the columns of the CSV report).
 ``--check`` writes nothing and exits with 1 when a page is stale.
 """
 
@@ -18,6 +19,7 @@ from foldbench.bench.cli import cli
 from foldbench.bench.config.schema import Config
 from foldbench.bench.units import estimate, milliseconds, percent
 from foldbench.bench.units import size as file_size
+from foldbench.reports.formats.csv_rows import COLUMNS
 from foldbench.reports.text.names import name_of
 
 ROOT = Path(__file__).parents[1]
@@ -191,8 +193,15 @@ def pages() -> dict[Path, str]:
     return found
 
 
+def csv_columns() -> str:
+    """Return a table of the columns of the CSV report."""
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in COLUMNS.items()]
+    return "\n".join(["| column | holds |", "|:--|:--|", *rows]) + "\n"
+
+
 def _table(name: str) -> str:
-    return results() if name == "results" else contenders(name)
+    tables = {"results": results, "csv": csv_columns}
+    return tables[name]() if name in tables else contenders(name)
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 from foldbench.bench.errors import UnknownNameError, nearest
-from foldbench.bench.records import Profile, Run
+from foldbench.bench.records import Beside, Run
 from foldbench.reports.figures.figure import EmbeddedImage
 from foldbench.reports.formats.csv_rows import render_csv
 from foldbench.reports.formats.json_record import summary
@@ -22,13 +22,12 @@ from foldbench.reports.text.labels import label_runs
 
 Format = Literal["terminal", "md", "html", "json", "csv"]
 Runs = Sequence[Run]
-Profiles = Sequence[Profile]
 
 
 def render(
     run: Run | Runs,
     format: Format = "terminal",
-    profiles: Profiles = (),
+    beside: Sequence[Beside] = (),
     pictures: Sequence[EmbeddedImage] = (),
     colour: bool = False,
     per_class: bool = False,
@@ -37,11 +36,11 @@ def render(
 ) -> str:
     """Return the report of one run, or of several side by side, ending in a newline.
 
-    ``json`` is one object with the list ``runs``, whatever their number. `profiles` add where the
-    time goes to ``md`` and ``html``; `pictures` are for ``html``. For ``terminal`` alone: `colour`,
-    `per_class` (the accuracy of each class, which pages always have), and `details`, without which
-    it is the first screen, which says that the comparison took `took_s`. Raises UnknownNameError
-    for another format, ValueError when there are no runs.
+    ``json`` is one object with the list ``runs``, whatever their number. `beside` adds where the
+    time goes and the capacity to ``md`` and ``html``; `pictures` are for ``html``. For
+    ``terminal`` alone: `colour`, `per_class` (the accuracy of each class, which pages always have),
+    and `details`, without which it is the first screen, which says that the comparison took
+    `took_s`. Raises UnknownNameError for another format, ValueError when there are no runs.
     """
     runs = [run] if isinstance(run, Run) else list(run)
     if format not in _RENDERERS:
@@ -54,8 +53,8 @@ def render(
     if format == "terminal":
         return render_terminal(_shown(build(runs), per_class), colour=colour)
     if format == "html":
-        return render_page(runs, profiles, pictures)
-    return _RENDERERS[format](runs, profiles)
+        return render_page(runs, beside, pictures)
+    return _RENDERERS[format](runs, beside)
 
 
 def summarise(runs: Runs) -> str:
@@ -83,9 +82,9 @@ def _render_json(runs: Runs) -> str:
     return text + "\n"
 
 
-_RENDERERS: Mapping[Format, Callable[[Runs, Profiles], str]] = {
+_RENDERERS: Mapping[Format, Callable[[Runs, Sequence[Beside]], str]] = {
     "terminal": lambda runs, _: render_terminal(build(runs)),
-    "md": lambda runs, profiles: render_markdown(build(runs, profiles)),
+    "md": lambda runs, beside: render_markdown(build(runs, beside)),
     "html": render_page,
     "json": lambda runs, _: _render_json(runs),
     "csv": lambda runs, _: render_csv(runs),

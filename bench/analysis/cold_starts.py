@@ -13,7 +13,15 @@ from foldbench.bench.analysis.estimates import (
     judge,
 )
 from foldbench.bench.analysis.ratios import paired_ratio
-from foldbench.bench.records import Block, ColdStart, ColdStarts, Measurement, PageCache, Run
+from foldbench.bench.records import (
+    Block,
+    ColdStart,
+    ColdStarts,
+    Measurement,
+    PageCache,
+    Preparation,
+    Run,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,7 @@ class ColdStartRow:
 
     contender: str
     page_cache: PageCache
+    preparation: Preparation
     count: int
     answer: Spread | None
     """From nothing to the first answer."""
@@ -46,7 +55,7 @@ class ColdStartRow:
 
 
 def cold_start_rows(run: Run) -> list[ColdStartRow]:
-    """Return a row for each contender and state of the page cache."""
+    """Return a row for each contender, state of the page cache and preparation."""
     found = [
         (m, starts)
         for m in run.measurements
@@ -68,6 +77,7 @@ def _row(m: Measurement, starts: ColdStarts, first: ColdStarts) -> ColdStartRow:
     return ColdStartRow(
         contender=m.contender,
         page_cache=starts.page_cache,
+        preparation=starts.preparation,
         count=len(starts.starts),
         answer=spread(lambda one: one.answer_s),
         process=spread(lambda one: one.process_s),

@@ -1,6 +1,6 @@
 """What pauses do to a call: latency after each, against calls back to back, and its price."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -37,8 +37,8 @@ class PauseRow:
     """Context switches of a call, the mean."""
     faults: float | None
     """Page faults of a call, the mean."""
-    mhz: float | None
-    """Of the fastest CPU after the block, the median over blocks."""
+    mhz: tuple[float, float] | None
+    """Of the fastest CPU after a pause and after the last call, medians over blocks."""
     reason: str | None
 
 
@@ -58,7 +58,7 @@ def _row(contender: str, one: PauseSeries, first: PauseSeries) -> PauseRow:
     samples = [seconds for block in blocks for seconds in block.samples_s]
     costs = [block.costs for block in blocks if block.costs]
     multiple = paired_ratio(first.blocks, one.blocks) if one is not first else None
-    clocks = [b.clocks.cpu_mhz[1] for b in blocks if b.clocks and b.clocks.cpu_mhz]
+    clocks = [b.clocks.cpu_mhz for b in blocks if b.clocks and b.clocks.cpu_mhz]
     idle_s = sum(cost.pause_cpu_s for cost in costs)
     paused_s = sum(cost.paused_s for cost in costs)
     return PauseRow(
@@ -73,7 +73,7 @@ def _row(contender: str, one: PauseSeries, first: PauseSeries) -> PauseRow:
         idle_cores=idle_s / paused_s if one.pause_s and paused_s else None,
         switches=_mean(costs, len(samples), "switches", "preemptions"),
         faults=_mean(costs, len(samples), "minor_faults", "major_faults"),
-        mhz=median(clocks) if clocks else None,
+        mhz=(median(b for b, _ in clocks), median(a for _, a in clocks)) if clocks else None,
         reason=one.reason,
     )
 
@@ -98,6 +98,10 @@ def _mean(costs: Sequence[CallCosts], calls: int, *names: str) -> float | None:
     return sum(getattr(cost, name) for cost in costs for name in names) / calls
 
 
+_REMEDIES = ("no spin-wait", "one thread", "kept warm")
+"""Switches that somebody may want; the others are controls."""
+
+
 @dataclass(frozen=True)
 class PauseFinding:
     """What a pause does to a contender, and the switch that undoes most of it."""
@@ -107,22 +111,43 @@ class PauseFinding:
     """The same pause with the switch with which a call is fastest, where that is faster."""
     remedy_ratio: Ratio | None
     """How many times faster a call is with it."""
+    cold_caches: Ratio | None
+    """How many times as long a call takes back to back, or after the first pause, when the caches
+    were emptied; None where that is not longer beyond the interval."""
+
+    @property
+    def multiple(self) -> float:
+        """How many times as long a call takes."""
+        return self.worst.multiple.point if self.worst.multiple else 0.0
 
 
-def pause_findings(m: Measurement) -> Iterator[PauseFinding]:
-    """Yield the pause that slows a contender most, where one does beyond the interval."""
-    series = m.as_called.pauses if m.as_called else ()
+def pause_finding(m: Measurement) -> PauseFinding | None:
+    """Return the pause that slows a contender most; None where none does beyond the interval."""
     rows = pause_rows(m)
     slow = [row for row in rows if not row.switch and row.verdict == "slower" and row.multiple]
-    if not slow:
-        return
+    if not slow or not m.as_called:
+        return None
     worst = max(slow, key=lambda row: row.multiple.point if row.multiple else 0.0)
-    blocks = {one.switch: one.blocks for one in series if one.pause_s == worst.pause_s}
+    series = m.as_called.pauses
+    blocks = {(one.switch, one.pause_s): one.blocks for one in series}
     found = []
     for row in rows:
-        if row.switch and row.pause_s == worst.pause_s:
-            ratio = paired_ratio(blocks[row.switch], blocks[""])
+        if row.switch in _REMEDIES and row.pause_s == worst.pause_s:
+            ratio = paired_ratio(blocks[row.switch, row.pause_s], blocks["", row.pause_s])
             if ratio and judge(ratio, 0.0) == "faster":
                 found.append((ratio.point, row, ratio))
     best = max(found, key=lambda one: one[0], default=None)
-    yield PauseFinding(worst, best[1] if best else None, best[2] if best else None)
+    first_s = _first(series)
+    cold = paired_ratio(blocks["", first_s], blocks.get(("cold caches", first_s), ()))
+    return PauseFinding(
+        worst,
+        best[1] if best else None,
+        best[2] if best else None,
+        cold if _verdict(cold) == "slower" else None,
+    )
+
+
+def worst_pause(measurements: Iterable[Measurement]) -> PauseFinding | None:
+    """Return the finding of the contender that a pause slows most; None where none is slowed."""
+    found = [finding for m in measurements if (finding := pause_finding(m))]
+    return max(found, key=lambda finding: finding.multiple, default=None)

@@ -117,6 +117,14 @@ class Resident(Protocol):
 
 
 @runtime_checkable
+class Allocating(Protocol):
+    """What a session has besides whose runtime tells what its tensors hold in a GPU's memory."""
+
+    def allocated_peak_bytes(self) -> int | None:
+        """Return the most that they held since this was last asked; None on the CPU."""
+
+
+@runtime_checkable
 class Shareable(Protocol):
     """What a session has besides whose open network several threads can call at once."""
 

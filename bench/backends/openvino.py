@@ -13,7 +13,7 @@ from foldbench.bench.backends import (
     Format,
     NetworkSource,
 )
-from foldbench.bench.backends._options import check_values
+from foldbench.bench.backends._options import check_values, whole_number
 from foldbench.bench.errors import BackendError, one_line
 from foldbench.bench.samples.timing import Device, OperatorTime
 
@@ -27,7 +27,10 @@ TARGET = "openvino"
 """Whose files it is given: not those that are rewritten for onnxruntime."""
 DISTRIBUTIONS = {"cpu": "openvino"}
 """What to install for another version of it, by device."""
-OPTIONS: dict[str, str] = {"bf16": "bfloat16, where the CPU computes in it"}
+OPTIONS: dict[str, str] = {
+    "bf16": "bfloat16, where the CPU computes in it",
+    "streams": "runs N calls at once, each with all the threads that are asked for: streams=2",
+}
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 _COMPUTED_IN = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "i8": "int8", "u8": "int8"}
@@ -50,13 +53,14 @@ class OpenVinoSession(Closing):
         self._request: Any = model.create_infer_request()
         self._x: Floats | None = None
         self._done = False
-        self.threads = int(model.get_property("INFERENCE_NUM_THREADS"))
+        streams = int(model.get_property("NUM_STREAMS"))
+        self.threads = int(model.get_property("INFERENCE_NUM_THREADS")) // streams
         self.precision = check_precision(asked, read_precisions(model))
         version = openvino.__version__.partition("-")[0]
         pinned = "pinned" if model.get_property("ENABLE_CPU_PINNING") else "not pinned"
         self.runtime = (
             f"openvino {version} CPU, bound infer request, latency hint, "
-            f"{model.get_property('NUM_STREAMS')} stream, threads {pinned}"
+            f"{streams} stream{'s' * (streams > 1)}, threads {pinned}"
         )
 
     def bind(self, x: Floats) -> None:
@@ -117,7 +121,9 @@ def read_precisions(model: Any) -> set[str]:
 
 def refuse(options: BackendOptions, device: Device) -> str | None:
     """Return why there is no such contender on `device`; raise BackendError for bad options."""
-    check_values("openvino", options)
+    check_values("openvino", options, ("streams",))
+    if "streams" in options:
+        whole_number("openvino", "streams", options["streams"])
     if device != "cpu":
         return f"asked for {device}, but OpenVINO runs on the cpu here: it has no CUDA"
     return None
@@ -134,7 +140,8 @@ def open_session(
     if reason:
         raise BackendError(reason)
     asked = _read_precision(options)
-    return OpenVinoSession(_compile(source, threads, asked, profiled=False), asked)
+    streams = int(options.get("streams", 1))
+    return OpenVinoSession(_compile(source, threads, asked, streams), asked)
 
 
 def _read_precision(options: BackendOptions) -> str:
@@ -203,11 +210,13 @@ def _operator_times(request: Any) -> Iterator[tuple[tuple[str, str, str], float]
             yield key, event.real_time.total_seconds()
 
 
-def _compile(source: NetworkSource, threads: int, precision: str, profiled: bool) -> Any:
+def _compile(
+    source: NetworkSource, threads: int, precision: str, streams: int = 1, profiled: bool = False
+) -> Any:
     settings = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads * streams,
+        "NUM_STREAMS": streams,
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": False,
         "PERF_COUNT": profiled,

@@ -18,23 +18,26 @@ from foldbench.bench.backends import (
     NetworkSource,
     Session,
 )
-from foldbench.bench.backends._ort.engines import cache_options, keep_engines
 from foldbench.bench.backends._ort.graph import CudaGraphSession
+from foldbench.bench.backends._ort.kept import cache_options, keep_engines, keep_graph
 from foldbench.bench.backends._ort.operator_times import read_profile
 from foldbench.bench.backends._ort.options import OrtSettings, how_to_install, read_settings
 from foldbench.bench.backends._ort.options import refuse as refuse
 from foldbench.bench.backends._ort.placement import RECORD_PLACEMENT, check_nodes
 from foldbench.bench.backends._ort.tactics import MicroBatchSession, TunedSession
+from foldbench.bench.compiler.driver import gpu_architecture
 from foldbench.bench.errors import BackendError, one_line
 from foldbench.bench.host_files import custom_operators
-from foldbench.bench.host_files.marks import OPERATORS, PRECISION, how_to_run
+from foldbench.bench.host_files.marks import OPERATORS, PRECISION, HowToRun, how_to_run
 from foldbench.bench.samples.timing import Device, OperatorTime
+from foldbench.bench.store.files import replacing
 
 FORMAT: Format = "onnx"
 OPTIONS: dict[str, str] = {
     "micro": "micro-batching: batches larger than N in parts of N images: micro=16 (cpu)",
     "tuned": "autotuned before timing: micro-batches, threads with or without spin-wait (cpu)",
     "no_spin": "threads sleep at once when there is no work, without spin-wait (cpu)",
+    "saved": "opened from the graph that onnxruntime has optimized and saved before (cpu)",
     "openvino": "OpenVINO's execution provider, of the package onnxruntime-openvino (cpu)",
     "tensorrt": "TensorRT's execution provider (cuda)",
     "tf32": "TF32 matrix products and convolutions (cuda)",
@@ -227,14 +230,16 @@ def _open_session(
     settings.inter_op_num_threads = 1
     settings.execution_mode = _SEQUENTIAL
     how = how_to_run(source.path, onnxruntime.__version__)
-    if (how.optimised or how.operators is not None) and wanted.provider != _PROVIDERS["cpu"]:
+    if how.host and wanted.provider != _PROVIDERS["cpu"]:
         raise BackendError(
             f"the file is for this machine's CPU alone, not for {wanted.provider}: "
             "export it for that (bench export --target)"
         )
-    settings.graph_optimization_level = _NONE if how.optimised else _HIGH
+    kept = _kept_graph(source.path, how) if wanted.saved else None
+    is_optimised = how.optimised or bool(kept and kept.is_file())
+    settings.graph_optimization_level = _NONE if is_optimised else _HIGH
     if how.operators is not None:
-        custom_operators.register(settings, how.operators)
+        custom_operators.register(settings, how.operators, _architecture(wanted.provider))
     settings.log_severity_level = _SILENT
     settings.add_session_config_entry(*RECORD_PLACEMENT)
     if wanted.provider == _TENSORRT:
@@ -245,15 +250,42 @@ def _open_session(
         settings.enable_profiling = True
         settings.profile_file_prefix = profile_prefix
     try:
-        return onnxruntime.InferenceSession(
-            str(source.path), settings, providers=wanted.providers, enable_fallback=0
-        )
+        if kept is None or kept.is_file():
+            return _create(kept or source.path, settings, wanted)
+        with replacing(kept) as new:
+            settings.optimized_model_filepath = str(new)
+            return _create(source.path, settings, wanted)
     except Exception as error:  # onnxruntime raises bare Exceptions of its own
         hint = how_to_install(wanted.provider) if "install" in str(error) else ""
         raise BackendError(
             f"onnxruntime could not open it on {device}: {one_line(error)}"
             f"{f' ({hint})' if hint else ''}"
         ) from None
+
+
+def _create(path: Path, settings: Any, wanted: OrtSettings) -> Any:
+    return onnxruntime.InferenceSession(
+        str(path), settings, providers=wanted.providers, enable_fallback=0
+    )
+
+
+def _kept_graph(path: Path, how: HowToRun) -> Path:
+    """Return where its optimised graph is kept; raise BackendError for a file that is one."""
+    if how.optimised or how.operators is not None:
+        raise BackendError("its file is optimised for this machine already: leave out :saved")
+    return keep_graph(path, onnxruntime.__version__)
+
+
+def _architecture(provider: str) -> str | None:
+    """Return the GPU that custom operators are compiled for; None for a CPU."""
+    if provider == _PROVIDERS["cpu"]:
+        return None
+    if provider != _PROVIDERS["cuda"]:
+        raise BackendError(
+            f"the file has custom operators for a CPU and for {_PROVIDERS['cuda']}, not for "
+            f"{provider}: export it without them (--passes default)"
+        )
+    return gpu_architecture()
 
 
 def _keep_engines(wanted: OrtSettings, path: Path) -> OrtSettings:

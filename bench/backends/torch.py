@@ -28,8 +28,9 @@ OPTIONS: dict[str, str] = {
     "bf16": "autocast to bfloat16",
     "fp16": "autocast to float16 (cuda)",
     "tf32": "float32 with TF32 matrix products and convolutions (cuda)",
+    "own_stream": "a CUDA stream of its own in place of the default one (cuda)",
 }
-_ONLY_ON: dict[str, Device] = {"fp16": "cuda", "tf32": "cuda"}
+_ONLY_ON: dict[str, Device] = {"fp16": "cuda", "tf32": "cuda", "own_stream": "cuda"}
 _AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -39,6 +40,7 @@ class TorchSettings:
 
     channels_last: bool = False
     precision: str = "float32"
+    own_stream: bool = False
 
 
 PLAIN = TorchSettings()
@@ -93,6 +95,8 @@ class TorchSession(Closing):
         if self._target.type == "cuda":
             name, cudnn = torch.cuda.get_device_name(self._target), torch.backends.cudnn.version()
             tf32 = "on" if self.precision == "tf32" else "off"
+            if self._settings.own_stream:
+                parts.append("a stream of its own")
             parts += [f"on {name}", f"cuDNN {cudnn}", f"TF32 {tf32}", "cuDNN search on"]
         return parts
 
@@ -115,8 +119,10 @@ class TorchSession(Closing):
             self._changes_input = not torch.equal(x, self._x)
 
     def synchronize(self) -> None:
-        """Wait for the GPU; nothing to wait for on the CPU."""
-        if self._target.type == "cuda":
+        """Wait for the GPU, or for the session's own stream; nothing to wait for on the CPU."""
+        if self._settings.own_stream:
+            torch.cuda.current_stream(self._target).synchronize()
+        elif self._target.type == "cuda":
             torch.cuda.synchronize(self._target)
 
     def output(self) -> Floats:
@@ -129,6 +135,14 @@ class TorchSession(Closing):
                 "moves its data by itself; leave the device to the caller"
             )
         return self._y.float().cpu().numpy()
+
+    def allocated_peak_bytes(self) -> int | None:
+        """Return the most that tensors held on the GPU since this was last asked."""
+        if self._target.type != "cuda":
+            return None
+        peak = torch.cuda.max_memory_allocated(self._target)
+        torch.cuda.reset_peak_memory_stats(self._target)
+        return peak
 
     def _check_placement(self) -> str:
         """Return where every parameter and buffer is; raise BackendError for any stray one."""
@@ -147,6 +161,8 @@ class TorchSession(Closing):
 
     def __enter__(self) -> Self:
         self._contexts.enter_context(torch.inference_mode())
+        if self._settings.own_stream:
+            self._contexts.enter_context(torch.cuda.stream(torch.cuda.Stream(self._target)))
         if self.precision in _AUTOCAST:
             self._contexts.enter_context(
                 torch.autocast(self._target.type, dtype=_AUTOCAST[self.precision])
@@ -198,7 +214,9 @@ def open_session(
     if reason:
         raise BackendError(reason)
     target = find_device(device)
-    settings = TorchSettings("channels_last" in options, read_precision(options))
+    settings = TorchSettings(
+        "channels_last" in options, read_precision(options), "own_stream" in options
+    )
     return TorchSession(source.build_module(), target, threads, settings)
 
 

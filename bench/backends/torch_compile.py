@@ -8,11 +8,13 @@ import sysconfig
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import torch
 import torch._dynamo
 import torch._inductor
+import torch._inductor.utils
 from torch import nn
 
 from foldbench.bench.backends import (
@@ -39,6 +41,7 @@ OPTIONS: dict[str, str] = {
     "freeze": "weights become constants of the graph, packed for the kernels that use them",
     "max_autotune": "time several kernels for each layer while compiling, keep the fastest",
     "reduce_overhead": "replay recorded CUDA graphs (cuda)",
+    "no_cache": "compiled anew in each process, without kernels that were compiled before",
     "bf16": "autocast to bfloat16",
     "fp16": "autocast to float16 (cuda)",
     "tf32": "float32 with TF32 matrix products and convolutions (cuda)",
@@ -98,6 +101,10 @@ class CompiledSession(TorchSession):
     def __enter__(self) -> Self:
         limits = {"recompile_limit": _GRAPHS_AT_MOST, "fail_on_recompile_limit_hit": True}
         self._contexts.enter_context(torch._dynamo.config.patch(limits))
+        if "no_cache" in self._options:
+            named = TemporaryDirectory(prefix=f"foldbench-{os.getpid()}-")
+            folder = self._contexts.enter_context(named)
+            self._contexts.enter_context(torch._inductor.utils.fresh_cache(dir=folder))
         return super().__enter__()
 
     def close(self) -> None:

@@ -75,7 +75,7 @@ def bundle(
             listener,
         )
     for reason in made.left_out:
-        echo(f"left out: {reason}", err=True)
+        echo(f"skipped: {reason}", err=True)
     if as_json:
         rows, lost = list(made.rows), list(made.left_out)
         text = {"path": str(made.path), "rows": rows, "left_out": lost, "images": made.images}

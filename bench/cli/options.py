@@ -23,6 +23,7 @@ from foldbench.bench.cli.values import (
     BatchSizes,
     Classes,
     CommaList,
+    Counts,
     FiniteNumber,
     InputShape,
     NamedPath,
@@ -250,7 +251,7 @@ _DESCRIBING = (
         "model.strip_prefix",
         "--strip-prefix",
         metavar="TEXT",
-        help="Prefix of their names to leave out, such as model. (with the dot)",
+        help="Prefix of their names to remove, such as model. (with the dot)",
     ),
 )
 
@@ -263,31 +264,51 @@ input_options = section(NETWORK, *_OF_INPUT)
 """Adds --input, --mean, --std and --output: what an .onnx file may leave open."""
 
 
-def contender_options(command: Command) -> Command:
-    """Add --backends, --devices and --batch-sizes."""
-    backends = config_option(
+_WHERE = (
+    config_option(
         "compare.backends",
         "--backends",
         type=CommaList(),
         metavar="NAME[,NAME]...",
         help="Runtimes, such as torch,ort (bench list).  [default: by config]",
-    )
-    devices = config_option(
+    ),
+    config_option(
         "compare.devices",
         "--devices",
         type=CommaList(),
         metavar="auto|cpu|cuda[,...]",
         help="auto is the CPU, and CUDA where there is an NVIDIA GPU.  [default: by config]",
-    )
-    batch_sizes = config_option(
+    ),
+)
+
+
+contender_options = section(
+    CONTENDERS,
+    *_WHERE,
+    config_option(
         "compare.",
         "--batch-sizes",
         type=BatchSizes(),
         metavar="N[,N]...|auto",
         help="Images in one call, such as 1,64; auto: doubled while images/s rise.  "
         "[config: compare.batch_sizes]",
-    )
-    return section(CONTENDERS, backends, devices, batch_sizes)(command)
+    ),
+)
+"""Adds --backends, --devices and --batch-sizes."""
+
+
+profiled_options = section(
+    CONTENDERS,
+    *_WHERE,
+    config_option(
+        "compare.batch_sizes",
+        "--batch-sizes",
+        type=Counts(),
+        metavar="N[,N]...",
+        help="Images in one call, such as 1,64.  [default: by config]",
+    ),
+)
+"""Adds the same where no batch size is looked for."""
 
 
 def form_option(*forms: str) -> Callable[[Command], Command]:

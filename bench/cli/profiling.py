@@ -10,8 +10,8 @@ from foldbench.bench.cli.echo import echo
 from foldbench.bench.cli.failures import fail_on_rows
 from foldbench.bench.cli.help import command
 from foldbench.bench.cli.options import (
-    contender_options,
     data_option,
+    profiled_options,
     set_option,
     shared_options,
     subject_options,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     ),
 )
 @subject_argument
-@contender_options
+@profiled_options
 @click.option(
     "--top", type=click.IntRange(min=1), default=12, show_default=True, help="How many to list."
 )

@@ -1,6 +1,6 @@
 """The commands `bench report` and `bench history`: what stored records say, in several forms."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from foldbench.bench.cli.tracker import track, tracker_option
 from foldbench.bench.cli.values import NamedPath
 
 if TYPE_CHECKING:
-    from foldbench.bench.records import Profile, Run
+    from foldbench.bench.records import Run
     from foldbench.bench.store.directory import Paths, RunDirectory
     from foldbench.reports.render import Format
 
@@ -97,13 +97,18 @@ def report(
         pairs = readable(newest, lambda run: _records_of(run, both_protocols), tell)
         runs, kept = tuple(run for run, _ in pairs), [of_run for _, of_run in pairs]
         from_files = []
-    found = list(_profiles(runs, kept))
+    beside = [
+        one
+        for run, of_run in zip(runs, kept, strict=True)
+        for name in dict.fromkeys(record.name for record in of_run)
+        for one in run.beside(name)
+    ]
     records = [record for of_run in kept for record in of_run]
     owners = [run for run, of_run in zip(runs, kept, strict=True) for _ in of_run]
     colour = _colour(target)
     pictures = [picture for run in dict.fromkeys(runs) for picture in pictures_of(run)]
     shown = [*records, *from_files]
-    text = render(shown, form, found, pictures, colour, per_class, details)
+    text = render(shown, form, beside, pictures, colour, per_class, details)
     _give(summarise(shown) if brief else text, target)
     track(tracker, owners, records, paths)
 
@@ -173,17 +178,6 @@ def _choose(
         raise click.UsageError(f"--both-protocols chooses comparisons, and so does {name}")
     (found,) = find_comparisons(paths.runs, [name])
     return found.run, (found.record(),)
-
-
-def _profiles(
-    runs: "Sequence[RunDirectory]", kept: "Sequence[Sequence[Run]]"
-) -> "Iterator[Profile]":
-    """Yield where the time of each run goes, under the name that its record has here."""
-    for run, records in zip(runs, kept, strict=True):
-        profile = run.profile()
-        if profile is not None:
-            for name in dict.fromkeys(record.name for record in records):
-                yield profile.model_copy(update={"name": name})
 
 
 def _records_of(run: "RunDirectory", both_protocols: bool) -> "tuple[Run, ...]":

@@ -147,6 +147,16 @@ class CommaList(click.ParamType):
         return f"[{value}]"
 
 
+class Counts(CommaList):
+    """Whole numbers above 0, ``1,64``, as a YAML list."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the list as YAML."""
+        if not all(part.strip().isdecimal() and int(part) for part in value.split(",")):
+            self.fail(f"{value!r}: write such as 1,64", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class BatchSizes(CommaList):
     """``1,64``, or ``auto`` for one image and a sweep from there, as fields of the section."""
 

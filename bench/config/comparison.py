@@ -72,7 +72,7 @@ class CompareSection(ConfigSection):
     input and output in its memory, in rounds of their own."""
     rounds: Positive = 20
     """Clean rounds wanted at each batch size, on each device; a round times every contender there
-    once, in random order. A round in which something else ran is kept in the record, left out and
+    once, in random order. A round in which something else ran is kept in the record, excluded and
     replaced."""
     budget_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
     """Most seconds that the rounds of one device may take: all batch sizes, boundaries and
@@ -94,7 +94,7 @@ class CompareSection(ConfigSection):
     settle_s: Annotated[float, Field(ge=0.0, le=60)] = 0.1
     """Untimed calls before each block, seconds."""
     warm_up_s: Annotated[float, Field(ge=0.0, le=60)] = 0.5
-    """Least duration of the untimed calls before the first round, seconds; they go on until the
+    """Least duration of the untimed calls before the first round, seconds; they continue until the
     times settle, six times as long at the most."""
     repeat: Positive = 1
     """How often the rounds are made as a whole."""

@@ -30,7 +30,7 @@ class DataSection(ConfigSection):
     """Which images, and how they become the network's input."""
 
     name: str = "cifar10"
-    """File name in bench/datasets/, see `bench list`."""
+    """File name in `bench/datasets/`, see `bench list`."""
     path: Annotated[str, Field(min_length=1)] | None = None
     """Where the images are: a folder, an archive or another file, by the data set. In a file it is
     relative to the file's folder."""

@@ -86,7 +86,7 @@ class TransferSection(ConfigSection):
     )
     """Values of scikit-learn's C to choose from: larger is less regularised."""
     stochastic_depth: bool = False
-    """Take features with random layers left out and dropout, as the homework's code did, which
+    """Take features with random layers skipped and dropout, as the homework's code did, which
     never called eval()."""
     batch_size: Positive = 32
     """Images at a time while features are taken."""

@@ -23,7 +23,7 @@ def refuse_target(path: Path) -> None:
 def write_choice(path: Path, base: str, loaded: Loaded, choice: Hyperparameters) -> None:
     """Write the configuration `loaded`, which is `base` with overrides, with a search's choice.
 
-    Where the images are on this machine is left out: --data says it.
+    Where the images are on this machine is not written: --data says it.
     """
     config_values = loaded.as_dict()
     config_values["train"] |= choice.model_dump()

@@ -65,7 +65,7 @@ def _from_arrays(
     test, classes = to_split(arrays, options, str(path))
     if options.test_subset is not None:
         rows = draw_stratified(test.labels, len(test), options.test_subset, options.split_seed)
-        test = test.take(rows)
+        test = test.part(rows)
     sha256 = content_sha256(test)
     labels = "with" if test.labels is not None else "without"
     return make_image_set(

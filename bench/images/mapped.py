@@ -17,6 +17,7 @@ import numpy as np
 from foldbench.bench import units
 from foldbench.bench.arrays import Labels, Pixels
 from foldbench.bench.errors import DataError, RunError, one_line
+from foldbench.bench.images.blocks import blocks_of, write_npy
 from foldbench.bench.images.cache import prepare, unwritable
 from foldbench.bench.images.decode import BadFiles, decoded
 from foldbench.bench.images.forms import Member
@@ -243,9 +244,9 @@ def _drop_missing(path: Path, kept: Sequence[int]) -> None:
     images = np.load(path, mmap_mode="r", allow_pickle=False)
     shorter = path.with_name(f"{path.stem}-kept.npy")
     try:
-        with RowWriter(shorter, (len(kept), *images.shape[1:]), "|u1") as writer:
-            for row, source in enumerate(kept):
-                writer.write(row, images[source])
+        with shorter.open("wb") as stream:
+            blocks = blocks_of(images, np.array(kept))
+            write_npy(stream, (len(kept), *images.shape[1:]), images.dtype, blocks)
         os.replace(shorter, path)
     finally:
         shorter.unlink(missing_ok=True)

@@ -204,6 +204,12 @@ def _caches(root: Path) -> dict[str, Any]:
     return facts
 
 
+def last_cache_bytes(root: Path = ROOT) -> int | None:
+    """Return the size of one cache of the last level; None where the system does not tell."""
+    facts = _caches(root)
+    return facts["l3_bytes"] or facts["l2_bytes"]
+
+
 def _kibibytes(text: str | None) -> int | None:
     number = _whole(text[:-1]) if text and text.endswith("K") else None
     return None if number is None else number * 1024

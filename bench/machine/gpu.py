@@ -105,6 +105,13 @@ def read_state(nvml: Any, handle: Any) -> GpuState:
     )
 
 
+def read_own_memory_bytes(nvml: Any, handle: Any) -> int | None:
+    """Return the memory of the GPU that this process holds; None where NVML does not list it."""
+    found = _ask(nvml, "DeviceGetComputeRunningProcesses", handle) or ()
+    own = [process.usedGpuMemory for process in found if process.pid == os.getpid()]
+    return None if not own or None in own else sum(own)
+
+
 def name_reasons(bits: int) -> tuple[str, ...]:
     """Return what holds the clock back, of NVML's set of bits."""
     return tuple(name for bit, name in THROTTLING.items() if bits & bit)

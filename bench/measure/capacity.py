@@ -7,12 +7,24 @@ from random import Random
 
 from foldbench.bench import units
 from foldbench.bench.analysis.capacity import Bracket, arrivals_needed, holds, search
+from foldbench.bench.errors import BenchError
 from foldbench.bench.measure.contenders import ContenderSpec
 from foldbench.bench.measure.running import Contender, StartWorker, failures_of
 from foldbench.bench.progress import ProgressListener
-from foldbench.bench.records import Capacity, ContenderCapacity, LoadTest
+from foldbench.bench.records import Capacity, ContenderCapacity, LoadTest, ScenarioResult
 from foldbench.bench.timing.arrivals import LoadOptions, poisson, scaled_to
+from foldbench.bench.timing.scenarios import (
+    TARGET_PERCENTILES,
+    ScenarioOptions,
+    queries_needed,
+)
 from foldbench.bench.workers.protocol import Job
+
+LOADGEN_PERCENTILE = TARGET_PERCENTILES["server"]
+_TESTS = 20
+"""Tests that a search takes, about, as long as if the images came back to back."""
+_LOADGEN_S = 5.0
+"""Least duration of its test."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,13 @@ class CapacityOptions:
     recorded_s: tuple[float, ...] = ()
     """Arrivals of a recording; Poisson where there are none."""
     arrivals: str = "Poisson"
+    loadgen: bool = False
+    """Whether LoadGen is asked, too, at the rate that holds."""
+
+    @property
+    def images(self) -> int:
+        """Images of one test."""
+        return len(self.recorded_s) or arrivals_needed(self.at)
 
     @property
     def load(self) -> LoadOptions:
@@ -38,7 +57,7 @@ class CapacityOptions:
         """Return when the images of one test are due."""
         if self.recorded_s:
             return scaled_to(self.recorded_s, rate_per_s)
-        return poisson(rate_per_s, arrivals_needed(self.at), seed)
+        return poisson(rate_per_s, self.images, seed)
 
 
 @dataclass
@@ -51,6 +70,7 @@ class _Search:
     call_s: float | None = None
     bracket: Bracket | None = None
     tests: list[LoadTest] = field(default_factory=list)
+    loadgen: ScenarioResult | None = None
 
     def begin(self, call_s: float) -> None:
         """Begin at half of what calls back to back would give."""
@@ -93,6 +113,9 @@ def find_capacity(
         for one in searches:
             if one.contender.is_ok:
                 _open(one, describe(one.contender.spec), options, listener, start_worker)
+        about_s = sum(one.call_s for one in searches if one.call_s) * options.images * _TESTS
+        told = units.long_duration(about_s)
+        listener.note(f"tests of {units.count(options.images)} images each: about {told} in all")
         listener.begin("load tests", len(searches))
         number = 0
         while due := [one for one in searches if one.is_due]:
@@ -103,6 +126,9 @@ def find_capacity(
                 listener.advance(done, told)
                 _test(one, options, options.seed + number)
         listener.end()
+        for one in searches:
+            if options.loadgen:
+                _ask_loadgen(one, options, listener)
     finally:
         for one in searches:
             one.contender.close()
@@ -142,6 +168,29 @@ def _test(one: _Search, options: CapacityOptions, seed: int) -> None:
         one.take(test, holds(test, options.at, options.within_s))
 
 
+def _ask_loadgen(one: _Search, options: CapacityOptions, listener: ProgressListener) -> None:
+    """Have LoadGen's scenario server judge the rate that holds; a failure is a note alone."""
+    rate_per_s = one.bracket.holds_per_s if one.bracket else None
+    if rate_per_s is None or not one.contender.is_ok:
+        return
+    asked = ScenarioOptions(
+        scenario="server",
+        duration_s=max(_LOADGEN_S, queries_needed(LOADGEN_PERCENTILE) / rate_per_s),
+        batch_size=options.most,
+        warm_up_s=0.2,
+        seed=options.seed,
+        qps=rate_per_s,
+        latency_bound_s=options.within_s,
+    )
+    listener.note(f"LoadGen's server, {one.contender.name}, {units.rate(rate_per_s)} images/s")
+    try:
+        worker = one.contender.require_worker()
+        worker.evaluate()
+        one.loadgen = worker.run_scenario(asked)
+    except BenchError as error:
+        listener.note(f"LoadGen did not judge {one.contender.name}: {error}")
+
+
 def _to_record(one: _Search) -> ContenderCapacity:
     bracket = one.bracket or Bracket(None, None)
     return ContenderCapacity(
@@ -152,4 +201,5 @@ def _to_record(one: _Search) -> ContenderCapacity:
         fails_per_s=bracket.fails_per_s,
         call_s=one.call_s,
         tests=tuple(one.tests),
+        loadgen=one.loadgen,
     )

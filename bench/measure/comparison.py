@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from foldbench.bench import units
@@ -12,9 +13,10 @@ from foldbench.bench.analysis.logits import measure_agreement, measure_confidenc
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError
+from foldbench.bench.images.blocks import in_file
 from foldbench.bench.machine.environment import usable_cores
 from foldbench.bench.measure.calling.processes import Processes
-from foldbench.bench.measure.calling.sections import measure_calling
+from foldbench.bench.measure.calling.sections import announce_calling, measure_calling
 from foldbench.bench.measure.contenders import ContenderSpec, Subject, contenders_of
 from foldbench.bench.measure.evaluation import Evaluation
 from foldbench.bench.measure.input_check import check_input
@@ -22,8 +24,10 @@ from foldbench.bench.measure.latency import measure_latency
 from foldbench.bench.measure.running import Contender, Result, StartWorker, failures_of, original_of
 from foldbench.bench.measure.scenarios import measure_scenarios
 from foldbench.bench.measure.series import to_timing
+from foldbench.bench.predict.image_model import find_image_model
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Accuracy, Measurement, Preprocessing, Row
+from foldbench.bench.store.directory import RunDirectory
 from foldbench.bench.workers.client import WorkerClient
 from foldbench.bench.workers.protocol import Job, Opened
 
@@ -53,6 +57,7 @@ def compare_together(
     contenders = [contender for entry in entries for contender in entry.contenders]
     entry_of = {id(c): entry for entry in entries for c in entry.contenders}
     _note_large_batches(entries, settings, listener)
+    announce_calling(settings, listener)
     with ExitStack() as stack:
         for contender in contenders:
             stack.callback(contender.close)
@@ -152,7 +157,7 @@ def _evaluate(
         start(contender)
         with failures_of(contender):
             if contender.is_ok and contender.spec.role == "contender":
-                contender.result.logits = contender.require_worker().evaluate()
+                contender.result.logits = in_file(contender.require_worker().evaluate())
             elif contender.is_ok:
                 contender.require_worker().expect(_logits_of(original_of(contender, contenders)))
     listener.end()
@@ -167,7 +172,7 @@ def _evaluate(
             return None
         start(reference)
         with failures_of(reference):
-            reference.result.logits = reference.require_worker().evaluate()
+            reference.result.logits = in_file(reference.require_worker().evaluate())
         reference.close()
     if reference.result.logits is None:
         listener.note(f"no agreement can be given: {name} did not run ({reference.result.reason})")
@@ -218,6 +223,13 @@ class _Beside(Processes):
 
     def preprocessing(self, row: Contender) -> Preprocessing:
         return self._entry_of[id(row)].subject.checkpoint.preprocessing
+
+    def image_file(self, row: Contender) -> Path | None:
+        run = RunDirectory(self._entry_of[id(row)].subject.folder)
+        model = find_image_model(run)
+        if model is None or model.artifact_sha256 != row.spec.source_sha256:
+            return None
+        return run.path / model.path
 
 
 def _logits_of(contender: Contender | None) -> Floats:

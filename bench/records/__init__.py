@@ -18,6 +18,8 @@ from foldbench.bench.records.artifact import ParityCase as ParityCase
 from foldbench.bench.records.artifact import ParityReference as ParityReference
 from foldbench.bench.records.artifact import PassReport as PassReport
 from foldbench.bench.records.artifact import Skip as Skip
+from foldbench.bench.records.artifact import Tried as Tried
+from foldbench.bench.records.base import FLOAT64 as FLOAT64
 from foldbench.bench.records.base import GIVEN as GIVEN
 from foldbench.bench.records.base import PLAIN as PLAIN
 from foldbench.bench.records.base import SCHEMA_VERSION as SCHEMA_VERSION
@@ -29,6 +31,7 @@ from foldbench.bench.records.base import Status as Status
 from foldbench.bench.records.base import Target as Target
 from foldbench.bench.records.base import Variant as Variant
 from foldbench.bench.records.calling import AsCalled as AsCalled
+from foldbench.bench.records.capacity import Beside as Beside
 from foldbench.bench.records.capacity import Capacity as Capacity
 from foldbench.bench.records.capacity import ContenderCapacity as ContenderCapacity
 from foldbench.bench.records.checkpoint import Checkpoint as Checkpoint
@@ -87,6 +90,7 @@ from foldbench.bench.samples.calling import MemoryUse as MemoryUse
 from foldbench.bench.samples.calling import PageCache as PageCache
 from foldbench.bench.samples.calling import PausedBlock as PausedBlock
 from foldbench.bench.samples.calling import PauseSeries as PauseSeries
+from foldbench.bench.samples.calling import Preparation as Preparation
 from foldbench.bench.samples.calling import Sharing as Sharing
 from foldbench.bench.samples.calling import StageBlock as StageBlock
 from foldbench.bench.samples.calling import StageSeries as StageSeries

@@ -19,7 +19,7 @@ class AsCalled(Record):
     memory: MemoryUse | None = None
     streams: tuple[StreamSeries, ...] = ()
     sweep: tuple[SweepSeries, ...] = ()
-    stages: StageSeries | None = None
+    stages: tuple[StageSeries, ...] = ()
 
     def with_found(self, other: "AsCalled") -> "AsCalled":
         """Return this with what the other one has found besides."""

@@ -3,7 +3,9 @@
 from typing import Literal
 
 from foldbench.bench.records.base import Record, Status
+from foldbench.bench.records.operators import Profile
 from foldbench.bench.samples.load import LoadTest
+from foldbench.bench.samples.scenarios import ScenarioResult
 
 
 class ContenderCapacity(Record):
@@ -19,6 +21,8 @@ class ContenderCapacity(Record):
     call_s: float | None = None
     """Median call of one image back to back, before the tests, seconds."""
     tests: tuple[LoadTest, ...] = ()
+    loadgen: ScenarioResult | None = None
+    """What LoadGen says of the rate that holds; None where it was not asked."""
 
 
 class Capacity(Record):
@@ -38,3 +42,7 @@ class Capacity(Record):
     """How arrivals were made."""
     threads: int
     contenders: tuple[ContenderCapacity, ...]
+
+
+Beside = Profile | Capacity
+"""What is stored of a run beside its comparisons; its name is the run's."""

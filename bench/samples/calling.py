@@ -5,9 +5,10 @@ from typing import Literal
 
 from foldbench.bench.samples.timing import Block, Sample
 
-Switch = Literal["", "no spin-wait", "one thread", "kept warm"]
+Switch = Literal["", "no spin-wait", "one thread", "kept warm", "cold caches"]
 """What is changed to find the cause: nothing, threads that sleep at once when there is no work,
-one thread, or an untimed call every KEEP_WARM_S during the pause."""
+one thread, an untimed call every KEEP_WARM_S during the pause, or caches that are filled with
+something else at its end."""
 
 KEEP_WARM_S = 0.01
 
@@ -71,11 +72,17 @@ PageCache = Literal["warm", "dropped"]
 """Whether what a start reads from the disk was in memory, or had been put out of it before."""
 
 
+Preparation = Literal["", "saved graph", "compiled anew"]
+"""What is changed: nothing, onnxruntime opens the graph that an earlier start has optimised, or
+torch.compile finds no kernel that an earlier process has compiled."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ColdStarts(Sample):
     """Starts of one contender in turns with the others: start n is round n."""
 
     page_cache: PageCache
+    preparation: Preparation = ""
     starts: tuple[ColdStart, ...]
     reason: str | None = None
     """Why a start failed, or why the page cache could not be dropped."""
@@ -89,6 +96,8 @@ class MemoryPoint(Sample):
     rss_bytes: int | None
     pss_bytes: int | None
     """Its proportional share: pages that n processes share count for 1/n."""
+    gpu_bytes: int | None = None
+    """What it holds of the GPU's memory, as NVML has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +106,8 @@ class BatchPeak(Sample):
 
     batch_size: int
     peak_bytes: int | None
+    allocator_bytes: int | None = None
+    """The most that torch's tensors held on the GPU."""
     reason: str | None = None
     """Why there is none, such as out of memory."""
 
@@ -115,8 +126,9 @@ class MemoryUse(Sample):
     reason: str | None = None
 
 
-Sharing = Literal["sessions", "callers"]
-"""Whether each stream has a session of its own, or all call one."""
+Sharing = Literal["sessions", "callers", "streams"]
+"""Whether each caller has a session of its own, or all call one, which may run as many calls at
+once by streams of its runtime's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +163,8 @@ class SweepSeries(Sample):
 
 STAGES = ("read", "decode", "resize", "normalise", "infer", "softmax")
 """From the file to the label, in order."""
+STAGES_INSIDE = ("read", "decode", "infer")
+"""The same with a file whose graph resizes, normalises and has softmax."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,13 +172,15 @@ class StageBlock(Block):
     """Timed ways from image files to their classes; its samples are whole ways."""
 
     parts_s: tuple[tuple[float, ...], ...]
-    """(STAGES, calls): what each stage took."""
+    """(stages, calls): what each stage took."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageSeries(Sample):
     """One contender at the end of the way from image files to classes."""
 
+    inside: bool = False
+    """Whether its graph has the preprocessing: STAGES_INSIDE in place of STAGES."""
     files: int
     bytes_mean: float
     """Size of a file, the mean."""

@@ -44,11 +44,10 @@ def _has_comparison_with_figures(run: RunDirectory) -> bool:
 
 
 def write_report(run: RunDirectory, record: Run) -> None:
-    """Write the report of the comparison `record`, where the time goes and pictures included."""
-    profile = run.profile()
-    profiles = [profile] if profile else []
-    page = render(record, "html", profiles, list(pictures_of(run)))
-    run.write_report(render(record, "md", profiles), page)
+    """Write the report of the comparison `record`, with what is beside it."""
+    beside = run.beside(record.name)
+    page = render(record, "html", beside, list(pictures_of(run)))
+    run.write_report(render(record, "md", beside), page)
 
 
 def pictures_of(run: RunDirectory) -> Iterator[EmbeddedImage]:

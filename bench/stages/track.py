@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foldbench.bench.errors import MissingPackageError, RunError, one_line
-from foldbench.bench.records import Run
+from foldbench.bench.records import Profile, Run
 from foldbench.bench.stages.report import pictures_of
 from foldbench.bench.store.directory import RunDirectory
 from foldbench.reports.render import render
 from foldbench.reports.rows.accuracy import accuracy_rows
 from foldbench.reports.rows.latency import latency_rows
-from foldbench.reports.rows.machines import machine_of
+from foldbench.reports.text.machines import machine_of
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -90,13 +90,13 @@ def _log(client: "MlflowClient", artifacts: str | None, record: Run, folder: Pat
 
 def _files(record: Run, run: RunDirectory) -> Iterator[tuple[str, str]]:
     """Yield what is stored of a comparison, of this one even where the run has a newer one."""
-    profile = run.profile()
-    profiles = [profile.model_copy(update={"name": record.name})] if profile else []
+    beside = run.beside(record.name)
     yield "results.json", record.model_dump_json()
-    if profile:
-        yield "profile.json", profile.model_dump_json(indent=1)
-    yield "report.md", render([record], "md", profiles)
-    yield "report.html", render([record], "html", profiles, list(pictures_of(run)))
+    for one in beside:
+        name = "profile.json" if isinstance(one, Profile) else "capacity.json"
+        yield name, one.model_dump_json(indent=1)
+    yield "report.md", render([record], "md", beside)
+    yield "report.html", render([record], "html", beside, list(pictures_of(run)))
 
 
 def _tags(record: Run) -> Iterator[tuple[str, str]]:

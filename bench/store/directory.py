@@ -7,7 +7,8 @@
 (every comparison that finished), ``results.json`` (the newest one of them), ``profile.json``,
 ``capacity.json``, ``report.md`` and ``report.html``. Some commands add to that:
 ``image_model.json`` and ``artifacts/*.image.onnx`` (the network with its preprocessing),
-``artifacts/engines/`` (TensorRT's), ``filters.png``, ``loss.png`` and ``features/*.png``.
+``artifacts/engines/`` (TensorRT's), ``artifacts/optimised/`` (onnxruntime's), ``filters.png``,
+``loss.png`` and ``features/*.png``.
 ``.lock`` is held by the command that works on the run, and ``artifacts.json.damaged`` is a list
 that could not be read. Every file is whole or not there.
 """
@@ -28,6 +29,8 @@ from pydantic import ConfigDict, Field
 from foldbench.bench.errors import RunError, UnknownNameError
 from foldbench.bench.records import (
     Artifact,
+    Beside,
+    Capacity,
     Checkpoint,
     Profile,
     Protocol,
@@ -290,12 +293,17 @@ class RunDirectory:
         self._write(NEWEST, text)
         return path
 
-    def profile(self) -> Profile | None:
-        """Return where the time goes; None when that was not recorded."""
-        path = self.path / "profile.json"
-        if not path.is_file():
-            return None
-        return parse_record(Profile, self._read(path, "has no profile"), str(path))
+    def beside(self, name: str) -> list[Beside]:
+        """Return where the time goes and the capacity, as far as recorded, as of the run `name`."""
+        kinds: dict[str, type[Beside]] = {"profile.json": Profile, "capacity.json": Capacity}
+        paths = {self.path / file: kind for file, kind in kinds.items()}
+        return [
+            parse_record(kind, self._read(path, "is not there"), str(path)).model_copy(
+                update={"name": name}
+            )
+            for path, kind in paths.items()
+            if path.is_file()
+        ]
 
     def write_report(self, markdown: str, page: str) -> tuple[Path, Path]:
         """Write the report as Markdown and as an HTML page; return their paths."""

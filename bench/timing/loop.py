@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
 from statistics import median
+from typing import Literal
 
 from foldbench.bench import units
 from foldbench.bench.backends import Floats, Resident, Session
@@ -21,10 +22,14 @@ from foldbench.bench.machine.clocks import ClockReading, ReadClocks, clocks_betw
 from foldbench.bench.machine.interference import measure_between, read_counters
 from foldbench.bench.samples.calling import PausedBlock
 from foldbench.bench.samples.timing import Block, Boundary, Tuning
-from foldbench.bench.timing.pauses import Pauses
+from foldbench.bench.timing.pauses import Pauses, cache_filler
 
 Clock = Callable[[], float]
 """Returns seconds, from any origin."""
+InPauses = Literal["rest", "untimed calls", "empty caches"]
+"""What is done in the pauses before timed calls."""
+_REST_S = 0.1
+"""Longest pause before the clocks are read: a processor has slowed down by then."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,7 @@ class BlockOptions:
     boundary: Boundary = "host"
     pause_s: float | None = None
     """Pause before each timed call, seconds; None for calls back to back, uncounted."""
-    keep_warm: bool = False
-    """Whether untimed calls are made during the pauses."""
+    in_pauses: InPauses = "rest"
 
 
 def call(session: Session, x: Floats) -> Floats:
@@ -199,7 +203,8 @@ def time_block(
     samples: list[float] = []
     pauses = _pauses(session, batches[0], options, clock, sleep)
     with no_garbage_collection():
-        settled, clocks = _settle(session, batches, rotation, options, clock, read_clocks)
+        rest = partial(pauses.wait, min(options.pause_s or 0.0, _REST_S)) if pauses else None
+        settled, clocks = _settle(session, batches, rotation, options, clock, read_clocks, rest)
         before = read_counters()
         elapsed = 0.0
         while len(samples) < options.calls or elapsed < options.block_s:
@@ -229,8 +234,9 @@ def _pauses(
 ) -> Pauses | None:
     if options.pause_s is None:
         return None
-    keep_warm = partial(call, session, x) if options.keep_warm else None
-    return Pauses(options.pause_s, keep_warm, clock, sleep)
+    keep_warm = partial(call, session, x) if options.in_pauses == "untimed calls" else None
+    empty_caches = cache_filler() if options.in_pauses == "empty caches" else None
+    return Pauses(options.pause_s, keep_warm, empty_caches, clock, sleep)
 
 
 def _settle(
@@ -240,15 +246,19 @@ def _settle(
     options: BlockOptions,
     clock: Clock,
     read_clocks: ReadClocks,
+    rest: Callable[[], None] | None,
 ) -> tuple[int, ClockReading]:
     """Make the untimed calls; return their number, and the clocks before the last of them.
 
-    That last one comes after the reading, which lets a processor rest for a moment.
+    That last one comes after the reading, which lets a processor rest for a moment. `rest` is
+    made before the reading.
     """
     time_one, started, calls = _TIME_ONE[options.boundary], clock(), 0
     while calls < 2 or clock() - started < options.settle_s:
         time_one(session, batches[next(rotation)], clock)
         calls += 1
+    if rest:
+        rest()
     clocks = read_clocks()
     time_one(session, batches[next(rotation)], clock)
     return calls + 1, clocks

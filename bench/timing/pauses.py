@@ -7,7 +7,11 @@ processor at its full clock. After a pause it may find none of them.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
+
+from foldbench.bench.machine.cpu import last_cache_bytes
 from foldbench.bench.samples.calling import KEEP_WARM_S, CallCosts
 
 Clock = Callable[[], float]
@@ -44,18 +48,21 @@ class Pauses:
     """Waits before each call of a block, and counts what pauses and calls cost.
 
     `keep_warm` is made during the pause, untimed, every KEEP_WARM_S; None for no such calls.
+    `empty_caches` is made at the end of the pause, in whose time it counts; None for none.
     """
 
     def __init__(
         self,
         pause_s: float,
         keep_warm: Callable[[], object] | None = None,
+        empty_caches: Callable[[], object] | None = None,
         clock: Clock = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
         read: Callable[[], Usage | None] = read_usage,
     ) -> None:
         self._pause_s = pause_s
         self._keep_warm = keep_warm
+        self._empty_caches = empty_caches
         self._clock, self._sleep, self._read = clock, sleep, read
         self._before: Usage | None = None
         self._paused_s = 0.0
@@ -65,17 +72,23 @@ class Pauses:
     def before_call(self) -> None:
         """Wait as long as asked; the call has to follow at once."""
         begun, started = self._read(), self._clock()
-        until = started + self._pause_s
+        self.wait(self._pause_s)
+        self._paused_s += self._clock() - started
+        self._before = self._read()
+        if begun and self._before:
+            self._in_pauses.append((begun, self._before))
+
+    def wait(self, pause_s: float) -> None:
+        """Wait once, uncounted."""
+        until = self._clock() + pause_s
         while self._keep_warm and self._clock() + KEEP_WARM_S < until:
             self._sleep(KEEP_WARM_S)
             self._keep_warm()
         left_s = until - self._clock()
         if left_s > 0:
             self._sleep(left_s)
-        self._paused_s += self._clock() - started
-        self._before = self._read()
-        if begun and self._before:
-            self._in_pauses.append((begun, self._before))
+        if self._empty_caches:
+            self._empty_caches()
 
     def after_call(self) -> None:
         """Count what the call cost."""
@@ -100,3 +113,18 @@ class Pauses:
             minor_faults=in_calls("minor_faults"),
             major_faults=in_calls("major_faults"),
         )
+
+
+_MOST_CACHE_BYTES = 64 * 2**20
+"""A virtual machine may be told of caches that it shares with a whole host."""
+
+
+@cache
+def cache_filler() -> Callable[[], object]:
+    """Return what fills the caches with something else: it reads twice as much as the last holds.
+
+    Where that is more than 64 MiB, 128 MiB are read, which empties the smaller caches alone.
+    """
+    size = 2 * min(last_cache_bytes() or _MOST_CACHE_BYTES, _MOST_CACHE_BYTES)
+    filling = np.ones(size // 8, np.int64)
+    return filling.sum

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import count
 from typing import Any
 
@@ -118,6 +119,11 @@ def require_loadgen() -> None:
             "MLPerf scenarios need MLCommons' LoadGen, the package 'mlcommons-loadgen', which "
             f"cannot be imported ({one_line(error)}): pip install 'foldbench[loadgen]'"
         ) from None
+
+
+def has_loadgen() -> bool:
+    """Return whether LoadGen is installed."""
+    return find_spec("mlperf_loadgen") is not None
 
 
 @cache

@@ -1,6 +1,7 @@
 """What a worker is asked besides accuracy and blocks of calls: see bench.measure.calling."""
 
 import gc
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foldbench.bench.backends import Closing, Floats, NetworkSource, Session, Shareable
+from foldbench.bench.backends import Allocating, Closing, Floats, NetworkSource, Session, Shareable
 from foldbench.bench.config.backend_spec import load_backend, parse_spec
 from foldbench.bench.errors import BackendError, BenchError, one_line
+from foldbench.bench.machine.gpu import find_first_visible, open_nvml, read_own_memory_bytes
 from foldbench.bench.samples.calling import (
     BatchPeak,
     MemoryPoint,
@@ -117,13 +119,19 @@ class CallingRequests(Closing):
         return timed.block
 
     def time_stages(
-        self, files: tuple[Path, ...], preprocessing: "Preprocessing", options: BlockOptions
+        self, files: tuple[Path, ...], preprocessing: "Preprocessing | None", options: BlockOptions
     ) -> StageBlock:
-        """Time the way from image files to classes, stage by stage, in the open session."""
-        from foldbench.bench.workers.image_stages import steps_to_class  # loads Pillow, pydantic
+        """Time the way from image files to classes, stage by stage.
+
+        Without `preprocessing` the graph does it.
+        """
+        from foldbench.bench.workers import image_stages  # loads Pillow and pydantic
 
         session = self._session or self._hold(self._open_session())
-        steps = steps_to_class(session, preprocessing)
+        if preprocessing is None:
+            steps = image_stages.steps_of_image_file(session)
+        else:
+            steps = image_stages.steps_to_class(session, preprocessing)
         return time_stages(steps, files, options, self._clock)
 
     def prepare_load(self, sizes: tuple[int, ...]) -> float:
@@ -163,11 +171,12 @@ class CallingRequests(Closing):
         load_backend(parse_spec(self._job.backend))
         points.append(_point("import"))
         session = self._session or self._hold(self._open_session())
-        points.append(_point("opening"))
+        read_gpu = _gpu_reader(session.device)
+        points.append(_point("opening", read_gpu))
         x = self._one_batch(sizes[0])
         for _ in range(_WARM_CALLS):
             call(session, x)
-        points.append(_point("warm-up"))
+        points.append(_point("warm-up", read_gpu))
         each, held = held_after_calls(lambda: call(session, x), calls, limit_s, self._clock)
         return MemoryUse(
             points=tuple(points),
@@ -181,8 +190,13 @@ class CallingRequests(Closing):
             x = self._one_batch(size)
             if not reset_peak():
                 raise BackendError("this system does not tell the peak of a part of a process")
+            if isinstance(session, Allocating):
+                session.allocated_peak_bytes()
             for _ in range(_PEAK_CALLS):
                 call(session, x)
+            allocated = None
+            if isinstance(session, Allocating):
+                allocated = session.allocated_peak_bytes()
         except MemoryError:
             return BatchPeak(batch_size=size, peak_bytes=None, reason="out of memory")
         except BenchError as error:
@@ -190,10 +204,22 @@ class CallingRequests(Closing):
         except Exception as error:  # a runtime may raise anything; it is this size's reason
             reason = f"{type(error).__name__}: {one_line(error)}"
             return BatchPeak(batch_size=size, peak_bytes=None, reason=reason)
-        return BatchPeak(batch_size=size, peak_bytes=read_status_bytes("VmHWM"))
+        peak_bytes = read_status_bytes("VmHWM")
+        return BatchPeak(batch_size=size, peak_bytes=peak_bytes, allocator_bytes=allocated)
 
 
-def _point(after: Any) -> MemoryPoint:
+def _point(after: Any, read_gpu: Callable[[], int | None] = lambda: None) -> MemoryPoint:
     gc.collect()
-    rss_bytes = read_status_bytes("VmRSS")
-    return MemoryPoint(after=after, rss_bytes=rss_bytes, pss_bytes=read_pss_bytes())
+    return MemoryPoint(
+        after=after,
+        rss_bytes=read_status_bytes("VmRSS"),
+        pss_bytes=read_pss_bytes(),
+        gpu_bytes=read_gpu(),
+    )
+
+
+def _gpu_reader(device: str) -> Callable[[], int | None]:
+    """Return what reads how much of the GPU's memory this process holds."""
+    nvml = open_nvml()[0] if device.startswith("cuda") else None
+    handle = find_first_visible(nvml, os.environ)
+    return partial(read_own_memory_bytes, nvml, handle) if handle else lambda: None

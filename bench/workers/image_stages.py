@@ -14,12 +14,14 @@ from foldbench.bench.timing.loop import call
 from foldbench.bench.timing.stages import Step
 
 
+def read(path: Path) -> bytes:
+    """Return what is in a file."""
+    return path.read_bytes()
+
+
 def steps_to_class(session: Session, preprocessing: Preprocessing) -> tuple[Step, ...]:
     """Return the stages, in the order of STAGES; the first takes a path."""
     channels, height, width = preprocessing.input_shape
-
-    def read(path: Path) -> bytes:
-        return path.read_bytes()
 
     def decode(data: bytes) -> Image.Image:
         return with_channels(open_rgb(data, "the image")[0], channels)
@@ -39,3 +41,20 @@ def steps_to_class(session: Session, preprocessing: Preprocessing) -> tuple[Step
         return best, float(shares[best] / shares.sum())
 
     return read, decode, resize, normalise, infer, softmax
+
+
+def steps_of_image_file(session: Session) -> tuple[Step, ...]:
+    """Return the stages, in the order of STAGES_INSIDE, of a graph that takes (N, H, W, 3) uint8.
+
+    It gives probabilities.
+    """
+
+    def decode(data: bytes) -> Any:
+        return np.asarray(open_rgb(data, "the image")[0])
+
+    def infer(image: Any) -> tuple[int, float]:
+        shares = call(session, image[None])[0]
+        best = int(shares.argmax())
+        return best, float(shares[best])
+
+    return read, decode, infer

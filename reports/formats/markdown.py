@@ -16,6 +16,8 @@ def render_markdown(document: Document) -> str:
 
 def _section(section: ReportSection) -> str:
     blocks = [f"## {markdown(section.title)}"]
+    if section.lead:
+        blocks.append(markdown(section.lead))
     if section.table:
         blocks.append(_table(section.table))
     if section.caption:

@@ -42,6 +42,8 @@ def styled(text: str, code: str, colour: bool) -> str:
 def render_section(section: ReportSection, colour: bool) -> str:
     """Return one section, without a newline at its end."""
     blocks = [styled(_wrap(section.title), _BOLD, colour)]
+    if section.lead:
+        blocks.append(_wrap(section.lead))
     if section.table:
         blocks.append(_table(section.table, colour))
     if section.caption:

@@ -19,9 +19,20 @@ from markupsafe import Markup
 import foldbench
 from foldbench.bench import units
 from foldbench.bench.analysis.speedups import contenders
-from foldbench.bench.records import Profile, Run
+from foldbench.bench.records import Beside, Run
 from foldbench.bench.records.published import PublishedRun
 from foldbench.reports.figures.ablation import ablation_figure
+from foldbench.reports.figures.calling.load import (
+    capacity_figure,
+    stream_figure,
+    sweep_figure,
+)
+from foldbench.reports.figures.calling.pauses import pause_figure
+from foldbench.reports.figures.calling.shares import (
+    cold_start_figure,
+    memory_figure,
+    stage_figure,
+)
 from foldbench.reports.figures.confusion import confusion_figure, overlap_figure
 from foldbench.reports.figures.elements import safe
 from foldbench.reports.figures.figure import STATISTICS, EmbeddedImage, ReportFigure, samples_id
@@ -65,7 +76,7 @@ class Page:
     answer: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     quality: Quality | None = None
-    results: Results | None = None
+    results: tuple[Results, ...] = ()
     failed: tuple[tuple[str, str, str], ...] = ()
     """Name, status and reason of the contenders that are not in the results for it."""
     notes: tuple[str, ...] = ()
@@ -88,12 +99,12 @@ class Page:
 
 
 def render_page(
-    runs: Sequence[Run], profiles: Sequence[Profile] = (), pictures: Sequence[EmbeddedImage] = ()
+    runs: Sequence[Run], beside: Sequence[Beside] = (), pictures: Sequence[EmbeddedImage] = ()
 ) -> str:
     """Return the report of `runs` as one HTML document; raise ValueError when there are none."""
     column, labelled = label_runs(runs)
     notes = take_notes(labelled)
-    document = compose(column, labelled, notes, profiles)
+    document = compose(column, labelled, notes, beside)
     overview = build_overview(labelled)
     series = assign([m.contender for _, run in labelled for m in contenders(run)])
     page = Page(
@@ -106,7 +117,7 @@ def render_page(
         failed=overview.lost,
         notes=notes.texts,
         coursework_count=notes.coursework_count,
-        parts=tuple(_parts(document, _figures(labelled, series))),
+        parts=tuple(_parts(document, _figures(labelled, series, beside))),
         raw=tuple(raw_blocks(labelled)),
         pictures=tuple(pictures),
     )
@@ -186,7 +197,7 @@ def _facts(document: Document) -> tuple[tuple[str, str], ...]:
 
 
 def _figures(
-    labelled: Labelled, series: Mapping[str, SeriesStyle]
+    labelled: Labelled, series: Mapping[str, SeriesStyle], beside: Sequence[Beside]
 ) -> Mapping[str, tuple[ReportFigure, ...]]:
     """Return the figures by the key of the section that they belong to."""
     statistics = ((STATISTICS, "statistics"),)
@@ -201,6 +212,13 @@ def _figures(
             speedup_figure(labelled, series, samples),
             latency_figure(timed, series, samples) if timed else None,
         ],
+        "pauses": [pause_figure(labelled, series)],
+        "cold starts": [cold_start_figure(labelled, series)],
+        "memory": [memory_figure(labelled, series)],
+        "streams": [stream_figure(labelled, series)],
+        "sweep": [sweep_figure(labelled, series)],
+        "stages": [stage_figure(labelled, series)],
+        "capacity": [capacity_figure(labelled, beside, series)],
         "ladder": [ablation_figure(labelled, series, samples)],
         "confusion": [confusion_figure(labelled)],
         "overlap": [overlap_figure(labelled)],
@@ -226,7 +244,7 @@ def _parts(document: Document, figures: Mapping[str, tuple[ReportFigure, ...]]) 
             continue
         own = left.pop(section.key, ())
         title = _TITLES.get(section.key, section.title) if own else section.title
-        folded = section.detail or section.key in _IN_RESULTS
+        folded = section.detail or section.key in _IN_RESULTS or bool(own and section.lead)
         parts.append(Part(f"part-{i}", title, section, own, folded))
     alone = [figure for own in left.values() for figure in own]
     parts += [Part(f"part-{f.identity}", f.title, None, (f,)) for f in alone]

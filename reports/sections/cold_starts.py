@@ -6,6 +6,7 @@ from foldbench.bench import units
 from foldbench.bench.analysis.cold_starts import ColdStartRow, Spread, cold_start_rows
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
+from foldbench.reports.text.names import spoken
 
 _COLUMNS = (
     left("contender"),
@@ -21,8 +22,10 @@ _COLUMNS = (
 )
 _CAPTION = (
     "First answer: from no process to the first answer; × as fast as the first contender. Medians "
-    "of {starts} fresh processes of each, in turns. The page cache is warm, an earlier start has "
-    "read the same files, unless the row says otherwise."
+    "over fresh processes, {starts} of each, in turns. The page cache is warm, an earlier start "
+    "has read the same files, unless the row says otherwise. Saved graph: onnxruntime opens the "
+    "graph that an earlier start has optimized. Compiled anew: torch.compile finds no kernel of an "
+    "earlier process."
 )
 
 
@@ -36,6 +39,8 @@ def build_cold_starts(column: Column, labelled: Labelled) -> Iterator[ReportSect
         "Cold start",
         table=tabulated((column, *_COLUMNS), rows),
         caption=_CAPTION.format(starts=_starts([row for _, row in found])) if rows else "",
+        key="cold starts",
+        lead=_lead(found),
     )
     columns = (
         column,
@@ -46,6 +51,26 @@ def build_cold_starts(column: Column, labelled: Labelled) -> Iterator[ReportSect
     )
     parts = [[label, *cells] for label, row in found for cells in _parts(row)]
     yield ReportSection("Cold start by part", table=tabulated(columns, parts), detail=True)
+
+
+def _lead(found: Sequence[tuple[str, ColdStartRow]]) -> str:
+    """Return who answers first and who last, of the starts with the page cache warm."""
+    answered = [
+        (row.answer.median_s, f"{label} {spoken(row.contender)}".strip(), row)
+        for label, row in found
+        if row.answer and row.page_cache == "warm" and not row.preparation
+    ]
+    if not answered:
+        return ""
+    first, last = min(answered, key=_seconds), max(answered, key=_seconds)
+    told = f"{first[1]} gives its first answer {units.duration(first[0])} after its start"
+    if first is last:
+        return f"{told}."
+    return f"{told}, {last[1]} after {units.duration(last[0])}."
+
+
+def _seconds(answered: tuple[float, str, ColdStartRow]) -> float:
+    return answered[0]
 
 
 def _cells(row: ColdStartRow) -> list[str]:
@@ -65,7 +90,8 @@ def _cells(row: ColdStartRow) -> list[str]:
 
 
 def _named(row: ColdStartRow) -> str:
-    return row.contender if row.page_cache == "warm" else f"{row.contender}, page cache dropped"
+    dropped = "page cache dropped" if row.page_cache == "dropped" else ""
+    return ", ".join(filter(None, (row.contender, row.preparation, dropped)))
 
 
 def _starts(rows: Sequence[ColdStartRow]) -> str:

@@ -3,10 +3,16 @@
 from collections.abc import Iterator
 
 from foldbench.bench import units
-from foldbench.bench.analysis.pauses import PauseFinding, PauseRow, pause_findings, pause_rows
+from foldbench.bench.analysis.pauses import (
+    PauseFinding,
+    PauseRow,
+    pause_finding,
+    pause_rows,
+)
 from foldbench.bench.analysis.speedups import contenders
 from foldbench.reports.text.document import Column, ReportSection, left, right, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
+from foldbench.reports.text.names import spoken
 
 _CAPTION = (
     "Median of a call, and how many times as long as after the first pause, in the same rounds and "
@@ -27,14 +33,17 @@ def build_pauses(column: Column, labelled: Labelled) -> Iterator[ReportSection]:
     for label, row in found:
         if not row.switch:
             by_name.setdefault((label, row.contender), {})[row.pause_s] = _cell(row)
-    columns = (column, left("contender"), *(right(f"after {pause(p)}") for p in pauses_s))
+    columns = (column, left("contender"), *(right(_after(p)) for p in pauses_s))
     rows = [[*name, *(cells.get(p, "") for p in pauses_s)] for name, cells in by_name.items()]
+    can_tell = any(row.verdict for _, row in found)
+    first, *more = _sentences(labelled) or [("", _NONE if can_tell else _TOO_FEW)]
     yield ReportSection(
         "After a pause",
         table=tabulated(columns, rows),
         caption=_CAPTION if rows else "",
-        pairs=tuple(_sentences(labelled)),
+        pairs=tuple(more),
         key="pauses",
+        lead=": ".join(filter(None, first)) if rows else "",
     )
     columns = (
         column,
@@ -49,7 +58,8 @@ def build_pauses(column: Column, labelled: Labelled) -> Iterator[ReportSection]:
         right("cores while waiting"),
         right("context switches"),
         right("page faults"),
-        right("CPU MHz"),
+        right("CPU MHz after the pause"),
+        right("and after the call"),
     )
     yield ReportSection(
         "After a pause, by switch",
@@ -59,10 +69,13 @@ def build_pauses(column: Column, labelled: Labelled) -> Iterator[ReportSection]:
     )
 
 
+_TOO_FEW = "Too few clean rounds to tell what a pause does: raise --budget."
+_NONE = "No pause that was tried makes a call longer beyond the interval."
 _PARTICULARS = (
     "Cores while waiting: CPU time of all threads in the pause, as a share of it. Kept warm: an "
-    "untimed call every 10 ms of the pause. Context switches and page faults are means of a call. "
-    "p95 takes 200 calls."
+    "untimed call every 10 ms of the pause. Cold caches: at its end they are filled with something "
+    "else, a control. Context switches and page faults are means of a call. CPU MHz: of the "
+    "fastest CPU, after a pause of at most 100 ms. p95 takes 200 calls."
 )
 
 
@@ -88,7 +101,7 @@ def _particulars(row: PauseRow) -> list[str]:
         units.seconds(row.idle_cores),
         units.seconds(row.switches),
         units.seconds(row.faults),
-        units.whole(row.mhz),
+        *(units.whole(mhz) for mhz in row.mhz or (None, None)),
     ]
 
 
@@ -98,10 +111,12 @@ def named(row: PauseRow) -> str:
 
 
 def pause(value_s: float) -> str:
-    """Return a pause as text; ``none`` for 0, back to back."""
-    if not value_s:
-        return "no pause"
-    return units.pause(value_s)
+    """Return a pause as text; ``no pause`` for 0, back to back."""
+    return units.pause(value_s) if value_s else "no pause"
+
+
+def _after(pause_s: float) -> str:
+    return f"after {pause(pause_s)}" if pause_s else pause(pause_s)
 
 
 def _multiple(row: PauseRow) -> tuple[str, str]:
@@ -110,31 +125,40 @@ def _multiple(row: PauseRow) -> tuple[str, str]:
     return units.estimate(row.multiple.point, row.multiple.low, row.multiple.high)
 
 
-def _sentences(labelled: Labelled) -> Iterator[tuple[str, str]]:
-    for label, run in labelled:
-        for m in contenders(run):
-            for finding in pause_findings(m):
-                name = label_in(labelled, label)
-                yield f"{name} {m.contender}".strip(), _sentence(finding)
+def _sentences(labelled: Labelled) -> list[tuple[str, str]]:
+    """Return a sentence for each contender that a pause slows, the slowest first."""
+    found = [
+        (finding, f"{label_in(labelled, label)} {spoken(m.contender)}".strip())
+        for label, run in labelled
+        for m in contenders(run)
+        if (finding := pause_finding(m))
+    ]
+    found.sort(key=lambda pair: -pair[0].multiple)
+    return [(name, _sentence(finding)) for finding, name in found]
 
 
 def _sentence(finding: PauseFinding) -> str:
-    worst, remedy = finding.worst, finding.remedy
+    worst, cold = finding.worst, finding.cold_caches
     ratio, span = _multiple(worst)
-    told = f"after {pause(worst.pause_s)} of idling a call takes {ratio} times as long ({span})"
-    if remedy is None or finding.remedy_ratio is None:
-        return f"{told}; no switch that was tried makes it faster"
-    gain = finding.remedy_ratio
-    less, its_span = units.estimate(gain.point, gain.low, gain.high)
+    told = (
+        f"after {pause(worst.pause_s)} of idling a call takes {ratio} times as long ({span}), "
+        f"{units.milliseconds(worst.median_s)} ms; {_remedy(finding)}"
+    )
+    if cold is not None:
+        times, _ = units.estimate(cold.point, cold.low, cold.high)
+        told += f"; cold caches alone make a call {times} times as long"
+    return f"{told}."
+
+
+def _remedy(finding: PauseFinding) -> str:
+    remedy, gain = finding.remedy, finding.remedy_ratio
+    if remedy is None or gain is None:
+        return "no switch that was tried makes it faster"
+    less, span = units.estimate(gain.point, gain.low, gain.high)
     how = {"kept warm": "kept warm", "one thread": "with one thread"}.get(
         remedy.switch, "without spin-wait"
     )
-    cost = (
-        f", at {units.seconds(remedy.idle_cores)} cores while it waits"
-        if remedy.idle_cores is not None
-        else ""
-    )
-    return (
-        f"{told}, {units.milliseconds(worst.median_s)} ms; {how} it is {less} times as fast "
-        f"({its_span}), {units.milliseconds(remedy.median_s)} ms{cost}"
-    )
+    told = f"{how} it is {less} times as fast ({span}), {units.milliseconds(remedy.median_s)} ms"
+    if remedy.idle_cores is None:
+        return told
+    return f"{told}, at {units.seconds(remedy.idle_cores)} cores while it waits"

@@ -9,13 +9,13 @@ from typing import Literal
 from foldbench.bench.analysis.advice.rule import Advice
 from foldbench.bench.analysis.advice.rules import advise
 from foldbench.bench.analysis.networks import grouped
-from foldbench.bench.records import Run
+from foldbench.bench.records import FLOAT64, Run
 from foldbench.bench.units import by_name, count
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.text.labels import Labelled, label_in
 
-Level = Literal["reliable", "noisy", "inconclusive"]
+Level = Literal["reliable", "short", "noisy", "inconclusive"]
 
 _CAUSES = {
     "interrupted": "the comparison was interrupted {reached}",
@@ -42,6 +42,8 @@ _CAUSES = {
 _UNJUDGED = ("interrupted", "floor_only", "few_rounds", "loaded", "foreign_load")
 """Why there is no verdict at all, the nearest cause first."""
 _LONGER = ("floor_only", "budget_spent", "few_processes")
+_SHORT = ("interrupted", "few_rounds", "budget_spent", "few_processes", "stopped_early")
+"""What made a measurement short, without making it noisy."""
 _REPEATS = 3
 
 
@@ -64,6 +66,7 @@ class Quality:
 
 _TITLES: Mapping[Level, str] = {
     "reliable": "Reliable",
+    "short": "Short measurement",
     "noisy": "Noisy measurement",
     "inconclusive": "Inconclusive",
 }
@@ -79,7 +82,7 @@ def quality_of(labelled: Labelled) -> Quality | None:
     ]
     if not found:
         return None
-    order: list[Level] = ["inconclusive", "noisy", "reliable"]
+    order: list[Level] = ["inconclusive", "noisy", "short", "reliable"]
     label, _, worst = min(found, key=lambda item: order.index(item[2].level))
     if worst.level == "reliable":
         return worst
@@ -102,10 +105,12 @@ def _quality(run: Run, names: Sequence[str]) -> Quality | None:
         worst = next(_by_kind(advice, _UNJUDGED), None)
         cause = _told(worst) if worst else "too few rounds were undisturbed"
         return Quality("inconclusive", cause, *_remedy(run, names, worst))
-    worst = next(_by_kind(advice, tuple(_CAUSES)), None)
+    noisy = tuple(kind for kind in _CAUSES if kind not in _SHORT)
+    worst = next(_by_kind(advice, (*noisy, *_SHORT)), None)
     if worst is None:
         return Quality("reliable", _steady(rows))
-    return Quality("noisy", _told(worst), *_remedy(run, names, worst))
+    level: Level = "short" if worst.kind in _SHORT else "noisy"
+    return Quality(level, _told(worst), *_remedy(run, names, worst))
 
 
 def _by_kind(advice: Sequence[Advice], kinds: Sequence[str]) -> Iterator[Advice]:
@@ -131,7 +136,9 @@ def _steady(rows: Sequence[LatencyRow]) -> str:
 
 
 def _remedy(run: Run, names: Sequence[str], advice: Advice | None) -> tuple[str, str]:
-    """Return what to do and the command that does it."""
+    """Return what to do and the command that does it; blanks for a bundle, which is elsewhere."""
+    if run.reference == FLOAT64:
+        return "", ""
     kind = advice.kind if advice else ""
     numbers = advice.numbers if advice else {}
     if kind == "interrupted":

@@ -40,6 +40,8 @@ class ReportSection:
     """Details are for pages, not for the terminal."""
     key: str = ""
     """What it is about, for a page that puts pictures beside it; empty where none belong there."""
+    lead: str = ""
+    """What it comes to, in one sentence: beside a picture, a page shows the rest on request."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ OPTIONAL = frozenset(
         "difference",
         "p",
         "Pareto",
+        "LoadGen",
         "passes",
         "notes",
         "homework loss",

@@ -36,7 +36,7 @@ from foldbench.exporters.parity import (
 from foldbench.exporters.quantization.score import measure_closeness
 from foldbench.models.building.checkpoint import decode_weights, encode_weights, save_weights
 from foldbench.models.building.network import build_model
-from foldbench.models.building.outputs import logits_of
+from foldbench.models.building.outputs import find_logits, logits_of
 from foldbench.models.building.trial import try_network
 
 SHAPE, CLASSES = (3, 8, 8), 4
@@ -354,6 +354,28 @@ def test_views_of_one_storage_are_written_apart() -> None:
     assert torch.equal(state["rest"], base[2:])
 
 
+MAPS, FEATURES, SCORES = torch.zeros(2, 4, 3, 3), torch.zeros(2, 9), torch.zeros(2, 4)
+
+
+@pytest.mark.parametrize(
+    ("output", "classes", "expected"),
+    [
+        (SCORES, None, None),
+        ({"aux": SCORES, "logits": SCORES}, None, "logits"),
+        ({"maps": MAPS, "scores": SCORES}, None, "scores"),
+        ((FEATURES, SCORES), 4, "1"),
+        ((FEATURES, SCORES), None, "0"),
+        (SimpleNamespace(loss=None, score=SCORES), 4, "score"),
+        ({"one": SCORES, "other": SCORES}, 4, None),
+        (None, 4, None),
+    ],
+)
+def test_the_logits_are_found_by_their_name_their_shape_or_their_place(
+    output: Any, classes: int | None, expected: str | None
+) -> None:
+    assert find_logits(output, 2, classes) == expected
+
+
 @pytest.mark.parametrize("output", [(1, 2), {"logits": 1}, None, []])
 def test_outputs_without_a_tensor_hold_no_logits(output: Any) -> None:
     assert not isinstance(logits_of(output), Tensor)
@@ -449,6 +471,27 @@ def test_a_fold_that_changes_the_answers_fails_the_export(images: np.ndarray) ->
         fold: Any = SimpleNamespace(agreement=agreement, report=report)
         judged: Parity = _judge_fold(parity, fold)
         assert judged.passed == passed
+
+
+class Attention(Net):
+    """Attention with a learnt bias, whose heads are put together again by reshape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1, 2, 64, 64))
+
+    def features(self, x: Tensor) -> Tensor:
+        x = super().features(x)
+        n, d, height, width = x.shape
+        heads = x.flatten(2).transpose(1, 2).reshape(n, -1, 2, 3).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(heads, heads, heads, attn_mask=self.bias)
+        return mixed.transpose(1, 2).reshape(n, -1, d).transpose(1, 2).reshape(n, d, height, width)
+
+
+def test_attention_whose_parameters_learn_is_exported(images: np.ndarray) -> None:
+    network = Attention().eval()
+    exported = to_onnx(network, images[:2], ExportOptions(False, 20, ()))
+    assert check_parity(exported.SerializeToString(), network, images).passed
 
 
 def test_an_operator_that_onnx_has_not_is_named(images: np.ndarray) -> None:

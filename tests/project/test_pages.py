@@ -7,7 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -183,3 +183,11 @@ def test_every_link_leads_somewhere(page: str) -> None:
 
 def test_the_front_page_is_short() -> None:
     assert len(PAGES["README.md"].splitlines()) <= 130
+
+
+def test_the_vocabulary_is_held_against_prose_and_not_against_code() -> None:
+    spec = spec_from_file_location("wording", ROOT / "docs" / "wording.py")
+    wording = module_from_spec(spec)
+    spec.loader.exec_module(wording)
+    text = "The gate\ngoes on.\n```sh\nbench goes on\n```\nSee `left out` and [it](left out)."
+    assert [(line, word) for line, word, _ in wording.faults(text)] == [(2, "goes on")]

@@ -19,6 +19,7 @@ _ONLY_ON: dict[str, Device] = {
     "micro": "cpu",
     "tuned": "cpu",
     "no_spin": "cpu",
+    "saved": "cpu",
     "openvino": "cpu",
     "tensorrt": "cuda",
     "tf32": "cuda",
@@ -31,6 +32,7 @@ _EXCLUSIVE = (
     ("micro", "tuned"),
     ("openvino", "micro"),
     ("openvino", "tuned"),
+    ("openvino", "saved"),
     ("no_spin", "tuned"),
     ("no_spin", "openvino"),
     ("tf32", "fp16"),
@@ -63,6 +65,8 @@ class OrtSettings:
     micro: int | None = None
     """Images in a micro-batch; None for whole batches."""
     tuned: bool = False
+    saved: bool = False
+    """Whether the optimised graph is kept and opened in place of the file."""
     cuda_graph: bool = False
 
     @property
@@ -103,6 +107,7 @@ def read_settings(options: BackendOptions, device: Device, threads: int) -> OrtS
         "CPUExecutionProvider",
         micro=whole_number("ort", "micro", options["micro"]) if "micro" in options else None,
         tuned="tuned" in options,
+        saved="saved" in options,
         spinning="no_spin" not in options,
     )
 

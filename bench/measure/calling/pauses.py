@@ -1,18 +1,16 @@
 """Latency after pauses, and by which switch it changes."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from foldbench.bench import units
-from foldbench.bench.config.backend_spec import parse_spec
 from foldbench.bench.config.comparison import CompareSection
-from foldbench.bench.errors import BenchError
-from foldbench.bench.measure.calling.processes import Processes, runner_of
+from foldbench.bench.measure.calling.processes import Processes, runner_of, with_option
 from foldbench.bench.measure.calling.turns import Pass, Turn, TurnsTaken
 from foldbench.bench.measure.running import Contender, failures_of
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import AsCalled, Block, PausedBlock, PauseSeries, Switch
-from foldbench.bench.timing.loop import BlockOptions
+from foldbench.bench.timing.loop import BlockOptions, InPauses
 
 _PAUSED_S = 0.3
 """Pauses of one block together, seconds, at the least one pause and at the most _MOST_CALLS."""
@@ -69,12 +67,16 @@ def calls_after(pause_s: float) -> int:
 
 
 def _timer(way: _Way, pause_s: float, size: int) -> Callable[[], Block]:
+    in_pauses: dict[Switch, InPauses] = {
+        "kept warm": "untimed calls",
+        "cold caches": "empty caches",
+    }
     options = BlockOptions(
         calls=calls_after(pause_s),
         block_s=0.0,
         settle_s=0.0,
         pause_s=pause_s,
-        keep_warm=way.switch == "kept warm",
+        in_pauses=in_pauses.get(way.switch, "rest"),
     )
     return lambda: way.runner.require_worker().time(size, options)[0]
 
@@ -87,23 +89,13 @@ def _ways(contender: Contender) -> Iterator[_Way]:
     spec = contender.spec
     if spec.device != "cpu":
         return
+    yield _Way(contender, "cold caches", as_it_is)
     threads = contender.result.opened.threads if contender.result.opened else 1
     if threads > 1:
         yield _Way(contender, "one thread", runner_of(contender, role="one_thread"))
-    without_spin = _without_spin_wait(spec.backend)
+    without_spin = with_option(spec.backend, "ort", "no_spin", without={"tuned", "openvino"})
     if without_spin and threads > 1:  # a single thread has nobody to wait for
         yield _Way(contender, "no spin-wait", runner_of(contender, backend=without_spin))
-
-
-def _without_spin_wait(backend: str) -> str | None:
-    """Return the backend with spin-wait switched off; None where it cannot be."""
-    try:
-        spec = parse_spec(backend)
-    except BenchError:
-        return None
-    if spec.backend != "ort" or {"no_spin", "tuned", "openvino"} & set(spec.options):
-        return None
-    return str(replace(spec, options={**spec.options, "no_spin": ""}))
 
 
 def _to_series(way: _Way, pause_s: float, taken: TurnsTaken) -> PauseSeries:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from foldbench.bench.analysis.streams import gives_more
 from foldbench.bench.config.comparison import CompareSection
-from foldbench.bench.measure.calling.processes import Processes, runner_of
+from foldbench.bench.measure.calling.processes import Processes, runner_of, with_option
 from foldbench.bench.measure.calling.turns import Pass, Turn
 from foldbench.bench.measure.running import Contender, failures_of
 from foldbench.bench.progress import ProgressListener
@@ -27,9 +27,23 @@ class _Load:
         """What its turn is called."""
         return f"{self.row.label}, {self.streams} {self.sharing} x {self.threads} threads"
 
-    def more(self, streams: int) -> "_Load":
+    def more(self, streams: int, sharing: Sharing | None = None) -> "_Load":
         """Return the same with another number of streams, in a process of its own."""
-        return replace(self, runner=runner_of(self.row), streams=streams)
+        sharing = sharing or self.sharing
+        runner = _runner(self.row, streams, sharing)
+        return replace(self, runner=runner, streams=streams, sharing=sharing)
+
+
+def _runner(row: Contender, streams: int, sharing: Sharing) -> Contender:
+    """Return what runs so many streams, with what makes their calls independent."""
+    spec = row.spec
+    if sharing == "streams":
+        found = with_option(spec.backend, "openvino", "streams", str(streams))
+    elif spec.device == "cuda":
+        found = with_option(spec.backend, "torch", "own_stream")
+    else:
+        found = None
+    return runner_of(row, backend=found or spec.backend)
 
 
 def measure_streams(
@@ -57,7 +71,10 @@ def measure_streams(
             break
         by_runner = {id(load.runner): load for load in together}
         rounds = Pass(
-            f"{count} streams", section, listener, _starter(by_runner, size, settings, processes)
+            f"calls at once: {count}",
+            section,
+            listener,
+            _starter(by_runner, size, settings, processes),
         )
         taken = rounds.run(turns)
         for load in together:
@@ -74,7 +91,7 @@ def measure_streams(
 
 def _first_loads(contenders: Sequence[Contender], settings: CompareSection) -> list[_Load]:
     return [
-        _Load(contender, runner_of(contender), 1, threads, "sessions")
+        _Load(contender, _runner(contender, 1, "sessions"), 1, threads, "sessions")
         for contender in contenders
         for threads in _thread_counts(contender, settings)
     ]
@@ -94,8 +111,13 @@ def _next_loads(before: Sequence[_Load], count: int) -> list[_Load]:
     """Return the loads with more streams; at first also one session with several callers."""
     loads = [load.more(count) for load in before]
     if all(load.streams == 1 for load in before):
-        loads += [replace(load.more(count), sharing="callers") for load in before]
+        loads += [load.more(count, "callers") for load in before]
+        loads += [load.more(count, "streams") for load in before if _has_streams(load.row)]
     return loads
+
+
+def _has_streams(row: Contender) -> bool:
+    return with_option(row.spec.backend, "openvino", "streams", "1") is not None
 
 
 def _thread_counts(contender: Contender, settings: CompareSection) -> list[int]:
@@ -114,7 +136,7 @@ def _starter(
             if runner.is_ok:
                 worker = runner.require_worker()
                 worker.know(processes.answers(load.row))
-                shared = load.sharing == "callers"
+                shared = load.sharing != "sessions"
                 worker.open_streams(size, load.streams, load.threads, shared)
                 worker.time_streams(size, settings.calls, settings.warm_up_s, settings.warm_up_s)
 

@@ -1,5 +1,6 @@
 """Batch sizes doubled until images a second no longer rise, or memory ends."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -42,7 +43,11 @@ def measure_sweep(
     rising, size, offset = list(contenders), 2 * smallest, 0
     share = {"budget_s": settings.budget_s / 8}
     section = settings.model_copy(update=share)
+    started = time.monotonic()
     while rising and size <= settings.calling.sweep_most:
+        if time.monotonic() - started >= settings.budget_s:
+            listener.note(f"larger batches: from {size} on not tried: raise --budget")
+            break
         batches = [_Batch(c, runner_of(c), n) for c in rising for n in (size // 2, size)]
         by_runner = {id(batch.runner): batch for batch in batches}
         turns = [Turn(b.name, b.runner, _timer(b, settings)) for b in batches]

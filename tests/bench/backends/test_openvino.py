@@ -49,6 +49,17 @@ def test_it_computes_in_float32_although_the_cpu_may_prefer_another(source: Netw
 
 
 @needs_openvino
+def test_each_of_its_own_streams_has_all_the_threads_that_were_asked_for(
+    source: NetworkSource,
+) -> None:
+    with open_on_cpu(source, streams="2") as session:
+        assert session.threads == 1
+        assert "2 streams" in session.runtime
+    with pytest.raises(BackendError, match="whole number"):
+        open_on_cpu(source, streams="0")
+
+
+@needs_openvino
 def test_a_precision_that_was_not_used_is_no_row() -> None:
     check = BACKENDS.load("openvino").check_precision
     assert check("float32", {"float32"}) == "float32"

@@ -154,6 +154,23 @@ def test_tensorrt_keeps_its_engines_apart_by_what_they_were_built_from(
     assert all(Path(folder).is_dir() and tmp_path in Path(folder).parents for folder in folders)
 
 
+def test_a_saved_graph_is_made_once_and_answers_the_same(
+    source: NetworkSource, tmp_path: Path
+) -> None:
+    copied = NetworkSource(tmp_path / "a.onnx", source.build_module)
+    copied.path.write_bytes(source.path.read_bytes())
+    x = np.random.default_rng(0).random((2, 3, 32, 32), np.float32)
+    expected = answer(copied, x)
+    kept = []
+    for _ in range(2):
+        assert np.allclose(answer(copied, x, saved=""), expected, atol=1e-5)
+        kept.append([(path, path.stat().st_ino) for path in tmp_path.glob("optimised/*.onnx")])
+    assert len(kept[0]) == 1
+    assert kept[0] == kept[1]
+    with ort.open_session(copied, device="cpu", threads=1, options={"saved": ""}) as session:
+        assert "graph optimisation as in the file" in session.runtime
+
+
 def test_a_provider_that_is_not_there_is_named_with_the_package_that_has_it(
     source: NetworkSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """torch as several contenders: other layouts, other precisions, compiled."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,45 @@ def test_on_cuda_other_precisions_and_layouts_give_about_the_same(
         session.step()
         session.synchronize()
         np.testing.assert_allclose(session.output(), expected, atol=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
+def test_on_cuda_a_larger_batch_holds_more_of_the_memory(
+    source: NetworkSource, images: np.ndarray
+) -> None:
+    with torch_backend.open_session(source, device="cuda", threads=1) as session:
+        peaks = []
+        for batch in (images[:1], np.repeat(images, 64, axis=0)):
+            session.allocated_peak_bytes()
+            session.bind(batch)
+            session.step()
+            session.synchronize()
+            peaks.append(session.allocated_peak_bytes() or 0)
+        assert 0 < peaks[0] < peaks[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
+def test_on_cuda_sessions_of_several_threads_have_streams_of_their_own(
+    source: NetworkSource, images: np.ndarray
+) -> None:
+    expected = source.build_module().cpu()(torch.from_numpy(images)).detach().numpy()
+
+    def answer(_: int) -> tuple[int, np.ndarray]:
+        options = {"own_stream": ""}
+        with torch_backend.open_session(source, device="cuda", threads=1, options=options) as own:
+            stream = torch.cuda.current_stream().cuda_stream
+            own.bind(images)
+            own.step()
+            own.synchronize()
+            return stream, own.output()
+
+    with ThreadPoolExecutor(2) as pool:
+        (one, first), (other, second) = pool.map(answer, range(2))
+    assert len({one, other, torch.cuda.default_stream().cuda_stream}) == 3
+    np.testing.assert_allclose(first, expected, atol=1e-3)
+    np.testing.assert_allclose(second, expected, atol=1e-3)
 
 
 @pytest.mark.gpu

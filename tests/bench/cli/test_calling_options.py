@@ -8,6 +8,7 @@ import pytest
 from foldbench.bench.cli.compare import compare
 from foldbench.bench.cli.options import _depth as depth
 from foldbench.bench.cli.options import given_fields
+from foldbench.bench.cli.profiling import profile
 from foldbench.bench.cli.values import Moment
 from foldbench.bench.config.files import load
 from foldbench.bench.config.schema import Config
@@ -32,6 +33,14 @@ def test_without_them_nothing_is_asked_for() -> None:
     calling = config_of().compare.calling
     assert not any((calling.pauses_s, calling.cold_starts, calling.memory, calling.streams))
     assert not calling.sweep
+
+
+@pytest.mark.parametrize("sizes", ["auto", "1,auto", "0", "", "1,,8"])
+def test_a_profile_takes_batch_sizes_and_looks_for_none(sizes: str) -> None:
+    with pytest.raises(click.BadParameter, match="write such as 1,64"):
+        profile.make_context("profile", ["--batch-sizes", sizes])
+    context = profile.make_context("profile", ["--batch-sizes", "1,64"])
+    assert context.params["compare__batch_sizes"] == "[1,64]"
 
 
 def test_auto_is_one_image_and_a_sweep_from_there() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from foldbench.bench.machine.gpu import (
     find_first_visible,
     name_reasons,
     open_nvml,
+    read_own_memory_bytes,
     read_state,
 )
 
@@ -140,6 +142,19 @@ def test_processes_of_others_are_told_from_those_of_the_comparison() -> None:
     nvml = FakeNvml({**H100, **processes(os.getppid(), 1, 2**22 + 1)})
     expected = 2 if os.getppid() != 1 else 1
     assert read_state(nvml, nvml.gpus[0]).foreign_processes == expected
+
+
+def test_memory_of_this_process_is_told_from_that_of_others() -> None:
+    held = [
+        SimpleNamespace(pid=os.getpid(), usedGpuMemory=300),
+        SimpleNamespace(pid=1, usedGpuMemory=7),
+    ]
+    nvml = FakeNvml({**H100, "DeviceGetComputeRunningProcesses": held})
+    assert read_own_memory_bytes(nvml, nvml.gpus[0]) == 300
+    held[0].usedGpuMemory = None  # of which NVML may not tell
+    assert read_own_memory_bytes(nvml, nvml.gpus[0]) is None
+    nvml = FakeNvml(H100)
+    assert read_own_memory_bytes(nvml, nvml.gpus[0]) is None
 
 
 def test_processes_are_unknown_where_the_asking_one_is_not_among_them() -> None:

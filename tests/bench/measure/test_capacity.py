@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import make_scenario
 from foldbench.bench.analysis.capacity import (
     Bracket,
     arrivals_needed,
@@ -17,9 +18,10 @@ from foldbench.bench.errors import BackendError, DataError
 from foldbench.bench.measure.capacity import CapacityOptions, find_capacity
 from foldbench.bench.measure.contenders import ContenderSpec
 from foldbench.bench.progress import NullListener
-from foldbench.bench.records import LoadTest
+from foldbench.bench.records import Capacity, LoadTest, ScenarioResult
 from foldbench.bench.stages.capacity import read_arrivals
 from foldbench.bench.timing.arrivals import LoadOptions
+from foldbench.bench.timing.scenarios import ScenarioOptions
 from foldbench.bench.workers.protocol import Job, Opened
 from foldbench.reports.formats.terminal import render_terminal
 from foldbench.reports.sections.capacity import build_capacity
@@ -114,15 +116,23 @@ class Worker:
         latency_s = 1e-3 if rate <= self._capacity else 1.0
         return make_test(rate, latency_s, len(arrivals_s), seed=seed)
 
+    def evaluate(self) -> None:
+        """Nothing to evaluate."""
+
+    def run_scenario(self, options: ScenarioOptions) -> ScenarioResult:
+        if options.qps is not None and options.qps > 200:
+            raise BackendError("did not end")
+        assert (options.scenario, options.latency_bound_s) == ("server", 0.02)
+        return make_scenario("server", validity="VALID")
+
     def close(self) -> None:
         """Nothing to end."""
 
 
-def test_contenders_have_their_capacities_and_one_that_fails_its_reason() -> None:
-    options = CapacityOptions(within_s=0.02, at=0.99, most=4, wait_s=5e-3)
-    found = find_capacity(
+def capacity_of(options: CapacityOptions, *backends: str) -> Capacity:
+    return find_capacity(
         "a_run",
-        [ContenderSpec(b, "folded", "cpu", Path("x")) for b in ("torch", "ort", "openvino")],
+        [ContenderSpec(b, "folded", "cpu", Path("x")) for b in backends],
         lambda spec: Job(
             spec.backend, "cpu", 1, "folded", Path(), Path(), Path(), (0.0,), (1.0,), 10, 1
         ),
@@ -131,6 +141,20 @@ def test_contenders_have_their_capacities_and_one_that_fails_its_reason() -> Non
         NullListener(),
         Worker,  # type: ignore[arg-type]
     )
+
+
+def test_loadgen_judges_the_rate_that_holds_and_where_it_cannot_the_rate_stays() -> None:
+    options = CapacityOptions(within_s=0.02, at=0.99, most=4, wait_s=5e-3, loadgen=True)
+    torch, ort = capacity_of(options, "torch", "ort").contenders
+    assert torch.loadgen is not None
+    assert torch.loadgen.validity == "VALID"
+    assert (ort.status, ort.loadgen) == ("ok", None)
+    assert ort.holds_per_s is not None
+
+
+def test_contenders_have_their_capacities_and_one_that_fails_its_reason() -> None:
+    options = CapacityOptions(within_s=0.02, at=0.99, most=4, wait_s=5e-3)
+    found = capacity_of(options, "torch", "ort", "openvino")
     torch, ort, openvino = found.contenders
     for one, capacity in ((torch, 100.0), (ort, 500.0)):
         assert one.holds_per_s is not None
@@ -139,7 +163,7 @@ def test_contenders_have_their_capacities_and_one_that_fails_its_reason() -> Non
     seeds = [test.seed for test in ort.tests]
     assert len(set(seeds)) == len(seeds)
     told = render_terminal(build_capacity(found))
-    assert "ort/folded/cpu answers" in told
+    assert "ONNX Runtime (folded) answers" in told
     assert "out of memory" in told
 
 
@@ -151,7 +175,13 @@ def test_a_file_of_arrivals_is_read_and_others_are_refused(tmp_path: Path) -> No
     assert options.times_s(20.0, 7)[-1] == pytest.approx(199 / 20)
     with pytest.raises(DataError, match="1000 or more"):
         read_arrivals(path, 0.99)
-    for text, wrong in (("1\n0\n", "go back"), ("a\n", "as arrivals"), ("1\n" * 300, "at once")):
+    refused = {
+        "1\n0\n": "go back",
+        "nan\n" * 300: "no numbers",
+        "a\n": "as arrivals",
+        "1\n" * 300: "at once",
+    }
+    for text, wrong in refused.items():
         path.write_text(text, encoding="utf-8")
         with pytest.raises(DataError, match=wrong):
             read_arrivals(path, 0.9)

@@ -1,10 +1,14 @@
 """Pauses before timed calls: they are waited for, not timed, and what they cost is counted."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from foldbench.bench.machine.clocks import ClockReading
+from foldbench.bench.machine.cpu import last_cache_bytes
 from foldbench.bench.samples.calling import PausedBlock
-from foldbench.bench.timing.loop import BlockOptions, time_block
+from foldbench.bench.timing.loop import BlockOptions, InPauses, time_block
 from foldbench.bench.timing.pauses import Pauses, Usage
 from foldbench.bench.timing.simulation import FakeClock, FakeSession
 
@@ -26,9 +30,9 @@ class Sleepy(FakeSession):
         self._ended_s = self._clock()
 
 
-def time_after(pause_s: float, keep_warm: bool = False) -> PausedBlock:
+def time_after(pause_s: float, in_pauses: InPauses = "rest") -> PausedBlock:
     clock = FakeClock()
-    options = BlockOptions(4, 0.0, 0.0, pause_s=pause_s, keep_warm=keep_warm)
+    options = BlockOptions(4, 0.0, 0.0, pause_s=pause_s, in_pauses=in_pauses)
     timed = time_block(Sleepy(clock), BATCHES, options, clock, sleep=clock.advance)
     assert isinstance(timed.block, PausedBlock)
     return timed.block
@@ -41,14 +45,46 @@ def test_a_call_after_a_long_pause_has_the_time_that_it_takes_then() -> None:
 
 
 def test_calls_in_the_pause_keep_it_warm_and_are_not_timed() -> None:
-    assert time_after(100e-3, keep_warm=True).samples_s == pytest.approx([1e-3] * 4)
+    assert time_after(100e-3, "untimed calls").samples_s == pytest.approx([1e-3] * 4)
 
 
 def test_pauses_are_as_long_as_asked_even_where_calls_are_made_in_them() -> None:
-    for keep_warm in (False, True):
-        costs = time_after(100e-3, keep_warm).costs
+    for in_pauses in ("rest", "untimed calls"):
+        costs = time_after(100e-3, in_pauses).costs
         assert costs is not None
         assert costs.paused_s == pytest.approx(0.4)
+
+
+def test_caches_are_emptied_once_at_the_end_of_each_pause() -> None:
+    clock, emptied = FakeClock(), []
+    pauses = Pauses(0.5, None, lambda: emptied.append(clock()), clock, clock.advance)
+    for _ in range(2):
+        pauses.before_call()
+    assert emptied == pytest.approx([0.5, 1.0])
+
+
+def test_the_last_cache_is_that_of_the_highest_level(tmp_path: Path) -> None:
+    for index, level, size in ((0, 2, "2048K"), (1, 3, "32768K")):
+        folder = tmp_path / f"sys/devices/system/cpu/cpu0/cache/index{index}"
+        folder.mkdir(parents=True)
+        for name, text in (("level", level), ("size", size), ("shared_cpu_list", "0-1")):
+            (folder / name).write_text(f"{text}\n")
+    assert last_cache_bytes(tmp_path) == 32 * 2**20
+    assert last_cache_bytes(tmp_path / "nowhere") is None
+
+
+def test_the_clocks_are_read_after_a_pause_and_after_the_last_call() -> None:
+    clock, read_s = FakeClock(), []
+
+    def read() -> ClockReading:
+        read_s.append(clock())
+        return ClockReading()
+
+    options = BlockOptions(2, 0.0, 0.0, pause_s=1.0)
+    time_block(Sleepy(clock), BATCHES, options, clock, read, clock.advance)
+    settled_s = 10e-3 + 1e-3
+    assert read_s[0] == pytest.approx(settled_s + 0.1, abs=20e-3)
+    assert read_s[1] - read_s[0] == pytest.approx(2 * 1.01 + 10e-3, abs=20e-3)
 
 
 def test_what_pauses_cost_is_counted_apart_from_what_calls_cost() -> None:
@@ -60,7 +96,7 @@ def test_what_pauses_cost_is_counted_apart_from_what_calls_cost() -> None:
         ]
     )
     clock = FakeClock()
-    pauses = Pauses(1.0, None, clock, clock.advance, lambda: next(totals))
+    pauses = Pauses(1.0, None, None, clock, clock.advance, lambda: next(totals))
     pauses.before_call()
     pauses.after_call()
     costs = pauses.costs()
@@ -74,7 +110,7 @@ def test_what_pauses_cost_is_counted_apart_from_what_calls_cost() -> None:
 
 def test_a_system_that_counts_nothing_gives_times_all_the_same() -> None:
     clock = FakeClock()
-    pauses = Pauses(0.5, None, clock, clock.advance, lambda: None)
+    pauses = Pauses(0.5, None, None, clock, clock.advance, lambda: None)
     pauses.before_call()
     pauses.after_call()
     assert clock() == pytest.approx(0.5)

@@ -7,16 +7,17 @@ import pytest
 from PIL import Image
 
 from builders import make_row
-from foldbench.bench.analysis.stages import stage_row
+from foldbench.bench.analysis.stages import stage_rows
 from foldbench.bench.errors import DataError
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.measure.calling.stages import image_files
 from foldbench.bench.predict.picture import fit_picture, open_picture
 from foldbench.bench.records import AsCalled, Preprocessing, StageBlock, StageSeries
+from foldbench.bench.samples.calling import STAGES, STAGES_INSIDE
 from foldbench.bench.timing.loop import BlockOptions
 from foldbench.bench.timing.simulation import FakeClock, FakeSession
 from foldbench.bench.timing.stages import time_stages
-from foldbench.bench.workers.image_stages import steps_to_class
+from foldbench.bench.workers.image_stages import steps_of_image_file, steps_to_class
 
 TIMES_S = (1e-3, 4e-3, 2e-3, 1e-3, 2e-3, 5e-4)
 
@@ -46,12 +47,47 @@ def test_what_comes_before_the_network_is_held_against_it() -> None:
         StageBlock(round=n, samples_s=timed().samples_s, parts_s=timed().parts_s) for n in range(8)
     )
     series = StageSeries(files=1, bytes_mean=1000.0, blocks=blocks)
-    row = stage_row(make_row("ort", "folded", as_called=AsCalled(stages=series)))
-    assert row is not None
+    (row,) = stage_rows(make_row("ort", "folded", as_called=AsCalled(stages=(series,))))
     assert row.whole_s == pytest.approx(sum(TIMES_S))
     assert row.before is not None
     assert row.before.point == pytest.approx(8e-3 / 2e-3)
-    assert stage_row(make_row("ort", "folded")) is None
+    assert list(row.stages_s) == list(STAGES)
+    assert stage_rows(make_row("ort", "folded")) == []
+
+
+def test_a_graph_with_the_preprocessing_is_held_against_the_way_around() -> None:
+    def series(inside: bool, parts: tuple[float, ...]) -> StageSeries:
+        blocks = tuple(
+            StageBlock(round=n, samples_s=(sum(parts),), parts_s=tuple((s,) for s in parts))
+            for n in range(8)
+        )
+        return StageSeries(inside=inside, files=1, bytes_mean=1e3, blocks=blocks)
+
+    both = (series(False, TIMES_S), series(True, (1e-3, 4e-3, 2.5e-4)))
+    outside, inside = stage_rows(make_row("ort", "folded", as_called=AsCalled(stages=both)))
+    assert (outside.gain, outside.inside) == (None, False)
+    assert list(inside.stages_s) == list(STAGES_INSIDE)
+    assert inside.gain is not None
+    assert inside.gain.point == pytest.approx(2)
+    assert inside.verdict == "faster"
+    assert inside.before is not None
+    assert inside.before.point == pytest.approx(20)
+
+
+class Whole(FakeSession):
+    """Takes an image, gives two probabilities."""
+
+    def output(self) -> np.ndarray:
+        return np.array([[0.25, 0.75]], np.float32)
+
+
+def test_a_graph_with_the_preprocessing_is_given_the_image_as_it_is(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 40, 3)).astype(np.uint8)
+    path = tmp_path / "photo.png"
+    Image.fromarray(pixels).save(path)
+    read, decode, infer = steps_of_image_file(Whole(lambda size: 1e-3, FakeClock()))
+    np.testing.assert_array_equal(decode(read(path)), pixels)
+    assert infer(pixels) == (1, 0.75)
 
 
 class Seeing(FakeSession):

@@ -17,6 +17,7 @@ from foldbench.bench.progress import NullListener
 from foldbench.bench.records import AsCalled, ColdStart, ColdStarts
 from foldbench.bench.workers.protocol import Opened
 
+BACKENDS = ("torch", "torch_compile", "ort")
 OPENED = Opened("cpu", "fake", 2, "float32", 0.5, 0.25, 0.2, second_run_s=0.05)
 
 
@@ -45,7 +46,7 @@ class Starter(Processes):
 
 
 def start(ids: tuple[int, ...] = (), **calling: object) -> tuple[list[Contender], Starter]:
-    rows = [Contender(ContenderSpec(b, "folded", "cpu", Path("x"))) for b in ("torch", "ort")]
+    rows = [Contender(ContenderSpec(b, "folded", "cpu", Path("x"))) for b in BACKENDS]
     settings = CompareSection.model_validate({"calling": {"cold_starts": 5, **calling}})
     processes = Starter(ids)
     measure_cold_starts(rows, settings, NullListener(), processes)
@@ -54,17 +55,34 @@ def start(ids: tuple[int, ...] = (), **calling: object) -> tuple[list[Contender]
 
 def starts_of(row: Contender) -> ColdStarts:
     assert row.result.as_called is not None
-    (starts,) = row.result.as_called.cold_starts
-    return starts
+    return row.result.as_called.cold_starts[0]
 
 
 def test_contenders_are_started_in_turns() -> None:
     rows, processes = start()
-    turns = [processes.started[n : n + 2] for n in range(0, 10, 2)]
-    assert all(set(turn) == {"torch/folded/cpu", "ort/folded/cpu"} for turn in turns)
+    first, *later = processes.started
+    assert first == "ort:saved/folded/cpu", "what saves the graph is not counted"
+    backends = (*BACKENDS, "torch_compile:no_cache", "ort:saved")
+    turns = [later[n : n + 5] for n in range(0, 25, 5)]
+    assert all(set(turn) == {f"{b}/folded/cpu" for b in backends} for turn in turns)
     for row in rows:
         starts = starts_of(row)
         assert (len(starts.starts), starts.page_cache, starts.reason) == (5, "warm", None)
+
+
+def test_what_a_runtime_keeps_for_later_starts_is_there_and_is_not() -> None:
+    rows, _ = start()
+    found = [row.result.as_called for row in rows]
+    prepared = [[one.preparation for one in of.cold_starts] for of in found if of]
+    assert prepared == [[""], ["", "compiled anew"], ["", "saved graph"]]
+
+
+def test_a_file_that_is_optimised_already_saves_no_graph() -> None:
+    row = Contender(ContenderSpec("ort", "int8.host", "cpu", Path("x")))
+    settings = CompareSection.model_validate({"calling": {"cold_starts": 1}})
+    measure_cold_starts([row], settings, NullListener(), Starter())
+    assert row.result.as_called is not None
+    assert len(row.result.as_called.cold_starts) == 1
 
 
 def test_a_start_is_the_process_the_import_the_opening_and_the_first_call() -> None:
@@ -74,10 +92,11 @@ def test_a_start_is_the_process_the_import_the_opening_and_the_first_call() -> N
 
 
 def test_a_process_that_was_there_before_is_no_cold_start() -> None:
-    rows, _ = start(ids=(1, 2, 1, *range(10, 20)))
-    reasons = [starts_of(row).reason for row in rows]
-    assert sum(reason is not None for reason in reasons) == 1
-    assert any("process 1 was used again" in str(reason) for reason in reasons)
+    rows, _ = start(ids=(1, 2, 3, 4, 5, 6, 2, *range(10, 40)))
+    found = [row.result.as_called for row in rows]
+    reasons = [one.reason for of in found if of for one in of.cold_starts if one.reason]
+    assert len(reasons) == 1
+    assert "process 2 was used again" in reasons[0]
 
 
 def test_a_process_with_its_runtime_loaded_is_no_cold_start() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from builders import make_row
-from foldbench.bench.analysis.pauses import pause_findings, pause_rows
+from foldbench.bench.analysis.pauses import pause_finding, pause_rows, worst_pause
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.measure.calling.pauses import calls_after, measure_pauses
 from foldbench.bench.measure.calling.processes import Processes
@@ -27,8 +27,9 @@ class Worker:
 
     def time(self, size: int, options: BlockOptions) -> tuple[PausedBlock, int]:
         pause_s = options.pause_s or 0.0
-        slow = pause_s >= 0.1 and not options.keep_warm
-        call_s = 10e-3 if slow else 1e-3
+        slow = pause_s >= 0.1 and options.in_pauses != "untimed calls"
+        cold = options.in_pauses == "empty caches"
+        call_s = 10e-3 if slow else 2e-3 if cold else 1e-3
         return PausedBlock(samples_s=(call_s,) * options.calls), 3
 
     def close(self) -> None:
@@ -58,7 +59,9 @@ def measure(backend: str) -> tuple[Contender, list[str]]:
     return contender, processes.started
 
 
-def test_each_switch_runs_in_a_process_of_its_own_but_for_keeping_warm() -> None:
+def test_a_switch_of_the_runtime_has_a_process_of_its_own_and_what_is_done_in_pauses_has_not() -> (
+    None
+):
     contender, started = measure("ort:micro=8")
     assert started == [
         "ort:micro=8/folded/cpu",
@@ -69,7 +72,7 @@ def test_each_switch_runs_in_a_process_of_its_own_but_for_keeping_warm() -> None
     assert found is not None
     assert [(one.switch, one.pause_s) for one in found.pauses] == [
         (switch, pause_s)
-        for switch in ("", "kept warm", "one thread", "no spin-wait")
+        for switch in ("", "kept warm", "cold caches", "one thread", "no spin-wait")
         for pause_s in (0.0, 0.1)
     ]
 
@@ -82,7 +85,9 @@ def test_only_onnxruntime_has_a_spin_wait_to_switch_off() -> None:
 def test_a_pause_that_makes_calls_slower_is_found_with_its_remedy() -> None:
     contender, _ = measure("torch")
     row = make_row("torch", "folded", as_called=contender.result.as_called)
-    (finding,) = pause_findings(row)
+    finding = pause_finding(row)
+    assert finding is not None
+    assert worst_pause([make_row("ort", "folded"), row]) == finding
     assert finding.worst.pause_s == 0.1
     assert finding.worst.multiple is not None
     assert finding.worst.multiple.point == pytest.approx(10)
@@ -90,6 +95,8 @@ def test_a_pause_that_makes_calls_slower_is_found_with_its_remedy() -> None:
     assert finding.remedy.switch == "kept warm"
     assert finding.remedy_ratio is not None
     assert finding.remedy_ratio.point == pytest.approx(10)
+    assert finding.cold_caches is not None
+    assert finding.cold_caches.point == pytest.approx(2)
 
 
 def block(number: int, call_s: float, calls: int = 1, paused_s: float = 1.0) -> PausedBlock:
@@ -136,7 +143,7 @@ def test_p95_is_blank_below_200_calls_and_a_verdict_below_five_rounds() -> None:
 def test_a_pause_that_changes_nothing_is_no_finding() -> None:
     series = rows_of(10, 3, 1e-3)
     assert series[1].verdict == "no difference resolved"
-    assert not list(pause_findings(make_row("ort", "folded")))
+    assert pause_finding(make_row("ort", "folded")) is None
 
 
 def test_long_pauses_have_few_calls_a_block_and_short_ones_many() -> None:

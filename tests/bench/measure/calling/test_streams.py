@@ -113,6 +113,28 @@ def test_a_session_that_only_looks_concurrent_is_found_out() -> None:
     assert best.series.streams == 1
 
 
+def test_openvino_also_runs_several_streams_of_its_own() -> None:
+    row = Contender(ContenderSpec("openvino", "folded", "cpu", Path("x")))
+    row.result.opened = Opened("cpu", "fake", 1, "float32", 0.0, 0.0)
+    settings = {"rounds": 8, "processes": 1, "batch_sizes": (1,), "calling": {"streams": (1, 2)}}
+    processes = Starter()
+    measure_streams([row], CompareSection.model_validate(settings), NullListener(), processes)
+    assert row.result.as_called is not None
+    assert [one.sharing for one in row.result.as_called.streams] == [
+        "sessions", "sessions", "callers", "streams",
+    ]  # fmt: skip
+    assert ("openvino:streams=2", 2) in processes.opened
+
+
+def test_on_cuda_each_session_of_torch_has_a_stream_of_its_own() -> None:
+    row = Contender(ContenderSpec("torch", "folded", "cuda", Path("x")))
+    row.result.opened = Opened("cuda:0", "fake", 1, "float32", 0.0, 0.0)
+    settings = {"rounds": 8, "processes": 1, "batch_sizes": (1,), "calling": {"streams": (1, 2)}}
+    processes = Starter()
+    measure_streams([row], CompareSection.model_validate(settings), NullListener(), processes)
+    assert {backend for backend, _ in processes.opened} == {"torch:own_stream"}
+
+
 def test_the_best_load_is_the_one_with_the_most_calls_a_second() -> None:
     found, _ = measure(measure_streams, streams=(1, 2))
     best = best_of(make_row(FREE, "folded", as_called=found[FREE]))

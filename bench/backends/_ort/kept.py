@@ -1,8 +1,9 @@
-"""Engines that TensorRT has built, kept beside the file that they were built from.
+"""What was made of a file to open it faster, kept beside it: engines, and optimised graphs.
 
-Building one takes from seconds to minutes. onnxruntime finds a kept one by the graph's structure
-and the GPU's kind, not by its weights: so each file, each set of options and each version of the
-libraries has a folder of its own, and an engine is never run for another network.
+Building one of TensorRT's engines takes from seconds to minutes. onnxruntime finds a kept one by
+the graph's structure and the GPU's kind, not by its weights: so each file, each set of options and
+each version of the libraries has a folder of its own, and an engine is never run for another
+network. A graph that onnxruntime has optimised is for one kind of processor and one version of it.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from foldbench.bench.errors import BackendError
+from foldbench.bench.host_files.marks import host_facts
 from foldbench.bench.store.files import file_sha256, json_sha256
 
 _DISTRIBUTIONS = ("tensorrt", "tensorrt-cu13-libs", "tensorrt-cu12-libs")
@@ -28,12 +30,28 @@ def keep_engines(path: Path, options: Mapping[str, str], onnxruntime_version: st
         "onnxruntime": onnxruntime_version,
         "tensorrt": {name: _version_of(name) for name in _DISTRIBUTIONS},
     }
-    folder = path.parent / "engines" / json_sha256(key)[:_DIGITS]
+    return _made(path.parent / "engines" / json_sha256(key)[:_DIGITS], "TensorRT's engines")
+
+
+def keep_graph(path: Path, onnxruntime_version: str) -> Path:
+    """Return where the optimised graph of the .onnx file at `path` is kept; its folder exists.
+
+    The file is known by its size and its time, since to read it for a hash may take as long as to
+    open it. Raises BackendError where the folder cannot be made.
+    """
+    about = path.stat()
+    file = [path.name, about.st_size, about.st_mtime_ns]
+    key = {"file": file, "for": host_facts(onnxruntime_version)}
+    folder = _made(path.parent / "optimised", "optimised graphs")
+    return folder / f"{json_sha256(key)[:_DIGITS]}.onnx"
+
+
+def _made(folder: Path, what: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BackendError(
-            f"cannot make {folder}, where TensorRT's engines are kept: {error.strerror or error}; "
+            f"cannot make {folder}, where {what} are kept: {error.strerror or error}; "
             "free space, or let the run's folder be written to"
         ) from None
     return folder
