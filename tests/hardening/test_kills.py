@@ -1,9 +1,9 @@
 """Commands that are killed at any moment, with the next one going on as if nothing had been."""
 
 import json
-import os
 import random
 import signal
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,7 @@ from foldbench.bench.store.directory import RunDirectory
 from foldbench.bench.store.files import file_sha256
 from foldbench.bench.workers.starting import start
 
-pytestmark = [
-    pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals"),
-    pytest.mark.usefixtures("warm_start"),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs forks of one server")
 
 _LONGEST_S = 120
 """A hang is longer."""
@@ -162,7 +159,7 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, warm_start: None) -> Undisturbed:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     place = Place(tmp_path_factory.mktemp("undisturbed"))
     place.prepare()
     moments = {command: place.finish(command) for command in COMMANDS}

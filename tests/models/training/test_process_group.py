@@ -203,7 +203,6 @@ def test_an_auxiliary_classifier_learns_nothing_in_several_processes(
     assert model.head.weight.grad is not None
 
 
-@pytest.mark.usefixtures("warm_start")
 def test_two_real_processes_learn_what_one_learns_and_leave_an_auxiliary_head_as_it_is(
     tmp_path: Path,
 ) -> None:
