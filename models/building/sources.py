@@ -85,7 +85,7 @@ def _known_arguments(
 
 
 def stated_classes(text: str, args: Mapping[str, Any]) -> int | None:
-    """Return how many classes the arguments of the user's code say, or their defaults; else None."""
+    """Return the number of classes that arguments of the user's code say, or their defaults."""
     source = parse_source(text)
     if source.form != "code":
         return None
