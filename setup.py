@@ -78,6 +78,7 @@ setup(
         "tune": ["optuna>=4.2"],
         "loadgen": ["mlcommons-loadgen>=6.0"],
         "openvino": ["openvino>=2025.2"],
+        "ray": ["ray>=2.40"],
         "test": [
             "pytest>=8.3",
             "pytest-xdist>=3.6",

@@ -124,7 +124,7 @@ def measure(
     records = compare_runs(runs, (), paths, listener, fresh=True)
     return Stored(
         name=name,
-        runs=tuple(_thin(record) for record in records),
+        runs=tuple(thin(record) for record in records),
         deploy_failed=failed,
         operators=_profile(network, paths, listener),
     )
@@ -194,7 +194,7 @@ def _custom_operators(path: Path) -> set[str]:
     return {node.op_type for node in model.graph.node if node.domain == DOMAIN}
 
 
-def _thin(record: Run) -> Run:
+def thin(record: Run) -> Run:
     """Return the record with each block as its median, without paths of this machine."""
     rows = []
     for row in record.measurements:

@@ -300,7 +300,7 @@ def to_onnx(
         optimize = options.fold_bn or options.plain
     images, shapes = (torch.from_numpy(example),), _dynamic_batch(network)
     try:
-        with _quiet():
+        with _quiet(), torch.no_grad():  # with gradients, attention is captured in other layouts
             captured: Any = network
             if strict:
                 captured = torch.export.export(network, images, dynamic_shapes=shapes, strict=True)

@@ -42,11 +42,12 @@ _OF_FILES = ("ort_", "onnx_")
 def run_module(module: nn.Module, images: Floats, batch_size: int = 100) -> Floats:
     """Return the logits (N, classes) float32 of a torch module for (N, C, H, W) `images`.
 
-    The module is given copies, since some networks change their input.
+    The module is given copies, since some networks change their input; and its answers are copied,
+    since some write each into the same place.
     """
     with torch.inference_mode():
         parts = [
-            module(torch.tensor(images[start : start + batch_size])).numpy()
+            module(torch.tensor(images[start : start + batch_size])).numpy().copy()
             for start in range(0, len(images), batch_size)
         ]
     return np.concatenate(parts)
@@ -152,7 +153,7 @@ def _in_float64(module: nn.Module) -> Callable[[Floats], npt.NDArray[np.float64]
         torch.set_default_dtype(torch.float64)
         try:
             with torch.inference_mode(), _Float64Mode():
-                found = exact(torch.from_numpy(x).double()).numpy()
+                found = exact(torch.from_numpy(x).double()).numpy().copy()
         finally:
             torch.set_default_dtype(default)
         if found.dtype != np.float64:
@@ -238,7 +239,7 @@ def _check_case(given: ParityInput, candidate: Floats) -> ParityCase:
     error = _relative_error(reference, candidate, comparable) if usable else None
     return ParityCase(
         inputs=kind,
-        batch_size=len(reference),
+        batch_size=len(given.x),
         error=error,
         torch_error=torch_error,
         tolerance=tolerance,

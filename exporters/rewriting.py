@@ -21,7 +21,7 @@ ParityCheck = Callable[[ModelProto], Parity]
 def choose_passes(asked: Sequence[str], target: Target, fold_bn: bool) -> tuple[str, ...]:
     """Return the passes to make, in order, for what a configuration asks.
 
-    ``default`` stands for those that are on for `target`; passes for one machine alone come last.
+    ``default`` stands for those that are on for `target`; passes for one target alone come last.
     Raises ConfigError for passes that contradict the other settings, and what the registry raises.
     """
     chosen = [ALWAYS]
@@ -33,12 +33,13 @@ def choose_passes(asked: Sequence[str], target: Target, fold_bn: bool) -> tuple[
             "export.passes: fold_batchnorm contradicts export.fold_bn=false: leave one of them out"
         )
     for name in chosen:
-        if PASSES.load(name).HOST_SPECIFIC and target != "host":
+        only = PASSES.load(name).ONLY_FOR
+        if only not in (None, target):
             raise ConfigError(
-                f"export.passes: {name} makes a file for this machine alone: "
-                "give it the target host (--target host)"
+                f"export.passes: {name} makes a file for the target {only} alone, and "
+                f"export.target is {target}: give it --target {only}"
             )
-    return tuple(sorted(chosen, key=lambda name: PASSES.load(name).HOST_SPECIFIC))
+    return tuple(sorted(chosen, key=lambda name: PASSES.load(name).ONLY_FOR is not None))
 
 
 def apply_passes(

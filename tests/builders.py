@@ -22,8 +22,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from foldbench.bench import records
+from foldbench.bench.compiler.nvrtc import nvrtc_version
 from foldbench.bench.config.schema import Config
 from foldbench.bench.config.training import TrainSection
+from foldbench.bench.errors import BackendError
 from foldbench.bench.images.image_set import Split
 from foldbench.bench.machine.cpu import describe_cpu
 from foldbench.bench.measure.comparison import Entry, compare_together
@@ -69,9 +71,18 @@ INT8 = (
 )
 """Quantization, cut down to seconds, with a budget that it keeps; of the file that QUICK makes."""
 
+
+def has_nvrtc() -> bool:
+    try:
+        return nvrtc_version() >= (11, 0)
+    except BackendError:
+        return False
+
+
 needs_c_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
 )
+needs_nvrtc = pytest.mark.skipif(not has_nvrtc(), reason="needs NVRTC (nvidia-cuda-nvrtc)")
 HAS_VNNI = bool({"avx512_vnni", "avx_vnni"} & set(describe_cpu()["cpu_features"] or ()))
 """Products of uint8 with int8 that do not saturate."""
 
@@ -584,7 +595,7 @@ def small_model() -> nn.Module:
 
 
 def run_training(folder: Path, model: nn.Module, **options: object) -> tuple[Epoch, ...]:
-    held_out = options.pop("held_out", None)
+    held_out, process_group = options.pop("held_out", None), options.pop("process_group", None)
     section = TrainSection.model_validate(
         {"epochs": 3, "batch_size": 16, "learning_rate": 0.01, "device": "cpu", **options}
     )
@@ -598,6 +609,7 @@ def run_training(folder: Path, model: nn.Module, **options: object) -> tuple[Epo
         seed=0,
         resume=Resume(folder / "resume.pt", "key"),
         listener=NullListener(),
+        process_group=process_group,
     )
 
 

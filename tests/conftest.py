@@ -1,236 +1,48 @@
-"""Fixtures that many tests share: a small network, images to feed it and a run that holds it."""
+"""How the tests are run: in two processes a core, the modules that take longest first."""
 
-import gc
 import os
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import sys
 
-import numpy as np
 import pytest
-import torch
-from filelock import FileLock
-from hypothesis import settings
 
-import fake_backend
-import warm_starts
-from builders import INT8, QUICK, run_in_process
-from foldbench.bench.config.files import load
 from foldbench.bench.machine.cpu import usable_cpus
-from foldbench.bench.progress import NullListener
-from foldbench.bench.registry import BACKENDS
-from foldbench.bench.stages.export import export
-from foldbench.bench.stages.train import train
-from foldbench.bench.store.directory import Paths, RunDirectory
-from translations import quick_reader
 
 CPUS = usable_cpus()
 
-MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the fixtures, and bind each of pytest-xdist's processes to a core.
 
-def pytest_configure() -> None:
-    """Give each of pytest-xdist's processes a core of its own, and Hypothesis no deadline.
-
-    Two processes whose threads wait for each other's cores are no faster than one. The first
-    example of a test may have to import what it tests.
+    The process that only hands out tests needs no fixtures, which load torch. Processes whose
+    threads wait for each other's cores are slower than with one thread each. Hundreds of processes
+    start, so none compiles again what one has compiled, whatever the environment says.
     """
-    settings.register_profile("foldbench", deadline=None)
-    settings.load_profile("foldbench")
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+        return
+    config.pluginmanager.import_plugin("shared_fixtures")
+    _let_examples_take_their_time()
     worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     if worker and hasattr(os, "sched_setaffinity"):
+        import torch
+
         os.sched_setaffinity(0, {CPUS[int(worker) % len(CPUS)]})
         torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FOLDBENCH_RUNS", raising=False)
-    monkeypatch.delenv("FOLDBENCH_CACHE", raising=False)
+def _let_examples_take_their_time() -> None:
+    """Give Hypothesis no deadline: the first example may have to import what it tests."""
+    from hypothesis import settings
+
+    settings.register_profile("foldbench", deadline=None)
+    settings.load_profile("foldbench")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _what_is_loaded_is_no_garbage() -> None:
-    """As a worker does: each timed block looks for garbage first, through all that torch holds."""
-    gc.collect()
-    gc.freeze()
-
-
-@pytest.fixture(autouse=True)
-def _torch_state() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _translations_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = quick_reader()
-    if found is not None:
-        monkeypatch.setattr(found[0], "from_torchlib", found[1])
-
-
-@pytest.fixture(scope="session")
-def warm_server(shared_folder: Path) -> Iterator[str]:
-    """Where this process, or one that it starts, has its processes forked: `warm_starts.use`."""
-    with warm_starts.server(shared_folder) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def warm_start(warm_server: str) -> Iterator[None]:
-    """Processes that are started have torch loaded: forks of one, see `warm_starts`."""
-    before = warm_starts.use(warm_server)
-    yield
-    warm_starts.forget(before)
-
-
-@pytest.fixture
-def all_cores() -> Iterator[None]:
-    """All cores for one test, whatever the process that runs it has; skipped where it is one."""
-    if len(CPUS) < 2:
-        pytest.skip("needs two cores")
-    own = usable_cpus()
-    if own != CPUS:
-        os.sched_setaffinity(0, CPUS)
-    yield
-    if own != CPUS:
-        os.sched_setaffinity(0, own)
-
-
-@pytest.fixture
-def with_fake_backend() -> Iterator[None]:
-    """One backend more, `fake`, for workers in the process of the test."""
-    with BACKENDS.added("fake", fake_backend):
-        yield
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> Paths:
-    """Empty folders for runs and decoded images."""
-    return Paths(tmp_path / "runs", tmp_path / "cache")
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Comparisons start no processes, see `run_in_process`."""
-    run_in_process(monkeypatch)
-
-
-@pytest.fixture(scope="session")
-def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all of pytest-xdist's processes have."""
-    root = tmp_path_factory.getbasetemp()
-    return root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
-
-
-@pytest.fixture(scope="session")
-def make_once(shared_folder: Path) -> MakeOnce:
-    """Return a function that has a folder filled once for all of pytest-xdist's processes."""
-    root = shared_folder
-
-    def make_once(name: str, fill: Callable[[Path], object]) -> Path:
-        folder, finished = root / f"once-{name}", root / f"once-{name}.finished"
-        with FileLock(root / f"once-{name}.lock"):
-            if not finished.exists():
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir()
-                fill(folder)
-                finished.touch()
-        return folder
-
-    return make_once
-
-
-@pytest.fixture(scope="session")
-def trained_paths(make_once: MakeOnce) -> Paths:
-    def fill(folder: Path) -> None:
-        train(load("digits", QUICK), Paths(folder / "runs", folder / "cache"), NullListener())
-
-    folder = make_once("trained", fill)
-    return Paths(folder / "runs", folder / "cache")
-
-
-@pytest.fixture(scope="session")
-def trained_run(trained_paths: Paths) -> RunDirectory:
-    """A finished training of bn_cnn on digits; copy it before changing anything in it."""
-    return RunDirectory(trained_paths.runs / "digits-001")
-
-
-def export_copy(
-    run: RunDirectory, folder: Path, cache: Path, *exports: tuple[str, ...]
-) -> RunDirectory:
-    """Copy a run into a folder and export it there, once for each tuple of settings."""
-    copy = RunDirectory(folder / run.name)
-    shutil.copytree(run.path, copy.path)
-    for overrides in exports:
-        export(copy, overrides, Paths(folder, cache), NullListener())
-    return copy
-
-
-@pytest.fixture(scope="session")
-def exported_run(
-    trained_run: RunDirectory, trained_paths: Paths, make_once: MakeOnce
-) -> RunDirectory:
-    """The finished training with its folded file; read it only."""
-    folder = make_once(
-        "exported", lambda folder: export_copy(trained_run, folder, trained_paths.cache, QUICK)
-    )
-    return RunDirectory(folder / trained_run.name)
-
-
-@pytest.fixture(scope="session")
-def twice_exported_run(
-    exported_run: RunDirectory, trained_paths: Paths, make_once: MakeOnce
-) -> RunDirectory:
-    """The finished training with its folded and its unfolded file; read it only."""
-    unfolded = (*QUICK, "export.fold_bn=false")
-    folder = make_once(
-        "twice-exported",
-        lambda folder: export_copy(exported_run, folder, trained_paths.cache, unfolded),
-    )
-    return RunDirectory(folder / exported_run.name)
-
-
-@pytest.fixture(scope="session")
-def quantized_run(
-    exported_run: RunDirectory, trained_paths: Paths, make_once: MakeOnce
-) -> RunDirectory:
-    """The finished training with a file in float32 and one in int8; read it only."""
-    folder = make_once(
-        "quantized", lambda folder: export_copy(exported_run, folder, trained_paths.cache, INT8)
-    )
-    return RunDirectory(folder / exported_run.name)
-
-
-def copy_into(run: RunDirectory, paths: Paths) -> RunDirectory:
-    shutil.copytree(run.path, paths.runs / run.name)
-    return RunDirectory(paths.runs / run.name)
-
-
-@pytest.fixture
-def own_run(trained_run: RunDirectory, paths: Paths) -> RunDirectory:
-    """A copy of the finished training in the test's own folder."""
-    return copy_into(trained_run, paths)
-
-
-@pytest.fixture
-def own_exported_run(exported_run: RunDirectory, paths: Paths) -> RunDirectory:
-    """A copy of the exported run in the test's own folder."""
-    return copy_into(exported_run, paths)
-
-
-@pytest.fixture
-def own_twice_exported_run(twice_exported_run: RunDirectory, paths: Paths) -> RunDirectory:
-    """A copy of the run with both files in the test's own folder."""
-    return copy_into(twice_exported_run, paths)
-
-
-@pytest.fixture(scope="session")
-def images() -> np.ndarray:
-    """(12, 3, 32, 32) float32, of the range that preprocessed images have."""
-    return np.random.default_rng(0).uniform(-1, 1, (12, 3, 32, 32)).astype(np.float32)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core: for much of its time a test waits for what it has started."""
+    return 2 * len(CPUS)
 
 
 _LONGEST_FIRST = (

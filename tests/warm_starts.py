@@ -2,14 +2,16 @@
 
 A process of foldbench's takes three seconds of CPU to load torch and onnxruntime, and hundreds of
 them start in the tests. A server loads both once, has no second thread and computes nothing, and
-each process that `warm_starts` gives is a fork of it that goes on as `bench.workers.starting` has
-it: with the same function, path, environment, folder, output and pipe, and with the same end. How
-processes really start is tested in tests/bench/workers and wherever a test does not ask for this.
+each process that `warm_starts` gives is a fork of it that continues as `bench.workers.starting` has
+it, or ``python -m foldbench``: with the same function or arguments, path, environment, folder,
+output and pipe, and with the same end. How processes really start is tested in tests/bench/workers,
+and where a test starts them itself.
 """
 
 import array
 import json
 import os
+import runpy
 import selectors
 import shutil
 import signal
@@ -18,7 +20,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,11 +31,13 @@ from filelock import FileLock
 from foldbench.bench.workers import starting
 
 HERE = Path(__file__).parent
+AVAILABLE = sys.platform == "linux"
 MODULES = (
     *("torch", "onnx", "onnxruntime", "onnxscript", "torch.onnx._internal.exporter._registration"),
     *("foldbench.bench.stages.add", "foldbench.bench.stages.compare"),
     *("foldbench.bench.stages.export", "foldbench.bench.workers.server"),
-    *("foldbench.exporters.onnx_export", "foldbench.models.building.adding"),
+    *("foldbench.bench.cli", "foldbench.bench.stages.train", "foldbench.models.training.loop"),
+    *("foldbench.exporters.onnx_export", "foldbench.models.building.adding", "sklearn.datasets"),
 )
 """What the server loads; a fork has it, whether its function needs it or not."""
 
@@ -67,17 +71,38 @@ class WarmProcess:
             self._line.close()
         return self.returncode
 
+    def poll(self) -> int | None:
+        """Return the exit code, None where it runs on."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0.0)
+        return self.returncode
+
     def kill(self) -> None:
         """End it."""
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: int) -> None:
+        """Send it one, unless it has ended."""
         if self.returncode is None:
             with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, number)
 
 
-def _request(address: str, theirs: Connection) -> WarmProcess:
-    environment = dict(os.environ)
+def start_bench(address: str, folder: Path, *arguments: str, **environment: str) -> WarmProcess:
+    """Start ``python -m foldbench``, whose stdout and stderr are files in a folder.
+
+    `environment` is added to that of this process.
+    """
+    folder.mkdir(exist_ok=True)
+    with (folder / "stdout").open("w") as stdout, (folder / "stderr").open("w") as stderr:
+        return _request(address, [stdout.fileno(), stderr.fileno()], *arguments, **environment)
+
+
+def _request(address: str, files: list[int], *arguments: str, **environment: str) -> WarmProcess:
+    """Ask for a fork; `files` are the pipe of a function, none for a command, stdout and stderr."""
     request = {
-        "environment": environment,
+        "arguments": arguments,
+        "environment": {**os.environ, **environment},
         "folder": os.getcwd(),
         "cores": sorted(os.sched_getaffinity(0)),
         "warnings": sys.warnoptions,
@@ -86,19 +111,18 @@ def _request(address: str, theirs: Connection) -> WarmProcess:
     line = socket.socket(socket.AF_UNIX)
     line.settimeout(_LATEST)
     line.connect(address)
-    files = array.array("i", [theirs.fileno(), 1, 2])
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)]
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))]
     line.sendmsg([_STATUS.pack(len(content))], rights)
     line.sendall(content)
     return WarmProcess(line, ["a fork of the server of processes"])
 
 
-def use(address: str) -> Any:
-    """Have this process, and all that it starts, start processes by the server at `address`."""
+def use(address: Callable[[], str]) -> Any:
+    """Have this process, and all that it starts, start processes by the server at an address."""
     before = starting._popen
 
     def request(theirs: Connection, python: Path | None) -> Any:
-        return before(theirs, python) if python else _request(address, theirs)
+        return before(theirs, python) if python else _request(address(), [theirs.fileno(), 1, 2])
 
     starting._popen = request
     return before
@@ -163,7 +187,7 @@ def serve(address: str) -> None:
     for name in MODULES:
         import_module(name)
     _read_translations_once()
-    use(address)
+    use(lambda: address)
     assert len(os.listdir("/proc/self/task")) == 1, "a fork would lack the other threads"
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
@@ -238,7 +262,7 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
     """Be the process that was asked for; never return."""
     code = 1
     try:
-        handle, stdout, stderr = files
+        *pipe, stdout, stderr = files
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
@@ -247,12 +271,11 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
         os.environ.update(request["environment"])
         os.sched_setaffinity(0, request["cores"])
         sys.warnoptions[:] = request["warnings"]
-        from foldbench.bench.workers.child import main
-
-        main(handle)
+        tempfile.tempdir = None  # the environment may name another
+        _continue(pipe, request["arguments"])
         code = 0
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
     finally:
@@ -260,6 +283,17 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def _continue(pipe: list[int], arguments: list[str]) -> None:
+    if pipe:
+        from foldbench.bench.workers.child import main
+
+        main(*pipe)
+    else:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.argv[1:] = arguments
+        runpy.run_module("foldbench", run_name="__main__", alter_sys=True)
 
 
 def _read_translations_once() -> None:

@@ -9,7 +9,6 @@ import numpy as np
 
 from foldbench.bench import units
 from foldbench.bench.analysis.clean import clean_pairs
-from foldbench.bench.analysis.ratios import Process, process_of
 from foldbench.bench.analysis.sequential import (
     FIRST_LOOK,
     Judged,
@@ -19,9 +18,10 @@ from foldbench.bench.analysis.sequential import (
 )
 from foldbench.bench.arrays import Labels
 from foldbench.bench.records import Agreement
+from foldbench.bench.samples.ratios import Process, process_of
 from foldbench.bench.samples.timing import Block
 
-Property = Literal["latency", "accuracy", "agreement", "file size", "peak memory"]
+Property = Literal["latency", "accuracy", "agreement", "answers", "file size", "peak memory"]
 
 
 @dataclass(frozen=True)

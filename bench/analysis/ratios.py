@@ -12,24 +12,17 @@ to 92 % where they differ a little, and relies on rounds that are independent of
 """
 
 from collections.abc import Sequence
-from math import exp, inf, log, sqrt
+from math import exp, inf, sqrt
 
 import numpy as np
 
 from foldbench.bench.analysis.clean import clean_pairs
 from foldbench.bench.analysis.estimates import Ratio, Verdict, median_ratio
+from foldbench.bench.samples.ratios import logs_by_process, process_of
 from foldbench.bench.samples.timing import MIN_PROCESSES, Block, is_clean
 
 FAMILY_ERROR = 0.05
 """Of all tables, the share in which some verdict that is claimed may be wrong."""
-
-Process = tuple[int, int, int]
-"""Session, repetition and generation: each has new processes."""
-
-
-def process_of(block: Block) -> Process:
-    """Return which processes timed the round of a block."""
-    return block.session, block.repeat, block.process
 
 
 def count_processes(blocks: Sequence[Block]) -> int:
@@ -44,7 +37,7 @@ def paired_ratio(blocks: Sequence[Block], reference: Sequence[Block]) -> Ratio |
     With MIN_PROCESSES processes or more the interval covers what differs between them; below, it
     is a bootstrap over rounds, which covers one process alone. None when no round has both.
     """
-    logs = _logs_by_process(blocks, reference)
+    logs = logs_by_process(blocks, reference)
     if len(logs) < MIN_PROCESSES:
         mine, theirs = clean_pairs(blocks, reference)
         return median_ratio(theirs, mine, processes=max(1, len(logs)))
@@ -58,23 +51,11 @@ def changed_ratio(
 
     Student's t between the processes of both; None where either has fewer than MIN_PROCESSES.
     """
-    of_a, of_b = _logs_by_process(*before), _logs_by_process(*after)
+    of_a, of_b = logs_by_process(*before), logs_by_process(*after)
     if min(len(of_a), len(of_b)) < MIN_PROCESSES:
         return None
     rounds = min(sum(map(len, of_a)), sum(map(len, of_b)))
     return difference_of(_medians(of_a), _medians(of_b), rounds)
-
-
-def _logs_by_process(blocks: Sequence[Block], reference: Sequence[Block]) -> list[list[float]]:
-    """Return, for each process, the logarithm of the speed-up in each of its clean rounds."""
-    mine, theirs = clean_pairs(blocks, reference)
-    processes = {block.round: process_of(block) for block in blocks if block.round in mine}
-    found: dict[Process, list[float]] = {}
-    for number, samples in mine.items():
-        here, there = float(np.median(samples)), float(np.median(theirs[number]))
-        if here > 0 and there > 0:
-            found.setdefault(processes[number], []).append(log(there / here))
-    return list(found.values())
 
 
 def _medians(logs: Sequence[Sequence[float]]) -> list[float]:

@@ -33,33 +33,22 @@ class Task:
 def compare_elsewhere(task: Task, folder: Path, listener: ProgressListener) -> "tuple[Run, ...]":
     """Add the networks as runs in `folder`, export and compare them; return the records."""
     from foldbench.bench.stages.compare import compare_runs
-    from foldbench.bench.stages.export import export
+    from foldbench.bench.stages.export import try_export
     from foldbench.bench.store.directory import Paths
 
     paths = Paths(folder / "runs", folder / "cache")
     runs = [_add(task, network, paths, listener) for network in task.networks]
     failures: dict[str, str] = {}
     if any(not backend.startswith("torch") for backend in task.config["compare"]["backends"]):
-        for run in runs:
-            try:
-                export(run, (), paths, listener)
-            except ExportError as error:
-                listener.note(f"{run.name}: {error}")
-                failures[run.name] = f"could not be exported: {error}"
-    records = compare_runs(runs, (), paths, listener, command=("foldbench.compare",))
-    return tuple(with_reasons(record, failures.get(record.name)) for record in records)
-
-
-def with_reasons(record: "Run", not_exported: str | None) -> "Run":
-    """Return the record without the temporary path, and with why there is no file."""
-    rows = tuple(
-        row.model_copy(update={"reason": not_exported})
-        if not_exported and str(row.reason).startswith("nothing is exported")
-        else row
-        for row in record.measurements
+        failures = {
+            run.name: reason for run in runs if (reason := try_export(run, (), paths, listener))
+        }
+    command = ("foldbench.compare",)
+    records = compare_runs(runs, (), paths, listener, command, not_exported=failures)
+    return tuple(  # the path is a temporary one
+        record.model_copy(update={"data": record.data.model_copy(update={"path": None})})
+        for record in records
     )
-    data = record.data.model_copy(update={"path": None})
-    return record.model_copy(update={"measurements": rows, "data": data})
 
 
 def export_elsewhere(

@@ -25,6 +25,7 @@ from foldbench.bench.backends._ort.options import OrtSettings, how_to_install, r
 from foldbench.bench.backends._ort.options import refuse as refuse
 from foldbench.bench.backends._ort.placement import RECORD_PLACEMENT, check_nodes
 from foldbench.bench.backends._ort.tactics import MicroBatchSession, TunedSession
+from foldbench.bench.compiler.driver import gpu_architecture
 from foldbench.bench.errors import BackendError, one_line
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import OPERATORS, PRECISION, HowToRun, how_to_run
@@ -229,7 +230,7 @@ def _open_session(
     settings.inter_op_num_threads = 1
     settings.execution_mode = _SEQUENTIAL
     how = how_to_run(source.path, onnxruntime.__version__)
-    if (how.optimised or how.operators is not None) and wanted.provider != _PROVIDERS["cpu"]:
+    if how.host and wanted.provider != _PROVIDERS["cpu"]:
         raise BackendError(
             f"the file is for this machine's CPU alone, not for {wanted.provider}: "
             "export it for that (bench export --target)"
@@ -238,7 +239,7 @@ def _open_session(
     is_optimised = how.optimised or bool(kept and kept.is_file())
     settings.graph_optimization_level = _NONE if is_optimised else _HIGH
     if how.operators is not None:
-        custom_operators.register(settings, how.operators)
+        custom_operators.register(settings, how.operators, _architecture(wanted.provider))
     settings.log_severity_level = _SILENT
     settings.add_session_config_entry(*RECORD_PLACEMENT)
     if wanted.provider == _TENSORRT:
@@ -273,6 +274,18 @@ def _kept_graph(path: Path, how: HowToRun) -> Path:
     if how.optimised or how.operators is not None:
         raise BackendError("its file is optimised for this machine already: leave out :saved")
     return keep_graph(path, onnxruntime.__version__)
+
+
+def _architecture(provider: str) -> str | None:
+    """Return the GPU that custom operators are compiled for; None for a CPU."""
+    if provider == _PROVIDERS["cpu"]:
+        return None
+    if provider != _PROVIDERS["cuda"]:
+        raise BackendError(
+            f"the file has custom operators for a CPU and for {_PROVIDERS['cuda']}, not for "
+            f"{provider}: export it without them (--passes default)"
+        )
+    return gpu_architecture()
 
 
 def _keep_engines(wanted: OrtSettings, path: Path) -> OrtSettings:

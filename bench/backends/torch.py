@@ -79,9 +79,13 @@ class TorchSession(Closing):
         self._x: Tensor | None = None
         self._y: Tensor | None = None
         self._changes_input: bool | None = None
-        self.threads = torch.get_num_threads()
         self.device = self._check_placement()
         self.runtime = ", ".join((f"torch {torch.__version__} {self.mode}", *self._describe()))
+
+    @property
+    def threads(self) -> int:
+        """Threads for one operator; the network's own code may change them."""
+        return torch.get_num_threads()
 
     def _describe(self) -> list[str]:
         """Return the settings that matter to speed, as text."""

@@ -1,1 +1,1 @@
-"""What a bundle does where it is run: with the standard library, numpy and a runtime alone."""
+"""What runs without foldbench, on numpy and a runtime alone: a bundle, a bisection's script."""

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from foldbench.bench import units
+from foldbench.bench.carried.intervals import estimate_speedup
 from foldbench.bench.carried.rows import Row, Sample, Timed, agreement
 from foldbench.bench.errors import BenchError
 from foldbench.bench.machine.environment import describe_environment, usable_cores
 from foldbench.bench.machine.interference import measure_foreign_load
 from foldbench.bench.privacy import protect
-from foldbench.bench.samples.timing import Block, clean_pairs
+from foldbench.bench.samples.timing import Block
 from foldbench.bench.store.files import write_text
 from foldbench.bench.timing.loop import BlockOptions
 from foldbench.bench.timing.schedule import RoundPlan, run_rounds
@@ -75,7 +76,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--output", metavar="FILE", help="write the record there (bench report)")
     parser.add_argument("--threads", type=int, metavar="N", help="for one operator [all cores]")
-    parser.add_argument("--budget", type=float, metavar="SECONDS", help="most time for the rounds")
+    parser.add_argument(
+        "--budget", type=seconds, metavar="SECONDS", help="most time for the rounds"
+    )
     parser.add_argument("--rounds", type=int, metavar="N", help="undisturbed rounds wanted")
     parser.add_argument("--batch-sizes", metavar="N[,N]...", help="images in one call")
     options = parser.parse_args(arguments)
@@ -88,6 +91,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
             parser.error(f"--{name} has to be more than 0")
     options.batch_sizes = tuple(map(int, sizes))
     return options
+
+
+def seconds(text: str) -> float:
+    """Return the seconds of ``200s``, as notes in reports have it, or of ``200``."""
+    return float(text.removesuffix("s"))
 
 
 def _run(folder: Path, options: argparse.Namespace) -> int:
@@ -257,7 +265,8 @@ def _table(bundle: _Bundle, rows: Sequence[Row], environment: Mapping[str, Any])
     """Return the lines that are printed."""
     cpu, cores = environment.get("cpu") or "unknown CPU", environment.get("cores_usable")
     lines = [f"{bundle.manifest['title']} on {cpu}, {cores} usable cores", ""]
-    lines += [f"{'contender':32} {'batch':>5} {'median ms':>10} {'images/s':>9} {'speed-up':>9}"]
+    heads = f"{'contender':32} {'batch':>5} {'median ms':>10} {'images/s':>9}"
+    lines += [f"{heads} {'speed-up':>9} {'95 % CI':>10}"]
     by_name = {row.name: row for row in rows}
     base = by_name.get(_baseline(bundle.manifest, by_name) or "")
     for size in bundle.settings.batch_sizes:
@@ -282,12 +291,11 @@ def _table(bundle: _Bundle, rows: Sequence[Row], environment: Mapping[str, Any])
 def _line(row: Row, size: int, base: Row | None) -> str:
     blocks = row.timed[size].blocks
     theirs = base.timed[size].blocks if base and size in base.timed else []
-    mine, its = clean_pairs(blocks, theirs)
-    ratios = [median(its[number]) / median(mine[number]) for number in mine]
     middle = median(median(block.samples_s) for block in blocks)
-    ratio = "1" if row is base else units.plain(median(ratios)) if ratios else ""
-    shown = (units.milliseconds(middle), units.count(round(size / middle)), ratio)
-    return f"{row.name:32} {size:>5} {shown[0]:>10} {shown[1]:>9} {shown[2]:>9}"
+    found = (1.0, None, None) if row is base else estimate_speedup(blocks, theirs)
+    ratio, interval = units.estimate(*found) if found else ("", "")
+    shown = f"{units.milliseconds(middle):>10} {units.count(round(size / middle)):>9}"
+    return f"{row.name:32} {size:>5} {shown} {ratio:>9} {interval:>10}".rstrip()
 
 
 def _unseen(rows: Sequence[Row]) -> list[str]:

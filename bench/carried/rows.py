@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from foldbench.bench import units
+from foldbench.bench.analysis.answers import fault_of_answers
 from foldbench.bench.backends import Floats
 from foldbench.bench.errors import BenchError
 from foldbench.bench.samples.timing import Block, StopReason
@@ -16,12 +16,8 @@ from foldbench.bench.timing.loop import WarmUp
 from foldbench.bench.workers.client import WorkerClient
 from foldbench.bench.workers.protocol import Job, Opened
 
-LARGEST_DIFFERENCE = {"float32": 1e-3, "tf32": 1e-2, "float16": 1e-2}
-"""Of an answer from the one in float64, relative to the largest logit."""
 _OPENED = ("runtime", "threads", "precision", "open_s", "import_s", "first_run_s", "libraries")
 _RUNTIMES = {"ort": "onnxruntime", "openvino": "openvino"}
-SAME_CLASS = 0.95
-"""Share of images that coarser precisions have to give the same class."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +89,10 @@ class Row:
         if self.logits is None or self.opened is None:
             return
         found = agreement(self.logits, expected)
-        limit = LARGEST_DIFFERENCE.get(self.opened.precision)
-        if limit is None and found["top1_equal"] < SAME_CLASS * found["images"]:
-            told = f"the same class on {found['top1_equal']} of {found['images']} images alone"
-        elif limit is not None and not found["max_rel_difference"] <= limit:
-            share = f"{units.short_error(found['max_rel_difference'])} of the largest logit"
-            told = f"its answers differ by {share} from float64 (limit {units.short_error(limit)})"
-        else:
-            return
-        self.fail(f"wrong here: {told}; it is not timed")
+        counts = found["top1_equal"], found["images"], found["max_rel_difference"]
+        fault = fault_of_answers(self.opened.precision, *counts)
+        if fault is not None:
+            self.fail(f"wrong here: {fault}; it is not timed")
 
     def fail(self, reason: str) -> None:
         """Take it out, with a reason."""

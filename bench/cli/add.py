@@ -55,7 +55,7 @@ def add(
             parse_source(network)
         except ValueError as error:
             raise click.UsageError(f"NETWORK: {error}") from None
-    if is_source(name) or "/" in name or name in ("", ".", ".."):
+    if is_source(name) or "/" in name or name[:1] in ("", ".") or not name.isprintable():
         raise click.UsageError(f"NAME: found {name!r}; allowed: a name for the run, such as my_net")
     with progress() as listener:
         run = stage.add(source_config(network, overrides, name), paths, listener, fresh)

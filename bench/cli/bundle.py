@@ -62,9 +62,9 @@ def bundle(
     import json
 
     from foldbench.bench.stages.bundle import bundle_run
-    from foldbench.bench.store.finding import find_run
+    from foldbench.bench.store.finding import find_runs
 
-    run, _ = find_run(paths.runs, name)
+    (run,) = find_runs(paths.runs, [name])
     with progress() as listener:
         made = bundle_run(
             run,

@@ -151,12 +151,15 @@ def compare(
 
     command = ("bench", *sys.argv[1:])
     with progress(not shown.quiet) as listener:
-        runs, overrides = choose_subjects(names, overrides, paths, listener)
+        failed: dict[str, str] = {}
+        runs, overrides = choose_subjects(names, overrides, paths, listener, not_exported=failed)
         began_s = time.monotonic()
         records = [
             record
             for group in ([runs] if names else [[run] for run in runs])
-            for record in compare_runs(group, overrides, paths, listener, command, ablation, fresh)
+            for record in compare_runs(
+                group, overrides, paths, listener, command, ablation, fresh, failed
+            )
         ]
     output.print_report(records, shown, time.monotonic() - began_s)
     track(tracker, runs, records, paths)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @command(
     examples=(
-        "export digits-001 --target host",
+        "export digits-001 --target host --measure",
         "export net.py:MyNet --weights my.pt --input 3x64x64 --quantize int8 --data photos",
     ),
 )
@@ -48,6 +48,11 @@ if TYPE_CHECKING:
     "--target",
     type=click.Choice(["cpu", "openvino", "cuda", "tensorrt", "host"]),
     help="What the file is to run on; host: this machine's CPU alone.  [default: by config]",
+)
+@config_option(
+    "export.measure",
+    "--measure/--no-measure",
+    help="With --target host: keep the passes that gain when timed here.  [default: by config]",
 )
 @section(
     LOWER_PRECISION,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     )
     from foldbench.bench.records.explanation import ContenderModules
     from foldbench.bench.records.finding import Finding
+    from foldbench.bench.remote.places import Elsewhere
 
 WORSE = 3
 """Exit code of `bench diff` when something got worse by more than --fail-on allows."""
@@ -47,6 +48,14 @@ def fail_on_rows(
     if failed:
         names = ", ".join(failed)
         raise click.ClickException(f"{len(failed)} did not run: {names} (reasons above)")
+
+
+def fail_on_machines(machines: "Sequence[Elsewhere]") -> None:
+    """Exit with 1 when a machine gave no record, or a contender failed on one."""
+    lost = [machine.place for machine in machines if machine.record is None]
+    if lost:
+        raise click.ClickException(f"no record of {', '.join(lost)} (reasons above)")
+    fail_on_records(machine.record for machine in machines if machine.record)
 
 
 def fail_on_findings(findings: "Sequence[Finding]") -> None:

@@ -181,5 +181,15 @@ def _write(
         write_text(bencher, json.dumps(trackers.bencher(result), indent=2) + "\n")
     summary = os.environ.get(_SUMMARY)
     if summary:
-        with open(summary, "a", encoding="utf-8") as stream:
-            stream.write(gate_markdown(result))
+        _add_to_summary(summary, gate_markdown(result))
+
+
+def _add_to_summary(path: str, text: str) -> None:
+    try:
+        with open(path, "a", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise click.ClickException(
+            f"the result cannot be added to {path}, which {_SUMMARY} names: {error.strerror}: "
+            "correct the variable, or unset it"
+        ) from error

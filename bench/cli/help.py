@@ -15,8 +15,10 @@ COMMANDS = {
     "Start here": ("run", "list"),
     "Step by step": ("train", "tune", "add", "export", "compare", "report"),
     "Files of your own": ("optimize",),
-    "Other machines": ("bundle",),
-    "Analysis": ("profile", "explain", "capacity", "gate", "diff", "history", "errors", "plot"),
+    "Other machines": ("bundle", "remote"),
+    "Analysis": (
+        *("profile", "explain", "capacity", "gate", "bisect", "diff", "history", "errors", "plot"),
+    ),
     "Images": ("predict", "features", "probe"),
     "Set-up and checks": ("config", "doctor"),
     "Coursework": ("homework",),

@@ -11,6 +11,7 @@ import foldbench
 from foldbench.bench import torchrun
 from foldbench.bench.cli import unforeseen
 from foldbench.bench.cli.add import add
+from foldbench.bench.cli.bisection import bisect
 from foldbench.bench.cli.bundle import bundle
 from foldbench.bench.cli.capacity import capacity
 from foldbench.bench.cli.compare import compare
@@ -31,6 +32,7 @@ from foldbench.bench.cli.plot import plot
 from foldbench.bench.cli.predict import predict
 from foldbench.bench.cli.probe import probe
 from foldbench.bench.cli.profiling import profile
+from foldbench.bench.cli.remote import remote
 from foldbench.bench.cli.report import history, report
 from foldbench.bench.cli.train import run_all, train
 from foldbench.bench.cli.tune import tune
@@ -91,7 +93,7 @@ def cli(ctx: click.Context, traceback: bool) -> None:
 
 for command in (train, tune, run_all, add, export, optimize, compare, bundle, report, history):
     cli.add_command(command)
-for command in (diff, gate):
+for command in (remote, diff, gate, bisect):
     cli.add_command(command)
 for command in (
     profile,

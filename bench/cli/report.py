@@ -149,6 +149,9 @@ def history(
 def _refuse_of_published(
     names: Sequence[str], published: Sequence[str], both_protocols: bool, tracker: str | None
 ) -> None:
+    missing = next((name for name in published if not Path(name).is_file()), None)
+    if missing is not None:
+        raise click.ClickException(f"{missing}: there is no such file: correct the path")
     if len(published) < len(names):
         raise click.UsageError("runs and published summaries have reports of their own")
     if both_protocols or tracker:

@@ -40,17 +40,22 @@ def choose_subjects(
     paths: "Paths",
     listener: "ProgressListener",
     exported: bool = True,
+    not_exported: dict[str, str] | None = None,
 ) -> tuple[tuple["RunDirectory", ...], tuple[str, ...]]:
     """Return the runs that `names` stand for, and which of `overrides` are left to apply to them.
 
     A network of one's own, such as net.py:MyNet, is added, and the first time exported, unless the
-    command itself does that.
+    command itself does that. Why one cannot be exported is put in `not_exported`, by the name of
+    its run, where there is one, and else raised.
     """
     found = [find_subject(name, overrides) for name in names]
     own = [loaded for loaded in found if loaded is not None]
     about_network = [text for text in overrides if text.startswith(OF_NETWORK)]
     if not own:
         return choose_runs(names, paths), tuple(overrides)
+    from foldbench.bench.stages.add import add
+    from foldbench.bench.stages.export import export, try_export
+
     for text in about_network:
         key = text.partition("=")[0]
         if len(own) > 1 and key.startswith("model.") and text not in _OF_ALL:
@@ -58,12 +63,17 @@ def choose_subjects(
                 f"{key} would be said of {len(own)} networks: add each by itself (bench add NAME "
                 "NETWORK ...), and name the runs"
             )
-    runs = [
-        choose_runs([name], paths)[0]
-        if loaded is None
-        else prepare(loaded, paths, listener, exported)
+    runs = [  # all of them before any is exported, which takes longer than to refuse one
+        choose_runs([name], paths)[0] if loaded is None else add(loaded, paths, listener)
         for name, loaded in zip(names, found, strict=True)
     ]
+    for run, loaded in zip(runs, found, strict=True):
+        if not exported or loaded is None or run.artifacts():
+            continue
+        if not_exported is None:
+            export(run, (), paths, listener)
+        elif reason := try_export(run, (), paths, listener):
+            not_exported[run.name] = reason
     return tuple(runs), tuple(text for text in overrides if text not in about_network)
 
 
@@ -98,16 +108,3 @@ def say_weights_of(name: str, overrides: Sequence[str]) -> tuple[str, ...]:
     if not own:
         return tuple(overrides)
     return tuple(text.replace("transfer.", "model.", 1) for text in overrides)
-
-
-def prepare(
-    loaded: "Loaded", paths: "Paths", listener: "ProgressListener", exported: bool
-) -> "RunDirectory":
-    """Return the run of a network of one's own, added, and `exported`, unless it was before."""
-    from foldbench.bench.stages.add import add
-    from foldbench.bench.stages.export import export
-
-    run = add(loaded, paths, listener)
-    if exported and not run.artifacts():
-        export(run, (), paths, listener)
-    return run

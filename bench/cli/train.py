@@ -116,7 +116,7 @@ def run_all(
     from foldbench.bench.config.files import load
     from foldbench.bench.stages.add import add
     from foldbench.bench.stages.compare import compare_run
-    from foldbench.bench.stages.export import export
+    from foldbench.bench.stages.export import try_export
     from foldbench.bench.stages.train import train
     from foldbench.bench.timing.scenarios import require_loadgen
 
@@ -129,10 +129,11 @@ def run_all(
     later = tuple(one for one in overrides if not one.startswith(("transfer.", *OF_NETWORK)))
     with progress(not shown.quiet) as listener:
         run = add(own, paths, listener, fresh) if own else train(loaded, paths, listener, fresh)
-        export(run, later, paths, listener)
+        reason = try_export(run, later, paths, listener)
+        failed = {run.name: reason} if reason else {}
         command = ("bench", *sys.argv[1:])
         began_s = time.monotonic()
-        records = [compare_run(run, later, paths, listener, command)]
+        records = [compare_run(run, later, paths, listener, command, not_exported=failed)]
     output.print_report(records, shown, time.monotonic() - began_s)
     track(tracker, [run], records, paths)
     output.print_written([run], shown)

@@ -10,6 +10,8 @@ import click
 
 from foldbench.bench import units
 
+_GAP = re.compile(r"(^|,)\s*,|,\s*$")
+"""A place in a list where an item is missing."""
 _PERCENT = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*(%?)")
 
 
@@ -140,6 +142,8 @@ class CommaList(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the list as YAML."""
+        if _GAP.search(value):
+            self.fail(f"{value!r}: nothing stands before or after a comma: write such as a,b")
         return f"[{value}]"
 
 

@@ -2,7 +2,7 @@
 
 A body is a list of steps in single assignment. Values are numbered: first the inputs, then the
 steps; a step names values before it; the last value is the result. All arithmetic is in float32;
-inputs and the result may be stored in float16.
+inputs and the result may be stored in float16. Codes of 8 bits are looked up in tables.
 
 A body is kept in the metadata of files as one line of text, of which the source is made again where
 the file is run. The text is read strictly, so that a file can carry formulas, and no code.
@@ -13,22 +13,25 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 from foldbench.bench.errors import BackendError
 
-Storage = Literal["float32", "float16"]
-Extent = Literal["full", "moves", "stays"]
+Storage = Literal["float32", "float16", "uint8"]
+Extent = Literal["full", "moves", "stays", "table"]
 """How an input lies along the output: of the same shape, or broadcast, and then along the innermost
-axis of the output from one element to the next, or staying the same."""
-Kind = Literal["float", "bool"]
+axis of the output from one element to the next, or staying the same; or as 256 entries."""
+Kind = Literal["float", "bool", "code", "table"]
 
 NUMBER = "number"
 PLAIN = "Elementwise_"
 """What the names of operators begin with that have all inputs of one shape, in any order."""
 _BROADCAST = "Broadcast_"
+_LOOKUP = "Lookup_"
 _FLOAT: Kind = "float"
 _BOOL: Kind = "bool"
+_CODE: Kind = "code"
+_TABLE: Kind = "table"
 _FLOATS = (_FLOAT, _FLOAT)
 
 OPERATIONS: dict[str, tuple[tuple[Kind, ...], Kind]] = {
@@ -44,6 +47,7 @@ OPERATIONS: dict[str, tuple[tuple[Kind, ...], Kind]] = {
     **dict.fromkeys(("and", "or", "xor"), ((_BOOL, _BOOL), _BOOL)),
     "not": ((_BOOL,), _BOOL),
     "where": ((_BOOL, _FLOAT, _FLOAT), _FLOAT),
+    "lookup": ((_CODE, _TABLE), _CODE),
 }
 """What each takes and gives. min and max of NaN and anything are NaN; rint rounds halves to even;
 half rounds to the nearest float16, where it may overflow to infinity."""
@@ -58,6 +62,16 @@ class Input:
 
     extent: Extent = "full"
     storage: Storage = "float32"
+
+    @property
+    def kind(self) -> Kind | None:
+        """What it is to the steps; None for an input that there is not."""
+        kinds: dict[tuple[bool, Extent], Kind] = {
+            (True, "full"): _CODE,
+            (True, "table"): _TABLE,
+            **dict.fromkeys(((False, "full"), (False, "moves"), (False, "stays")), _FLOAT),
+        }
+        return kinds.get((self.storage == "uint8", self.extent))
 
 
 @dataclass(frozen=True)
@@ -89,15 +103,18 @@ class Body:
             raise BackendError(
                 f"a body takes 1 to {MOST_INPUTS} inputs, the first in full: {self.text}"
             )
-        if not self.steps or len(self.steps) > _MOST_STEPS or kinds[-1] != _FLOAT:
+        wanted = _CODE if self.storage == "uint8" else _FLOAT
+        if not self.steps or len(self.steps) > _MOST_STEPS or kinds[-1] != wanted:
             raise BackendError(
-                f"a body has 1 to {_MOST_STEPS} steps, the last a float: {self.text}"
+                f"a body has 1 to {_MOST_STEPS} steps, the last a {wanted}: {self.text}"
             )
 
     @cached_property
     def kinds(self) -> tuple[Kind, ...]:
         """The kind of each value; raises BackendError for a step that does not fit them."""
-        kinds: list[Kind] = [_FLOAT] * len(self.inputs)
+        kinds = [given.kind for given in self.inputs if given.kind is not None]
+        if len(kinds) < len(self.inputs):
+            raise BackendError(_broken(self.text))
         for step in self.steps:
             takes, gives = OPERATIONS.get(step.operation, ((), _FLOAT))
             known = step.operation in OPERATIONS or step.operation == NUMBER
@@ -122,7 +139,12 @@ class Body:
     def name(self) -> str:
         """The name of the operator: equal only for equal bodies."""
         kind = PLAIN if self.is_plain else _BROADCAST
+        kind = _LOOKUP if self.storage == "uint8" else kind
         return f"{kind}{hashlib.sha256(self.text.encode()).hexdigest()[:16]}"
+
+
+LOOKUP = Body((Input("full", "uint8"), Input("table", "uint8")), (Step("lookup", (0, 1)),), "uint8")
+"""Any chain of element-wise operators between two tensors of codes: ``table[x]``."""
 
 
 class BodyBuilder:
@@ -168,11 +190,11 @@ class BodyBuilder:
 
 
 _STEP = re.compile(r"([a-z_0-9]+)\(([^()\s]*)\)")
-_INPUT = re.compile(r"(float32|float16) (full|moves|stays)")
-_BODY = re.compile(rf"([^:>]+) -> (float32|float16): ({_STEP.pattern}(?: {_STEP.pattern})*)")
+_INPUT = re.compile(r"(float32|float16|uint8) (full|moves|stays|table)")
+_BODY = re.compile(rf"([^:>]+) -> (float32|float16|uint8): ({_STEP.pattern}(?: {_STEP.pattern})*)")
 _LONGEST = 2**16
-_EXTENTS: dict[str, Extent] = {"full": "full", "moves": "moves", "stays": "stays"}
-_STORAGES: dict[str, Storage] = {"float32": "float32", "float16": "float16"}
+_EXTENTS: dict[str, Extent] = {extent: extent for extent in get_args(Extent)}
+_STORAGES: dict[str, Storage] = {storage: storage for storage in get_args(Storage)}
 
 
 def parse_body(text: str) -> Body:

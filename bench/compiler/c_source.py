@@ -6,7 +6,8 @@ from foldbench.bench.compiler.body import Body
 from foldbench.bench.compiler.statements import statements
 
 _TYPES = {"float32": "float", "float16": "_Float16"}
-_ONNX_TYPES = {"float32": "FLOAT32", "float16": "FLOAT16"}
+_ONNX_TYPES = {"float32": "FLOAT32", "float16": "FLOAT16", "uint8": "UINT8"}
+_MOVES = {"full": "MOVES", "moves": "MOVES", "stays": "STAYS", "table": "TABLE"}
 
 
 def c_functions(bodies: Sequence[Body]) -> str:
@@ -38,6 +39,25 @@ def c_table(bodies: Sequence[Body], images: Sequence[bytes] = ()) -> str:
 
 
 def _function(index: int, body: Body) -> str:
+    lines = [
+        f"/* {body.text} */",
+        f"static void body_{index}(const void *const *from, void *to, size_t n)",
+        "{",
+        *(f"    {line}" for line in (_lookup(body) if body.storage == "uint8" else _loop(body))),
+        "}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _lookup(body: Body) -> list[str]:
+    """Return the call that looks a row of codes up."""
+    codes, table = body.steps[-1].arguments
+    return [f"fb_look_up(from[{codes}], from[{table}], to, n);"]
+
+
+def _loop(body: Body) -> list[str]:
+    """Return the loop over the elements of a row."""
     before, inside = [], []
     for place, given in enumerate(body.inputs):
         kind = _TYPES[given.storage]
@@ -49,26 +69,20 @@ def _function(index: int, body: Body) -> str:
     inside += statements(body)
     result = len(body.inputs) + len(body.steps) - 1
     kind = _TYPES[body.storage]
-    lines = [
-        f"/* {body.text} */",
-        f"static void body_{index}(const void *const *from, void *to, size_t n)",
-        "{",
-        *(f"    {line}" for line in before),
-        f"    {kind} *y = to;",
-        "    INDEPENDENT",
-        "    for (size_t i = 0; i < n; i++) {",
-        *(f"        {line}" for line in inside),
-        f"        y[i] = ({kind})v{result};" if kind != "float" else f"        y[i] = v{result};",
-        "    }",
+    return [
+        *before,
+        f"{kind} *y = to;",
+        "INDEPENDENT",
+        "for (size_t i = 0; i < n; i++) {",
+        *(f"    {line}" for line in inside),
+        f"    y[i] = ({kind})v{result};" if kind != "float" else f"    y[i] = v{result};",
         "}",
-        "",
     ]
-    return "\n".join(lines)
 
 
 def _entry(index: int, body: Body, on_gpu: bool) -> str:
     types = ", ".join(_ONNX_TYPES[given.storage] for given in body.inputs)
-    moves = ", ".join("0" if given.extent == "stays" else "1" for given in body.inputs)
+    moves = ", ".join(_MOVES[given.extent] for given in body.inputs)
     row, image = ("0", f"(const char *)image_{index}") if on_gpu else (f"body_{index}", "0")
     return (
         f'{{"{body.name}", {row}, {len(body.inputs)}, {{{types}}}, {{{moves}}}, '

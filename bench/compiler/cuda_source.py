@@ -2,6 +2,7 @@
 
 from foldbench.bench.compiler.body import Body
 from foldbench.bench.compiler.statements import statements
+from foldbench.bench.errors import BackendError
 
 MOST_AXES = 8
 _PER_THREAD = 4
@@ -66,8 +67,10 @@ def cuda_source(body: Body) -> str:
 
     Where all inputs have the output's shape, a thread reads and writes four neighbouring elements
     at a time, of pointers that are aligned to them; else it takes one, and finds its inputs by
-    strides. Threads go on by the size of the grid.
+    strides. Threads go on by the size of the grid. Raises BackendError for a body with tables.
     """
+    if {"code", "table"} & {*body.kinds}:
+        raise BackendError(f"tables are read on a CPU alone: {body.text}")
     kinds = [_TYPES[given.storage] for given in body.inputs]
     parameters = [f"const {kind} *x{place}" for place, kind in enumerate(kinds)]
     values = ", ".join(f"float v{place}" for place in range(len(kinds)))

@@ -17,7 +17,8 @@ def evaluate(body: Body, inputs: Sequence[npt.NDArray]) -> _Array:
 
     A result that is stored in float16 is not rounded.
     """
-    shape = np.broadcast_shapes(*(array.shape for array in inputs))
+    laid = zip(body.inputs, inputs, strict=True)
+    shape = np.broadcast_shapes(*(array.shape for given, array in laid if given.extent != "table"))
     return np.broadcast_to(evaluate_steps(body, inputs)[-1], shape).astype(np.float64)
 
 
@@ -82,4 +83,5 @@ _FUNCTIONS: dict[str, Callable[..., _Values]] = {
     "xor": np.logical_xor,
     "not": np.logical_not,
     "where": np.where,
+    "lookup": lambda codes, table: table[codes.astype(np.intp)],
 }

@@ -32,6 +32,9 @@ class ExportSection(ConfigSection):
     ] = ("default",)
     """Passes over the ONNX graph, in order, see `bench list`; default: those that are on for the
     target, none: only notes are removed from the file, as always."""
+    measure: bool = False
+    """For the target host: time files with fewer of the passes for this machine, as the section
+    compare says, and ship the fastest where it is faster beyond the interval."""
     baselines: bool = True
     """Also export what comparisons hold the file against: what torch.onnx.export gives by itself,
     and a file without the passes that are for onnxruntime, for OpenVINO."""

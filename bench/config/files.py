@@ -225,12 +225,15 @@ def _merge(
                 result.pop(other, None)
     for key, value in over.items():
         path = f"{prefix}{key}"
-        if origin is not None:
-            origins[path] = origin
         mine = result.get(key)
         if isinstance(value, dict):
+            if not prefix and mine is not None and not isinstance(mine, dict):
+                where = origins.get(path, "")
+                raise ConfigError(f"{where}: {path}: found {mine!r}; allowed: keys and values")
             mine = mine if isinstance(mine, dict) else {}
             result[str(key)] = _merge(mine, value, origin, origins, f"{path}.")
         else:
             result[str(key)] = value
+        if origin is not None:
+            origins[path] = origin
     return result

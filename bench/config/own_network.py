@@ -43,11 +43,14 @@ def with_known_input(
             "std": list(known.std),
             "resize": known.resize.model_dump(mode="json"),
         }
-        data |= {key: value for key, value in found.items() if key not in given}
-        if "image_size" in given:
-            data.pop("resize", None)  # it is for the size that was known
-        if known.input_shape[0] != 3:
+        if "channels" not in given:
             data["channels"] = known.input_shape[0]
+        elif config.data.channels != known.input_shape[0]:
+            del found["mean"], found["std"]  # they are for the channels that were known
+            is_scale_known = False
+        data |= {key: value for key, value in found.items() if key not in given}
+        if "image_size" in given and config.data.image_size != _size(known):
+            data.pop("resize", None)  # it is for the size that was known
     elif "image_size" not in given:
         raise ConfigError(
             f"{loaded.name}: the shape of its input is not known: give it, such as "
@@ -66,9 +69,9 @@ def with_known_input(
     return Loaded(loaded.name, from_dict(values, (), loaded.name)), tuple(notes)
 
 
-def _size(known: Preprocessing) -> int | list[int]:
+def _size(known: Preprocessing) -> int | tuple[int, int]:
     _, height, width = known.input_shape
-    return height if height == width else [height, width]
+    return height if height == width else (height, width)
 
 
 def class_names_of(config: Config) -> tuple[int | None, tuple[str, ...] | None]:

@@ -13,6 +13,9 @@ from foldbench.bench.config.yaml_files import shown
 from foldbench.bench.errors import ConfigError, UnknownNameError, nearest
 from foldbench.bench.registry import DATASETS, MODELS, PASSES
 
+_KIND = re.compile(r"constrained-\w+|(?:literal|list|tuple|dict|function-\w+)\[.*")
+"""What pydantic adds to a path: which of the kinds that are allowed there it tried."""
+
 
 def validate(value: Mapping[str, Any], origins: Mapping[str, str], fallback: str) -> Config:
     """Validate merged YAML; `origins` says which file or option set each key path."""
@@ -64,7 +67,7 @@ def _explain(error: ValidationError, origins: Mapping[str, str], fallback: str) 
     faults = error.errors()
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     location = fault["loc"]
-    path = ".".join(str(part) for part in location)
+    path = ".".join(part for part in map(str, location) if not _KIND.fullmatch(part))
     where = f"{_origin(path, origins, fallback)}: {path or 'the file'}"
     if fault["type"] == "extra_forbidden":
         known = _fields_at(location[:-1])

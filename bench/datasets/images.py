@@ -43,7 +43,7 @@ def load(options: DataOptions) -> ImageSet:
     spec = split_spec(path)
     suffix = path.suffix.lower()
     if spec is not None:
-        arrays = run_loader(*spec, options.cache)
+        arrays = run_loader(*spec, options.cache, options.listener)
         return _from_arrays(options, path, arrays, f"batches of {spec[0].name}:{spec[1]}", started)
     if path.is_file() and suffix in ARRAYS:
         return _from_arrays(options, path, read_arrays(path), f"arrays of a {suffix}", started)
@@ -65,7 +65,7 @@ def _from_arrays(
     test, classes = to_split(arrays, options, str(path))
     if options.test_subset is not None:
         rows = draw_stratified(test.labels, len(test), options.test_subset, options.split_seed)
-        test = test.take(rows)
+        test = test.part(rows)
     sha256 = content_sha256(test)
     labels = "with" if test.labels is not None else "without"
     return make_image_set(

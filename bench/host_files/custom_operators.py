@@ -29,8 +29,6 @@ from foldbench.bench.machine.cpu import describe_cpu
 from foldbench.bench.store.files import file_sha256, user_cache
 
 DOMAIN = "foldbench"
-LOOKUP = "Lookup"
-"""(any shape) uint8 codes and a table (256,) uint8 -> the same shape: the table's entries."""
 
 _KERNELS = Path(__file__).parent / "kernels"
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
@@ -42,7 +40,7 @@ _ELSEWHERE = "name a folder of your own with --cache"
 def register(options: Any, bodies: Iterable[str] = (), gpu: str | None = None) -> None:
     """Give onnxruntime's SessionOptions an operator for each of `bodies`.
 
-    On a CPU also `Lookup`. `gpu` is the architecture of an NVIDIA GPU (``sm_90``), for the CUDA
+    `gpu` is the architecture of an NVIDIA GPU (``sm_90``), for the CUDA
     execution provider. Raises what `library` raises, and BackendError for a text that is no body.
     """
     read = [parse_body(text) for text in bodies]

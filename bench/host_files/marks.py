@@ -24,9 +24,9 @@ PRECISION = "foldbench.precision"
 """Metadata key: what it computes in, where that is not float32."""
 OPERATORS = "foldbench.operators"
 """Metadata key of a graph with operators of `bench.host_files.custom_operators`: the text of their
-bodies (`bench.compiler.body`), one a line; empty where it has the operator Lookup alone."""
-_OWN = "own"
-"""What it was before operators were generated."""
+bodies (`bench.compiler.body`), one a line."""
+_EARLIER = ("own", "")
+"""What it was before all operators were generated."""
 FIXED_BATCH = "foldbench.fixed_batch"
 """Metadata key: the only batch size that the file runs at; absent where any does."""
 
@@ -39,6 +39,8 @@ _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 class HowToRun:
     """What an .onnx file needs of the runtime."""
 
+    host: bool = False
+    """Made for this machine's CPU alone."""
     optimised: bool = False
     """To be run without any further graph optimisation."""
     operators: tuple[str, ...] | None = None
@@ -50,9 +52,9 @@ def host_facts(onnxruntime_version: str) -> dict[str, str]:
     return {HOST: _describe(onnxruntime_version)}
 
 
-def custom_operator_facts(onnxruntime_version: str, bodies: Iterable[str] = ()) -> dict[str, str]:
-    """Return the metadata of a file with operators of `bodies`, and perhaps Lookup."""
-    return {**host_facts(onnxruntime_version), OPERATORS: "\n".join(sorted(set(bodies)))}
+def custom_operator_facts(bodies: Iterable[str]) -> dict[str, str]:
+    """Return the metadata of a file with operators of `bodies`."""
+    return {OPERATORS: "\n".join(sorted(set(bodies)))}
 
 
 def bodies_in(facts: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -78,12 +80,13 @@ def how_to_run(file: Path | bytes, onnxruntime_version: str) -> HowToRun:
             f"the file was made for {made_for}, and this is {here}: "
             "export it here (bench export --target host), or use the one for any CPU"
         )
-    if facts.get(OPERATORS) == _OWN:
+    if facts.get(OPERATORS) in _EARLIER:
         raise BackendError(
             "the file has operators of an earlier foldbench: export it again (bench export "
             "--target host)"
         )
-    return HowToRun(facts.get(OPTIMIZATION) == DISABLED, bodies_in(facts))
+    optimised = facts.get(OPTIMIZATION) == DISABLED
+    return HowToRun(made_for is not None, optimised, bodies_in(facts))
 
 
 def read_metadata(stream: BinaryIO) -> Mapping[str, str]:

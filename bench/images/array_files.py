@@ -1,17 +1,19 @@
 """Images as arrays: .npz and .npy files, and what a function of the user's yields."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from foldbench.bench import units
 from foldbench.bench.arrays import Images, Labels, Pixels
 from foldbench.bench.errors import DataError, listed, one_line
+from foldbench.bench.images.blocks import blocks_of, map_blocks, rows_of
 from foldbench.bench.images.image_set import DataOptions, Split
 from foldbench.bench.images.listing import ARRAYS, Listing
 from foldbench.bench.images.pixels import fit_all
@@ -107,7 +109,33 @@ def _from_archive(path: str, loaded: Mapping[str, Any]) -> Arrays:
     labels = next((names[name] for name in _LABELS if name in names), None)
     if images is None:
         raise DataError(f"{path} has no images (found: {listed(loaded) or 'nothing'}); {_FORM}")
-    return Arrays(loaded[images], loaded[labels] if labels else None)
+    return Arrays(_unpacked(loaded, images), loaded[labels] if labels else None)
+
+
+def _unpacked(loaded: Mapping[str, Any], name: str) -> np.ndarray:
+    """Return an array; one of an .npz file is mapped from a file that goes with it."""
+    archive = loaded.zip if isinstance(loaded, NpzFile) else None
+    if archive is None or f"{name}.npy" not in archive.namelist():
+        return loaded[name]
+    with archive.open(f"{name}.npy") as stream:
+        version = np.lib.format.read_magic(stream)
+        if version != (1, 0):
+            return loaded[name]
+        shape, by_column, dtype = np.lib.format.read_array_header_1_0(stream)
+        if by_column or dtype.hasobject or not shape or 0 in shape:
+            return loaded[name]
+        return map_blocks(shape, dtype, _read_parts(stream, shape, dtype))
+
+
+def _read_parts(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
+    """Yield the rows of an array, some at a time; raise ValueError where there are fewer."""
+    row_bytes = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
+    step = rows_of(row_bytes)
+    for start in range(0, shape[0], step):
+        count = min(step, shape[0] - start)
+        data = stream.read(count * row_bytes)
+        yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
+    stream.read(1)  # has the checksum at the end looked at
 
 
 def to_split(arrays: Arrays, options: DataOptions, origin: str) -> tuple[Split, tuple[str, ...]]:
@@ -141,7 +169,7 @@ def _to_images(found: np.ndarray, options: DataOptions, origin: str) -> Images:
                 f"network's input is (N, {', '.join(map(str, options.shape))}): give that shape, "
                 "or uint8 images"
             )
-        if not all(np.isfinite(part).all() for part in np.array_split(found, len(found))):
+        if not all(np.isfinite(block).all() for block in blocks_of(found)):
             raise DataError(f"{origin}: some values are NaN or infinite: correct them")
         return found
     if found.dtype != np.uint8 or found.ndim not in (3, 4) or not found.size:
@@ -174,5 +202,8 @@ def _fit(images: Pixels, options: DataOptions) -> Pixels:
             f"images have {images.shape[2]}x{images.shape[3]} pixels, and arrays of "
             f"{options.channels} channels are not resized: give them at the network's size"
         )
-    rgb = np.broadcast_to(images, (len(images), 3, *images.shape[2:]))
-    return fit_all(rgb, options.image_size, options.resize, options.channels)
+    shape = len(images), *options.shape
+    blocks = blocks_of(images, row_bytes=int(np.prod(options.shape)))
+    rgb = (np.broadcast_to(block, (len(block), 3, *block.shape[2:])) for block in blocks)
+    fitted = (fit_all(one, options.image_size, options.resize, options.channels) for one in rgb)
+    return map_blocks(shape, np.uint8, fitted)

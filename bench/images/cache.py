@@ -1,7 +1,7 @@
 """Decoded images on the disk: memory-mappable arrays and a record that says what they are.
 
 One folder per entry. Each file is put in place atomically, the record last, and the same key always
-stands for the same bytes, so processes that write one entry at the same time do no harm.
+stands for the same bytes. One process writes an entry; others wait for it.
 """
 
 import logging
@@ -30,6 +30,7 @@ from foldbench.bench.images.image_set import (
 from foldbench.bench.images.pixels import VERSION
 from foldbench.bench.records import Record, Sha256
 from foldbench.bench.store.files import json_sha256, write_text, write_with
+from foldbench.bench.store.temporary import filling
 
 _log = logging.getLogger("foldbench")
 _RECORD = "entry.json"
@@ -89,13 +90,16 @@ def fetch(
     cached = _load(folder, key)
     from_cache = cached is not None
     if cached is None:
-        prepare(folder.parent)
-        _log.info("decoding the images of %s (once: they are cached in %s)", path, folder)
-        bad = BadFiles(options.skip_bad)
-        decoded = decode(bad)
-        counts = dict(skipped or {}) | ({"damaged": len(bad.errors)} if bad.errors else {})
-        entry = _save(folder, key, options, decoded, counts)
-        cached = _load(folder, key) or (entry, decoded.train, decoded.test)
+        prepare(folder)
+        with filling(folder) as waited:
+            cached = _load(folder, key) if waited else None
+            if cached is None:
+                _log.info("decoding the images of %s (once: they are cached in %s)", path, folder)
+                bad = BadFiles(options.skip_bad)
+                decoded = decode(bad)
+                counts = dict(skipped or {}) | ({"damaged": len(bad.errors)} if bad.errors else {})
+                entry = _save(folder, key, options, decoded, counts)
+                cached = _load(folder, key) or (entry, decoded.train, decoded.test)
     entry, train, test = cached
     return make_image_set(
         train,

@@ -1,5 +1,6 @@
 """The classes of images matched with those of a network, by name and never by order alone."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,20 +16,22 @@ def match_classes(
     network_classes: Sequence[str],
     images: ImageSet,
     listener: ProgressListener | None = None,
+    class_ids: Sequence[str] = (),
 ) -> ImageSet:
     """Return `images` with the network's classes, their labels numbered as the network does.
 
-    Classes are matched by name; those of the images may be a part of the network's, in any order.
-    Where one side has names and the other numbers, the order of the names (sorted) counts, which is
-    said: `DataInfo.class_mapping` and `listener` have it. Images without labels have any classes.
-    Raises DataError that names classes of both sides where they cannot be matched.
+    Classes are matched by name, or by `class_ids`, what each may be called otherwise; those of the
+    images may be a part of the network's, in any order. Where one side has names and the other
+    numbers, the order of the names (sorted) counts, which is said: `DataInfo.class_mapping` and
+    `listener` have it. Images without labels have any classes. Raises DataError that names classes
+    of both sides where they cannot be matched.
     """
     names, found = tuple(network_classes), images.info.classes
     if found == names:
         return images
     if images.test.labels is None and images.train is None:
         return replace(images, info=images.info.model_copy(update={"classes": names}))
-    numbers, how = _match(names, found, images.info.title)
+    numbers, how = _match(names, found, images.info.title, class_ids)
     if listener is not None and how:
         listener.note(f"{images.info.title}: {how}")
     counts = images.info.test_class_counts
@@ -49,14 +52,17 @@ def _renumbered(split: Split, numbers: np.ndarray) -> Split:
     return split if split.labels is None else Split(split.images, numbers[split.labels])
 
 
-def _match(names: tuple[str, ...], found: tuple[str, ...], title: str) -> tuple[np.ndarray, str]:
+def _match(
+    names: tuple[str, ...], found: tuple[str, ...], title: str, ids: Sequence[str]
+) -> tuple[np.ndarray, str]:
     """Return the network's number of each class of the images, and how it was found."""
     for fold in (str, _folded):
-        index = {fold(name): number for number, name in enumerate(names)}
-        mine = [fold(name) for name in found]
-        if len(index) == len(names) and len(set(mine)) == len(mine) and index.keys() >= {*mine}:
-            numbers = np.array([index[name] for name in mine], np.int64)
+        numbers = _numbers([fold(name) for name in names], [fold(name) for name in found])
+        if numbers is not None:
             return numbers, _by_name(names, found, alike=fold is not str)
+    numbers = _numbers(ids, found)
+    if numbers is not None:
+        return numbers, f"{units.count(len(found))} classes matched by id, such as {found[0]}"
     by_order = "their order is taken to be the network's: check it, or name the classes with "
     if _are_numbers(found) and max(map(int, found), default=0) < len(names):
         numbers = np.array([int(name) for name in found], np.int64)
@@ -69,6 +75,15 @@ def _match(names: tuple[str, ...], found: tuple[str, ...], title: str) -> tuple[
         )
         return np.arange(len(names)), how
     raise _unmatched(names, found, title)
+
+
+def _numbers(known: Sequence[str], found: Sequence[str]) -> np.ndarray | None:
+    """Return where each of `found` is in `known`; None unless each is there just once."""
+    counts = Counter(known)
+    index = {name: number for number, name in enumerate(known) if counts[name] == 1}
+    if len(set(found)) < len(found) or not index.keys() >= {*found}:
+        return None
+    return np.array([index[name] for name in found], np.int64)
 
 
 def _by_name(names: tuple[str, ...], found: tuple[str, ...], alike: bool) -> str:

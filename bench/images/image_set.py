@@ -11,6 +11,7 @@ import numpy as np
 
 from foldbench.bench.arrays import Images, Labels, Pixels, Rows
 from foldbench.bench.errors import ConfigError, DataError
+from foldbench.bench.images.blocks import blocks_of, map_blocks
 from foldbench.bench.progress import NullListener, ProgressListener
 from foldbench.bench.records import DataInfo, Resize
 
@@ -104,6 +105,14 @@ class Split:
         images: Images = np.asarray(self.images[rows], self.images.dtype)  # type: ignore[assignment]
         return Split(images, labels)
 
+    def part(self, rows: Rows) -> "Split":
+        """Return some of the images, in the order of `rows`, from a file where these are mapped."""
+        if not isinstance(self.images, np.memmap):
+            return self.take(rows)
+        shape = len(rows), *self.images.shape[1:]
+        images = map_blocks(shape, self.images.dtype, blocks_of(self.images, rows))
+        return Split(images, None if self.labels is None else self.labels[rows])
+
     def require_pixels(self, purpose: str) -> Pixels:
         """Return the images as uint8; raise DataError for floats, naming what `purpose` needs."""
         if self.images.dtype != np.uint8:
@@ -139,7 +148,8 @@ def content_sha256(*splits: Split) -> str:
     digest = hashlib.sha256()
     for split in splits:
         digest.update(repr(split.images.shape).encode())
-        digest.update(np.ascontiguousarray(split.images).data)
+        for block in blocks_of(split.images):
+            digest.update(block.data)
         if split.labels is not None:
             digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
     return digest.hexdigest()

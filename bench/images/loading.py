@@ -71,7 +71,7 @@ def load_data(
 
 def _draw_test(images: ImageSet, count: int, seed: int) -> ImageSet:
     """Return the images with a sample of the test split; they are other images then."""
-    test = images.test.take(draw_stratified(images.test.labels, len(images.test), count, seed))
+    test = images.test.part(draw_stratified(images.test.labels, len(images.test), count, seed))
     info = images.info.model_copy(
         update={
             "test_count": count,
@@ -94,7 +94,7 @@ def _set_aside(images: ImageSet, share: float, seed: int) -> ImageSet:
             "images to make a lower precision with: leave it out"
         )
     kept, held = draw_held_out(test.require_labels(), share, seed)
-    tested = test.take(kept)
+    tested = test.part(kept)
     changed = {
         "title": f"{info.title} without the {units.count(len(held))} set aside for calibration",
         "train_count": len(held),
@@ -102,7 +102,7 @@ def _set_aside(images: ImageSet, share: float, seed: int) -> ImageSet:
         "sha256": json_sha256([info.sha256, content_sha256(tested)]),
         "test_files_sha256": json_sha256([info.test_files_sha256, share, seed]),
     }
-    return replace(images, train=test.take(held), test=tested, info=info.model_copy(update=changed))
+    return replace(images, train=test.part(held), test=tested, info=info.model_copy(update=changed))
 
 
 def _with_calibration(
@@ -193,4 +193,5 @@ def load_scored(
             f"{found.info.title} ({found.info.path or found.info.name}) does not hold the images "
             f"that {run.name} was compared on ({run.data.title}): give their place with --data"
         )
-    return match_classes(run.checkpoint.classes, found).test
+    checkpoint = run.checkpoint
+    return match_classes(checkpoint.classes, found, class_ids=checkpoint.class_ids).test

@@ -17,6 +17,7 @@ import numpy as np
 from foldbench.bench import units
 from foldbench.bench.arrays import Labels, Pixels
 from foldbench.bench.errors import DataError, RunError, one_line
+from foldbench.bench.images.blocks import blocks_of, write_npy
 from foldbench.bench.images.cache import prepare, unwritable
 from foldbench.bench.images.decode import BadFiles, decoded
 from foldbench.bench.images.forms import Member
@@ -26,6 +27,7 @@ from foldbench.bench.images.pixels import VERSION
 from foldbench.bench.images.sources import ImageFile
 from foldbench.bench.records import Record, Sha256
 from foldbench.bench.store.files import json_sha256, temporary_name, write_text, write_with
+from foldbench.bench.store.temporary import filling
 
 _log = logging.getLogger("foldbench")
 _IMAGES, _LABELS, _RECORD = "images.npy", "labels.npy", "entry.json"
@@ -90,10 +92,13 @@ def fetch_split(
     if found is not None:
         return Mapped(found[1], found[0], from_cache=True)
     prepare(folder)
-    _log.info("decoding the images of %s (once: they are cached in %s)", listing.path, folder)
-    entry = _decode(folder, key, options, listing, members, classes, what)
-    split = _map(folder, entry)
-    return Mapped(split, entry, from_cache=False)
+    with filling(folder) as waited:
+        found = _load(folder, key) if waited else None
+        if found is not None:
+            return Mapped(found[1], found[0], from_cache=True)
+        _log.info("decoding the images of %s (once: they are cached in %s)", listing.path, folder)
+        entry = _decode(folder, key, options, listing, members, classes, what)
+        return Mapped(_map(folder, entry), entry, from_cache=False)
 
 
 def _load(folder: Path, key: str) -> tuple[Entry, Split] | None:
@@ -239,9 +244,9 @@ def _drop_missing(path: Path, kept: Sequence[int]) -> None:
     images = np.load(path, mmap_mode="r", allow_pickle=False)
     shorter = path.with_name(f"{path.stem}-kept.npy")
     try:
-        with RowWriter(shorter, (len(kept), *images.shape[1:]), "|u1") as writer:
-            for row, source in enumerate(kept):
-                writer.write(row, images[source])
+        with shorter.open("wb") as stream:
+            blocks = blocks_of(images, np.array(kept))
+            write_npy(stream, (len(kept), *images.shape[1:]), images.dtype, blocks)
         os.replace(shorter, path)
     finally:
         shorter.unlink(missing_ok=True)

@@ -19,4 +19,8 @@ def normalize(
         return np.ascontiguousarray(pixels, np.float32)
     centre = np.array(mean, np.float32)[:, None, None]
     scale = np.array(std, np.float32)[:, None, None]
-    return np.ascontiguousarray((pixels.astype(np.float32) / np.float32(255) - centre) / scale)
+    made = pixels.astype(np.float32, order="C")  # and changed in place: it may be a large one
+    made /= np.float32(255)
+    made -= centre
+    made /= scale
+    return made

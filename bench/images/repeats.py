@@ -3,9 +3,8 @@
 import hashlib
 from dataclasses import dataclass
 
-import numpy as np
-
 from foldbench.bench import units
+from foldbench.bench.images.blocks import blocks_of
 from foldbench.bench.images.image_set import Split
 
 _LOUD_SHARE = 0.01
@@ -64,6 +63,7 @@ def find_repeats(train: Split | None, test: Split) -> Repeats:
 
 def _digests(split: Split) -> list[bytes]:
     return [
-        hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
-        for image in split.images
+        hashlib.blake2b(image.data, digest_size=16).digest()
+        for block in blocks_of(split.images)
+        for image in block
     ]

@@ -106,6 +106,8 @@ def _pairs(
     columns, text = _columns(origin, rows, exists)
     if columns[2]:
         rows = rows[1:]
+    if not rows:
+        raise _lists_nothing(origin)
     pairs = [_pair(origin, row, number, columns) for number, row in enumerate(rows, 1)]
     labelled = sum(bool(label) for _, label in pairs)
     if labelled not in (0, len(pairs)):
@@ -131,8 +133,12 @@ def _read(path: str, content: bytes) -> list[list[str]]:
         raise DataError(f"{path} is damaged ({error}); {_FORM}") from error
     rows = [[cell.strip() for cell in row] for row in rows if any(map(str.strip, row))]
     if not rows:
-        raise DataError(f"{path} lists no images; {_FORM}")
+        raise _lists_nothing(path)
     return rows
+
+
+def _lists_nothing(path: str) -> DataError:
+    return DataError(f"{path} lists no images; {_FORM}")
 
 
 def _columns(

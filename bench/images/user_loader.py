@@ -1,29 +1,31 @@
-"""What a function of the user's yields, written into a file of the cache by a process of its own.
+"""What a function of the user's yields, written into the cache by a process of its own."""
 
-Run as a module it is that process: the user's code runs there alone, and a crash is an error of one
-line here.
-"""
-
-import json
-import subprocess
-import sys
+import time
+import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from foldbench.bench.errors import BenchError, DataError, cut, one_line
+from foldbench.bench import units
+from foldbench.bench.arrays import Labels
+from foldbench.bench.errors import BenchError, DataError, RunError, cut, one_line
 from foldbench.bench.images.array_files import Arrays
-from foldbench.bench.images.cache import prepare
-from foldbench.bench.store.files import json_sha256
+from foldbench.bench.images.cache import prepare, unwritable
+from foldbench.bench.progress import ProgressListener
+from foldbench.bench.store.files import json_sha256, replacing, temporary_name
+from foldbench.bench.store.temporary import filling
 from foldbench.bench.user_code import import_attribute
+from foldbench.bench.workers.isolated import run_isolated
 
 _FORM = (
     "allowed: a function that returns or yields batches, each (images, labels) or images alone, as "
     "arrays or tensors: uint8 or float32, all of one shape"
 )
 _HEADER_BYTES = 256
+_TELL_S = 10.0
 
 
 def split_spec(path: Path) -> tuple[Path, str] | None:
@@ -32,77 +34,100 @@ def split_spec(path: Path) -> tuple[Path, str] | None:
     return (Path(file), name) if colon and file.endswith(".py") and name.isidentifier() else None
 
 
-def run_loader(file: Path, name: str, cache: Path) -> Arrays:
-    """Return all that the function yields, mapped from a file; raise DataError when it fails."""
+def run_loader(file: Path, name: str, cache: Path, listener: ProgressListener) -> Arrays:
+    """Return all that the function yields, mapped from a file that goes with the array.
+
+    Two calls may give other images, or another order: each has a file of its own. Raises DataError
+    when the function fails.
+    """
     if not file.is_file():
         raise DataError(f"{file} does not exist: correct --data, such as loader.py:make")
+    spec = f"{file.resolve()}:{name}"
     folder = cache / "images" / f"loader-{json_sha256([str(file.resolve()), name])[:24]}"
     prepare(folder)
-    job = json.dumps([str(file.resolve()), name, str(folder)])
-    done = subprocess.run([sys.executable, "-m", __name__, job], capture_output=True, check=False)
-    answer = done.stdout.decode("utf-8", "replace").rpartition("\n{")[2]
-    try:
-        said: dict[str, Any] = json.loads(f"{{{answer}" if answer else "{}")
-    except json.JSONDecodeError:
-        said = {}
-    if "count" not in said:
-        last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        reason = said.get("error") or last or f"its process ended (exit code {done.returncode})"
-        raise DataError(f"{file}:{name}: {cut(' '.join(reason.split()), 300)}; {_FORM}")
-    images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-    if not said["labelled"]:
-        return Arrays(images, None)
-    return Arrays(images, np.load(folder / "labels.npy", allow_pickle=False))
+    path = folder / f"{temporary_name()}.npy"
+    with filling(folder):
+        try:
+            labels = run_isolated(write_batches, spec, path, listener=listener)
+        except (BenchError, RuntimeError, MemoryError) as error:
+            reason = cut(one_line(error), 300)
+            raise DataError(f"{file}:{name}: {reason}; {_FORM}") from error
+    images = np.load(path, mmap_mode="r", allow_pickle=False)
+    weakref.finalize(images.base, _remove, path)
+    return Arrays(images, labels)
 
 
-def _serve(job: str) -> None:
-    """Run the user's function and write what it yields; print what came of it as JSON."""
-    file, name, folder = json.loads(job)
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
+
+
+def write_batches(spec: str, path: Path, listener: ProgressListener) -> Labels | None:
+    """Write the images that the function `spec` names yields to `path`; return their labels.
+
+    Raises DataError for what it raises or should not yield, and where the disk refuses.
+    """
+    labels: list[Labels | None] = []
     try:
-        said = _write(_batches(Path(file), name), Path(folder))
-    except BenchError as error:
-        said = {"error": str(error)}
+        with replacing(path) as temporary:
+            _write_images(temporary, _told(_batches(spec), listener), labels)
+    except RunError as error:
+        raise unwritable(path.parent, error.__cause__ or error) from error
+    found = [one for one in labels if one is not None]
+    return np.concatenate(found) if found else None
+
+
+def _batches(spec: str) -> Iterator[tuple[np.ndarray, Labels | None]]:
+    try:
+        made = import_attribute(spec)
+        yield from map(_arrays, iter(made() if callable(made) else made))
+    except BenchError:
+        raise
     except Exception as error:  # the user's code may raise anything
-        said = {"error": f"{type(error).__name__}: {one_line(error)}"}
-    sys.stdout.write(f"\n{json.dumps(said)}")
-    sys.stdout.flush()
+        raise DataError(f"{type(error).__name__}: {one_line(error)}") from error
 
 
-def _batches(file: Path, name: str) -> Iterator[Any]:
-    function = import_attribute(f"{file}:{name}")
-    return iter(function() if callable(function) else function)
+def _told(
+    batches: Iterator[tuple[np.ndarray, Labels | None]], listener: ProgressListener
+) -> Iterator[tuple[np.ndarray, Labels | None]]:
+    """Yield the batches, and tell how far they are: nobody knows how many there will be."""
+    count, told_s = 0, time.monotonic()
+    for images, labels in batches:
+        yield images, labels
+        count += len(images)
+        if time.monotonic() - told_s > _TELL_S:
+            told_s = time.monotonic()
+            listener.note(f"{units.count(count)} images from the loader so far")
 
 
-def _write(batches: Iterator[Any], folder: Path) -> dict[str, Any]:
-    temporary = folder / "images.part"
-    labels: list[np.ndarray] = []
-    count, first, labelled = 0, None, None
-    with temporary.open("wb") as stream:
+def _write_images(
+    path: Path,
+    batches: Iterator[tuple[np.ndarray, Labels | None]],
+    labels: list[Labels | None],
+) -> None:
+    """Write the images as one .npy file; add each batch's labels to `labels`."""
+    count, first = 0, None
+    with path.open("wb") as stream:
         stream.write(bytes(_HEADER_BYTES))
-        for batch in batches:
-            images, numbers = _arrays(batch)
+        for images, numbers in batches:
             first = first if first is not None else images[:0]
-            labelled = labelled if labelled is not None else numbers is not None
             if images.shape[1:] != first.shape[1:] or images.dtype != first.dtype:
                 raise DataError(
                     f"batch {len(labels)} is {images.dtype} {images.shape}, the first one "
                     f"{first.dtype} {first.shape[1:]}"
                 )
-            if labelled != (numbers is not None):
+            if labels and (labels[0] is None) != (numbers is None):
                 raise DataError("some batches have labels and others have none")
             stream.write(np.ascontiguousarray(images).data)
-            labels.append(np.zeros(0, np.int64) if numbers is None else numbers.astype(np.int64))
+            labels.append(numbers)
             count += len(images)
         if first is None or not count:
             raise DataError("it yields nothing")
         stream.seek(0)
         stream.write(_header(first.dtype, (count, *first.shape[1:])))
-    temporary.replace(folder / "images.npy")
-    np.save(folder / "labels.npy", np.concatenate(labels), allow_pickle=False)
-    return {"count": count, "labelled": labelled}
 
 
-def _arrays(batch: Any) -> tuple[np.ndarray, np.ndarray | None]:
+def _arrays(batch: Any) -> tuple[np.ndarray, Labels | None]:
     parts = batch if isinstance(batch, tuple | list) else (batch,)
     if len(parts) not in (1, 2):
         raise DataError(f"a batch has {len(parts)} parts")
@@ -114,7 +139,7 @@ def _arrays(batch: Any) -> tuple[np.ndarray, np.ndarray | None]:
     labels = np.atleast_1d(np.asarray(parts[1]))
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
         raise DataError(f"{len(images)} images have labels {labels.dtype} {labels.shape}")
-    return images, labels
+    return images, labels.astype(np.int64)
 
 
 def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
@@ -122,7 +147,3 @@ def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     text = repr({"descr": dtype.str, "fortran_order": False, "shape": shape}).encode()
     room = _HEADER_BYTES - 10
     return b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + text.ljust(room - 1) + b"\n"
-
-
-if __name__ == "__main__":
-    _serve(sys.argv[1])

@@ -13,6 +13,7 @@ from foldbench.bench.analysis.logits import measure_agreement, measure_confidenc
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.errors import BackendError
+from foldbench.bench.images.blocks import in_file
 from foldbench.bench.machine.environment import usable_cores
 from foldbench.bench.measure.calling.processes import Processes
 from foldbench.bench.measure.calling.sections import announce_calling, measure_calling
@@ -156,7 +157,7 @@ def _evaluate(
         start(contender)
         with failures_of(contender):
             if contender.is_ok and contender.spec.role == "contender":
-                contender.result.logits = contender.require_worker().evaluate()
+                contender.result.logits = in_file(contender.require_worker().evaluate())
             elif contender.is_ok:
                 contender.require_worker().expect(_logits_of(original_of(contender, contenders)))
     listener.end()
@@ -171,7 +172,7 @@ def _evaluate(
             return None
         start(reference)
         with failures_of(reference):
-            reference.result.logits = reference.require_worker().evaluate()
+            reference.result.logits = in_file(reference.require_worker().evaluate())
         reference.close()
     if reference.result.logits is None:
         listener.note(f"no agreement can be given: {name} did not run ({reference.result.reason})")

@@ -16,7 +16,8 @@ from foldbench.bench.measure.targets import files_for, target_of
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import PLAIN, Artifact, Checkpoint, Device, Role, Status, Variant
 from foldbench.bench.store.files import file_sha256
-from foldbench.bench.workers.runtimes import find_environment, prepare_runtime, python_of
+from foldbench.bench.store.temporary import sweep
+from foldbench.bench.workers.runtimes import find_environment, is_whole, prepare_runtime
 
 _SUFFIX: dict[Role, str] = {"contender": "", "again": " again", "one_thread": " 1 thread"}
 
@@ -32,6 +33,8 @@ class Subject:
     """Whether the steps on the way to what is shipped are compared too."""
     asked_baseline: str | None = None
     """Backend and variant that speed-ups are against, such as ``ort/plain``; None by default."""
+    not_exported: str | None = None
+    """Why there is no .onnx file, where one was to be made."""
 
     @property
     def is_file_alone(self) -> bool:
@@ -144,16 +147,28 @@ def _with_runtime(
         return contender
     key = distributions_of(spec.backend)[contender.device], spec.version
     if key not in found:
-        if not python_of(find_environment(*key, cache)).exists() and not offline:
-            listener.note(f"installing {key[0]} {key[1]} in an environment of its own ...")
         try:
-            found[key] = prepare_runtime(*key, cache, offline)
+            found[key] = install_runtime(*key, cache, offline, listener)
         except BackendError as error:
             found[key] = error
     python = found[key]
     if isinstance(python, BackendError):
         return replace(contender, status="failed", reason=str(python))
     return replace(contender, python=python)
+
+
+def install_runtime(
+    distribution: str, version: str, cache: Path, offline: bool, listener: ProgressListener
+) -> Path:
+    """Return the Python that has ``distribution==version``; fetch it unless `offline`.
+
+    What a process that was killed left of another one goes. Raises BackendError with the reason.
+    """
+    environment = find_environment(distribution, version, cache)
+    if not is_whole(environment, distribution) and not offline:
+        sweep(environment.parent.glob(".foldbench-*"))
+        listener.note(f"installing {distribution} {version} in an environment of its own ...")
+    return prepare_runtime(distribution, version, cache, offline)
 
 
 def with_threads(contenders: Sequence[ContenderSpec], counts: Sequence[int]) -> list[ContenderSpec]:
@@ -214,8 +229,10 @@ def contenders_of(subject: Subject, backend: str, device: Device) -> Iterator[Co
     files = list(files_for(_exported(subject), target))
     if not files:
         what = f" for {device}" if _exported(subject) else ""
-        reason = f"nothing is exported{what}: bench export {subject.folder.name}"
-        yield ContenderSpec(backend, "folded", device, reason=reason, status="skipped")
+        missing = f"nothing is exported{what}: bench export {subject.folder.name}"
+        reason = subject.not_exported or missing
+        status: Status = "failed" if subject.not_exported else "skipped"
+        yield ContenderSpec(backend, "folded", device, reason=reason, status=status)
     for artifact, variant in files:
         yield _of_artifact(subject, artifact, ContenderSpec(backend, variant, device))
 

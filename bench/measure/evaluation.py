@@ -1,7 +1,7 @@
 """The test split as every contender is given it."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from mmap import mmap
@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from foldbench.bench import units
 from foldbench.bench.arrays import Labels
 from foldbench.bench.config.comparison import EvaluateSection
-from foldbench.bench.errors import RunError
+from foldbench.bench.images.blocks import blocks_of, no_room, write_npy
 from foldbench.bench.images.image_set import Split
 from foldbench.bench.records import Protocol
 from foldbench.bench.store.temporary import temporary_folder
@@ -69,14 +68,15 @@ def prepare_evaluation(settings: EvaluateSection, test: Split) -> Iterator[tuple
             crop_padding=4,
             generator=torch.Generator().manual_seed(settings.seed),
         ).numpy()
-    if settings.mirror:
-        images = np.concatenate([images, images[..., ::-1]])
-    digest = hashlib.sha256(np.ascontiguousarray(images).data)
+    views = [images, images[..., ::-1]] if settings.mirror else [images]
+    digest = hashlib.sha256()
+    for block in _blocks(views):
+        digest.update(block.data)
     if test.labels is not None:
         digest.update(np.ascontiguousarray(test.labels).data)
     with temporary_folder() as folder:
         path = folder / "images.npy"
-        _put(images, path)
+        _put(views, path)
         evaluation = Evaluation(
             settings.protocol,
             path,
@@ -88,9 +88,13 @@ def prepare_evaluation(settings: EvaluateSection, test: Split) -> Iterator[tuple
         yield evaluation, digest.hexdigest()
 
 
-def _put(images: npt.NDArray[Any], path: Path) -> None:
-    """Have `images` at `path` as .npy: a link where they are mapped from such a file as a whole."""
-    source = _whole_file(images)
+def _blocks(views: Sequence[npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
+    return (block for view in views for block in blocks_of(view))
+
+
+def _put(views: Sequence[npt.NDArray[Any]], path: Path) -> None:
+    """Have the images at `path` as .npy: a link where they are all of such a file."""
+    source = _whole_file(views[0]) if len(views) == 1 else None
     if source is not None:
         try:
             path.symlink_to(source)
@@ -98,12 +102,11 @@ def _put(images: npt.NDArray[Any], path: Path) -> None:
         except OSError:  # links are not to be had everywhere
             pass
     try:
-        np.save(path, np.ascontiguousarray(images), allow_pickle=False)
+        with path.open("wb") as stream:
+            shape = sum(map(len, views)), *views[0].shape[1:]
+            write_npy(stream, shape, views[0].dtype, _blocks(views))
     except OSError as error:
-        raise RunError(
-            f"cannot write the {units.size(images.nbytes)} of test images to {path.parent}: "
-            f"{error}: free space there, or name another place with TMPDIR"
-        ) from error
+        raise no_room(sum(view.nbytes for view in views), path.parent, error) from error
 
 
 def _whole_file(images: npt.NDArray[Any]) -> Path | None:

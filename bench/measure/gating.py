@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from foldbench.bench import units
-from foldbench.bench.analysis.gate import Generations, generations_of
+from foldbench.bench.analysis.gate import Generations, check_memory, generations_of
 from foldbench.bench.analysis.sequential import FIRST_LOOK, SequentialTest, judge_changes
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.comparison import CompareSection
@@ -25,6 +25,8 @@ _LEAST_GENERATIONS = 12
 """That blocks are shortened for, where a generation would take a larger share of the budget."""
 
 Clock = Callable[[], float]
+Undecided = Callable[["Gated", GateSection], tuple[int, ...]]
+"""Returns the batch sizes to time once more; none ends it."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,40 @@ class Gated:
         return generations_of(blocks[0], blocks[1], blocks[2])
 
 
+def memory_test(settings: GateSection, gated: Gated) -> SequentialTest:
+    """Return the test of peak memory."""
+    most = max(FIRST_LOOK, gated.most, len(gated.memory[0]))
+    return SequentialTest(settings.max_memory, settings.alpha, settings.beta, most)
+
+
 def latency_test(settings: GateSection, most: int) -> SequentialTest:
     """Return the test of each batch size; alpha and beta are those of all of them together."""
     count = len(settings.batch_sizes)
     return SequentialTest(
         settings.max_slower, settings.alpha / count, settings.beta / count, max(FIRST_LOOK, most)
     )
+
+
+def undecided_latency(gated: Gated, settings: GateSection) -> tuple[int, ...]:
+    """Return the batch sizes to go on with; none when one is worse: that decides the job."""
+    if gated.processes < FIRST_LOOK:
+        return settings.batch_sizes
+    test, left = latency_test(settings, gated.most), []
+    for size in settings.batch_sizes:
+        found = gated.generations(size)
+        judged = judge_changes(found.changes, found.controls, test)
+        if judged.outcome == "worse":
+            return ()
+        if judged.outcome == "cannot tell":
+            left.append(size)
+    return tuple(left)
+
+
+def undecided_memory(gated: Gated, settings: GateSection) -> tuple[int, ...]:
+    """Return all batch sizes until the peak memory has an outcome, or where it is not known."""
+    judged = check_memory(*gated.memory, memory_test(settings, gated))
+    is_known = bool(gated.memory[0])
+    return settings.batch_sizes if is_known and judged.outcome == "cannot tell" else ()
 
 
 def measure_gate(
@@ -75,8 +105,9 @@ def measure_gate(
     listener: ProgressListener,
     clock: Clock = time.monotonic,
     start_worker: StartWorker = WorkerClient,
+    undecided_of: Undecided = undecided_latency,
 ) -> None:
-    """Time generations until every batch size has an outcome, one is worse or the budget is spent.
+    """Time generations until `undecided_of` names no batch size or the budget is spent.
 
     What a decided batch size would have taken is the others'. Raises BackendError for a network
     that does not run, or whose timed output is not that of its accuracy pass.
@@ -85,7 +116,8 @@ def measure_gate(
     last_s = 0.0
     gated.most = settings.processes
     longest = units.long_duration(settings.budget_s)
-    listener.begin(f"HEAD against BASE, {longest} at most", ceil(settings.budget_s))
+    head, base = gated.head.contender.network, gated.base.contender.network
+    listener.begin(f"{head} against {base}, {longest} at most", ceil(settings.budget_s))
     undecided = settings.batch_sizes
     while undecided and gated.processes < gated.most:
         left_s = settings.budget_s - (clock() - started)
@@ -99,23 +131,8 @@ def measure_gate(
         if gated.processes == FIRST_LOOK - 1:  # the first one took the logits, too
             left_s = settings.budget_s - (clock() - started)
             gated.most = min(settings.processes, gated.processes + int(max(0.0, left_s) / last_s))
-        undecided = _undecided(gated, settings)
+        undecided = undecided_of(gated, settings)
     listener.end()
-
-
-def _undecided(gated: Gated, settings: GateSection) -> tuple[int, ...]:
-    """Return the batch sizes to go on with; none when one is worse: that decides the job."""
-    if gated.processes < FIRST_LOOK:
-        return settings.batch_sizes
-    test, left = latency_test(settings, gated.most), []
-    for size in settings.batch_sizes:
-        found = gated.generations(size)
-        judged = judge_changes(found.changes, found.controls, test)
-        if judged.outcome == "worse":
-            return ()
-        if judged.outcome == "cannot tell":
-            left.append(size)
-    return tuple(left)
 
 
 def _figures(gated: Gated, batch_sizes: Sequence[int]) -> str:
@@ -140,11 +157,11 @@ def _time_generation(
     rivals = gated.rivals
     order = random.Random(f"{compare.seed}/{gated.processes}").sample(rivals, len(rivals))
     try:
-        _start(order, start_worker)
+        start_rivals(order, start_worker)
         for rival in rivals:
             with failures_of(rival.contender):
                 _take_logits(gated, rival)
-        _require_ok(rivals)
+        require_ok(rivals)
         plan = compare.model_copy(
             update={
                 "batch_sizes": batch_sizes,
@@ -159,7 +176,7 @@ def _time_generation(
         )
         contenders = [rival.contender for rival in order]
         measure_latency(contenders, plan, NullListener(), repeat=gated.processes)
-        _require_ok(rivals)
+        require_ok(rivals)
         sizes = [rival.contender.require_worker().memory() for rival in rivals]
         if None not in sizes:
             for known, size in zip(gated.memory, sizes, strict=True):
@@ -169,19 +186,19 @@ def _time_generation(
             rival.contender.close()
 
 
-def _start(rivals: Sequence[Rival], start_worker: StartWorker) -> None:
+def start_rivals(rivals: Sequence[Rival], start_worker: StartWorker) -> None:
     """Import the runtimes of new processes at the same time, then open one network at a time."""
     with ThreadPoolExecutor(len(rivals)) as pool:
         loaded = [pool.submit(r.contender.load_anew, r.job, start_worker) for r in rivals]
     for one in loaded:
         one.result()
-    _require_ok(rivals)
+    require_ok(rivals)
     for rival in rivals:
         contender = rival.contender
         with failures_of(contender):
             opened = contender.require_worker().open()
             contender.result.opened = contender.result.opened or opened
-    _require_ok(rivals)
+    require_ok(rivals)
 
 
 def _take_logits(gated: Gated, rival: Rival) -> None:
@@ -203,7 +220,8 @@ def _logits_of(contender: Contender) -> Floats:
     return contender.result.logits
 
 
-def _require_ok(rivals: Sequence[Rival]) -> None:
+def require_ok(rivals: Sequence[Rival]) -> None:
+    """Raise BackendError unless all of them run."""
     for rival in rivals:
         contender = rival.contender
         if not contender.is_ok or contender.result.reason:

@@ -18,6 +18,8 @@ from foldbench.bench.records.artifact import ParityCase as ParityCase
 from foldbench.bench.records.artifact import ParityReference as ParityReference
 from foldbench.bench.records.artifact import PassReport as PassReport
 from foldbench.bench.records.artifact import Skip as Skip
+from foldbench.bench.records.artifact import Tried as Tried
+from foldbench.bench.records.base import FLOAT64 as FLOAT64
 from foldbench.bench.records.base import GIVEN as GIVEN
 from foldbench.bench.records.base import PLAIN as PLAIN
 from foldbench.bench.records.base import SCHEMA_VERSION as SCHEMA_VERSION

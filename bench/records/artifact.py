@@ -93,6 +93,20 @@ class PassReport(Record):
     detail: str
 
 
+class Tried(Record):
+    """A file with fewer passes that was timed, and not shipped unless the artifact has its passes.
+
+    Speed-ups are over the file with all of them, with their 95 % intervals; None without times.
+    """
+
+    passes: tuple[str, ...]
+    """For this machine alone, that it has."""
+    batch_size: int
+    speedup: float | None
+    low: float | None
+    high: float | None
+
+
 class ParityCase(Record):
     """The artifact against the network itself on one kind of input at one batch size."""
 
@@ -149,6 +163,8 @@ class Artifact(Record):
     folded_by: tuple[Folder, ...]
     fold: FoldReport
     passes: tuple[PassReport, ...]
+    tried: tuple[Tried, ...] = ()
+    """Other choices of passes that were timed when it was exported."""
     ladder_step: int | None = None
     """Its place among the steps on the way to what is shipped; None for what is shipped."""
     parity: Parity

@@ -18,6 +18,8 @@ GIVEN = "given"
 """The variant of an .onnx file as it was given."""
 PLAIN = "plain"
 """The variant that torch.onnx.export gives by itself."""
+FLOAT64 = "float64"
+"""The reference where answers are held against the network in float64, as those of a bundle."""
 Target = Literal["cpu", "openvino", "cuda", "tensorrt", "host"]
 Folder = Literal["foldbench", "exporter"]
 Status = Literal["ok", "failed", "skipped"]

@@ -45,6 +45,8 @@ class Checkpoint(Record):
     size_bytes: int
     preprocessing: Preprocessing
     classes: tuple[str, ...]
+    class_ids: tuple[str, ...] = ()
+    """What folders of images call them otherwise, such as ImageNet's n01440764; () for nothing."""
     data: DataInfo
     """What it was trained on, or the images that it was added with."""
     seed: int

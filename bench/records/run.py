@@ -40,7 +40,7 @@ class Accuracy(Record):
     top1: tuple[int, ...]
     """Predicted class index of each test image."""
     agreement: Agreement | None
-    """Against float32 torch eager on the CPU, unfolded; None when that one did not run."""
+    """With the reference of the run; None when that one did not run."""
     mean_confidence: float | None = None
     """Mean over the images of the probability of the predicted class (softmax of the logits, or
     the outputs themselves where they are probabilities); None in records from before it was
@@ -131,7 +131,7 @@ class Run(Record):
     arithmetic: PeakThroughput | None = None
     """What the network computes, and how fast this machine multiplied just before the rounds."""
     reference: str
-    """The contender that agreement is measured against."""
+    """The contender that agreement is measured against; or FLOAT64."""
     baseline: str = "torch/unfolded"
     """Backend and variant that speed-ups are against, on the same device."""
     group: str | None = None

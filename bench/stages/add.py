@@ -13,7 +13,12 @@ from foldbench.bench.images.loading import load_data
 from foldbench.bench.machine.environment import describe_environment
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Checkpoint, Preprocessing
-from foldbench.bench.stages.add_onnx import FILE, make_from_onnx, onnx_preprocessing
+from foldbench.bench.stages.add_onnx import (
+    FILE,
+    make_from_onnx,
+    neutral_preprocessing,
+    onnx_preprocessing,
+)
 from foldbench.bench.store.directory import Paths, RunDirectory, create_run
 from foldbench.bench.store.files import file_sha256, json_sha256
 from foldbench.bench.store.finding import usable_runs
@@ -81,6 +86,7 @@ def complete(loaded: Loaded, listener: ProgressListener) -> Loaded:
     Raises ConfigError where its shape is neither said nor known.
     """
     from foldbench.models.building.adding import library_preprocessing
+    from foldbench.models.building.programs import input_shape_of
 
     model = loaded.config.model
     if model.source is None:
@@ -88,6 +94,9 @@ def complete(loaded: Loaded, listener: ProgressListener) -> Loaded:
     is_known = True
     if parse_source(model.source).form == "onnx":
         known, is_known = onnx_preprocessing(Path(model.source), model.output)
+    elif parse_source(model.source).form == "program":
+        shape = input_shape_of(Path(model.source))
+        known, is_known = (neutral_preprocessing(shape) if shape else None), False
     else:
         known = library_preprocessing(model.source, model.weights)
     loaded, notes = with_known_input(loaded, known, is_known)
@@ -149,6 +158,7 @@ def _describe(
         size_bytes=weights.stat().st_size,
         preprocessing=preprocessing,
         classes=classes,
+        class_ids=made.class_ids if classes == made.class_names else (),
         data=data.info,
         seed=loaded.config.seed,
         device="cpu",

@@ -29,11 +29,14 @@ def onnx_preprocessing(path: Path, output: str | None) -> tuple[Preprocessing | 
     if channels is None or height is None or width is None:
         return None, False
     known = said.mean is not None and said.std is not None
-    return Preprocessing(
-        input_shape=(channels, height, width),
-        mean=said.mean or (_NEUTRAL,) * channels,
-        std=said.std or (_NEUTRAL,) * channels,
-    ), known
+    found = {key: v for key, v in (("mean", said.mean), ("std", said.std)) if v is not None}
+    return neutral_preprocessing((channels, height, width)).model_copy(update=found), known
+
+
+def neutral_preprocessing(input_shape: tuple[int, int, int]) -> Preprocessing:
+    """Return how images are prepared where the shape is known and nothing else."""
+    each = (_NEUTRAL,) * input_shape[0]
+    return Preprocessing(input_shape=input_shape, mean=each, std=each)
 
 
 def make_from_onnx(wanted: "Wanted", folder: Path) -> "Made":

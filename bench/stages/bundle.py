@@ -23,7 +23,7 @@ from foldbench.bench.measure.contenders import ContenderSpec, Subject, contender
 from foldbench.bench.measure.evaluation import prepare_evaluation
 from foldbench.bench.measure.resume import now
 from foldbench.bench.progress import ProgressListener
-from foldbench.bench.records import Device, Run
+from foldbench.bench.records import FLOAT64, Device, Run
 from foldbench.bench.stages.settings import settings_of
 from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.bench.store.files import write_with
@@ -67,7 +67,7 @@ def bundle_run(
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
     data = load_data(config.data, paths.cache, listener, needs_train=False)
-    data = match_classes(checkpoint.classes, data, listener)
+    data = match_classes(checkpoint.classes, data, listener, checkpoint.class_ids)
     artifacts = tuple(a for a in run.artifacts() if a.target != "host")
     subject = Subject(run.path, checkpoint, artifacts)
     specs = [s for d in devices for b in _BACKENDS for s in contenders_of(subject, b, d)]
@@ -110,7 +110,7 @@ def bundle_run(
             labels=None if labels is None else tuple(labels.tolist()),
             rounds=compare.rounds,
             budget_s=compare.budget_s,
-            reference=subject.reference,
+            reference=FLOAT64,
             baseline=way,
             measurements=(),
         )
@@ -167,7 +167,7 @@ def compute_truth(job: Job, count: int) -> npt.NDArray[np.float64]:
         with torch.inference_mode():
             for start in range(0, count, job.batch_size):
                 x = normalize(images[start : start + job.batch_size], job.mean, job.std)
-                parts.append(module(torch.from_numpy(x).double()).numpy())
+                parts.append(module(torch.from_numpy(x).double()).numpy().copy())
     found: npt.NDArray[np.float64] = np.concatenate(parts).astype(np.float64)
     return found
 

@@ -1,6 +1,6 @@
 """Compare runs: accuracy and latency of their contenders, stored with the reports."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +49,12 @@ def compare_run(
     command: Sequence[str] = (),
     ablation: bool = False,
     fresh: bool = False,
+    not_exported: Mapping[str, str] | None = None,
 ) -> Run:
     """Measure one run; see `compare_runs`."""
-    return compare_runs([run], overrides, paths, listener, command, ablation, fresh)[0]
+    return compare_runs([run], overrides, paths, listener, command, ablation, fresh, not_exported)[
+        0
+    ]
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,21 @@ def compare_runs(
     command: Sequence[str] = (),
     ablation: bool = False,
     fresh: bool = False,
+    not_exported: Mapping[str, str] | None = None,
 ) -> list[Run]:
     """Measure the runs' contenders in the same rounds; store record and report in each run.
 
     With `ablation`, the steps on the way to what is shipped are exported and compared too. An
-    interrupted comparison is resumed where it stopped, unless `fresh`. Raises DataError for runs
-    that are tested on different images.
+    interrupted comparison is resumed where it stopped, unless `fresh`. `not_exported` says by the
+    names of runs why one could not be exported. Raises DataError for runs that are tested on
+    different images.
     """
     with ExitStack() as stack:
-        networks = [_open_network(run, overrides, paths, listener, ablation, stack) for run in runs]
+        reasons = not_exported or {}
+        networks = [
+            _open_network(run, overrides, paths, listener, ablation, stack, reasons.get(run.name))
+            for run in runs
+        ]
         _refuse_other_images(networks)
         settings = _settings_of(networks)
         if settings.interval:
@@ -134,6 +143,7 @@ def _open_network(
     listener: ProgressListener,
     ablation: bool,
     stack: ExitStack,
+    not_exported: str | None,
 ) -> _Network:
     """Read what is to be compared of a run, and hold the run from here on."""
     checkpoint = run.checkpoint()
@@ -145,7 +155,7 @@ def _open_network(
         image_files(Path(settings.calling.stages))  # before anything is measured
     config = _without_calibration(run, config, listener)
     data = load_data(config.data, paths.cache, listener, needs_train=False)
-    data = match_classes(checkpoint.classes, data, listener)
+    data = match_classes(checkpoint.classes, data, listener, checkpoint.class_ids)
     config = _clean_for_own_images(config, data, overrides, listener)
     if ablation:
         export_ablation(run, overrides, paths, listener)
@@ -153,7 +163,7 @@ def _open_network(
     prepared = prepare_evaluation(config.evaluate, data.test)
     evaluation, sha256 = stack.enter_context(prepared)
     way = _split_reference(settings.reference)[1]
-    subject = Subject(run.path, checkpoint, run.artifacts(), ablation, way)
+    subject = Subject(run.path, checkpoint, run.artifacts(), ablation, way, not_exported)
     specs = list_contenders(subject, settings.backends, devices_of(settings.devices))
     specs = with_runtimes(specs, paths.cache, settings.offline, listener)
     if way is not None:

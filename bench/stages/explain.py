@@ -11,6 +11,7 @@ import numpy as np
 from foldbench.bench.analysis.explaining import by_module
 from foldbench.bench.analysis.origins import GraphNode, Modules, Origin, trace_origins
 from foldbench.bench.arrays import Floats
+from foldbench.bench.config.backend_spec import load_backend, parse_spec
 from foldbench.bench.errors import BenchError, ConfigError, ExportError, nearest, one_line
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.measure.comparison import describe_job
@@ -111,6 +112,9 @@ def explain_run(
 def _choose(subject: Subject, text: str) -> ContenderSpec:
     """Return the contender on the CPU that `text` means."""
     backend, _, variant = text.partition("/")
+    spec = parse_spec(backend)
+    if spec.version is not None:
+        load_backend(spec)
     rows = list(contenders_of(subject, backend, "cpu"))
     found = {row.variant: row for row in rows}
     usual = (AS_WRITTEN, *SHIPPED) if backend == "torch" else SHIPPED

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.schema import Config
-from foldbench.bench.errors import ExportError
+from foldbench.bench.errors import BackendError, ExportError
 from foldbench.bench.images.classes import match_classes
 from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
@@ -17,6 +17,7 @@ from foldbench.bench.measure.contenders import has_user_code, is_file_alone
 from foldbench.bench.predict.image_model import ImageModel, export_image_model
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import GIVEN, Artifact, Checkpoint
+from foldbench.bench.stages.measured_passes import choices_of, measure_passes, refuse_other_targets
 from foldbench.bench.stages.quantize import quantize, refuse_contradictions, source_target
 from foldbench.bench.stages.settings import settings_of
 from foldbench.bench.store.directory import Paths, RunDirectory
@@ -43,6 +44,23 @@ def export(
     if has_user_code(run.checkpoint()):
         return run_isolated(_export, *work, listener=listener)
     return _export(*work, listener)
+
+
+def try_export(
+    run: RunDirectory, overrides: Sequence[str], paths: Paths, listener: ProgressListener
+) -> str | None:
+    """Export a run; return why there is no file of it, which `listener` hears, else None.
+
+    Raises what `export` raises where there is a file all the same.
+    """
+    try:
+        export(run, overrides, paths, listener)
+    except (ExportError, BackendError) as error:  # the latter where its code ends the process
+        if run.artifacts():
+            raise
+        listener.note(f"{run.name}: {error}")
+        return f"could not be exported: {error}"
+    return None
 
 
 def _export(
@@ -82,11 +100,12 @@ def prepare_export(
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
     refuse_contradictions(config.export)
+    refuse_other_targets(config.export)
     alone = is_file_alone(checkpoint)
     module = None if alone else load_checkpoint(checkpoint, run.path)
     needs_train = config.export.quantize != "none"
     data = load_data(config.data, paths.cache, listener, needs_train)
-    data = match_classes(checkpoint.classes, data, listener)
+    data = match_classes(checkpoint.classes, data, listener, checkpoint.class_ids)
     pixels = data.test.images[spread(len(data.test), config.export.images)]
     images = preprocess(pixels, checkpoint.preprocessing)
     asked = config.export
@@ -102,11 +121,30 @@ def export_shipped(prepared: Exporting, listener: ProgressListener) -> Artifact:
 
     options, asked = prepared.options, prepared.config.export
     shipped = export_with(prepared, options, listener)
+    if asked.measure and shipped.parity.passed:
+        shipped = _ship_fastest(prepared, shipped, listener)
     others = [given_options(options)] if options.given else []
     if asked.baselines:
         others += plan_baselines(options, asked.passes, shipped)
     for other in others:
-        export_with(prepared, other, listener)
+        try:
+            export_with(prepared, other, listener)
+        except ExportError as error:
+            if options.given:
+                raise
+            listener.note(f"{prepared.run.name} ({other.variant}): {error}")
+    return shipped
+
+
+def _ship_fastest(prepared: Exporting, usual: Artifact, listener: ProgressListener) -> Artifact:
+    """Return the artifact with those passes for this machine that gain when they are timed."""
+    if len(choices_of(usual)) == 1:
+        listener.note("nothing is timed: no pass for this machine alone changed anything")
+        return usual
+    options, tried = measure_passes(prepared, usual, listener)
+    shipped = export_with(prepared, options, listener).model_copy(update={"tried": tried})
+    with prepared.run.locked():
+        prepared.run.write_artifact(shipped)
     return shipped
 
 

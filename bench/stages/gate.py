@@ -17,7 +17,6 @@ from foldbench.bench.analysis.gate import (
     check_size,
 )
 from foldbench.bench.analysis.logits import measure_agreement
-from foldbench.bench.analysis.sequential import SequentialTest
 from foldbench.bench.config.data import DataSection
 from foldbench.bench.config.gate import GateSection
 from foldbench.bench.errors import BackendError, ConfigError, DataError
@@ -26,7 +25,7 @@ from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.machine.environment import choose_thread_counts, describe_environment
 from foldbench.bench.measure.evaluation import Evaluation, prepare_evaluation, same_labels
-from foldbench.bench.measure.gating import Gated, Rival, latency_test, measure_gate
+from foldbench.bench.measure.gating import Gated, Rival, latency_test, measure_gate, memory_test
 from foldbench.bench.measure.running import Contender
 from foldbench.bench.measure.series import MeasurementSeries
 from foldbench.bench.progress import ProgressListener
@@ -64,12 +63,12 @@ def gate(
                 f"{base.given} tells {base.classes} classes apart, {head.given} {head.classes}: "
                 "they are no versions of one network"
             )
-        evaluations = _images_of((base, head), paths, listener, stack)
+        evaluations = images_of((base, head), paths, listener, stack)
         threads = choose_thread_counts(base.config.compare.thread_counts, "compare.threads")[0]
         gated = Gated(
-            base=_rival(base, evaluations[0], threads, BASE, settings),
-            again=_rival(base, evaluations[0], threads, BASE, settings, "again"),
-            head=_rival(head, evaluations[1], threads, HEAD, settings),
+            base=make_rival(base, evaluations[0], threads, BASE, settings),
+            again=make_rival(base, evaluations[0], threads, BASE, settings, "again"),
+            head=make_rival(head, evaluations[1], threads, HEAD, settings),
         )
         measure_gate(gated, settings, base.config.compare, listener)
         checks = tuple(_checks(gated, (base, head), evaluations[0], settings))
@@ -88,7 +87,7 @@ def gate(
     )
 
 
-def _rival(
+def make_rival(
     side: Side,
     evaluation: Evaluation,
     threads: int,
@@ -96,6 +95,10 @@ def _rival(
     settings: GateSection,
     role: Role = "contender",
 ) -> Rival:
+    """Return one of three: `side` under the name `network`, in the Python that its spec names.
+
+    Raises BackendError for a batch size that it does not run at.
+    """
     spec = side.spec
     refused = spec.refuse_batches(*settings.batch_sizes)
     if refused or spec.path is None:
@@ -113,13 +116,14 @@ def _rival(
         classes=side.classes,
         batch_size=evaluation.batch_size,
         first_batch_size=settings.batch_sizes[0],
+        python=spec.python,
         fixed_batch=spec.fixed_batch,
     )
     played = replace(spec, role=role)
     return Rival(Contender(played, baseline=spec.way, network=network), job)
 
 
-def _images_of(
+def images_of(
     sides: tuple[Side, Side], paths: Paths, listener: ProgressListener, stack: ExitStack
 ) -> tuple[Evaluation, Evaluation]:
     """Return the test images as each side is given them: the same ones, in its own size.
@@ -135,7 +139,8 @@ def _images_of(
         if key not in loaded:
             loaded[key] = load_data(data, paths.cache, listener, needs_train=False)
         classes = side.class_names or other.class_names or _numbered(loaded[key], side.classes)
-        images = match_classes(classes, loaded[key], listener)
+        ids = side.class_ids or other.class_ids
+        images = match_classes(classes, loaded[key], listener, ids)
         if (key, classes) not in made:
             settings = side.config.evaluate.model_copy(
                 update={"protocol": "clean", "mirror": False}
@@ -172,7 +177,7 @@ def _checks(
 ) -> Iterator[Check]:
     test = latency_test(settings, gated.most)
     for size in settings.batch_sizes:
-        yield check_latency(size, gated.generations(size), _medians(gated, size), test)
+        yield check_latency(size, gated.generations(size), medians_of(gated, size), test)
     logits = [rival.contender.result.logits for rival in (gated.base, gated.head)]
     base, head = logits
     if base is not None and head is not None:
@@ -194,12 +199,10 @@ def _checks(
     if sizes[0] and sizes[1]:
         yield check_size(sizes[0], sizes[1], settings.max_larger)
     if gated.memory[0]:
-        most = max(gated.most, len(gated.memory[0]))
-        memory = SequentialTest(settings.max_memory, settings.alpha, settings.beta, most)
-        yield check_memory(*gated.memory, memory)
+        yield check_memory(*gated.memory, memory_test(settings, gated))
 
 
-def _medians(gated: Gated, batch_size: int) -> tuple[float | None, float | None]:
+def medians_of(gated: Gated, batch_size: int) -> tuple[float | None, float | None]:
     """Return the median over blocks of BASE's and HEAD's median call, seconds."""
     found = []
     for rivals in ((gated.base, gated.again), (gated.head,)):

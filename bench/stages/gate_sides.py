@@ -43,6 +43,7 @@ class Side:
     is_scale_known: bool = True
     """Whether mean and std are said by the file, the run or the command."""
     random_weights: bool = False
+    class_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,7 @@ def _of_run(
         config=config,
         is_run=True,
         random_weights=checkpoint.random_weights,
+        class_ids=checkpoint.class_ids,
     )
 
 

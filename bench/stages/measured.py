@@ -31,6 +31,6 @@ def load_measured(
     checkpoint = run.checkpoint()
     config = settings_of(run, checkpoint, overrides)
     data = load_data(config.data, paths.cache, listener, needs_train=False)
-    data = match_classes(checkpoint.classes, data, listener)
+    data = match_classes(checkpoint.classes, data, listener, checkpoint.class_ids)
     threads = choose_thread_counts(config.compare.thread_counts, "compare.threads")[0]
     return Measured(checkpoint, config, data.test, threads)

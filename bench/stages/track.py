@@ -19,7 +19,7 @@ from foldbench.bench.store.directory import RunDirectory
 from foldbench.reports.render import render
 from foldbench.reports.rows.accuracy import accuracy_rows
 from foldbench.reports.rows.latency import latency_rows
-from foldbench.reports.rows.machines import machine_of
+from foldbench.reports.text.machines import machine_of
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -193,7 +193,7 @@ class RunDirectory:
             return ()
         try:
             items = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{path}: is not JSON ({error}): export the run again") from error
         if not isinstance(items, list):
             raise RunError(f"{path}: is not a list of artifacts: export the run again")

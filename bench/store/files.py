@@ -52,7 +52,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise RunError(
             f"cannot write {path}: {error.strerror or error}; "
-            "what was there before is unchanged: free space or choose another place with --runs"
+            "what was there before is unchanged: free space, or choose another place"
         ) from error
 
 

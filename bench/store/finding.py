@@ -40,18 +40,27 @@ def is_record(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8") as file:
             found = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and "measurements" in found
 
 
 def read_record(path: Path) -> Run:
-    """Return the record in a file that a bundle wrote; raise RunError where it is none."""
+    """Return the record in a file that a bundle wrote, named after the file.
+
+    In it is the name of the run that was bundled, which is the same on every machine. Raises
+    RunError where it is none.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"{path}: cannot be read: {error}") from None
-    return parse_record(Run, text, str(path))
+    return named_after(parse_record(Run, text, str(path)), path)
+
+
+def named_after(record: Run, path: Path) -> Run:
+    """Return the record under the name of its file."""
+    return record.model_copy(update={"name": path.stem})
 
 
 def find_comparisons(root: Path, names: Sequence[str]) -> tuple[ComparedRun, ...]:

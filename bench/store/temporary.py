@@ -23,6 +23,29 @@ def temporary_folder() -> Iterator[Path]:
             yield Path(name)
 
 
+@contextmanager
+def filling(folder: Path) -> Iterator[bool]:
+    """Hold `folder`, which is made, while it is filled; what processes left in it when killed goes.
+
+    Yield whether another process that filled it was waited for. Raises OSError where it cannot be
+    held.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+        waited = False
+    except Timeout:
+        lock.acquire()
+        waited = True
+    try:
+        sweep(folder.glob(".foldbench-*"))
+        yield waited
+    finally:
+        sweep(folder.glob(".foldbench-*"))
+        lock.release()
+
+
 def sweep(places: Iterable[Path]) -> None:
     """Remove those of `places` that a process left when it was killed; what is in use stays."""
     for path in places:

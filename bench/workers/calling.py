@@ -137,7 +137,7 @@ class CallingRequests(Closing):
     def prepare_load(self, sizes: tuple[int, ...]) -> float:
         """Make untimed calls at each batch size; return the median call of one image, seconds."""
         self._load_inputs = self._one_batch(max(_LOAD_INPUTS, *sizes))
-        logits = [call(self._opened(), x[None]) for x in self._load_inputs]
+        logits = [call(self._opened(), x[None]).copy() for x in self._load_inputs]
         self.know(np.concatenate(logits))
         batches = {size: self._load_inputs[:size] for size in sizes}
         warm = {size: warm_up(self._opened(), [x], 0.2, self._clock) for size, x in batches.items()}

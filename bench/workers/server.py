@@ -16,6 +16,7 @@ import numpy.typing as npt
 from foldbench.bench.backends import Floats, NetworkSource, Resident, Session, Tunable
 from foldbench.bench.config.backend_spec import load_backend, parse_spec
 from foldbench.bench.errors import BackendError, BenchError, one_line
+from foldbench.bench.images.blocks import in_file, release
 from foldbench.bench.images.normalization import normalize
 from foldbench.bench.machine.clocks import ReadClocks, open_reader, read_nothing
 from foldbench.bench.machine.libraries import describe_libraries
@@ -144,18 +145,19 @@ class WorkerServer(CallingRequests):
     def evaluate(self) -> Floats:
         """Return the logits (N, classes) float32 of all images, checked for shape and NaN."""
         size = self._job.fixed_batch or self._job.batch_size
-        parts = [
-            call(self._opened(), self._inputs(self._rows(start, size)))
-            for start in range(0, self._count, size)
-        ]
-        self._logits = np.concatenate(parts)[: self._count]
+        parts = []  # copies: some networks write each answer into the same place
+        for start in range(0, self._count, size):
+            parts.append(call(self._opened(), self._inputs(self._rows(start, size))).copy())
+            release(self._images)
+        logits: Floats = np.concatenate(parts)[: self._count]
         classes = self._job.classes
-        if self._logits.shape != (self._count, classes) or not np.isfinite(self._logits).all():
+        if logits.shape != (self._count, classes) or not np.isfinite(logits).all():
             raise BackendError(
-                f"gave outputs of shape {self._logits.shape} for {self._count} images of {classes} "
+                f"gave outputs of shape {logits.shape} for {self._count} images of {classes} "
                 "classes, or some that are not finite"
             )
-        return self._logits
+        self.know(logits)
+        return logits
 
     def _rows(self, start: int, size: int) -> npt.NDArray[np.int64]:
         """Return the images of one batch; the last is filled up where the network needs that."""
@@ -184,7 +186,7 @@ class WorkerServer(CallingRequests):
             rows = np.resize(indices[start : start + size], size)
             images = normalize(self._images[rows], mean, std)
             inputs = np.ascontiguousarray(images[:, ::-1]) if swapped else images
-            parts.append(call(self._opened(), inputs))
+            parts.append(call(self._opened(), inputs).copy())
         return np.concatenate(parts)[: len(indices)]
 
     def time(self, batch_size: int, options: BlockOptions) -> tuple[Block, int]:
@@ -214,7 +216,7 @@ class WorkerServer(CallingRequests):
 
     def know(self, logits: Floats) -> None:
         """Take `logits` (N, classes) as the right answers, without a call."""
-        self._logits = logits
+        self._logits = in_file(logits)
 
     def warm_up(self, batch_size: int, least_s: float, boundary: Boundary = "host") -> WarmUp:
         """Make untimed calls until the times settle, from the first call at this batch size on.

@@ -15,6 +15,8 @@ Doubles = npt.NDArray[np.float64]
 
 ZEROS, SAME = "zeros", "same"
 """Borders: zeros around the input, and as many zeros as the size of the input asks for."""
+_ROUNDING = 1e-6
+"""By which what a network has computed in float32 may be off, as a share of the largest."""
 
 
 class FoldRefusedError(Exception):
@@ -206,10 +208,11 @@ def _regroup(layer: Linear, groups: int) -> Linear:
     return replace(layer, weight=weight, groups=groups)
 
 
-def compose(first: Linear, second: Linear) -> Linear:
+def compose(first: Linear, second: Linear, around: Doubles | float = 0.0) -> Linear:
     """Return the layer that computes `first` and then `second`; one of them is pointwise.
 
-    Zeros around the input of `second` come from zeros around that of `first` only without a bias.
+    `around` is what `second` puts around its input where it puts zeros, by channel. Zeros around
+    the input of `first` give that only where it is the bias of `first`.
     """
     if first.transposed or second.transposed:
         raise FoldRefusedError("one of them is a transposed convolution")
@@ -221,8 +224,8 @@ def compose(first: Linear, second: Linear) -> Linear:
             )
     elif first.is_pointwise and set(first.stride) <= {1}:
         moving = second
-        if second.is_padded and second.borders in (ZEROS, SAME) and first.bias.any():
-            raise FoldRefusedError("zeros are put around what the first gives, and it has a bias")
+        if second.is_padded and second.borders in (ZEROS, SAME):
+            _require_around(first, around)
     else:
         raise FoldRefusedError("neither works on each position alone")
     groups = gcd(first.groups, second.groups)
@@ -231,6 +234,14 @@ def compose(first: Linear, second: Linear) -> Linear:
     bias = second.bias + _through(b, first.bias)
     stride = tuple(x * y for x, y in zip(first.stride, second.stride, strict=True))
     return replace(moving, weight=weight, bias=bias, stride=stride, groups=groups)
+
+
+def _require_around(first: Linear, around: Doubles | float) -> None:
+    """Raise FoldRefusedError unless `first` makes `around` of zeros, up to rounding in float32."""
+    largest = np.abs(first.bias).max(initial=0.0)
+    if not np.allclose(first.bias, around, rtol=0, atol=_ROUNDING * largest):
+        what = "other numbers" if np.any(around) else "zeros"
+        raise FoldRefusedError(f"{what} are put around what the first gives, and it has a bias")
 
 
 def _product(first: Linear, second: Linear) -> Doubles:

@@ -7,7 +7,7 @@ Again", section 3.3; 2021, "Diverse Branch Block", section 3.2).
 
 import operator
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -23,6 +23,7 @@ from foldbench.exporters.folding.algebra import (
     pointwise,
     scale_outputs,
 )
+from foldbench.exporters.folding.borders import Border, fills_of, read_border
 from foldbench.exporters.folding.findings import Findings
 from foldbench.exporters.folding.network import Network, same_dtype
 from foldbench.exporters.folding.reshaping import hands_on, keeps_order
@@ -41,7 +42,8 @@ class _Term:
     node: fx.Node
     factor: float
     source: fx.Node
-    steps: list[tuple[fx.Node, Linear | Scaling]] = field(default_factory=list)
+    steps: list[tuple[fx.Node, Linear | Scaling | Border]] = field(default_factory=list)
+    """Layers without their numbers."""
 
     def layer(self, network: Network) -> fx.Node | None:
         """Return the call of the layer nearest to the sum."""
@@ -116,6 +118,8 @@ def _fold_sum(network: Network, root: fx.Node, findings: Findings) -> None:
         if base in done or base.layer(network) is None:
             continue
         others = [t for t in terms if t is not base and t not in done and t.source is base.source]
+        if not others:
+            continue
         taken, numbers = _collect(network, base, others, findings)
         if not taken or not _may_rebuild(terms, [*done, base, *taken]):
             continue
@@ -140,7 +144,7 @@ def _leaves(network: Network, node: fx.Node) -> list[tuple[fx.Node, float]]:
 def _read(network: Network, leaf: fx.Node, factor: float) -> _Term:
     """Return the summand `leaf`, followed back for as long as it is linear and read once."""
     term = _Term(leaf, factor, leaf)
-    while len(term.source.users) == 1 and _is_once(next(iter(term.source.users)), term.source):
+    while _has_one_reader(network, term.source):
         try:
             step = _step(network, term.source)
         except FoldRefusedError:
@@ -154,10 +158,19 @@ def _read(network: Network, leaf: fx.Node, factor: float) -> _Term:
     return term
 
 
-def _step(network: Network, node: fx.Node) -> tuple[fx.Node, Linear | Scaling | None] | None:
+def _has_one_reader(network: Network, node: fx.Node) -> bool:
+    readers = {*node.users} - {*fills_of(network, node)}
+    return len(readers) == 1 and _is_once(readers.pop(), node)
+
+
+def _step(
+    network: Network, node: fx.Node
+) -> tuple[fx.Node, Linear | Scaling | Border | None] | None:
     """Return the input of `node`, and what `node` does to it; None where that is not linear."""
     if network.is_layer(node):
-        return (node.all_input_nodes[0], network.layer(node)) if len(node.args) == 1 else None
+        return (node.all_input_nodes[0], network.form(node)) if len(node.args) == 1 else None
+    if (border := read_border(network, node)) is not None:
+        return border.source, border
     if (scaling := read_scaling(network, node)) is not None:
         return scaling.source, scaling
     if (pool := _average(network, node)) is not None:
@@ -216,8 +229,7 @@ def _collect(
             numbers, spent = joined, needed
             taken.append(other)
     except FoldRefusedError as refusal:
-        if others:
-            findings.left(str(call.target), str(refusal), "branches")
+        findings.left(str(call.target), str(refusal), "branches")
     return taken, numbers
 
 
@@ -236,11 +248,16 @@ def _compile(network: Network, term: _Term, like: fx.Node) -> Linear:
     module = network.module(like)
     dimensions = 0 if type(module) is nn.Linear else rank - 2
     channels = network.shape(term.source)[axis]
-    made = None
+    made, border = None, None
     for node, step in reversed(term.steps):
         own = network.module(node)
-        if network.is_layer(node) and not (own and module and same_dtype(own, module)):
-            raise FoldRefusedError("their weights are of different kinds")
+        if network.is_layer(node):
+            if not (own and module and same_dtype(own, module)):
+                raise FoldRefusedError("their weights are of different kinds")
+            step = network.layer(node)
+        if isinstance(step, Border):
+            border = step
+            continue
         if isinstance(step, Scaling):
             if step.axis not in (None, axis):
                 raise FoldRefusedError("it scales along another dimension")
@@ -248,9 +265,21 @@ def _compile(network: Network, term: _Term, like: fx.Node) -> Linear:
             step = pointwise(spread.scale, spread.shift, dimensions)
         if len(step.kernel) != dimensions:
             raise FoldRefusedError("they work along different dimensions")
-        made = step if made is None else compose(made, step)
+        made = _join(made, border, step)
+        border = None
+    if border is not None:
+        raise FoldRefusedError("numbers are put around what it gives")
     made = made or pointwise(np.ones(channels), np.zeros(channels), dimensions)
     return scale_outputs(made, np.full(len(made.bias), term.factor), np.zeros(len(made.bias)))
+
+
+def _join(before: Linear | None, border: Border | None, step: Linear) -> Linear:
+    """Return `before`, the `border` around what it gives, and `step` as one layer."""
+    if border is None:
+        return step if before is None else compose(before, step)
+    if before is None or step.is_padded:
+        raise FoldRefusedError("numbers are put around its input")
+    return compose(before, replace(step, padding=border.padding), border.values)
 
 
 def _may_rebuild(terms: list[_Term], done: list[_Term]) -> bool:
@@ -283,6 +312,9 @@ def _insert(
     for term in (base, *taken):
         for node, batchnorm in term.scalings():
             findings.took(name, network.describe(node), batchnorm, "scale")
+        for _, step in term.steps:
+            for fill in step.fills if isinstance(step, Border) else ():
+                network.erase(fill)
     return made
 
 

@@ -28,10 +28,11 @@ def _join(network: Network, before: fx.Node, node: fx.Node, findings: Findings) 
         return
     name = str(before.target)
     try:
-        layers = network.layer(before), network.layer(node)
-        alike = len(layers[0].kernel) == len(layers[1].kernel)
-        if not alike or not any(layer.is_pointwise for layer in layers):
+        forms = network.form(before), network.form(node)
+        alike = len(forms[0].kernel) == len(forms[1].kernel)
+        if not alike or not any(form.is_pointwise for form in forms):
             return
+        layers = network.layer(before), network.layer(node)
         joined = compose(*layers)
         spared = sum(map(network.count_macs, (before, node), layers))
         if network.count_macs(node, joined) >= spared:

@@ -27,8 +27,9 @@ _HOOKS: dict[type, Callable[[nn.Module, str], object]] = {
     SpectralNorm: remove_spectral_norm,
     prune.BasePruningMethod: prune.remove,
 }
-_IN_PLACE_OPERATORS = tuple(
-    f"i{name}" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
+_IN_PLACE_OPERATORS = (
+    "setitem",
+    *(f"i{name}" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")),
 )
 _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 

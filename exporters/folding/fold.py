@@ -1,8 +1,8 @@
 """Fold what is linear in a network into its layers, along its data flow.
 
 Names and the order of definition play no part: the graph of calls says what reads what. Each kind
-of rule is a module (`scales`, `branches`, `chains`, `constants`); they are applied until nothing
-changes. What is refused computes what it did before, and the report says why.
+of rule is a module (`scales`, `layer_norms`, `branches`, `chains`, `constants`); they are applied
+until nothing changes. What is refused computes what it did before, and the report says why.
 """
 
 import torch
@@ -14,6 +14,7 @@ from foldbench.exporters.folding.branches import fold_branches
 from foldbench.exporters.folding.chains import fold_chains
 from foldbench.exporters.folding.cleaning import clean, remove_unused
 from foldbench.exporters.folding.findings import Findings
+from foldbench.exporters.folding.layer_norms import fold_layer_norms
 from foldbench.exporters.folding.network import Network
 from foldbench.exporters.folding.scales import fold_scales
 from foldbench.exporters.folding.scaling import is_batchnorm, is_constant_norm, name_of
@@ -88,7 +89,8 @@ def _fold_all(network: Network, batchnorm_alone: bool) -> Findings:
     for layer in network.flow.constants:
         findings.took(layer, "its weights, as they were computed", None, "constant")
     clean(network)
-    rules = (fold_scales,) if batchnorm_alone else (fold_scales, fold_branches, fold_chains)
+    every = (fold_scales, fold_layer_norms, fold_branches, fold_chains)
+    rules = every[:1] if batchnorm_alone else every
     done = -1
     while done != findings.count:
         done = findings.count

@@ -37,13 +37,13 @@ def rank_of(module: nn.Module | None) -> int | None:
 
 def read_layer(layer: Any) -> Linear:
     """Return the numbers of `layer`, for which `is_linear` holds."""
-    form = _read_form(layer)
+    form = read_form(layer)
     bias = form.bias if layer.bias is None else to_doubles(layer.bias)
     return replace(form, weight=to_doubles(layer.weight), bias=bias)
 
 
-def _read_form(layer: Any) -> Linear:
-    """Return all but the numbers of `layer`."""
+def read_form(layer: Any) -> Linear:
+    """Return all but the numbers of `layer`, with zeros in their place that take no memory."""
     weight = np.broadcast_to(np.zeros(()), tuple(layer.weight.shape))
     if type(layer) is nn.Linear:
         return Linear(weight, np.zeros(layer.out_features))
@@ -72,12 +72,15 @@ def _padding(layer: Any) -> tuple[tuple[int, int], ...]:
 def write_layer(numbers: Linear, like: nn.Module) -> nn.Module:
     """Return a layer with `numbers`, in the dtype, on the device and in the layout of `like`.
 
-    Raises FoldRefusedError where a value is not finite in that dtype, or torch has no such layer.
+    `require_writable` holds.
     """
     weight: Any = like.weight
-    layer = copy_network(like) if _has_form(numbers, like) else _new_layer(numbers, like)
+    layer: Any = copy_network(like) if _has_form(numbers, like) else _new_layer(numbers, like)
     for name, values in (("weight", numbers.weight), ("bias", numbers.bias)):
-        stored = _store(name, values, weight.dtype).to(weight.device)
+        if name == "bias" and like.bias is None and not values.any():
+            layer.bias = None
+            continue
+        stored = torch.from_numpy(np.array(values)).to(weight.device, weight.dtype)
         if name == "weight" and _is_channels_last(weight):
             stored = stored.to(memory_format=torch.channels_last)
         setattr(layer, name, nn.Parameter(stored, requires_grad=weight.requires_grad))
@@ -85,25 +88,20 @@ def write_layer(numbers: Linear, like: nn.Module) -> nn.Module:
 
 
 def require_writable(numbers: Linear, like: nn.Module) -> None:
-    """Raise FoldRefusedError where `write_layer` would."""
+    """Raise FoldRefusedError where torch has no such layer, or a value is not finite in it."""
     weight: Any = like.weight
     if not _has_form(numbers, like):
         _new_layer(numbers, like)
     for name, values in (("weight", numbers.weight), ("bias", numbers.bias)):
-        _store(name, values, weight.dtype)
-
-
-def _store(name: str, values: Doubles, dtype: torch.dtype) -> torch.Tensor:
-    stored = torch.from_numpy(np.array(values)).to(dtype)
-    if not torch.isfinite(stored).all():
-        raise FoldRefusedError(
-            f"the folded {name} would have values that are not finite in {dtype}"
-        )
-    return stored
+        largest = np.abs(values).max(initial=0.0)
+        if not largest <= torch.finfo(weight.dtype).max:  # nor is NaN
+            raise FoldRefusedError(
+                f"the folded {name} would have values that are not finite in {weight.dtype}"
+            )
 
 
 def _has_form(numbers: Linear, like: nn.Module) -> bool:
-    old = _read_form(like)
+    old = read_form(like)
     return (old.geometry, old.weight.shape) == (numbers.geometry, numbers.weight.shape)
 
 

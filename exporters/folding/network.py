@@ -1,6 +1,7 @@
 """The graph of a network while it is folded: layers as numbers, who reads what, what changes."""
 
 from collections import Counter
+from collections.abc import Collection
 from itertools import chain, count
 from math import prod
 from typing import Any
@@ -15,6 +16,7 @@ from foldbench.exporters.folding.constants import is_in_place
 from foldbench.exporters.folding.layers import (
     is_linear,
     rank_of,
+    read_form,
     read_layer,
     require_writable,
     write_layer,
@@ -40,6 +42,7 @@ class Network:
     def __init__(self, flow: Flow):
         self.flow = flow
         self._numbers: dict[fx.Node, Linear] = {}
+        self._in_place = dict.fromkeys(n for n in self.nodes if self.changes_input(n))
         self.changing = self._find_changing()
         """Tensors of the network that it changes when it is called."""
 
@@ -62,6 +65,11 @@ class Network:
 
     def layer(self, node: fx.Node) -> Linear:
         """Return the layer that `node` calls; raises FoldRefusedError where it must stay."""
+        form = self.form(node)
+        return form if node in self._numbers else read_layer(self.module(node))
+
+    def form(self, node: fx.Node) -> Linear:
+        """Return the same in an instant, with zeros in place of numbers that nobody changed yet."""
         module: Any = self.module(node)
         if (reason := intervention(module)) is not None:
             raise FoldRefusedError(
@@ -75,7 +83,12 @@ class Network:
                 f"{self.describe(node)} gives {len(self.shape(node))} dimensions here, not {rank}, "
                 "so its channels are not dimension 1"
             )
-        return self._numbers[node] if node in self._numbers else read_layer(module)
+        return self._numbers[node] if node in self._numbers else read_form(module)
+
+    def has_bias(self, node: fx.Node) -> bool:
+        """Tell whether the layer that `node` calls adds one."""
+        module: Any = self.module(node)
+        return node in self._numbers or module.bias is not None
 
     def axis(self, node: fx.Node) -> int:
         """Return which dimension of what a layer gives are its features."""
@@ -115,6 +128,14 @@ class Network:
         self._numbers[node] = numbers
         return node
 
+    def replace_module(self, node: fx.Node, module: nn.Module) -> None:
+        """Let `node`, and no other call, call `module` in place of its own."""
+        target = str(node.target)
+        if self._count_reads()[self.flow.modules[target]] > 1:
+            target = _free_name(target, set(self.flow.modules) | set(dir(self.flow.root)))
+        self.flow.modules[target] = module
+        node.target = target
+
     def copy_type(self, old: fx.Node, new: fx.Node) -> None:
         """Note that `new` gives tensors like those of `old`."""
         self.flow.shapes[new], self.flow.dtypes[new] = self.flow.shapes[old], self.flow.dtypes[old]
@@ -127,6 +148,7 @@ class Network:
     def erase(self, node: fx.Node) -> None:
         """Remove `node`, which nothing reads, and the tensors and sizes that only it read."""
         inputs = node.all_input_nodes
+        self._in_place.pop(node, None)
         self.flow.graph.erase_node(node)
         for read in inputs:
             if not read.users and (read.op == "get_attr" or _reads_shape(read)):
@@ -135,6 +157,7 @@ class Network:
     def erase_unused(self, node: fx.Node) -> None:
         """Remove `node`, which nothing reads, and all that only it read."""
         inputs = node.all_input_nodes
+        self._in_place.pop(node, None)
         self.flow.graph.erase_node(node)
         for read in inputs:
             if not read.users and read.op != "placeholder":
@@ -172,9 +195,7 @@ class Network:
     def find_unsteady(self) -> set[fx.Node]:
         """Return the nodes whose values a later call changes in place, for others to see."""
         unsteady: set[fx.Node] = set()
-        for node in self.nodes:
-            if not self.changes_input(node):
-                continue
+        for node in self._in_place:
             aliases, place = [], node
             while place.all_input_nodes and (place is node or self._may_alias(place)):
                 place = place.all_input_nodes[0]
@@ -184,7 +205,7 @@ class Network:
         return unsteady
 
     def _find_changing(self) -> set[fx.Node]:
-        changed = {n.all_input_nodes[0] for n in self.nodes if self.changes_input(n)}
+        changed = {n.all_input_nodes[0] for n in self._in_place}
         names = {node.target for node in changed if node.op == "get_attr"}
         return {node for node in self.nodes if node.op == "get_attr" and node.target in names}
 
@@ -208,16 +229,14 @@ class Network:
         gets a name at the top, away from containers that run all their children.
         """
         reads = self._count_reads()
-        taken = set(dir(self.flow.root))
+        taken = {*dir(self.flow.root), *self.flow.modules}
         parts: dict[str, Any] = {}
         for node in self.nodes:
             if node in self._numbers:
                 module, target = self.module(node), str(node.target)
                 assert module is not None
                 if reads[module] > 1:
-                    wanted = f"{target.replace('.', '_')}_folded"
-                    numbered = (f"{wanted}{n}" for n in count(2))
-                    target = next(one for one in chain([wanted], numbered) if one not in taken)
+                    target = _free_name(target, taken)
                     taken.add(target)
                 parts[target] = write_layer(self._numbers[node], module)
                 node.target = target
@@ -238,6 +257,13 @@ class Network:
                 holder = str(node.target).rpartition(".")[0]
                 reads[self.flow.root.get_submodule(holder)] += 1
         return reads
+
+
+def _free_name(target: str, taken: Collection[str]) -> str:
+    """Return a name at the top, like `target`, for what one of its calls has become."""
+    wanted = f"{target.replace('.', '_')}_folded"
+    numbered = (f"{wanted}{n}" for n in count(2))
+    return next(one for one in chain([wanted], numbered) if one not in taken)
 
 
 def _views_of(node: fx.Node, may_alias: Any) -> set[fx.Node]:

@@ -42,7 +42,7 @@ def _fold_scaling(network: Network, node: fx.Node, scaling: Scaling, findings: F
         return
     what = network.describe(node)
     reasons = []
-    for fold in (_into_layer_before, _into_layers_after):
+    for fold in (_into_layer_before, into_layers_after):
         try:
             layers = fold(network, node, scaling)
         except FoldRefusedError as refusal:
@@ -130,14 +130,21 @@ def _full(values: Doubles, axis: int, shape: tuple[int, ...]) -> Doubles:
     return np.broadcast_to(values.reshape(-1, *[1] * (len(shape) - axis - 1)), shape)
 
 
-def _into_layers_after(network: Network, node: fx.Node, scaling: Scaling) -> list[str]:
-    """Let all layers that read `node` do its work, too; return their names."""
+def into_layers_after(
+    network: Network, node: fx.Node, scaling: Scaling, with_bias: bool = False
+) -> list[str]:
+    """Let all layers that read `node` do the work of `scaling`, too; return their names.
+
+    `with_bias` says that they must have one already. Raises FoldRefusedError where one cannot.
+    """
     readers = network.readers(node)
     if not readers or len(readers) != len(node.users):
         raise _NoNeighbourError("no layer reads it")
     made = [_scale_reader(network, node, reader, scaling) for reader in readers]
     if scaling.source in network.find_unsteady():
         raise FoldRefusedError("its input is changed in place later")
+    if with_bias and not all(network.has_bias(layer) for layer, _ in made):
+        raise FoldRefusedError("a layer that reads it has no bias")
     for layer, numbers in made:
         _put(network, layer, numbers, scaling)
     return [str(layer.target) for layer, _ in made]

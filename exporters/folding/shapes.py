@@ -20,6 +20,13 @@ _MODULE_CALLS = {name: getattr(nn.Module, name) for name in ("__call__", "__geta
 """As they are while nothing is traced."""
 
 
+class WritableProxy(fx.Proxy):
+    """A proxy to parts of which values can be assigned."""
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, place, value), {})
+
+
 class ShapeTracer(fx.Tracer):
     """Traces a network with the shapes that it has on `example`, a batch of two or more inputs."""
 
@@ -95,7 +102,7 @@ class ShapeTracer(fx.Tracer):
         return known and not any(isinstance(value, torch.Tensor) for value in inputs)
 
 
-class _ShapedProxy(fx.Proxy):
+class _ShapedProxy(WritableProxy):
     """A proxy whose shape is read at once, and which can be unpacked."""
 
     tracer: ShapeTracer

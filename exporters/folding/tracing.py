@@ -14,7 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from foldbench.bench.errors import ExportError, one_line
 from foldbench.exporters.folding.constants import compute_constants, fix_weights
 from foldbench.exporters.folding.copying import copy_network
-from foldbench.exporters.folding.shapes import ShapeTracer
+from foldbench.exporters.folding.shapes import ShapeTracer, WritableProxy
 
 SAME_PADDED = "timm.layers.conv2d_same.Conv2dSame"
 """A Conv2d that pads by the size of its input, on which its code branches."""
@@ -35,6 +35,8 @@ class Flow:
 
     root: nn.Module
     """A private copy of the network in eval mode, to which the graph's names refer."""
+    modules: dict[str, nn.Module]
+    """Those of `root`, by all their names."""
     graph: fx.Graph
     shapes: dict[fx.Node, tuple[int, ...]]
     """Of every tensor in the graph, seen on the example."""
@@ -49,16 +51,14 @@ class Flow:
 
     def module(self, node: fx.Node) -> nn.Module | None:
         """Return the module that `node` calls as a whole; None where it calls no module."""
-        if node.op != "call_module":
-            return None
-        return self.root.get_submodule(str(node.target))
+        return self.modules[str(node.target)] if node.op == "call_module" else None
 
     def value(self, node: object) -> Any:
         """Return the parameter, buffer or constant that `node` reads; None where it reads none."""
         if not isinstance(node, fx.Node) or node.op != "get_attr":
             return None
         path, _, name = str(node.target).rpartition(".")
-        return getattr(self.root.get_submodule(path), name)
+        return getattr(self.modules[path], name)
 
 
 def eval_copy(module: nn.Module) -> nn.Module:
@@ -95,7 +95,7 @@ def intervention(module: nn.Module) -> str | None:
 def trace(module: nn.Module, example: torch.Tensor) -> Flow:
     """Return the data flow of `module` in eval mode; `example` is one input batch of any size.
 
-    The network runs twice on copies: as it is, and as its graph. Raises ExportError when it does
+    A copy of the network runs twice: as it is, and as its graph. Raises ExportError when it does
     not run on `example` or has no weights yet, UntraceableError when it has no graph that computes
     the same.
     """
@@ -110,13 +110,16 @@ def trace(module: nn.Module, example: torch.Tensor) -> Flow:
     )
     if (reason := intervention(root)) is not None:
         raise UntraceableError(f"the network itself {reason}")
+    before = _state_of(root)
     try:
-        expected = _run(eval_copy(module), example)
+        expected = _run(root, example)
     except Exception as error:
         raise ExportError(
             f"the network does not run on an example of shape {tuple(example.shape)}: "
             f"{one_line(error)}; give one input batch as the network expects it"
         ) from error
+    is_steady = before is not None and _state_of(root) == before
+    root = root if is_steady else eval_copy(module)
     constants = fix_weights(root)
     _take_one_input(root)
     try:
@@ -125,14 +128,29 @@ def trace(module: nn.Module, example: torch.Tensor) -> Flow:
         with torch.random.fork_rng(_devices(example)):
             graph = _graph(root, _TracerOfShapes(example))
     constants += compute_constants(root, graph)
-    probe = _ShapeRecorder(eval_copy(fx.GraphModule(root, graph)), graph=graph)
+    probe = _ShapeRecorder(root if is_steady else eval_copy(root), graph=graph)
     try:
         torch.testing.assert_close(_run(probe.run, example), expected, equal_nan=True)
     except Exception as error:
         raise UntraceableError(
             f"its trace by torch.fx does not compute the same: {one_line(error, 160)}"
         ) from error
-    return Flow(root, graph, probe.shapes, probe.dtypes, probe.sizes, training, constants)
+    modules = dict(root.named_modules(remove_duplicate=False))
+    return Flow(root, modules, graph, probe.shapes, probe.dtypes, probe.sizes, training, constants)
+
+
+def _state_of(root: nn.Module) -> list[tuple[int, int]] | None:
+    """Return what differs after a run that changes `root`; None where that cannot be seen.
+
+    These are what its modules hold, and the versions that torch counts of tensors. What hooks
+    change may be anywhere.
+    """
+    parts = list(root.modules())
+    if any(intervention(part) for part in parts):
+        return None
+    tensors = (*root.parameters(), *root.buffers())
+    held = [(id(value), 0) for part in parts for value in vars(part).values()]
+    return held + [(id(tensor), tensor._version) for tensor in tensors]
 
 
 def _take_one_input(root: nn.Module) -> None:
@@ -171,7 +189,35 @@ def _graph(root: nn.Module, tracer: fx.Tracer) -> fx.Graph:
 
 
 class _Tracer(fx.Tracer):
-    """Looks into every module but torch's own and those that are changed from outside."""
+    """Looks into every module but torch's own and those that are changed from outside.
+
+    Finds tensors by a table, for which torch.fx goes through all modules each time.
+    """
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        """Return the graph of `root`."""
+        held = (*root.named_parameters(), *root.named_buffers())
+        self._names: dict[torch.Tensor, str] = {tensor: name for name, tensor in held}
+        return super().trace(root, concrete_args)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Return a proxy to parts of which values can be assigned."""
+        return WritableProxy(node, self)
+
+    def create_arg(self, a: Any) -> Any:
+        """Return a tensor of the network as the call that reads it, all else as torch.fx does."""
+        if isinstance(a, torch.Tensor) and a in self._names:
+            return self.create_node("get_attr", self._names[a], (), {})
+        return super().create_arg(a)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Return a parameter of the network as a proxy, the same each time."""
+        if not isinstance(attr_val, nn.Parameter) or attr_val not in self._names:
+            return super().getattr(attr, attr_val, parameter_proxy_cache)
+        name = self._names[attr_val]
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         whole = intervention(m) is not None or kind_of(m) == SAME_PADDED
@@ -181,6 +227,10 @@ class _Tracer(fx.Tracer):
 
 class _TracerOfShapes(_Tracer, ShapeTracer):
     """Knows the sizes as well."""
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Return a proxy that knows its sizes, and to which values can be assigned."""
+        return ShapeTracer.proxy(self, node)
 
 
 class _ShapeRecorder(fx.Interpreter):

@@ -20,8 +20,9 @@ class Pass(Protocol):
     """Largest error of one rewritten place, as a share of max(1, |y|); 0 means bit for bit."""
     TARGETS: tuple[Target, ...]
     """Targets of an export for which it is on by default."""
-    HOST_SPECIFIC: bool
-    """Whether its result runs on this kind of processor and this version of a runtime alone."""
+    ONLY_FOR: Target | None
+    """The only target that its result is for; None where it runs anywhere. What is for ``host``
+    runs on this kind of processor and this version of a runtime alone."""
 
     def apply(self, model: ModelProto) -> tuple[ModelProto, PassReport]:
         """Return a rewritten copy of `model` and what was done."""

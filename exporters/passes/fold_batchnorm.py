@@ -10,26 +10,23 @@ operators with fewer numbers cannot cost anything on any target; measured on a C
 """
 
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 from onnx import ModelProto
 
-from foldbench.bench.records import PassReport
+from foldbench.bench.records import PassReport, Target
 from foldbench.exporters.folding.algebra import (
-    Doubles,
     FoldRefusedError,
     Linear,
-    add,
     compose,
-    pointwise,
     scale_inputs,
     scale_outputs,
 )
-from foldbench.exporters.passes._graphs.layers import LAYERS, Layer, Layers
+from foldbench.exporters.passes._graphs.layers import LAYERS, Layers
 from foldbench.exporters.passes._graphs.rewrite import (
     PassRefusedError,
+    add_constant,
     array_of,
     is_op,
     is_used_outside,
@@ -37,10 +34,19 @@ from foldbench.exporters.passes._graphs.rewrite import (
     remove_unused,
     rewrite,
 )
+from foldbench.exporters.passes._graphs.scalings import Scaling, read_layer_norm, read_scaling
+from foldbench.exporters.passes._graphs.terms import (
+    Term,
+    is_sum,
+    is_within_sum,
+    join,
+    read_term,
+    summands,
+)
 
 ERROR_BOUND = 2e-6
 TARGETS = ("cpu", "openvino", "cuda", "tensorrt", "host")
-HOST_SPECIFIC = False
+ONLY_FOR: Target | None = None
 
 _LEAST_OPSET = 9
 """From which on BatchNormalization is per channel, and its attributes mean what they do now."""
@@ -50,63 +56,6 @@ _NAMES = {
     "branch": "summed branches",
     "chain": "operators before another",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class _Scaling:
-    """y = x * scale + shift, in the shapes that the graph has them in."""
-
-    source: ir.Value
-    scale: Doubles
-    shift: Doubles
-    is_batchnorm: bool = False
-
-    def by_channel(self, dimensions: int, channels: int) -> tuple[Doubles, Doubles]:
-        """Return both as (channels,), for features before `dimensions` more dimensions."""
-        return (
-            self._vector(self.scale, dimensions, channels),
-            self._vector(self.shift, dimensions, channels),
-        )
-
-    def keeps_channels(self, layer: Layer) -> bool:
-        """Return whether its input is known to have the channels that `layer` reads."""
-        shape = self.source.shape
-        if self.is_batchnorm or self.scale.size == 1:
-            return True
-        place = -layer.dimensions - 1
-        return shape is not None and shape[place] == layer.numbers.inputs
-
-    def _vector(self, values: Doubles, dimensions: int, channels: int) -> Doubles:
-        shape = self.source.shape
-        if self.is_batchnorm:
-            if dimensions == 0 and (shape is None or len(shape) != 2):
-                raise PassRefusedError("the MatMul before it is not known to give a matrix")
-            return values
-        before = values.ndim - dimensions - 1
-        fits = values.size == 1 or (before >= 0 and values.shape[before] == values.size == channels)
-        if not fits or shape is None or values.ndim > len(shape):
-            raise PassRefusedError(f"{values.shape} is not one number for each channel")
-        return np.broadcast_to(values.reshape(-1), (channels,))
-
-
-@dataclass(frozen=True, eq=False)
-class _Term:
-    """What a sum adds: `sign` times what `numbers` (None: nothing) make of `source`."""
-
-    value: ir.Value
-    sign: float
-    source: ir.Value
-    scalings: tuple[tuple[ir.Node, _Scaling], ...] = ()
-    layer: Layer | None = None
-
-    def numbers(self, like: Layer) -> Linear:
-        """Return it as a layer of the form of `like`."""
-        width = self.layer.numbers if self.layer else None
-        channels = len(width.bias) if width else like.numbers.inputs
-        made = width or pointwise(np.ones(channels), np.zeros(channels), like.dimensions)
-        for _, scaling in reversed(self.scalings):
-            made = scale_outputs(made, *scaling.by_channel(like.dimensions, channels))
-        return scale_outputs(made, np.full(channels, self.sign), np.zeros(channels))
 
 
 def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
@@ -137,7 +86,8 @@ class _Folding:
                 told = f"opset {opset_of(model)}, {_LEAST_OPSET} or newer is needed"
                 raise PassRefusedError(told)
             return False
-        for rule in (self._fold_scaling, self._fold_sum, self._fold_chain):
+        rules = (self._fold_scaling, self._fold_layer_norm, self._fold_sum, self._fold_chain)
+        for rule in rules:
             try:
                 if rule(model.graph, node):
                     return True
@@ -147,18 +97,18 @@ class _Folding:
         return False
 
     def _fold_scaling(self, graph: ir.Graph, node: ir.Node) -> bool:
-        scaling = _read_scaling(node)
+        scaling = read_scaling(node)
         if scaling is None or self._layers.read(node) is not None:
             return False
         try:
             self._into_layer_before(graph, node, scaling)
         except (PassRefusedError, FoldRefusedError):
-            if not self._into_layers_after(graph, node, scaling):
+            if not self._into_layers_after(graph, node.outputs[0], scaling):
                 raise
         self._done["BatchNormalization" if scaling.is_batchnorm else "scale"] += 1
         return True
 
-    def _into_layer_before(self, graph: ir.Graph, node: ir.Node, scaling: _Scaling) -> None:
+    def _into_layer_before(self, graph: ir.Graph, node: ir.Node, scaling: Scaling) -> None:
         before = scaling.source.producer()
         if is_used_outside(scaling.source, (node,)):
             raise PassRefusedError("its input is used elsewhere too")
@@ -171,9 +121,8 @@ class _Folding:
         old = (node, *layer.nodes)
         self._layers.write(graph, layer, numbers, layer.source, node.outputs[0], old, node)
 
-    def _into_layers_after(self, graph: ir.Graph, node: ir.Node, scaling: _Scaling) -> bool:
-        """Scale the inputs of all that reads `node`; tell whether they are all layers."""
-        output = node.outputs[0]
+    def _into_layers_after(self, graph: ir.Graph, output: ir.Value, scaling: Scaling) -> bool:
+        """Scale the inputs of all that reads `output`; tell whether they are all layers."""
         readers = [use.node for use in output.uses()]
         if output.is_graph_output() or not readers:
             return False
@@ -201,50 +150,51 @@ class _Folding:
         remove_unused(output)
         return True
 
+    def _fold_layer_norm(self, graph: ir.Graph, node: ir.Node) -> bool:
+        """Let layers that alone read it do what a LayerNormalization multiplies by and adds.
+
+        A matrix product without a bias would need one for what it adds: then both stay.
+        """
+        scaling = read_layer_norm(node)
+        if scaling is None:
+            return False
+        output = node.outputs[0]
+        if scaling.shift.any() and not all(_has_bias(use.node) for use in output.uses()):
+            return False
+        if not self._into_layers_after(graph, output, scaling):
+            return False
+        given = array_of(node.inputs[1])
+        assert given is not None  # it was read
+        ones = add_constant(graph, f"{output.name}_ones", np.ones_like(given))
+        node.replace_input_with(1, ones)
+        node.resize_inputs(2)
+        self._done["scale"] += 1
+        return True
+
     def _fold_sum(self, graph: ir.Graph, node: ir.Node) -> bool:
         """Make one operator of two summands of one value; the others stay a sum."""
-        if not _is_sum(node) or self._layers.read(node) is not None or _is_within_sum(node):
+        if not is_sum(node) or self._layers.read(node) is not None or is_within_sum(node):
             return False
-        terms = [self._read_term(value, sign) for value, sign in _summands(node)]
+        terms = [read_term(self._layers, value, sign) for value, sign in summands(node)]
         by_weight = sorted(terms, key=lambda t: -(t.layer.numbers.macs if t.layer else 0))
         for base in by_weight:
             for other in terms:
                 if base.layer is None or other is base or other.source is not base.source:
                     continue
-                if numbers := _join(base, other, base.layer):
+                if numbers := join(base, other, base.layer):
                     rest = [t for t in terms if t is not base and t is not other]
                     inputs = list(node.inputs)
                     self._write_sum(graph, node, base, numbers, rest)
                     for value in inputs:
                         remove_unused(value)
                     self._done["branch"] += 1
-                    done = [s for t in (base, other) for _, s in t.scalings]
-                    self._done["BatchNormalization"] += sum(s.is_batchnorm for s in done)
+                    self._done["BatchNormalization"] += base.batchnorms + other.batchnorms
                     self._done += Counter()  # without what is zero
                     return True
         return False
 
-    def _read_term(self, value: ir.Value, sign: float) -> _Term:
-        """Return a summand, followed back through scales and shifts to a layer."""
-        source, scalings, layer = value, [], None
-        while layer is None and len(source.uses()) == 1 and not source.is_graph_output():
-            node = source.producer()
-            try:
-                layer = self._layers.read(node)
-                scaling = _read_scaling(node) if node is not None and layer is None else None
-            except (PassRefusedError, FoldRefusedError):
-                break
-            if layer is not None:
-                source = layer.source
-            elif scaling is not None and node is not None:
-                scalings.append((node, scaling))
-                source = scaling.source
-            else:
-                break
-        return _Term(value, sign, source, tuple(scalings), layer)
-
     def _write_sum(
-        self, graph: ir.Graph, node: ir.Node, base: _Term, numbers: Linear, rest: list[_Term]
+        self, graph: ir.Graph, node: ir.Node, base: Term, numbers: Linear, rest: list[Term]
     ) -> None:
         like = base.layer
         assert like is not None
@@ -287,88 +237,9 @@ class _Folding:
         return True
 
 
-def _join(base: _Term, other: _Term, like: Layer) -> Linear | None:
-    """Return the sum of two terms as one layer; None where it is none, or a dearer one."""
-    try:
-        numbers = [term.numbers(like) for term in (base, other)]
-        if len(numbers[0].bias) != len(numbers[1].bias):
-            return None
-        if len(numbers[0].kernel) != len(numbers[1].kernel):
-            return None
-        joined = add(*numbers)
-    except (PassRefusedError, FoldRefusedError):
-        return None
-    allowed = sum(term.layer.numbers.macs for term in (base, other) if term.layer)
-    return joined if joined.macs <= allowed else None
-
-
-def _is_sum(node: ir.Node) -> bool:
-    return is_op(node, "Add", "Sub") and all(array_of(value) is None for value in node.inputs)
-
-
-def _is_within_sum(node: ir.Node) -> bool:
-    output = node.outputs[0]
-    uses = output.uses()
-    return len(uses) == 1 and not output.is_graph_output() and _is_sum(uses[0].node)
-
-
-def _summands(node: ir.Node) -> list[tuple[ir.Value, float]]:
-    """Return what a sum adds up with signs, seen through sums within that nobody else reads."""
-    found = []
-    signs = (1.0, 1.0 if node.op_type == "Add" else -1.0)
-    for value, sign in zip(node.inputs, signs, strict=True):
-        assert value is not None
-        inner = value.producer()
-        if inner is not None and _is_sum(inner) and _is_within_sum(inner):
-            found += [(leaf, sign * own) for leaf, own in _summands(inner)]
-        else:
-            found.append((value, sign))
-    return found
-
-
-def _read_scaling(node: ir.Node) -> _Scaling | None:
-    """Return what `node` multiplies by and adds; None where it does no such thing.
-
-    Raises PassRefusedError for a BatchNormalization whose numbers are not fixed.
-    """
-    if is_op(node, "BatchNormalization"):
-        return _read_batchnorm(node)
-    if not is_op(node, "Add", "Sub", "Mul", "Div"):
-        return None
-    for index in (0, 1):
-        source, array = node.inputs[index], array_of(node.inputs[1 - index])
-        if source is not None and array is not None and array.dtype.kind == "f":
-            values = np.asarray(array, np.float64)
-            parts = _calculate(node.op_type, values, reverse=bool(index))
-            return _Scaling(source, *parts) if parts else None
-    return None
-
-
-def _calculate(op_type: str, values: Doubles, reverse: bool) -> tuple[Doubles, Doubles] | None:
-    ones, zeros = np.ones_like(values), np.zeros_like(values)
-    if op_type == "Add":
-        return ones, values
-    if op_type == "Sub":
-        return (-ones, values) if reverse else (ones, -values)
-    if op_type == "Mul":
-        return values, zeros
-    return None if reverse or not values.all() else (1 / values, zeros)
-
-
-def _read_batchnorm(node: ir.Node) -> _Scaling:
-    """Return y = (x - mean) / sqrt(variance + epsilon) * scale + shift."""
-    if node.attributes.get_int("training_mode", 0) or _extra_outputs(node):
-        raise PassRefusedError("it is in training mode")
-    arrays = [array_of(value) for value in node.inputs[1:5]]
-    if len(arrays) != 4 or any(array is None or array.dtype.kind != "f" for array in arrays):
-        raise PassRefusedError("its parameters are not all constant")
-    scale, shift, mean, variance = (np.asarray(array, np.float64) for array in arrays)
-    if node.inputs[0] is None:
-        raise PassRefusedError("it lacks an input")
-    with np.errstate(all="ignore"):
-        factor = scale / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
-    return _Scaling(node.inputs[0], factor, shift - mean * factor, is_batchnorm=True)
-
-
-def _extra_outputs(node: ir.Node) -> bool:
-    return any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
+def _has_bias(layer: ir.Node) -> bool:
+    """Return whether `layer` adds constants to its products, itself or by an Add after it."""
+    if len(layer.inputs) > 2:
+        return True
+    uses = layer.outputs[0].uses()
+    return len(uses) == 1 and is_op(uses[0].node, "Add") and Layers().read(uses[0].node) is not None

@@ -22,7 +22,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx import ModelProto
 
-from foldbench.bench.records import PassReport
+from foldbench.bench.records import PassReport, Target
 from foldbench.exporters.passes._graphs.mish import Mish, check, match
 from foldbench.exporters.passes._graphs.rewrite import (
     PassRefusedError,
@@ -33,7 +33,7 @@ from foldbench.exporters.passes._graphs.rewrite import (
 
 ERROR_BOUND = 5e-7
 TARGETS = ("cpu", "host")
-HOST_SPECIFIC = False
+ONLY_FOR: Target | None = None
 
 _MEASURED = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 _LEAST_OPSET = 7

@@ -21,14 +21,14 @@ from onnx import ModelProto
 from foldbench.bench.compiler.body import PLAIN
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import DISABLED, OPTIMIZATION, host_facts
-from foldbench.bench.records import PassReport
+from foldbench.bench.records import PassReport, Target
 from foldbench.exporters.onnx_store import is_slim
 from foldbench.exporters.passes._graphs.optimised import optimise
 from foldbench.exporters.passes._graphs.rewrite import array_of
 
 ERROR_BOUND = 0.0
 TARGETS = ("host",)
-HOST_SPECIFIC = True
+ONLY_FOR: Target | None = "host"
 
 _BLOCKED = "com.microsoft.nchwc"
 _MICROSOFT = "com.microsoft"

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import onnx_ir as ir
 from onnx import ModelProto
 
-from foldbench.bench.records import PassReport
+from foldbench.bench.records import PassReport, Target
 from foldbench.exporters.passes._graphs.rewrite import open_graph
 
 ERROR_BOUND = 0.0
 """Notes have no part in the computation."""
 TARGETS = ("cpu", "openvino", "cuda", "tensorrt", "host")
-HOST_SPECIFIC = False
+ONLY_FOR: Target | None = None
 
 
 def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:

@@ -9,6 +9,7 @@ import onnx
 
 import foldbench
 from foldbench.bench import units
+from foldbench.bench.compiler.body import LOOKUP
 from foldbench.bench.errors import ExportError, one_line, root_cause
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import PRECISION
@@ -106,7 +107,7 @@ class Quantizer:
         scorer = ClosenessScorer(self._load(source), images.validation, self.threads)
         custom_operator = options.target == "host"
         if custom_operator:
-            custom_operators.library()
+            custom_operators.library([LOOKUP])
         model, tables = write_tables(self._load(int8), custom_operator)
         if tables == 0:
             raise ExportError(

@@ -4,8 +4,8 @@ What lies between a DequantizeLinear and a QuantizeLinear, and looks at one numb
 one of 256 codes to one of 256 codes. onnxruntime itself works the table out, so that it holds
 exactly what the operators would have given. GatherElements looks codes up. On a core with AVX-512
 that took 0.7 ns a number; to dequantize, run the six operators of Mish and quantize took 1.0 ns in
-the cache and 1.8 ns out of it. For one machine alone, the custom operator Lookup takes its place
-(`bench.host_files.custom_operators`).
+the cache and 1.8 ns out of it. For one machine alone, a compiled operator takes its place
+(`bench.compiler.body.LOOKUP`).
 
 A convolution in int8 works in NHWC on the CPU. The tables are put in NHWC too, between transposes
 that onnxruntime then cancels against those around its convolutions.
@@ -20,8 +20,9 @@ import onnxruntime
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from foldbench.bench.arrays import Pixels
+from foldbench.bench.compiler.body import LOOKUP
 from foldbench.bench.host_files import custom_operators
-from foldbench.bench.host_files.marks import custom_operator_facts
+from foldbench.bench.host_files.marks import custom_operator_facts, host_facts
 from foldbench.exporters.passes._graphs.elementwise import OPERATORS
 from foldbench.exporters.quantization.graph import Wiring, infer_shapes
 
@@ -46,7 +47,7 @@ class _Chain:
 def write_tables(model: ModelProto, custom_operator: bool = False) -> tuple[ModelProto, int]:
     """Return a copy of a quantized `model` with tables, and how many there are.
 
-    With `custom_operator` the custom operator reads them, which the copy's metadata says.
+    With `custom_operator` a compiled operator reads them, which the copy's metadata says.
     """
     working = infer_shapes(model)
     wiring = Wiring(working.graph)
@@ -75,7 +76,8 @@ def write_tables(model: ModelProto, custom_operator: bool = False) -> tuple[Mode
     _remove_unused(working.graph)
     if custom_operator and replaced:
         working.opset_import.append(helper.make_opsetid(custom_operators.DOMAIN, 1))
-        for key, value in custom_operator_facts(onnxruntime.__version__).items():
+        facts = host_facts(onnxruntime.__version__) | custom_operator_facts([LOOKUP.text])
+        for key, value in facts.items():
             working.metadata_props.add(key=key, value=value)
     return working, len(replaced)
 
@@ -140,7 +142,7 @@ def _look_up(
     if custom_operator:
         _add_constants(model, {f"{name}_table": table})
         inputs = [codes, f"{name}_table"]
-        found = [_make(custom_operators.LOOKUP, inputs, result, domain=custom_operators.DOMAIN)]
+        found = [_make(LOOKUP.name, inputs, result, domain=custom_operators.DOMAIN)]
         return [*first, *found, *last]
     rows = gcd(prod(sizes), _MOST_ROWS)
     back = [-1, *sizes[1:], sizes[0]] if turned else [-1, *sizes]

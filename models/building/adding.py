@@ -21,7 +21,7 @@ from foldbench.models.building.probe import save_probe
 from foldbench.models.building.running import run_network
 from foldbench.models.building.sources import LogitsOf, network_of
 from foldbench.models.building.trial import WEIGHTS, try_eval, try_saving
-from foldbench.models.zoo.networks import classes_of, fill
+from foldbench.models.zoo.networks import class_ids_of, classes_of, fill
 from foldbench.models.zoo.networks import preprocessing_of as zoo_preprocessing_of
 
 _IMAGES = 3
@@ -59,6 +59,8 @@ class Made:
     """As the library knows them."""
     random: bool
     """Whether the weights stayed random."""
+    class_ids: tuple[str, ...] = ()
+    """What else they are called, as the library knows it."""
     notes: tuple[str, ...] = field(default=())
     """What is worth knowing, one sentence each."""
 
@@ -92,13 +94,15 @@ def make(wanted: Wanted, folder: Path) -> Made:
         save_probe(network, images[:2], folder)
     names = None
     if source.form in ("torchvision", "timm"):
-        names = classes_of(network_of(source), network)
+        known = classes_of(network_of(source), network)
+        names = known if len(known) == found.classes else None
     return Made(
         source=describe_source(wanted.text, origin, output),
         parameter_count=sum(p.numel() for p in network.parameters()),
         classes=found.classes,
-        class_names=names if names and len(names) == found.classes else None,
+        class_names=names,
         random=origin is None and source.form not in _HAVE_WEIGHTS,
+        class_ids=class_ids_of(names) if names else (),
         notes=(*notes, *chosen, *found.notes),
     )
 
@@ -184,7 +188,7 @@ def _with_logits(
         return network, wanted.output, ()
     with torch.no_grad():
         output = run_network(network, images, parse_source(wanted.text).name)
-    found = find_logits(output)
+    found = find_logits(output, len(images), wanted.classes)
     if not found:
         return network, None, ()
     note = (

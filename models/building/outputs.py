@@ -25,10 +25,11 @@ def logits_of(output: Any) -> Any:
     return output
 
 
-def find_logits(output: Any) -> str | None:
+def find_logits(output: Any, images: int, classes: int | None) -> str | None:
     """Return name or number of the logits among several outputs; None for a single tensor.
 
-    Also None where there is no telling.
+    They are called so, or are the only ones of shape (images, classes), or come first; `classes`
+    is None where any number will do. Also None where there is no telling.
     """
     if isinstance(output, Tensor):
         return None
@@ -36,9 +37,29 @@ def find_logits(output: Any) -> str | None:
         found = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
         if isinstance(found, Tensor):
             return name
-    if isinstance(output, tuple | list) and output and isinstance(output[0], Tensor):
-        return "0"
-    return None
+    parts = _parts_of(output)
+    scores = [name for name, part in parts.items() if _are_scores(part, images, classes)]
+    if len(scores) == 1:
+        return scores[0]
+    return "0" if isinstance(parts.get("0"), Tensor) else None
+
+
+def _parts_of(output: Any) -> dict[str, Any]:
+    """Return the outputs by their names, or by their numbers where they have none."""
+    if isinstance(output, tuple | list):
+        return {str(number): part for number, part in enumerate(output)}
+    named = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
+    return {name: part for name, part in named.items() if isinstance(name, str)}
+
+
+def _are_scores(part: Any, images: int, classes: int | None) -> bool:
+    return (
+        isinstance(part, Tensor)
+        and part.is_floating_point()
+        and part.ndim == 2
+        and part.shape[0] == images
+        and classes in (None, part.shape[1])
+    )
 
 
 def describe_output(output: Any) -> str:

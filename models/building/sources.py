@@ -1,22 +1,20 @@
 """Networks that are not foldbench's own: code of the user's, a library's, an exported program."""
 
 import inspect
-import json
-import zipfile
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
-import torch
 from torch import Tensor, nn
 
-from foldbench.bench.errors import CheckpointError, ConfigError, nearest, one_line
+from foldbench.bench.errors import ConfigError, nearest, one_line
 from foldbench.bench.user_code import load_user_code
 from foldbench.bench.user_code.memory import pickle_of
 from foldbench.bench.user_code.source import SourceText, parse_source
 from foldbench.models.building.outputs import describe_output
+from foldbench.models.building.programs import load_program
 from foldbench.models.zoo.networks import ZooNetwork, create, find_network
 
 _CLASS_COUNTS = ("num_classes", "classes", "n_classes", "nclasses", "num_labels")
@@ -116,9 +114,11 @@ def check_call(text: str, attribute: Callable[..., Any], given: Mapping[str, Any
         if parameters[name].default is inspect.Parameter.empty and name not in given
     ]
     if missing:
+        wanted = f"--args '{{{missing[0]}: ...}}' (model.args)"
+        if missing[0] in _CLASS_COUNTS:
+            wanted = "--classes 10"
         raise ConfigError(
-            f"{text}: needs the arguments {', '.join(missing)}: give them, such as "
-            f"--args '{{{missing[0]}: ...}}' (model.args)"
+            f"{text}: needs the arguments {', '.join(missing)}: give them, such as {wanted}"
         )
 
 
@@ -159,65 +159,13 @@ def network_of(source: SourceText) -> ZooNetwork:
     return find_network(f"{source.form}:{source.location}")
 
 
-class ExportedProgram(nn.Module):
-    """A network that torch.export.save wrote, (N, C, H, W) float32 -> what it returns.
-
-    What it computes is fixed: train() and eval() change nothing.
-    """
-
-    def __init__(self, program: nn.Module) -> None:
-        super().__init__()
-        self.program = program
-        self.train(False)
-
-    def train(self, mode: bool = True) -> "ExportedProgram":
-        """Return the network itself, which has one mode; its flags say eval."""
-        for part in self.modules():
-            part.training = False
-        return self
-
-    def forward(self, x: Tensor) -> Any:
-        """Run the program."""
-        return self.program(x)
-
-
 def _from_program(
     source: SourceText, args: Mapping[str, Any], classes: int | None, shape: tuple[int, int, int]
 ) -> nn.Module:
     path = Path(source.location)
     if args:
         raise ConfigError(f"{path}: an exported program takes no model.args: leave them out")
-    _refuse_pickles(path)
-    try:
-        return ExportedProgram(torch.export.load(path).module())
-    except Exception as error:  # torch raises anything for a damaged file
-        raise CheckpointError(
-            f"{path}: cannot be loaded as what torch.export.save writes: {one_line(error, 200)}: "
-            "save it again with this version of torch"
-        ) from error
-
-
-def _refuse_pickles(path: Path) -> None:
-    """Raise CheckpointError for a program with parts that only a pickle can hold."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file: correct the path")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            tables = [json.loads(archive.read(n)) for n in names if n.endswith("_config.json")]
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: is no whole file of torch.export.save ({one_line(error, 100)}): save it again"
-        ) from error
-    pickled = [n for n in names if Path(n).name.startswith(("custom_obj_", "opaque_obj_"))]
-    for table in tables:
-        entries = table.get("config", {}) if isinstance(table, dict) else {}
-        pickled += [name for name, entry in entries.items() if entry.get("use_pickle")]
-    if pickled:
-        raise CheckpointError(
-            f"{path}: holds {pickled[0]} as a pickle, which can run code and is not read here: "
-            "keep plain tensors in the network and save it again"
-        )
+    return load_program(path, shape)
 
 
 def _from_memory(

@@ -24,6 +24,7 @@ from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Preprocessing
 from foldbench.bench.store.files import file_sha256, json_sha256, write_text, write_with
+from foldbench.bench.store.temporary import filling
 
 _log = logging.getLogger("foldbench")
 _VERSION = 1
@@ -168,9 +169,10 @@ def _hashes(folder: Path) -> dict[str, str]:
 def _save(folder: Path, train: Floats, test: Floats) -> None:
     """Write both arrays, each whole or not at all; their hashes come last."""
     try:
-        for name, array in (("train", train), ("test", test)):
-            write_with(folder / f"{name}.npy", partial(np.save, arr=array, allow_pickle=False))
-        write_text(folder / _HASHES, json.dumps(_hashes(folder)))
+        with filling(folder):
+            for name, array in (("train", train), ("test", test)):
+                write_with(folder / f"{name}.npy", partial(np.save, arr=array, allow_pickle=False))
+            write_text(folder / _HASHES, json.dumps(_hashes(folder)))
     except (OSError, RunError) as error:
         raise DataError(
             f"cannot keep features in {folder}: {error.__cause__ or error}; free space there, or "

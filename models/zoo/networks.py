@@ -6,6 +6,7 @@ a file from there is only used when it has the sha256 that its name states.
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -116,6 +117,12 @@ def preprocessing_of(network: ZooNetwork, weights: str) -> Preprocessing:
 def classes_of(network: ZooNetwork, module: nn.Module) -> tuple[str, ...]:
     """Return the names of the classes that the network's own classifier tells apart."""
     return _library(network.source).classes_of(network.arch, module)
+
+
+def class_ids_of(classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the WordNet ids of a library's classes, such as n01440764; () where none are known."""
+    ids: tuple[str, ...] = _library("timm").imagenet_ids(len(classes))
+    return ids
 
 
 def hash_state(module: nn.Module) -> str:

@@ -110,6 +110,12 @@ def _resize(size: int, crop_share: float, mode: str, interpolation: str) -> Resi
     return Resize(shorter_side=shorter, interpolation=interpolation)  # type: ignore[arg-type]
 
 
+def imagenet_ids(count: int) -> tuple[str, ...]:
+    """Return the WordNet ids of the ImageNet of `count` classes, in order; () for no such one."""
+    subset = infer_imagenet_subset({"num_classes": count})
+    return () if subset is None else tuple(ImageNetInfo(subset).label_names())
+
+
 def classes_of(arch: str, module: nn.Module) -> tuple[str, ...]:
     """Return ImageNet's class names; numbers where timm does not know which classes they are."""
     count: int = module.num_classes  # type: ignore[assignment]

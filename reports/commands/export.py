@@ -60,6 +60,14 @@ def _lines(artifact: Artifact) -> Iterator[str]:
         yield f"left as they are: {units.count(len(fold.skipped) - _SHOWN)} more (--json lists all)"
     for done in artifact.passes:
         yield f"pass {done.name}: {done.detail}"
+    for one in artifact.tried:
+        kept = " and ".join(one.passes) or "none"
+        factor, interval = units.estimate(one.speedup, one.low, one.high)
+        told = f"{factor} times as fast as with all ({interval})" if interval else "not known"
+        yield (
+            f"timed with {kept} of the passes for this machine, at batch size {one.batch_size}: "
+            f"{told}"
+        )
     if fold.agreement:
         a = fold.agreement
         yield (

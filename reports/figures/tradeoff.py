@@ -18,9 +18,9 @@ from foldbench.reports.figures.figure import ReportFigure
 from foldbench.reports.figures.marks import SeriesStyle
 from foldbench.reports.rows.accuracy import accuracy_rows
 from foldbench.reports.rows.latency import host_rows
-from foldbench.reports.rows.machines import machine_of, machines_of
 from foldbench.reports.text.document import left, right, tabulated
 from foldbench.reports.text.labels import Labelled
+from foldbench.reports.text.machines import machine_of, machines_of
 from foldbench.reports.text.names import name_of
 
 _WIDTH, _HEIGHT = 440, 340

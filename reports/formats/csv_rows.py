@@ -9,8 +9,8 @@ from foldbench.bench.analysis.speedups import contenders
 from foldbench.bench.records import Run
 from foldbench.reports.rows.accuracy import accuracy_rows
 from foldbench.reports.rows.latency import latency_rows
-from foldbench.reports.rows.machines import machine_of
 from foldbench.reports.text.escaping import visible
+from foldbench.reports.text.machines import machine_of
 from foldbench.reports.text.names import name_of
 
 COLUMNS: Mapping[str, str] = {

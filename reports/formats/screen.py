@@ -206,7 +206,7 @@ def _columns(
 ) -> Iterator[_Column]:
     """Yield the columns; the first `with_p95` groups have a p95, and so for the interval."""
     if any(row.label for row in overview.rows):
-        yield _Column("network", lambda row: _Cell(short(row.label, _LABEL)), is_text=True)
+        yield _Column(overview.labels, lambda row: _Cell(short(row.label, _LABEL)), is_text=True)
     yield _Column("contender", lambda row: _Cell(short(row.name, _NAME)), is_text=True)
     if any(row.accuracy.accuracy is not None for row in overview.rows):
         yield _Column("top-1 %", lambda row: _Cell(units.percent(row.accuracy.accuracy)))

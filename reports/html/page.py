@@ -76,7 +76,7 @@ class Page:
     answer: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     quality: Quality | None = None
-    results: Results | None = None
+    results: tuple[Results, ...] = ()
     failed: tuple[tuple[str, str, str], ...] = ()
     """Name, status and reason of the contenders that are not in the results for it."""
     notes: tuple[str, ...] = ()

@@ -1,11 +1,12 @@
-"""The main table of a page: one row for each contender, the fastest first; batch sizes are columns.
+"""The main tables of a page, one for each machine: one row for each contender, the fastest first;
+batch sizes are columns.
 
 It shows the rows of `reports.sections.overview`, as the terminal does, rounded by the same
 functions.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from markupsafe import Markup
@@ -57,24 +58,36 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class Results:
-    """The whole table; blank without rows."""
+    """The table of one machine."""
 
+    title: str
+    """The machine; empty where there is one."""
     columns: tuple[Heading, ...]
     rows: tuple[ResultRow, ...]
     caption: str
+    """Of all tables."""
 
 
-def build_results(overview: Overview, series: dict[str, SeriesStyle]) -> Results | None:
-    """Return the table, None where nothing was timed in rounds."""
-    if not overview.rows:
-        return None
+def build_results(overview: Overview, series: dict[str, SeriesStyle]) -> tuple[Results, ...]:
+    """Return a table for each machine on which something was timed in rounds."""
+    machines = dict.fromkeys(row.machine for row in overview.rows)
+    parts = {
+        machine: replace(overview, rows=tuple(r for r in overview.rows if r.machine == machine))
+        for machine in machines
+    }
+    caption = _caption(overview)
+    return tuple(_table(machine, part, series, caption) for machine, part in parts.items())
+
+
+def _table(
+    machine: str, overview: Overview, series: dict[str, SeriesStyle], caption: str
+) -> Results:
     top = max((_drawn(timed) for row in overview.rows for timed in row.timed.values()), default=1.0)
-    columns = tuple(_columns(overview))
     rows = tuple(
         ResultRow(tuple(_cells(row, overview, series, top)), row.is_baseline())
         for row in overview.rows
     )
-    return Results(columns, rows, _caption(overview))
+    return Results(machine, tuple(_columns(overview)), rows, caption)
 
 
 def _told(group: Group) -> str:
@@ -82,8 +95,6 @@ def _told(group: Group) -> str:
 
 
 def _columns(overview: Overview) -> Iterator[Heading]:
-    if overview.rows[0].machine:
-        yield Heading("machine", "text")
     yield Heading("contender", "text")
     if any(row.accuracy.accuracy is not None for row in overview.rows):
         yield Heading("top-1 %", "accuracy")
@@ -113,8 +124,6 @@ def _has_speedups(overview: Overview) -> bool:
 def _cells(
     row: ContenderRow, overview: Overview, series: dict[str, SeriesStyle], top: float
 ) -> Iterator[Cell]:
-    if row.machine:
-        yield Cell(row.machine)
     runtime, *rest = name_parts(row.accuracy.contender)
     contender = row.accuracy.contender
     told = " · ".join(part for part in (row.label, ", ".join(rest)) if part)

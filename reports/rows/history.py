@@ -10,7 +10,7 @@ from foldbench.bench.analysis.estimates import Verdict
 from foldbench.bench.records import Run
 from foldbench.reports.rows.accuracy import accuracy_rows
 from foldbench.reports.rows.latency import host_rows
-from foldbench.reports.rows.machines import machine_of, machines_of
+from foldbench.reports.text.machines import machine_of, machines_of
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def read_published(path: Path) -> tuple[PublishedRun, ...]:
                 f"{SCHEMA_VERSION}: use the version that wrote it"
             )
         return tuple(_run(run) for run in runs)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, BenchError):
             raise
         raise RunError(

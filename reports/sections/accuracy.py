@@ -2,7 +2,7 @@
 
 from foldbench.bench import units
 from foldbench.bench.analysis.estimates import wilson_interval
-from foldbench.bench.records import Run
+from foldbench.bench.records import FLOAT64, Run
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows
 from foldbench.reports.rows.homework import Reference, reference_for
 from foldbench.reports.sections.images import caption_lines
@@ -96,7 +96,10 @@ def _homework_span(known: Reference) -> str:
 
 
 def build_agreement(column: Column, labelled: Labelled, notes: Notes) -> ReportSection:
-    """Return how each contender agrees with the reference, and the size of its file."""
+    """Return how each contender agrees with the reference, and the size of its file.
+
+    Those of a bundle have `build_answers`.
+    """
     unlabelled = any(not run.data.labelled for _, run in labelled)
 
     def cells(label: str, run: Run) -> list[list[str]]:
@@ -113,7 +116,7 @@ def build_agreement(column: Column, labelled: Labelled, notes: Notes) -> ReportS
                 ", ".join(row.passes),
                 notes.of(label, "agreement", row.contender),
             ]
-            for row in accuracy_rows(run)
+            for row in (() if run.reference == FLOAT64 else accuracy_rows(run))
         ]
 
     columns = (
@@ -127,7 +130,8 @@ def build_agreement(column: Column, labelled: Labelled, notes: Notes) -> ReportS
         left("passes"),
         left("notes"),
     )
-    references_named = ", ".join(sorted({spoken(run.reference) for _, run in labelled}))
+    references = {run.reference for _, run in labelled} - {FLOAT64}
+    references_named = ", ".join(sorted(map(spoken, references)))
     return ReportSection(
         f"Agreement with {references_named}",
         table=tabulated(columns, labelled_rows(labelled, cells)),

@@ -16,6 +16,7 @@ from foldbench.bench.records import Run
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows, scored_rows
 from foldbench.reports.rows.latency import LatencyRow, host_rows
 from foldbench.reports.rows.scenarios import scenarios_of
+from foldbench.reports.sections.answers import tell_answers
 from foldbench.reports.sections.notes import sentence
 from foldbench.reports.text.labels import Labelled, label_in, told_baselines
 from foldbench.reports.text.names import spoken
@@ -57,8 +58,8 @@ class Place:
 
 
 def build_answer(labelled: Labelled) -> tuple[str, ...]:
-    """Return the sentences: wrong input or classes, then `tell_results`."""
-    return (*warn_of_answers(labelled), *tell_results(labelled))
+    """Return the sentences: wrong input or classes, `tell_results`, then `tell_answers`."""
+    return (*warn_of_answers(labelled), *tell_results(labelled), *tell_answers(labelled))
 
 
 def tell_results(labelled: Labelled) -> tuple[str, ...]:

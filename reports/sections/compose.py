@@ -8,6 +8,7 @@ from foldbench.bench.records import Beside, Profile, Run
 from foldbench.reports.sections.ablation import build_ablation
 from foldbench.reports.sections.accuracy import build_accuracy, build_agreement
 from foldbench.reports.sections.answer import build_answer
+from foldbench.reports.sections.answers import build_answers
 from foldbench.reports.sections.capacity import capacity_sections
 from foldbench.reports.sections.cold_starts import build_cold_starts
 from foldbench.reports.sections.confusion import build_confusion
@@ -16,6 +17,7 @@ from foldbench.reports.sections.details import build_particulars
 from foldbench.reports.sections.export import build_export, build_folding
 from foldbench.reports.sections.file_to_class import build_file_to_class
 from foldbench.reports.sections.latency import build_latency
+from foldbench.reports.sections.machines import build_machines
 from foldbench.reports.sections.memory import build_memory
 from foldbench.reports.sections.networks import build_networks
 from foldbench.reports.sections.notes import Notes, take_notes
@@ -27,7 +29,7 @@ from foldbench.reports.sections.roofline import build_roofline
 from foldbench.reports.sections.scenarios import build_scenarios
 from foldbench.reports.sections.streams import build_streams
 from foldbench.reports.text.document import Column, Document, ReportSection, left, tabulated
-from foldbench.reports.text.labels import Labelled, label_runs, labelled_rows
+from foldbench.reports.text.labels import Labelled, describe_several, label_runs, labelled_rows
 
 
 def build(runs: Sequence[Run], beside: Sequence[Beside] = ()) -> Document:
@@ -49,6 +51,7 @@ def compose(
         build_networks(labelled),
         build_accuracy(column, labelled, notes),
         build_agreement(column, labelled, notes),
+        build_answers(column, labelled),
         *build_latency(column, labelled, notes),
         *build_pauses(column, labelled),
         *build_cold_starts(column, labelled),
@@ -67,6 +70,7 @@ def compose(
         *build_confusion(column, labelled),
         *build_particulars(column, labelled),
         *operator_sections(labelled, [one for one in beside if isinstance(one, Profile)]),
+        *build_machines(labelled),
         *build_provenance(labelled),
     )
     shown = tuple(s for s in sections if _has_content(s))
@@ -79,10 +83,7 @@ def _has_content(section: ReportSection) -> bool:
 
 def _title(labelled: Labelled) -> str:
     if len(labelled) > 1:
-        names = ", ".join(label for label, _ in labelled)
-        is_one_network = len({run.checkpoint.sha256 for _, run in labelled}) == 1
-        what = f"comparisons of {labelled[0][1].checkpoint.run}" if is_one_network else "networks"
-        return f"{len(labelled)} {what}: {names}"
+        return f"{describe_several(labelled)}: {', '.join(label for label, _ in labelled)}"
     label, run = labelled[0]
     number = run.checkpoint.parameter_count
     parameters = f" ({units.count(number)} parameters)" if number else ""

@@ -12,6 +12,7 @@ from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows, scored_r
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.sections.answer import Place, places_of, tell_results, warn_of_answers
+from foldbench.reports.sections.answers import tell_answers
 from foldbench.reports.text.labels import Labelled, told_baselines
 from foldbench.reports.text.names import spoken
 
@@ -19,9 +20,10 @@ from foldbench.reports.text.names import spoken
 def build_headline(labelled: Labelled) -> tuple[str, ...]:
     """Return the sentence about speed, and the one about accuracy where there is one.
 
-    Before them stands why the answers are probably wrong, if they are.
+    Before them stands why the answers are probably wrong, if they are; behind them what bundles
+    answered.
     """
-    return (*warn_of_answers(labelled), *_results(labelled))
+    return (*warn_of_answers(labelled), *_results(labelled), *tell_answers(labelled))
 
 
 def _results(labelled: Labelled) -> tuple[str, ...]:

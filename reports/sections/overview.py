@@ -8,7 +8,6 @@ from foldbench.bench import units
 from foldbench.bench.records import Boundary, Run
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
-from foldbench.reports.rows.machines import machine_of, machines_of
 from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.sections.headline import build_headline
 from foldbench.reports.sections.notes import Notes
@@ -16,7 +15,8 @@ from foldbench.reports.sections.quality import Quality, quality_of
 from foldbench.reports.sections.scenarios import build_scenarios
 from foldbench.reports.sections.stages import Stage, export_text, parameters_of, stages_of
 from foldbench.reports.text.document import ReportSection, left
-from foldbench.reports.text.labels import Labelled
+from foldbench.reports.text.labels import Labelled, describe_several, is_of_networks
+from foldbench.reports.text.machines import by_machine
 from foldbench.reports.text.names import name_of
 
 _APART = 0.03
@@ -39,7 +39,7 @@ class ContenderRow:
     label: str
     """Of its run; empty where there is one."""
     machine: str
-    """Where it ran; empty where all ran on one."""
+    """Where it ran, the runs included; empty where all ran on one."""
     name: str
     accuracy: AccuracyRow
     timed: Mapping[Group, LatencyRow]
@@ -58,13 +58,15 @@ class Overview:
 
     title: str
     subtitle: str
+    labels: str
+    """What the labels of rows are."""
     stages: tuple[Stage, ...]
     headline: tuple[str, ...]
     """Sentences: about speed, then about accuracy."""
     quality: Quality | None
     groups: tuple[Group, ...]
     rows: tuple[ContenderRow, ...]
-    """Those with times, the fastest at the smallest batch size first."""
+    """Those with times, by machine, the fastest at the smallest batch size first."""
     lost: tuple[tuple[str, str, str], ...]
     """Name, status and reason of each contender that failed."""
     legend: str
@@ -74,19 +76,24 @@ class Overview:
 
 def build_overview(labelled: Labelled, took_s: float | None = None) -> Overview:
     """Return the first screen of runs; `took_s` is how long the comparison took, if known."""
-    several = len(machines_of([run for _, run in labelled])) > 1
+    machines = by_machine(labelled)
     rows = [
         row
-        for label, run in labelled
+        for machine in machines
+        for label, run in machine.runs
         for row in _rows(
-            label if len(labelled) > 1 else "", machine_of(run) if several else "", run
+            label if len(labelled) > 1 else "", machine.title if len(machines) > 1 else "", run
         )
     ]
+    order = [machine.title for machine in machines]
     groups = tuple(sorted({group for row in rows for group in row.timed}))
     ranked = sorted((row for row in rows if row.timed), key=lambda row: _rank(row, groups))
+    if len(machines) > 1:
+        ranked.sort(key=lambda row: order.index(row.machine))
     return Overview(
         title=_title(labelled),
         subtitle=_subtitle(labelled),
+        labels="network" if is_of_networks(labelled) else "run",
         stages=tuple(_stages(labelled, took_s)),
         headline=build_headline(labelled),
         quality=quality_of(labelled),
@@ -107,7 +114,7 @@ def _scenarios(labelled: Labelled) -> ReportSection | None:
 
 def _title(labelled: Labelled) -> str:
     if len(labelled) > 1:
-        return f"{len(labelled)} networks: {', '.join(label for label, _ in labelled)}"
+        return f"{describe_several(labelled)}: {', '.join(label for label, _ in labelled)}"
     return labelled[0][1].name
 
 
@@ -128,7 +135,7 @@ def _stages(labelled: Labelled, took_s: float | None) -> Iterator[Stage]:
     for label, run in labelled:
         text = ", ".join(part for part in (parameters_of(run), export_text(run)) if part)
         yield Stage(label, text)
-    yield Stage("compare", f"{len(labelled)} networks", took_s) if took_s else Stage("compare", "")
+    yield Stage("compare", describe_several(labelled), took_s) if took_s else Stage("compare", "")
 
 
 def _rows(label: str, machine: str, run: Run) -> Iterator[ContenderRow]:

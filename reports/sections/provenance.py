@@ -23,6 +23,7 @@ from foldbench.reports.sections.scenarios import describe_method
 from foldbench.reports.sections.transfer import describe_transfer
 from foldbench.reports.text.document import ReportSection, left, tabulated
 from foldbench.reports.text.labels import Labelled, label_in
+from foldbench.reports.text.machines import by_machine
 
 _SHORT = 12
 """Digits of a hash where people only tell hashes apart."""
@@ -34,6 +35,8 @@ STOPPED: dict[StopReason, str] = {
     "interrupted": "interrupted",
 }
 """Why the rounds ended, as text."""
+OF_MACHINE = ("machine", "clocks", "GPU", "software")
+"""Headings of the lines about a machine, which has a section of its own where there are several."""
 _WIDEST = 200
 """Characters of a fact in the environment's table, at most; the JSON report has all of them."""
 
@@ -54,14 +57,24 @@ def build_provenance(labelled: Labelled) -> Iterator[ReportSection]:
 def _digest(labelled: Labelled) -> tuple[tuple[str, str], ...]:
     """Return pairs of a heading and a line; a line that differs by run names the runs."""
     digests = [(label, _lines(run)) for label, run in labelled]
+    elsewhere = OF_MACHINE if len(by_machine(labelled)) > 1 else ()
     pairs = []
     for heading in digests[0][1]:
+        if heading in elsewhere:
+            continue
         lines = {label: lines[heading] for label, lines in digests if lines[heading]}
         if len(set(lines.values())) == 1 and len(lines) == len(digests):
             pairs.append((heading, next(iter(lines.values()))))
         elif lines:
             pairs.append((heading, "; ".join(f"{label}: {line}" for label, line in lines.items())))
     return tuple(pairs)
+
+
+def describe_machine(run: Run) -> tuple[tuple[str, str], ...]:
+    """Return pairs of a heading and a line about the machine and its software."""
+    lines = _lines(run)
+    found = ((heading, lines.get(heading, "")) for heading in OF_MACHINE)
+    return tuple((heading, line) for heading, line in found if line)
 
 
 def _lines(run: Run) -> dict[str, str]:
@@ -102,7 +115,7 @@ def _machine(environment: Mapping[str, Any]) -> str:
 
 
 def _software(environment: Mapping[str, Any]) -> str:
-    names = ("python", "torch", "onnxruntime", "onnx", "numpy")
+    names = ("python", "torch", "onnxruntime", "openvino", "onnx", "numpy")
     versions = [describe_fact(environment, name, before=f"{name} ") for name in names]
     foldbench = join_facts(
         [

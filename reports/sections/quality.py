@@ -9,7 +9,7 @@ from typing import Literal
 from foldbench.bench.analysis.advice.rule import Advice
 from foldbench.bench.analysis.advice.rules import advise
 from foldbench.bench.analysis.networks import grouped
-from foldbench.bench.records import Run
+from foldbench.bench.records import FLOAT64, Run
 from foldbench.bench.units import by_name, count
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.rows.scenarios import scenarios_of
@@ -136,7 +136,9 @@ def _steady(rows: Sequence[LatencyRow]) -> str:
 
 
 def _remedy(run: Run, names: Sequence[str], advice: Advice | None) -> tuple[str, str]:
-    """Return what to do and the command that does it."""
+    """Return what to do and the command that does it; blanks for a bundle, which is elsewhere."""
+    if run.reference == FLOAT64:
+        return "", ""
     kind = advice.kind if advice else ""
     numbers = advice.numbers if advice else {}
     if kind == "interrupted":

@@ -1,9 +1,10 @@
-"""What each run of a report is called: by its network, its own name, or name and protocol."""
+"""What each run of a report is called: by its network, or its name and what tells it apart."""
 
 from collections.abc import Callable, Iterable, Sequence
 
 from foldbench.bench.records import Run
 from foldbench.reports.text.document import Column, left
+from foldbench.reports.text.machines import machine_of, machines_of
 from foldbench.reports.text.names import way_name
 
 Labelled = Sequence[tuple[str, Run]]
@@ -20,6 +21,18 @@ def label_runs(runs: Sequence[Run]) -> tuple[Column, Labelled]:
     header = "model" if len(set(models)) == len(models) else "run"
     names = models if header == "model" else _names(runs)
     return left(header), tuple(zip(_unique(names), runs, strict=True))
+
+
+def describe_several(labelled: Labelled) -> str:
+    """Return what several runs are: networks, or comparisons of one."""
+    if is_of_networks(labelled):
+        return f"{len(labelled)} networks"
+    return f"{len(labelled)} comparisons of {labelled[0][1].checkpoint.run}"
+
+
+def is_of_networks(labelled: Labelled) -> bool:
+    """Return whether the runs are of several networks."""
+    return len({run.checkpoint.sha256 for _, run in labelled}) > 1
 
 
 def label_in(labelled: Labelled, label: str, before: str = "", after: str = "") -> str:
@@ -43,14 +56,14 @@ def told_baselines(labelled: Labelled) -> str:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Return the runs' names, with the protocol where one was compared under both."""
-    protocols = {
-        run.name: {r.evaluation_protocol for r in runs if r.name == run.name} for run in runs
-    }
-    return [
-        f"{run.name}, {run.evaluation_protocol}" if len(protocols[run.name]) > 1 else run.name
-        for run in runs
-    ]
+    """Return the runs' names, with the protocol or machine where those of one name differ in it."""
+    names = []
+    for run in runs:
+        same = [other for other in runs if other.name == run.name]
+        is_of_both = len({other.evaluation_protocol for other in same}) > 1
+        name = f"{run.name}, {run.evaluation_protocol}" if is_of_both else run.name
+        names.append(f"{name}, {machine_of(run)}" if len(machines_of(same)) > 1 else name)
+    return names
 
 
 def _unique(names: Sequence[str]) -> list[str]:

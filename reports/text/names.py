@@ -6,6 +6,8 @@ comparison have different names; what is not known here is shown as it is writte
 
 from collections.abc import Iterator
 
+from foldbench.bench.records import FLOAT64
+
 _BACKENDS = {
     "torch": "PyTorch eager",
     "torch_compile": "torch.compile",
@@ -70,8 +72,11 @@ def way_name(way: str) -> str:
 def name_parts(contender: str) -> tuple[str, ...]:
     """Return the parts of a contender's name, its runtime first.
 
-    A text that is not written as ``backend/variant/device`` is returned as it is.
+    FLOAT64 is a reference and no contender. Another text that is not written as
+    ``backend/variant/device`` is returned as it is.
     """
+    if contender == FLOAT64:
+        return ("the network in float64",)
     parts = contender.split("/")
     if len(parts) != 3 or not all(parts):
         return (contender,)

@@ -12,9 +12,8 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 from foldbench.bench.cli import cli
+from foldbench.bench.errors import ExportError
 from foldbench.bench.store.directory import Paths
-
-pytestmark = pytest.mark.usefixtures("warm_start")
 
 NET = """
 import torch
@@ -193,6 +192,39 @@ def test_it_is_one_line_and_nothing_is_left(
     assert "Traceback" not in shown.stderr
     assert not list(paths.runs.glob("*"))
     assert not np.any([p.name.startswith(".foldbench") for p in Path().iterdir()])
+
+
+def test_no_network_is_exported_before_all_are_known(
+    bench: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export(*_: object) -> None:
+        raise AssertionError("exported before the other network was refused")
+
+    monkeypatch.setattr("foldbench.bench.stages.export.export", export)
+    write("net.py", NET)
+    given = ("--input", "3x8x8", "--weights", "none")
+    shown = bench("compare", "net.py:Net", "torchvision:resnt18", *given)
+    assert shown.exit_code == 1
+    assert "resnet18" in shown.stderr.splitlines()[-1]
+
+
+def test_the_comparison_is_told_why_a_network_cannot_be_exported(
+    bench: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, str] = {}
+
+    def export(*_: object) -> None:
+        raise ExportError("no such operator")
+
+    def compare(*given: Any) -> None:
+        told.update(given[-1])
+        raise ExportError("enough")
+
+    monkeypatch.setattr("foldbench.bench.stages.export.export", export)
+    monkeypatch.setattr("foldbench.bench.stages.compare.compare_runs", compare)
+    write("net.py", NET)
+    bench("compare", "net.py:Net", "--input", "3x8x8", "--weights", "none")
+    assert told == {"Net-001": "could not be exported: no such operator"}
 
 
 @pytest.mark.parametrize("code", ["import os\nos._exit(3)\n", "import sys\nsys.exit(3)\n"])

@@ -36,7 +36,7 @@ from foldbench.exporters.parity import (
 from foldbench.exporters.quantization.score import measure_closeness
 from foldbench.models.building.checkpoint import decode_weights, encode_weights, save_weights
 from foldbench.models.building.network import build_model
-from foldbench.models.building.outputs import logits_of
+from foldbench.models.building.outputs import find_logits, logits_of
 from foldbench.models.building.trial import try_network
 
 SHAPE, CLASSES = (3, 8, 8), 4
@@ -101,6 +101,18 @@ class InPlace(Net):
     def forward(self, x: Tensor) -> Any:
         x.add_(1).mul_(0.5)
         return super().forward(x)
+
+
+class SamePlace(Net):
+    """Writes each answer over the one before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = torch.zeros(8, CLASSES)
+
+    def head(self, x: Tensor) -> Tensor:
+        self.kept[: len(x)] = super().head(x)
+        return self.kept[: len(x)]
 
 
 class AnyNumber(Net):
@@ -342,6 +354,28 @@ def test_views_of_one_storage_are_written_apart() -> None:
     assert torch.equal(state["rest"], base[2:])
 
 
+MAPS, FEATURES, SCORES = torch.zeros(2, 4, 3, 3), torch.zeros(2, 9), torch.zeros(2, 4)
+
+
+@pytest.mark.parametrize(
+    ("output", "classes", "expected"),
+    [
+        (SCORES, None, None),
+        ({"aux": SCORES, "logits": SCORES}, None, "logits"),
+        ({"maps": MAPS, "scores": SCORES}, None, "scores"),
+        ((FEATURES, SCORES), 4, "1"),
+        ((FEATURES, SCORES), None, "0"),
+        (SimpleNamespace(loss=None, score=SCORES), 4, "score"),
+        ({"one": SCORES, "other": SCORES}, 4, None),
+        (None, 4, None),
+    ],
+)
+def test_the_logits_are_found_by_their_name_their_shape_or_their_place(
+    output: Any, classes: int | None, expected: str | None
+) -> None:
+    assert find_logits(output, 2, classes) == expected
+
+
 @pytest.mark.parametrize("output", [(1, 2), {"logits": 1}, None, []])
 def test_outputs_without_a_tensor_hold_no_logits(output: Any) -> None:
     assert not isinstance(logits_of(output), Tensor)
@@ -379,6 +413,30 @@ def test_a_session_leaves_its_input_as_it_is(images: np.ndarray) -> None:
     np.testing.assert_array_equal(given, images)
 
 
+def test_threads_that_a_network_sets_are_the_ones_that_are_read_back(images: np.ndarray) -> None:
+    def one_thread(logits: Tensor) -> Tensor:
+        torch.set_num_threads(1)
+        return logits
+
+    source = NetworkSource(Path(), lambda: trained(lambda: Changed(one_thread), images))
+    with open_session(source, device="cpu", threads=2) as session:
+        assert session.threads == 2
+        session.bind(images)
+        session.step()
+        assert session.threads == 1
+
+
+def test_answers_in_one_place_are_kept_apart(images: np.ndarray) -> None:
+    network = trained(SamePlace, images)
+    expected = run_module(network, images)
+    assert len(np.unique(expected[:, 0])) == len(images)
+    np.testing.assert_allclose(run_module(network, images, 2), expected, rtol=1e-5, atol=1e-6)
+    for given in run_reference(network, images):
+        if given.kind == "images":
+            rows = run_module(network, given.x)
+            np.testing.assert_allclose(given.reference, rows, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "build", [Count, lambda: Changed(lambda y: F.dropout(y, 0.3)), lambda: Changed(torch.rand_like)]
 )
@@ -413,6 +471,27 @@ def test_a_fold_that_changes_the_answers_fails_the_export(images: np.ndarray) ->
         fold: Any = SimpleNamespace(agreement=agreement, report=report)
         judged: Parity = _judge_fold(parity, fold)
         assert judged.passed == passed
+
+
+class Attention(Net):
+    """Attention with a learnt bias, whose heads are put together again by reshape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1, 2, 64, 64))
+
+    def features(self, x: Tensor) -> Tensor:
+        x = super().features(x)
+        n, d, height, width = x.shape
+        heads = x.flatten(2).transpose(1, 2).reshape(n, -1, 2, 3).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(heads, heads, heads, attn_mask=self.bias)
+        return mixed.transpose(1, 2).reshape(n, -1, d).transpose(1, 2).reshape(n, d, height, width)
+
+
+def test_attention_whose_parameters_learn_is_exported(images: np.ndarray) -> None:
+    network = Attention().eval()
+    exported = to_onnx(network, images[:2], ExportOptions(False, 20, ()))
+    assert check_parity(exported.SerializeToString(), network, images).passed
 
 
 def test_an_operator_that_onnx_has_not_is_named(images: np.ndarray) -> None:

@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch import nn
 
+from builders import QUICK
 from foldbench.bench.config.files import load
 from foldbench.bench.config.schema import Config
 from foldbench.bench.config.training import TrainSection
@@ -35,7 +36,6 @@ from foldbench.models.building.network import build_model
 from foldbench.models.training import loop
 from foldbench.models.transfer import fit
 from foldbench.models.transfer.classifier import fit_linear
-from tests.conftest import QUICK
 
 STORED = Path(__file__).parent / "versions.json"
 SHAPE = (3, 34, 34)

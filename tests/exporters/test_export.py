@@ -49,38 +49,28 @@ class FunctionalNetwork(nn.Module):
         return self.fc((self.bn2(y) + y).mean((2, 3)))
 
 
-@pytest.fixture(scope="module")
-def exported_run(
-    trained_run: RunDirectory, trained_paths: Paths, tmp_path_factory: pytest.TempPathFactory
-) -> RunDirectory:
-    """A finished training, exported unfolded and folded; read it only."""
-    run = RunDirectory(tmp_path_factory.mktemp("exported") / trained_run.name)
-    shutil.copytree(trained_run.path, run.path)
-    for fold in ("false", "true"):
-        export(run, [f"export.fold_bn={fold}", *IMAGES], trained_paths, NullListener())
-    return run
+@pytest.fixture
+def folded(twice_exported_run: RunDirectory) -> Artifact:
+    return next(a for a in twice_exported_run.artifacts() if a.variant == "folded")
 
 
 @pytest.fixture
-def folded(exported_run: RunDirectory) -> Artifact:
-    return next(a for a in exported_run.artifacts() if a.variant == "folded")
-
-
-@pytest.fixture
-def unfolded(exported_run: RunDirectory) -> Artifact:
-    return next(a for a in exported_run.artifacts() if a.variant == "unfolded")
+def unfolded(twice_exported_run: RunDirectory) -> Artifact:
+    return next(a for a in twice_exported_run.artifacts() if a.variant == "unfolded")
 
 
 def test_the_file_is_alone_checked_and_says_where_it_comes_from(
-    exported_run: RunDirectory, folded: Artifact
+    twice_exported_run: RunDirectory, folded: Artifact
 ) -> None:
-    path = exported_run.path / folded.path
+    path = twice_exported_run.path / folded.path
     written = sorted(p.name for p in path.parent.iterdir())
-    assert written == sorted(Path(a.path).name for a in exported_run.artifacts()), "no side-car"
+    assert written == sorted(Path(a.path).name for a in twice_exported_run.artifacts()), (
+        "no side-car"
+    )
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     facts = {p.key.removeprefix("foldbench."): p.value for p in model.metadata_props}
-    checkpoint = exported_run.checkpoint()
+    checkpoint = twice_exported_run.checkpoint()
     assert facts["checkpoint_sha256"] == checkpoint.sha256 == folded.checkpoint_sha256
     assert json.loads(facts["classes"]) == list(checkpoint.classes)
     assert json.loads(facts["config"])["model"]["name"] == "bn_cnn"
@@ -93,8 +83,10 @@ def test_the_file_is_alone_checked_and_says_where_it_comes_from(
     assert b".py" not in content
 
 
-def test_the_batch_is_dynamic_and_has_a_name(exported_run: RunDirectory, folded: Artifact) -> None:
-    model = onnx.load(exported_run.path / folded.path)
+def test_the_batch_is_dynamic_and_has_a_name(
+    twice_exported_run: RunDirectory, folded: Artifact
+) -> None:
+    model = onnx.load(twice_exported_run.path / folded.path)
     (given,), (taken,) = model.graph.input, model.graph.output
     assert given.type.tensor_type.shape.dim[0].dim_param == "batch"
     assert [d.dim_value for d in given.type.tensor_type.shape.dim[1:]] == [3, 32, 32]
@@ -103,9 +95,9 @@ def test_the_batch_is_dynamic_and_has_a_name(exported_run: RunDirectory, folded:
 
 
 def test_without_folding_batchnorm_really_stays(
-    exported_run: RunDirectory, unfolded: Artifact
+    twice_exported_run: RunDirectory, unfolded: Artifact
 ) -> None:
-    assert count_batchnorm_nodes(onnx.load(exported_run.path / unfolded.path)) == 3
+    assert count_batchnorm_nodes(onnx.load(twice_exported_run.path / unfolded.path)) == 3
     assert (unfolded.batchnorm_nodes, unfolded.folded_by, unfolded.fold.folded) == (3, (), ())
     assert (unfolded.fold.batchnorms_before, unfolded.fold.batchnorms_after) == (3, 3)
 
@@ -131,10 +123,9 @@ def test_the_exporter_is_named_when_it_folds_what_foldbench_left(
 
 
 def test_both_variants_are_kept_side_by_side_and_made_once(
-    exported_run: RunDirectory, paths: Paths
+    own_twice_exported_run: RunDirectory, paths: Paths
 ) -> None:
-    run = RunDirectory(paths.runs / exported_run.name)
-    shutil.copytree(exported_run.path, run.path)
+    run = own_twice_exported_run
     first = run.artifacts()
     assert {a.variant for a in first} == {"unfolded", "folded"}
     assert export(run, IMAGES, paths, NullListener()) in first

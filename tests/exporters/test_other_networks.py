@@ -16,6 +16,11 @@ from foldbench.exporters.rewriting import choose_passes
 
 NETWORKS = {
     "torchvision resnet18": (lambda: torchvision.models.resnet18(), 20, 64),
+    "timm test_efficientnet, padded as tf's": (
+        lambda: timm.create_model("test_efficientnet", pad_type="same"),
+        13,
+        64,
+    ),
     "timm tf_efficientnet_lite0": (lambda: timm.create_model("tf_efficientnet_lite0"), 49, 64),
     "torchvision resnet50": (lambda: torchvision.models.resnet50(), 53, 224),
     "timm swin_tiny_patch4_window7_224": (
@@ -25,7 +30,10 @@ NETWORKS = {
     ),
 }
 """By name: the network, its BatchNorms, and height and width of the images, pixels."""
-SLOW = ("torchvision resnet50", "timm swin_tiny_patch4_window7_224")
+SLOW = (
+    *("timm tf_efficientnet_lite0", "torchvision resnet50"),
+    "timm swin_tiny_patch4_window7_224",
+)
 
 
 @pytest.fixture(autouse=True)

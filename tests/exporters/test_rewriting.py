@@ -84,7 +84,7 @@ def wrong_passes(monkeypatch: pytest.MonkeyPatch) -> None:
         module = ModuleType(f"foldbench.exporters.passes.{name}")
         report = PassReport(name=name, changed=2, detail="2 scaled")
         module.apply = lambda model: (change(model), report)
-        module.HOST_SPECIFIC, module.TARGETS = False, ()
+        module.ONLY_FOR, module.TARGETS = None, ()
         monkeypatch.setitem(sys.modules, module.__name__, module)
 
     def break_graph(model: ModelProto) -> ModelProto:

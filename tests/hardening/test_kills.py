@@ -4,31 +4,55 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
-import foldbench
+import killed_commands
 from builders import QUICK
 from foldbench.bench.store.directory import RunDirectory
 from foldbench.bench.store.files import file_sha256
+from foldbench.bench.workers.starting import start
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals"),
+    pytest.mark.usefixtures("warm_start"),
+]
 
-_LONGEST_S = 900
-"""A hang is longer, on a machine that does other things, too."""
-SETTINGS = (*QUICK, "train.epochs=3", "train.threads=1", "compare.backends=[torch]")
+_LONGEST_S = 120
+"""A hang is longer."""
+_FEWEST = 12
+"""Moments that every command has at least."""
+SETTINGS = (
+    *QUICK,
+    "train.epochs=2",
+    "train.batch_size=64",
+    "train.threads=1",
+    "data.name=imagefolder",
+    "export.images=8",
+    "compare.backends=[torch]",
+    "compare.batch_sizes=[1]",
+    "compare.threads=1",
+)
 COMMANDS = {
-    "train": ["train", "digits", *(part for setting in SETTINGS for part in ("--set", setting))],
+    "train": [
+        "train",
+        "digits",
+        "--data",
+        "images",
+        *(part for setting in SETTINGS for part in ("--set", setting)),
+    ],
     "export": ["export"],
     "compare": ["compare"],
 }
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -37,44 +61,57 @@ class Place:
 
     folder: Path
 
-    def start(self, command: str) -> "subprocess.Popen[str]":
-        (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
-        given = {
-            **os.environ,
-            "PYTHONPATH": str(Path(foldbench.__file__).parents[1]),
-            "FOLDBENCH_RUNS": str(self.folder / "runs"),
-            "FOLDBENCH_CACHE": str(self.folder / "cache"),
-            "TMPDIR": str(self.folder / "tmp"),
-        }
-        return subprocess.Popen(
-            [sys.executable, "-m", "foldbench", *COMMANDS[command]],
-            env=given,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def finish(self, command: str) -> int:
+        """Run a command to its end; return how many moments it has."""
+        code, moments = self._run(command)
+        assert code == 0, self.log
+        return moments
 
-    def finish(self, command: str) -> float:
-        """Run a command to its end; return its seconds."""
-        started = time.monotonic()
-        process = self.start(command)
-        _, err = process.communicate(timeout=_LONGEST_S)
-        assert process.returncode == 0, err
-        return time.monotonic() - started
+    def kill(self, command: str, number: int, at: int) -> bool:
+        """Have a command sent a signal at one of its moments; wait for all its processes.
 
-    def kill(self, command: str, after_s: float, number: int) -> None:
-        """Send a signal to a command some time after its start; wait for all its processes."""
-        process = self.start(command)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=after_s)
-        workers = []
-        if process.poll() is None:
-            workers = psutil.Process(process.pid).children(recursive=True)
-            process.send_signal(number)
-        _, err = process.communicate(timeout=_LONGEST_S)
-        assert "Traceback" not in err
-        _, alive = psutil.wait_procs(workers, timeout=15)
-        assert not alive
+        Return whether it was reached: what was finished before a kill is not done again.
+        """
+        code, _ = self._run(command, number, at)
+        assert "Traceback" not in self.log
+        return code != 0
+
+    @property
+    def log(self) -> str:
+        """What the last command printed."""
+        return (self.folder / killed_commands.LOG).read_text(encoding="utf-8")
+
+    def prepare(self) -> None:
+        """Write the images and make the folder of temporary files."""
+        random = np.random.default_rng(0)
+        for place, count in (("train/a", 60), ("train/b", 60), ("test/a", 9), ("test/b", 9)):
+            (self.folder / "images" / place).mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 200, (8, 8, 3)) + 50 * place.endswith("b")
+                picture = Image.fromarray(pixels.astype(np.uint8))
+                picture.save(self.folder / "images" / place / f"{number}.png")
+        (self.folder / "tmp").mkdir()
+
+    def _run(self, command: str, number: int = 0, at: int | None = None) -> tuple[int, int]:
+        process = start(killed_commands.run, self.folder, COMMANDS[command], number, at)
+        try:
+            code = process.join(_LONGEST_S)
+            assert code is not None, f"{command} hangs: {self.log}"
+            moments = process.connection.recv() if process.connection.poll() else 0
+        except EOFError:
+            moments = 0
+        finally:
+            process.kill()
+            process.close()
+        until_s = time.monotonic() + 15
+        while alive := self._processes():
+            assert time.monotonic() < until_s, alive
+            time.sleep(0.05)
+        return code, moments
+
+    def _processes(self) -> list[psutil.Process]:
+        here = str(self.folder)
+        return [one for one in psutil.process_iter(["cwd"]) if one.info["cwd"] == here]
 
     def check(self) -> RunDirectory:
         """Every file is whole and nothing else is there; return the run."""
@@ -83,42 +120,65 @@ class Place:
             json.loads(path.read_text())
         assert run.checkpoint().sha256 == file_sha256(run.path / "weights.safetensors")
         assert run.results()
-        assert not list((self.folder / "runs").rglob(".foldbench-*"))
+        assert not list(self.folder.rglob(".foldbench-*"))
         assert not list((self.folder / "tmp").glob("foldbench-*"))
         return run
 
 
-def chain(place: Place, moments: dict[str, list[tuple[float, int]]]) -> RunDirectory:
-    """Kill each command at its moments (seconds and signal), then run it to its end."""
+Kills = Mapping[str, Sequence[tuple[int, int]]]
+"""Signal and moment of each kill, by command."""
+
+
+def chain(place: Place, kills: Kills) -> tuple[str, int]:
+    """Kill each command as drawn, then run it to its end.
+
+    Return the sha256 of the weights, and how many of the kills were reached.
+    """
+    place.prepare()
+    reached = 0
     for command in COMMANDS:
-        for after_s, number in moments.get(command, ()):
-            place.kill(command, after_s, number)
+        for number, at in kills[command]:
+            reached += place.kill(command, number, at)
         place.finish(command)
-    return place.check()
+    return file_sha256(place.check().path / "weights.safetensors"), reached
 
 
-@pytest.mark.slow
 def test_a_kill_in_each_command_is_made_good_by_the_next_one(tmp_path: Path) -> None:
     drawn = random.Random(0)
-    moments = {
-        "train": [(drawn.uniform(2, 6), signal.SIGKILL)],
-        "export": [(drawn.uniform(2, 6), signal.SIGKILL)],
-        "compare": [(drawn.uniform(2, 8), signal.SIGHUP)],
+    kills = {
+        command: [(number, drawn.randint(1, _FEWEST))]
+        for command, number in zip(COMMANDS, SIGNALS[1:], strict=False)
     }
-    chain(Place(tmp_path), moments)
+    _, reached = chain(Place(tmp_path), kills)
+    assert reached == 3
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What the commands come to when nothing is killed."""
+
+    moments: Mapping[str, int]
+    weights_sha256: str
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, warm_start: None) -> Undisturbed:
+    place = Place(tmp_path_factory.mktemp("undisturbed"))
+    place.prepare()
+    moments = {command: place.finish(command) for command in COMMANDS}
+    return Undisturbed(moments, file_sha256(place.check().path / "weights.safetensors"))
 
 
 @pytest.mark.slow
-def test_kills_at_twenty_moments_leave_the_same_network(tmp_path: Path) -> None:
-    whole = Place(tmp_path / "whole")
-    lasts_s = {command: whole.finish(command) for command in COMMANDS}
-    expected = file_sha256(whole.check().path / "weights.safetensors")
-    drawn = random.Random(1)
-    signals = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-    for number in range(4):  # five kills each
-        moments: dict[str, list[tuple[float, int]]] = {}
-        for sent in signals:
-            command = drawn.choice(list(COMMANDS))
-            moments.setdefault(command, []).append((drawn.uniform(0, lasts_s[command]), sent))
-        run = chain(Place(tmp_path / str(number)), moments)
-        assert file_sha256(run.path / "weights.safetensors") == expected
+@pytest.mark.parametrize("seed", range(4))
+def test_kills_at_five_moments_leave_the_same_network(
+    seed: int, tmp_path: Path, undisturbed: Undisturbed
+) -> None:
+    assert min(undisturbed.moments.values()) >= _FEWEST
+    drawn, kills = random.Random(seed), defaultdict(list)
+    for sent in SIGNALS:
+        command = drawn.choice(list(COMMANDS))
+        kills[command].append((sent, drawn.randint(1, undisturbed.moments[command])))
+    weights_sha256, reached = chain(Place(tmp_path), kills)
+    assert weights_sha256 == undisturbed.weights_sha256
+    assert reached >= 3

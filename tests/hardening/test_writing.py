@@ -171,6 +171,25 @@ def test_a_folder_that_a_live_process_holds_stays_whatever_its_number(tmp_path: 
     assert not held.exists()
 
 
+def test_a_folder_is_filled_by_one_process_while_others_wait(tmp_path: Path) -> None:
+    (tmp_path / f".foldbench-{DEAD}-00.npy").write_bytes(b"half")
+    waited: list[bool] = []
+
+    def fill() -> None:
+        with temporary.filling(tmp_path) as has_waited:
+            waited.append(has_waited)
+
+    with temporary.filling(tmp_path) as has_waited:
+        assert not has_waited
+        other = threading.Thread(target=fill)
+        other.start()
+        assert not list(tmp_path.glob(".foldbench-*"))
+        other.join(0.2)
+        assert not waited
+    other.join()
+    assert waited == [True]
+
+
 def test_a_link_that_is_called_like_a_left_folder_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis").write_text("text")

@@ -12,6 +12,9 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __AVX512VBMI__
+#include <immintrin.h>
+#endif
 
 #define FB_NAN (__builtin_nanf(""))
 #define FB_INFINITY (__builtin_inff())
@@ -179,3 +182,23 @@ FB float fb_max(float a, float b) { return a > b || a != a ? a : b; }
 #ifdef FB_FLOAT16
 FB float fb_half(float x) { return (float)(_Float16)x; }
 #endif
+
+/* y = table[x] for `n` codes. */
+static inline __attribute__((unused)) void fb_look_up(
+    const uint8_t *x, const uint8_t *table, uint8_t *y, size_t n)
+{
+    size_t i = 0;
+#ifdef __AVX512VBMI__
+    __m512i a = _mm512_loadu_si512(table), b = _mm512_loadu_si512(table + 64);
+    __m512i c = _mm512_loadu_si512(table + 128), d = _mm512_loadu_si512(table + 192);
+    for (; i + 64 <= n; i += 64) {
+        __m512i codes = _mm512_loadu_si512(x + i);
+        __m512i lower = _mm512_permutex2var_epi8(a, codes, b);
+        __m512i upper = _mm512_permutex2var_epi8(c, codes, d);
+        __mmask64 high = _mm512_movepi8_mask(codes);
+        _mm512_storeu_si512(y + i, _mm512_mask_blend_epi8(high, lower, upper));
+    }
+#endif
+    for (; i < n; i++)
+        y[i] = table[x[i]];
+}

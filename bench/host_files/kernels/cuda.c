@@ -79,7 +79,7 @@ static Status describe(const Body *body, const Layout *layout, Along *along)
     }
     along->sizes[layout->outer] = (long long)layout->inner;
     for (size_t i = 0; i < body->inputs; i++)
-        along->strides[i][layout->outer] = body->moves[i];
+        along->strides[i][layout->outer] = body->moves[i] == MOVES;
     return NULL;
 }
 

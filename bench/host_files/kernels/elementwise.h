@@ -1,15 +1,18 @@
 /* Operators whose bodies are generated: how their inputs lie along the output, and what they tell
  * onnxruntime of themselves. The output has the shape of the first input. */
 
-/* `n` elements of a row of the output; an input that stays along rows has one element there. */
+/* `n` elements of a row of the output; an input that stays along rows has one element there, and a
+ * table all of its entries. */
 typedef void (*Row)(const void *const *from, void *to, size_t n);
+
+enum { STAYS, MOVES, TABLE, CODES = 256 }; /* along a row; a table has an entry for each code */
 
 typedef struct {
     const char *name;
     Row row;
     size_t inputs;
     int types[MOST_INPUTS];
-    int moves[MOST_INPUTS]; /* 0: an input that stays the same along a row */
+    int moves[MOST_INPUTS];
     int type;
     const char *image; /* on a GPU, in place of `row`: a module with a kernel called `name` */
 } Body;
@@ -26,17 +29,21 @@ typedef struct {
     const Body *body;
 } Elementwise;
 
-/* The sizes of an input, with ones before them to as many axes as the output has. */
-static Status read_sizes(const void *value, const Layout *to, int64_t *sizes)
+/* The sizes of an input, with ones before them to as many axes as the output has; all are 1 for a
+ * table. */
+static Status read_sizes(const void *value, const Layout *to, int is_table, int64_t *sizes)
 {
     int64_t own[MOST_DIMENSIONS];
     size_t rank = 0, count = 0;
+    for (size_t axis = 0; axis < to->rank; axis++)
+        sizes[axis] = 1;
     TRY(read_shape(value, own, &rank, &count));
+    if (is_table)
+        return count == CODES ? NULL : refuse("foldbench: a table has to have 256 entries");
     if (rank > to->rank)
         return refuse("foldbench: an input has more axes than the output");
-    for (size_t axis = 0; axis < to->rank; axis++) {
-        size_t missing = to->rank - rank;
-        sizes[axis] = axis < missing ? 1 : own[axis - missing];
+    for (size_t axis = to->rank - rank; axis < to->rank; axis++) {
+        sizes[axis] = own[axis - (to->rank - rank)];
         if (sizes[axis] != to->sizes[axis] && sizes[axis] != 1)
             return refuse("foldbench: an input does not broadcast to the first one");
     }
@@ -50,7 +57,7 @@ static void join_rows(const Body *body, int64_t sizes[][MOST_DIMENSIONS], Layout
     for (layout->outer = layout->rank; layout->outer; layout->outer--) {
         size_t axis = layout->outer - 1;
         for (size_t i = 0; i < body->inputs; i++)
-            if (sizes[i][axis] != (body->moves[i] ? layout->sizes[axis] : 1))
+            if (sizes[i][axis] != (body->moves[i] == MOVES ? layout->sizes[axis] : 1))
                 return;
         layout->inner *= (size_t)layout->sizes[axis];
     }
@@ -65,7 +72,7 @@ static Status lay_out(const Body *body, void *context, Layout *layout, const voi
         TRY(read_input(context, i, &value, &from[i]));
         if (i == 0)
             TRY(read_shape(value, layout->sizes, &layout->rank, &layout->count));
-        TRY(read_sizes(value, layout, sizes[i]));
+        TRY(read_sizes(value, layout, body->moves[i] == TABLE, sizes[i]));
     }
     join_rows(body, sizes, layout);
     for (size_t i = 0; i < body->inputs; i++) {

@@ -162,20 +162,23 @@ class Layers:
         attributes = _attributes(like, numbers)
         weight, bias = _round(numbers, given.dtype)
         shape = output.shape
-        if attributes is None and (shape is None or len(shape) != 2):
-            made, added = (
-                self._add(graph, output, weight.T, numbers.weight.T),
-                self._add(graph, output, bias, numbers.bias, "bias"),
-            )
-            product = ir.Node("", "MatMul", [source, made])
-            product.outputs[0].type, product.outputs[0].shape = output.type, output.shape
-            nodes = [product, ir.Node("", "Add", [product.outputs[0], added])]
+        is_matrix = shape is not None and len(shape) == 2
+        as_product = attributes is None and not is_matrix
+        as_gemm = attributes is None and is_matrix  # its bias is not optional before opset 11
+        weights = (weight.T, numbers.weight.T) if as_product else (weight, numbers.weight)
+        inputs = [source, self._add(graph, output, *weights)]
+        has_bias = as_gemm or bias.any()
+        added = [self._add(graph, output, bias, numbers.bias, "bias")] if has_bias else []
+        if as_product:
+            nodes = [ir.Node("", "MatMul", inputs)]
+            for value in added:
+                product = nodes[0].outputs[0]
+                product.type, product.shape = output.type, output.shape
+                nodes.append(ir.Node("", "Add", [product, value]))
         else:
-            made = self._add(graph, output, weight, numbers.weight)
-            added = self._add(graph, output, bias, numbers.bias, "bias")
             kind = "Gemm" if attributes is None else like.node.op_type
             given_attributes = [ir.AttrInt64("transB", 1)] if attributes is None else attributes
-            nodes = [ir.Node("", kind, [source, made, added], given_attributes)]
+            nodes = [ir.Node("", kind, [*inputs, *added], given_attributes)]
         ir.convenience.replace_nodes_and_values(
             home, place, list(old), nodes, [output], nodes[-1].outputs
         )

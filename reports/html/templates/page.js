@@ -39,11 +39,10 @@
   }
 
   const filter = document.getElementById("filter");
-  const results = document.getElementById("results-table");
-  if (filter && results && results.tBodies[0].rows.length > 8) {
+  const rows = Array.from(document.querySelectorAll("table.results > tbody > tr"));
+  if (filter && rows.length > 8) {
     filter.closest(".tools").hidden = false;
     const shown = document.getElementById("shown");
-    const rows = Array.from(results.tBodies[0].rows);
     filter.addEventListener("input", () => {
       const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
       const matches = (row) => {

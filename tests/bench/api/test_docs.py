@@ -5,12 +5,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from foldbench.bench.api.comparison import Comparison
-from foldbench.bench.api.elsewhere import with_reasons
 from foldbench.bench.errors import MissingPackageError
 from foldbench.bench.records import Run
 
@@ -34,7 +34,7 @@ def state():
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory, warm_server: str) -> Path:
+def program(tmp_path_factory: pytest.TempPathFactory, warm_server: Callable[[], str]) -> Path:
     """The folder in which the examples of the page were run, as one script without a guard."""
     folder = tmp_path_factory.mktemp("program")
     text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
@@ -45,7 +45,7 @@ def program(tmp_path_factory: pytest.TempPathFactory, warm_server: str) -> Path:
     )
     script = folder / "script.py"
     warm = f"import sys; sys.path.append({str(ROOT / 'tests')!r})\nimport warm_starts\n"
-    warm += f"warm_starts.use({warm_server!r}); del sys.path[-1]\n"
+    warm += f"warm_starts.use(lambda: {warm_server()!r}); del sys.path[-1]\n"
     script.write_text(
         f"open('runs', 'a').write('x')\n{warm}{code}{check}\nprint('end of the script')\n"
     )
@@ -93,21 +93,6 @@ def test_the_record_says_that_the_network_was_in_memory(comparison: Comparison) 
     assert record.checkpoint.source is not None
     assert (record.checkpoint.source.form, record.checkpoint.source.name) == ("memory", "Net")
     assert "/foldbench-" not in json.dumps(record.data.model_dump(mode="json"))
-
-
-def test_a_network_that_cannot_be_exported_is_a_row_with_its_reason(
-    comparison: Comparison,
-) -> None:
-    (record,) = comparison.records
-    missing = {"status": "skipped", "reason": "nothing is exported: bench export Net-001"}
-    rows = [row.model_copy(update=missing) for row in record.measurements if row.backend == "ort"]
-    others = [row for row in record.measurements if row.backend != "ort"]
-    planned = record.model_copy(update={"measurements": (*others, *rows)})
-    found = with_reasons(planned, "could not be exported: a reason").measurements
-    assert [row.reason for row in found if row.backend != "ort"] == [None] * len(others)
-    assert {row.reason for row in found if row.backend == "ort"} == {
-        "could not be exported: a reason"
-    }
 
 
 def test_the_best_row_is_a_timed_one(comparison: Comparison) -> None:

@@ -17,8 +17,6 @@ from foldbench.bench.errors import BenchError, ConfigError, DataError
 from foldbench.bench.user_code.memory import held, holding, pickle_of
 from foldbench.bench.workers.isolated import run_isolated
 
-pytestmark = pytest.mark.usefixtures("warm_start")
-
 
 class Scaled(nn.Module):
     """A class of a module that another process cannot import."""

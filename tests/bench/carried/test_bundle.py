@@ -154,7 +154,7 @@ def measured(
     }
     _write(folder / "net.pyz", parts)
     done = subprocess.run(
-        [sys.executable, "-I", "net.pyz", "--output", "there.json"],
+        [sys.executable, "-I", "net.pyz", "--output", "there.json", "--budget", "15s"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -176,6 +176,7 @@ def test_a_bundle_measures_and_writes_a_record_that_reports_take(measured) -> No
     assert plain.accuracy.agreement.top1_equal == 3
     (timing,) = plain.timings
     assert {block.process for block in timing.blocks} == {1, 2}
+    assert (record.name, record.budget_s) == ("there", 15)
     assert record.environment["cores_usable"] >= 1
     assert "same class on 3 of 3" in done.stdout
 

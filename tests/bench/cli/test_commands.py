@@ -309,41 +309,24 @@ def test_a_disk_that_is_full_while_training_is_one_line(refusal) -> None:
 
 
 def test_being_told_to_end_leaves_neither_processes_nor_files(
-    own_exported_run: RunDirectory, paths: Paths, tmp_path: Path
+    own_exported_run: RunDirectory, paths: Paths, tmp_path: Path, start_bench
 ) -> None:
     own_run = own_exported_run
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    command = [
-        sys.executable,
-        "-m",
-        "foldbench",
-        "compare",
-        own_run.name,
-        "--runs",
-        str(paths.runs),
-    ]
-    settings = [*SET, "--set=compare.rounds=100000", "--cache", str(paths.cache)]
-    process = subprocess.Popen(
-        [*command, *settings, "--set=compare.backends=[ort]"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "TMPDIR": str(scratch)},
+    folders = ["--runs", str(paths.runs), "--cache", str(paths.cache)]
+    settings = [*SET, "--set=compare.rounds=100000", "--set=compare.backends=[ort]"]
+    process = start_bench(
+        tmp_path, "compare", own_run.name, *folders, *settings, TMPDIR=str(scratch)
     )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("latency"):
-            break
-    while b'"kind":"timed"' not in own_run.samples.read_bytes():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.terminate()
-    rest = process.stderr.read()
-    process.stderr.close()
+    while not own_run.samples.exists() or b'"kind":"timed"' not in own_run.samples.read_bytes():
+        assert process.poll() is None, (tmp_path / "stderr").read_text()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 130
-    assert rest.splitlines()[-1].startswith("Interrupted: ")
-    assert "Traceback" not in rest
+    said = (tmp_path / "stderr").read_text()
+    assert said.splitlines()[-1].startswith("Interrupted: ")
+    assert "Traceback" not in said
     assert not list(scratch.glob("foldbench-*"))
     samples = read_samples(own_run.samples)
     assert samples is not None
@@ -385,37 +368,15 @@ def test_a_read_only_run_is_one_line(own_run: RunDirectory, paths: Paths) -> Non
     assert done.stderr.splitlines()[-1].startswith("Error: cannot write in ")
 
 
-def test_an_interrupt_says_how_to_go_on(paths: Paths, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "foldbench", "train", "digits", "--runs", str(paths.runs)]
-    settings = [
-        *SET,
-        "--set=train.epochs=500",
-        "--set=data.subset=300",
-        "--cache",
-        str(paths.cache),
-    ]
-    said = tmp_path / "stderr.txt"
-    with said.open("w") as stderr:
-        process = subprocess.Popen(
-            [*command, *settings],
-            stderr=stderr,
-            stdout=subprocess.DEVNULL,
-            preexec_fn=heed_interrupts,
-        )
-    try:
-        deadline = time.monotonic() + 300
-        while "epoch 1/" not in said.read_text() and process.poll() is None:
-            assert time.monotonic() < deadline, said.read_text()
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130, said.read_text()
-    finally:
-        process.kill()
-        process.wait()
+def test_an_interrupt_says_how_to_go_on(paths: Paths, tmp_path: Path, start_bench) -> None:
+    folders = ["--runs", str(paths.runs), "--cache", str(paths.cache)]
+    settings = [*SET, "--set=train.epochs=500", "--set=data.subset=300"]
+    process = start_bench(tmp_path, "train", "digits", *folders, *settings)
+    said = tmp_path / "stderr"
+    while "epoch 1/" not in said.read_text():
+        assert process.poll() is None, said.read_text()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
     assert said.read_text().splitlines()[-1].startswith("Interrupted: ")
     assert "Traceback" not in said.read_text()
-
-
-def heed_interrupts() -> None:
-    """A shell that runs the tests in the background has them ignored, in children too."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)

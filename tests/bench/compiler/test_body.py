@@ -73,6 +73,10 @@ def test_a_text_with_another_character_is_another_body_or_refused(
         "float32 full -> float32: " + " ".join(["exp(0)"] * 513),
         ", ".join(["float32 full"] * 17) + " -> float32: exp(0)",
         "float32 full */ int x; /* -> float32: exp(0)",
+        "float32 full, float32 table -> float32: add(0,1)",
+        "uint8 full -> float32: exp(0)",
+        "uint8 full, uint8 table -> float32: lookup(0,1)",
+        "uint8 full, uint8 full -> uint8: lookup(0,1)",
     ],
 )
 def test_anything_else_is_refused_in_one_line(text: str) -> None:

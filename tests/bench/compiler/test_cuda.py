@@ -13,23 +13,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from builders import needs_c_compiler
-from foldbench.bench.compiler.body import OPERATIONS, Body, parse_body
+from builders import needs_c_compiler, needs_nvrtc
+from foldbench.bench.compiler.body import LOOKUP, OPERATIONS, Body, parse_body
 from foldbench.bench.compiler.cuda_source import cuda_source
+from foldbench.bench.compiler.driver import gpu_architecture
 from foldbench.bench.compiler.evaluation import evaluate
-from foldbench.bench.compiler.nvrtc import compile_cuda, nvrtc_version
+from foldbench.bench.compiler.nvrtc import compile_cuda
 from foldbench.bench.errors import BackendError
 from foldbench.bench.host_files import custom_operators
-
-
-def has_nvrtc() -> bool:
-    try:
-        return nvrtc_version() >= (11, 0)
-    except BackendError:
-        return False
-
-
-needs_nvrtc = pytest.mark.skipif(not has_nvrtc(), reason="needs NVRTC (nvidia-cuda-nvrtc)")
 
 UNARY = [name for name, (takes, _) in OPERATIONS.items() if takes == ("float",)]
 EVERYTHING = " ".join(f"{name}({place})" for place, name in enumerate(UNARY))
@@ -83,6 +74,42 @@ def test_a_library_for_a_gpu_is_compiled_without_one() -> None:
     library = custom_operators.library([parse_body(MISH), parse_body(HALF)], "sm_90")
     assert b"\x7fELF" in library.read_bytes()[4:], "a cubin within the library"
     assert library != custom_operators.library([parse_body(MISH), parse_body(HALF)])
+
+
+def test_tables_are_no_kernel() -> None:
+    with pytest.raises(BackendError, match="CPU alone"):
+        cuda_source(LOOKUP)
+
+
+class Driver:
+    """Stands in for libcuda.so.1, with a GPU of compute capability 9.0."""
+
+    def __init__(self, gpus: int) -> None:
+        self.gpus = gpus
+
+    def cuInit(self, flags: int) -> int:
+        return 0 if self.gpus else 100
+
+    def cuDeviceGet(self, device, ordinal: int) -> int:
+        return 0 if ordinal < self.gpus else 101
+
+    def cuDeviceGetAttribute(self, number, attribute: int, device) -> int:
+        number._obj.value = {75: 9, 76: 0}[attribute]
+        return 0
+
+
+def test_the_driver_says_which_gpu_kernels_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Driver(gpus=1))
+    assert gpu_architecture() == "sm_90"
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Driver(gpus=0))
+    with pytest.raises(BackendError, match="error 100"):
+        gpu_architecture()
+
+
+def test_without_a_driver_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foldbench.bench.compiler.driver._DRIVER", "libnowhere.so.1")
+    with pytest.raises(BackendError, match=r"libnowhere\.so\.1"):
+        gpu_architecture()
 
 
 THREADS = """

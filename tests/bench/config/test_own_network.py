@@ -36,6 +36,16 @@ def test_what_the_user_says_goes_before_what_is_known() -> None:
     data = with_known_input(source_config("timm:x", given), KNOWN)[0].config.data
     assert (data.image_size, data.mean, data.std) == (32, (0.1,) * 3, KNOWN.std)
     assert (data.resize, data.name) == (Resize(), "images")
+    same_size = ("data.image_size=[48, 64]",)
+    data = with_known_input(source_config("timm:x", same_size), KNOWN)[0].config.data
+    assert data.resize == KNOWN.resize
+
+
+def test_mean_and_std_of_other_channels_are_not_taken() -> None:
+    given = ("data.image_size=32", "data.channels=1")
+    loaded, notes = with_known_input(source_config("timm:x", given), KNOWN)
+    assert (loaded.config.data.channels, loaded.config.data.mean) == (1, (0.5,))
+    assert "--mean" in notes[0]
 
 
 def test_a_shape_that_nothing_says_is_asked_for() -> None:

@@ -1,5 +1,6 @@
 """Every form in which a user's images lie is recognised, said, and read into the right classes."""
 
+import gc
 import os
 import tarfile
 import zipfile
@@ -153,6 +154,7 @@ def test_a_table_of_paths_alone_has_no_labels(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("", "lists no images"),
+        ("path,label\n", "lists no images"),
         ("a,b,c\n1,2,3\n", "3 columns and no header"),
         ("cat1.png,cat\ncat1.png\n", "line 2 has 1 columns"),
         ("cat1.png,cat\ncat1.png,\n", "1/2 lines have no label"),
@@ -230,6 +232,7 @@ def test_no_pickle_is_opened(tmp_path: Path) -> None:
         read(tmp_path / "a.npy")
 
 
+@pytest.mark.usefixtures("warm_start")
 def test_a_function_of_the_users_yields_batches(tmp_path: Path) -> None:
     (tmp_path / "loader.py").write_text(
         "import numpy as np\n"
@@ -249,6 +252,50 @@ def test_a_function_of_the_users_yields_batches(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=expected) as caught:
             read(Path(f"{tmp_path}/loader.py:{name}"))
         assert "\n" not in str(caught.value)
+    del images
+    gc.collect()
+    assert not list((tmp_path / "cache").rglob(".foldbench-*"))
+
+
+@pytest.mark.usefixtures("warm_start")
+def test_what_a_function_yields_another_time_does_not_change_what_is_in_use(tmp_path: Path) -> None:
+    (tmp_path / "loader.py").write_text(
+        "import numpy as np\n"
+        "def make():\n"
+        "    labels = np.random.default_rng().permutation(64)\n"
+        "    images = np.zeros((64, 3, 8, 8), np.uint8)\n"
+        "    images += labels[:, None, None, None].astype(np.uint8)\n"
+        "    yield images, labels\n"
+    )
+    first, second = (read(Path(f"{tmp_path}/loader.py:make")).test for _ in range(2))
+    assert not np.array_equal(first.labels, second.labels)
+    for split in (first, second):
+        kept = np.load(split.images.filename)  # as a worker opens it
+        np.testing.assert_array_equal(kept[:, 0, 0, 0], split.labels)
+    del first, second, split
+    gc.collect()
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+
+
+@pytest.mark.usefixtures("warm_start")
+def test_what_a_function_of_the_users_should_not_yield_is_named(tmp_path: Path) -> None:
+    (tmp_path / "loader.py").write_text(
+        "import numpy as np\n"
+        "x = np.zeros((2, 3, 8, 8), np.uint8)\n"
+        "nothing = lambda: None\n"
+        "empty = lambda: []\n"
+        "number = lambda: [3]\n"
+        "other = lambda: [x, x[..., :4]]\n"
+        "mixed = lambda: [x, (x, [0, 1])]\n"
+        "fewer = lambda: [(x, [0])]\n"
+        "three = lambda: [(x, [0, 1], 1)]\n"
+        "missing = lambda: (open(name) for name in ['nowhere.png'])\n"
+    )
+    cases = {"nothing": "NoneType", "empty": "nothing", "number": "int64", "other": "8, 4"}
+    cases |= {"mixed": "some", "fewer": r"\(1,\)", "three": "3 parts", "missing": "nowhere.png"}
+    for name, expected in cases.items():
+        with pytest.raises(DataError, match=f"loader.py:{name}: .*{expected}"):
+            read(Path(f"{tmp_path}/loader.py:{name}"))
 
 
 def test_all_files_that_cannot_be_read_are_named_and_skipped_only_on_request(

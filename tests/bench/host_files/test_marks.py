@@ -44,16 +44,17 @@ def test_anything_else_has_no_metadata_or_some_text(content: bytes) -> None:
 def test_a_file_says_how_it_is_to_be_run(tmp_path: Path) -> None:
     here = host_facts("1.2.3")
     optimised = {**here, "foldbench.graph_optimization": "disabled"}
-    assert how_to_run(model_with(here), "1.2.3") == HowToRun()
-    assert how_to_run(model_with(optimised), "1.2.3") == HowToRun(optimised=True)
-    for bodies in ((), ("a",), ("a", "b")):
-        own = custom_operator_facts("1.2.3", bodies)
+    assert how_to_run(model_with(here), "1.2.3") == HowToRun(host=True)
+    assert how_to_run(model_with(optimised), "1.2.3") == HowToRun(host=True, optimised=True)
+    for bodies in (("a",), ("a", "b")):
+        own = custom_operator_facts(bodies)
         assert how_to_run(model_with(own), "1.2.3") == HowToRun(operators=bodies)
     assert how_to_run(model_with({}), "1.2.3") == HowToRun()
     assert how_to_run(tmp_path / "nothing.onnx", "1.2.3") == HowToRun()
 
 
-def test_a_file_with_operators_of_an_earlier_version_is_refused() -> None:
-    earlier = {**host_facts("1.2.3"), "foldbench.operators": "own"}
+@pytest.mark.parametrize("operators", ["own", ""])
+def test_a_file_with_operators_of_an_earlier_version_is_refused(operators: str) -> None:
+    earlier = {**host_facts("1.2.3"), "foldbench.operators": operators}
     with pytest.raises(BackendError, match="export it again"):
         how_to_run(model_with(earlier), "1.2.3")

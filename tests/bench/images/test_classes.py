@@ -51,6 +51,21 @@ def test_labels_become_the_networks(network, found, labels, expected, said) -> N
     assert matched.info.test_class_counts == tuple(counts.tolist())
 
 
+def test_classes_of_one_name_are_no_obstacle_to_others() -> None:
+    matched = match_classes(("crane", "tench", "crane"), images_of(("tench",), [0]))
+    assert matched.test.require_labels().tolist() == [1]
+    with pytest.raises(DataError):
+        match_classes(("crane", "tench", "crane"), images_of(("crane",), [0]))
+
+
+def test_folders_may_be_named_by_ids() -> None:
+    names, ids = ("tench", "goldfish", "shark"), ("n01440764", "n01443537", "n01484850")
+    images = images_of(("n01443537", "n01484850"), [0, 1])
+    assert match_classes(names, images, class_ids=ids).test.require_labels().tolist() == [1, 2]
+    with pytest.raises(DataError):
+        match_classes(names, images)
+
+
 @pytest.mark.parametrize(
     ("network", "found"),
     [(("a", "b"), ("a", "x")), (("0", "1", "2"), ("ape", "bee")), (("a", "b"), ("0", "5"))],

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,6 @@ from foldbench.bench.store.files import file_sha256
 from foldbench.bench.timing.loop import BlockOptions
 from foldbench.bench.workers.client import WorkerClient
 from foldbench.bench.workers.protocol import Job
-
-pytestmark = pytest.mark.usefixtures("warm_start")
 
 
 def subject(run: RunDirectory) -> Subject:
@@ -66,6 +65,15 @@ def test_without_an_export_the_row_says_what_to_do(own_run: RunDirectory) -> Non
     (row,) = list_contenders(subject(own_run), ("ort",), ("cpu",))
     assert row.status == "skipped"
     assert str(row.reason).endswith(f": bench export {own_run.name}")
+
+
+def test_a_network_that_cannot_be_exported_is_a_row_with_its_reason(
+    own_run: RunDirectory,
+) -> None:
+    without = replace(subject(own_run), not_exported="could not be exported: no such operator")
+    rows = list_contenders(without, ("torch", "ort"), ("cpu",))
+    assert [row.status for row in rows] == ["ok", "ok", "failed"]
+    assert rows[-1].reason == "could not be exported: no such operator"
 
 
 def test_a_file_that_names_other_weights_is_not_run_whatever_the_record_says(

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from builders import QUICK
+from builders import QUICK, make_job
+from foldbench.bench.backends import Floats
 from foldbench.bench.config.comparison import EvaluateSection
 from foldbench.bench.images.image_set import Split
 from foldbench.bench.measure.comparison import _to_accuracy
@@ -17,6 +18,7 @@ from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Preprocessing
 from foldbench.bench.stages.compare import compare_run
 from foldbench.bench.store.directory import Paths, RunDirectory
+from foldbench.bench.timing.simulation import FakeClock, FakeSession
 from foldbench.bench.workers.protocol import Job
 from foldbench.bench.workers.server import WorkerServer
 from foldbench.reports.formats.terminal import render_terminal
@@ -136,3 +138,27 @@ def test_what_is_stated_is_not_tried_again() -> None:
     assert other_inputs(imagenet, floats=True) == ["swapped channels"]
     grey = Preprocessing(input_shape=(1, 8, 8), mean=(0.0,), std=(1.0,))
     assert other_inputs(grey, floats=False) == ["0..255", "-1..1"]
+
+
+class OnePlace(FakeSession):
+    """Writes each answer over the one before."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: 0.0, FakeClock())
+        self._place = np.zeros((16, 10), np.float32)
+
+    def output(self) -> Floats:
+        found = super().output()
+        self._place[: len(found)] = found
+        return self._place[: len(found)]
+
+
+def test_an_answer_that_the_next_one_is_written_over_is_kept(tmp_path: Path) -> None:
+    images = np.zeros((10, 3, 4, 4), np.uint8)
+    images[:, :, 0, 0] = np.arange(10)[:, None]
+    np.save(tmp_path / "images.npy", images)
+    server = WorkerServer(make_job(tmp_path / "images.npy", batch_size=4), session=OnePlace())
+    assert server.evaluate().argmax(1).tolist() == [*range(10)]
+    asked = np.arange(10)[::-1]
+    found = server.evaluate_as(asked, (0.0,) * 3, (1 / 255,) * 3, False)
+    assert found.argmax(1).tolist() == asked.tolist()

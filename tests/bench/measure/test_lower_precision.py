@@ -10,6 +10,7 @@ import builders as B
 from builders import HAS_VNNI, INT8, QUICK, needs_c_compiler
 from foldbench.bench.analysis.advice.rules import advise
 from foldbench.bench.cli import cli
+from foldbench.bench.compiler.body import LOOKUP
 from foldbench.bench.measure.contenders import Subject, list_contenders
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import Artifact, Run
@@ -53,7 +54,7 @@ def test_tables_for_this_machine_alone_are_made_from_the_file_for_any_cpu(
     assert host.quantization.source_sha256 == made["int8"].sha256
     assert host.quantization.closeness == made["int8"].quantization.closeness
     operators = [node.op_type for node in onnx.load(own_run.path / host.path).graph.node]
-    assert operators.count("Lookup") == host.quantization.tables > 0
+    assert operators.count(LOOKUP.name) == host.quantization.tables > 0
     assert export(own_run, [*INT8, *settings], paths, NullListener()) == host
 
 

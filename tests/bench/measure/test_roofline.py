@@ -10,6 +10,7 @@ from torch import nn
 
 from builders import QUICK
 from foldbench.bench.machine.interference import Counters
+from foldbench.bench.measure import roofline
 from foldbench.bench.measure.roofline import (
     count_flops,
     count_traffic,
@@ -106,8 +107,12 @@ def test_it_does_not_go_on_for_ever_beside_a_neighbour() -> None:
 
 @pytest.mark.usefixtures("in_process")
 def test_a_comparison_records_both_and_the_report_shows_the_share(
-    own_run: RunDirectory, trained_paths: Paths
+    own_run: RunDirectory, trained_paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(roofline, "run_isolated", lambda call, *arguments: call(*arguments))
+    monkeypatch.setitem(roofline._SIZE, "cpu", 64)
+    monkeypatch.setitem(roofline._COPY_BYTES, "cpu", 2**16)
+    monkeypatch.setattr(roofline, "_SAMPLE_S", 0.001)
     overrides = [*QUICK, "compare.arithmetic=true", "compare.backends=[torch]"]
     record = compare_run(own_run, overrides, trained_paths, NullListener())
     assert record.arithmetic is not None

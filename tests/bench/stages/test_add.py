@@ -14,8 +14,6 @@ from foldbench.bench.stages.train import train
 from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.models.building.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.usefixtures("warm_start")
-
 CODE = """
 from torch import nn
 from helpers.blocks import scale

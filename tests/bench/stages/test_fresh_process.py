@@ -13,8 +13,6 @@ from foldbench.bench.stages.train import train
 from foldbench.bench.store.directory import Paths, list_runs
 from foldbench.models.building.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.usefixtures("warm_start")
-
 CODE = """
 import torch
 from torch import nn

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent.parent.parent
 THIN = ("samples", "machine", "backends", "timing", "workers", "errors", "registry")
 NOT_IN_WORKERS = {
     "bench.machine.environment": "describes the machine for the parent",
+    "bench.workers.runtimes": "makes the environments of other versions for the parent",
     "bench.workers.image_stages": "makes the input from image files where that is what is timed",
     "bench.workers.torch_module": "builds the module where torch is what runs",
 }
@@ -70,6 +71,7 @@ def write_network(folder: Path) -> None:
     np.save(folder / "images.npy", np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2))
 
 
+@pytest.mark.slow
 def test_a_worker_runs_in_an_environment_with_numpy_and_an_older_onnxruntime_alone(
     tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:

@@ -42,11 +42,47 @@ class Scale(nn.Module):
         return x.mul_(self.gamma) if self.inplace else x * self.gamma
 
 
+class Bordered(nn.Module):
+    """A BatchNorm and around its output what it makes of zeros, or `value`."""
+
+    def __init__(self, value: float | None = None):
+        super().__init__()
+        self.bn = bn()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, part = F.pad(self.bn(x), [1] * 4), self.bn
+        slope = part.weight / torch.sqrt(part.running_var + part.eps)
+        value = (part.bias - part.running_mean * slope).view(1, -1, 1, 1)
+        value = value if self.value is None else self.value
+        y[:, :, 0:1, :] = value
+        y[:, :, -1:, :] = value
+        y[..., 0:1] = value
+        y[..., -1:] = value
+        return y
+
+
+class PaddedAbove(nn.Module):
+    """Zeros around an image, and the first row of that assigned."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.pad(x, [1] * 4)
+        y[:, :, 0] = x.mean()
+        return y
+
+
+def diverse_branch(last: nn.Module, value: float | None = None) -> nn.Module:
+    return nn.Sequential(conv(1, bias=False), Bordered(value), last, bn())
+
+
 def made(build: Callable[[], nn.Module]) -> nn.Module:
     """Return the network in float64 and eval mode, with statistics that change a lot."""
     torch.manual_seed(0)
     network = build().double().eval()
     for part in network.modules():
+        if isinstance(part, nn.LayerNorm):
+            part.weight.data.normal_()
+            part.bias.data.normal_()
         if isinstance(part, _BatchNorm | nn.InstanceNorm2d):
             part.running_mean.normal_()
             part.running_var.uniform_(0.3, 2)
@@ -122,6 +158,16 @@ ONE_LAYER: dict[str, Case] = {
     "ACNet": Case(
         lambda: branches(with_bn(conv()), with_bn(conv((1, 3))), with_bn(conv((3, 1)))),
         {"branches": 2},
+        {"Conv2d": 1},
+    ),
+    "a Diverse Branch Block": Case(
+        lambda: branches(
+            with_bn(conv()),
+            with_bn(conv(1)),
+            diverse_branch(nn.Conv2d(4, 4, 3, bias=False)),
+            diverse_branch(nn.AvgPool2d(3, 1)),
+        ),
+        {"branches": 3},
         {"Conv2d": 1},
     ),
     "a large and a small kernel by channel": Case(
@@ -317,6 +363,37 @@ def added_to_what_others_read(net: nn.Module, x: Tensor) -> Tensor:
     return y * net.b(z)
 
 
+NORMALISED: dict[str, Callable[[], nn.Module]] = {
+    "LayerNorm": lambda: nn.Sequential(nn.LayerNorm(5), nn.Linear(5, 4)),
+    "layer_norm": lambda: Net(
+        lambda net, x: net.fc(F.layer_norm(x, (5,), net.norm.weight, net.norm.bias)),
+        norm=nn.LayerNorm(5),
+        fc=nn.Linear(5, 4),
+    ),
+    "two readers": lambda: Net(
+        lambda net, x: net.a(y := net.norm(x)) * net.b(y),
+        norm=nn.LayerNorm(5),
+        a=nn.Linear(5, 3),
+        b=nn.Linear(5, 3),
+    ),
+    "called twice": lambda: Net(
+        lambda net, x: net.fc(net.norm(x)) * net.norm(x)[..., :4],
+        norm=nn.LayerNorm(5),
+        fc=nn.Linear(5, 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NORMALISED)
+def test_weight_and_bias_of_a_layer_norm_go_into_the_layers_that_read_it(name: str) -> None:
+    network, report = folded(made(NORMALISED[name]), 2, 7, 5)
+    assert {other.kind for other in report.others} == {"scale"}
+    names = {key.rpartition(".")[2] for key in network.state_dict() if "norm" in key or "0." in key}
+    assert names == ({"weight", "bias"} if name == "called twice" else set())
+    _, second = folded(network, 2, 7, 5)
+    assert second.others == ()
+
+
 STAYS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     "more multiplications": (
         lambda: branches(conv((1, 3)), conv((3, 1))), "branches", "multiplications would replace"
@@ -347,6 +424,11 @@ STAYS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     ),
     "a shift before zeros": (
         lambda: nn.Sequential(bn(), conv()), "batchnorm", "before zeros are put around it"
+    ),
+    "other numbers around a BatchNorm": (
+        lambda: branches(conv(), diverse_branch(nn.Conv2d(4, 4, 3), 0.3)),
+        "branches",
+        "other numbers are put around",
     ),
     "a pool over shifted borders": (
         lambda: branches(conv(), nn.Sequential(with_bn(conv(1)), nn.AvgPool2d(3, 1, 1))),
@@ -379,6 +461,15 @@ UNTOUCHED: dict[str, Callable[[], nn.Module]] = {
     ),
     "added in place to what others read": lambda: Net(
         added_to_what_others_read, a=conv(), b=conv()
+    ),
+    "a LayerNorm that a product reads, too": lambda: Net(
+        lambda net, x: (y := net.norm(x)) * net.fc(y), norm=nn.LayerNorm(8), fc=nn.Linear(8, 8)
+    ),
+    "a LayerNorm before a layer without a bias": lambda: nn.Sequential(
+        nn.LayerNorm(8), nn.Linear(8, 4, bias=False)
+    ),
+    "rows of a border that are assigned": lambda: branches(
+        conv(), nn.Sequential(PaddedAbove(), nn.Conv2d(4, 4, 3))
     ),
     "a sum of other shapes": lambda: Net(
         lambda net, x: net.a(x) + net.b(x),

@@ -102,6 +102,10 @@ def test_it_folds(case: str) -> None:
 
 SQUARE = {"takes": "float[n, 6, 5, 5] x", "gives": "float[n, 6, p, q] y"}
 ROUND = "Conv <pads = [1, 1, 1, 1]>"
+AVERAGE = "AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1], count_include_pad = {}>"
+TOKENS = {"takes": "float[n, 5, 4] x", "gives": "float[n, 5, 6] y"}
+LAYER_NORM = "h = LayerNormalization(x, g, s)"
+AFFINE = {"g": (4,), "s": (4,)}
 LINEAR = {
     "RepVGG": (
         graph(
@@ -175,6 +179,27 @@ LINEAR = {
         graph(f"h = Conv(x, v) y = {ROUND} (h, w)", **SQUARE, v=(20, 6, 1, 1), w=(6, 20, 3, 3)),
         ["Conv"],
     ),
+    "an average after 1x1 beside 3x3": (
+        graph(
+            f"a = {ROUND} (x, w) c = Conv(x, v) p = {AVERAGE.format(1)} (c) y = Add(a, p)",
+            **SQUARE,
+            w=(6, 6, 3, 3),
+            v=(6, 6, 1, 1),
+        ),
+        ["Conv"],
+    ),
+    "a LayerNormalization before two products": (
+        graph(
+            f"{LAYER_NORM} m = MatMul(h, w) a = Add(m, b) c = MatMul(h, v) d = Add(c, b) "
+            "y = Mul(a, d)",
+            **TOKENS,
+            **AFFINE,
+            w=(4, 6),
+            v=(4, 6),
+            b=(6,),
+        ),
+        ["LayerNormalization", "MatMul", "Add", "MatMul", "Add", "Mul"],
+    ),
 }
 
 
@@ -189,6 +214,37 @@ def test_it_folds_what_is_linear(case: str) -> None:
     np.testing.assert_allclose(found, expected, atol=4e-6 * np.abs(expected).max())
     again, second = apply(folded)
     assert (second.changed, again) == (0, folded)
+
+
+STAYS = {
+    "an average that does not count zeros": graph(
+        f"a = {ROUND} (x, w) p = {AVERAGE.format(0)} (x) y = Add(a, p)", **SQUARE, w=(6, 6, 3, 3)
+    ),
+    "an average of a bias and zeros": graph(
+        f"a = {ROUND} (x, w) c = Conv(x, v, b) p = {AVERAGE.format(1)} (c) y = Add(a, p)",
+        **SQUARE,
+        w=(6, 6, 3, 3),
+        v=(6, 6, 1, 1),
+        b=(6,),
+    ),
+    "a LayerNormalization that another operator reads": graph(
+        f"{LAYER_NORM} m = MatMul(h, w) a = Add(m, b) y = Mul(h, a)",
+        takes="float[n, 5, 4] x",
+        gives="float[n, 5, 4] y",
+        **AFFINE,
+        w=(4, 4),
+        b=(4,),
+    ),
+    "a LayerNormalization before a product without a bias": graph(
+        f"{LAYER_NORM} y = MatMul(h, w)", **TOKENS, **AFFINE, w=(4, 6)
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STAYS)
+def test_it_leaves_what_would_be_wrong_or_dearer(case: str) -> None:
+    same, report = apply(STAYS[case])
+    assert (report.changed, same) == (0, STAYS[case])
 
 
 def test_one_after_the_other_is_folded_as_well() -> None:

@@ -10,7 +10,7 @@ import torch
 from onnx.parser import parse_model
 from torch import nn
 
-from builders import MishSpellings, make_graph, needs_c_compiler, operators
+from builders import MishSpellings, make_graph, needs_c_compiler, needs_nvrtc, operators
 from foldbench.bench.backends import NetworkSource, ort
 from foldbench.bench.compiler.body import Body, parse_body
 from foldbench.bench.errors import BackendError
@@ -18,7 +18,7 @@ from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import OPERATORS, how_to_run
 from foldbench.exporters.export import ExportOptions, to_onnx
 from foldbench.exporters.onnx_session import open_session
-from foldbench.exporters.passes import fuse_elementwise, mish, nchwc_strip
+from foldbench.exporters.passes import fuse_elementwise, fuse_elementwise_cuda, mish, nchwc_strip
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,69 @@ def test_it_takes_any_number_of_elements(count: int) -> None:
     x = np.linspace(-30, 30, count, dtype=np.float32)
     truth = nn.functional.mish(torch.from_numpy(x).double()).numpy()
     np.testing.assert_allclose(run(model, x), truth, rtol=1e-6, atol=1e-6)
+
+
+@pytest.fixture
+def for_cuda(convolutions: onnx.ModelProto, tmp_path: Path) -> NetworkSource:
+    path = tmp_path / "cuda.onnx"
+    onnx.save(fuse_elementwise_cuda.apply(convolutions)[0], path)
+    return NetworkSource(path=path, build_module=lambda: None)
+
+
+@needs_c_compiler
+@needs_nvrtc
+def test_a_file_for_cuda_is_for_no_machine_alone_and_computes_the_same_on_a_cpu(
+    convolutions: onnx.ModelProto, for_cuda: NetworkSource
+) -> None:
+    how = how_to_run(for_cuda.path, "another version")
+    assert how.operators == ("float32 full -> float32: mish(0)",)
+    assert not how.host
+    x = np.random.default_rng(0).standard_normal((3, 3, 12, 12)).astype(np.float32)
+    found = run(onnx.load(for_cuda.path), x)
+    np.testing.assert_allclose(found, run(convolutions, x), rtol=1e-4, atol=1e-5)
+
+
+@needs_c_compiler
+@needs_nvrtc
+def test_tensorrt_refuses_it_and_cuda_asks_for_a_driver(
+    for_cuda: NetworkSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort.onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr("foldbench.bench.compiler.driver._DRIVER", "libnowhere.so.1")
+    with pytest.raises(BackendError, match="not for Tensorrt"):
+        ort.open_session(for_cuda, device="cuda", threads=1, options={"tensorrt": ""})
+    with pytest.raises(BackendError, match=r"libnowhere\.so\.1"):
+        ort.open_session(for_cuda, device="cuda", threads=1)
+
+
+def test_without_nvrtc_a_file_for_cuda_stays_as_it_was(
+    convolutions: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: str, architecture: str) -> bytes:
+        raise BackendError("there is no NVRTC here")
+
+    monkeypatch.setattr(custom_operators, "compile_cuda", refuse)
+    copy, report = fuse_elementwise_cuda.apply(convolutions)
+    assert copy == convolutions
+    assert (report.changed, report.detail) == (0, "there is no NVRTC here")
+
+
+@pytest.mark.gpu
+@needs_c_compiler
+@needs_nvrtc
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_file_for_cuda_computes_the_same_on_a_gpu(
+    convolutions: onnx.ModelProto, for_cuda: NetworkSource
+) -> None:
+    x = np.random.default_rng(0).standard_normal((70, 3, 12, 12)).astype(np.float32)
+    for options in ({}, {"cuda_graph": ""}):
+        with ort.open_session(for_cuda, device="cuda", threads=1, options=options) as session:
+            for _ in range(3):
+                session.bind(x)
+                session.step()
+            session.synchronize()
+            np.testing.assert_allclose(session.output(), run(convolutions, x), rtol=1e-3, atol=1e-4)
 
 
 def test_without_a_compiler_nothing_changes_and_the_report_says_why(

@@ -18,6 +18,7 @@ from foldbench.bench.host_files.marks import OPERATORS
 from foldbench.exporters.onnx_double import to_float64
 from foldbench.exporters.parity import open_session
 from foldbench.exporters.passes import fuse_elementwise
+from foldbench.exporters.passes._graphs import fusing
 
 SHAPE = (2, 3, 4, 5)
 TENSORS = {"x": SHAPE, "r": SHAPE, "gate": (2, 3, 1, 1), "channel": (3, 1, 1), "row": (5,)}
@@ -136,8 +137,8 @@ def test_they_agree_with_onnx_in_float64(
 ) -> None:
     model = model_of(written)
     with pytest.MonkeyPatch.context() as patch:  # nothing is left to onnxruntime
-        patch.setattr(fuse_elementwise, "LEAST_SAVED", 0)
-        patch.setattr(fuse_elementwise, "optimise", ir.from_proto)
+        patch.setattr(fusing, "LEAST_SAVED", 0)
+        patch.setattr(fusing, "optimise", ir.from_proto)
         fused, report = fuse_elementwise.apply(model)
     assert report.changed >= CHAINS - 2  # a chain may be a constant
     onnx.checker.check_model(fused, full_check=True)

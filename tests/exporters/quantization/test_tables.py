@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from builders import needs_c_compiler
+from foldbench.bench.compiler.body import LOOKUP
 from foldbench.bench.host_files import custom_operators
 from foldbench.exporters.export import ExportOptions, to_onnx
 from foldbench.exporters.onnx_session import open_session
@@ -67,7 +68,7 @@ def gelu_tanh(x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "operator", ["GatherElements", pytest.param("Lookup", marks=needs_c_compiler)]
+    "operator", ["GatherElements", pytest.param(LOOKUP.name, marks=needs_c_compiler)]
 )
 @pytest.mark.parametrize(
     ("activation", "rewrite"),
@@ -78,7 +79,7 @@ def test_outputs_are_the_same_bit_for_bit_at_every_batch_size(
     activation: Activation, rewrite: bool, operator: str
 ) -> None:
     before = quantized(activation, rewrite)
-    after, tables = write_tables(before, custom_operator=operator == "Lookup")
+    after, tables = write_tables(before, custom_operator=operator == LOOKUP.name)
     assert tables == 2, "after each convolution; results of matrix products are in float"
     onnx.checker.check_model(after, full_check=True)
     operators = [node.op_type for node in after.graph.node]
@@ -96,7 +97,7 @@ def test_onnxruntime_knows_shapes_behind_the_own_operator_and_keeps_convolutions
     counts = []
     for custom_operator in (False, True):
         options = onnxruntime.SessionOptions()
-        options.register_custom_ops_library(str(custom_operators.library()))
+        options.register_custom_ops_library(str(custom_operators.library([LOOKUP])))
         options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
         model, _ = write_tables(before, custom_operator)
         onnxruntime.InferenceSession(

@@ -117,14 +117,11 @@ def test_every_normalisation_trains(name: str, kind: str) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [("bn_cnn", "layer"), ("bn_cnn", "instance"), ("bn_cnn", "group"), ("deep_mish", "group")],
-)
+@pytest.mark.parametrize("kind", ["layer", "instance", "group"])
 def test_a_normalisation_that_cannot_be_folded_is_exported_as_it_is(
-    name: str, kind: str, images: np.ndarray
+    kind: str, images: np.ndarray
 ) -> None:
-    model = build_model(name, {"norm": kind}, 10, SHAPE).eval()
+    model = build_model("bn_cnn", {"norm": kind}, 10, SHAPE).eval()
     _, report = fold_linear(model, torch.from_numpy(images[:2]))
     assert report.batchnorms_before == 0
     exported = to_onnx(model, images[:2], ExportOptions(fold_bn=True, opset=20, passes=()))

@@ -2,27 +2,33 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+import shared_training
 from foldbench.bench import torchrun
 from foldbench.bench.config.files import load
 from foldbench.bench.errors import TrainingError
 from foldbench.bench.progress import NullListener
 from foldbench.bench.stages.train import train
 from foldbench.bench.store.directory import Paths, RunDirectory, list_runs
+from foldbench.bench.workers.starting import start
 from foldbench.models.building.outputs import logits_of
 from foldbench.models.training.batches import split_batches
 from foldbench.models.training.device import pick_device
 from foldbench.models.training.process_group import ProcessGroup
+
+RunBench = Callable[..., tuple[int, str, str]]
 
 # The last 5 of 145 images are a batch of their own: shares of 3 and 2.
 SETTINGS = (
@@ -31,14 +37,15 @@ SETTINGS = (
     "train.validation_fraction=0.1",
     "train.ema_decay=0.5",
     "train.schedule={name: one_cycle}",
+    "train.threads=1",
     "data.subset=145",
 )
 
 
-def torchrun_bench(paths: Paths, *arguments: str, processes: int = 2) -> tuple[int, str, str]:
-    """Run bench in `processes` processes; return the exit code, stdout and stderr."""
+def torchrun_bench(paths: Paths, *arguments: str) -> tuple[int, str, str]:
+    """Run bench in two processes; return the exit code, stdout and stderr."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(processes), "-m", "foldbench", *arguments]
+    command += ["--nproc-per-node", "2", "-m", "foldbench", *arguments]
     paths.runs.mkdir(parents=True, exist_ok=True)
     folders = {"FOLDBENCH_RUNS": str(paths.runs), "FOLDBENCH_CACHE": str(paths.cache)}
     done = subprocess.run(
@@ -47,10 +54,35 @@ def torchrun_bench(paths: Paths, *arguments: str, processes: int = 2) -> tuple[i
     return done.returncode, done.stdout, done.stderr
 
 
-def train_in_two(paths: Paths, *overrides: str) -> tuple[RunDirectory, str]:
+@pytest.fixture
+def as_by_torchrun(tmp_path: Path, start_bench) -> RunBench:
+    """Two processes that have torch loaded, and are told what torchrun tells its own."""
+
+    def run(paths: Paths, *arguments: str) -> tuple[int, str, str]:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        given = {
+            **{"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+            **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
+            **{"FOLDBENCH_RUNS": str(paths.runs), "FOLDBENCH_CACHE": str(paths.cache)},
+        }
+        said = [tmp_path / f"said by {rank}" for rank in range(2)]
+        processes = [
+            start_bench(folder, *arguments, **given, RANK=str(rank), LOCAL_RANK=str(rank))
+            for rank, folder in enumerate(said)
+        ]
+        code = max(process.wait(timeout=300) for process in processes)
+        out, err = (
+            "".join((folder / name).read_text() for folder in said) for name in ("stdout", "stderr")
+        )
+        return code, out, err
+
+    return run
+
+
+def train_in_two(run_bench: RunBench, paths: Paths, *overrides: str) -> tuple[RunDirectory, str]:
     """Train digits in two processes; return the only run there is and what was said."""
-    given = [part for one in overrides for part in ("--set", one)]
-    code, out, err = torchrun_bench(paths, "train", "digits", *given)
+    code, out, err = run_bench(paths, "train", "digits", *(f"--set={text}" for text in overrides))
     assert code == 0, err
     assert out.count("weights:") == 1, "one process alone speaks"
     (run,) = list_runs(paths.runs)
@@ -67,11 +99,11 @@ def other_paths(tmp_path: Path) -> Paths:
 
 
 def test_two_processes_end_where_one_ends_but_for_the_order_of_sums(
-    paths: Paths, other_paths: Paths
+    paths: Paths, other_paths: Paths, as_by_torchrun: RunBench
 ) -> None:
     overrides = [*SETTINGS, "model.name=mish_cnn"]
     alone = train(load("digits", overrides), paths, NullListener())
-    together, said = train_in_two(other_paths, *overrides)
+    together, said = train_in_two(as_by_torchrun, other_paths, *overrides)
     assert "2 processes" in said
     for one, two in zip(alone.checkpoint().history, together.checkpoint().history, strict=True):
         assert two.loss == pytest.approx(one.loss, rel=1e-4)
@@ -86,10 +118,10 @@ def test_batchnorm_over_shares_learns_as_well_within_noise_and_goes_on_after_its
 ) -> None:
     overrides = [*SETTINGS, "model.name=bn_cnn", "train.learning_rate=0.005"]
     alone = train(load("digits", overrides), paths, NullListener()).checkpoint().history
-    run, _ = train_in_two(other_paths, *overrides)
+    run, _ = train_in_two(torchrun_bench, other_paths, *overrides)
     assert run.checkpoint().history[-1].loss == pytest.approx(alone[-1].loss, rel=0.2)
     assert not run.resume.exists()
-    again, said = train_in_two(other_paths, *overrides)
+    again, said = train_in_two(torchrun_bench, other_paths, *overrides)
     assert again == run
     assert said.count("is trained already") == 1
 
@@ -169,6 +201,27 @@ def test_an_auxiliary_classifier_learns_nothing_in_several_processes(
         logits_of(network(torch.rand(4, *shape))).sum().backward()
     assert model.auxiliary.weight.grad is None
     assert model.head.weight.grad is not None
+
+
+@pytest.mark.usefixtures("warm_start")
+def test_two_real_processes_learn_what_one_learns_and_leave_an_auxiliary_head_as_it_is(
+    tmp_path: Path,
+) -> None:
+    processes = [start(shared_training.train, rank, 2, tmp_path) for rank in range(2)]
+    first, second = (process.connection.recv() for process in processes)
+    for process in processes:
+        process.close()
+    assert first == second
+    alone = shared_training.train_both(tmp_path, ProcessGroup())
+    for (losses, weights), (expected_losses, expected) in zip(first, alone, strict=True):
+        assert losses == pytest.approx(expected_losses, rel=1e-4)
+        assert losses[-1] < losses[0]
+        for name, value in weights.items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-3, atol=1e-5)
+    torch.manual_seed(0)
+    fresh = shared_training.Heads(auxiliary=True).state_dict()
+    same = {name.partition(".")[0] for name in fresh if fresh[name].tolist() == weights[name]}
+    assert same == {"auxiliary"}
 
 
 def test_parameters_that_all_learn_are_not_searched_for_each_time(

@@ -1,10 +1,7 @@
 """Training: augmentation, batches, schedules, and going on after being killed."""
 
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -186,7 +183,7 @@ def test_a_training_stopped_after_an_epoch_reaches_the_same_weights(tmp_path: Pa
 
 
 def test_a_training_killed_at_any_moment_goes_on_and_reaches_the_same_weights(
-    tmp_path: Path,
+    tmp_path: Path, start_bench
 ) -> None:
     overrides = [
         *QUICK, "train.epochs=8", "train.batch_size=64", "train.ema_decay=0.9", "data.subset=200",
@@ -194,17 +191,13 @@ def test_a_training_killed_at_any_moment_goes_on_and_reaches_the_same_weights(
         "train.augment={alternating_flip: true, flip: true, cutout: 4}",
     ]  # fmt: skip
     whole = train(load("digits", overrides), Paths(tmp_path / "whole", tmp_path), NullListener())
-    command = [
-        sys.executable, "-m", "foldbench", "train", "digits", "--runs", str(tmp_path / "killed"),
-        *(f"--set={text}" for text in overrides),
-    ]  # fmt: skip
+    command = ["train", "digits", "--runs", str(tmp_path / "killed"), "--cache", str(tmp_path)]
     state = tmp_path / "killed" / "digits-001" / "resume.pt"
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+    process = start_bench(tmp_path / "said", *command, *(f"--set={text}" for text in overrides))
+    while not state.exists() and process.poll() is None:
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    process.kill()
+    assert process.wait(timeout=60) == -signal.SIGKILL, "it ended before it could be killed"
     assert not (state.parent / "checkpoint.json").exists()
     said: list[str] = []
 

@@ -321,6 +321,14 @@ def test_densenets_files_have_names_of_an_older_form(tmp_path: Path) -> None:
     assert _torchvision_zoo.read("densenet121", tmp_path / "w.pth").keys() == state.keys()
 
 
+def test_imagenets_classes_have_ids() -> None:
+    network = networks.find_network("torchvision:squeezenet1_1")
+    names = networks.classes_of(network, networks.create(network))
+    ids = networks.class_ids_of(names)
+    assert (names[0], ids[0], ids[999]) == ("tench", "n01440764", "n15075141")
+    assert networks.class_ids_of(names[:7]) == ()
+
+
 def test_the_head_of_fine_tuned_weights_is_found(tmp_path: Path) -> None:
     torch.save(timm.create_model("test_mambaout", num_classes=5).state_dict(), tmp_path / "w.pt")
     assert fit_classes(
