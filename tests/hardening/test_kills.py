@@ -21,10 +21,7 @@ from foldbench.bench.store.directory import RunDirectory
 from foldbench.bench.store.files import file_sha256
 from foldbench.bench.workers.starting import start
 
-pytestmark = [
-    pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals"),
-    pytest.mark.usefixtures("warm_start"),
-]
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 
 _LONGEST_S = 120
 """A hang is longer."""
@@ -162,7 +159,7 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, warm_start: None) -> Undisturbed:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     place = Place(tmp_path_factory.mktemp("undisturbed"))
     place.prepare()
     moments = {command: place.finish(command) for command in COMMANDS}
