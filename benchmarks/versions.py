@@ -4,9 +4,8 @@
     python -m benchmarks.versions --versions 1.15.1,1.31.1 --out FOLDER
 
 The newest of 1 November 2025 and of 1 November 2026, by default. Three networks with random
-weights, random pixels of 224x224, the CPU. Both versions take turns in
-the rounds of `bench compare`, each in processes and an environment of its own. Leave the machine
-alone meanwhile.
+weights, random pixels of 224x224, the CPU. Both versions take turns in the rounds of `bench
+compare`, each in processes and an environment of its own. Leave the machine alone meanwhile.
 """
 
 import json
