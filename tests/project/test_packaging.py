@@ -84,10 +84,7 @@ def test_installed_it_works_beside_a_users_packages_of_the_same_names(
         (theirs / name).mkdir(parents=True)
         (theirs / name / "__init__.py").write_text(f"raise ImportError('{name} of the user')")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(theirs), str(site)])}
-    settings = [
-        f"--set={text}"
-        for text in (*QUICK, "data.subset=40", "export.images=8", "export.fold_bn=false")
-    ]
+    settings = [f"--set={text}" for text in (*QUICK, "data.subset=40", "export.images=8")]
     done = subprocess.run(
         [sys.executable, "-m", "foldbench", "run", "digits", *settings],
         cwd=theirs,
@@ -98,7 +95,7 @@ def test_installed_it_works_beside_a_users_packages_of_the_same_names(
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((theirs / "runs" / "digits-001" / "results.json").read_text())
     assert {(m["contender"], m["status"]) for m in results["measurements"]} == {
-        (name, "ok") for name in ("torch/unfolded/cpu", "ort/unfolded/cpu")
+        (name, "ok") for name in ("torch/unfolded/cpu", "torch/folded/cpu", "ort/folded/cpu")
     }
 
 
