@@ -37,6 +37,7 @@ from foldbench.exporters.quantization.score import measure_closeness
 from foldbench.models.building.checkpoint import decode_weights, encode_weights, save_weights
 from foldbench.models.building.network import build_model
 from foldbench.models.building.outputs import find_logits, logits_of
+from foldbench.models.building.running import run_network
 from foldbench.models.building.trial import try_network
 
 SHAPE, CLASSES = (3, 8, 8), 4
@@ -258,6 +259,7 @@ REFUSED: dict[str, tuple[Build, tuple[str, ...]]] = {
     "drawn anew": (Projection, ("answers otherwise", "matrices[0] is neither")),
     "plain list": (PlainList, ("answers otherwise", "layers[0].weight", "ModuleList")),
     "extra state": (ExtraState, ("_extra_state (dict)",)),
+    "half": (lambda: Net().half(), ("Conv2d 'conv'", "float16", ".float()")),
 }
 
 
@@ -499,6 +501,17 @@ def test_an_operator_that_onnx_has_not_is_named(images: np.ndarray) -> None:
     with pytest.raises(ExportError, match="adaptive_max_pool2d") as caught:
         to_onnx(network, images[:2], ExportOptions(False, 20, ()))
     assert "step" not in str(caught.value)
+
+
+def test_answers_in_half_precision_are_compared_in_float32(images: np.ndarray) -> None:
+    network = trained(lambda: Changed(lambda y: y.bfloat16()), images)
+    assert run_module(network, images).dtype == np.float32
+
+
+def test_a_scripted_network_is_tried_like_any_other() -> None:
+    scripted = torch.jit.trace(Net().eval(), torch.rand(2, *SHAPE))
+    with torch.no_grad():
+        assert run_network(scripted, torch.rand(3, *SHAPE), "it").shape == (3, CLASSES)
 
 
 def test_a_decision_by_values_is_named_by_its_line(
