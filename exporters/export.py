@@ -340,11 +340,9 @@ def _explain(error: Exception) -> str:
 def _dynamic_batch(network: nn.Module) -> tuple[Any, ...]:
     """Return which sizes of the input vary, in the form that the signature of forward asks for."""
     given = {0: torch.export.Dim("batch")}
-    try:
-        parameters = inspect.signature(network.forward).parameters
-    except ValueError:  # TorchScript
-        return (given,)
-    first = next(iter(parameters.values()), None)
+    first = None
+    with suppress(ValueError):  # TorchScript tells none
+        first = next(iter(inspect.signature(network.forward).parameters.values()), None)
     takes_any_number = first is not None and first.kind is inspect.Parameter.VAR_POSITIONAL
     return ((given,),) if takes_any_number else (given,)
 
