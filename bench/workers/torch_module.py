@@ -9,14 +9,10 @@ from foldbench.models.building.checkpoint import load_checkpoint
 
 
 def build_module(job: Job) -> torch.nn.Module:
-    """Return the trained torch module of the job, in eval mode, folded where it asks for that.
-
-    Its tensors are ordinary ones: folding sees by their versions what running the network changes.
-    """
+    """Return the trained torch module of the job, in eval mode, folded where it asks for that."""
     checkpoint = RunDirectory(job.folder).checkpoint()
-    with torch.inference_mode(False):
-        module = load_checkpoint(checkpoint, job.folder)
-        if job.variant == "unfolded":
-            return module
-        example = torch.zeros(2, *checkpoint.preprocessing.input_shape)
-        return fold_linear(module, example)[0]
+    module = load_checkpoint(checkpoint, job.folder)
+    if job.variant == "unfolded":
+        return module
+    example = torch.zeros(2, *checkpoint.preprocessing.input_shape)
+    return fold_linear(module, example)[0]

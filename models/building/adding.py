@@ -19,7 +19,7 @@ from foldbench.models.building.network import build_model
 from foldbench.models.building.outputs import describe_output, find_logits
 from foldbench.models.building.probe import save_probe
 from foldbench.models.building.running import run_network
-from foldbench.models.building.sources import LogitsOf, network_of
+from foldbench.models.building.sources import LogitsOf, network_of, stated_classes
 from foldbench.models.building.trial import WEIGHTS, try_eval, try_saving
 from foldbench.models.zoo.networks import class_ids_of, classes_of, fill
 from foldbench.models.zoo.networks import preprocessing_of as zoo_preprocessing_of
@@ -188,7 +188,8 @@ def _with_logits(
         return network, wanted.output, ()
     with torch.no_grad():
         output = run_network(network, images, parse_source(wanted.text).name)
-    found = find_logits(output, len(images), wanted.classes)
+    classes = wanted.classes or stated_classes(wanted.text, wanted.args)
+    found = find_logits(output, len(images), classes)
     if not found:
         return network, None, ()
     note = (

@@ -84,6 +84,19 @@ def _known_arguments(
     return known
 
 
+def stated_classes(text: str, args: Mapping[str, Any]) -> int | None:
+    """Return the number of classes that arguments of the user's code say, or their defaults."""
+    source = parse_source(text)
+    if source.form != "code":
+        return None
+    parameters = _parameters_of(load_user_code(f"{source.location}:{source.attribute}").attribute)
+    for name in _CLASS_COUNTS:
+        said = args.get(name, parameters[name].default if name in parameters else None)
+        if isinstance(said, int):
+            return said
+    return None
+
+
 def _parameters_of(attribute: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(attribute).parameters

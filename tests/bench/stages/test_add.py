@@ -35,6 +35,13 @@ def two_heads():
             return y, y.argmax(1)
     return Both()
 
+def features_first(num_classes=4):
+    class Both(Net):
+        def forward(self, x):
+            y = super().forward(x)
+            return y[:, :3], y
+    return Both()
+
 def crash():
     import os
     os._exit(7)
@@ -156,6 +163,9 @@ def test_the_first_of_several_outputs_is_taken_and_another_can_be_chosen(
     assert module(torch.rand(2, 3, 8, 8)).shape == (2, 4)
     with pytest.raises(ConfigError, match="5"):
         add_network(f"{code}:two_heads", paths, "model.output='5'")
+    by_shape = add_network(f"{code}:features_first", paths).checkpoint()
+    assert by_shape.source is not None
+    assert (by_shape.source.output, len(by_shape.classes)) == ("1", 4)
 
 
 def test_code_that_ends_its_process_is_an_error_and_leaves_nothing(

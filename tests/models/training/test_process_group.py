@@ -38,6 +38,7 @@ SETTINGS = (
     "train.ema_decay=0.5",
     "train.schedule={name: one_cycle}",
     "train.threads=1",
+    "data.image_size=16",
     "data.subset=145",
 )
 
