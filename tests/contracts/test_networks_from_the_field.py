@@ -474,7 +474,10 @@ def test_a_fold_that_changes_the_answers_fails_the_export(images: np.ndarray) ->
 
 
 class Attention(nn.Module):
-    """Attention with a learnt bias for each distance, as in Swin, MaxViT and BEiT."""
+    """Attention with a learnt bias for each distance, as in Swin, MaxViT and BEiT.
+
+    Its buffer has the name that the exporter gives to another value.
+    """
 
     def __init__(self) -> None:
         super().__init__()
