@@ -4,6 +4,7 @@ Each message is one line: what was found, where, what is allowed, what to do. Th
 them; only the command line turns them into text on stderr and an exit code.
 """
 
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -67,6 +68,21 @@ def root_cause(error: BaseException) -> BaseException:
         error = error.__cause__
         seen.add(id(error))
     return error
+
+
+def place_of(error: BaseException) -> str:
+    """Return the last line of the user's own code that led to `error`: `` (net.py, line 3)``.
+
+    Empty where there is none.
+    """
+    ours, place = os.path.dirname(os.path.dirname(os.path.abspath(__file__))), ""
+    trace = error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if "site-packages" not in name and not name.startswith(("<", ours)):
+            place = f" ({os.path.basename(name)}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return place
 
 
 def listed(names: Iterable[str], limit: int = 20) -> str:

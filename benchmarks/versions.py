@@ -3,9 +3,9 @@
     python -m benchmarks.versions --out benchmarks/results
     python -m benchmarks.versions --versions 1.15.1,1.31.1 --out FOLDER
 
-Three networks with random weights, random pixels of 224x224, the CPU. Both versions take turns in
-the rounds of `bench compare`, each in processes and an environment of its own. Leave the machine
-alone meanwhile.
+The newest of 1 November 2025 and of 1 November 2026, by default. Three networks with random
+weights, random pixels of 224x224, the CPU. Both versions take turns in the rounds of `bench
+compare`, each in processes and an environment of its own. Leave the machine alone meanwhile.
 """
 
 import json
@@ -102,7 +102,7 @@ def _row(record: Run, size: int) -> list[str]:
     speedup = measure_speedup(record, newer, size)
     cells = [record.checkpoint.config_name, str(size), _median(older, size), _median(newer, size)]
     if speedup is None or speedup.ratio is None:
-        return [*cells, "", ""]
+        return [*cells, "too few undisturbed rounds", ""]
     ratio = speedup.ratio
     point, interval = units.estimate(ratio.point, ratio.low, ratio.high)
     called = "" if speedup.verdict in ("faster", "slower") else ", n.s."

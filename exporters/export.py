@@ -8,8 +8,9 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import asdict, dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ import onnx
 import torch
 from onnx_ir.passes.common import NameFixPass
 from torch import nn
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 import foldbench
 from foldbench.bench import units
 from foldbench.bench.analysis.logits import measure_agreement
 from foldbench.bench.arrays import Floats
-from foldbench.bench.errors import ExportError, one_line, root_cause
+from foldbench.bench.errors import ExportError, one_line, place_of, root_cause
 from foldbench.bench.host_files.marks import FIXED_BATCH, HOST, OPERATORS, OPTIMIZATION
 from foldbench.bench.records import (
     GIVEN,
@@ -319,13 +321,22 @@ def to_onnx(
             )
     except Exception as error:  # the exporter wraps anything the network's own code can raise
         raise ExportError(
-            "torch could not export the network with a dynamic batch: "
-            f"{one_line(root_cause(error))}"
+            f"torch could not export the network with a dynamic batch: {_explain(error)}"
         ) from error
     if program is None:
         raise ExportError("torch exported nothing: it needs dynamo=True, torch 2.9 or newer")
     NameFixPass()(program.model)  # torch gives a buffer's name to other values, too
     return program.model_proto
+
+
+def _explain(error: Exception) -> str:
+    cause = root_cause(error)
+    if not isinstance(cause, GuardOnDataDependentSymNode):
+        return one_line(cause)
+    return (
+        f"it decides by the values of a tensor{place_of(cause)}, and a graph is the same for all "
+        "images: use torch.where in place of if, int(...) and .item()"
+    )
 
 
 def _dynamic_batch(network: nn.Module) -> tuple[Any, ...]:
@@ -338,16 +349,15 @@ def _dynamic_batch(network: nn.Module) -> tuple[Any, ...]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter's warnings about itself; what matters is checked on its result."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Silence the exporter's warnings and print-outs; what matters is checked on its result."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)
 
 
 def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from foldbench.bench.records import Preprocessing, Resize
 
 INPUT, OUTPUT = "image", "probabilities"
 _PREFIX = "preprocessing/"
+_CENTRED = f"{_PREFIX}centred"
 _MODES: dict[str, dict[str, Any]] = {
     "bilinear": {"mode": "linear"},
     "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.5},  # the coefficient that Pillow has
@@ -74,6 +75,13 @@ def add_preprocessing(
     result.metadata_props.add(key="foldbench.input", value="uint8 RGB image (N, H, W, 3), upright")
     onnx.checker.check_model(result, full_check=True)
     return result
+
+
+def applied_before(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return which of mean and std is no part of the weights of a `model` made here."""
+    mean = any(_CENTRED in node.output for node in model.graph.node)
+    std = any(_CENTRED in node.input and node.op_type == "Div" for node in model.graph.node)
+    return (*(("mean",) if mean else ()), *(("std",) if std else ()))
 
 
 class _Builder:
@@ -173,6 +181,6 @@ def _normalise(builder: _Builder, fitted: str, preprocessing: Preprocessing, out
         for values in (preprocessing.mean, preprocessing.std)
     )
     floats = builder.add("Cast", [fitted], to=TensorProto.FLOAT)
-    centred = builder.add("Sub", [floats, builder.constant(mean)])
+    centred = builder.add("Sub", [floats, builder.constant(mean)], _CENTRED)
     builder.add("Div", [centred, builder.constant(std)], output)
     return floats

@@ -46,9 +46,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 _LONGEST_FIRST = (
-    *("test_commands", "test_every_backend", "test_pages", "test_comparison", "test_quantize"),
-    *("test_training", "test_process_group", "test_networks_from_the_field", "test_every_model"),
-    *("test_compiled", "test_transfer", "test_packaging", "test_other_networks"),
+    *("test_commands", "test_docs", "test_pages", "test_comparison", "test_packaging"),
+    *("test_quantize", "test_own_networks", "test_every_model", "test_scenarios", "test_training"),
+    *("test_kills", "test_networks_from_the_field", "test_every_backend", "test_transfer"),
+    *("test_reparameterized", "test_malformed_networks", "test_norms", "test_ablation"),
+    *("test_process_group", "test_doctor", "test_copy_cost", "test_export_options"),
+    *("test_pretrained", "test_other_networks", "test_fold", "test_tune", "test_compiled"),
 )
 
 

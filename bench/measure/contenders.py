@@ -16,7 +16,6 @@ from foldbench.bench.measure.targets import files_for, target_of
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import PLAIN, Artifact, Checkpoint, Device, Role, Status, Variant
 from foldbench.bench.store.files import file_sha256
-from foldbench.bench.store.temporary import sweep
 from foldbench.bench.workers.runtimes import find_environment, is_whole, prepare_runtime
 
 _SUFFIX: dict[Role, str] = {"contender": "", "again": " again", "one_thread": " 1 thread"}
@@ -162,11 +161,10 @@ def install_runtime(
 ) -> Path:
     """Return the Python that has ``distribution==version``; fetch it unless `offline`.
 
-    What a process that was killed left of another one goes. Raises BackendError with the reason.
+    Raises BackendError with the reason.
     """
     environment = find_environment(distribution, version, cache)
     if not is_whole(environment, distribution) and not offline:
-        sweep(environment.parent.glob(".foldbench-*"))
         listener.note(f"installing {distribution} {version} in an environment of its own ...")
     return prepare_runtime(distribution, version, cache, offline)
 

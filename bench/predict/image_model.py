@@ -50,6 +50,8 @@ class ImageModel(Record):
     top1_equal: int
     max_difference: float
     """Of a class's probability."""
+    applied_before: tuple[str, ...]
+    """Which of them is no part of the first layer's weights."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def export_image_model(
     """
     import onnx
 
-    from foldbench.exporters.image_input import add_preprocessing
+    from foldbench.exporters.image_input import add_preprocessing, applied_before
     from foldbench.exporters.passes.fold_batchnorm import apply as fold
 
     source = run.path / artifact.path
@@ -104,6 +106,7 @@ def export_image_model(
         images=len(pairs),
         top1_equal=sum(int(a.argmax()) == int(b.argmax()) for a, b in pairs),
         max_difference=gap,
+        applied_before=applied_before(whole),
     )
     write_text(run.path / _RECORD, model.model_dump_json(indent=1) + "\n")
     return model

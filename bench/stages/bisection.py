@@ -1,4 +1,4 @@
-"""Bisect: in which version of a runtime a network got slower, larger in memory or other answers."""
+"""Bisect: the version of a runtime in which a network got slower, grew or changed its answers."""
 
 import re
 import time

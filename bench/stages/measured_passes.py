@@ -80,7 +80,8 @@ def measure_passes(
             path = _export(prepared, options, folder / str(number))
             spec = ContenderSpec("ort", f"passes_{number}", "cpu", path)
             job = describe_job(subject, spec, evaluation, threads)
-            rivals.append(Rival(Contender(spec), job))
+            named = " and ".join(choices[number]) or "no passes for this machine"
+            rivals.append(Rival(Contender(spec, network=f"the file with {named}"), job))
         for generation in range(1, settings.processes + 1):
             _time(rivals, settings, generation, start_worker)
     timed = Timed(choices, rivals, settings.batch_sizes)

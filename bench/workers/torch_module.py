@@ -8,12 +8,8 @@ from foldbench.exporters.folding.fold import fold_linear
 from foldbench.models.building.checkpoint import load_checkpoint
 
 
-@torch.inference_mode(False)
 def build_module(job: Job) -> torch.nn.Module:
-    """Return the trained torch module of the job, in eval mode, folded where it asks for that.
-
-    Its tensors are ordinary ones: folding sees by their versions what running the network changes.
-    """
+    """Return the trained torch module of the job, in eval mode, folded where it asks for that."""
     checkpoint = RunDirectory(job.folder).checkpoint()
     module = load_checkpoint(checkpoint, job.folder)
     if job.variant == "unfolded":

@@ -142,13 +142,12 @@ def trace(module: nn.Module, example: torch.Tensor) -> Flow:
 def _state_of(root: nn.Module) -> list[tuple[int, int]] | None:
     """Return what differs after a run that changes `root`; None where that cannot be seen.
 
-    These are what its modules hold, and the versions that torch counts of tensors. What hooks
-    change may be anywhere.
+    These are what its modules hold, and the versions that torch counts of tensors, unless they are
+    of its inference mode. What hooks change may be anywhere.
     """
-    parts = list(root.modules())
-    if any(intervention(part) for part in parts):
+    parts, tensors = list(root.modules()), (*root.parameters(), *root.buffers())
+    if any(map(intervention, parts)) or any(tensor.is_inference() for tensor in tensors):
         return None
-    tensors = (*root.parameters(), *root.buffers())
     held = [(id(value), 0) for part in parts for value in vars(part).values()]
     return held + [(id(tensor), tensor._version) for tensor in tensors]
 

@@ -9,7 +9,7 @@ from typing import Any
 import cloudpickle
 from torch import Tensor, nn
 
-from foldbench.bench.errors import ConfigError, nearest, one_line
+from foldbench.bench.errors import ConfigError, nearest, one_line, place_of
 from foldbench.bench.user_code import load_user_code
 from foldbench.bench.user_code.memory import pickle_of
 from foldbench.bench.user_code.source import SourceText, parse_source
@@ -64,7 +64,7 @@ def _from_code(
     except Exception as error:  # the user's own code
         raise ConfigError(
             f"{text}: cannot be built with {_shown(given)}: {type(error).__name__}: "
-            f"{one_line(error, 200)}{_place_of(error)}"
+            f"{one_line(error, 200)}{place_of(error)}"
         ) from error
     if not isinstance(network, nn.Module):
         raise ConfigError(f"{text}: returned {type(network).__name__}; allowed: a torch.nn.Module")
@@ -137,17 +137,6 @@ def check_call(text: str, attribute: Callable[..., Any], given: Mapping[str, Any
 
 def _shown(given: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value!r}" for key, value in given.items()) or "no arguments"
-
-
-def _place_of(error: BaseException) -> str:
-    """Return file and line of the user's code where `error` was raised."""
-    trace, place = error.__traceback__, ""
-    while trace is not None:
-        name = trace.tb_frame.f_code.co_filename
-        if "site-packages" not in name and not name.startswith("<") and name != __file__:
-            place = f" ({Path(name).name}, line {trace.tb_lineno})"
-        trace = trace.tb_next
-    return place
 
 
 def _from_library(

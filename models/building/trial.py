@@ -148,7 +148,10 @@ def _check_logits(logits: Any, count: int, classes: int | None, where: str) -> N
     if not logits.is_floating_point():
         raise ConfigError(f"{found}: return a score for each class, not the class")
     if not logits.isfinite().all():
-        raise ConfigError(f"{where} returns values that are not finite with fresh weights")
+        raise ConfigError(
+            f"{where} returns values that are not finite for random pixels: look "
+            "for NaN in its weights, and for divisions by zero"
+        )
 
 
 def _explain_shape(shape: tuple[int, ...], count: int, classes: int) -> str:

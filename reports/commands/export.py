@@ -10,6 +10,12 @@ from foldbench.bench.records import Artifact, QuantizationReport
 from foldbench.reports.text.folding import tell_cost, tell_folds
 from foldbench.reports.text.parity import PARITY_REFERENCES
 
+_NORMALISED = {
+    (): "mean and std are part of the first layer's weights",
+    ("mean",): "std is part of the first layer's weights; the mean is subtracted before it, since "
+    "the zeros that it puts around its input would not be the mean",
+    ("mean", "std"): "mean and std are applied before the first layer",
+}
 _SHOWN = 3
 """How many of the things that folding left are named."""
 
@@ -39,6 +45,7 @@ def render_image_model(folder: Path, model: ImageModel) -> str:
         f"{units.count(model.images)} images: {units.count(model.top1_equal)} predictions "
         "identical, largest difference of a probability "
         f"{units.error(model.max_difference)}\n"
+        f"  {_NORMALISED[model.applied_before]}\n"
     )
 
 
@@ -61,13 +68,10 @@ def _lines(artifact: Artifact) -> Iterator[str]:
     for done in artifact.passes:
         yield f"pass {done.name}: {done.detail}"
     for one in artifact.tried:
-        kept = " and ".join(one.passes) or "none"
+        which = f"with {' and '.join(one.passes)} alone" if one.passes else "without them"
         factor, interval = units.estimate(one.speedup, one.low, one.high)
-        told = f"{factor} times as fast as with all ({interval})" if interval else "not known"
-        yield (
-            f"timed with {kept} of the passes for this machine, at batch size {one.batch_size}: "
-            f"{told}"
-        )
+        told = f"{factor} times as fast ({interval})" if interval else "too few calm rounds"
+        yield f"passes for this machine, {which}, at batch size {one.batch_size}: {told}"
     if fold.agreement:
         a = fold.agreement
         yield (

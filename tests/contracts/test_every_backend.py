@@ -22,7 +22,7 @@ NO_GPU = not torch.cuda.is_available()
 NO_COMPILER = shutil.which("g++") is None and shutil.which("clang++") is None
 
 EVERY_OPTION = [(name, option) for name in BACKENDS.names() for option in BACKENDS.options(name)]
-VALUES = {"micro": "4", "search": "heuristic"}
+VALUES = {"micro": "4", "search": "heuristic", "streams": "2"}
 """Of options that take one."""
 ALONGSIDE = {("ort", "fp16"): {"tensorrt": ""}}
 """What an option goes with."""

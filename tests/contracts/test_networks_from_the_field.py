@@ -507,6 +507,15 @@ def test_an_operator_that_onnx_has_not_is_named(images: np.ndarray) -> None:
     assert "step" not in str(caught.value)
 
 
+def test_a_decision_by_values_is_named_by_its_line(
+    images: np.ndarray, capfd: pytest.CaptureFixture[str]
+) -> None:
+    network = trained(lambda: Changed(lambda y: y * 2 if y.mean() > 0 else y), images)
+    with pytest.raises(ExportError, match=rf"by the values .*{Path(__file__).name}, line \d+"):
+        to_onnx(network, images[:2], ExportOptions(False, 20, ()))
+    assert capfd.readouterr().err == ""
+
+
 def test_probabilities_are_put_through_no_softmax(register: Callable[[Build], str]) -> None:
     logits = np.random.default_rng(0).standard_normal((5, CLASSES)).astype(np.float32)
     probabilities = to_probabilities(logits)

@@ -1,9 +1,9 @@
 """Commands that are killed at any moment, with the next one going on as if nothing had been."""
 
 import json
-import os
 import random
 import signal
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,7 @@ from foldbench.bench.store.directory import RunDirectory
 from foldbench.bench.store.files import file_sha256
 from foldbench.bench.workers.starting import start
 
-pytestmark = [
-    pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals"),
-    pytest.mark.usefixtures("warm_start"),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs forks of one server")
 
 _LONGEST_S = 120
 """A hang is longer."""
@@ -52,7 +49,7 @@ COMMANDS = {
     "export": ["export"],
     "compare": ["compare"],
 }
-SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -147,7 +144,7 @@ def test_a_kill_in_each_command_is_made_good_by_the_next_one(tmp_path: Path) -> 
     drawn = random.Random(0)
     kills = {
         command: [(number, drawn.randint(1, _FEWEST))]
-        for command, number in zip(COMMANDS, SIGNALS[1:], strict=False)
+        for command, number in zip(COMMANDS, SIGNALS, strict=False)
     }
     _, reached = chain(Place(tmp_path), kills)
     assert reached == 3
@@ -162,7 +159,7 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, warm_start: None) -> Undisturbed:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     place = Place(tmp_path_factory.mktemp("undisturbed"))
     place.prepare()
     moments = {command: place.finish(command) for command in COMMANDS}
@@ -171,14 +168,16 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, warm_start: None) -> U
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-def test_kills_at_five_moments_leave_the_same_network(
+def test_kills_at_seven_moments_leave_the_same_network(
     seed: int, tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
     assert min(undisturbed.moments.values()) >= _FEWEST
     drawn, kills = random.Random(seed), defaultdict(list)
-    for sent in SIGNALS:
+    for sent in (*SIGNALS, *3 * (signal.SIGKILL,)):
         command = drawn.choice(list(COMMANDS))
         kills[command].append((sent, drawn.randint(1, undisturbed.moments[command])))
+    for moments in kills.values():  # what is resumed has fewer moments
+        moments.sort(key=lambda kill: -kill[1])
     weights_sha256, reached = chain(Place(tmp_path), kills)
     assert weights_sha256 == undisturbed.weights_sha256
-    assert reached >= 3
+    assert reached

@@ -1,5 +1,6 @@
 """torch as several contenders: other layouts, other precisions, compiled."""
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -142,6 +143,20 @@ def test_a_network_that_is_no_single_graph_is_not_run_half_compiled(images: np.n
         session.bind(images)
         with pytest.raises(Exception, match="(?i)data-dependent|graph break|branching"):
             session.step()
+
+
+@needs_compiler
+def test_without_the_cache_kernels_are_kept_in_a_folder_that_ends_with_the_session(
+    source: NetworkSource,
+) -> None:
+    options = {"no_cache": ""}
+    before = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    with torch_compile.open_session(source, device="cpu", threads=1, options=options):
+        folder = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+        assert folder.is_dir()
+        assert folder.parent.name.startswith("foldbench-")
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before
+    assert not folder.parent.exists()
 
 
 @pytest.mark.gpu

@@ -232,7 +232,6 @@ def test_no_pickle_is_opened(tmp_path: Path) -> None:
         read(tmp_path / "a.npy")
 
 
-@pytest.mark.usefixtures("warm_start")
 def test_a_function_of_the_users_yields_batches(tmp_path: Path) -> None:
     (tmp_path / "loader.py").write_text(
         "import numpy as np\n"
@@ -257,7 +256,6 @@ def test_a_function_of_the_users_yields_batches(tmp_path: Path) -> None:
     assert not list((tmp_path / "cache").rglob(".foldbench-*"))
 
 
-@pytest.mark.usefixtures("warm_start")
 def test_what_a_function_yields_another_time_does_not_change_what_is_in_use(tmp_path: Path) -> None:
     (tmp_path / "loader.py").write_text(
         "import numpy as np\n"
@@ -277,7 +275,6 @@ def test_what_a_function_yields_another_time_does_not_change_what_is_in_use(tmp_
     assert not list((tmp_path / "cache").rglob("*.npy"))
 
 
-@pytest.mark.usefixtures("warm_start")
 def test_what_a_function_of_the_users_should_not_yield_is_named(tmp_path: Path) -> None:
     (tmp_path / "loader.py").write_text(
         "import numpy as np\n"

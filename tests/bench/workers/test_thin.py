@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent.parent.parent
 THIN = ("samples", "machine", "backends", "timing", "workers", "errors", "registry")
 NOT_IN_WORKERS = {
     "bench.machine.environment": "describes the machine for the parent",
+    "bench.workers.runtimes": "makes the environments of other versions for the parent",
     "bench.workers.image_stages": "makes the input from image files where that is what is timed",
     "bench.workers.torch_module": "builds the module where torch is what runs",
 }

@@ -504,6 +504,34 @@ def test_only_scales_are_folded_where_that_is_asked_for() -> None:
     assert ([fold.batchnorm for fold in report.folded], report.others) == (["part0.1"], ())
 
 
+class Counting(nn.Module):
+    """Adds how often it has been called, which it counts in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = with_bn(conv())
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.block(x) + self.calls
+
+
+@torch.no_grad()
+def test_a_network_that_counts_its_calls_begins_where_the_given_one_stands() -> None:
+    network = made(Counting)
+    x = torch.randn(IMAGE, dtype=torch.float64)
+    result, _ = fold_linear(network, x)
+    torch.testing.assert_close(result(x), network(x), rtol=1e-11, atol=1e-11)
+
+
+def test_a_network_of_inference_mode_is_folded() -> None:
+    with torch.inference_mode():
+        network = made(lambda: branches(with_bn(conv()), conv(1)))
+        _, report = folded(network, *IMAGE)
+    assert report.batchnorms_after == 0
+
+
 # --- random networks
 
 

@@ -38,6 +38,7 @@ SETTINGS = (
     "train.ema_decay=0.5",
     "train.schedule={name: one_cycle}",
     "train.threads=1",
+    "data.image_size=16",
     "data.subset=145",
 )
 
@@ -203,7 +204,6 @@ def test_an_auxiliary_classifier_learns_nothing_in_several_processes(
     assert model.head.weight.grad is not None
 
 
-@pytest.mark.usefixtures("warm_start")
 def test_two_real_processes_learn_what_one_learns_and_leave_an_auxiliary_head_as_it_is(
     tmp_path: Path,
 ) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from builders import make_fold
-from foldbench.bench.records import Cost, LinearFold, Skip
+from foldbench.bench.records import Cost, LinearFold, Skip, Tried
 from foldbench.bench.records.finding import Finding, State
 from foldbench.reports.commands.doctor import render_findings
 from foldbench.reports.commands.export import artifact_json, render_artifact
@@ -40,6 +40,14 @@ def test_folding_is_told_by_kind_with_its_cost_and_the_first_that_stayed(build) 
     assert "4,280,000 → 1,060,000 parameters" in text
     assert text.count("it follows a pool") == 3
     assert "6 more" in text
+
+
+def test_passes_that_were_timed_are_told_with_their_intervals(build) -> None:
+    known = Tried(passes=("mish",), batch_size=1, speedup=1.08, low=1.05, high=1.11)
+    unknown = Tried(passes=(), batch_size=8, speedup=None, low=None, high=None)
+    text = render_artifact(FOLDER, build.artifact("folded.host", tried=(known, unknown)))
+    assert "with mish alone, at batch size 1: 1.08 times as fast (1.05–1.11)\n" in text
+    assert "without them, at batch size 8: too few" in text
 
 
 def test_a_file_in_lower_precision_is_told_with_its_budget(build) -> None:
