@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from onnx_ir.passes.common import NameFixPass
 from torch import nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
@@ -324,6 +325,7 @@ def to_onnx(
         ) from error
     if program is None:
         raise ExportError("torch exported nothing: it needs dynamo=True, torch 2.9 or newer")
+    NameFixPass()(program.model)  # torch gives a buffer's name to other values, too
     return program.model_proto
 
 

@@ -475,19 +475,25 @@ def test_a_fold_that_changes_the_answers_fails_the_export(images: np.ndarray) ->
         assert judged.passed == passed
 
 
-class Attention(Net):
-    """Attention with a learnt bias, whose heads are put together again by reshape."""
+class Attention(nn.Module):
+    """Attention with a learnt bias for each distance, as in Swin, MaxViT and BEiT.
+
+    Its buffer has the name that the exporter gives to another value.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.bias = nn.Parameter(torch.zeros(1, 2, 64, 64))
+        self.distances = nn.Parameter(torch.randn(9, 2))
+        self.register_buffer("index", torch.arange(256) % 9)
+        self.qkv, self.fc = nn.Linear(3, 18), nn.Linear(6, CLASSES)
 
-    def features(self, x: Tensor) -> Tensor:
-        x = super().features(x)
-        n, d, height, width = x.shape
-        heads = x.flatten(2).transpose(1, 2).reshape(n, -1, 2, 3).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(heads, heads, heads, attn_mask=self.bias)
-        return mixed.transpose(1, 2).reshape(n, -1, d).transpose(1, 2).reshape(n, d, height, width)
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.avg_pool2d(x, 2).flatten(2).transpose(1, 2)
+        n, tokens, _ = x.shape
+        q, k, v = self.qkv(x).reshape(n, tokens, 3, 2, 3).permute(2, 0, 3, 1, 4)
+        bias = self.distances[self.index].view(16, 16, 2).permute(2, 0, 1)[None]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.fc(y.transpose(1, 2).reshape(n, tokens, 6).mean(1))
 
 
 def test_attention_whose_parameters_learn_is_exported(images: np.ndarray) -> None:
