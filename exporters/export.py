@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from onnx_ir.passes.common import NameFixPass
 from torch import nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
@@ -324,6 +325,7 @@ def to_onnx(
         ) from error
     if program is None:
         raise ExportError("torch exported nothing: it needs dynamo=True, torch 2.9 or newer")
+    NameFixPass()(program.model)  # torch gives a buffer's name to other values, too
     return program.model_proto
 
 
@@ -340,7 +342,9 @@ def _explain(error: Exception) -> str:
 def _dynamic_batch(network: nn.Module) -> tuple[Any, ...]:
     """Return which sizes of the input vary, in the form that the signature of forward asks for."""
     given = {0: torch.export.Dim("batch")}
-    first = next(iter(inspect.signature(network.forward).parameters.values()), None)
+    first = None
+    with suppress(ValueError):  # TorchScript tells none
+        first = next(iter(inspect.signature(network.forward).parameters.values()), None)
     takes_any_number = first is not None and first.kind is inspect.Parameter.VAR_POSITIONAL
     return ((given,),) if takes_any_number else (given,)
 

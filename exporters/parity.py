@@ -47,7 +47,7 @@ def run_module(module: nn.Module, images: Floats, batch_size: int = 100) -> Floa
     """
     with torch.inference_mode():
         parts = [
-            module(torch.tensor(images[start : start + batch_size])).numpy().copy()
+            module(torch.tensor(images[start : start + batch_size])).float().numpy().copy()
             for start in range(0, len(images), batch_size)
         ]
     return np.concatenate(parts)

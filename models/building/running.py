@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -34,7 +35,7 @@ def _following(
     """Keep in `running` the layers that have begun and not ended, with what they were given."""
     hooks = []
     for name, part in network.named_modules():
-        if name:
+        if name and not isinstance(part, torch.jit.ScriptModule):  # which takes no hooks
             begun = part.register_forward_pre_hook(
                 lambda module, inputs, name=name: running.append((name, module, inputs)),
                 prepend=True,
@@ -62,6 +63,16 @@ def _advise(
 ) -> str:
     """Return what to do, by the layer at fault."""
     _, layer, inputs = running[-1] if running else ("", None, ())
+    weight = getattr(layer, "weight", None)
+    if isinstance(weight, Tensor) and weight.dtype in (
+        torch.float16,
+        torch.bfloat16,
+        torch.float64,
+    ):
+        kind = str(weight.dtype).removeprefix("torch.")
+        return (
+            f"its weights are {kind}, and images float32: build the network in float32 (.float())"
+        )
     x = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
     if isinstance(layer, _ConvNd) and x is not None and x.shape[1:2] != (layer.in_channels,):
         channels = images.shape[1]

@@ -37,6 +37,7 @@ from foldbench.exporters.quantization.score import measure_closeness
 from foldbench.models.building.checkpoint import decode_weights, encode_weights, save_weights
 from foldbench.models.building.network import build_model
 from foldbench.models.building.outputs import find_logits, logits_of
+from foldbench.models.building.running import run_network
 from foldbench.models.building.trial import try_network
 
 SHAPE, CLASSES = (3, 8, 8), 4
@@ -258,6 +259,7 @@ REFUSED: dict[str, tuple[Build, tuple[str, ...]]] = {
     "drawn anew": (Projection, ("answers otherwise", "matrices[0] is neither")),
     "plain list": (PlainList, ("answers otherwise", "layers[0].weight", "ModuleList")),
     "extra state": (ExtraState, ("_extra_state (dict)",)),
+    "half": (lambda: Net().half(), ("Conv2d 'conv'", "float16", ".float()")),
 }
 
 
@@ -473,19 +475,25 @@ def test_a_fold_that_changes_the_answers_fails_the_export(images: np.ndarray) ->
         assert judged.passed == passed
 
 
-class Attention(Net):
-    """Attention with a learnt bias, whose heads are put together again by reshape."""
+class Attention(nn.Module):
+    """Attention with a learnt bias for each distance, as in Swin, MaxViT and BEiT.
+
+    Its buffer has the name that the exporter gives to another value.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.bias = nn.Parameter(torch.zeros(1, 2, 64, 64))
+        self.distances = nn.Parameter(torch.randn(9, 2))
+        self.register_buffer("index", torch.arange(256) % 9)
+        self.qkv, self.fc = nn.Linear(3, 18), nn.Linear(6, CLASSES)
 
-    def features(self, x: Tensor) -> Tensor:
-        x = super().features(x)
-        n, d, height, width = x.shape
-        heads = x.flatten(2).transpose(1, 2).reshape(n, -1, 2, 3).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(heads, heads, heads, attn_mask=self.bias)
-        return mixed.transpose(1, 2).reshape(n, -1, d).transpose(1, 2).reshape(n, d, height, width)
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.avg_pool2d(x, 2).flatten(2).transpose(1, 2)
+        n, tokens, _ = x.shape
+        q, k, v = self.qkv(x).reshape(n, tokens, 3, 2, 3).permute(2, 0, 3, 1, 4)
+        bias = self.distances[self.index].view(16, 16, 2).permute(2, 0, 1)[None]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.fc(y.transpose(1, 2).reshape(n, tokens, 6).mean(1))
 
 
 def test_attention_whose_parameters_learn_is_exported(images: np.ndarray) -> None:
@@ -499,6 +507,17 @@ def test_an_operator_that_onnx_has_not_is_named(images: np.ndarray) -> None:
     with pytest.raises(ExportError, match="adaptive_max_pool2d") as caught:
         to_onnx(network, images[:2], ExportOptions(False, 20, ()))
     assert "step" not in str(caught.value)
+
+
+def test_answers_in_half_precision_are_compared_in_float32(images: np.ndarray) -> None:
+    network = trained(lambda: Changed(lambda y: y.bfloat16()), images)
+    assert run_module(network, images).dtype == np.float32
+
+
+def test_a_scripted_network_is_tried_like_any_other() -> None:
+    scripted = torch.jit.trace(Net().eval(), torch.rand(2, *SHAPE))
+    with torch.no_grad():
+        assert run_network(scripted, torch.rand(3, *SHAPE), "it").shape == (3, CLASSES)
 
 
 def test_a_decision_by_values_is_named_by_its_line(
