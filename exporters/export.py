@@ -294,17 +294,16 @@ def to_onnx(
     optimize: bool | None = None,
     strict: bool = False,
 ) -> onnx.ModelProto:
-    """Export with torch's current exporter, dynamic in the batch, one file.
+    """Export with torch's current exporter, dynamic in the batch; `strict` is torch.export's.
 
-    Its optimizer folds BatchNorm too, so it is off when BatchNorm is to stay, unless `optimize`
-    says otherwise. `strict` captures the network by torch.export's strict mode.
+    Its optimizer folds BatchNorm, too: it is off where that is to stay and `optimize` is None.
     """
     if optimize is None:
         optimize = options.fold_bn or options.plain
     images, shapes = (torch.from_numpy(example),), _dynamic_batch(network)
+    captured: Any = network
     try:
         with _quiet(), torch.no_grad():  # with gradients, attention is captured in other layouts
-            captured: Any = network
             if strict:
                 captured = torch.export.export(network, images, dynamic_shapes=shapes, strict=True)
             program = torch.onnx.export(

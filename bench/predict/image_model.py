@@ -50,8 +50,9 @@ class ImageModel(Record):
     top1_equal: int
     max_difference: float
     """Of a class's probability."""
-    applied_before: tuple[str, ...]
-    """Which of them is no part of the first layer's weights."""
+    applied_before: tuple[str, ...] | None = None
+    """Which of mean and std is no part of the first layer's weights; None in records from before it
+    was kept."""
 
 
 @dataclass(frozen=True)

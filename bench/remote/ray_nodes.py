@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from foldbench.bench import units
 from foldbench.bench.errors import (
     BenchError,
     MissingPackageError,
@@ -48,7 +49,7 @@ class Node:
         cpus = self.resources.get("CPU", 0)
         if not cpus:
             raise BenchError("it offers no CPU to Ray")
-        say(f"waiting until all of its {cpus:g} CPUs are free")
+        say(f"waiting until all of its {units.plain(cpus)} CPUs are free")
         reserve = ray.remote(
             num_cpus=cpus,
             num_gpus=self.resources.get("GPU", 0),

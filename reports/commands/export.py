@@ -39,13 +39,15 @@ def render_image_model(folder: Path, model: ImageModel) -> str:
 
     The text ends in a newline.
     """
+    before = model.applied_before
+    told = "" if before is None else f"  {_NORMALISED[before]}\n"
     return (
         f"{folder / model.path}\n"
         "  uint8 image in, probabilities out; against preprocessing outside, on "
         f"{units.count(model.images)} images: {units.count(model.top1_equal)} predictions "
         "identical, largest difference of a probability "
         f"{units.error(model.max_difference)}\n"
-        f"  {_NORMALISED[model.applied_before]}\n"
+        f"{told}"
     )
 
 

@@ -49,6 +49,7 @@ def test_it_computes_in_float32_although_the_cpu_may_prefer_another(source: Netw
 
 
 @needs_openvino
+@pytest.mark.usefixtures("all_cores")
 def test_each_of_its_own_streams_has_all_the_threads_that_were_asked_for(
     source: NetworkSource,
 ) -> None:
