@@ -37,6 +37,7 @@ from foldbench.bench.cli.report import history, report
 from foldbench.bench.cli.train import run_all, train
 from foldbench.bench.cli.tune import tune
 from foldbench.bench.errors import BenchError
+from foldbench.bench.library_logs import log_in_one_line
 from foldbench.bench.privacy import protect
 
 
@@ -119,6 +120,7 @@ def main() -> None:
     interrupt like any other: workers and temporary files go.
     """
     protect()
+    log_in_one_line()
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:

@@ -11,6 +11,7 @@ from multiprocessing import connection as pipes
 from typing import Any
 
 from foldbench.bench.errors import one_line
+from foldbench.bench.library_logs import log_in_one_line
 from foldbench.bench.privacy import protect
 from foldbench.bench.user_code.memory import hold
 from foldbench.bench.workers.protocol import Failure
@@ -24,6 +25,7 @@ def main(handle: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     sys.argv[:] = [""]
     protect()
+    log_in_one_line()
     _print_on_stderr()
     connection = _open(handle)
     _end_with_parent(handle)

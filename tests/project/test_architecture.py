@@ -14,7 +14,7 @@ LINES_AT_MOST = 400
 
 FLOORS = (
     "bench bench.errors bench.progress bench.samples exporters reports configs",
-    "bench.records",
+    "bench.library_logs bench.records",
     "bench.registry bench.store bench.torchrun bench.machine bench.user_code bench.compiler "
     "reports.text "
     "exporters.folding exporters.image_input",
