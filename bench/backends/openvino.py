@@ -53,7 +53,7 @@ class OpenVinoSession(Closing):
         self._request: Any = model.create_infer_request()
         self._x: Floats | None = None
         self._done = False
-        streams = int(model.get_property("NUM_STREAMS"))
+        self.streams = streams = int(model.get_property("NUM_STREAMS"))
         self.threads = int(model.get_property("INFERENCE_NUM_THREADS")) // streams
         self.precision = check_precision(asked, read_precisions(model))
         version = openvino.__version__.partition("-")[0]
@@ -141,7 +141,14 @@ def open_session(
         raise BackendError(reason)
     asked = _read_precision(options)
     streams = int(options.get("streams", 1))
-    return OpenVinoSession(_compile(source, threads, asked, streams), asked)
+    session = OpenVinoSession(_compile(source, threads, asked, streams), asked)
+    if session.streams != streams:
+        session.close()
+        raise BackendError(
+            f"asked for {streams} streams, but OpenVINO runs {session.streams} on this CPU: give "
+            "no more streams than it has cores"
+        )
+    return session
 
 
 def _read_precision(options: BackendOptions) -> str:

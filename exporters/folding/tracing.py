@@ -101,6 +101,8 @@ def trace(module: nn.Module, example: torch.Tensor) -> Flow:
     """
     if any(is_lazy(t) for t in (*module.parameters(), *module.buffers())):
         raise ExportError("the network has lazy layers without weights; run it on a batch first")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UntraceableError("the network is TorchScript, which has no Python code to follow")
     root = eval_copy(module)
     training = frozenset(
         name
