@@ -53,10 +53,11 @@ def test_each_of_its_own_streams_has_all_the_threads_that_were_asked_for(
     source: NetworkSource,
 ) -> None:
     try:
-        with open_on_cpu(source, streams="2") as session:
-            assert (session.streams, session.threads) == (2, 1)
+        session = open_on_cpu(source, streams="2")
     except BackendError as error:  # this process had one core when OpenVINO was loaded
-        assert "runs 1 on this CPU" in str(error)
+        pytest.skip(str(error))
+    with session:
+        assert (session.streams, session.threads) == (2, 1)
 
 
 @needs_openvino
