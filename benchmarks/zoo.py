@@ -259,7 +259,8 @@ def main(
             click.echo(f"{name}: {error}", err=True)
             stored = Stored(name=name, failed=str(error))
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, stored.to_json())
+        # where this repository lies on the machine is of no interest to others
+        write_text(path, stored.to_json().replace(f"{CODE.parents[1]}/", ""))
         click.echo(f"{name}: {time.monotonic() - began:.0f} s", err=True)
     found = [
         read_stored(folder / f"{name}.json")
