@@ -89,9 +89,10 @@ def test_every_node_runs_one_task_with_all_that_it_has(
     there.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(there))
     bundle = tmp_path / "net.pyz"
-    _write(
-        bundle, {"code/foldbench/bench/carried/main.py": b"def main(*_): raise OSError(28, 'full')"}
-    )
+    packages = ("foldbench", "foldbench/bench", "foldbench/bench/carried")
+    code = {f"code/{package}/__init__.py": b"" for package in packages}
+    code["code/foldbench/bench/carried/main.py"] = b"def main(*_): raise OSError(28, 'full')"
+    _write(bundle, code)
     with connected("10.0.0.1:6379", None) as nodes:
         assert cluster.is_connected
         found = measure_elsewhere(bundle, nodes, tmp_path / "records", NullListener())
