@@ -7,7 +7,7 @@ few blocks, which take turns with blocks of the control, and differ in what is d
 pages for the heap (GLIBC_TUNABLES), addresses that are not random (setarch -R), a single heap that
 keeps what it was given (MALLOC_*), threads pinned to a core each, and nothing. Printed for each
 treatment: how much faster it is than nothing, and the standard deviation between its processes.
-What was measured is in `causes.jsonl`, and the same command resumes after the last process.
+A study that was interrupted begins anew, since its control has ended.
 """
 
 import json
@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unittest.mock import patch
 
 import click
 import numpy as np
@@ -71,21 +72,13 @@ TREATMENTS = {
 @contextmanager
 def treated(treatment: Treatment, job: Job, folder: Path) -> Iterator[WorkerClient]:
     """Yield a process that has been treated, with its network open."""
-    before = {name: os.environ.get(name) for name in treatment.variables}
     if treatment.wrapper:
         script = folder / "python"
         script.write_text(f'#!/bin/sh\nexec {treatment.wrapper} {sys.executable} "$@"\n', "utf-8")
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
         job = replace(job, python=script)
-    os.environ.update(treatment.variables)
-    try:
+    with patch.dict(os.environ, treatment.variables):
         worker = WorkerClient(job)
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
     try:
         worker.open()
         worker.evaluate()
@@ -179,28 +172,11 @@ HEADERS = (
 )
 
 
-def read_lines(path: Path, run: str) -> list[dict]:
-    """Return what is there of the same study; raise SystemExit for one of another run."""
-    if not path.is_file():
-        path.write_text(json.dumps({"run": run}) + "\n", "utf-8")
-        return []
-    first, *lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    if first != {"run": run}:
-        raise SystemExit(f"{path} is of another run ({first['run']}): name another folder by --out")
-    return lines
-
-
-def due_of(
-    lines: Sequence[Mapping], contenders: Sequence[str], processes: int
-) -> list[tuple[str, str]]:
-    """Return the processes that are missing, in random order within each turn of all."""
-    order = random.Random(len(lines))
-    made = [(line["contender"], line["treatment"]) for line in lines]
-    due = []
-    for turn in range(processes):
-        pairs = [(c, t) for c in contenders for t in TREATMENTS if made.count((c, t)) <= turn]
-        due += order.sample(pairs, len(pairs))
-    return due
+def turns_of(contenders: Sequence[str], processes: int) -> list[tuple[str, str]]:
+    """Return each contender with each treatment, `processes` times, at random within a turn."""
+    order = random.Random(0)
+    pairs = [(contender, treatment) for contender in contenders for treatment in TREATMENTS]
+    return [pair for _ in range(processes) for pair in order.sample(pairs, len(pairs))]
 
 
 @click.command()
@@ -214,13 +190,9 @@ def main(name: str, runs: Path, processes: int, out: Path) -> None:
     plan = replace(Plan(), subjects=CONTENDERS)
     specs = {spec.way: spec for spec in specs_of(run, plan) if spec.way in CONTENDERS}
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "causes.jsonl"
-    lines = read_lines(path, run.name)
-    due = due_of(lines, list(specs), processes)
-    for number, line in enumerate(measure(specs, run, due) if due else (), 1):
+    due, lines = turns_of(list(specs), processes), []
+    for number, line in enumerate(measure(specs, run, due), 1):
         lines.append(line)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
         click.echo(f"{number} of {len(due)}: {line['contender']}, {line['treatment']}", err=True)
     facts = describe_environment()
     table = tabulate(table_of(lines), HEADERS, tablefmt="github", disable_numparse=True)
@@ -235,6 +207,8 @@ def main(name: str, runs: Path, processes: int, out: Path) -> None:
     )
     sys.stdout.write(text)
     (out / "causes.md").write_text(text, encoding="utf-8")
+    stored = {"environment": facts, "processes": lines}
+    (out / "causes.json").write_text(json.dumps(stored) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
