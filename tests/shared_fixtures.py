@@ -177,15 +177,20 @@ def export_copy(
     return copy
 
 
+def export_once(
+    make_once: MakeOnce, name: str, run: RunDirectory, paths: Paths, overrides: tuple[str, ...]
+) -> RunDirectory:
+    """Return the one copy of a run that all test processes share, exported with `overrides`."""
+    folder = make_once(name, lambda folder: export_copy(run, folder, paths.cache, overrides))
+    return RunDirectory(folder / run.name)
+
+
 @pytest.fixture(scope="session")
 def exported_run(
     trained_run: RunDirectory, trained_paths: Paths, make_once: MakeOnce
 ) -> RunDirectory:
     """The finished training with its folded file; read it only."""
-    folder = make_once(
-        "exported", lambda folder: export_copy(trained_run, folder, trained_paths.cache, QUICK)
-    )
-    return RunDirectory(folder / trained_run.name)
+    return export_once(make_once, "exported", trained_run, trained_paths, QUICK)
 
 
 @pytest.fixture(scope="session")
@@ -194,11 +199,7 @@ def twice_exported_run(
 ) -> RunDirectory:
     """The finished training with its folded and its unfolded file; read it only."""
     unfolded = (*QUICK, "export.fold_bn=false")
-    folder = make_once(
-        "twice-exported",
-        lambda folder: export_copy(exported_run, folder, trained_paths.cache, unfolded),
-    )
-    return RunDirectory(folder / exported_run.name)
+    return export_once(make_once, "twice-exported", exported_run, trained_paths, unfolded)
 
 
 @pytest.fixture(scope="session")
@@ -206,10 +207,7 @@ def quantized_run(
     exported_run: RunDirectory, trained_paths: Paths, make_once: MakeOnce
 ) -> RunDirectory:
     """The finished training with a file in float32 and one in int8; read it only."""
-    folder = make_once(
-        "quantized", lambda folder: export_copy(exported_run, folder, trained_paths.cache, INT8)
-    )
-    return RunDirectory(folder / exported_run.name)
+    return export_once(make_once, "quantized", exported_run, trained_paths, INT8)
 
 
 def copy_into(run: RunDirectory, paths: Paths) -> RunDirectory:
