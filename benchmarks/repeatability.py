@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from itertools import combinations
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import click
 import numpy as np
 from tabulate import tabulate
 
+from benchmarks.protocol_study import neighbour
 from foldbench.bench.machine.environment import describe_environment
 from foldbench.bench.records import Run
 from foldbench.bench.store.directory import RunDirectory
@@ -153,33 +155,42 @@ def repeat(run: RunDirectory, times: int, options: Sequence[str], path: Path) ->
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"))
 @click.option("--times", default=20, show_default=True, type=click.IntRange(2))
 @click.option("--quick", is_flag=True, help="Three short comparisons of batch 1.")
+@click.option("--neighbour", "beside", is_flag=True, help="Beside a neighbour that comes and goes.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("repeatability"))
 def main(
-    run_name: str, options: tuple[str, ...], runs: Path, times: int, quick: bool, out: Path
+    run_name: str,
+    options: tuple[str, ...],
+    runs: Path,
+    times: int,
+    quick: bool,
+    beside: bool,
+    out: Path,
 ) -> None:
     """Repeat whole comparisons of RUN, with the options of `bench compare` after --."""
     (run,) = find_runs(runs, [run_name])
     times, asked = (QUICK_TIMES, (*QUICK, *options)) if quick else (times, options)
     out.mkdir(parents=True, exist_ok=True)
-    found = repeat(run, times, asked, out / "repeatability.jsonl")
+    name = "repeatability" + "_beside_a_neighbour" * beside
+    with neighbour(seed=1) if beside else nullcontext():
+        found = repeat(run, times, asked, out / f"{name}.jsonl")
     facts = describe_environment()
     table = tabulate(table_of(found), HEADERS, tablefmt="github", disable_numparse=True)
     told = f" -- {' '.join(options)}" if options else ""
     text = (
         "# Does an interval hold when the comparison is run again?\n\n"
         f"{len(found)} times `bench compare {' '.join((run.name, *asked))}`, each in fresh "
-        "processes. Pooled: geometric mean of the ratios, which each interval is to hold. Apart: "
+        f"processes{', beside a busy neighbour that comes and goes' * beside}. Pooled: geometric mean of the ratios, which each interval is to hold. Apart: "
         "pairs of intervals that do not touch. Contradicting: pairs of verdicts, one faster and "
         f"one slower.\n\n{table}\n\n"
         f"Machine: {facts['cpu']}, {facts['cores_usable']} usable cores; python {facts['python']}, "
         f"torch {facts['torch']}, onnxruntime {facts['onnxruntime']}.\n\n"
         f"    python -m benchmarks.repeatability {run.name} "
-        f"{'--quick' if quick else f'--times {times}'}{told}\n"
+        f"{'--quick' if quick else f'--times {times}'}{' --neighbour' * beside}{told}\n"
     )
     sys.stdout.write(text)
-    (out / "repeatability.md").write_text(text, encoding="utf-8")
+    (out / f"{name}.md").write_text(text, encoding="utf-8")
     stored = {"environment": facts, "options": list(asked), "comparisons": found}
-    (out / "repeatability.json").write_text(json.dumps(stored) + "\n", encoding="utf-8")
+    (out / f"{name}.json").write_text(json.dumps(stored) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

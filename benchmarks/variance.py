@@ -8,7 +8,7 @@ them the network opened anew several times, then blocks of calls in turns with u
 Prints the standard deviation that each level adds to the logarithm of the speed-up. What was
 measured is in `variance.jsonl`, a line for each process, and the same command resumes after the
 last one. Needs runs that are trained and exported (`bench run digits`) and a machine on which
-nothing else runs: about an hour for each run; `--quick` takes less than 5 minutes on 2 cores.
+nothing else runs: about 20 minutes for each run; `--quick` takes less than 5 minutes on 2 cores.
 """
 
 import json
@@ -42,7 +42,7 @@ LEVELS = ("occasion", "process", "session", "block")
 """From the outermost inwards; a call is within a block."""
 IMAGES = 256
 TRIES = 6
-OPTIONS = BlockOptions(calls=10, block_s=0.15, settle_s=0.1)
+OPTIONS = BlockOptions(calls=5, block_s=0.15, settle_s=0.1)
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Plan:
     """How many of each there are."""
 
     occasions: int = 4
-    processes: int = 4
-    sessions: int = 3
-    blocks: int = 5
-    pause_s: float = 300.0
+    processes: int = 3
+    sessions: int = 2
+    blocks: int = 4
+    pause_s: float = 180.0
     batch_sizes: tuple[int, ...] = (1, 64)
     subjects: tuple[str, ...] = SUBJECTS
     options: BlockOptions = OPTIONS
