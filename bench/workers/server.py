@@ -116,11 +116,14 @@ class WorkerServer(CallingRequests):
         return self._loaded_s
 
     def open(self) -> Opened:
-        """Open the network and run it once; raise BackendError when it cannot be had as asked."""
+        """Open the network and run it once; raise BackendError when it cannot be had as asked.
+
+        What is open already is closed first.
+        """
+        self._stack.close()
         import_s, build_s = self.load()
-        module, self._module = self._module, None
         started = self._clock()
-        session = self._open_session(build_module=lambda: module)
+        session = self._open_session(build_module=self._take_module)
         opened = self._clock()
         self._hold(session)
         first = self._job.fixed_batch or self._job.first_batch_size
@@ -281,6 +284,11 @@ class WorkerServer(CallingRequests):
         if self._streams is not None:
             self._streams.close()
         self._stack.close()
+
+    def _take_module(self) -> Any:
+        """Return the module that `load` built, once; a new one after that."""
+        module, self._module = self._module, None
+        return self._build_module() if module is None else module
 
     def _build_module(self) -> Any:
         from foldbench.bench.workers.torch_module import build_module  # loads torch and pydantic

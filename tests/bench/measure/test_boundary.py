@@ -30,7 +30,8 @@ from foldbench.bench.timing.loop import (
     warm_up,
 )
 from foldbench.bench.timing.simulation import FakeClock, FakeGpuSession, FakeSession
-from foldbench.bench.workers.protocol import Opened
+from foldbench.bench.workers import torch_module
+from foldbench.bench.workers.protocol import Job, Opened
 from foldbench.bench.workers.server import WorkerServer
 
 STEP_S, TRANSFER_S, LAUNCH_S = 0.25, 0.0625, 0.03125
@@ -136,6 +137,23 @@ def test_opening_times_the_very_first_call_apart(images: Path) -> None:
     building_and_opening = 2.0
     told = (opened.import_s, opened.open_s, opened.first_run_s)
     assert told == (1.0, building_and_opening, 1.0)
+
+
+def test_a_network_opened_anew_is_built_anew(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[torch.nn.Module] = []
+
+    def build(_: Job) -> torch.nn.Module:
+        built.append(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 10)))
+        return built[-1]
+
+    monkeypatch.setattr(torch_module, "build_module", build)
+    with WorkerServer(make_job(images, backend="torch")) as server:
+        answers = []
+        for _ in range(2):
+            server.open()
+            answers.append(server.evaluate())
+    assert len(built) == 2
+    assert not np.allclose(*answers)  # random weights: another module answers
 
 
 def contender(
