@@ -179,9 +179,10 @@ def main(
     text = (
         "# Does an interval hold when the comparison is run again?\n\n"
         f"{len(found)} times `bench compare {' '.join((run.name, *asked))}`, each in fresh "
-        f"processes{', beside a busy neighbour that comes and goes' * beside}. Pooled: geometric mean of the ratios, which each interval is to hold. Apart: "
-        "pairs of intervals that do not touch. Contradicting: pairs of verdicts, one faster and "
-        f"one slower.\n\n{table}\n\n"
+        f"processes{', beside a busy neighbour that comes and goes' * beside}. Pooled: geometric "
+        "mean of the ratios, which each interval is to hold. Apart: pairs of intervals that do "
+        "not touch. Contradicting: pairs of verdicts, one faster and one slower.\n\n"
+        f"{table}\n\n"
         f"Machine: {facts['cpu']}, {facts['cores_usable']} usable cores; python {facts['python']}, "
         f"torch {facts['torch']}, onnxruntime {facts['onnxruntime']}.\n\n"
         f"    python -m benchmarks.repeatability {run.name} "

@@ -43,11 +43,15 @@ def fail_on_records(records: "Iterable[Run]") -> None:
 def fail_on_rows(
     rows: "Iterable[Measurement | ContenderProfile | ContenderModules | ContenderCapacity]",
 ) -> None:
-    """Exit with 1 when a row failed."""
+    """Exit with 1 when a row failed, or when none could be run."""
+    rows = list(rows)
     failed = list(dict.fromkeys(row.contender for row in rows if row.status == "failed"))
     if failed:
         names = ", ".join(failed)
         raise click.ClickException(f"{len(failed)} did not run: {names} (reasons above)")
+    if rows and not any(row.status == "ok" for row in rows):
+        names = ", ".join(dict.fromkeys(row.contender for row in rows))
+        raise click.ClickException(f"nothing ran: {names} skipped (reasons above)")
 
 
 def fail_on_machines(machines: "Sequence[Elsewhere]") -> None:

@@ -41,6 +41,10 @@ from foldbench.bench.library_logs import log_in_one_line
 from foldbench.bench.privacy import protect
 
 
+_RESUMED = ("run", "train", "compare", "tune")
+"""Commands that keep what they have done when they are interrupted, and resume."""
+
+
 class _CommandGroup(Group):
     """A group whose commands turn every error into one line and exit code 1."""
 
@@ -57,7 +61,8 @@ class _CommandGroup(Group):
             where = f"{error.filename}: " if error.filename else ""
             raise click.ClickException(message(f"{where}{error.strerror or error}")) from error
         except KeyboardInterrupt:
-            click.echo("Interrupted: the same command resumes where it can.", err=True)
+            resumes = ctx.invoked_subcommand in _RESUMED
+            click.echo(f"Interrupted{': the same command resumes' * resumes}.", err=True)
             ctx.exit(130)
         except Exception as error:
             raise click.ClickException(message(unforeseen.explain(error))) from error

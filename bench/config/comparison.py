@@ -77,7 +77,7 @@ class CompareSection(ConfigSection):
     budget_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
     """Most seconds that the rounds of one device may take: all batch sizes, boundaries and
     repetitions together. On two devices a comparison may take twice that."""
-    processes: Annotated[int, Field(ge=1, le=100)] = 4
+    processes: Annotated[int, Field(ge=1, le=100)] = 8
     """Processes that each contender is run by, one after the other: the rounds are spread over
     them. Two processes of one network can differ by several percent for as long as they live; from
     3 on the intervals cover that. Starts count in the budget, which may carry fewer."""

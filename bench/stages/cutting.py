@@ -122,8 +122,8 @@ class _Search:
             np.save(temporary / "input.npy", batch, allow_pickle=False)
             np.save(temporary / "expected.npy", answers[rows], allow_pickle=False)
             source = (files("foldbench.bench.carried") / SCRIPT).read_text(encoding="utf-8")
-            threads = f"THREADS = {self._trials.threads}"
-            write_text(temporary / SCRIPT, source.replace("THREADS = 1", threads))
+            threads = f"intra_op_num_threads = {self._trials.threads}"
+            write_text(temporary / SCRIPT, source.replace("intra_op_num_threads = 1", threads))
             for version in (self.good, self.bad):
                 python = [str(self._trials.python_of(version)), "-I"]
                 run_program(python, str(temporary / SCRIPT), "--profile", doing="run")

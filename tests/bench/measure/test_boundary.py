@@ -143,11 +143,12 @@ def test_a_network_opened_anew_is_built_anew(images: Path, monkeypatch: pytest.M
     built: list[torch.nn.Module] = []
 
     def build(_: Job) -> torch.nn.Module:
-        built.append(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 10)))
+        built.append(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 10)).eval())
         return built[-1]
 
     monkeypatch.setattr(torch_module, "build_module", build)
-    with WorkerServer(make_job(images, backend="torch")) as server:
+    threads = torch.get_num_threads()
+    with WorkerServer(make_job(images, backend="torch", threads=threads)) as server:
         answers = []
         for _ in range(2):
             server.open()
