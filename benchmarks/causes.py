@@ -1,6 +1,6 @@
 """What makes two processes of one contender differ? Processes of each treatment, in turns.
 
-    python -m benchmarks.causes RUN --processes 12 --out benchmarks/results
+    python -m benchmarks.causes RUN --processes 6 --batch-size 64 --out benchmarks/results
 
 One process of each contender lives through the whole study, as the control. The others live for a
 few blocks, which take turns with blocks of the control, and differ in what is done to them: large
@@ -28,7 +28,7 @@ import numpy.typing as npt
 from scipy import stats
 from tabulate import tabulate
 
-from benchmarks.variance import OPTIONS, Plan, job_of, specs_of, time_clean, write_images
+from benchmarks.variance import IMAGES, OPTIONS, Plan, job_of, specs_of, time_clean, write_images
 from foldbench.bench.machine.environment import describe_environment
 from foldbench.bench.measure.contenders import ContenderSpec
 from foldbench.bench.store.directory import RunDirectory
@@ -70,7 +70,9 @@ TREATMENTS = {
 
 
 @contextmanager
-def treated(treatment: Treatment, job: Job, folder: Path) -> Iterator[WorkerClient]:
+def treated(
+    treatment: Treatment, job: Job, folder: Path, batch_size: int
+) -> Iterator[WorkerClient]:
     """Yield a process that has been treated, with its network open."""
     if treatment.wrapper:
         script = folder / "python"
@@ -82,10 +84,10 @@ def treated(treatment: Treatment, job: Job, folder: Path) -> Iterator[WorkerClie
     try:
         worker.open()
         worker.evaluate()
-        worker.warm_up(1, 0.5)
+        worker.warm_up(batch_size, 0.5)
         if treatment.pinned and worker.process_id is not None:
             pin(worker.process_id)
-            worker.warm_up(1, 0.2)
+            worker.warm_up(batch_size, 0.2)
         yield worker
     finally:
         worker.close()
@@ -108,7 +110,10 @@ def cpu_ticks(process_id: int, thread: int) -> int:
 
 
 def measure(
-    specs: Mapping[str, ContenderSpec], run: RunDirectory, due: Sequence[tuple[str, str]]
+    specs: Mapping[str, ContenderSpec],
+    run: RunDirectory,
+    due: Sequence[tuple[str, str]],
+    batch_size: int,
 ) -> Iterator[dict]:
     """Yield, for each (contender, treatment), the logarithm of its speed-up over the control."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
@@ -116,15 +121,15 @@ def measure(
         images = write_images(run, folder)
         jobs = {contender: job_of(run, spec, images) for contender, spec in specs.items()}
         controls = {
-            contender: stack.enter_context(treated(Treatment(), job, folder))
+            contender: stack.enter_context(treated(Treatment(), job, folder, batch_size))
             for contender, job in jobs.items()
         }
         for contender, treatment in due:
-            with treated(TREATMENTS[treatment], jobs[contender], folder) as worker:
+            with treated(TREATMENTS[treatment], jobs[contender], folder, batch_size) as worker:
                 logs = []
                 for _ in range(BLOCKS):
                     seconds = [
-                        float(np.median(time_clean(one, 1, OPTIONS)))
+                        float(np.median(time_clean(one, batch_size, OPTIONS)))
                         for one in (controls[contender], worker)
                     ]
                     logs.append(float(np.log(seconds[0] / seconds[1])))
@@ -183,15 +188,16 @@ def turns_of(contenders: Sequence[str], processes: int) -> list[tuple[str, str]]
 @click.argument("name", metavar="RUN")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"))
 @click.option("--processes", default=12, show_default=True, type=click.IntRange(2))
+@click.option("--batch-size", default=1, show_default=True, type=click.IntRange(1, IMAGES))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("causes"))
-def main(name: str, runs: Path, processes: int, out: Path) -> None:
-    """Measure what makes processes of one contender differ, at batch size 1."""
+def main(name: str, runs: Path, processes: int, batch_size: int, out: Path) -> None:
+    """Measure what makes processes of one contender differ."""
     (run,) = find_runs(runs, [name])
     plan = replace(Plan(), subjects=CONTENDERS)
     specs = {spec.way: spec for spec in specs_of(run, plan) if spec.way in CONTENDERS}
     out.mkdir(parents=True, exist_ok=True)
     due, lines = turns_of(list(specs), processes), []
-    for number, line in enumerate(measure(specs, run, due), 1):
+    for number, line in enumerate(measure(specs, run, due, batch_size), 1):
         lines.append(line)
         click.echo(f"{number} of {len(due)}: {line['contender']}, {line['treatment']}", err=True)
     facts = describe_environment()
@@ -199,11 +205,12 @@ def main(name: str, runs: Path, processes: int, out: Path) -> None:
     text = (
         "# What makes two processes of one contender differ?\n\n"
         "Each process is timed in turns with one that lives through the study. Standard deviation "
-        "of the logarithm of its speed-up, between processes; batch size 1.\n\n"
+        f"of the logarithm of its speed-up, between processes; batch size {batch_size}.\n\n"
         f"{table}\n\n"
         f"Machine: {facts['cpu']}, {facts['cores_usable']} usable cores; python {facts['python']}, "
         f"torch {facts['torch']}, onnxruntime {facts['onnxruntime']}.\n\n"
-        f"    python -m benchmarks.causes {name} --processes {processes}\n"
+        f"    python -m benchmarks.causes {name} --processes {processes} "
+        f"--batch-size {batch_size}\n"
     )
     sys.stdout.write(text)
     (out / "causes.md").write_text(text, encoding="utf-8")

@@ -9,16 +9,21 @@ What varies within a process is in its median already, so the interval holds for
 two, none included: then three processes give twice the width that pooled rounds would, four one
 and a half times. Pooling where processes seem alike was simulated and is not done: it covers down
 to 92 % where they differ a little, and relies on rounds that are independent of their neighbours.
+
+A machine changes over minutes, which one comparison does not see. Where it was repeated
+(`--repeat`, MIN_REPETITIONS times or more), Student's t is between repetitions, each the mean of
+its processes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import exp, inf, sqrt
 
 import numpy as np
 
 from foldbench.bench.analysis.clean import clean_pairs
 from foldbench.bench.analysis.estimates import Ratio, Verdict, median_ratio
-from foldbench.bench.samples.ratios import logs_by_process, process_of
+from foldbench.bench.samples.ratios import Process, independent_logs, logs_by_process, process_of
 from foldbench.bench.samples.timing import MIN_PROCESSES, Block, is_clean
 
 FAMILY_ERROR = 0.05
@@ -34,14 +39,15 @@ def count_processes(blocks: Sequence[Block]) -> int:
 def paired_ratio(blocks: Sequence[Block], reference: Sequence[Block]) -> Ratio | None:
     """Return the speed-up of `blocks` over `reference`, over rounds in which both are clean.
 
-    With MIN_PROCESSES processes or more the interval covers what differs between them; below, it
-    is a bootstrap over rounds, which covers one process alone. None when no round has both.
+    With MIN_PROCESSES processes or more the interval covers what differs between them, or between
+    repetitions where there are enough; below, it is a bootstrap over rounds, which covers one
+    process alone. None when no round has both.
     """
     logs = logs_by_process(blocks, reference)
     if len(logs) < MIN_PROCESSES:
         mine, theirs = clean_pairs(blocks, reference)
         return median_ratio(theirs, mine, processes=max(1, len(logs)))
-    return ratio_between(_medians(logs), sum(map(len, logs)))
+    return replace(ratio_between(independent_logs(logs), _count(logs)), processes=len(logs))
 
 
 def changed_ratio(
@@ -54,12 +60,12 @@ def changed_ratio(
     of_a, of_b = logs_by_process(*before), logs_by_process(*after)
     if min(len(of_a), len(of_b)) < MIN_PROCESSES:
         return None
-    rounds = min(sum(map(len, of_a)), sum(map(len, of_b)))
-    return difference_of(_medians(of_a), _medians(of_b), rounds)
+    rounds = min(_count(of_a), _count(of_b))
+    return difference_of(independent_logs(of_a), independent_logs(of_b), rounds)
 
 
-def _medians(logs: Sequence[Sequence[float]]) -> list[float]:
-    return [float(np.median(values)) for values in logs]
+def _count(logs: Mapping[Process, Sequence[float]]) -> int:
+    return sum(map(len, logs.values()))
 
 
 def ratio_between(logs: Sequence[float], rounds: int) -> Ratio:

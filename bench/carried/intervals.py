@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import cos, exp, pi, sin, sqrt, tan
 from statistics import fmean, median, stdev
 
-from foldbench.bench.samples.ratios import logs_by_process
+from foldbench.bench.samples.ratios import independent_logs, logs_by_process
 from foldbench.bench.samples.timing import MIN_PROCESSES, Block
 
 Estimate = tuple[float, float | None, float | None]
@@ -14,15 +14,15 @@ Estimate = tuple[float, float | None, float | None]
 def estimate_speedup(blocks: Sequence[Block], reference: Sequence[Block]) -> Estimate | None:
     """Return the speed-up of `blocks` over `reference`; None when no round has both clean.
 
-    The interval is between processes; with fewer than MIN_PROCESSES there is none, and the ratio is
-    the median over rounds.
+    The interval is between processes, or between repetitions where they are enough; with fewer than
+    MIN_PROCESSES processes there is none, and the ratio is the median over rounds.
     """
     logs = logs_by_process(blocks, reference)
     if not logs:
         return None
     if len(logs) < MIN_PROCESSES:
-        return exp(median(value for process in logs for value in process)), None, None
-    values = [median(process) for process in logs]
+        return exp(median(value for process in logs.values() for value in process)), None, None
+    values = independent_logs(logs)
     half = student_quantile(len(values) - 1) * stdev(values) / sqrt(len(values))
     mean = fmean(values)
     return exp(mean), exp(mean - half), exp(mean + half)

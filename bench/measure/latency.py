@@ -23,6 +23,7 @@ from foldbench.bench.measure.running import (
 from foldbench.bench.measure.series import Generation, MeasurementSeries
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Block, Boundary, Shortage
+from foldbench.bench.samples.timing import MIN_PROCESSES
 from foldbench.bench.timing.loop import BlockOptions
 from foldbench.bench.timing.schedule import RoundPlan, count_clean, run_rounds
 
@@ -154,7 +155,7 @@ def _count_processes(
     asked = min(settings.processes, settings.rounds)
     count = plan_processes(asked, start_s, budget_s)
     count = max([count, *(c.result.times.last_process(repetition.number) for c in contenders)])
-    if count < asked:
+    if count < min(asked, MIN_PROCESSES):
         repetition.listener.note(
             f"{contenders[0].actual_device}: {units.count(count)} of {units.count(asked)} "
             f"processes of each contender, since new ones take about {units.duration(start_s)} and "

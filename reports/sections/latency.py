@@ -6,6 +6,7 @@ from foldbench.bench import units
 from foldbench.bench.analysis.clean import DIRTY_RUN_DELAY
 from foldbench.bench.analysis.estimates import MIN_PROCESSES, RESOLUTION
 from foldbench.bench.records import Boundary, Run
+from foldbench.bench.samples.ratios import MIN_REPETITIONS
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
 from foldbench.reports.rows.scenarios import scenarios_of
 from foldbench.reports.sections.notes import Notes
@@ -126,7 +127,8 @@ def _estimators(rows: Sequence[LatencyRow]) -> str:
     if any(count >= MIN_PROCESSES for count in counts):
         text += (
             f" With {MIN_PROCESSES} processes or more: the geometric mean over processes of the "
-            "median ratio of each one's rounds, and Student's t between processes."
+            "median ratio of each one's rounds, and Student's t between processes, or between "
+            f"repetitions from {MIN_REPETITIONS} on."
         )
     if any(count < MIN_PROCESSES for count in counts):
         text += (

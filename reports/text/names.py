@@ -16,6 +16,7 @@ _BACKENDS = {
 }
 _OPTIONS = {
     "channels_last": "channels-last",
+    "keep_memory": "freed memory kept",
     "bf16": "BF16",
     "fp16": "FP16",
     "tf32": "TF32",

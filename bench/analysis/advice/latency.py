@@ -178,14 +178,10 @@ def _find_few_processes(run: Run, kind: str) -> Iterator[Advice]:
         made = count_processes(timing.blocks)
         found = measure_speedup(run, m, timing.batch_size, timing.boundary)
         judged = found is not None and found.ratio is not None
-        if judged and timing.stopped == "budget" and made < min(asked, run.rounds):
-            covered = "covers what differs between processes, but is wide"
-            if made < MIN_PROCESSES:
-                covered = "does not cover what differs between processes"
+        if judged and timing.stopped == "budget" and made < min(asked, run.rounds, MIN_PROCESSES):
             numbers: dict[str, Number] = {
                 "made_count": made,
                 "asked_count": asked,
-                "covered": covered,
                 "longer": _more_time(run, timing, max(1, run.rounds * made // asked)),
             }
             yield about(kind, m, timing, asked - made, numbers)
@@ -254,7 +250,7 @@ LATENCY_RULES: Mapping[str, Rule] = {
         "latency",
         _find_few_processes,
         "{where}: the budget carried {made_count} of {asked_count} processes of each contender, so "
-        "its interval {covered}. Give it more time: {longer}.",
+        "its interval does not cover what differs between them. Give it more time: {longer}.",
     ),
     "stopped_early": Rule(
         "latency",

@@ -28,6 +28,7 @@ from foldbench.bench.analysis.speedups import (
     timing_at,
 )
 from foldbench.bench.records import Block, Measurement, Run, Timing
+from foldbench.bench.samples.ratios import MIN_REPETITIONS
 
 DIRTY_LIMIT = 0.2
 """Share of a contender's rounds in which its threads waited for a CPU at every attempt."""
@@ -35,12 +36,10 @@ GAP_LIMIT = 0.05
 """Distance of two groups of rounds, relative to the lower one."""
 STEAL_LIMIT = 0.01
 """Median share of a block that a hypervisor gave to other machines, summed over CPUs."""
-
 THROUGHPUT_LIMIT = 4.0
 """Times the peak of matrix products. Fast convolutions save at most that many products: Winograd's
 F(4x4, 3x3) (Lavin and Gray, 2016, https://arxiv.org/abs/1509.09308)."""
 
-_REPEATS_WANTED = 3
 
 
 def _blocks(run: Run) -> list[Block]:
@@ -63,10 +62,10 @@ def _find_loaded(run: Run, kind: str) -> Iterator[Advice]:
 
 def _find_state_changed(run: Run, kind: str) -> Iterator[Advice]:
     repeats = setting(run, "repeat")
-    remedy = "Read the range over the repetitions in place of the interval"
-    if repeats < _REPEATS_WANTED:
-        again = f"--set compare.repeat={_REPEATS_WANTED}"
-        remedy = f"Repeat the whole, a while apart, and read the range: {again}"
+    remedy = "Its interval covers what differed between the repetitions"
+    if repeats < MIN_REPETITIONS:
+        again = f"--set compare.repeat={MIN_REPETITIONS}"
+        remedy = f"Repeat the whole, so that the interval covers it: {again}"
     for m, timing, what, values in _watched(run):
         gap = largest_gap(values)
         if gap is not None and gap > GAP_LIMIT:

@@ -1,5 +1,6 @@
 """Speed-ups over processes and rounds: how often the interval holds the truth, by simulation."""
 
+from dataclasses import replace
 from math import exp, log
 
 import numpy as np
@@ -86,6 +87,27 @@ def test_processes_that_do_not_differ_cost_no_coverage_and_little_width(
     widths = [half_width(ratio) or 0.0 for table in found for ratio in table]
     if noise == "normal":
         assert pooled < np.median(widths) < 3 * pooled
+
+
+def repeated(logs: Values, repetitions: int) -> Ratio:
+    """Return the estimate of (processes, rounds) log ratios, whose processes are of repetitions."""
+    blocks = [
+        replace(block, repeat=1 + repetitions * (block.process - 1) // len(logs))
+        for block in blocks_of(np.exp(-logs))
+    ]
+    ratio = paired_ratio(blocks, blocks_of(np.ones_like(logs)))
+    assert ratio is not None
+    return ratio
+
+
+@pytest.mark.parametrize("repetitions", [3, 5])
+def test_repetitions_cover_what_the_machine_changes_by_over_minutes(repetitions: int) -> None:
+    logs = logs_of_tables(1, 4 * repetitions, 2, PROCESS / 2**0.5, "normal")[:400, 0]
+    drift = 0.028 * np.random.default_rng(1).standard_normal((len(logs), repetitions))
+    logs = logs + np.repeat(drift, 4, axis=1)[:, :, None]
+    for made, held in ((repetitions, (0.93, 0.97)), (1, (0.0, 0.85))):
+        found = coverage([[repeated(one, made)] for one in logs])
+        assert held[0] <= found <= held[1]
 
 
 def test_rounds_alone_do_not_cover_what_differs_between_processes() -> None:

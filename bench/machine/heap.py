@@ -1,0 +1,28 @@
+"""The heap of this process: whether glibc's malloc returns freed memory to the system.
+
+By default it does so for large blocks. A library without an allocator of its own, such as torch on
+the CPU, then gets new pages in every call, each of which the kernel must clear: a page fault.
+"""
+
+import ctypes
+import platform
+
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+"""Parameters of mallopt(3), from malloc.h."""
+
+
+def can_keep_freed_memory() -> bool:
+    """Return whether this process's malloc is one that can be told to: glibc's."""
+    return platform.libc_ver()[0] == "glibc"
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep what it frees, until it ends; return whether it does.
+
+    One heap for all threads, nothing of it trimmed, no block mapped apart: see mallopt(3).
+    """
+    if not can_keep_freed_memory():
+        return False
+    set_option = ctypes.CDLL(None).mallopt
+    values = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0, _ARENA_MAX: 1}
+    return all([set_option(option, value) == 1 for option, value in values.items()])
