@@ -40,7 +40,6 @@ from foldbench.bench.errors import BenchError
 from foldbench.bench.library_logs import log_in_one_line
 from foldbench.bench.privacy import protect
 
-
 _RESUMED = ("run", "train", "compare", "tune")
 """Commands that keep what they have done when they are interrupted, and resume."""
 

@@ -25,4 +25,4 @@ def keep_freed_memory() -> bool:
         return False
     set_option = ctypes.CDLL(None).mallopt
     values = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0, _ARENA_MAX: 1}
-    return all([set_option(option, value) == 1 for option, value in values.items()])
+    return all(set_option(option, value) == 1 for option, value in values.items())

@@ -41,7 +41,6 @@ THROUGHPUT_LIMIT = 4.0
 F(4x4, 3x3) (Lavin and Gray, 2016, https://arxiv.org/abs/1509.09308)."""
 
 
-
 def _blocks(run: Run) -> list[Block]:
     return [block for _, timing in timed(run) for block in timing.blocks]
 
