@@ -20,7 +20,7 @@ from foldbench.bench.backends import (
 )
 from foldbench.bench.backends._options import check_exclusive, check_values, refuse_elsewhere
 from foldbench.bench.errors import BackendError
-from foldbench.bench.machine.heap import keep_freed_memory
+from foldbench.bench.machine.heap import can_keep_freed_memory, keep_freed_memory
 from foldbench.bench.samples.timing import Device, OperatorTime
 
 FORMAT: Format = "module"
@@ -67,8 +67,8 @@ class TorchSession(Closing):
         threads: int,
         settings: TorchSettings = PLAIN,
     ) -> None:
-        if settings.keep_memory and not keep_freed_memory():
-            raise BackendError("torch:keep_memory needs glibc's malloc: leave it out here")
+        if settings.keep_memory:
+            keep_freed_memory()
         torch.set_num_threads(threads)
         torch.backends.cuda.matmul.allow_tf32 = settings.precision == "tf32"
         torch.backends.cudnn.allow_tf32 = settings.precision == "tf32"
@@ -213,6 +213,8 @@ def refuse(options: BackendOptions, device: Device) -> str | None:
     """Return why `options` make no sense on `device`; raise BackendError for impossible ones."""
     check_values("torch", options)
     check_exclusive("torch", options, TORCH_PRECISIONS)
+    if "keep_memory" in options and not can_keep_freed_memory():
+        return "torch:keep_memory needs glibc's malloc: leave it out on this system"
     return refuse_elsewhere("torch", options, _ONLY_ON, device)
 
 

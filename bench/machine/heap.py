@@ -16,13 +16,11 @@ def can_keep_freed_memory() -> bool:
     return platform.libc_ver()[0] == "glibc"
 
 
-def keep_freed_memory() -> bool:
-    """Let this process keep what it frees, until it ends; return whether it does.
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees, until it ends; it must run under glibc.
 
     One heap for all threads, nothing of it trimmed, no block mapped apart: see mallopt(3).
     """
-    if not can_keep_freed_memory():
-        return False
     set_option = ctypes.CDLL(None).mallopt
-    values = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0, _ARENA_MAX: 1}
-    return all(set_option(option, value) == 1 for option, value in values.items())
+    for option, value in {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0, _ARENA_MAX: 1}.items():
+        set_option(option, value)
