@@ -44,7 +44,7 @@ def lines(plan: variance.Plan, contender: str, seconds: float, left_out=()) -> l
 
 
 def test_the_table_has_a_row_of_each_contender_with_the_level_that_varies() -> None:
-    plan = variance.Plan(occasions=2, processes=4)
+    plan = variance.Plan(occasions=2, processes=4, sessions=3, blocks=5)
     steady = [line | {"median_s": [[0.002] * 5] * 3} for line in lines(plan, variance.BASELINE, 1)]
     ((run, contender, size, ratio, *cells),) = variance.table_of(
         [*steady, *lines(plan, "ort/folded", 0.001)], plan
@@ -58,7 +58,7 @@ def test_the_table_has_a_row_of_each_contender_with_the_level_that_varies() -> N
 
 
 def test_an_occasion_that_is_not_complete_does_not_count() -> None:
-    plan = variance.Plan(occasions=2, processes=2)
+    plan = variance.Plan(occasions=2, processes=2, sessions=3, blocks=5)
     samples, _ = variance.gather(lines(plan, "ort/folded", 1.0, left_out={(1, 1)}), plan)
     assert samples["digits-001", 1, "ort/folded"].shape == (1, 2, 3, 5)
 
