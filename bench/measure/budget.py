@@ -16,9 +16,10 @@ from foldbench.bench.timing.schedule import RoundPlan
 SHORTEST_CALLS = 5
 """Of a block: two outliers do not move their median."""
 SHORTEST_BLOCK_S = 0.04
-STARTS_SHARE = 1 / 2
-"""Of the budget, at the most, that new processes and their warm-up may take: without rounds enough
-there is no ratio at all."""
+FEW_PROCESSES = 4
+FEW_SHARE, STARTS_SHARE = 1 / 2, 1 / 3
+"""Of the budget, at the most, that new processes and their warm-up may take, up to FEW_PROCESSES
+and beyond: without rounds enough there is no ratio at all."""
 SLACK = 2.0
 """Blocks are shortened until the rounds take the budget divided by this: on a shared machine every
 other round may be disturbed and made again."""
@@ -31,7 +32,8 @@ def plan_processes(asked: int, start_s: float, budget_s: float) -> int:
     """
     if start_s <= 0:
         return asked
-    return max(1, min(asked, 1 + int(STARTS_SHARE * budget_s / start_s)))
+    few, many = (1 + int(share * budget_s / start_s) for share in (FEW_SHARE, STARTS_SHARE))
+    return min(asked, max(min(few, FEW_PROCESSES), many))
 
 
 def round_duration_s(warm_ups: Sequence[WarmUp], options: BlockOptions) -> float:
