@@ -80,7 +80,7 @@ class CompareSection(ConfigSection):
     processes: Annotated[int, Field(ge=1, le=100)] = 8
     """Most processes that each contender is run by, one after the other: the rounds are spread over
     them. Two processes of one network can differ by several percent for as long as they live; from
-    3 on the intervals cover that. Starts are paid from the budget: 4 take up to half, more a third."""
+    3 on the intervals cover that. Starts count in the budget: of 4 up to half, of more a third."""
     interval: Annotated[float, Field(ge=0.0, lt=1.0, exclude=True)] = 0.0
     """Ended the rounds early in older versions; it is read from their files and not used. An
     interval that decides when to stop covers less than it says, and one that is corrected for it is
