@@ -55,7 +55,8 @@ def changed_ratio(
 ) -> Ratio | None:
     """Return the speed-up `after` divided by that `before`, each of blocks and its reference's.
 
-    Student's t between the processes of both; None where either has fewer than MIN_PROCESSES.
+    Student's t between the processes of both, or repetitions where there are enough; None where
+    either has fewer than MIN_PROCESSES.
     """
     of_a, of_b = logs_by_process(*before), logs_by_process(*after)
     if min(len(of_a), len(of_b)) < MIN_PROCESSES:

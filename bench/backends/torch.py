@@ -33,7 +33,9 @@ OPTIONS: dict[str, str] = {
     "keep_memory": "freed memory stays with the process: no page faults in every call (cpu, glibc)",
 }
 _ONLY_ON: dict[str, Device] = {
-    **{"fp16": "cuda", "tf32": "cuda", "own_stream": "cuda"},
+    "fp16": "cuda",
+    "tf32": "cuda",
+    "own_stream": "cuda",
     "keep_memory": "cpu",
 }
 _AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
