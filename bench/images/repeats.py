@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from foldbench.bench import units
 from foldbench.bench.images.blocks import blocks_of
 from foldbench.bench.images.image_set import Split
-
-_LOUD_SHARE = 0.01
+from foldbench.bench.records import LOUD_SHARE
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Repeats:
             return None
         loud = (
             self.tested_and_trained or 0
-        ) > _LOUD_SHARE * self.test_count or self.of_two_classes > _LOUD_SHARE * self.count
+        ) > LOUD_SHARE * self.test_count or self.of_two_classes > LOUD_SHARE * self.count
         return f"{'WARNING: ' if loud else ''}{'; '.join(found)}" + (
             ": the accuracy is not one on unseen images" if loud else ""
         )

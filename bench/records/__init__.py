@@ -36,6 +36,7 @@ from foldbench.bench.records.capacity import Capacity as Capacity
 from foldbench.bench.records.capacity import ContenderCapacity as ContenderCapacity
 from foldbench.bench.records.checkpoint import Checkpoint as Checkpoint
 from foldbench.bench.records.checkpoint import Epoch as Epoch
+from foldbench.bench.records.images import LOUD_SHARE as LOUD_SHARE
 from foldbench.bench.records.images import DataInfo as DataInfo
 from foldbench.bench.records.images import Interpolation as Interpolation
 from foldbench.bench.records.images import Preprocessing as Preprocessing

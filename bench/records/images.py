@@ -9,6 +9,9 @@ from foldbench.bench.records.base import Record
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Interpolation = Literal["bilinear", "bicubic", "lanczos"]
 
+LOUD_SHARE = 0.01
+"""Share of repeated images above which an accuracy is shown with a warning only."""
+
 
 class Resize(Record):
     """How an image of any size becomes the square of pixels that a network takes.

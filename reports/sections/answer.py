@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from foldbench.bench import units
+from foldbench.bench.analysis.advice.rule import Advice
 from foldbench.bench.analysis.advice.rules import advise
 from foldbench.bench.analysis.networks import grouped, network_rows, reference_of
 from foldbench.bench.analysis.speedups import contenders, keeps_accuracy
-from foldbench.bench.records import Run
+from foldbench.bench.records import LOUD_SHARE, Run
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows, scored_rows
 from foldbench.reports.rows.latency import LatencyRow, host_rows
 from foldbench.reports.rows.scenarios import scenarios_of
@@ -58,7 +59,7 @@ class Place:
 
 
 def build_answer(labelled: Labelled) -> tuple[str, ...]:
-    """Return the sentences: wrong input or classes, `tell_results`, then `tell_answers`."""
+    """Return the sentences: what spoils the accuracy, `tell_results`, then `tell_answers`."""
     return (*warn_of_answers(labelled), *tell_results(labelled), *tell_answers(labelled))
 
 
@@ -75,15 +76,22 @@ def tell_results(labelled: Labelled) -> tuple[str, ...]:
 
 _MAKE_ANSWERS_WRONG = ("other_order", "other_input")
 """Rules: whatever is measured then, it is not the network as it was trained."""
+_REPEATED = ("trained_on", "two_classes")
+"""Rules about repeated images; their severity is the share."""
 
 
 def warn_of_answers(labelled: Labelled) -> Iterator[str]:
-    """Yield why what a network answers is probably not what it was trained to answer."""
+    """Yield why the accuracy is probably not that of the network as trained, on unseen images."""
     for label, run in labelled:
-        found = [advice for advice in advise(run) if advice.kind in _MAKE_ANSWERS_WRONG]
+        found = [advice for advice in advise(run) if _spoils_accuracy(advice)]
         for kind in dict.fromkeys(advice.kind for advice in found):
             text = sentence([advice for advice in found if advice.kind == kind])
             yield f"{label}: {text}" if len(labelled) > 1 else text
+
+
+def _spoils_accuracy(advice: Advice) -> bool:
+    repeated = advice.kind in _REPEATED and advice.severity > LOUD_SHARE
+    return repeated or advice.kind in _MAKE_ANSWERS_WRONG
 
 
 def _networks(labelled: Labelled) -> Iterator[str]:

@@ -20,8 +20,7 @@ from foldbench.reports.text.names import spoken
 def build_headline(labelled: Labelled) -> tuple[str, ...]:
     """Return the sentence about speed, and the one about accuracy where there is one.
 
-    Before them stands why the answers are probably wrong, if they are; behind them what bundles
-    answered.
+    Before them stands what spoils the accuracy, if anything; behind them what bundles answered.
     """
     return (*warn_of_answers(labelled), *_results(labelled), *tell_answers(labelled))
 

@@ -174,3 +174,18 @@ def test_accuracy_is_the_references_with_the_widest_gap_of_the_others(build, cor
     (accuracy,) = (line for line in lines if line.startswith("Accuracy"))
     assert said in accuracy
     assert "homework reports 76.27 %" in accuracy
+
+
+@pytest.mark.parametrize(
+    "repeated",
+    [{"tested_and_trained": 101}, {"of_two_classes": 601}],  # of 10,000 test and 60,000 images
+)
+def test_repeated_images_are_told_first_above_one_in_a_hundred(build, repeated):
+    def with_data(**counts):
+        row = taking(build, 0.001)
+        return answer(against_torch(build, row, data=build.data(**counts)))
+
+    first, *rest = with_data(**repeated)
+    few = {name: count - 1 for name, count in repeated.items()}
+    assert str(*repeated.values()) in first
+    assert tuple(rest) == with_data(**few) == with_data()
