@@ -97,6 +97,12 @@ def _open_stream(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND)
 
 
+def require_folder(folder: Path) -> None:
+    """Raise RunError where a run's `folder` is no longer there, which a write would bring back."""
+    if not folder.is_dir():
+        raise RunError(f"{folder} was deleted meanwhile: nothing was written")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically."""
     with replacing(path) as temporary:

@@ -12,6 +12,7 @@ from builders import QUICK
 from foldbench.bench.errors import ConfigError, UnknownNameError
 from foldbench.bench.measure.contenders import Subject, list_contenders
 from foldbench.bench.store.directory import RunDirectory
+from foldbench.exporters import export as exporting
 
 Export = Callable[..., Result]
 
@@ -48,6 +49,14 @@ def test_without_passes_the_graph_stays_as_exported_but_for_its_notes(
     (artifact,) = own_run.artifacts()
     assert [p.name for p in artifact.passes] == ["strip_metadata"]
     assert operators(own_run, "digits.folded.onnx").count("Mish") == 3
+
+
+def test_a_run_that_is_deleted_during_its_export_is_not_brought_back(
+    export: Export, own_run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "check_graph", lambda model: shutil.rmtree(own_run.path))
+    assert export().exit_code == 1
+    assert not own_run.path.exists()
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
