@@ -151,19 +151,22 @@ def to_split(arrays: Arrays, options: DataOptions, origin: str) -> tuple[Split, 
 
 
 def _to_labels(found: np.ndarray, count: int, origin: str) -> Labels:
-    if found.shape != (count,) or found.dtype.kind not in "iu" or (count and found.min() < 0):
+    if found.shape != (count,) or found.dtype.kind not in "iu":
         raise DataError(
             f"{origin}: labels are {found.dtype} {found.shape} for {count} images; allowed: whole "
             f"numbers from 0, of shape ({count},)"
         )
-    if count and int(found.max()) >= 1_000_000:
-        raise DataError(f"{origin}: a label is {found.max()}; allowed: numbers of classes, from 0")
+    for label in (found.min(), found.max()):
+        if not 0 <= label < 1_000_000:
+            raise DataError(f"{origin}: a label is {label}; allowed: numbers of classes, from 0")
     return found.astype(np.int64)
 
 
 def _to_images(found: np.ndarray, options: DataOptions, origin: str) -> Images:
+    if not found.size:
+        raise DataError(f"{origin} has no images: they are {found.dtype} {found.shape}; {_FORM}")
     if found.dtype == np.float32:
-        if found.ndim != 4 or found.shape[1:] != options.shape or not len(found):
+        if found.ndim != 4 or found.shape[1:] != options.shape:
             raise DataError(
                 f"{origin}: float32 images of shape {found.shape} are taken as they are, and the "
                 f"network's input is (N, {', '.join(map(str, options.shape))}): give that shape, "
@@ -172,7 +175,7 @@ def _to_images(found: np.ndarray, options: DataOptions, origin: str) -> Images:
         if not all(np.isfinite(block).all() for block in blocks_of(found)):
             raise DataError(f"{origin}: some values are NaN or infinite: correct them")
         return found
-    if found.dtype != np.uint8 or found.ndim not in (3, 4) or not found.size:
+    if found.dtype != np.uint8 or found.ndim not in (3, 4):
         raise DataError(f"{origin}: images are {found.dtype} {found.shape}; {_FORM}")
     return _fit(_channels_first(found, options, origin), options)
 

@@ -105,7 +105,11 @@ def _list_folder(root: Path) -> Listing:
         if _is_other(entry.name) and entry.is_file()
     )
     for place, parts in _walk(root, (), skipped):
-        status = place.stat()
+        try:
+            status = place.stat()
+        except OSError:  # such as a link to nowhere: named with all that cannot be read, at the end
+            files.append(Listed(parts, str(place), 0, ()))
+            continue
         if not stat.S_ISREG(status.st_mode):
             skipped["device"] += 1
             continue

@@ -22,23 +22,23 @@ class Repeats:
 
     def describe(self) -> str | None:
         """Return one line about them; None where there are none."""
-        found = []
+        found, is_loud = [], False
         if self.tested_and_trained:
             share = self.tested_and_trained / self.test_count
+            seen = share > LOUD_SHARE
+            is_loud |= seen
             found.append(
                 f"{units.out_of(self.tested_and_trained, self.test_count)} test images "
                 f"({units.percent(share)} %) are training images, too"
+                f"{': the accuracy is not one on unseen images' * seen}"
             )
         if self.of_two_classes:
-            found.append(f"{units.count(self.of_two_classes)} images are there under two classes")
-        if not found:
-            return None
-        loud = (
-            self.tested_and_trained or 0
-        ) > LOUD_SHARE * self.test_count or self.of_two_classes > LOUD_SHARE * self.count
-        return f"{'WARNING: ' if loud else ''}{'; '.join(found)}" + (
-            ": the accuracy is not one on unseen images" if loud else ""
-        )
+            is_loud |= self.of_two_classes > LOUD_SHARE * self.count
+            found.append(
+                f"{units.count(self.of_two_classes)} images are there under two classes: no "
+                "network can have all of them right"
+            )
+        return f"{'WARNING: ' * is_loud}{'; '.join(found)}" if found else None
 
 
 def find_repeats(train: Split | None, test: Split) -> Repeats:

@@ -122,7 +122,11 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
         for name in _visible(names):
             path = Path(place, name)
             is_image = is_image_name(name)
-            status = path.stat() if is_image else path.lstat()
+            try:
+                status = path.stat() if is_image else path.lstat()
+            except OSError:  # such as a link to nowhere: named with all that cannot be read
+                yield path, path.lstat()
+                continue
             if stat.S_ISREG(status.st_mode) or not is_image:
                 yield path, status
 

@@ -54,9 +54,17 @@ def _fix_parametrised(part: nn.Module) -> bool:
     with torch.enable_grad():  # without, torch makes buffers of what was parameters
         if not all(torch.equal(getattr(part, name), getattr(part, name)) for name in names):
             return False
+        _give_own_class(part)
         for name in names:
             parametrize.remove_parametrizations(part, name, leave_parametrized=True)
     return True
+
+
+def _give_own_class(part: nn.Module) -> None:
+    """Let `part` share its class with no copy: torch takes the class's properties away, too."""
+    shared = type(part)
+    held = {k: v for k, v in vars(shared).items() if k not in ("__dict__", "__weakref__")}
+    part.__class__ = type(shared.__name__, shared.__bases__, held)
 
 
 def _fix_hooked(part: nn.Module) -> bool:

@@ -28,6 +28,8 @@ from foldbench.models.building.running import run_network
 WEIGHTS = "weights.safetensors"
 _TRAINED, _EVALUATED = (2, 3), (1, 2, 3)
 """Numbers of images. BatchNorm cannot train on a single value, so nothing trains on one image."""
+_OTHERWISE = 0.05
+"""Difference of two answers to the largest logit; far more than rounding to bfloat16 makes."""
 
 
 def try_network(
@@ -52,8 +54,9 @@ def try_network(
         notes = [*_try_training(network, images, classes, who)]
         network.eval()
         evaluated = try_eval(network, images, classes, who)
-        advice = "; the loss expects logits: return them without softmax to train well"
-        notes += [f"{note}{advice}" for note in evaluated.notes]
+        notes += evaluated.notes
+        if evaluated.are_probabilities:
+            notes.append("the loss expects logits: return them without softmax to train well")
         try_saving(network, images, (name, args, classes, input_shape, output))
         if folder is not None:
             save_weights(network, folder / WEIGHTS)
@@ -82,7 +85,10 @@ class Evaluated:
     """What a network gave in eval mode."""
 
     classes: int
+    are_probabilities: bool
+    """Whether a softmax is in it."""
     notes: tuple[str, ...]
+    """What is worth knowing of it, one sentence each."""
 
 
 def try_eval(network: nn.Module, images: Tensor, classes: int | None, who: str) -> Evaluated:
@@ -97,10 +103,21 @@ def try_eval(network: nn.Module, images: Tensor, classes: int | None, who: str) 
             logits = _try_eval(network, images[:count], classes, who)
             classes = logits.shape[1]
             found.append(logits)
-    notes: tuple[str, ...] = ()
-    if classes and classes > 1 and are_probabilities(torch.cat(found).float().numpy()):
-        notes = (f"{who} gives probabilities, not logits: they are not put through softmax again",)
-    return Evaluated(classes or 0, notes)
+        beside = torch.cat([images[:1], images[1:] * 0.1])
+        beside_others = _try_eval(network, beside, classes, who)[0]
+    notes = []
+    softmax = logits.shape[1] > 1 and are_probabilities(torch.cat(found).float().numpy())
+    if softmax:
+        notes.append(
+            f"{who} gives probabilities, not logits: they are not put through softmax again"
+        )
+    alone = found[0][0]
+    if (alone - beside_others).abs().max() > _OTHERWISE * alone.abs().max():
+        notes.append(
+            f"WARNING: {who} answers otherwise for an image when other images are in its batch: "
+            "its accuracy is that of one batch size alone (BatchNorm without running statistics?)"
+        )
+    return Evaluated(logits.shape[1], softmax, tuple(notes))
 
 
 def _try_training(network: nn.Module, images: Tensor, classes: int, who: str) -> tuple[str, ...]:

@@ -544,4 +544,23 @@ def test_probabilities_are_put_through_no_softmax(register: Callable[[Build], st
     )
     assert by_probabilities.kl_nats == pytest.approx(by_logits.kl_nats, rel=1e-4)
     notes = try_network(register(lambda: Changed(lambda y: y.softmax(1))), {}, CLASSES, SHAPE)
-    assert ["probabilities" in note for note in notes] == [True]
+    assert ["probabilities" in note for note in notes] == [True, False]
+
+
+class AmongOthers(Net):
+    def head(self, x: Tensor) -> Tensor:
+        return super().head(x - x.mean(0, keepdim=True))
+
+
+class BatchStatistics(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm2d(6, track_running_stats=False)
+
+
+@pytest.mark.parametrize("build", [AmongOthers, BatchStatistics])
+def test_a_network_that_looks_at_other_images_of_the_batch_is_named_so(
+    build: Build, register: Callable[[Build], str]
+) -> None:
+    (note,) = try_network(register(build), {}, CLASSES, SHAPE)
+    assert "other images" in note

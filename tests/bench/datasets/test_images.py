@@ -213,7 +213,8 @@ BAD_ARRAYS = [
     ({"images": np.zeros((2, 3, 9, 9), np.float32)}, r"network's input is \(N, 3, 8, 8\)"),
     ({"images": np.full((2, 3, 8, 8), np.nan, np.float32)}, "NaN"),
     ({"images": pixels(2, 7, 8, 9)}, "cannot be told"),
-    ({"images": pixels(2, 3, 8, 8), "y": np.array([0, -1])}, "labels are int64"),
+    ({"images": pixels(2, 3, 8, 8), "y": np.array([0, -1])}, "a label is -1"),
+    ({"images": np.zeros((0, 3, 8, 8), np.float32)}, "has no images"),
     ({"images": pixels(2, 3, 8, 8), "y": np.array([0.5, 1])}, "labels are float64"),
     ({"weights": pixels(2, 3, 8, 8)}, r"has no images \(found: weights\)"),
 ]
