@@ -4,9 +4,9 @@
 
 Runs `bench compare RUN` again and again, with the options after `--`, and counts, row by row, how
 many intervals hold the pooled value and how many pairs of verdicts contradict one another. The run
-keeps the comparisons, and each learns from those before it. What was found is in `repeatability.jsonl`, a line for each comparison, and the same
-command resumes after the last one. `--quick` makes three short ones: less than 5 minutes on 2
-cores.
+keeps the comparisons, and each learns from those before it. What was found is in
+`repeatability.jsonl`, a line for each comparison, and the same command resumes after the last one.
+`--quick` makes three short ones: less than 5 minutes on 2 cores.
 """
 
 import json

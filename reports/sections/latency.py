@@ -155,9 +155,10 @@ def _between_comparisons(rows: Sequence[LatencyRow]) -> str:
         if most == 1
         else f"from {units.count(most)} comparisons"
     )
+    told = sds[0] if sds[0] == sds[-1] else units.span(sds[0], sds[-1])
     return (
         " It covers what comparisons of the run differ by, too: "
-        f"{sds[0] if sds[0] == sds[-1] else units.span(sds[0], sds[-1])} % (standard deviation, {source})."
+        f"{told} % (standard deviation, {source})."
     )
 
 
