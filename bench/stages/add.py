@@ -40,7 +40,7 @@ def add(
     the user's runs in a process of its own. Raises BenchError of the kind at fault; nothing is left
     behind then.
     """
-    loaded = complete(loaded, listener)
+    loaded, assumed = complete(loaded)
     preprocessing = preprocessing_of(loaded.config)
     count, names = class_names_of(loaded.config)
     with temporary_folder() as temporary:
@@ -51,6 +51,8 @@ def add(
         for note in made.notes:
             listener.note(note)
         data = load_data(loaded.config.data, paths.cache, listener, needs_train=False)
+        for note in () if data.info.preprocessed else assumed:
+            listener.note(note)
         classes = names or _names_of(made, data, listener)
         checkpoint = _describe(loaded, made, weights, preprocessing, classes, data)
         key = _key(checkpoint)
@@ -80,10 +82,10 @@ def _make(wanted: "Wanted", folder: Path) -> tuple["Made", Path]:
         raise ConfigError(f"{wanted.text}: {error} while the network was built") from None
 
 
-def complete(loaded: Loaded, listener: ProgressListener) -> Loaded:
+def complete(loaded: Loaded) -> tuple[Loaded, tuple[str, ...]]:
     """Return the configuration of a network of the user's own with its input filled in.
 
-    Raises ConfigError where its shape is neither said nor known.
+    Also what was assumed of pixels, one sentence each. Raises ConfigError where its shape is neither said nor known.
     """
     from foldbench.models.building.adding import library_preprocessing
     from foldbench.models.building.programs import input_shape_of
@@ -99,10 +101,7 @@ def complete(loaded: Loaded, listener: ProgressListener) -> Loaded:
         known, is_known = (neutral_preprocessing(shape) if shape else None), False
     else:
         known = library_preprocessing(model.source, model.weights)
-    loaded, notes = with_known_input(loaded, known, is_known)
-    for note in notes:
-        listener.note(note)
-    return loaded
+    return with_known_input(loaded, known, is_known)
 
 
 def wanted_network(config: Config, preprocessing: Preprocessing, classes: int | None) -> "Wanted":

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -112,6 +113,19 @@ def test_weights_and_code_are_what_the_record_says(code: Path, paths: Paths) -> 
     kept = torch.load(code.parent / "w.pt", weights_only=True)["ema"]
     assert torch.equal(module.head.weight, kept["module.head.weight"])
     assert any("ema" in note for note in told.notes)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("dtype", "assumed"), [("uint8", True), ("float32", False)])
+def test_a_scale_is_assumed_for_pixels_and_not_for_what_is_preprocessed(
+    code: Path, paths: Paths, tmp_path: Path, dtype: str, assumed: bool
+) -> None:
+    shape = (4, 8, 8, 3) if dtype == "uint8" else (4, 3, 8, 8)
+    images = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+    np.savez(tmp_path / "a.npz", images=images, labels=np.arange(4))
+    told = Told()
+    add_network(f"{code}:Net", paths, f"data.path={tmp_path / 'a.npz'}", told=told)
+    assert any("std" in note for note in told.notes) is assumed
 
 
 @pytest.mark.usefixtures("here")
