@@ -85,7 +85,8 @@ def _make(wanted: "Wanted", folder: Path) -> tuple["Made", Path]:
 def complete(loaded: Loaded) -> tuple[Loaded, tuple[str, ...]]:
     """Return the configuration of a network of the user's own with its input filled in.
 
-    Also what was assumed of pixels, one sentence each. Raises ConfigError where its shape is neither said nor known.
+    Also what was assumed of pixels, one sentence each. Raises ConfigError where its shape is
+    neither said nor known.
     """
     from foldbench.models.building.adding import library_preprocessing
     from foldbench.models.building.programs import input_shape_of
