@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foldbench.bench.config.files import Loaded
+from foldbench.bench.config.files import Loaded, from_dict
 from foldbench.bench.config.own_network import class_names_of, with_known_input
 from foldbench.bench.config.schema import Config
 from foldbench.bench.errors import BackendError, ConfigError
@@ -40,6 +40,7 @@ def add(
     the user's runs in a process of its own. Raises BenchError of the kind at fault; nothing is left
     behind then.
     """
+    chooses_batch = "batch_sizes" not in loaded.config.compare.model_fields_set
     loaded, assumed = complete(loaded)
     preprocessing = preprocessing_of(loaded.config)
     count, names = class_names_of(loaded.config)
@@ -50,6 +51,8 @@ def add(
         made, weights = _make(wanted, folder)
         for note in made.notes:
             listener.note(note)
+        if chooses_batch and made.fixed_batch is not None:
+            loaded = _at_batch(loaded, made.fixed_batch)
         data = load_data(loaded.config.data, paths.cache, listener, needs_train=False)
         for note in () if data.info.preprocessed else assumed:
             listener.note(note)
@@ -103,6 +106,13 @@ def complete(loaded: Loaded) -> tuple[Loaded, tuple[str, ...]]:
     else:
         known = library_preprocessing(model.source, model.weights)
     return with_known_input(loaded, known, is_known)
+
+
+def _at_batch(loaded: Loaded, size: int) -> Loaded:
+    """Return the configuration with one batch size to measure at."""
+    values = loaded.as_dict()
+    values["compare"]["batch_sizes"] = [size]
+    return Loaded(loaded.name, from_dict(values, (), loaded.name))
 
 
 def wanted_network(config: Config, preprocessing: Preprocessing, classes: int | None) -> "Wanted":

@@ -88,8 +88,8 @@ def bundle_run(
         given = subject.is_file_alone
         way = "ort/given" if given else _baseline_of(kept)
         job = Job(
-            *("torch", "cpu", 1, "given" if given else "unfolded"),
-            *(run.path, run.path / checkpoint.weights),
+            *("torch", "cpu", 1, "given" if given else "unfolded", run.path),
+            run.path / checkpoint.weights,
             *(evaluation.images, mean, std, len(checkpoint.classes), _BATCH),
             fixed_batch=kept[0].fixed_batch if given else None,
         )

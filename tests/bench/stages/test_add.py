@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from graphs import stuck
 from torch import nn
 
 from foldbench.bench.config.own_network import source_config
@@ -126,6 +128,16 @@ def test_a_scale_is_assumed_for_pixels_and_not_for_what_is_preprocessed(
     told = Told()
     add_network(f"{code}:Net", paths, f"data.path={tmp_path / 'a.npz'}", told=told)
     assert any("std" in note for note in told.notes) is assumed
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("said", "sizes"), [((), [2]), (("compare.batch_sizes=[4]",), [4])])
+def test_a_file_with_one_batch_size_is_measured_at_it_unless_another_is_said(
+    paths: Paths, tmp_path: Path, said: tuple[str, ...], sizes: list[int]
+) -> None:
+    onnx.save(stuck(2), tmp_path / "net.onnx")
+    run = add_network(str(tmp_path / "net.onnx"), paths, "model.output=z", *said)
+    assert run.checkpoint().config["compare"]["batch_sizes"] == sizes
 
 
 @pytest.mark.usefixtures("here")
