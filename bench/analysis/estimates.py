@@ -42,6 +42,8 @@ class Ratio:
     """Processes of each that timed these rounds."""
     p_value: float | None = None
     """Of the hypothesis that the ratio is 1, two-sided; None without an interval."""
+    covers_comparisons: bool = False
+    """Whether the interval covers what is known, or assumed, to differ between comparisons."""
 
     @property
     def covers_processes(self) -> bool:

@@ -33,11 +33,16 @@ def logs_by_process(
     return found
 
 
+def is_repeated(logs: Mapping[Process, Sequence[float]]) -> bool:
+    """Return whether there are repetitions enough for an interval from between them."""
+    return len({repeat for _, repeat, _ in logs}) >= MIN_REPETITIONS
+
+
 def independent_logs(logs: Mapping[Process, Sequence[float]]) -> list[float]:
     """Return the median of each process; the means of these by repetition where they are enough."""
     repetitions: dict[int, list[float]] = {}
     for (_, repeat, _), values in logs.items():
         repetitions.setdefault(repeat, []).append(float(np.median(values)))
-    if len(repetitions) >= MIN_REPETITIONS:
+    if is_repeated(logs):
         return [float(np.mean(values)) for values in repetitions.values()]
     return [value for values in repetitions.values() for value in values]
