@@ -1,5 +1,5 @@
 # foldbench: `make run` and `make test` are all that is needed; both set up what they need first.
-# Without an NVIDIA GPU, `make run CPU=1` saves 4 GB.
+# Without an NVIDIA GPU, `make run CPU=1` saves 5 GB.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,9 +8,11 @@ BIN := $(VENV)/bin
 INPUTS := setup.py pyproject.toml constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# PyTorch's wheels without CUDA, in the versions of constraints.txt.
-CPU ?=
+# Wheels of PyTorch and ONNX Runtime without CUDA, in the versions of constraints.txt.
+# Once chosen, the environment keeps them.
+CPU ?= $(wildcard $(VENV)/.cpu)
 pinned = $(shell sed -n 's/^$(1)==\([^ ;]*\).*/$(1)==\1+cpu/p' constraints.txt)
+export FOLDBENCH_CPU = $(CPU)
 WHEELS := $(if $(CPU),--extra-index-url https://download.pytorch.org/whl/cpu \
 	$(call pinned,torch) $(call pinned,torchvision))
 
@@ -45,7 +47,7 @@ $(BIN)/python:
 
 $(VENV)/.installed: $(INPUTS) | $(BIN)/python
 	$(INSTALL) $(WHEELS) -e .
-	@touch $@
+	@touch $@ $(if $(CPU),$(VENV)/.cpu)
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(INSTALL) $(WHEELS) -e '.[test]'

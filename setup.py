@@ -1,5 +1,6 @@
 """Packaging of foldbench: ranges here, the exact versions known to work in constraints.txt."""
 
+import os
 import re
 from pathlib import Path
 
@@ -9,6 +10,9 @@ HERE = Path(__file__).parent
 VERSION = re.search(
     r'^__version__ = "(.+)"$', (HERE / "foldbench/__init__.py").read_text(encoding="utf-8"), re.M
 ).group(1)
+
+# Without an NVIDIA GPU its build of onnxruntime takes 300 MB for nothing: `make run CPU=1`.
+ONNXRUNTIME_GPU = "onnxruntime" if os.environ.get("FOLDBENCH_CPU") else "onnxruntime-gpu"
 
 # onnxruntime-gpu has builds for x86-64 Linux and Windows alone; both kinds import as onnxruntime.
 HAS_GPU_BUILD = "platform_machine in 'x86_64 AMD64' and sys_platform != 'darwin'"
@@ -52,7 +56,7 @@ setup(
         "timm>=1.0.20",
         "onnx>=1.20",
         "onnxscript>=0.6",
-        f"onnxruntime-gpu>=1.30; {HAS_GPU_BUILD}",
+        f"{ONNXRUNTIME_GPU}>=1.30; {HAS_GPU_BUILD}",
         f"onnxruntime>=1.30; {NO_GPU_BUILD}",
         "numpy>=2.0",
         "scikit-learn>=1.5",

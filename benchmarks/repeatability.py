@@ -2,18 +2,16 @@
 
     python -m benchmarks.repeatability RUN --times 20 --out benchmarks/results -- --budget 2m
 
-Runs `bench compare` again and again on a copy of RUN, with the options after `--`, and counts, row
-by row, how many intervals hold the pooled value and how many pairs of verdicts contradict one
-another. What was found is in `repeatability.jsonl`, a line for each comparison, and the same
-command resumes after the last one. `--quick` makes three short ones: less than 5 minutes on 2
-cores.
+Runs `bench compare RUN` again and again, with the options after `--`, and counts, row by row, how
+many intervals hold the pooled value and how many pairs of verdicts contradict one another. The run
+keeps the comparisons, and each learns from those before it. What was found is in
+`repeatability.jsonl`, a line for each comparison, and the same command resumes after the last one.
+`--quick` makes three short ones: less than 5 minutes on 2 cores.
 """
 
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from itertools import combinations
@@ -116,19 +114,13 @@ HEADERS = (
 
 
 def compare(run: RunDirectory, options: Sequence[str]) -> list[dict]:
-    """Return the rows of one comparison of a copy of `run`, made by a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "runs" / run.name
-        shutil.copytree(run.path, copy)
-        command = [sys.executable, "-m", "foldbench", "compare", run.name, "--fresh"]
-        command += ["--runs", str(copy.parent), *options]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise SystemExit(f"bench compare ended with {done.returncode}:\n{done.stderr}")
-        record = RunDirectory(copy).results()
-    if record is None:
-        raise SystemExit("bench compare left no record")
-    return lines_of(record)
+    """Return the rows of one comparison of `run`, made by a process of its own."""
+    command = [sys.executable, "-m", "foldbench", "compare", run.name, "--fresh"]
+    command += ["--runs", str(run.path.parent), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"bench compare ended with {done.returncode}:\n{done.stderr}")
+    return lines_of(run.results())
 
 
 def repeat(run: RunDirectory, times: int, options: Sequence[str], path: Path) -> list[list[dict]]:

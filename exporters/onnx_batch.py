@@ -127,7 +127,7 @@ def open_batch(
     broken = trial.refuse(kept, [fixed or 1])
     if broken is not None:
         raise ExportError(f"{facts.path}: it cannot be brought into foldbench's form: {broken}")
-    notes.append(f"its batch is fixed to {fixed or 1}: {reason}")
+    notes.append(f"it runs at batch size {fixed or 1} alone: {reason}")
     return kept, fixed or 1, reason
 
 

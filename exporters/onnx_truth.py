@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from onnx import ModelProto, TensorProto
 
 from foldbench.bench.arrays import Floats
@@ -97,6 +98,24 @@ def run_references(
         )
         for place in range(len(names))
     )
+
+
+def answer_in_float64(source: Path, batches: Sequence[Floats]) -> npt.NDArray[np.float64]:
+    """Return what the first output of the file is for all `batches`, (N, C, H, W) float32 each.
+
+    Raises ExportError where the graph cannot be had in float64.
+    """
+    with opened_onnx(source) as model:
+        names = [model.graph.output[0].name]
+        run = run_in_onnxruntime(model, names)
+        inputs: list[tuple[InputKind, Floats]] = [("images", x) for x in batches]
+        reference, exact = _run_exactly(model, names, inputs, [run(x) for x in batches])
+    if reference == "ort_float32":
+        raise ExportError(
+            f"{source}: its answers cannot be computed in float64: it has operators that are none "
+            "of ONNX's own, or more than 2 GB of weights"
+        )
+    return np.concatenate([found for (found,) in exact])
 
 
 def _run_exactly(

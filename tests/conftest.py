@@ -47,11 +47,15 @@ def pytest_xdist_auto_num_workers() -> int:
 
 _LONGEST_FIRST = (
     *("test_commands", "test_docs", "test_pages", "test_comparison", "test_packaging"),
-    *("test_quantize", "test_own_networks", "test_every_model", "test_scenarios", "test_training"),
-    *("test_kills", "test_networks_from_the_field", "test_every_backend", "test_transfer"),
-    *("test_reparameterized", "test_malformed_networks", "test_norms", "test_ablation"),
-    *("test_process_group", "test_doctor", "test_copy_cost", "test_export_options"),
-    *("test_pretrained", "test_other_networks", "test_fold", "test_tune", "test_compiled"),
+    *("test_in_a_browser", "test_own_networks", "test_add", "test_quantize", "test_every_model"),
+    *("test_malformed_networks", "test_kills", "test_training", "test_transfer"),
+    *("test_networks_from_the_field", "test_scenarios", "test_pretrained", "test_copy_cost"),
+    *("test_export_options", "test_bisection", "test_ablation", "test_norms"),
+    *("test_every_backend", "test_process_group", "test_page", "test_ratios", "test_doctor"),
+    *("test_fresh_process", "test_reparameterized", "test_fold", "test_given_files"),
+    *("test_resume", "test_sequential", "test_other_networks", "test_tune", "test_faults"),
+    *("test_report", "test_openvino", "test_export", "test_every_pass", "test_terminal"),
+    *("test_handing", "test_configurations", "test_screen", "test_tables"),
 )
 
 

@@ -95,3 +95,17 @@ def classifier(
         ir_version=ir_version,
         producer_name="somebody",
     )
+
+
+def stuck(batch: int | str, dtype: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    """A network that adds something for each image of a batch of two."""
+    offsets = np.arange(10).reshape(2, 5).astype(helper.tensor_dtype_to_np_dtype(dtype))
+    model = classifier(
+        batch=batch,
+        dtype=dtype,
+        names=("x", "y"),
+        more=[helper.make_node("Add", ["y", "offsets"], ["z"])],
+        outputs=[helper.make_tensor_value_info("z", dtype, [batch, 5])],
+    )
+    model.graph.initializer.append(numpy_helper.from_array(offsets, "offsets"))
+    return model

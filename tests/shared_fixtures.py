@@ -23,7 +23,7 @@ from foldbench.bench.registry import BACKENDS
 from foldbench.bench.stages.export import export
 from foldbench.bench.stages.train import train
 from foldbench.bench.store.directory import Paths, RunDirectory
-from translations import quick_reader
+from translations import look_up_operators_once, quick_reader
 
 CPUS = usable_cpus()
 
@@ -53,6 +53,7 @@ def _torch_state() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _translations_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_up_operators_once()
     found = quick_reader()
     if found is not None:
         monkeypatch.setattr(found[0], "from_torchlib", found[1])

@@ -298,8 +298,9 @@ def _continue(pipe: list[int], arguments: list[str]) -> None:
 
 def _read_translations_once() -> None:
     """Have exports of the forks take copies of torch's translations to ONNX, read here."""
-    from translations import quick_reader
+    from translations import look_up_operators_once, quick_reader
 
+    look_up_operators_once()
     found = quick_reader()
     assert found is not None
     registry, reader = found

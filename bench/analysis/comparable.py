@@ -79,6 +79,11 @@ def describe(contrast: Contrast) -> str:
     return f"{contrast.what}: {contrast.a} in A, {contrast.b} in B{spoils}"
 
 
+def work_of(m: Measurement) -> tuple[object, ...]:
+    """Return what makes the time of a row: the file, and what it runs in."""
+    return m.source_sha256, m.runtime, m.threads, m.precision, m.actual_device
+
+
 def contenders_by_name(run: Run) -> dict[str, Measurement]:
     """Return the rows that are compared, by name, failed ones included."""
     return {m.contender: m for m in contenders(run)}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, sqrt
-from statistics import NormalDist
+from statistics import NormalDist, median
 from typing import Any, Literal
 
 import numpy as np
@@ -42,6 +42,8 @@ class Ratio:
     """Processes of each that timed these rounds."""
     p_value: float | None = None
     """Of the hypothesis that the ratio is 1, two-sided; None without an interval."""
+    covers_comparisons: bool = False
+    """Whether the interval covers what is known, or assumed, to differ between comparisons."""
 
     @property
     def covers_processes(self) -> bool:
@@ -70,7 +72,7 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
 
 def median_or_none(samples: Sequence[float]) -> float | None:
     """Return the median, in the samples' unit; None when there are none."""
-    return float(np.median(samples)) if len(samples) else None
+    return float(median(samples)) if len(samples) else None
 
 
 def calls_needed(q: float) -> int:
@@ -103,7 +105,7 @@ def relative_range(samples: Sequence[float]) -> float | None:
     """Return (largest - smallest) / median; None for fewer than two samples."""
     if len(samples) < 2:
         return None
-    middle = float(np.median(samples))
+    middle = float(median(samples))
     return (max(samples) - min(samples)) / middle if middle > 0 else None
 
 
@@ -112,7 +114,7 @@ def relative_drift(samples: Sequence[float]) -> float | None:
     third = len(samples) // 3
     if third < 2:
         return None
-    first, last = float(np.median(samples[:third])), float(np.median(samples[-third:]))
+    first, last = float(median(samples[:third])), float(median(samples[-third:]))
     return last / first - 1 if first > 0 else None
 
 
@@ -145,7 +147,7 @@ def _median_ratio(
     processes: int,
 ) -> Ratio | None:
     """Return the ratio of pairs of blocks, which a report asks for in each of its tables."""
-    medians = [(float(np.median(baseline)), float(np.median(block))) for baseline, block in pairs]
+    medians = [(median(baseline), median(block)) for baseline, block in pairs]
     ratios = np.array([baseline / candidate for baseline, candidate in medians if candidate > 0])
     if not len(ratios):
         return None

@@ -16,6 +16,7 @@ from foldbench.bench.analysis.clean import (
     count_clean_rounds,
     round_ratios,
 )
+from foldbench.bench.analysis.comparable import work_of
 from foldbench.bench.analysis.estimates import (
     MIN_CLEAN_ROUNDS,
     RESOLUTION,
@@ -26,7 +27,7 @@ from foldbench.bench.analysis.estimates import (
     median_or_none,
     unpaired_ratio,
 )
-from foldbench.bench.analysis.ratios import changed_ratio, paired_ratio
+from foldbench.bench.analysis.ratios import Side, changed_ratio, paired_ratio
 from foldbench.bench.analysis.speedups import (
     completed,
     find_reference,
@@ -154,7 +155,7 @@ def _change(
         noise_floor=noise_floor,
         verdict=None,
         unjudged=None,
-        same_work=_work(rows[0]) == _work(rows[1]) and rows[0].source_sha256 is not None,
+        same_work=work_of(rows[0]) == work_of(rows[1]) and rows[0].source_sha256 is not None,
         device=rows[0].actual_device,
         boundary=before.boundary,
     )
@@ -171,7 +172,9 @@ def _change(
 
 def _in_same_rounds(a: Run, change: LatencyChange, before: Timing, after: Timing) -> LatencyChange:
     mine, _ = clean_pairs(after.blocks, before.blocks)
-    ratio = paired_ratio(after.blocks, before.blocks) if len(mine) >= _rounds_needed(a) else None
+    ratio = None
+    if len(mine) >= _rounds_needed(a):
+        ratio = paired_ratio(after.blocks, before.blocks, after.between_comparisons)
     return replace(
         change,
         a_clean_blocks=len(mine),
@@ -223,8 +226,11 @@ def _against_baseline(
     enough = len(of_a) >= _rounds_needed(a) and len(of_b) >= _rounds_needed(b)
     ratio = None
     if enough:
-        pairs = (timings[0].blocks, first.blocks), (timings[1].blocks, second.blocks)
-        ratio = changed_ratio(*pairs) or unpaired_ratio(of_a, of_b)
+        sides = [
+            Side(mine.blocks, theirs.blocks, mine.between_comparisons)
+            for mine, theirs in zip(timings, (first, second), strict=True)
+        ]
+        ratio = changed_ratio(*sides) or unpaired_ratio(of_a, of_b)
     return replace(
         change,
         a_clean_blocks=len(of_a),
@@ -271,10 +277,6 @@ def _too_few(count: int) -> str:
 def _aa_noise(run: Run, measurement: Measurement, timing: Timing) -> float | None:
     speedup = measure_speedup(run, measurement, timing.batch_size, timing.boundary)
     return speedup.noise_floor if speedup else None
-
-
-def _work(m: Measurement) -> tuple[object, ...]:
-    return m.source_sha256, m.runtime, m.threads, m.precision, m.actual_device
 
 
 def _same_network(a: Checkpoint, b: Checkpoint) -> bool:

@@ -133,7 +133,9 @@ def _ratio(reference: Run, baseline: Measurement, m: Measurement, batch_size: in
         return None
     candidate, _ = clean_pairs(mine.blocks, theirs.blocks)
     enough = len(candidate) >= min(MIN_CLEAN_ROUNDS, reference.rounds)
-    return paired_ratio(mine.blocks, theirs.blocks) if enough else None
+    if not enough:
+        return None
+    return paired_ratio(mine.blocks, theirs.blocks, mine.between_comparisons)
 
 
 def _noise_of(reference: Run, baseline: Measurement | None, batch_size: int) -> float:

@@ -10,21 +10,32 @@ two, none included: then three processes give twice the width that pooled rounds
 and a half times. Pooling where processes seem alike was simulated and is not done: it covers down
 to 92 % where they differ a little, and relies on rounds that are independent of their neighbours.
 
-A machine changes over minutes, which one comparison does not see. Where it was repeated
-(`--repeat`, MIN_REPETITIONS times or more), Student's t is between repetitions, each the mean of
-its processes.
+A machine changes over minutes, which one comparison does not see. What that adds to a row is known
+from earlier comparisons, or assumed (`between_comparisons`), and widens the interval by Welch's
+formula. Where the comparison was repeated (`--repeat`, MIN_REPETITIONS times or more), Student's t
+is between repetitions in its place, each the mean of its processes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import exp, inf, sqrt
 
 import numpy as np
 
 from foldbench.bench.analysis.clean import clean_pairs
 from foldbench.bench.analysis.estimates import Ratio, Verdict, median_ratio
-from foldbench.bench.samples.ratios import Process, independent_logs, logs_by_process, process_of
+from foldbench.bench.records import BetweenComparisons
+from foldbench.bench.samples.ratios import (
+    Process,
+    independent_logs,
+    is_repeated,
+    logs_by_process,
+    process_of,
+)
 from foldbench.bench.samples.timing import MIN_PROCESSES, Block, is_clean
+
+Part = tuple[float, float]
+"""A variance of a mean, and its degrees of freedom."""
 
 FAMILY_ERROR = 0.05
 """Of all tables, the share in which some verdict that is claimed may be wrong."""
@@ -36,46 +47,91 @@ def count_processes(blocks: Sequence[Block]) -> int:
     return len({process_of(block) for block in clean or blocks})
 
 
-def paired_ratio(blocks: Sequence[Block], reference: Sequence[Block]) -> Ratio | None:
+def paired_ratio(
+    blocks: Sequence[Block],
+    reference: Sequence[Block],
+    between_comparisons: BetweenComparisons | None = None,
+) -> Ratio | None:
     """Return the speed-up of `blocks` over `reference`, over rounds in which both are clean.
 
-    With MIN_PROCESSES processes or more the interval covers what differs between them, or between
-    repetitions where there are enough; below, it is a bootstrap over rounds, which covers one
-    process alone. None when no round has both.
+    With MIN_PROCESSES processes or more the interval covers what differs between them and between
+    comparisons, or between repetitions where there are enough; below, it is a bootstrap over
+    rounds, which covers one process alone. None when no round has both.
     """
     logs = logs_by_process(blocks, reference)
     if len(logs) < MIN_PROCESSES:
         mine, theirs = clean_pairs(blocks, reference)
         return median_ratio(theirs, mine, processes=max(1, len(logs)))
-    return replace(ratio_between(independent_logs(logs), _count(logs)), processes=len(logs))
+    parts = _parts_of(logs, between_comparisons)
+    ratio = ratio_between(independent_logs(logs), _count(logs), parts)
+    return replace(ratio, processes=len(logs), covers_comparisons=bool(parts))
 
 
-def changed_ratio(
-    before: tuple[Sequence[Block], Sequence[Block]], after: tuple[Sequence[Block], Sequence[Block]]
-) -> Ratio | None:
-    """Return the speed-up `after` divided by that `before`, each of blocks and its reference's.
+def mean_and_variance(
+    blocks: Sequence[Block], reference: Sequence[Block]
+) -> tuple[float, float] | None:
+    """Return the logarithm of the speed-up and its variance, of this comparison alone.
 
-    Student's t between the processes of both, or repetitions where there are enough; None where
-    either has fewer than MIN_PROCESSES.
+    None with fewer than MIN_PROCESSES processes, and where repetitions hold what comparisons
+    differ by.
     """
-    of_a, of_b = logs_by_process(*before), logs_by_process(*after)
+    logs = logs_by_process(blocks, reference)
+    if len(logs) < MIN_PROCESSES or is_repeated(logs):
+        return None
+    values = np.asarray(independent_logs(logs), float)
+    return float(values.mean()), _variance(values)
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one comparison timed of a row."""
+
+    blocks: Sequence[Block]
+    reference: Sequence[Block]
+    between_comparisons: BetweenComparisons | None = None
+
+
+def changed_ratio(before: Side, after: Side) -> Ratio | None:
+    """Return the speed-up `after` divided by that `before`.
+
+    Student's t between the processes of both, or repetitions where there are enough, and what
+    comparisons differ by; None where either has fewer than MIN_PROCESSES.
+    """
+    sides = before, after
+    of_a, of_b = (logs_by_process(side.blocks, side.reference) for side in sides)
     if min(len(of_a), len(of_b)) < MIN_PROCESSES:
         return None
     rounds = min(_count(of_a), _count(of_b))
-    return difference_of(independent_logs(of_a), independent_logs(of_b), rounds)
+    parts = [
+        part
+        for side, logs in zip(sides, (of_a, of_b), strict=True)
+        for part in _parts_of(logs, side.between_comparisons)
+    ]
+    return difference_of(independent_logs(of_a), independent_logs(of_b), rounds, parts)
+
+
+def _parts_of(
+    logs: Mapping[Process, Sequence[float]], between: BetweenComparisons | None
+) -> list[Part]:
+    """Return what is added to the variance within a comparison: nothing where it was repeated."""
+    if between is None or is_repeated(logs):
+        return []
+    return [(between.sd**2, between.freedom)]
 
 
 def _count(logs: Mapping[Process, Sequence[float]]) -> int:
     return sum(map(len, logs.values()))
 
 
-def ratio_between(logs: Sequence[float], rounds: int) -> Ratio:
+def ratio_between(logs: Sequence[float], rounds: int, parts: Sequence[Part] = ()) -> Ratio:
     """Return the ratio that the logarithms of each process's own ratio give, two at the least.
 
-    The point is their geometric mean, the interval and the p-value are Student's t.
+    The point is their geometric mean, the interval and the p-value are Student's t. `parts` are
+    added to its variance.
     """
     values, count = np.asarray(logs, float), len(logs)
-    return student_ratio(float(values.mean()), _error(values), count - 1, rounds, count)
+    error, freedom = _combined([(_variance(values), count - 1), *parts])
+    return student_ratio(float(values.mean()), error, freedom, rounds, count)
 
 
 def student_ratio(mean: float, error: float, freedom: float, rounds: int, processes: int) -> Ratio:
@@ -91,22 +147,34 @@ def student_ratio(mean: float, error: float, freedom: float, rounds: int, proces
     return Ratio(exp(mean), exp(mean - half), exp(mean + half), rounds, processes, p_value)
 
 
-def difference_of(a: Sequence[float], b: Sequence[float], rounds: int) -> Ratio:
+def difference_of(
+    a: Sequence[float], b: Sequence[float], rounds: int, parts: Sequence[Part] = ()
+) -> Ratio:
     """Return ``b / a`` of two runs' ratios, given the logarithms of each process: (N,), N > 1.
 
-    Their processes have no partner in the other run: Welch's t (B. L. Welch, Biometrika 34, 1947).
+    Their processes have no partner in the other run: Welch's t. `parts` are added to its variance.
     """
     of_a, of_b = np.asarray(a, float), np.asarray(b, float)
-    errors = _error(of_a) ** 2, _error(of_b) ** 2
-    total = sum(errors)
-    parts = errors[0] ** 2 / (len(a) - 1) + errors[1] ** 2 / (len(b) - 1)
-    freedom = total**2 / parts if parts > 0 else float(len(a) + len(b) - 2)
+    own = [(_variance(of_a), len(a) - 1), (_variance(of_b), len(b) - 1)]
+    error, freedom = _combined([*own, *parts])
     mean = float(of_b.mean() - of_a.mean())
-    return student_ratio(mean, sqrt(total), freedom, rounds, min(len(a), len(b)))
+    return student_ratio(mean, error, freedom, rounds, min(len(a), len(b)))
 
 
-def _error(values: np.ndarray) -> float:
-    return float(values.std(ddof=1)) / sqrt(len(values))
+def _combined(parts: Sequence[Part]) -> tuple[float, float]:
+    """Return the standard error and the degrees of freedom of a sum (B. L. Welch, 1947).
+
+    Source: The generalization of 'Student's' problem, Biometrika 34.
+    """
+    total = sum(variance for variance, _ in parts)
+    weighed = sum(variance**2 / freedom for variance, freedom in parts)
+    freedom = total**2 / weighed if weighed > 0 else sum(freedom for _, freedom in parts)
+    return sqrt(total), freedom
+
+
+def _variance(values: np.ndarray) -> float:
+    """Return the variance of the mean of independent `values`."""
+    return float(values.var(ddof=1)) / len(values)
 
 
 def is_claimed(verdict: Verdict | None, p_value: float | None) -> bool:

@@ -13,7 +13,14 @@ from foldbench.bench.analysis.estimates import (
 )
 from foldbench.bench.analysis.ratios import paired_ratio
 from foldbench.bench.config.export import ExportSection
-from foldbench.bench.records import Boundary, Measurement, Role, Run, Timing
+from foldbench.bench.records import (
+    BetweenComparisons,
+    Boundary,
+    Measurement,
+    Role,
+    Run,
+    Timing,
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,8 @@ class Speedup:
     """Rounds in which both were left alone."""
     ratio: Ratio | None
     """Over the clean rounds; None when there were too few of them."""
+    own_ratio: Ratio | None
+    """The same with an interval of this comparison alone, which more rounds make narrower."""
     floor_ratio: float | None
     """Of the 5 % quantiles over all rounds: given in place of `ratio` on a loaded machine."""
     noise_floor: float | None
@@ -131,10 +140,11 @@ def measure_speedup(
         return None
     noise_floor = _aa_noise(run, reference, baseline)
     mine, _ = clean_pairs(candidate.blocks, baseline.blocks)
-    ratio = _ratio(run, candidate, baseline)
+    ratio = _ratio(run, candidate, baseline, candidate.between_comparisons)
+    own_ratio = _ratio(run, candidate, baseline)
     if reference.contender == measurement.contender:
         processes = ratio.processes if ratio else 1
-        ratio = Ratio(1.0, None, None, len(mine), processes)
+        ratio = own_ratio = Ratio(1.0, None, None, len(mine), processes)
     loaded = None
     if ratio is None:
         loaded = best_case_ratio(baseline.samples_s(), candidate.samples_s())
@@ -143,6 +153,7 @@ def measure_speedup(
         rounds=len({b.round for b in candidate.blocks} & {b.round for b in baseline.blocks}),
         clean_rounds=len(mine),
         ratio=ratio,
+        own_ratio=own_ratio,
         floor_ratio=loaded,
         noise_floor=noise_floor,
         verdict=judge(ratio, noise_floor or 0.0) if ratio else None,
@@ -150,12 +161,14 @@ def measure_speedup(
     )
 
 
-def _ratio(run: Run, candidate: Timing, baseline: Timing) -> Ratio | None:
+def _ratio(
+    run: Run, candidate: Timing, baseline: Timing, between: BetweenComparisons | None = None
+) -> Ratio | None:
     """Return the ratio when enough rounds are clean, or all that were asked for."""
     mine, _ = clean_pairs(candidate.blocks, baseline.blocks)
     if len(mine) < min(MIN_CLEAN_ROUNDS, run.rounds):
         return None
-    return paired_ratio(candidate.blocks, baseline.blocks)
+    return paired_ratio(candidate.blocks, baseline.blocks, between)
 
 
 def _aa_noise(run: Run, reference: Measurement, baseline: Timing) -> float | None:
@@ -194,4 +207,4 @@ def measure_step(
     baseline, candidate = timing_at(before, batch_size), timing_at(after, batch_size)
     if baseline is None or candidate is None:
         return None
-    return _ratio(run, candidate, baseline)
+    return _ratio(run, candidate, baseline, candidate.between_comparisons)

@@ -58,7 +58,8 @@ def load_data(
     info = images.info
     if info.form is not None:
         listener.note(f"{info.title}: read as {info.form}")
-    listener.note(_describe(info))
+    own = settings.calibration_path is None and not settings.calibration_share
+    listener.note(_describe(info, "training" if own else "calibration"))
     repeats = find_repeats(images.train, images.test)
     if said := repeats.describe():
         listener.note(f"{info.title}: {said}")
@@ -134,9 +135,9 @@ _WORTH_SAYING_S = 1.0
 _NAMED_CLASSES = 6
 
 
-def _describe(info: DataInfo) -> str:
+def _describe(info: DataInfo, others: str) -> str:
     """Return how many images there are, of which classes, and what was skipped, in one line."""
-    counts = f"{units.count(info.train_count)} training and " if info.train_count else ""
+    counts = f"{units.count(info.train_count)} {others} and " if info.train_count else ""
     parts = [
         f"{info.title}: {counts}{units.count(info.test_count)} test images",
         *_describe_classes(info),

@@ -77,6 +77,7 @@ from foldbench.bench.records.search import SearchTrial as SearchTrial
 from foldbench.bench.records.search import TrialStatus as TrialStatus
 from foldbench.bench.records.source import Source as Source
 from foldbench.bench.records.source import WeightsOrigin as WeightsOrigin
+from foldbench.bench.records.timing import BetweenComparisons as BetweenComparisons
 from foldbench.bench.records.timing import Shortage as Shortage
 from foldbench.bench.records.timing import StopReason as StopReason
 from foldbench.bench.records.timing import Timing as Timing

@@ -1,5 +1,9 @@
 """The records of what was timed: blocks of calls, and why their rounds ended."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from foldbench.bench.records.base import Record
 from foldbench.bench.samples.timing import Block, Boundary
 from foldbench.bench.samples.timing import StopReason as StopReason
@@ -20,6 +24,17 @@ class Shortage(Record):
     """Least duration of a timed block, as shortened, seconds."""
 
 
+class BetweenComparisons(Record):
+    """What the machine adds to a speed-up from one comparison to the next."""
+
+    sd: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """Standard deviation of the logarithm of the speed-up, beyond what differs within each."""
+    freedom: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """Degrees of freedom that `sd` is known with."""
+    comparisons: Annotated[int, Field(ge=1)]
+    """That it was estimated from, this one included; 1 where it is assumed."""
+
+
 class Timing(Record):
     """Latency of one contender at one batch size, within one boundary."""
 
@@ -38,6 +53,8 @@ class Timing(Record):
     spent, or the comparison interrupted; None where the row failed meanwhile."""
     shortage: Shortage | None = None
     """None where enough rounds fitted the budget with blocks as configured."""
+    between_comparisons: BetweenComparisons | None = None
+    """Of the speed-up over the reference; None where there is none, and in older records."""
 
     def samples_s(self) -> tuple[float, ...]:
         """Return the seconds of every timed call, in the order they were made."""

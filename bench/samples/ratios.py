@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import log
+from statistics import median
 
 import numpy as np
 
@@ -27,17 +28,22 @@ def logs_by_process(
     processes = {block.round: process_of(block) for block in blocks if block.round in mine}
     found: dict[Process, list[float]] = {}
     for number, samples in mine.items():
-        here, there = float(np.median(samples)), float(np.median(theirs[number]))
+        here, there = median(samples), median(theirs[number])
         if here > 0 and there > 0:
             found.setdefault(processes[number], []).append(log(there / here))
     return found
+
+
+def is_repeated(logs: Mapping[Process, Sequence[float]]) -> bool:
+    """Return whether there are repetitions enough for an interval from between them."""
+    return len({repeat for _, repeat, _ in logs}) >= MIN_REPETITIONS
 
 
 def independent_logs(logs: Mapping[Process, Sequence[float]]) -> list[float]:
     """Return the median of each process; the means of these by repetition where they are enough."""
     repetitions: dict[int, list[float]] = {}
     for (_, repeat, _), values in logs.items():
-        repetitions.setdefault(repeat, []).append(float(np.median(values)))
-    if len(repetitions) >= MIN_REPETITIONS:
+        repetitions.setdefault(repeat, []).append(median(values))
+    if is_repeated(logs):
         return [float(np.mean(values)) for values in repetitions.values()]
     return [value for values in repetitions.values() for value in values]

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foldbench.bench.config.files import Loaded
+from foldbench.bench.config.files import Loaded, from_dict
 from foldbench.bench.config.own_network import class_names_of, with_known_input
 from foldbench.bench.config.schema import Config
 from foldbench.bench.errors import BackendError, ConfigError
@@ -40,7 +40,8 @@ def add(
     the user's runs in a process of its own. Raises BenchError of the kind at fault; nothing is left
     behind then.
     """
-    loaded = complete(loaded, listener)
+    chooses_batch = "batch_sizes" not in loaded.config.compare.model_fields_set
+    loaded, assumed = complete(loaded)
     preprocessing = preprocessing_of(loaded.config)
     count, names = class_names_of(loaded.config)
     with temporary_folder() as temporary:
@@ -50,7 +51,11 @@ def add(
         made, weights = _make(wanted, folder)
         for note in made.notes:
             listener.note(note)
+        if chooses_batch and made.fixed_batch is not None:
+            loaded = _at_batch(loaded, made.fixed_batch)
         data = load_data(loaded.config.data, paths.cache, listener, needs_train=False)
+        for note in () if data.info.preprocessed else assumed:
+            listener.note(note)
         classes = names or _names_of(made, data, listener)
         checkpoint = _describe(loaded, made, weights, preprocessing, classes, data)
         key = _key(checkpoint)
@@ -80,10 +85,11 @@ def _make(wanted: "Wanted", folder: Path) -> tuple["Made", Path]:
         raise ConfigError(f"{wanted.text}: {error} while the network was built") from None
 
 
-def complete(loaded: Loaded, listener: ProgressListener) -> Loaded:
+def complete(loaded: Loaded) -> tuple[Loaded, tuple[str, ...]]:
     """Return the configuration of a network of the user's own with its input filled in.
 
-    Raises ConfigError where its shape is neither said nor known.
+    Also what was assumed of pixels, one sentence each. Raises ConfigError where its shape is
+    neither said nor known.
     """
     from foldbench.models.building.adding import library_preprocessing
     from foldbench.models.building.programs import input_shape_of
@@ -99,10 +105,14 @@ def complete(loaded: Loaded, listener: ProgressListener) -> Loaded:
         known, is_known = (neutral_preprocessing(shape) if shape else None), False
     else:
         known = library_preprocessing(model.source, model.weights)
-    loaded, notes = with_known_input(loaded, known, is_known)
-    for note in notes:
-        listener.note(note)
-    return loaded
+    return with_known_input(loaded, known, is_known)
+
+
+def _at_batch(loaded: Loaded, size: int) -> Loaded:
+    """Return the configuration with one batch size to measure at."""
+    values = loaded.as_dict()
+    values["compare"]["batch_sizes"] = [size]
+    return Loaded(loaded.name, from_dict(values, (), loaded.name))
 
 
 def wanted_network(config: Config, preprocessing: Preprocessing, classes: int | None) -> "Wanted":

@@ -61,8 +61,6 @@ def make_from_onnx(wanted: "Wanted", folder: Path) -> "Made":
             f"{path}: gives {adopted.classes} classes, and --classes says {wanted.classes}"
         )
     notes = [*adopted.notes]
-    if adopted.batch_reason is not None:
-        notes.append(f"runs at batch size {adopted.fixed_batch} alone: {adopted.batch_reason}")
     if facts.ends_in_softmax:
         notes.append("gives probabilities, not logits: they are not put through softmax again")
     classes = facts.described.classes
@@ -77,5 +75,6 @@ def make_from_onnx(wanted: "Wanted", folder: Path) -> "Made":
         classes=adopted.classes,
         class_names=classes if classes and len(classes) == adopted.classes else None,
         random=False,
+        fixed_batch=adopted.fixed_batch,
         notes=tuple(f"{path.name}: {note}" for note in notes),
     )

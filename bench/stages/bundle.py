@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import foldbench
+from foldbench.bench.arrays import Floats
 from foldbench.bench.carried import unpacking
 from foldbench.bench.errors import RunError
 from foldbench.bench.images.classes import match_classes
@@ -71,12 +72,13 @@ def bundle_run(
     artifacts = tuple(a for a in run.artifacts() if a.target != "host")
     subject = Subject(run.path, checkpoint, artifacts)
     specs = [s for d in devices for b in _BACKENDS for s in contenders_of(subject, b, d)]
-    kept = [spec for spec in specs if spec.status == "ok" and spec.path is not None]
-    lost = [f"{spec.name}: {spec.reason}" for spec in specs if spec not in kept]
+    reasons = {spec: _refuse(spec) for spec in specs}
+    kept = [spec for spec, reason in reasons.items() if reason is None]
+    lost = [f"{spec.name}: {reason}" for spec, reason in reasons.items() if reason is not None]
     lost += [f"{a.variant}: for this machine alone" for a in run.artifacts() if a.target == "host"]
     if not kept:
-        reasons = "; ".join(lost) or "nothing is exported"
-        raise RunError(f"{run.name}: nothing to bundle ({reasons}): bench export {run.name}")
+        why = "; ".join(lost) or "nothing is exported"
+        raise RunError(f"{run.name}: nothing to bundle ({why}): bench export {run.name}")
     with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, _):
         whole = np.load(evaluation.images, mmap_mode="r", allow_pickle=False)
         count = min(IMAGES, evaluation.count)
@@ -87,8 +89,9 @@ def bundle_run(
         way = "ort/given" if given else _baseline_of(kept)
         job = Job(
             *("torch", "cpu", 1, "given" if given else "unfolded", run.path),
-            run.path / checkpoint.weights if not given else kept[0].path or run.path,
+            run.path / checkpoint.weights,
             *(evaluation.images, mean, std, len(checkpoint.classes), _BATCH),
+            fixed_batch=kept[0].fixed_batch if given else None,
         )
         listener.note(f"computing the answers to {count} images in float64")
         expected = run_isolated(compute_truth, job, count)
@@ -146,30 +149,39 @@ def bundle_run(
 
 def compute_truth(job: Job, count: int) -> npt.NDArray[np.float64]:
     """Return (count, classes) logits of the network in float64; runs in a process of its own."""
-    images = np.load(job.images, mmap_mode="r", allow_pickle=False)[:count]
-    parts = []
+    batches = _batches(job, count)
     if job.variant == "given":
-        import onnx
+        from foldbench.exporters.onnx_truth import answer_in_float64
 
-        from foldbench.exporters.onnx_double import run_in_onnxruntime, to_float64
+        return answer_in_float64(job.path, list(batches))[:count]
+    import torch
 
-        model = onnx.load(job.path)
-        run = run_in_onnxruntime(to_float64(model), [model.graph.output[0].name])
-        for start in range(0, count, job.batch_size):
-            x = normalize(images[start : start + job.batch_size], job.mean, job.std)
-            parts.append(run(x)[0])
-    else:
-        import torch
+    from foldbench.bench.workers.torch_module import build_module
 
-        from foldbench.bench.workers.torch_module import build_module
-
-        module = build_module(job).double()
-        with torch.inference_mode():
-            for start in range(0, count, job.batch_size):
-                x = normalize(images[start : start + job.batch_size], job.mean, job.std)
-                parts.append(module(torch.from_numpy(x).double()).numpy().copy())
+    module = build_module(job).double()
+    with torch.inference_mode():
+        parts = [module(torch.from_numpy(x).double()).numpy().copy() for x in batches]
     found: npt.NDArray[np.float64] = np.concatenate(parts).astype(np.float64)
     return found
+
+
+def _batches(job: Job, count: int) -> Iterator[Floats]:
+    """Yield network inputs; the last batch is filled up where the file takes no smaller one."""
+    images = np.load(job.images, mmap_mode="r", allow_pickle=False)
+    size = job.fixed_batch or job.batch_size
+    for start in range(0, count, size):
+        rows = np.arange(start, min(start + size, count))
+        filled = rows if job.fixed_batch is None else np.resize(rows, size)
+        yield normalize(images[filled], job.mean, job.std)
+
+
+def _refuse(spec: ContenderSpec) -> str | None:
+    """Return why a bundle does not carry the row; None where it does."""
+    if spec.status != "ok" or spec.path is None:
+        return spec.reason or "it is no file"
+    if spec.path.stat().st_size != spec.size_bytes:
+        return "its weights lie in a file beside it, which a bundle does not carry"
+    return None
 
 
 def _baseline_of(kept: Sequence[ContenderSpec]) -> str:

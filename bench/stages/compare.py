@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foldbench.bench import units
+from foldbench.bench.analysis.between_comparisons import with_between_comparisons
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.config.schema import Config
 from foldbench.bench.errors import ConfigError, DataError, listed, nearest
@@ -34,7 +35,7 @@ from foldbench.bench.measure.running import Contender
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import Measurement, Run
 from foldbench.bench.stages.export import export_ablation
-from foldbench.bench.stages.report import store_comparison
+from foldbench.bench.stages.report import earlier_comparisons, store_comparison
 from foldbench.bench.stages.settings import settings_of
 from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.bench.store.files import json_sha256
@@ -131,6 +132,7 @@ def compare_runs(
             steps = ablation_of(rows, network.subject.artifacts) if ablation else ()
             found = {"created": now(), "measurements": rows, "ladder": steps, "resumed": resumed}
             record = record.model_copy(update=found)
+            record = with_between_comparisons(record, earlier_comparisons(network.run, listener))
             store_comparison(network.run, record, listener)
             records.append(record)
     return records

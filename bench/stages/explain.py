@@ -38,7 +38,6 @@ AS_WRITTEN = "unfolded"
 """What torch stands for: folding calls functions of inner modules from the outermost one."""
 SHIPPED = ("folded", "optimized", GIVEN, AS_WRITTEN)
 """Variants that other backends stand for: the first that there is."""
-_IN_FLOAT32 = "float32"
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,12 @@ def explain_run(
     if len(images) < batch_size:
         images = np.resize(images, (batch_size, *images.shape[1:]))
     base = _base_file(run, subject.artifacts)
+    fixed = base.artifact.fixed_batch
+    if fixed not in (None, batch_size):
+        raise ConfigError(
+            f"{run.name}: its file runs at batch size {fixed} alone, not at {batch_size}: give "
+            f"--batch-size {fixed}"
+        )
     with run.locked(), prepare_evaluation(config.evaluate, measured.test) as (evaluation, _):
         profile = profile_contenders(
             run.name,
@@ -133,9 +138,9 @@ def _runs_a_file(spec: ContenderSpec) -> bool:
 
 
 def _base_file(run: RunDirectory, artifacts: Sequence[Artifact]) -> _File:
-    """Return the shipped file in float32 for any CPU, by whose nodes costs are counted."""
-    plain = {a.variant: a for a in artifacts if a.precision == _IN_FLOAT32}
-    artifact = next((plain[name] for name in SHIPPED if name in plain), None)
+    """Return the shipped file for any CPU, by whose nodes costs are counted."""
+    found = {artifact.variant: artifact for artifact in artifacts}
+    artifact = next((found[name] for name in SHIPPED if name in found), None)
     if artifact is None:
         raise ExportError(f"{run.name} has no exported file to take apart: bench export {run.name}")
     nodes = read_nodes(run.path / artifact.path)

@@ -164,11 +164,11 @@ class Timed:
         return max(gains, key=lambda number: gains[number])
 
     def _tried(self, number: int, size: int) -> Tried:
-        blocks = [
+        mine, theirs = (
             rival.contender.result.times.blocks.get(MeasurementSeries(size), [])
             for rival in (self.rivals[number], self.rivals[0])
-        ]
-        ratio = paired_ratio(*blocks)
+        )
+        ratio = paired_ratio(mine, theirs)
         return Tried(
             passes=self.choices[number],
             batch_size=size,

@@ -109,9 +109,9 @@ def choose_calibration_set(
     count = len(trained)
     if count < 2 * LEAST_IMAGES:
         raise DataError(
-            f"{data.info.title} has {count} training images that can be used, and a lower "
-            f"precision needs {2 * LEAST_IMAGES}: half to find the ranges of tensors, half to see "
-            "what it costs; give the images that the network was trained on with --data"
+            f"{data.info.title} has {count} images to make a lower precision with, which needs "
+            f"{2 * LEAST_IMAGES}: half to find the ranges of tensors, half to see what it costs; "
+            "give more training images with --data, or others with --calibration-data"
         )
     order = spread_by_class(trained.require_labels(), config.seed)
     calibrating = min(config.export.calibration_images, count // 2)

@@ -11,6 +11,9 @@ from foldbench.bench.store.directory import RunDirectory
 from foldbench.reports.figures.figure import EmbeddedImage
 from foldbench.reports.render import render
 
+_EARLIER = 20
+"""Comparisons that are read to learn what the machine changes between them."""
+
 
 def store_comparison(run: RunDirectory, record: Run, listener: ProgressListener) -> None:
     """Keep the record of a finished comparison behind those before it, and write its report.
@@ -29,6 +32,15 @@ def store_comparison(run: RunDirectory, record: Run, listener: ProgressListener)
     except RunError:
         listener.note(render(record, "terminal"))
         raise
+
+
+def earlier_comparisons(run: RunDirectory, listener: ProgressListener) -> Iterator[Run]:
+    """Yield the newest comparisons of a run that are kept; one that is damaged is said."""
+    for kept in reversed(run.comparisons()[-_EARLIER:]):
+        try:
+            yield run.read_comparison(kept)
+        except RunError as error:
+            listener.note(f"skipped, its figures are not used: {error}")
 
 
 def _has_figures(record: Run) -> bool:

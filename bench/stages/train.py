@@ -52,7 +52,9 @@ def train(
 
     loaded = with_preprocessing(loaded)
     if loaded.config.model.source is not None:
-        loaded = complete(loaded, listener)
+        loaded, assumed = complete(loaded)
+        for note in assumed:
+            listener.note(note)
     config = loaded.config
     if config.transfer is not None:
         torchrun.require_one_process("training a linear layer on features")

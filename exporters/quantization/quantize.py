@@ -249,7 +249,7 @@ def _verdict(closeness: Closeness, options: QuantizeOptions) -> dict[str, Any]:
         f"accuracy is {units.percent(closeness.drop_points() / 100)} percentage points lower "
         "than in float32 "
         f"({closeness.correct_after} instead of {closeness.correct_before} of {closeness.images} "
-        f"training images are right), allowed are {units.plain(options.max_drop_points)}"
+        f"images are right), allowed are {units.plain(options.max_drop_points)}"
     )
     return {
         "closeness": closeness,

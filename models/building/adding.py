@@ -61,6 +61,8 @@ class Made:
     """Whether the weights stayed random."""
     class_ids: tuple[str, ...] = ()
     """What else they are called, as the library knows it."""
+    fixed_batch: int | None = None
+    """The only batch size that it runs at; None where any does."""
     notes: tuple[str, ...] = field(default=())
     """What is worth knowing, one sentence each."""
 

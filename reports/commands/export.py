@@ -102,10 +102,12 @@ def _quantization(precision: str, report: QuantizationReport) -> Iterator[str]:
         yield f"{node.node}: {where} (alone KL {units.error(node.alone.kl_nats)}; {node.reason})"
     if report.tables:
         yield f"{report.tables} chains of element-wise operators written as tables"
+    untrained = report.untrained_images
+    held_out = f" ({units.count(untrained)} held out while training)" if untrained else ""
     yield (
         f"{precision} against float32: {units.count(c.correct_after)} instead of "
-        f"{units.count(c.correct_before)} right of {units.count(c.images)} training images "
-        f"({units.count(report.untrained_images)} of them held out while training), "
+        f"{units.count(c.correct_before)} right of {units.count(c.images)} images that no range "
+        f"follows from{held_out}, "
         f"{units.count(c.top1_equal)} predictions identical, largest difference "
         f"{units.error(c.max_rel_difference)} of the largest logit"
     )

@@ -64,6 +64,10 @@ class LatencyRow:
     """Clean rounds that the interval is from."""
     interval_processes: int | None = None
     """Processes of each contender that timed them; below 3 the interval covers one alone."""
+    interval_between_sd: float | None = None
+    """What comparisons differ by, of the ratio's logarithm, as the interval covers it."""
+    interval_comparisons: int | None = None
+    """Comparisons that this is estimated from; 1 where it is assumed."""
     p_value: float | None = None
     """Of a ratio of 1, adjusted by Holm's method for all rows of the comparison."""
     boundary: Boundary = "host"
@@ -109,6 +113,7 @@ def _latency_row(run: Run, m: Measurement, timing: Timing) -> LatencyRow:
     typical_s = median_or_none(block_medians(timing))
     found = measure_speedup(run, m, timing.batch_size, timing.boundary)
     ratio = found.ratio if found else None
+    between = timing.between_comparisons if ratio and ratio.covers_comparisons else None
     return LatencyRow(
         contender=m.contender,
         status=m.status,
@@ -135,6 +140,8 @@ def _latency_row(run: Run, m: Measurement, timing: Timing) -> LatencyRow:
         speedup_repeats=found.repeats if found else (),
         interval_rounds=ratio.rounds if ratio and ratio.low is not None else None,
         interval_processes=ratio.processes if ratio and ratio.low is not None else None,
+        interval_between_sd=between.sd if between else None,
+        interval_comparisons=between.comparisons if between else None,
         p_value=ratio.p_value if ratio else None,
         boundary=timing.boundary,
     )

@@ -122,7 +122,9 @@ def _alone(run: Run) -> tuple[str, str]:
     """Return what can be said without a baseline on the same device, or beside it."""
     rows = [row for row in latency_rows(run) if row.median_s is not None and row.boundary == "host"]
     if not rows:
-        return "", "Nothing was timed."
+        found = (row.reason for row in run.measurements if row.status == "ok" and row.reason)
+        reason = next(found, None)
+        return "", f"Nothing was timed: {reason}." if reason else "Nothing was timed."
     first = min(rows, key=lambda row: (row.batch_size or 0, row.median_s or 0.0))
     took = f"{units.milliseconds(first.median_s)} ms at batch {units.count(first.batch_size)}"
     name = spoken(first.contender)

@@ -128,7 +128,7 @@ def _estimators(rows: Sequence[LatencyRow]) -> str:
         text += (
             f" With {MIN_PROCESSES} processes or more: the geometric mean over processes of the "
             "median ratio of each one's rounds, and Student's t between processes, or between "
-            f"repetitions from {MIN_REPETITIONS} on."
+            f"repetitions from {MIN_REPETITIONS} on.{_between_comparisons(rows)}"
         )
     if any(count < MIN_PROCESSES for count in counts):
         text += (
@@ -137,6 +137,29 @@ def _estimators(rows: Sequence[LatencyRow]) -> str:
             "same network."
         )
     return text
+
+
+def _between_comparisons(rows: Sequence[LatencyRow]) -> str:
+    """Return what the intervals add for a machine that changes between comparisons."""
+    found = [
+        (row.interval_between_sd, row.interval_comparisons)
+        for row in rows
+        if row.interval_between_sd and row.interval_comparisons
+    ]
+    if not found:
+        return ""
+    sds = [units.percent(sd) for sd, _ in sorted(found)]
+    most = max(count for _, count in found)
+    source = (
+        "assumed on a virtual machine until it is compared again"
+        if most == 1
+        else f"from {units.count(most)} comparisons"
+    )
+    told = sds[0] if sds[0] == sds[-1] else units.span(sds[0], sds[-1])
+    return (
+        " It covers what comparisons of the run differ by, too: "
+        f"{told} % (standard deviation, {source})."
+    )
 
 
 def _repeats(column: Column, labelled: Labelled) -> ReportSection:

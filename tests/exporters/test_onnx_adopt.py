@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from graphs import classifier
-from onnx import TensorProto, helper, numpy_helper
+from graphs import classifier, stuck
+from onnx import TensorProto, helper
 
 from foldbench.bench.errors import ExportError
 from foldbench.bench.host_files.marks import FIXED_BATCH
@@ -90,19 +90,6 @@ def test_a_fixed_batch_is_opened_where_the_answers_stay(tmp_path, batch, head) -
     x = np.concatenate([RANDOM] * 4)[: 2 * batch]
     given = [answers(tmp_path / "given.onnx", part) for part in np.split(x, 2)]
     np.testing.assert_allclose(answers(adopted.path, x), np.concatenate(given), atol=1e-5)
-
-
-def stuck(batch: int | str) -> onnx.ModelProto:
-    """A network that adds something for each image of a batch of two."""
-    offsets = np.arange(10, dtype=np.float32).reshape(2, 5)
-    model = classifier(
-        batch=batch,
-        names=("x", "y"),
-        more=[helper.make_node("Add", ["y", "offsets"], ["z"])],
-        outputs=[helper.make_tensor_value_info("z", TensorProto.FLOAT, [batch, 5])],
-    )
-    model.graph.initializer.append(numpy_helper.from_array(offsets, "offsets"))
-    return model
 
 
 def test_a_batch_that_cannot_be_opened_stays_and_the_reason_is_told(tmp_path: Path) -> None:

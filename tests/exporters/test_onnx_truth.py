@@ -1,5 +1,7 @@
 """An .onnx file is held against its own graph in float64, and it is said how that was computed."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -11,7 +13,7 @@ from torch import nn
 
 from foldbench.bench.errors import ExportError
 from foldbench.exporters.onnx_double import run_in_evaluator, run_in_onnxruntime, to_float64
-from foldbench.exporters.onnx_truth import run_reference_onnx
+from foldbench.exporters.onnx_truth import answer_in_float64, run_reference_onnx
 from foldbench.exporters.parity import check_outputs
 
 RANDOM = np.random.default_rng(5).standard_normal((6, 3, 8, 8)).astype(np.float32)
@@ -64,6 +66,16 @@ def test_an_operator_that_is_not_of_onnx_leaves_float32() -> None:
     assert {given.precision for given in inputs} == {"ort_float32"}
     assert check_outputs(model, inputs).reference == "ort_float32"
     assert not check_outputs(model, inputs).is_exact
+
+
+def test_answers_in_float64_are_refused_for_an_operator_that_is_not_of_onnx(
+    tmp_path: Path,
+) -> None:
+    model = dense("y = com.microsoft.Gelu(r)")
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(ExportError, match="float64"):
+        answer_in_float64(tmp_path / "a.onnx", [RANDOM])
 
 
 @pytest.mark.parametrize(

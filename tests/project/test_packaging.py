@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from builders import QUICK
 
@@ -28,6 +30,25 @@ def copy_checkout(target: Path, *, links: bool) -> None:
     if not links:
         for name in FOLDERS:
             (target / "foldbench" / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"), [("1", "onnxruntime"), ("", "onnxruntime-gpu"), (None, "onnxruntime-gpu")]
+)
+def test_without_cuda_onnxruntime_is_the_build_for_cpus(
+    monkeypatch: pytest.MonkeyPatch, variable: str | None, name: str
+) -> None:
+    setuptools = pytest.importorskip("setuptools", reason="setup.py needs it")
+    found: dict = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **arguments: found.update(arguments))
+    monkeypatch.delenv("FOLDBENCH_CPU", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("FOLDBENCH_CPU", variable)
+    runpy.run_path(str(ROOT / "setup.py"))
+    required = map(Requirement, found["install_requires"])
+    x86 = {"platform_machine": "x86_64", "sys_platform": "linux"}
+    chosen = {one.name for one in required if one.marker is None or one.marker.evaluate(x86)}
+    assert {one for one in chosen if one.startswith("onnxruntime")} == {name}
 
 
 @pytest.fixture(scope="module")

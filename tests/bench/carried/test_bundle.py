@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from graphs import classifier
 from onnx import save
 from onnx.parser import parse_model
 
@@ -15,9 +16,10 @@ from builders import make_run
 from foldbench.bench.carried.rows import Row, agreement
 from foldbench.bench.carried.unpacking import unpack
 from foldbench.bench.errors import RunError
-from foldbench.bench.stages.bundle import _code, _npy, _write
+from foldbench.bench.stages.bundle import _code, _npy, _write, compute_truth
 from foldbench.bench.store.finding import is_record, read_record
-from foldbench.bench.workers.protocol import Opened
+from foldbench.bench.workers.protocol import Job, Opened
+from foldbench.exporters.onnx_double import run_in_onnxruntime
 
 PARTS = {"manifest.json": b"{}", "code/a.py": b"pass\n" * 50}
 
@@ -111,6 +113,27 @@ def test_agreement_is_counted_against_float64() -> None:
     found = agreement(np.array([[1, 0], [0.5, 1]], np.float32), np.array([[2.0, 0], [1, 0.5]]))
     assert (found["images"], found["top1_equal"]) == (2, 1)
     assert (found["max_abs_difference"], found["max_rel_difference"]) == (1.0, 0.5)
+
+
+def test_the_truth_of_a_file_with_convolutions_and_a_fixed_batch_is_in_float64(
+    tmp_path: Path,
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8)).astype(np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    given = classifier(batch=4, head="reshape")
+    save(given, tmp_path / "network.onnx")
+    job = Job(
+        *("torch", "cpu", 1, "given", tmp_path, tmp_path / "network.onnx"),
+        *(tmp_path / "images.npy", (0.5,) * 3, (0.5,) * 3, 5, 64),
+        fixed_batch=4,
+    )
+    found = compute_truth(job, len(images))
+    x = ((images / 255 - 0.5) / 0.5).astype(np.float32)
+    rows = [[0, 1, 2, 3], [4, 5, 0, 1]]
+    run = run_in_onnxruntime(given, ["scores"])
+    wanted = np.concatenate([run(x[some])[0] for some in rows])[:6]
+    assert found.dtype == np.float64
+    assert 0 < np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max()
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from graphs import stuck
 from torch import nn
 
 from foldbench.bench.config.own_network import source_config
@@ -112,6 +115,29 @@ def test_weights_and_code_are_what_the_record_says(code: Path, paths: Paths) -> 
     kept = torch.load(code.parent / "w.pt", weights_only=True)["ema"]
     assert torch.equal(module.head.weight, kept["module.head.weight"])
     assert any("ema" in note for note in told.notes)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("dtype", "assumed"), [("uint8", True), ("float32", False)])
+def test_a_scale_is_assumed_for_pixels_and_not_for_what_is_preprocessed(
+    code: Path, paths: Paths, tmp_path: Path, dtype: str, assumed: bool
+) -> None:
+    shape = (4, 8, 8, 3) if dtype == "uint8" else (4, 3, 8, 8)
+    images = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+    np.savez(tmp_path / "a.npz", images=images, labels=np.arange(4))
+    told = Told()
+    add_network(f"{code}:Net", paths, f"data.path={tmp_path / 'a.npz'}", told=told)
+    assert any("std" in note for note in told.notes) is assumed
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("said", "sizes"), [((), [2]), (("compare.batch_sizes=[4]",), [4])])
+def test_a_file_with_one_batch_size_is_measured_at_it_unless_another_is_said(
+    paths: Paths, tmp_path: Path, said: tuple[str, ...], sizes: list[int]
+) -> None:
+    onnx.save(stuck(2), tmp_path / "net.onnx")
+    run = add_network(str(tmp_path / "net.onnx"), paths, "model.output=z", *said)
+    assert run.checkpoint().config["compare"]["batch_sizes"] == sizes
 
 
 @pytest.mark.usefixtures("here")

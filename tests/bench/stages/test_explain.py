@@ -3,10 +3,19 @@
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 from click.testing import CliRunner
+from graphs import stuck
+from onnx import TensorProto
 
 from foldbench.bench.cli import cli
+from foldbench.bench.config.own_network import source_config
+from foldbench.bench.errors import ConfigError
+from foldbench.bench.progress import NullListener
+from foldbench.bench.stages.add import add
+from foldbench.bench.stages.explain import explain_run
+from foldbench.bench.stages.export import export
 from foldbench.bench.store.directory import Paths, RunDirectory
 from foldbench.bench.workers.server import WorkerServer
 
@@ -53,3 +62,17 @@ def test_a_contender_that_there_is_not_is_refused_with_those_that_there_are(
     result = CliRunner().invoke(cli, ["explain", run.name, "ort/fold", *places, *SMALL])
     assert result.exit_code == 1
     assert "ort/folded" in result.output
+
+
+def test_a_file_in_float16_with_one_batch_size_is_explained_at_that_one(
+    paths: Paths, tmp_path: Path
+) -> None:
+    onnx.save(stuck(2, TensorProto.FLOAT16), tmp_path / "half.onnx")
+    loaded = source_config(str(tmp_path / "half.onnx"), ("model.output=z",))
+    run = add(loaded, paths, NullListener())
+    export(run, (), paths, NullListener())
+    found = explain(run, paths.cache, "ort")
+    assert found["batch_size"] == 2
+    assert len([facts for facts in found["modules"] if facts["flops"]]) == 2
+    with pytest.raises(ConfigError, match="batch size 2 alone, not at 3"):
+        explain_run(run, ["ort"], ["compare.batch_sizes=[3]"], paths, NullListener())

@@ -252,6 +252,12 @@ def test_a_run_in_which_nothing_ran_still_has_a_page(build):
     assert "Nothing was timed." in seen
 
 
+def test_a_run_in_which_nothing_was_timed_says_why(build):
+    row = build.row("ort", "folded", timings=(), reason="its file runs at batch size 2 alone")
+    seen = parsed(build.run(measurements=(row,))).seen()
+    assert "Nothing was timed: its file runs at batch size 2 alone" in seen
+
+
 COLOURS = re.compile(r"--([a-z0-9]+): (#[0-9a-f]{3,6})")
 
 
