@@ -39,7 +39,7 @@ from foldbench.bench.records import (
     Target,
     Variant,
 )
-from foldbench.bench.store.files import file_sha256, json_sha256, require_folder
+from foldbench.bench.store.files import existing, file_sha256, json_sha256
 from foldbench.exporters.folding.fold import count_batchnorms, fold_linear
 from foldbench.exporters.module_names import module_names
 from foldbench.exporters.onnx_store import is_slim, write_onnx
@@ -184,12 +184,8 @@ def export_checkpoint(
 
 
 def artifact_path(folder: Path, checkpoint: Checkpoint, variant: Variant) -> Path:
-    """Return where the run in `folder` has its exported file `variant`.
-
-    Raises RunError when the folder is no longer there.
-    """
-    require_folder(folder)
-    return folder / "artifacts" / f"{checkpoint.config_name}.{variant}.onnx"
+    """Return where the run in `folder` has its file `variant`; RunError where that is gone."""
+    return existing(folder) / "artifacts" / f"{checkpoint.config_name}.{variant}.onnx"
 
 
 def check_graph(model: onnx.ModelProto) -> None:

@@ -97,10 +97,11 @@ def _open_stream(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND)
 
 
-def require_folder(folder: Path) -> None:
-    """Raise RunError where a run's `folder` is no longer there, which a write would bring back."""
+def existing(folder: Path) -> Path:
+    """Return a run's `folder`; raise RunError where it is gone, which a write would bring back."""
     if not folder.is_dir():
         raise RunError(f"{folder} was deleted meanwhile: nothing was written")
+    return folder
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from foldbench.bench.errors import RunError, one_line
 from foldbench.bench.records import Epoch
-from foldbench.bench.store.files import require_folder, write_with
+from foldbench.bench.store.files import existing, write_with
 
 
 class Stateful(Protocol):
@@ -36,7 +36,7 @@ def save_state(resume: Resume, parts: Mapping[str, Stateful], history: Sequence[
 
     Raises RunError when it cannot be written, or when the run's folder is no longer there.
     """
-    require_folder(resume.path.parent)
+    existing(resume.path.parent)
     state = {
         "key": resume.key,
         "history": [epoch.model_dump() for epoch in history],
