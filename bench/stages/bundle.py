@@ -77,8 +77,7 @@ def bundle_run(
     lost = [f"{spec.name}: {reason}" for spec, reason in reasons.items() if reason is not None]
     lost += [f"{a.variant}: for this machine alone" for a in run.artifacts() if a.target == "host"]
     if not kept:
-        why = "; ".join(lost) or "nothing is exported"
-        raise RunError(f"{run.name}: nothing to bundle ({why}): bench export {run.name}")
+        raise RunError(f"{run.name}: nothing to bundle: {'; '.join(lost)}")
     with run.locked(), prepare_evaluation(config.evaluate, data.test) as (evaluation, _):
         whole = np.load(evaluation.images, mmap_mode="r", allow_pickle=False)
         count = min(IMAGES, evaluation.count)
