@@ -27,6 +27,7 @@ def run(tmp_path: Path, *more: str) -> Result:
     command += [
         "--set=train.epochs=1",
         "--set=data.subset=200",
+        "--set=data.image_size=16",
         "--cache",
         str(tmp_path / "cache"),
         *more,

@@ -16,6 +16,7 @@ from builders import QUICK
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("bench", "models", "exporters", "reports", "configs")
+SMALL = ("data.subset=40", "data.test_subset=40", "data.image_size=16", "export.images=8")
 PATTERNS = ("*.py", "*.yaml", "*.json", "*.c", "*.h", "templates/*")
 
 
@@ -105,7 +106,7 @@ def test_installed_it_works_beside_a_users_packages_of_the_same_names(
         (theirs / name).mkdir(parents=True)
         (theirs / name / "__init__.py").write_text(f"raise ImportError('{name} of the user')")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(theirs), str(site)])}
-    settings = [f"--set={text}" for text in (*QUICK, "data.subset=40", "export.images=8")]
+    settings = [f"--set={text}" for text in (*QUICK, *SMALL)]
     done = subprocess.run(
         [sys.executable, "-m", "foldbench", "run", "digits", *settings],
         cwd=theirs,

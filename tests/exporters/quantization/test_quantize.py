@@ -362,7 +362,7 @@ def test_too_few_training_images_are_an_error_that_says_what_is_needed(
     data = load_data(config.data, paths.cache, NullListener())
     few = replace(data.train, images=data.train.images[:30], labels=data.train.labels[:30])
     info = data.info.model_copy(update={"sha256": "0" * 64})
-    with pytest.raises(DataError, match=" 30 training images"):
+    with pytest.raises(DataError, match=" 30 images"):
         choose_calibration_set(replace(data, train=few, info=info), checkpoint, config)
 
 
