@@ -62,8 +62,9 @@ def tarred(root: Path, top: str = ".") -> Path:
 def test_class_folders_alone_are_the_test_split(tmp_path: Path, pack: Callable) -> None:
     root = write(tmp_path / "photos", "cat/1.png", "cat/2.png", "dog/deep/1.PNG", "readme.png")
     (root / "notes.txt").write_text("x")
+    packed = pack(root)
     for _ in range(2):
-        images = read(pack(root))
+        images = read(packed)
         check(images, cat=2, dog=1)
         assert images.train is None
         assert images.info.skipped == {"image in no class folder": 1, ".txt": 1}

@@ -102,7 +102,7 @@ def test_a_file_over_its_budget_is_made_and_told_but_not_benchmarked(
     assert result.exit_code == 1
     last = result.output.splitlines()[-1]
     assert last.startswith("Error: artifacts/digits.int8.onnx ")
-    assert "of 80 training images" in last
+    assert "of 80 images" in last
     assert last.endswith(" 0.25")
     artifacts = own_run.artifacts()
     assert [a.variant for a in artifacts] == ["int8", "folded"]
