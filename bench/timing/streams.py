@@ -18,6 +18,8 @@ from foldbench.bench.timing.loop import Clock, no_garbage_collection, time_call
 _FAR_AHEAD = 20
 _HANGING_S = 600.0
 """How long a stream may keep silent."""
+_CLOSING_S = 5.0
+"""How long a stream may take to close its session."""
 
 
 class _OtherFailedError(BackendError):
@@ -78,12 +80,15 @@ class Streams(Closing):
         self._batches, self._clock = batches, clock
         self._done: SimpleQueue[_Done] = SimpleQueue()
         self._orders: list[SimpleQueue[_Order | None]] = []
+        self._threads: list[threading.Thread] = []
         for stream, opener in enumerate(openers):
             orders: SimpleQueue[_Order | None] = SimpleQueue()
             self._orders.append(orders)
             name = f"foldbench-stream-{stream}"
             target, arguments = self._serve, (stream, opener, orders)
-            threading.Thread(target=target, args=arguments, name=name, daemon=True).start()
+            thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
             try:
                 self._next()
             except BaseException:
@@ -120,9 +125,14 @@ class Streams(Closing):
         return TimedStreams(StreamBlock(samples_s=samples, wall_s=wall_s, **watched), outputs)
 
     def close(self) -> None:
-        """Let the threads close their sessions and end."""
+        """Let the threads close their sessions and end; one that hangs is not waited for.
+
+        A process that ended while runtimes close their own threads would be aborted.
+        """
         for orders in self._orders:
             orders.put(None)
+        for thread in self._threads:
+            thread.join(_CLOSING_S)
 
     def _next(self) -> _Done:
         done = self._done.get(timeout=_HANGING_S)

@@ -1,6 +1,7 @@
 """Several callers at once: really at once, all busy until the last is done, errors told."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -99,3 +100,23 @@ def test_a_session_that_does_not_open_is_raised_at_once() -> None:
 
     with pytest.raises(BackendError, match="no such file"):
         Streams([steady, refuse], BATCHES, Ticks())
+
+
+class SlowToClose(FakeSession):
+    """A session whose runtime takes a while to end its threads."""
+
+    def __init__(self, closed: list[int]) -> None:
+        super().__init__(lambda size: 1e-3, FakeClock())
+        self._closed = closed
+
+    def close(self) -> None:
+        time.sleep(0.05)
+        self._closed.append(threading.get_ident())
+
+
+def test_every_session_is_closed_by_its_thread_before_the_process_may_end() -> None:
+    closed: list[int] = []
+    with Streams([lambda: SlowToClose(closed)] * 2, BATCHES, Ticks()):
+        pass
+    assert len(set(closed)) == 2
+    assert threading.get_ident() not in closed
