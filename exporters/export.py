@@ -39,7 +39,7 @@ from foldbench.bench.records import (
     Target,
     Variant,
 )
-from foldbench.bench.store.files import existing, file_sha256, json_sha256
+from foldbench.bench.store.files import artifact_path, file_sha256, json_sha256
 from foldbench.exporters.folding.fold import count_batchnorms, fold_linear
 from foldbench.exporters.module_names import module_names
 from foldbench.exporters.onnx_store import is_slim, write_onnx
@@ -159,7 +159,7 @@ def export_checkpoint(
     describe_model(model, checkpoint, options.variant, EXPORTER)
     check_graph(model)
     parity = _explain_batch(_judge_fold(check_outputs(model, inputs), fold))
-    path = artifact_path(folder, checkpoint, options.variant)
+    path = artifact_path(folder, checkpoint.config_name, options.variant)
     files = write_onnx(model, path)
     return Artifact(
         checkpoint_sha256=checkpoint.sha256,
@@ -181,11 +181,6 @@ def export_checkpoint(
         export_s=time.perf_counter() - started,
         modules=module_names(exported, model),
     )
-
-
-def artifact_path(folder: Path, checkpoint: Checkpoint, variant: Variant) -> Path:
-    """Return where the run in `folder` has its file `variant`; RunError where that is gone."""
-    return existing(folder) / "artifacts" / f"{checkpoint.config_name}.{variant}.onnx"
 
 
 def check_graph(model: onnx.ModelProto) -> None:

@@ -24,10 +24,9 @@ from foldbench.bench.records import (
     PassReport,
     Skip,
 )
-from foldbench.bench.store.files import file_sha256
+from foldbench.bench.store.files import artifact_path, file_sha256
 from foldbench.exporters.export import (
     ExportOptions,
-    artifact_path,
     check_graph,
     count_batchnorm_nodes,
     describe_model,
@@ -77,7 +76,7 @@ def export_onnx_subject(
             made.measure_folding(images, batch)
             describe_model(made.model, checkpoint, options.variant, _exporter(model))
             made.check()
-            path = artifact_path(folder, checkpoint, options.variant)
+            path = artifact_path(folder, checkpoint.config_name, options.variant)
             files = write_onnx(made.model, path)
         else:
             path, files = given, (given, *external_files(model, given))

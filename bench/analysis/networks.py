@@ -5,20 +5,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foldbench.bench.analysis.clean import block_medians, clean_pairs
+from foldbench.bench.analysis.clean import block_medians
 from foldbench.bench.analysis.error_overlap import cross_tabulate
 from foldbench.bench.analysis.estimates import (
-    MIN_CLEAN_ROUNDS,
     Ratio,
     Verdict,
     judge,
     median_or_none,
 )
-from foldbench.bench.analysis.ratios import holm, is_claimed, paired_ratio
+from foldbench.bench.analysis.ratios import holm, is_claimed
 from foldbench.bench.analysis.speedups import (
     completed,
     keeps_accuracy,
     measure_speedup,
+    measure_step,
     scored,
     timing_at,
 )
@@ -99,7 +99,7 @@ def _rows_at(runs: Sequence[Run], device: str, batch_size: int) -> list[NetworkR
             continue
         ratio = None
         if baseline is not None and run is not reference:
-            ratio = _ratio(reference, baseline, m, batch_size)
+            ratio = measure_step(reference, baseline, m, batch_size)
         rows.append(
             NetworkRow(
                 run=run,
@@ -124,18 +124,6 @@ def _best(run: Run, device: str, batch_size: int) -> Measurement | None:
         if here and median is not None and keeps_accuracy(run, m):
             medians.append((median, m))
     return min(medians, key=lambda pair: pair[0])[1] if medians else None
-
-
-def _ratio(reference: Run, baseline: Measurement, m: Measurement, batch_size: int) -> Ratio | None:
-    """Return the speed-up over rounds in which both were clean; None with too few of them."""
-    mine, theirs = timing_at(m, batch_size), timing_at(baseline, batch_size)
-    if mine is None or theirs is None:
-        return None
-    candidate, _ = clean_pairs(mine.blocks, theirs.blocks)
-    enough = len(candidate) >= min(MIN_CLEAN_ROUNDS, reference.rounds)
-    if not enough:
-        return None
-    return paired_ratio(mine.blocks, theirs.blocks, mine.between_comparisons)
 
 
 def _noise_of(reference: Run, baseline: Measurement | None, batch_size: int) -> float:

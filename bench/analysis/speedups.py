@@ -34,8 +34,6 @@ class Speedup:
     """Rounds in which both were left alone."""
     ratio: Ratio | None
     """Over the clean rounds; None when there were too few of them."""
-    own_ratio: Ratio | None
-    """The same with an interval of this comparison alone, which more rounds make narrower."""
     floor_ratio: float | None
     """Of the 5 % quantiles over all rounds: given in place of `ratio` on a loaded machine."""
     noise_floor: float | None
@@ -125,11 +123,17 @@ def timing_at(
 
 
 def measure_speedup(
-    run: Run, measurement: Measurement, batch_size: int, boundary: Boundary = "host"
+    run: Run,
+    measurement: Measurement,
+    batch_size: int,
+    boundary: Boundary = "host",
+    *,
+    alone: bool = False,
 ) -> Speedup | None:
     """Return the speed-up at a batch size, None without a reference or without times.
 
-    Both sides are within the same boundary.
+    Both sides are within the same boundary. With `alone` the interval is of this comparison alone,
+    without what comparisons differ by: more rounds make that one narrower.
     """
     reference = find_reference(run, measurement)
     if reference is None:
@@ -140,11 +144,10 @@ def measure_speedup(
         return None
     noise_floor = _aa_noise(run, reference, baseline)
     mine, _ = clean_pairs(candidate.blocks, baseline.blocks)
-    ratio = _ratio(run, candidate, baseline, candidate.between_comparisons)
-    own_ratio = _ratio(run, candidate, baseline)
+    ratio = _ratio(run, candidate, baseline, None if alone else candidate.between_comparisons)
     if reference.contender == measurement.contender:
         processes = ratio.processes if ratio else 1
-        ratio = own_ratio = Ratio(1.0, None, None, len(mine), processes)
+        ratio = Ratio(1.0, None, None, len(mine), processes)
     loaded = None
     if ratio is None:
         loaded = best_case_ratio(baseline.samples_s(), candidate.samples_s())
@@ -153,7 +156,6 @@ def measure_speedup(
         rounds=len({b.round for b in candidate.blocks} & {b.round for b in baseline.blocks}),
         clean_rounds=len(mine),
         ratio=ratio,
-        own_ratio=own_ratio,
         floor_ratio=loaded,
         noise_floor=noise_floor,
         verdict=judge(ratio, noise_floor or 0.0) if ratio else None,

@@ -104,6 +104,14 @@ def existing(folder: Path) -> Path:
     return folder
 
 
+def artifact_path(folder: Path, name: str, variant: str) -> Path:
+    """Return where the run in `folder`, of the config `name`, has its exported file `variant`.
+
+    Raises RunError where the folder is gone.
+    """
+    return existing(folder) / "artifacts" / f"{name}.{variant}.onnx"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically."""
     with replacing(path) as temporary:

@@ -21,7 +21,7 @@ from foldbench.bench.records import (
     Quantize,
     Target,
 )
-from foldbench.bench.store.files import existing, file_sha256, json_sha256, write_with
+from foldbench.bench.store.files import artifact_path, file_sha256, json_sha256, write_with
 from foldbench.exporters.onnx_store import IN_ONE_FILE_BYTES, read_onnx, total_bytes
 from foldbench.exporters.origins import host_origins, library_versions, sources_sha256
 from foldbench.exporters.quantization.calibration import CalibrationSet
@@ -183,7 +183,7 @@ class Quantizer:
             raise ExportError(
                 f"onnx.checker refuses the {variant} graph: {one_line(root_cause(error))}"
             ) from error
-        path = existing(self.folder) / "artifacts" / f"{self.config_name}.{variant}.onnx"
+        path = artifact_path(self.folder, self.config_name, variant)
         write_with(path, lambda temporary: onnx.save(model, temporary))
         return path
 

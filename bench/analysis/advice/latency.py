@@ -157,9 +157,11 @@ def _find_floor_only(run: Run, kind: str) -> Iterator[Advice]:
 def _find_budget_spent(run: Run, kind: str) -> Iterator[Advice]:
     wanted = (run.config.get("compare") or {}).get("interval") or WIDTH_LIMIT
     for m, timing in timed(run):
-        found = measure_speedup(run, m, timing.batch_size, timing.boundary)
-        width = half_width(found.own_ratio) if found and found.own_ratio else None
-        if timing.stopped == "budget" and found and width is not None and width > wanted:
+        if timing.stopped != "budget":
+            continue
+        found = measure_speedup(run, m, timing.batch_size, timing.boundary, alone=True)
+        width = half_width(found.ratio) if found and found.ratio else None
+        if found and width is not None and width > wanted:
             rounds = run.rounds * max(block.repeat for block in timing.blocks)
             numbers: dict[str, Number] = {
                 "budget_s": run.budget_s or setting(run, "budget_s"),
