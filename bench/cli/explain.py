@@ -19,7 +19,7 @@ from foldbench.bench.cli.options import (
     with_overrides,
 )
 from foldbench.bench.cli.runs import choose_subjects
-from foldbench.bench.cli.values import CommaList, NamedPath
+from foldbench.bench.cli.values import Count, NamedPath
 
 if TYPE_CHECKING:
     from foldbench.bench.store.directory import Paths
@@ -38,7 +38,7 @@ DEFAULT = ("torch", "ort")
 @config_option(
     "compare.batch_sizes",
     "--batch-size",
-    type=CommaList(),
+    type=Count(),
     metavar="N",
     help="Images in one call; the first of those configured by default.  [default: by config]",
 )

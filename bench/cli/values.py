@@ -157,6 +157,16 @@ class Counts(CommaList):
         return super().convert(value, param, ctx)
 
 
+class Count(Counts):
+    """One whole number above 0, as a YAML list."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the list as YAML."""
+        if "," in value:
+            self.fail(f"{value!r}: one number is allowed, such as 1", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class BatchSizes(CommaList):
     """``1,64``, or ``auto`` for one image and a sweep from there, as fields of the section."""
 

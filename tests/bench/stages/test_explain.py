@@ -64,6 +64,13 @@ def test_a_contender_that_there_is_not_is_refused_with_those_that_there_are(
     assert "ort/folded" in result.output
 
 
+@pytest.mark.parametrize("sizes", ["1,2", "0", "x"])
+def test_it_is_of_one_batch_size(sizes: str) -> None:
+    result = CliRunner().invoke(cli, ["explain", "net.onnx", f"--batch-size={sizes}"])
+    assert result.exit_code == 2
+    assert sizes in result.output
+
+
 def test_a_file_in_float16_with_one_batch_size_is_explained_at_that_one(
     paths: Paths, tmp_path: Path
 ) -> None:
