@@ -53,7 +53,11 @@ def photograph(page: str, width: int, height: int, scale: float) -> bytes:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         if not target.is_file():
             raise click.ClickException(f"the browser took no picture: {done.stderr[-300:]}")
-        small = Image.open(target).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        small = (
+            Image.open(target)
+            .convert("RGB")
+            .quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        )
     stream = io.BytesIO()
     small.save(stream, "PNG", optimize=True)
     return stream.getvalue()
@@ -63,9 +67,9 @@ def photograph(page: str, width: int, height: int, scale: float) -> bytes:
 @click.argument("names", metavar="RUN...|FILE.json", nargs=-1, required=True)
 @click.option("--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=PICTURE)
-@click.option("--width", type=int, default=1240, show_default=True)
-@click.option("--height", type=int, default=860, show_default=True)
-@click.option("--scale", type=float, default=1.5, show_default=True)
+@click.option("--width", type=int, default=1400, show_default=True)
+@click.option("--height", type=int, default=800, show_default=True)
+@click.option("--scale", type=float, default=1.3, show_default=True)
 def main(
     names: tuple[str, ...], runs: Path, out: Path, width: int, height: int, scale: float
 ) -> None:
