@@ -79,6 +79,27 @@ def test_what_is_added_is_the_network_with_its_weights(
     torch.testing.assert_close(logits_of(folded, images), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_yaml_file_adds_the_network_that_it_names(
+    bench: Callable[..., Result], paths: Paths
+) -> None:
+    own = OWN_NETWORKS["lenet"]
+    subject, *_ = own.place(Path())
+    named = f"from: {subject}, weights: {own.weights}, classes: {own.classes}"
+    channels, *size = own.shape
+    text = f"model: {{{named}}}\ndata: {{channels: {channels}, image_size: {size}}}\n"
+    Path("mine.yaml").write_text(text)
+    Path("other.yaml").write_text("model: {name: bn_cnn}")
+    shown = bench("add", "my_net", "mine.yaml", *own.options)
+    assert shown.exit_code == 0, shown.output
+    (run,) = list_runs(paths.runs)
+    assert run.name.startswith("my_net")
+    images = own.images(IMAGES)
+    network = load_checkpoint(run.checkpoint(), run.path)
+    torch.testing.assert_close(logits_of(network, images), logits_of(own.filled(), images))
+    assert bench("add", "my_net", "other.yaml").exit_code == 2
+    assert list_runs(paths.runs) == (run,)
+
+
 def rounded(network: nn.Module) -> nn.Module:
     return network.bfloat16().float()
 
