@@ -15,13 +15,7 @@ from foldbench.bench.analysis.comparable import contenders_by_name, contrasts, w
 from foldbench.bench.analysis.ratios import mean_and_variance
 from foldbench.bench.analysis.speedups import find_reference, timing_at
 from foldbench.bench.records import BetweenComparisons, Measurement, Run, Timing
-
-ASSUMED_SD = 0.025
-"""Of the logarithm of a speed-up on the CPU of a virtual machine. Three minutes later added 0.2 to
-5 %, in root mean square 2.9 % (`python -m benchmarks.variance`, batch 1); elsewhere nothing is
-assumed."""
-ASSUMED_FREEDOM = 4.0
-"""How many degrees of freedom the assumption weighs as: it was measured on one host."""
+from foldbench.bench.samples.ratios import ASSUMED_FREEDOM, assumed_sd
 
 Estimate = tuple[float, float]
 """The logarithm of a speed-up, and its variance within the comparison."""
@@ -41,7 +35,7 @@ def with_between_comparisons(run: Run, earlier: Iterable[Run]) -> Run:
     return run.model_copy(update={"measurements": tuple(rows)})
 
 
-def between_comparisons(estimates: Sequence[Estimate], assumed_sd: float) -> BetweenComparisons:
+def between_comparisons(estimates: Sequence[Estimate], assumed: float) -> BetweenComparisons:
     """Return what differs between comparisons with these estimates, one at the least."""
     count = len(estimates)
     found = 0.0
@@ -49,7 +43,7 @@ def between_comparisons(estimates: Sequence[Estimate], assumed_sd: float) -> Bet
         logs, within = np.asarray(estimates, float).T
         found = max(0.0, float(logs.var(ddof=1) - within.mean()))
     freedom = ASSUMED_FREEDOM + count - 1
-    variance = (ASSUMED_FREEDOM * assumed_sd**2 + (count - 1) * found) / freedom
+    variance = (ASSUMED_FREEDOM * assumed**2 + (count - 1) * found) / freedom
     return BetweenComparisons(sd=variance**0.5, freedom=freedom, comparisons=count)
 
 
@@ -59,8 +53,7 @@ def _with_between(run: Run, m: Measurement, timing: Timing, earlier: Sequence[Ru
         return timing
     others = (_same_row(run, m, timing, other) for other in earlier)
     estimates = [own, *(estimate for estimate in others if estimate is not None)]
-    virtual = run.environment.get("virtual_machine") is True and m.actual_device == "cpu"
-    found = between_comparisons(estimates, ASSUMED_SD if virtual else 0.0)
+    found = between_comparisons(estimates, assumed_sd(run.environment, m.actual_device))
     return timing.model_copy(update={"between_comparisons": found})
 
 

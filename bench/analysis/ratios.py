@@ -26,16 +26,16 @@ from foldbench.bench.analysis.clean import clean_pairs
 from foldbench.bench.analysis.estimates import Ratio, Verdict, median_ratio
 from foldbench.bench.records import BetweenComparisons
 from foldbench.bench.samples.ratios import (
+    Part,
     Process,
+    combined,
     independent_logs,
     is_repeated,
     logs_by_process,
     process_of,
+    variance_of_mean,
 )
 from foldbench.bench.samples.timing import MIN_PROCESSES, Block, is_clean
-
-Part = tuple[float, float]
-"""A variance of a mean, and its degrees of freedom."""
 
 FAMILY_ERROR = 0.05
 """Of all tables, the share in which some verdict that is claimed may be wrong."""
@@ -79,7 +79,7 @@ def mean_and_variance(
     if len(logs) < MIN_PROCESSES or is_repeated(logs):
         return None
     values = np.asarray(independent_logs(logs), float)
-    return float(values.mean()), _variance(values)
+    return float(values.mean()), variance_of_mean(values)
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ def ratio_between(logs: Sequence[float], rounds: int, parts: Sequence[Part] = ()
     added to its variance.
     """
     values, count = np.asarray(logs, float), len(logs)
-    error, freedom = _combined([(_variance(values), count - 1), *parts])
-    return student_ratio(float(values.mean()), error, freedom, rounds, count)
+    variance, freedom = combined([(variance_of_mean(values), count - 1), *parts])
+    return student_ratio(float(values.mean()), sqrt(variance), freedom, rounds, count)
 
 
 def student_ratio(mean: float, error: float, freedom: float, rounds: int, processes: int) -> Ratio:
@@ -155,26 +155,10 @@ def difference_of(
     Their processes have no partner in the other run: Welch's t. `parts` are added to its variance.
     """
     of_a, of_b = np.asarray(a, float), np.asarray(b, float)
-    own = [(_variance(of_a), len(a) - 1), (_variance(of_b), len(b) - 1)]
-    error, freedom = _combined([*own, *parts])
+    own = [(variance_of_mean(of_a), len(a) - 1), (variance_of_mean(of_b), len(b) - 1)]
+    variance, freedom = combined([*own, *parts])
     mean = float(of_b.mean() - of_a.mean())
-    return student_ratio(mean, error, freedom, rounds, min(len(a), len(b)))
-
-
-def _combined(parts: Sequence[Part]) -> tuple[float, float]:
-    """Return the standard error and the degrees of freedom of a sum (B. L. Welch, 1947).
-
-    Source: The generalization of 'Student's' problem, Biometrika 34.
-    """
-    total = sum(variance for variance, _ in parts)
-    weighed = sum(variance**2 / freedom for variance, freedom in parts)
-    freedom = total**2 / weighed if weighed > 0 else sum(freedom for _, freedom in parts)
-    return sqrt(total), freedom
-
-
-def _variance(values: np.ndarray) -> float:
-    """Return the variance of the mean of independent `values`."""
-    return float(values.var(ddof=1)) / len(values)
+    return student_ratio(mean, sqrt(variance), freedom, rounds, min(len(a), len(b)))
 
 
 def is_claimed(verdict: Verdict | None, p_value: float | None) -> bool:

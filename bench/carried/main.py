@@ -23,6 +23,7 @@ from foldbench.bench.errors import BenchError
 from foldbench.bench.machine.environment import describe_environment, usable_cores
 from foldbench.bench.machine.interference import measure_foreign_load
 from foldbench.bench.privacy import protect
+from foldbench.bench.samples.ratios import ASSUMED_FREEDOM, assumed_sd
 from foldbench.bench.samples.timing import Block
 from foldbench.bench.store.files import write_text
 from foldbench.bench.timing.loop import BlockOptions
@@ -125,7 +126,7 @@ def _run(folder: Path, options: argparse.Namespace) -> int:
         "rounds": settings.rounds,
         "budget_s": settings.budget_s,
         "foreign_load_cores": foreign,
-        "measurements": [row.to_record(sample, manifest["protocol"]) for row in rows],
+        "measurements": _measurements(bundle, rows, environment),
     }
     print("\n".join(_table(bundle, rows, environment)))  # noqa: T201
     if options.output:
@@ -133,6 +134,22 @@ def _run(folder: Path, options: argparse.Namespace) -> int:
         print(f"written: {options.output}", file=sys.stderr)  # noqa: T201
     failed = any(row.status == "failed" for row in rows)
     return 1 if failed or not any(row.is_ok for row in rows) else 0
+
+
+def _measurements(
+    bundle: _Bundle, rows: Sequence[Row], environment: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the rows of the record, each with what comparisons here are assumed to differ by."""
+    found = [row.to_record(bundle.sample, bundle.manifest["protocol"]) for row in rows]
+    base = _baseline(bundle.manifest, {row.name: row for row in rows})
+    for measurement in found:
+        if base and measurement["role"] == "contender" and measurement["contender"] != base:
+            sd = assumed_sd(environment, measurement.get("actual_device"))
+            between = {"sd": sd, "freedom": ASSUMED_FREEDOM, "comparisons": 1}
+            measurement["timings"] = [
+                {**timing, "between_comparisons": between} for timing in measurement["timings"]
+            ]
+    return found
 
 
 def _shown(options: argparse.Namespace) -> list[str]:
@@ -272,7 +289,7 @@ def _table(bundle: _Bundle, rows: Sequence[Row], environment: Mapping[str, Any])
     for size in bundle.settings.batch_sizes:
         for row in rows:
             if size in row.timed and row.timed[size].blocks:
-                lines.append(_line(row, size, base))
+                lines.append(_line(row, size, base, environment))
     lines += [""]
     for row in rows:
         if row.about["role"] != "contender":
@@ -288,11 +305,12 @@ def _table(bundle: _Bundle, rows: Sequence[Row], environment: Mapping[str, Any])
     return [*lines, *_unseen(rows)]
 
 
-def _line(row: Row, size: int, base: Row | None) -> str:
+def _line(row: Row, size: int, base: Row | None, environment: Mapping[str, Any]) -> str:
     blocks = row.timed[size].blocks
     theirs = base.timed[size].blocks if base and size in base.timed else []
     middle = median(median(block.samples_s) for block in blocks)
-    found = (1.0, None, None) if row is base else estimate_speedup(blocks, theirs)
+    assumed = assumed_sd(environment, row.opened.device if row.opened else None)
+    found = (1.0, None, None) if row is base else estimate_speedup(blocks, theirs, assumed)
     ratio, interval = units.estimate(*found) if found else ("", "")
     shown = f"{units.milliseconds(middle):>10} {units.count(round(size / middle)):>9}"
     return f"{row.name:32} {size:>5} {shown} {ratio:>9} {interval:>10}".rstrip()

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from builders import ENVIRONMENT, make_row, make_run, make_timing, sha
 from foldbench.bench.analysis.advice.rules import advise
 from foldbench.bench.analysis.between_comparisons import (
-    ASSUMED_SD,
     between_comparisons,
     with_between_comparisons,
 )
@@ -16,6 +15,7 @@ from foldbench.bench.analysis.latency_change import latency_changes
 from foldbench.bench.analysis.ratios import ratio_between
 from foldbench.bench.analysis.speedups import measure_speedup
 from foldbench.bench.records import BetweenComparisons, Run
+from foldbench.bench.samples.ratios import ASSUMED_SD
 from foldbench.reports.render import render
 
 SERIES = 500

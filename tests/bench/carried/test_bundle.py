@@ -16,6 +16,8 @@ from builders import make_run
 from foldbench.bench.carried.rows import Row, agreement
 from foldbench.bench.carried.unpacking import unpack
 from foldbench.bench.errors import RunError
+from foldbench.bench.records import BetweenComparisons
+from foldbench.bench.samples.ratios import ASSUMED_FREEDOM, assumed_sd
 from foldbench.bench.stages.bundle import _code, _npy, _write, compute_truth
 from foldbench.bench.store.finding import is_record, read_record
 from foldbench.bench.workers.protocol import Job, Opened
@@ -164,7 +166,12 @@ def measured(
         "protocol": template["evaluation_protocol"],
         "settings": {**settings, "block_s": 0.0, "settle_s": 0.0, "warm_up_s": 0.0, "seed": 0},
         **{"mean": [0.0], "std": [1.0], "classes": 4, "batch_size": 2},
-        "rows": [ABOUT, lacking, {**ABOUT, "contender": "ort/plain/cpu again", "role": "again"}],
+        "rows": [
+            ABOUT,
+            {**ABOUT, "contender": "ort/other/cpu", "variant": "other"},
+            lacking,
+            {**ABOUT, "contender": "ort/plain/cpu again", "role": "again"},
+        ],
         "record": template,
     }
     parts = {
@@ -191,8 +198,8 @@ def test_a_bundle_measures_and_writes_a_record_that_reports_take(measured) -> No
     assert done.returncode == 1, done.stderr  # one of its rows has no file
     assert is_record(path)
     record = read_record(path)
-    plain, lost, again = record.measurements
-    assert (plain.status, lost.status, again.status) == ("ok", "failed", "ok")
+    plain, other, lost, again = record.measurements
+    assert (plain.status, other.status, lost.status, again.status) == ("ok", "ok", "failed", "ok")
     assert plain.accuracy is not None
     assert (plain.accuracy.correct, plain.accuracy.total) == (2, 3)
     assert plain.accuracy.agreement is not None
@@ -202,6 +209,11 @@ def test_a_bundle_measures_and_writes_a_record_that_reports_take(measured) -> No
     assert (record.name, record.budget_s) == ("there", 15)
     assert record.environment["cores_usable"] >= 1
     assert "same class on 3 of 3" in done.stdout
+    (of_other,) = other.timings
+    assert timing.between_comparisons is None
+    assert of_other.between_comparisons == BetweenComparisons(
+        sd=assumed_sd(record.environment, "cpu"), freedom=ASSUMED_FREEDOM, comparisons=1
+    )
 
 
 def test_a_file_that_is_no_record_is_refused_in_one_line(tmp_path: Path) -> None:
