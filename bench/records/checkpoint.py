@@ -56,6 +56,8 @@ class Checkpoint(Record):
     random_weights: bool = False
     """True for a network that was not trained at all: its latency means something, its answers do
     not."""
+    batch_dependent: bool = False
+    """Whether its answer for an image depended on the other images of the batch, in eval mode."""
     transfer: Transfer | None = None
     """Where just a linear layer was trained, on the features of a pretrained network."""
 

@@ -175,6 +175,7 @@ def _describe(
         history=(),
         environment=describe_environment(),
         random_weights=made.random,
+        batch_dependent=made.batch_dependent,
         source=made.source,
     )
 

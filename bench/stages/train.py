@@ -214,16 +214,18 @@ def _write_checkpoint(run: RunDirectory, loaded: Loaded, data: ImageSet, trained
     from foldbench.models.building.adding import describe_source
     from foldbench.models.building.checkpoint import prove_checkpoint, save_weights
     from foldbench.models.building.probe import save_probe
-    from foldbench.models.building.trial import WEIGHTS, check_written
+    from foldbench.models.building.trial import WEIGHTS, check_written, is_batch_dependent
     from foldbench.models.training.device import pick_device
 
-    config, model = loaded.config, trained.module
+    config, model = loaded.config, trained.module.to("cpu").eval()
     source = None
     if config.model.source is not None:
         source = describe_source(config.model.source, trained.origin, config.model.output)
     weights = run.path / WEIGHTS
     save_weights(model, weights)
     preprocessing = preprocessing_of(config)
+    proven_on = data.require_train("training").images[:_PROVEN_ON]
+    images = torch.from_numpy(preprocess(proven_on, preprocessing))
     checkpoint = Checkpoint(
         run=run.name,
         config_name=loaded.name,
@@ -243,12 +245,12 @@ def _write_checkpoint(run: RunDirectory, loaded: Loaded, data: ImageSet, trained
         history=trained.history,
         environment=describe_environment(),
         random_weights=config.transfer is not None and trained.record is None,
+        batch_dependent=is_batch_dependent(model, images),
         transfer=trained.record,
         source=source,
     )
-    images = preprocess(data.require_train("training").images[:_PROVEN_ON], preprocessing)
-    prove_checkpoint(model, checkpoint, run.path, torch.from_numpy(images))
-    save_probe(model, torch.from_numpy(images[:2]), run.path)
+    prove_checkpoint(model, checkpoint, run.path, images)
+    save_probe(model, images[:2], run.path)
     if source is not None and source.form == "code":
         run_isolated(check_written, run.path, _built(config, len(data.info.classes)))
     run.write_checkpoint(checkpoint)

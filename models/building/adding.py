@@ -63,6 +63,8 @@ class Made:
     """What else they are called, as the library knows it."""
     fixed_batch: int | None = None
     """The only batch size that it runs at; None where any does."""
+    batch_dependent: bool = False
+    """Whether its answer for an image depends on the other images of the batch."""
     notes: tuple[str, ...] = field(default=())
     """What is worth knowing, one sentence each."""
 
@@ -105,6 +107,7 @@ def make(wanted: Wanted, folder: Path) -> Made:
         class_names=names,
         random=origin is None and source.form not in _HAVE_WEIGHTS,
         class_ids=class_ids_of(names) if names else (),
+        batch_dependent=found.batch_dependent,
         notes=(*notes, *chosen, *found.notes),
     )
 

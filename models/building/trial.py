@@ -87,6 +87,8 @@ class Evaluated:
     classes: int
     are_probabilities: bool
     """Whether a softmax is in it."""
+    batch_dependent: bool
+    """Whether its answer for an image depends on the other images of the batch."""
     notes: tuple[str, ...]
     """What is worth knowing of it, one sentence each."""
 
@@ -103,21 +105,30 @@ def try_eval(network: nn.Module, images: Tensor, classes: int | None, who: str) 
             logits = _try_eval(network, images[:count], classes, who)
             classes = logits.shape[1]
             found.append(logits)
-        beside = torch.cat([images[:1], images[1:] * 0.1])
-        beside_others = _try_eval(network, beside, classes, who)[0]
     notes = []
     softmax = logits.shape[1] > 1 and are_probabilities(torch.cat(found).float().numpy())
     if softmax:
         notes.append(
             f"{who} gives probabilities, not logits: they are not put through softmax again"
         )
-    alone = found[0][0]
-    if (alone - beside_others).abs().max() > _OTHERWISE * alone.abs().max():
+    batch_dependent = is_batch_dependent(network, images)
+    if batch_dependent:
         notes.append(
             f"WARNING: {who} answers otherwise for an image when other images are in its batch: "
             "its accuracy is that of one batch size alone (BatchNorm without running statistics?)"
         )
-    return Evaluated(logits.shape[1], softmax, tuple(notes))
+    return Evaluated(logits.shape[1], softmax, batch_dependent, tuple(notes))
+
+
+def is_batch_dependent(network: nn.Module, images: Tensor) -> bool:
+    """Return whether a network in eval mode answers otherwise for an image among other images.
+
+    `images` are (N, C, H, W) float32, two at the least.
+    """
+    with torch.no_grad():
+        alone = network(images[:1])[0]
+        beside_others = network(torch.cat([images[:1], images[1:3] * 0.1]))[0]
+    return bool((alone - beside_others).abs().max() > _OTHERWISE * alone.abs().max())
 
 
 def _try_training(network: nn.Module, images: Tensor, classes: int, who: str) -> tuple[str, ...]:

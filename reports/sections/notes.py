@@ -72,6 +72,13 @@ def take_notes(runs: Labelled) -> Notes:
         if run.checkpoint.random_weights:
             text = f"{run.checkpoint.network} has random weights: no accuracy is given."
             _mark_scored(notes, notes.add(text), label, run)
+        if run.checkpoint.batch_dependent:
+            text = (
+                f"{run.checkpoint.network} answers otherwise for an image when other images are in "
+                "its batch: accuracy and agreement are those of the batch size that they were "
+                "measured at."
+            )
+            _mark_scored(notes, notes.add(text), label, run)
         if not all(row.corrected for row in latency_rows(run)):
             notes.add(_UNCORRECTED)
         for kind, group in groupby(advise(run), key=lambda advice: advice.kind):

@@ -45,6 +45,12 @@ def features_first(num_classes=4):
             return y[:, :3], y
     return Both()
 
+def among_others(num_classes=4):
+    class Among(Net):
+        def forward(self, x):
+            return super().forward(x - x.mean(0, keepdim=True))
+    return Among()
+
 def crash():
     import os
     os._exit(7)
@@ -115,6 +121,15 @@ def test_weights_and_code_are_what_the_record_says(code: Path, paths: Paths) -> 
     kept = torch.load(code.parent / "w.pt", weights_only=True)["ema"]
     assert torch.equal(module.head.weight, kept["module.head.weight"])
     assert any("ema" in note for note in told.notes)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("network", "expected"), [("Net", False), ("among_others", True)])
+def test_the_record_says_whether_other_images_of_the_batch_change_an_answer(
+    code: Path, paths: Paths, network: str, expected: bool
+) -> None:
+    run = add_network(f"{code}:{network}", paths)
+    assert run.checkpoint().batch_dependent is expected
 
 
 @pytest.mark.usefixtures("here")

@@ -3,6 +3,7 @@
 import pytest
 
 import builders as B
+from foldbench.reports.sections.notes import take_notes
 from foldbench.reports.sections.quality import quality_of
 from foldbench.reports.text.labels import label_runs
 
@@ -36,3 +37,13 @@ def test_a_measurement_that_ended_early_is_short_and_one_that_was_disturbed_nois
     row, changes, level
 ):
     assert quality(row, **changes).level == level
+
+
+def test_a_network_that_looks_at_other_images_of_the_batch_has_a_note():
+    run = B.make_run(measurements=(REFERENCE,))
+    checkpoint = run.checkpoint.model_copy(update={"batch_dependent": True})
+    dependent = run.model_copy(update={"checkpoint": checkpoint})
+    before, after = (take_notes([("a", one)]) for one in (run, dependent))
+    (added,) = set(after.texts) - set(before.texts)
+    marks = after.of("a", "accuracy", "torch/unfolded/cpu")
+    assert str(after.texts.index(added) + 1) in marks
