@@ -13,7 +13,7 @@ import click
 from foldbench.bench.store.files import write_text
 from foldbench.reports.html.page import Page, Part, fill
 from foldbench.reports.render import render, summarise
-from foldbench.reports.rows.published import read_published
+from foldbench.reports.rows.published import beside_of, read_published
 from foldbench.reports.text.document import ReportSection
 
 PUBLISHED = Path(__file__).parents[1] / "reports" / "published"
@@ -25,7 +25,7 @@ def write_pages(folder: Path) -> tuple[Path, ...]:
     for path in sorted(PUBLISHED.glob("*.json")):
         runs = read_published(path)
         page = folder / f"{path.stem}.html"
-        write_text(page, render(runs, "html"))
+        write_text(page, render(runs, "html", [one for run in runs for one in beside_of(run)]))
         written.append(page)
         answers.append((page.name, " ".join(summarise(runs).split("\n")).strip()))
     section = ReportSection("Published runs", pairs=tuple(answers))

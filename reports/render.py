@@ -75,10 +75,10 @@ def _shown(document: Document, per_class: bool) -> Document:
     return replace(document, sections=sections)
 
 
-def _render_json(runs: Runs) -> str:
+def _render_json(runs: Runs, beside: Sequence[Beside]) -> str:
     if not runs:
         raise ValueError("a report needs at least one run")
-    text = json.dumps({"runs": [summary(run) for run in runs]}, indent=2, allow_nan=False)
+    text = json.dumps({"runs": [summary(run, beside) for run in runs]}, indent=2, allow_nan=False)
     return text + "\n"
 
 
@@ -86,6 +86,6 @@ _RENDERERS: Mapping[Format, Callable[[Runs, Sequence[Beside]], str]] = {
     "terminal": lambda runs, _: render_terminal(build(runs)),
     "md": lambda runs, beside: render_markdown(build(runs, beside)),
     "html": render_page,
-    "json": lambda runs, _: _render_json(runs),
+    "json": _render_json,
     "csv": lambda runs, _: render_csv(runs),
 }

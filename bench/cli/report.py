@@ -80,10 +80,11 @@ def report(
     published = [name for name in names if name.endswith(".json") and not is_record(Path(name))]
     if published:
         _refuse_of_published(names, published, both_protocols, tracker)
-        from foldbench.reports.rows.published import read_published
+        from foldbench.reports.rows.published import beside_of, read_published
 
         read = [one for name in published for one in read_published(Path(name))]
-        text = render(read, form, colour=_colour(target), details=details)
+        stored = [one for run in read for one in beside_of(run)]
+        text = render(read, form, stored, colour=_colour(target), details=details)
         _give(summarise(read) if brief else text, target)
         return
     if names:

@@ -1,16 +1,18 @@
 """A run's derived statistics for programs: unrounded, in base units, with the notes as text."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
 from foldbench.bench.analysis.advice.rules import advise
-from foldbench.bench.records import Run
+from foldbench.bench.records import Beside, Run
 from foldbench.bench.records.published import PublishedRun
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows
 from foldbench.reports.rows.export import export_rows
 from foldbench.reports.rows.homework import reason_for_blank, told_deviations
 from foldbench.reports.rows.latency import LatencyRow, latency_rows
+from foldbench.reports.rows.published import BESIDE
 from foldbench.reports.rows.roofline import roofline_rows
 from foldbench.reports.rows.scenarios import summarise_scenarios
 from foldbench.reports.rows.self_checks import self_check_rows
@@ -18,8 +20,11 @@ from foldbench.reports.rows.training import history_rows
 from foldbench.reports.text.names import name_of
 
 
-def summary(run: Run) -> dict[str, Any]:
-    """Return JSON types alone; a number that does not exist (or is not finite) is None."""
+def summary(run: Run, beside: Sequence[Beside] = ()) -> dict[str, Any]:
+    """Return JSON types alone; a number that does not exist (or is not finite) is None.
+
+    Of what was measured as it is called, and of `beside`, it holds the records.
+    """
     if isinstance(run, PublishedRun):
         return run.summary
     checkpoint = run.checkpoint
@@ -48,6 +53,12 @@ def summary(run: Run) -> dict[str, Any]:
             "matmul_share": [asdict(row) for row in roofline_rows(run)],
             "self_checks": [asdict(row) for row in self_check_rows(run)],
             "scenarios": summarise_scenarios(run),
+            "as_called": {
+                m.contender: m.as_called.model_dump(mode="json", exclude_defaults=True)
+                for m in run.measurements
+                if m.as_called is not None
+            },
+            **{key: _stored(run, beside, kind) for key, kind in BESIDE.items()},
             "artifacts": [asdict(row) for row in export_rows(run)],
             "history": [asdict(row) for row in history_rows(run)],
             "homework_deviations": list(told_deviations(run)),
@@ -56,6 +67,12 @@ def summary(run: Run) -> dict[str, Any]:
             "environment": dict(run.environment),
         }
     )
+
+
+def _stored(run: Run, beside: Sequence[Beside], kind: type[Beside]) -> dict[str, Any] | None:
+    """Return what is stored of a kind beside the run's comparisons; None where nothing is."""
+    found = (one for one in beside if isinstance(one, kind) and one.name == run.name)
+    return next((one.model_dump(mode="json") for one in found), None)
 
 
 def _named(row: AccuracyRow | LatencyRow) -> dict[str, Any]:

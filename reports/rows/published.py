@@ -11,15 +11,21 @@ from foldbench.bench.records import (
     SCHEMA_VERSION,
     Accuracy,
     Agreement,
+    AsCalled,
+    Beside,
+    Capacity,
     Checkpoint,
     DataInfo,
     Epoch,
     Measurement,
     Preprocessing,
+    Profile,
 )
 from foldbench.bench.records.published import PublishedRun
 
 Row = TypeVar("Row")
+BESIDE: Mapping[str, type[Beside]] = {"capacity": Capacity, "profile": Profile}
+"""Keys of a summary that hold what is stored of a run beside its comparisons."""
 
 
 def read_published(path: Path) -> tuple[PublishedRun, ...]:
@@ -46,6 +52,15 @@ def read_published(path: Path) -> tuple[PublishedRun, ...]:
         ) from error
 
 
+def beside_of(run: PublishedRun) -> tuple[Beside, ...]:
+    """Return what the summary holds of the run beside its comparison."""
+    return tuple(
+        kind.model_validate(run.summary[key])
+        for key, kind in BESIDE.items()
+        if run.summary.get(key) is not None
+    )
+
+
 def stored_rows(run: PublishedRun, key: str, row: type[Row]) -> Iterator[Row]:
     """Yield the rows of a table of the summary as `row`, without fields that it does not have."""
     known = {field.name for field in fields(cast(type[Any], row))}
@@ -60,7 +75,6 @@ def _frozen(value: Any) -> Any:
 
 def _run(summary: Mapping[str, Any]) -> PublishedRun:
     checkpoint = _checkpoint(summary)
-    protocol = summary["evaluation_protocol"]
     return PublishedRun(
         name=summary["run"],
         created=summary["created"],
@@ -70,14 +84,14 @@ def _run(summary: Mapping[str, Any]) -> PublishedRun:
         checkpoint=checkpoint,
         artifacts=(),
         data=checkpoint.data,
-        evaluation_protocol=protocol,
+        evaluation_protocol=summary["evaluation_protocol"],
         evaluation_sha256=summary["evaluation_sha256"],
         rounds=summary["rounds"],
         budget_s=summary["budget_s"],
         foreign_load_cores=summary["foreign_load_cores"],
         reference=summary["agreement_reference"],
         baseline=_baseline(summary),
-        measurements=tuple(_measurement(row, protocol) for row in summary["accuracy"]),
+        measurements=tuple(_measurement(row, summary) for row in summary["accuracy"]),
         summary=dict(summary),
     )
 
@@ -135,8 +149,9 @@ def _baseline(summary: Mapping[str, Any]) -> str:
     return str(first).rpartition("/")[0]
 
 
-def _measurement(row: Mapping[str, Any], protocol: str) -> Measurement:
+def _measurement(row: Mapping[str, Any], summary: Mapping[str, Any]) -> Measurement:
     backend, variant, _ = row["contender"].split("/", 2)
+    called = summary.get("as_called", {}).get(row["contender"])
     return Measurement(
         contender=row["contender"],
         backend=backend,
@@ -150,7 +165,8 @@ def _measurement(row: Mapping[str, Any], protocol: str) -> Measurement:
         precision=row["precision"],
         threads=row["threads"],
         open_s=row["open_s"],
-        accuracy=_accuracy(row, protocol),
+        accuracy=_accuracy(row, summary["evaluation_protocol"]),
+        as_called=called and AsCalled.model_validate(called),
     )
 
 

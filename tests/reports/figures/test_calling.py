@@ -3,6 +3,7 @@
 import re
 import xml.etree.ElementTree as ElementTree
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,7 @@ from foldbench.reports.figures.calling.curves import Axes, Curve, curve_panel
 from foldbench.reports.figures.calling.stacks import Stack, StackPart, stack_panel
 from foldbench.reports.figures.marks import SeriesStyle
 from foldbench.reports.render import render
+from foldbench.reports.rows.published import beside_of, read_published
 from foldbench.reports.sections.compose import build
 
 MIB = 2**20
@@ -156,6 +158,19 @@ def test_every_section_has_a_sentence_and_its_picture_and_folds_its_table(page: 
         start = page.index(f"<h2>{section.title}</h2>")
         part = page[start : page.index("</section>", start)]
         assert part.index('class="lead"') < part.index("<svg") < part.index("<details>")
+
+
+def test_a_published_summary_has_the_same_sections(tmp_path: Path) -> None:
+    run = called_run()
+    path = tmp_path / "run.json"
+    path.write_text(render(run, "json", [capacity_of(run)]))
+    (found,) = read_published(path)
+    of_run, of_file = (
+        [section for section in build([one], beside).sections if section.key in SECTIONS]
+        for one, beside in ((run, [capacity_of(run)]), (found, beside_of(found)))
+    )
+    assert len(of_run) >= len(SECTIONS)
+    assert of_file == of_run
 
 
 def test_a_picture_says_in_words_what_it_shows(page: str) -> None:
