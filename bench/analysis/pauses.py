@@ -28,7 +28,8 @@ class PauseRow:
     p95_s: float | None
     """None below 200 calls."""
     multiple: Ratio | None
-    """How many times as long a call takes as after the first pause of all, in the same rounds."""
+    """How many times as long a call takes as after the first pause of all; with a switch, as
+    without it after the same pause. In the same rounds."""
     verdict: Verdict | None
     """``slower`` where a call takes longer beyond the interval."""
     idle_cores: float | None
@@ -44,20 +45,31 @@ class PauseRow:
 
 def pause_rows(m: Measurement) -> list[PauseRow]:
     """Return a row for each pause and switch of a contender, in the order of the record."""
-    series = m.as_called.pauses if m.as_called else ()
-    first = {one.switch: one for one in reversed(series) if one.pause_s == _first(series)}
-    return [_row(m.contender, one, first[one.switch]) for one in series]
+    return rows_of(m.contender, m.as_called.pauses if m.as_called else ())
+
+
+def rows_of(contender: str, series: Sequence[PauseSeries]) -> list[PauseRow]:
+    """Return a row for each of `series`: of one contender, as it is after the first pause first."""
+    as_it_is = {one.pause_s: one for one in reversed(series) if not one.switch}
+    bases = (as_it_is.get(one.pause_s if one.switch else _first(series)) for one in series)
+    return [_row(contender, one, base) for one, base in zip(series, bases, strict=True)]
+
+
+def slowest(rows: Iterable[PauseRow]) -> PauseRow | None:
+    """Return the row after the pause that slows a contender most; None where none is seen to."""
+    slow = [row for row in rows if not row.switch and row.verdict == "slower" and row.multiple]
+    return max(slow, key=lambda row: row.multiple.point if row.multiple else 0.0, default=None)
 
 
 def _first(series: Sequence[PauseSeries]) -> float:
     return series[0].pause_s
 
 
-def _row(contender: str, one: PauseSeries, first: PauseSeries) -> PauseRow:
+def _row(contender: str, one: PauseSeries, base: PauseSeries | None) -> PauseRow:
     blocks = clean_or_all(one.blocks)
     samples = [seconds for block in blocks for seconds in block.samples_s]
     costs = [block.costs for block in blocks if block.costs]
-    multiple = paired_ratio(first.blocks, one.blocks) if one is not first else None
+    multiple = paired_ratio(base.blocks, one.blocks) if base and base is not one else None
     clocks = [b.clocks.cpu_mhz for b in blocks if b.clocks and b.clocks.cpu_mhz]
     idle_s = sum(cost.pause_cpu_s for cost in costs)
     paused_s = sum(cost.paused_s for cost in costs)
@@ -124,10 +136,9 @@ class PauseFinding:
 def pause_finding(m: Measurement) -> PauseFinding | None:
     """Return the pause that slows a contender most; None where none does beyond the interval."""
     rows = pause_rows(m)
-    slow = [row for row in rows if not row.switch and row.verdict == "slower" and row.multiple]
-    if not slow or not m.as_called:
+    worst = slowest(rows)
+    if worst is None or not m.as_called:
         return None
-    worst = max(slow, key=lambda row: row.multiple.point if row.multiple else 0.0)
     series = m.as_called.pauses
     blocks = {(one.switch, one.pause_s): one.blocks for one in series}
     found = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from foldbench.bench.analysis.streams import gives_more
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.measure.calling.processes import Processes, runner_of, with_option
-from foldbench.bench.measure.calling.turns import Pass, Turn
+from foldbench.bench.measure.calling.turns import Pass, Turn, TurnsTaken
 from foldbench.bench.measure.running import Contender, failures_of
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import AsCalled, Block, Sharing, StreamBlock, StreamSeries
@@ -54,39 +54,35 @@ def measure_streams(
 ) -> None:
     """Load each contender with more and more streams, in turns, until more give no more."""
     contenders = [c for c in contenders if not c.spec.threads]  # the first has all numbers of them
-    counts = sorted({1, *settings.calling.streams})
-    section = settings.model_copy(update={"budget_s": settings.budget_s / len(counts)})
+    counts = sorted({1, *settings.calling.streams})[1:] or [1]
     size = min(settings.batch_sizes)
-    series: dict[str, StreamSeries] = {}
-    owner: dict[str, Contender] = {}
-    before: list[_Load] = []
-    offset = 0
-    for count in counts:
-        loads = _first_loads(contenders, settings) if count == 1 else _next_loads(before, count)
-        kept = [load for load in _bases(contenders, settings) if count > 1]
-        kept += [load.more(load.streams) for load in before if load.name not in _names(kept)]
-        together = [*kept, *loads]
-        turns = [Turn(load.name, load.runner, _timer(load, size, settings)) for load in together]
-        if not loads:
+    tried: dict[str, _Load] = {}
+    found, left_s = TurnsTaken(), settings.budget_s
+    before = _first_loads(contenders, settings)
+    for number, count in enumerate(counts):
+        loads = _next_loads(before, count) if count > 1 else []
+        if count > 1 and not loads:
             break
+        together = _bases(contenders, settings)
+        together += [one.more(one.streams) for one in before if one.name not in _names(together)]
+        together += loads
+        turns = [Turn(load.name, load.runner, _timer(load, size, settings)) for load in together]
         by_runner = {id(load.runner): load for load in together}
-        rounds = Pass(
+        share_s = max(0.0, left_s) / (len(counts) - number)
+        taken = Pass(
             f"calls at once: {count}",
-            section,
+            settings.model_copy(update={"budget_s": share_s}),
             listener,
             _starter(by_runner, size, settings, processes),
-        )
-        taken = rounds.run(turns)
-        for load in together:
-            blocks = [replace(b, round=b.round + offset) for b in taken.blocks[load.name]]
-            found = tuple(b for b in blocks if isinstance(b, StreamBlock))
-            series[load.name] = _joined(series.get(load.name), load, found, taken.reasons)
-            owner[load.name] = load.row
-        offset += settings.rounds
-        before = [load for load in loads if _goes_on(load, before, series)]
+        ).run(turns)
+        found.add(taken)
+        left_s -= taken.spent_s
+        tried |= {load.name: load for load in together}
+        before = [load for load in loads if _gave_more(load, before, found)]
     for contender in contenders:
-        mine = tuple(one for name, one in series.items() if owner[name] is contender)
-        contender.add_called(AsCalled(streams=mine))
+        mine = (load for load in tried.values() if load.row is contender)
+        series = tuple(_to_series(load, found) for load in mine)
+        contender.add_called(AsCalled(streams=series))
 
 
 def _first_loads(contenders: Sequence[Contender], settings: CompareSection) -> list[_Load]:
@@ -149,31 +145,23 @@ def _timer(load: _Load, size: int, settings: CompareSection) -> Callable[[], Blo
     )
 
 
-def _joined(
-    earlier: StreamSeries | None,
-    load: _Load,
-    blocks: tuple[StreamBlock, ...],
-    reasons: dict[str, str],
-) -> StreamSeries:
-    if earlier is not None:
-        return replace(earlier, blocks=(*earlier.blocks, *blocks))
+def _to_series(load: _Load, found: TurnsTaken) -> StreamSeries:
+    blocks = found.blocks.get(load.name, ())
     return StreamSeries(
         streams=load.streams,
         threads=load.threads,
         sharing=load.sharing,
-        blocks=blocks,
-        reason=reasons.get(load.name),
+        blocks=tuple(block for block in blocks if isinstance(block, StreamBlock)),
+        reason=found.reasons.get(load.name),
     )
 
 
-def _goes_on(load: _Load, before: Sequence[_Load], series: dict[str, StreamSeries]) -> bool:
-    """Return whether more streams may give more: these gave more than the ones before."""
-    if load.streams == 1:
-        return series[load.name].reason is None
+def _gave_more(load: _Load, before: Sequence[_Load], found: TurnsTaken) -> bool:
+    """Return whether these streams gave more than the ones before, so that more of them may."""
     fewer = [
         one
         for one in before
         if (one.row, one.threads) == (load.row, load.threads)
         and (one.sharing == load.sharing or one.streams == 1)
     ]
-    return bool(fewer) and gives_more(series[load.name], series[fewer[0].name])
+    return bool(fewer) and gives_more(_to_series(load, found), _to_series(fewer[0], found))

@@ -1,17 +1,20 @@
 """Batch sizes doubled until images a second no longer rise, or memory ends."""
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from foldbench.bench.analysis.estimates import MIN_CLEAN_ROUNDS
 from foldbench.bench.analysis.sweep import gives_more_images
 from foldbench.bench.config.comparison import CompareSection
 from foldbench.bench.measure.calling.processes import Processes, runner_of
-from foldbench.bench.measure.calling.turns import Pass, Turn
+from foldbench.bench.measure.calling.turns import Pass, Turn, TurnsTaken
 from foldbench.bench.measure.running import Contender, failures_of
 from foldbench.bench.progress import ProgressListener
 from foldbench.bench.records import AsCalled, Block, SweepSeries
 from foldbench.bench.timing.loop import BlockOptions
+
+_ROUNDS = MIN_CLEAN_ROUNDS + 2
+"""Of two batch sizes: enough for a verdict."""
 
 
 @dataclass(frozen=True)
@@ -38,37 +41,42 @@ def measure_sweep(
 
     One that fails keeps its reason at that size, and the others go on.
     """
-    smallest = min(settings.batch_sizes)
-    series: dict[int, dict[int, SweepSeries]] = {id(c): {} for c in contenders}
-    rising, size, offset = list(contenders), 2 * smallest, 0
-    share = {"budget_s": settings.budget_s / 8}
-    section = settings.model_copy(update=share)
-    started = time.monotonic()
+    tried: dict[str, _Batch] = {}
+    found, left_s = TurnsTaken(), settings.budget_s
+    rising, size = list(contenders), 2 * min(settings.batch_sizes)
     while rising and size <= settings.calling.sweep_most:
-        if time.monotonic() - started >= settings.budget_s:
+        if left_s <= 0:
             listener.note(f"larger batches: from {size} on not tried: raise --budget")
             break
         batches = [_Batch(c, runner_of(c), n) for c in rising for n in (size // 2, size)]
-        by_runner = {id(batch.runner): batch for batch in batches}
         turns = [Turn(b.name, b.runner, _timer(b, settings)) for b in batches]
-        start = _starter(by_runner, settings, processes)
+        start = _starter({id(batch.runner): batch for batch in batches}, settings, processes)
+        share_s = max(left_s / 2, settings.budget_s / 8)
+        shares = {"budget_s": share_s, "rounds": min(settings.rounds, _ROUNDS)}
+        section = settings.model_copy(update=shares)
         taken = Pass(f"batch {size // 2} and {size}", section, listener, start).run(turns, 1)
-        for batch in batches:
-            blocks = tuple(replace(b, round=b.round + offset) for b in taken.blocks[batch.name])
-            mine = series[id(batch.row)]
-            earlier = mine[batch.size].blocks if batch.size in mine else ()
-            reason = taken.reasons.get(batch.name)
-            found = SweepSeries(batch_size=batch.size, blocks=(*earlier, *blocks), reason=reason)
-            mine[batch.size] = found
-        rising = [c for c in rising if _rises(series[id(c)], size)]
-        offset += settings.rounds
+        found.add(taken)
+        left_s -= taken.spent_s
+        tried |= {batch.name: batch for batch in batches}
+        pairs = zip(batches[::2], batches[1::2], strict=True)
+        rising = [one.row for half, one in pairs if _rises(half, one, found)]
         size *= 2
     for contender in contenders:
-        contender.add_called(AsCalled(sweep=tuple(series[id(contender)].values())))
+        mine = (batch for batch in tried.values() if batch.row is contender)
+        series = tuple(_to_series(batch, found) for batch in mine)
+        contender.add_called(AsCalled(sweep=series))
 
 
-def _rises(series: dict[int, SweepSeries], size: int) -> bool:
-    return gives_more_images(series[size], series[size // 2])
+def _to_series(batch: _Batch, found: TurnsTaken) -> SweepSeries:
+    return SweepSeries(
+        batch_size=batch.size,
+        blocks=tuple(found.blocks.get(batch.name, ())),
+        reason=found.reasons.get(batch.name),
+    )
+
+
+def _rises(half: _Batch, one: _Batch, found: TurnsTaken) -> bool:
+    return gives_more_images(_to_series(one, found), _to_series(half, found))
 
 
 def _starter(

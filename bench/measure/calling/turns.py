@@ -35,6 +35,21 @@ class TurnsTaken:
 
     blocks: dict[str, list[Block]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    spent_s: float = 0.0
+    """Of the budget."""
+
+    def add(self, later: "TurnsTaken") -> None:
+        """Take in what later rounds gave, in processes of their own."""
+        before = [block for blocks in self.blocks.values() for block in blocks]
+        rounds = max((block.round for block in before), default=0)
+        processes = max((block.process for block in before), default=0)
+        for name, blocks in later.blocks.items():
+            self.blocks.setdefault(name, []).extend(
+                replace(block, round=rounds + block.round, process=processes + block.process)
+                for block in blocks
+            )
+        self.reasons = later.reasons | self.reasons
+        self.spent_s += later.spent_s
 
 
 @dataclass(frozen=True)
@@ -52,26 +67,28 @@ class Pass:
         """Return the blocks of all `turns`, in rounds spread over generations of processes.
 
         As many as the settings ask for, unless `processes` says otherwise, or as the budget
-        carries.
+        carries; the first are not paid from it.
         """
         taken = TurnsTaken({turn.name: [] for turn in turns})
-        order, started = Random(f"{self.settings.seed}/{self.title}"), self.clock()
+        order = Random(f"{self.settings.seed}/{self.title}")
         asked = min(processes or self.settings.processes, self.settings.rounds)
         count, number = asked, 0
+        started = began = self.clock()
         while number < count:
-            began = self.clock()
             with ExitStack() as stack:
                 alive = self._open_all(turns, taken, stack)
                 if not alive:
                     break
                 if number == 0:
-                    start_s = self.clock() - began
+                    started = self.clock()
+                    start_s = started - began
                     count = plan_processes(asked, start_s, self.settings.budget_s)
                 left_s = self.settings.budget_s - (self.clock() - started)
                 left_s -= (count - number - 1) * start_s
                 share_s = max(0.0, left_s) / (count - number)
                 self._time(alive, taken, number, count, share_s, order)
             number += 1
+        taken.spent_s = self.clock() - started
         return taken
 
     def _open_all(

@@ -48,42 +48,68 @@ class Starter(Processes):
         runner.worker = Worker()  # type: ignore[assignment]
 
 
-def measure(backend: str) -> tuple[Contender, list[str]]:
-    contender = Contender(ContenderSpec(backend, "folded", "cpu", Path("x.onnx")))
-    contender.result.opened = OPENED
+def measure(
+    *contenders: tuple[str, str], pauses_s: tuple[float, ...] = (0.0, 0.1)
+) -> tuple[list[Contender], list[str]]:
+    """Measure a backend with a variant each; return them and what had processes, in order."""
+    rows = [Contender(ContenderSpec(*one, "cpu", Path("x.onnx"))) for one in contenders]
+    for row in rows:
+        row.result.opened = OPENED
     processes = Starter()
     settings = CompareSection.model_validate(
-        {"rounds": 8, "processes": 1, "calling": {"pauses_s": (0.0, 0.1)}}
+        {"rounds": 8, "processes": 1, "calling": {"pauses_s": pauses_s}}
     )
-    measure_pauses([contender], settings, NullListener(), processes)
-    return contender, processes.started
+    measure_pauses(rows, settings, NullListener(), processes)
+    return rows, processes.started
+
+
+def series_of(contender: Contender) -> list[tuple[str, float, int]]:
+    """Return switch, pause and number of blocks of each of its series."""
+    found = contender.result.as_called
+    assert found is not None
+    return [(one.switch, one.pause_s, len(one.blocks)) for one in found.pauses]
 
 
 def test_a_switch_of_the_runtime_has_a_process_of_its_own_and_what_is_done_in_pauses_has_not() -> (
     None
 ):
-    contender, started = measure("ort:micro=8")
+    (contender,), started = measure(("ort:micro=8", "folded"), pauses_s=(0.0, 0.1, 0.01))
     assert started == [
+        "ort:micro=8/folded/cpu",
         "ort:micro=8/folded/cpu",
         "ort:micro=8/folded/cpu 1 thread",
         "ort:micro=8+no_spin/folded/cpu",
     ]
-    found = contender.result.as_called
-    assert found is not None
-    assert [(one.switch, one.pause_s) for one in found.pauses] == [
-        (switch, pause_s)
-        for switch in ("", "kept warm", "cold caches", "one thread", "no spin-wait")
-        for pause_s in (0.0, 0.1)
+    assert series_of(contender) == [
+        ("", 0.0, 16),
+        ("", 0.1, 16),
+        ("", 0.01, 8),
+        ("kept warm", 0.1, 8),
+        ("cold caches", 0.0, 8),
+        ("one thread", 0.1, 8),
+        ("no spin-wait", 0.1, 8),
     ]
+    assert contender.result.as_called is not None
+    slow = contender.result.as_called.pauses[1].blocks
+    assert [(block.round, block.process) for block in slow[7:9]] == [(8, 1), (9, 2)]
+
+
+def test_the_cause_is_sought_in_one_contender_of_each_runtime_that_a_pause_slows() -> None:
+    names = ("ort", "folded"), ("torch", "folded"), ("ort:micro=8", "folded")
+    found, _ = measure(*names)
+    assert [len(series_of(one)) for one in found] == [6, 5, 2]
+    unhurried, started = measure(*names, pauses_s=(0.0, 0.01))
+    assert [len(series_of(one)) for one in unhurried] == [2, 2, 2]
+    assert len(started) == 3
 
 
 def test_only_onnxruntime_has_a_spin_wait_to_switch_off() -> None:
-    _, started = measure("torch")
-    assert started == ["torch/folded/cpu", "torch/folded/cpu 1 thread"]
+    _, started = measure(("torch", "folded"))
+    assert started == [*["torch/folded/cpu"] * 2, "torch/folded/cpu 1 thread"]
 
 
 def test_a_pause_that_makes_calls_slower_is_found_with_its_remedy() -> None:
-    contender, _ = measure("torch")
+    (contender,), _ = measure(("torch", "folded"))
     row = make_row("torch", "folded", as_called=contender.result.as_called)
     finding = pause_finding(row)
     assert finding is not None

@@ -95,3 +95,25 @@ def test_the_budget_ends_the_rounds() -> None:
         [Turn("a", a, ticking(clock, 1.0))], clock, lambda c: None, budget_s=3.0, processes=1
     )
     assert len(taken.blocks["a"]) == 3
+
+
+def test_the_first_processes_are_not_paid_from_the_budget() -> None:
+    clock = FakeClock()
+    a = make_contender("a")
+    taken = take(
+        [Turn("a", a, ticking(clock, 1.0))], clock, lambda _: clock.advance(30), budget_s=8
+    )
+    assert [(block.round, block.process) for block in taken.blocks["a"]] == [
+        (number, 1) for number in range(1, 9)
+    ]
+    assert taken.spent_s == pytest.approx(8)
+
+
+def test_what_is_added_has_later_rounds_and_processes() -> None:
+    clock = FakeClock()
+    turns = [Turn("a", make_contender("a"), ticking(clock, 0.1))]
+    first, second = (take(turns, clock, lambda _: None) for _ in range(2))
+    first.add(second)
+    assert [block.round for block in first.blocks["a"]] == list(range(1, 17))
+    assert [block.process for block in first.blocks["a"]][::2] == list(range(1, 9))
+    assert first.spent_s == pytest.approx(1.6)
