@@ -123,6 +123,8 @@ class PauseFinding:
     """The same pause with the switch with which a call is fastest, where that is faster."""
     remedy_ratio: Ratio | None
     """How many times faster a call is with it."""
+    is_remedy_known: bool
+    """Whether there were rounds enough to hold a switch against it."""
     cold_caches: Ratio | None
     """How many times as long a call takes back to back, or after the first pause, when the caches
     were emptied; None where that is not longer beyond the interval."""
@@ -141,11 +143,13 @@ def pause_finding(m: Measurement) -> PauseFinding | None:
         return None
     series = m.as_called.pauses
     blocks = {(one.switch, one.pause_s): one.blocks for one in series}
-    found = []
+    found, is_known = [], False
     for row in rows:
         if row.switch in _REMEDIES and row.pause_s == worst.pause_s:
             ratio = paired_ratio(blocks[row.switch, row.pause_s], blocks["", row.pause_s])
-            if ratio and judge(ratio, 0.0) == "faster":
+            verdict = judge(ratio, 0.0) if ratio else None
+            is_known = is_known or verdict is not None
+            if ratio and verdict == "faster":
                 found.append((ratio.point, row, ratio))
     best = max(found, key=lambda one: one[0], default=None)
     first_s = _first(series)
@@ -154,6 +158,7 @@ def pause_finding(m: Measurement) -> PauseFinding | None:
         worst,
         best[1] if best else None,
         best[2] if best else None,
+        is_known,
         cold if _verdict(cold) == "slower" else None,
     )
 

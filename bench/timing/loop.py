@@ -219,6 +219,8 @@ def time_block(
         after = read_counters()
         seen = clocks_between(clocks, read_clocks())
     watched = vars(measure_between(before, after))
+    if options.pause_s:  # threads that wake up wait for one another: that says nothing of others
+        watched["run_delay_ratio"] = None
     block = Block(samples_s=tuple(samples), clocks=seen, **watched)
     if pauses:
         block = PausedBlock(**vars(block), costs=pauses.costs())

@@ -153,6 +153,8 @@ def _sentence(finding: PauseFinding) -> str:
 
 def _remedy(finding: PauseFinding) -> str:
     remedy, gain = finding.remedy, finding.remedy_ratio
+    if not finding.is_remedy_known:
+        return "too few rounds to tell what makes it faster: raise --budget"
     if remedy is None or gain is None:
         return "no switch that was tried makes it faster"
     less, span = units.estimate(gain.point, gain.low, gain.high)

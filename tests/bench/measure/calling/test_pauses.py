@@ -1,5 +1,6 @@
 """Pauses of a comparison: which ways are called, and what a record of them says."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,24 @@ def test_a_pause_that_makes_calls_slower_is_found_with_its_remedy() -> None:
     assert finding.remedy_ratio.point == pytest.approx(10)
     assert finding.cold_caches is not None
     assert finding.cold_caches.point == pytest.approx(2)
+
+
+def test_a_remedy_is_not_known_from_a_few_rounds() -> None:
+    (contender,), _ = measure(("torch", "folded"))
+    found = contender.result.as_called
+    assert found is not None
+    few = tuple(
+        dataclasses.replace(one, blocks=one.blocks[:2]) if one.switch else one
+        for one in found.pauses
+    )
+    known, unknown = (
+        pause_finding(make_row("torch", "folded", as_called=AsCalled(pauses=series)))
+        for series in (found.pauses, few)
+    )
+    assert known is not None
+    assert unknown is not None
+    assert (known.is_remedy_known, unknown.is_remedy_known) == (True, False)
+    assert (unknown.remedy, unknown.cold_caches) == (None, None)
 
 
 def block(number: int, call_s: float, calls: int = 1, paused_s: float = 1.0) -> PausedBlock:
