@@ -150,7 +150,7 @@ def wants_colour() -> bool:
 def print_written(runs: "Sequence[RunDirectory]", shown: Shown) -> None:
     """Say where the page is; on stderr when stdout holds JSON or the answer alone."""
     names = " ".join(run.name for run in runs)
-    page = f"bench report {names} --format html --output report.html"
+    page = f"bench report {names} --output report.html"
     if len(runs) == 1:
         page = str(runs[0].path / "report.html")
     lines = [] if shown.details else [f"All tables  bench report {names} --details"]

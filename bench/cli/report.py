@@ -9,7 +9,7 @@ import click
 from foldbench.bench.cli import output
 from foldbench.bench.cli.echo import echo, tell
 from foldbench.bench.cli.help import OUTPUT, command, section
-from foldbench.bench.cli.options import form_option, stored_options
+from foldbench.bench.cli.options import stored_options
 from foldbench.bench.cli.runs import choose_runs
 from foldbench.bench.cli.tracker import track, tracker_option
 from foldbench.bench.cli.values import NamedPath
@@ -20,8 +20,16 @@ if TYPE_CHECKING:
     from foldbench.reports.render import Format
 
 
+_FORMS: "tuple[Format, ...]" = ("terminal", "md", "html", "json", "csv")
+
+
 def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    form = form_option("terminal", "md", "html", "json", "csv")
+    form = click.option(
+        "--format",
+        "form",
+        type=click.Choice(_FORMS),
+        help="[default: by the ending of --output, else terminal]",
+    )
     target = click.option(
         "-o",
         "--output",
@@ -33,10 +41,18 @@ def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return section(OUTPUT, form, target)(command)
 
 
+def _form(asked: "Format | None", target: Path | None, as_json: bool) -> "Format":
+    """Return the form that is asked for, or that the ending of the file stands for."""
+    if as_json:
+        return "json"
+    ending = target.suffix.removeprefix(".") if target else ""
+    return asked or next((form for form in _FORMS if form == ending), "terminal")
+
+
 @command(
     examples=(
         "report digits-001 --per-class",
-        "report digits-001 digits-002 --format html --output report.html",
+        "report digits-001 digits-002 --output report.html",
         "report reports/published/fast_deep_mish.json",
     ),
 )
@@ -49,7 +65,7 @@ def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @stored_options
 def report(
     names: tuple[str, ...],
-    form: "Format",
+    form: "Format | None",
     target: Path | None,
     details: bool,
     quiet: bool,
@@ -75,7 +91,7 @@ def report(
     from foldbench.reports.render import render, summarise
 
     output.refuse_both(details or per_class, quiet)
-    form = "json" if as_json else form
+    form = _form(form, target, as_json)
     brief = quiet and form == "terminal"
     published = [name for name in names if name.endswith(".json") and not is_record(Path(name))]
     if published:
@@ -117,7 +133,7 @@ def report(
 @command(
     examples=(
         "history digits",
-        "history digits --last 10 --format csv --output history.csv",
+        "history digits --last 10 --output history.csv",
     ),
 )
 @click.argument("names", metavar="[CONFIG|RUN]...", nargs=-1)
@@ -127,7 +143,7 @@ def report(
 def history(
     names: tuple[str, ...],
     last: int | None,
-    form: "Format",
+    form: "Format | None",
     target: Path | None,
     paths: "Paths",
     as_json: bool,
@@ -144,7 +160,7 @@ def history(
     every = all_comparisons(compared_runs(paths.runs, names))
     chosen = sorted(every, key=lambda one: one.kept.fact("created"))[-last:] if last else every
     records = [record for _, record in readable(chosen, ComparedRun.record, tell)]
-    _give(render_history(records, "json" if as_json else form, _colour(target)), target)
+    _give(render_history(records, _form(form, target, as_json), _colour(target)), target)
 
 
 def _refuse_of_published(

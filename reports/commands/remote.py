@@ -24,7 +24,7 @@ def render_remote(found: Sequence[Elsewhere], colour: bool = False) -> str:
     if records:
         names = shlex.join(str(one.path) for one in found if one.path is not None)
         parts.insert(0, render(records, colour=colour, details=False).rstrip("\n"))
-        parts.append(f"Report  bench report {names} --format html --output report.html")
+        parts.append(f"Report  bench report {names} --output report.html")
     return "\n\n".join(parts) + "\n"
 
 

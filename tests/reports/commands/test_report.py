@@ -43,6 +43,9 @@ def test_every_form_goes_to_stdout_or_to_a_file(bench, tmp_path: Path, form: str
     written = bench("report", "bn_cnn", "--format", form, "--output", str(target))
     assert (written.stdout, written.stderr) == ("", f"written: {target}\n")
     assert target.read_text(encoding="utf-8") == printed.stdout
+    by_ending = target.with_suffix(f".{form}")
+    bench("report", "bn_cnn", "--output", str(by_ending))
+    assert by_ending.read_text(encoding="utf-8") == printed.stdout
 
 
 def test_nothing_heavy_has_to_be_installed(stored: RunDirectory, build) -> None:
