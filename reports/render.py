@@ -1,6 +1,7 @@
 """From runs to text in one call."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
@@ -78,8 +79,13 @@ def _shown(document: Document, per_class: bool) -> Document:
 def _render_json(runs: Runs, beside: Sequence[Beside]) -> str:
     if not runs:
         raise ValueError("a report needs at least one run")
-    text = json.dumps({"runs": [summary(run, beside) for run in runs]}, indent=2, allow_nan=False)
-    return text + "\n"
+    found = {"runs": [summary(run, beside) for run in runs]}
+    text = json.dumps(found, indent=2, allow_nan=False)
+    return _NUMBERS.sub(lambda hit: f"[{' '.join(hit[1].split())}]", text) + "\n"
+
+
+_NUMBERS = re.compile(r"\[\s+([-+.,\de\s]+?)\s+\]")
+"""A list of numbers, which is to stand on one line."""
 
 
 _RENDERERS: Mapping[Format, Callable[[Runs, Sequence[Beside]], str]] = {

@@ -23,7 +23,8 @@ from foldbench.reports.text.names import name_of
 def summary(run: Run, beside: Sequence[Beside] = ()) -> dict[str, Any]:
     """Return JSON types alone; a number that does not exist (or is not finite) is None.
 
-    Of what was measured as it is called, and of `beside`, it holds the records.
+    Of what was measured as it is called, it holds the record in five significant digits, and of
+    `beside` the records.
     """
     if isinstance(run, PublishedRun):
         return run.summary
@@ -54,7 +55,7 @@ def summary(run: Run, beside: Sequence[Beside] = ()) -> dict[str, Any]:
             "self_checks": [asdict(row) for row in self_check_rows(run)],
             "scenarios": summarise_scenarios(run),
             "as_called": {
-                m.contender: m.as_called.model_dump(mode="json", exclude_defaults=True)
+                m.contender: _shortened(m.as_called.model_dump(mode="json", exclude_defaults=True))
                 for m in run.measurements
                 if m.as_called is not None
             },
@@ -79,6 +80,14 @@ def _named(row: AccuracyRow | LatencyRow) -> dict[str, Any]:
     """Return a row with the contender's name behind its id."""
     fields = asdict(row)
     return {"contender": fields.pop("contender"), "name": name_of(row.contender), **fields}
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shortened(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_shortened(part) for part in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def _finite(value: Any) -> Any:
