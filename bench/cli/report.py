@@ -45,8 +45,10 @@ def _form(asked: "Format | None", target: Path | None, as_json: bool) -> "Format
     """Return the form that is asked for, or that the ending of the file stands for."""
     if as_json:
         return "json"
+    if asked is not None:
+        return asked
     ending = target.suffix.removeprefix(".") if target else ""
-    return asked or next((form for form in _FORMS if form == ending), "terminal")
+    return next((form for form in _FORMS if form == ending), "terminal")
 
 
 @command(
