@@ -63,8 +63,8 @@ def _copy_caption(labelled: Labelled) -> str:
     return (
         "GB/s: what the network's convolutions and matrix products read and write when each reads "
         "its inputs and weights once and writes its result once, over the median call. Copies: "
-        f"what copying within the memory reached just before the rounds, reads and writes counted; "
-        f"{'; '.join(measured)}. What stays in a cache between two layers can exceed it."
+        "what copying within the memory reached just before the rounds, reads and writes counted"
+        f"{'; '.join(('', *measured))}. What stays in a cache between two layers can exceed it."
     )
 
 
@@ -89,11 +89,11 @@ def _caption(labelled: Labelled) -> str:
         if run.arithmetic
         for rate in run.arithmetic.matmul_rates
     )
+    each = f" ({'; '.join(counted)})" if counted else ""
     return (
-        "GFLOP/s: what the network's convolutions and matrix products need "
-        f"({'; '.join(counted)}), over the median call with all else that is in it. Matrix "
+        f"GFLOP/s: what the network's convolutions and matrix products need{each}, over the median call with all else that is in it. Matrix "
         "products: what torch.mm reached on this machine just before the rounds, in the same "
-        f"precision; {'; '.join(measured)}. An algorithm that needs fewer operations than were "
+        f"precision{'; '.join(('', *measured))}. An algorithm that needs fewer operations than were "
         "counted can have a share above what it computes."
     )
 
