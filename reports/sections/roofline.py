@@ -91,10 +91,10 @@ def _caption(labelled: Labelled) -> str:
     )
     each = f" ({'; '.join(counted)})" if counted else ""
     return (
-        f"GFLOP/s: what the network's convolutions and matrix products need{each}, over the median call with all else that is in it. Matrix "
-        "products: what torch.mm reached on this machine just before the rounds, in the same "
-        f"precision{'; '.join(('', *measured))}. An algorithm that needs fewer operations than were "
-        "counted can have a share above what it computes."
+        f"GFLOP/s: what the network's convolutions and matrix products need{each}, over the median "
+        "call with all else that is in it. Matrix products: what torch.mm reached on this machine "
+        f"just before the rounds, in the same precision{'; '.join(('', *measured))}. An algorithm "
+        "that needs fewer operations than were counted can have a share above what it computes."
     )
 
 
