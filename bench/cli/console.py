@@ -43,14 +43,12 @@ class PlainListener:
     def advance(self, done: int, text: str = "") -> None:
         """Say how far it is, unless that was said a moment ago."""
         now = time.monotonic()
-        if now - self._told_s >= _PLAIN_INTERVAL_S and done:
+        if now - self._told_s >= _PLAIN_INTERVAL_S:
             self._told_s = now
-            left_s = (now - self._began_s) / done * (self._total - done)
-            echo(
-                f"{self._title}: {100 * done // self._total} %  {text}  "
-                f"{units.long_duration(left_s)} left",
-                err=True,
-            )
+            left_s = (now - self._began_s) / done * (self._total - done) if done else None
+            left = f"  {units.long_duration(left_s)} left" if left_s is not None else ""
+            share = 100 * done // max(self._total, 1)
+            echo(f"{self._title}: {share} %  {text}{left}", err=True)
 
     def end(self, text: str = "") -> None:
         """Say what came of it, if anything."""

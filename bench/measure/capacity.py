@@ -116,12 +116,13 @@ def find_capacity(
         about_s = sum(one.call_s for one in searches if one.call_s) * options.images * _TESTS
         told = units.long_duration(about_s)
         listener.note(f"tests of {units.count(options.images)} images each: about {told} in all")
-        listener.begin("load tests", len(searches))
+        total = _TESTS * len(searches)
+        listener.begin("load tests", total)
         number = 0
         while due := [one for one in searches if one.is_due]:
             number += 1
             for one in order.sample(due, len(due)):
-                done = sum(not other.is_due for other in searches)
+                done = min(sum(len(other.tests) for other in searches), total - 1)
                 told = f"{one.contender.name}, {units.rate(one.rate_per_s)} images/s"
                 listener.advance(done, told)
                 _test(one, options, options.seed + number)

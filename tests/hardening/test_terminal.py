@@ -249,3 +249,16 @@ def test_click_reports_its_own_errors_without_control_characters() -> None:
 def test_json_stays_json(runs: Path) -> None:
     found = json.loads(invoke("list", "--json", "--runs", runs).output)
     assert STEERING.replace("\0", "") in found["runs"]
+
+
+def test_a_log_says_how_far_it_is_from_the_first_moment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("foldbench.bench.cli.console._PLAIN_INTERVAL_S", 0.0)
+    listener = PlainListener()
+    listener.begin("tests", 3)
+    listener.advance(0, "a")
+    listener.advance(1, "b")
+    _, first, second = capsys.readouterr().err.splitlines()
+    assert first == "tests: 0 %  a"
+    assert second.startswith("tests: 33 %  b  ")
