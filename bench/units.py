@@ -225,6 +225,11 @@ def boundary(value: str) -> str:
     return "" if value == "host" else value
 
 
+def shortened(value: float) -> float:
+    """Return a number with five significant digits."""
+    return float(f"{value:.5g}")
+
+
 def by_name(name: str, value: float | int | str) -> str:
     """Return a number in the unit its name carries: ``_ratio`` as percent, ``_s``, ``_count``."""
     if isinstance(value, str):

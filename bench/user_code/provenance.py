@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Collection, Iterable
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,17 +20,24 @@ def loaded_sources(before: Collection[str] = (), folders: Iterable[Path] = ()) -
     `folders`, whenever they were imported. What is installed (the standard library, site-packages,
     foldbench) is no file of the user's.
     """
-    places = [folder.resolve() for folder in folders]
+    places = tuple(os.path.join(folder.resolve(), "") for folder in folders)
     found = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if not isinstance(file, str):
             continue
-        path = Path(file).resolve()
-        new = name not in before or any(path.is_relative_to(place) for place in places)
-        if new and path.is_file() and not is_installed(path) and not is_ours(path):
+        if name in before and not _resolved(file).startswith(places):
+            continue
+        path = Path(_resolved(file))
+        if path.is_file() and not is_installed(path) and not is_ours(path):
             found[str(path)] = sha256(path.read_bytes()).hexdigest()
     return dict(sorted(found.items()))
+
+
+@cache
+def _resolved(file: str) -> str:
+    """Return the absolute path without links: thousands of modules are asked again and again."""
+    return os.path.realpath(file)
 
 
 def revision_of(files: Iterable[str]) -> str | None:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
+from foldbench.bench import units
 from foldbench.bench.analysis.advice.rules import advise
 from foldbench.bench.records import Beside, Run
 from foldbench.bench.records.published import PublishedRun
@@ -87,7 +88,7 @@ def _shortened(value: Any) -> Any:
         return {key: _shortened(part) for key, part in value.items()}
     if isinstance(value, list):
         return [_shortened(part) for part in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
+    return units.shortened(value) if isinstance(value, float) else value
 
 
 def _finite(value: Any) -> Any:
