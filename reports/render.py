@@ -84,8 +84,8 @@ def _render_json(runs: Runs, beside: Sequence[Beside]) -> str:
     return _NUMBERS.sub(lambda hit: f"[{' '.join(hit[1].split())}]", text) + "\n"
 
 
-_NUMBERS = re.compile(r"\[\s+([-+.,\de\s]+?)\s+\]")
-"""A list of numbers, which is to stand on one line."""
+_NUMBERS = re.compile(r"\[\n([-+.,\de\s]+?)\n *\]")
+"""A list of numbers, which is to stand on one line; no string in JSON has a line end in it."""
 
 
 _RENDERERS: Mapping[Format, Callable[[Runs, Sequence[Beside]], str]] = {

@@ -45,8 +45,10 @@ class PlainListener:
         now = time.monotonic()
         if now - self._told_s >= _PLAIN_INTERVAL_S:
             self._told_s = now
-            left_s = (now - self._began_s) / done * (self._total - done) if done else None
-            left = f"  {units.long_duration(left_s)} left" if left_s is not None else ""
+            left = ""
+            if done:
+                left_s = (now - self._began_s) / done * (self._total - done)
+                left = f"  {units.long_duration(left_s)} left"
             share = 100 * done // max(self._total, 1)
             echo(f"{self._title}: {share} %  {text}{left}", err=True)
 

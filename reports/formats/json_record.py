@@ -21,14 +21,14 @@ from foldbench.reports.rows.training import history_rows
 from foldbench.reports.text.names import name_of
 
 
-def summary(run: Run, beside: Sequence[Beside] = ()) -> dict[str, Any]:
+def summary(run: Run, beside: Sequence[Beside] = (), *, with_called: bool = True) -> dict[str, Any]:
     """Return JSON types alone; a number that does not exist (or is not finite) is None.
 
     Of what was measured as it is called, it holds the record in five significant digits, and of
-    `beside` the records.
+    `beside` the records; none of the former unless `with_called`.
     """
     if isinstance(run, PublishedRun):
-        return run.summary
+        return run.summary if with_called else run.summary | {"as_called": {}}
     checkpoint = run.checkpoint
     return _finite(
         {
@@ -58,7 +58,7 @@ def summary(run: Run, beside: Sequence[Beside] = ()) -> dict[str, Any]:
             "as_called": {
                 m.contender: _shortened(m.as_called.model_dump(mode="json", exclude_defaults=True))
                 for m in run.measurements
-                if m.as_called is not None
+                if with_called and m.as_called is not None
             },
             **{key: _stored(run, beside, kind) for key, kind in BESIDE.items()},
             "artifacts": [asdict(row) for row in export_rows(run)],

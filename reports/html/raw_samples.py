@@ -64,7 +64,7 @@ def raw_blocks(labelled: Labelled) -> list[RawData]:
                 )
             )
     says = "What the tables hold, unrounded, in seconds, bytes and shares of 1."
-    values = {"runs": [summary(run) | {"as_called": {}} for _, run in labelled]}  # that has samples
+    values = {"runs": [summary(run, with_called=False) for _, run in labelled]}
     blocks.append(embed(STATISTICS, "Statistics", says, values))
     return blocks
 

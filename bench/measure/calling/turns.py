@@ -38,11 +38,15 @@ class TurnsTaken:
     spent_s: float = 0.0
     """Of the budget."""
 
+    @property
+    def last_round(self) -> int:
+        """The number of the last round, 0 before the first."""
+        return max((b.round for blocks in self.blocks.values() for b in blocks), default=0)
+
     def add(self, later: "TurnsTaken") -> None:
         """Take in what later rounds gave, in processes of their own."""
-        before = [block for blocks in self.blocks.values() for block in blocks]
-        rounds = max((block.round for block in before), default=0)
-        processes = max((block.process for block in before), default=0)
+        rounds = self.last_round
+        processes = max((b.process for blocks in self.blocks.values() for b in blocks), default=0)
         for name, blocks in later.blocks.items():
             self.blocks.setdefault(name, []).extend(
                 replace(block, round=rounds + block.round, process=processes + block.process)
@@ -115,7 +119,7 @@ class Pass:
         order: Random,
     ) -> None:
         rounds = ceil(self.settings.rounds / count)
-        last = max((b.round for blocks in taken.blocks.values() for b in blocks), default=0)
+        last = taken.last_round
         which = f", process {process + 1} of {count}" if count > 1 else ""
         self.listener.begin(f"{self.title}{which}", rounds)
 

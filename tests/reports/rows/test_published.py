@@ -95,3 +95,8 @@ def test_a_summary_of_another_version_is_refused(written):
 def test_runs_and_files_are_not_mixed(written):
     result = CliRunner().invoke(cli, ["report", str(written), "digits-001"])
     assert result.exit_code == 2
+
+
+def test_brackets_in_a_string_stay_as_they_are(build):
+    run = build.run(command=("bench", "compare", "--set", "x=[ 1, 2 ]"))
+    assert json.loads(render(run, "json"))["runs"][0]["command"][-1] == "x=[ 1, 2 ]"
