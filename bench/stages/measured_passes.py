@@ -49,7 +49,8 @@ def refuse_other_targets(asked: ExportSection) -> None:
 
 def choices_of(shipped: Artifact) -> list[tuple[str, ...]]:
     """Return the passes for this machine that `shipped` could do with: all of them, then fewer."""
-    own = [p.name for p in shipped.passes if p.changed and PASSES.load(p.name).ONLY_FOR == "host"]
+    changed = [done.name for done in shipped.passes if done.changed]
+    own = [name for name in changed if PASSES.load(name).TARGETS == ("host",)]
     return [kept for count in range(len(own), -1, -1) for kept in combinations(own, count)]
 
 

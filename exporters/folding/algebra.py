@@ -142,7 +142,7 @@ def add(first: Linear, second: Linear) -> Linear:
         raise FoldRefusedError("they read different borders of the input")
     groups = gcd(first.groups, second.groups)
     weight = sum(
-        _embed(_regroup(layer, groups), dilation, before, after) for layer in (first, second)
+        _embed(regroup(layer, groups), dilation, before, after) for layer in (first, second)
     )
     padding = tuple(
         (b * d, m + a * d) for b, a, d, m in zip(before, after, dilation, moved[0], strict=True)
@@ -193,7 +193,7 @@ def _embed(
     return np.pad(layer.weight, [(0, 0), (0, 0), *((b - x, a - y) for (x, y), b, a in spans)])
 
 
-def _regroup(layer: Linear, groups: int) -> Linear:
+def regroup(layer: Linear, groups: int) -> Linear:
     """Return the same convolution in fewer `groups`, which divide its own."""
     if groups == layer.groups:
         return layer
@@ -229,7 +229,7 @@ def compose(first: Linear, second: Linear, around: Doubles | float = 0.0) -> Lin
     else:
         raise FoldRefusedError("neither works on each position alone")
     groups = gcd(first.groups, second.groups)
-    a, b = _regroup(first, groups), _regroup(second, groups)
+    a, b = regroup(first, groups), regroup(second, groups)
     weight = _product(a, b).reshape(len(b.weight), -1, *moving.kernel)
     bias = second.bias + _through(b, first.bias)
     stride = tuple(x * y for x, y in zip(first.stride, second.stride, strict=True))

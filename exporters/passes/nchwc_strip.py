@@ -23,14 +23,13 @@ from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import DISABLED, OPTIMIZATION, host_facts
 from foldbench.bench.records import PassReport, Target
 from foldbench.exporters.onnx_store import is_slim
-from foldbench.exporters.passes._graphs.optimised import optimise
+from foldbench.exporters.passes._graphs.optimised import BLOCKED, optimise
 from foldbench.exporters.passes._graphs.rewrite import array_of
 
 ERROR_BOUND = 0.0
 TARGETS = ("host",)
 ONLY_FOR: Target | None = "host"
 
-_BLOCKED = "com.microsoft.nchwc"
 _MICROSOFT = "com.microsoft"
 _ELEMENTWISE = {
     "": (
@@ -144,7 +143,7 @@ def _key_of(value: ir.Value) -> _Key:
 
 def _is_blocked(node: ir.Node, op_type: str) -> bool:
     """Return whether `node` is this operator on blocks, or between them and NCHW (not NHWC)."""
-    same = node.domain == _BLOCKED and node.op_type == op_type
+    same = node.domain == BLOCKED and node.op_type == op_type
     return same and not node.attributes.get_int("channels_last", 0)
 
 
@@ -170,7 +169,7 @@ def _is_unpadded(node: ir.Node) -> bool:
         if _is_blocked(before, "Conv"):
             weight = array_of(before.inputs[1])
             return weight is not None and len(weight) == channels
-        keeps = before.domain == _BLOCKED and before.op_type in _KEEPS_CHANNELS
+        keeps = before.domain == BLOCKED and before.op_type in _KEEPS_CHANNELS
         if not keeps and not _is_elementwise(before):
             return False
         value = before.inputs[0]
@@ -194,7 +193,7 @@ def _strip(model: ir.Model, region: _Region) -> int:
 def _read_reordered(graph: ir.Graph, value: ir.Value, inside: set[ir.Node], like: ir.Node) -> None:
     """Let everything but `inside` read `value` through a ReorderOutput of its own."""
     outside = [use for use in value.uses() if use.node not in inside]
-    node = ir.Node(_BLOCKED, "ReorderOutput", [value], like.attributes.values())
+    node = ir.Node(BLOCKED, "ReorderOutput", [value], like.attributes.values())
     before = value.producer()
     assert before is not None  # a region's values are made by its nodes
     graph.insert_after(before, node)

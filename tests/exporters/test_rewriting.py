@@ -33,7 +33,10 @@ from foldbench.exporters.rewriting import apply_passes, choose_passes
             ["default"],
             "host",
             True,
-            ("strip_metadata", "fold_batchnorm", "mish", "fuse_elementwise", "nchwc_strip"),
+            (
+                *("strip_metadata", "fold_batchnorm", "merge_groups", "mish"),
+                *("fuse_elementwise", "nchwc_strip"),
+            ),
         ),
         (["none"], "cpu", True, ("strip_metadata",)),
         ([], "cpu", True, ("strip_metadata",)),

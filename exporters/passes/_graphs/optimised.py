@@ -1,12 +1,17 @@
 """What onnxruntime itself makes of a graph on this machine's CPU."""
 
+from functools import cache
+
+import numpy as np
 import onnx_ir as ir
 import onnxruntime
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.store.temporary import temporary_folder
 
+BLOCKED = "com.microsoft.nchwc"
+"""The domain of operators on channels in blocks."""
 _SILENT = 4  # it would warn that the file is for this machine, which the file says itself
 
 
@@ -29,3 +34,28 @@ def optimise(model: ModelProto) -> ir.Model:
     for domain in set(optimised.opset_imports) - used:
         del optimised.opset_imports[domain]
     return optimised
+
+
+@cache
+def channels_in_a_block() -> int | None:
+    """Return how many channels onnxruntime's convolutions take at once on this processor.
+
+    It is asked: the narrowest groups that it takes into its own layout fill one block. None where
+    it has no such layout.
+    """
+    for channels in (4, 8, 16, 32):
+        made = optimise(_two_groups(channels))
+        if any(node.domain == BLOCKED for node in made.graph):
+            return channels
+    return None
+
+
+def _two_groups(channels: int) -> ModelProto:
+    """Return a convolution of two groups with `channels` each."""
+    size = [1, 2 * channels, 8, 8]
+    weight = numpy_helper.from_array(np.zeros((size[1], channels, 3, 3), np.float32), "w")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, size) for name in ("x", "y")]
+    node = helper.make_node("Conv", ["x", "w"], ["y"], group=2, pads=[1, 1, 1, 1])
+    graph = helper.make_graph([node], "probe", ends[:1], ends[1:], [weight])
+    opset = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=8)
