@@ -44,7 +44,7 @@ from foldbench.exporters.folding.fold import count_batchnorms, fold_linear
 from foldbench.exporters.module_names import module_names
 from foldbench.exporters.onnx_store import is_slim, write_onnx
 from foldbench.exporters.origins import host_origins, library_versions, sources_sha256
-from foldbench.exporters.parity import ParityInput, check_outputs, run_module, run_reference
+from foldbench.exporters.parity import Judge, ParityInput, run_module, run_reference
 from foldbench.exporters.rewriting import OTHER_RUNTIMES, apply_passes, choose_passes
 
 EXPORTER = "torch.onnx.export(dynamo=True)"
@@ -140,25 +140,27 @@ def export_checkpoint(
     folder: Path,
     images: Floats,
     options: ExportOptions,
+    reference: Sequence[ParityInput] | None = None,
 ) -> Artifact:
     """Export `module`, the network of `checkpoint` in eval mode, into ``folder/artifacts``.
 
     `images` are preprocessed test images (n, C, H, W) float32 on which folding and parity are
-    proven. The file is written even when parity fails; its record then says so, and it is not
-    benchmarked. Raises ExportError when torch cannot export the network.
+    proven. `reference` is what `run_reference` gives for them; None computes it. The file is
+    written even when parity fails; its record then says so, and it is not benchmarked. Raises
+    ExportError when torch cannot export the network.
     """
     started = time.perf_counter()
     example = images[:_TRACED_BATCH]
     if len(example) < _TRACED_BATCH:
         example = np.repeat(example, _TRACED_BATCH, axis=0)
     network, fold = _fold(module, images, example, options)
-    inputs = run_reference(module, images)
-    exported, how = _export_faithfully(network, example, options, inputs)
-    model, passes = apply_passes(exported, options.passes, lambda made: check_outputs(made, inputs))
+    judge = Judge(run_reference(module, images) if reference is None else reference)
+    exported, how = _export_faithfully(network, example, options, judge)
+    model, passes = apply_passes(exported, options.passes, judge)
     passes = (*how, *passes)
     describe_model(model, checkpoint, options.variant, EXPORTER)
     check_graph(model)
-    parity = _explain_batch(_judge_fold(check_outputs(model, inputs), fold))
+    parity = _explain_batch(_judge_fold(judge(model), fold))
     path = artifact_path(folder, checkpoint.config_name, options.variant)
     files = write_onnx(model, path)
     return Artifact(
@@ -246,7 +248,7 @@ def _who_folded(
 
 
 def _export_faithfully(
-    network: nn.Module, example: Floats, options: ExportOptions, inputs: Sequence[ParityInput]
+    network: nn.Module, example: Floats, options: ExportOptions, judge: Judge
 ) -> tuple[onnx.ModelProto, tuple[PassReport, ...]]:
     """Return the exported graph, and how it was exported where that was not as usual.
 
@@ -255,12 +257,12 @@ def _export_faithfully(
     `options.plain` asks for is what torch gives as usual.
     """
     usual = to_onnx(network, example, options)
-    if options.plain or check_outputs(usual, inputs).passed:
+    if options.plain or judge(usual).passed:
         return usual, ()
     for optimize, strict, detail in _OTHER_WAYS:
         with suppress(ExportError):
             other = to_onnx(network, example, options, optimize, strict)
-            if check_outputs(other, inputs).passed:
+            if judge(other).passed:
                 return other, (PassReport(name="exporter", changed=0, detail=detail),)
     return usual, ()
 

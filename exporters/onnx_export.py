@@ -44,7 +44,7 @@ from foldbench.exporters.onnx_store import (
     write_onnx,
 )
 from foldbench.exporters.onnx_truth import run_reference_onnx
-from foldbench.exporters.parity import check_outputs
+from foldbench.exporters.parity import ParityInput, check_outputs
 from foldbench.exporters.rewriting import ParityCheck, apply_passes
 
 _FOLDING = "fold_batchnorm"
@@ -58,18 +58,20 @@ def export_onnx_subject(
     folder: Path,
     images: Floats,
     options: ExportOptions,
+    reference: Sequence[ParityInput] | None = None,
 ) -> Artifact:
     """Make what `options` say of `given`, and write it into ``folder/artifacts``.
 
     `given` is what `adopt_onnx` wrote into the run's `folder`; as the variant ``given`` it is the
-    artifact itself. `images` are preprocessed test images (n, C, H, W) float32 for the parity. The
-    opset stays that of the file. The file is written even when parity fails; its record says so.
+    artifact itself. `images` are preprocessed test images (n, C, H, W) float32 for the parity;
+    `reference` is what `read_reference` gives for them, None computes it. The opset stays that of
+    the file. The file is written even when parity fails; its record says so.
     Raises ExportError for a file that cannot be read or run.
     """
     started = time.perf_counter()
     with opened_onnx(given) as model:
         batch = fixed_batch(model)
-        inputs = run_reference_onnx(model, images, batch=batch)
+        inputs = run_reference_onnx(model, images, batch=batch) if reference is None else reference
         made = Rewriting(model, lambda candidate: check_outputs(candidate, inputs))
         if options.name != GIVEN:
             made.apply(options.passes)
@@ -102,6 +104,15 @@ def export_onnx_subject(
             export_s=time.perf_counter() - started,
             modules=module_names(model, made.model),
         )
+
+
+def read_reference(given: Path, images: Floats) -> tuple[ParityInput, ...]:
+    """Return what an adopted file answers, exactly, to `images` (n, C, H, W) float32 and others.
+
+    Raises ExportError for a file that cannot be read or run.
+    """
+    with opened_onnx(given) as model:
+        return run_reference_onnx(model, images, batch=fixed_batch(model))
 
 
 def fixed_batch(model: ModelProto) -> int | None:

@@ -67,6 +67,23 @@ class ParityInput:
     precision: ParityReference = "float64"
 
 
+class Judge:
+    """Says of one model after the other whether it matches the reference; knows the last verdict.
+
+    Metadata may be added to a model that was judged.
+    """
+
+    def __init__(self, inputs: Sequence[ParityInput]) -> None:
+        self._inputs = inputs
+        self._last: tuple[ModelProto, Parity] | None = None
+
+    def __call__(self, model: ModelProto) -> Parity:
+        """Return what `check_outputs` does."""
+        if self._last is None or self._last[0] is not model:
+            self._last = model, check_outputs(model, self._inputs)
+        return self._last[1]
+
+
 def check_parity(onnx_bytes: bytes, module: nn.Module, images: Floats, seed: int = 0) -> Parity:
     """Run the artifact in onnxruntime and `module` in torch on the same inputs, on the CPU.
 

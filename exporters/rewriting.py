@@ -62,10 +62,10 @@ def apply_passes(
                 f"export pass {name!r} failed: {one_line(root_cause(error))}"
             ) from error
         reason = _blame(model, rewritten, check) if report.changed else None
-        if reason is None:
-            model = rewritten
-        else:
+        if reason is not None:
             report = PassReport(name=name, changed=0, detail=f"undone, since after it {reason}")
+        elif report.changed:
+            model = rewritten
         reports.append(report)
     return model, tuple(reports)
 

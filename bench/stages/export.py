@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foldbench.bench.backends import Floats
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from foldbench.exporters.export import ExportOptions
+    from foldbench.exporters.parity import ParityInput
 
 
 def export(
@@ -87,6 +90,26 @@ class Exporting:
     """Preprocessed test images (n, C, H, W) float32, on which everything is proven."""
     options: "ExportOptions"
     """As the configuration has them."""
+
+    @cached_property
+    def reference(self) -> "tuple[ParityInput, ...]":
+        """What the network itself answers, which every file of it is held against."""
+        from foldbench.exporters.onnx_export import read_reference
+        from foldbench.exporters.parity import run_reference
+
+        if self.module is None:
+            return read_reference(self.run.path / self.checkpoint.weights, self.images)
+        return run_reference(self.module, self.images)
+
+    def make(self, options: "ExportOptions", folder: Path) -> Artifact:
+        """Export with `options` into ``folder/artifacts``; raise ExportError if that fails."""
+        from foldbench.exporters.export import export_checkpoint
+        from foldbench.exporters.onnx_export import export_onnx_subject
+
+        common = self.checkpoint, folder, self.images, options, self.reference
+        if self.module is None:
+            return export_onnx_subject(self.run.path / self.checkpoint.weights, *common)
+        return export_checkpoint(self.module, *common)
 
 
 def prepare_export(
@@ -152,8 +175,7 @@ def export_with(
     prepared: Exporting, options: "ExportOptions", listener: ProgressListener
 ) -> Artifact:
     """Export with `options`, unless that has been done already."""
-    from foldbench.exporters.export import export_checkpoint, hash_inputs
-    from foldbench.exporters.onnx_export import export_onnx_subject
+    from foldbench.exporters.export import hash_inputs
 
     run, checkpoint, images = prepared.run, prepared.checkpoint, prepared.images
     made = run.find_artifact(hash_inputs(checkpoint, images, options))
@@ -162,11 +184,7 @@ def export_with(
         return made
     listener.note(f"exporting {run.name} ({options.variant})")
     with run.locked():
-        if prepared.module is None:
-            file = run.path / checkpoint.weights
-            artifact = export_onnx_subject(file, checkpoint, run.path, images, options)
-        else:
-            artifact = export_checkpoint(prepared.module, checkpoint, run.path, images, options)
+        artifact = prepared.make(options, run.path)
         run.write_artifact(artifact)
     return artifact
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foldbench.bench.analysis.ratios import paired_ratio
@@ -78,7 +77,9 @@ def measure_passes(
         subject = Subject(prepared.run.path, checkpoint, ())
         rivals = []
         for number, options in enumerate(plans):
-            path = _export(prepared, options, folder / str(number))
+            within = folder / str(number)
+            (within / "artifacts").mkdir(parents=True)
+            path = within / prepared.make(options, within).path
             spec = ContenderSpec("ort", f"passes_{number}", "cpu", path)
             job = describe_job(subject, spec, evaluation, threads)
             named = " and ".join(choices[number]) or "no passes for this machine"
@@ -94,21 +95,6 @@ def _with_passes(
 ) -> "ExportOptions":
     passes = tuple(name for name in options.passes if name not in own or name in kept)
     return replace(options, passes=passes)
-
-
-def _export(prepared: "Exporting", options: "ExportOptions", folder: Path) -> Path:
-    """Export with `options` into `folder`, beside the run."""
-    from foldbench.exporters.export import export_checkpoint
-    from foldbench.exporters.onnx_export import export_onnx_subject
-
-    (folder / "artifacts").mkdir(parents=True)
-    checkpoint, images = prepared.checkpoint, prepared.images
-    if prepared.module is None:
-        given = prepared.run.path / checkpoint.weights
-        made = export_onnx_subject(given, checkpoint, folder, images, options)
-    else:
-        made = export_checkpoint(prepared.module, checkpoint, folder, images, options)
-    return folder / made.path
 
 
 def _time(
