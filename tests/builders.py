@@ -40,6 +40,7 @@ from foldbench.models.training.resume import Resume
 
 QUICK = (
     "model.name=bn_cnn",
+    "data.image_size=16",
     "train.epochs=1",
     "train.device=cpu",
     "train.batch_size=256",

@@ -22,7 +22,7 @@ from foldbench.exporters.folding.fold import fold_linear
 from foldbench.models.building.checkpoint import load_checkpoint
 
 IMAGES = 24
-NOT_OURS = ("model.", "train.", "compare.devices", "compare.batch_sizes", "compare.rounds")
+NOT_OURS = "model.", "data.", "train.", "compare.devices", "compare.batch_sizes", "compare.rounds"
 SETTINGS = [f"--set={text}" for text in QUICK if not text.startswith(NOT_OURS)]
 BENCH = (
     *SETTINGS, "--set=export.images=24", "--devices", "cpu", "--backends", "torch,ort",

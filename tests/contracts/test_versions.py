@@ -73,7 +73,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 
-# A training from before there were versions, as its run.json has it: QUICK on the digits.
+# A training from before there were versions, as its run.json has it: OLD_SETTINGS on the digits.
+OLD_SETTINGS = (*QUICK, "data.image_size=32")
 OLD_KEYS = {
     "bn_cnn": "d73be15711928353ab7a3578d836fdcbceca34b7b6a8e3a41be43fd1a8974fde",
     "deep_mish": "4bf72fd67561ad3364e9e1eaf1d2e3f4e301785485dcb79b1b794187d2f27150",
@@ -196,7 +197,7 @@ def test_a_change_in_what_a_network_is_made_of_is_seen(monkeypatch: pytest.Monke
 
 
 def key_of(model: str) -> str:
-    config = load("digits", [*QUICK, f"model.name={model}"]).config
+    config = load("digits", [*OLD_SETTINGS, f"model.name={model}"]).config
     return training_key(config, DIGITS)
 
 
@@ -229,9 +230,9 @@ def test_a_comment_orphans_no_training_and_another_version_does(
     commented = tmp_path / "bn_cnn.py"
     commented.write_text(Path(str(bn_cnn.__file__)).read_text(encoding="utf-8") + "# One more.\n")
     monkeypatch.setattr(bn_cnn, "__file__", str(commented))
-    assert train(load("digits", QUICK), paths, NullListener()) == own_run
+    assert train(load("digits", OLD_SETTINGS), paths, NullListener()) == own_run
     monkeypatch.setattr(loop, "VERSION", 2)
-    assert train(load("digits", QUICK), paths, NullListener()) != own_run
+    assert train(load("digits", OLD_SETTINGS), paths, NullListener()) != own_run
 
 
 def test_a_network_without_a_version_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
