@@ -1,6 +1,6 @@
 """What the exports do for other people's networks: classifiers of timm and torchvision.
 
-    python -m benchmarks.zoo --budget 45 --out benchmarks/results
+    python -m benchmarks.zoo --budget 150 --out benchmarks/results
     python -m benchmarks.zoo --processes 1 --budget 25 --backends ort,openvino --out FOLDER
     python -m benchmarks.zoo --networks resnet18,repvgg_a0 --int8 --out benchmarks/results
     python -m benchmarks.zoo --only-report --out benchmarks/results
@@ -9,8 +9,8 @@ Random weights, random pixels of 224x224, the CPU. For each network: what torch.
 itself, this project's files for any CPU and for this one, OpenVINO, torch.compile, and the
 network's own deploy form where it has one, exported plainly. They take turns in the rounds of
 `bench compare`, each in processes of its own. A network that was measured is not measured again: it
-is a file in ``zoo/``, which `--fresh` makes anew. The second line is for a first look: intervals
-cover one process. Leave the machine alone meanwhile.
+is a file in ``zoo/``, which `--fresh` makes anew. The second line is for a first look: one process
+of each, so no intervals. Leave the machine alone meanwhile.
 """
 
 import sys
@@ -164,7 +164,7 @@ def _add(
             "budget_s": settings.budget_s,
             "rounds": settings.rounds,
             "processes": settings.processes,
-            "calls": 5,
+            "calls": 2,
             "block_s": 0.1,
             "arithmetic": False,
             "self_checks": False,
@@ -217,7 +217,7 @@ def _median(block: Block) -> Block:
 
 @click.command()
 @click.option("--networks", help="Names with commas; all by default.")
-@click.option("--budget", default=45.0, show_default=True, help="Seconds of rounds a network.")
+@click.option("--budget", default=150.0, show_default=True, help="Seconds of rounds a network.")
 @click.option("--rounds", default=12, show_default=True, help="Clean rounds wanted.")
 @click.option("--processes", default=3, show_default=True, help="Processes of each contender.")
 @click.option("--batch-sizes", default="1,8", show_default=True)

@@ -230,8 +230,9 @@ _HEAD = """# The zoo: exports of other people's networks
 
 Random weights, random pixels of 224x224, float32 where no column says otherwise, on the CPU. plain
 is what torch.onnx.export gives by itself, in onnxruntime; cpu and host are this project's files for
-any CPU and for this one. Cells say how many times as fast as plain, with the 95 % interval: the
-rounds of `bench compare`, each contender in processes of its own."""
+any CPU and for this one. Cells say how many times as fast as plain, in the rounds of `bench
+compare`, with the 95 % interval where each contender ran in three processes or more. Without one a
+cell is of fewer: processes differ by up to a tenth for as long as they live."""
 
 
 def _latency(ran: Sequence[Stored], columns: Sequence[str], size: int) -> str:
@@ -262,7 +263,8 @@ def geometric_mean(values: Sequence[float]) -> float:
 def _shown(ratio: Ratio | None) -> str:
     if ratio is None:
         return ""
-    point, interval = units.estimate(ratio.point, ratio.low, ratio.high)
+    ends = (ratio.low, ratio.high) if ratio.covers_processes else (None, None)
+    point, interval = units.estimate(ratio.point, *ends)
     return f"{point} ({interval})" if interval else point
 
 

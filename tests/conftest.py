@@ -48,7 +48,6 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_collection_finish() -> None:
     """Leave what has been imported out of every later search for garbage: it is most of it."""
-    gc.collect()
     gc.freeze()
 
 

@@ -236,5 +236,5 @@ def own_twice_exported_run(twice_exported_run: RunDirectory, paths: Paths) -> Ru
 
 @pytest.fixture(scope="session")
 def images() -> np.ndarray:
-    """(12, 3, 16, 16) float32, of the range that preprocessed images have."""
-    return np.random.default_rng(0).uniform(-1, 1, (12, 3, 16, 16)).astype(np.float32)
+    """(12, 3, 32, 32) float32, of the range that preprocessed images have."""
+    return np.random.default_rng(0).uniform(-1, 1, (12, 3, 32, 32)).astype(np.float32)

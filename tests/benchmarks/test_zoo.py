@@ -1,5 +1,6 @@
 """The benchmark on other people's networks: its columns, means and aims, from stored records."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import builders as B
 from benchmarks import zoo
 from benchmarks import zoo_report as report
 from benchmarks.zoo_report import Operators, Stored
+from foldbench.bench.analysis.estimates import Ratio
 from foldbench.bench.records import Block, Run, Timing
 
 
@@ -47,6 +49,15 @@ def stored() -> Stored:
 def test_each_column_is_a_ratio_over_the_plain_export_in_the_same_rounds(stored: Stored) -> None:
     found = {name: ratio.point for name, ratio in report.speedups(stored, 1).items()}
     assert found == pytest.approx({"cpu": 1, "host": 2, "OpenVINO": 4, "own deploy form": 2})
+
+
+def test_an_interval_is_shown_only_where_it_covers_processes() -> None:
+    of_three = Ratio(1.5, 1.4, 1.6, rounds=12, processes=3)
+    assert [report._shown(r) for r in (of_three, replace(of_three, processes=1), None)] == [
+        "1.5 (1.4–1.6)",
+        "1.50",
+        "",
+    ]
 
 
 def test_elementwise_time_counts_own_operators_and_how_much_of_it_is_gone(stored: Stored) -> None:

@@ -4,15 +4,17 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from foldbench.bench.backends import NetworkSource, torch_compile
+from foldbench.bench.backends import NetworkSource
 from foldbench.bench.backends import torch as torch_backend
 from foldbench.bench.errors import BackendError
+from foldbench.bench.registry import BACKENDS
 
 NO_GPU = not torch.cuda.is_available()
 needs_compiler = pytest.mark.skipif(
@@ -28,8 +30,15 @@ def source(tmp_path) -> NetworkSource:
     return NetworkSource(path=tmp_path / "none", build_module=lambda: network.eval())
 
 
-@pytest.mark.parametrize("backend", [torch_backend, torch_compile])
-def test_precisions_exclude_one_another_and_some_are_for_cuda(backend) -> None:
+@pytest.fixture
+def torch_compile() -> ModuleType:
+    """The backend; it takes seconds to import, which only some processes have to."""
+    return BACKENDS.load("torch_compile")
+
+
+@pytest.mark.parametrize("name", ["torch", "torch_compile"])
+def test_precisions_exclude_one_another_and_some_are_for_cuda(name: str) -> None:
+    backend = BACKENDS.load(name)
     with pytest.raises(BackendError, match=r"bf16\+tf32"):
         backend.refuse({"bf16": "", "tf32": ""}, "cuda")
     assert backend.refuse({"bf16": ""}, "cpu") is None
@@ -83,7 +92,7 @@ def test_an_output_on_another_device_than_asked_for_is_refused(images: np.ndarra
 
 
 def test_without_a_compiler_the_one_to_install_is_named(
-    source: NetworkSource, monkeypatch: pytest.MonkeyPatch
+    source: NetworkSource, monkeypatch: pytest.MonkeyPatch, torch_compile: ModuleType
 ) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("CXX", "no-such-compiler")
@@ -92,7 +101,7 @@ def test_without_a_compiler_the_one_to_install_is_named(
 
 
 def test_without_python_s_headers_the_package_to_install_is_named(
-    source: NetworkSource, monkeypatch: pytest.MonkeyPatch, tmp_path
+    source: NetworkSource, monkeypatch: pytest.MonkeyPatch, tmp_path, torch_compile: ModuleType
 ) -> None:
     monkeypatch.setattr(torch_compile.shutil, "which", lambda name: name)
     monkeypatch.setattr(torch_compile.sysconfig, "get_path", lambda name: str(tmp_path))
@@ -102,7 +111,7 @@ def test_without_python_s_headers_the_package_to_install_is_named(
 
 @needs_compiler
 def test_only_the_first_call_of_a_batch_size_compiles(
-    source: NetworkSource, images: np.ndarray
+    source: NetworkSource, images: np.ndarray, torch_compile: ModuleType
 ) -> None:
     from torch._dynamo.utils import counters
 
@@ -122,7 +131,7 @@ def test_only_the_first_call_of_a_batch_size_compiles(
 
 @needs_compiler
 def test_a_profile_shows_the_kernels_that_were_compiled(
-    source: NetworkSource, images: np.ndarray
+    source: NetworkSource, images: np.ndarray, torch_compile: ModuleType
 ) -> None:
     found = torch_compile.profile(
         source, device="cpu", threads=1, options={}, batches=[images], runs=2
@@ -133,7 +142,9 @@ def test_a_profile_shows_the_kernels_that_were_compiled(
 
 
 @needs_compiler
-def test_a_network_that_is_no_single_graph_is_not_run_half_compiled(images: np.ndarray) -> None:
+def test_a_network_that_is_no_single_graph_is_not_run_half_compiled(
+    images: np.ndarray, torch_compile: ModuleType
+) -> None:
     class Branches(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.sum((2, 3)) if x.sum() > 0 else x.mean((2, 3))
@@ -147,7 +158,7 @@ def test_a_network_that_is_no_single_graph_is_not_run_half_compiled(images: np.n
 
 @needs_compiler
 def test_without_the_cache_kernels_are_kept_in_a_folder_that_ends_with_the_session(
-    source: NetworkSource,
+    source: NetworkSource, torch_compile: ModuleType
 ) -> None:
     options = {"no_cache": ""}
     before = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
@@ -218,7 +229,7 @@ def test_on_cuda_sessions_of_several_threads_have_streams_of_their_own(
 @pytest.mark.skipif(NO_GPU, reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("options", [{}, {"reduce_overhead": ""}])
 def test_on_cuda_the_compiled_network_gives_the_same_at_changing_batch_sizes(
-    source: NetworkSource, images: np.ndarray, options: dict
+    source: NetworkSource, images: np.ndarray, options: dict, torch_compile: ModuleType
 ) -> None:
     expected = source.build_module().cpu()(torch.from_numpy(images)).detach().numpy()
     with torch_compile.open_session(source, device="cuda", threads=1, options=options) as session:
