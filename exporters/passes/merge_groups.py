@@ -152,8 +152,9 @@ class _Region:
             weight = np.pad(layer.numbers.weight, ((0, rows), (0, columns), (0, 0), (0, 0)))
             _set_weights(graph, node, weight, np.pad(layer.numbers.bias, (0, rows)))
         for value, more in self.more.items():
-            if value.shape is not None and isinstance(channels := value.shape[1], int):
-                value.shape = ir.Shape([value.shape[0], channels + more, *value.shape[2:]])
+            assert value.shape is not None  # its channels were counted
+            batch, _, *pixels = value.shape
+            value.shape = ir.Shape([batch, _channels_of(value) + more, *pixels])
 
 
 def _find_region(conv: ir.Node, numbers: Linear, missing: int, layers: Layers) -> _Region:
@@ -165,6 +166,7 @@ def _find_region(conv: ir.Node, numbers: Linear, missing: int, layers: Layers) -
     waiting = [(source, missing * numbers.weight.shape[1]), (output, missing * outputs)]
     while waiting:
         value, more = waiting.pop()
+        channels = _channels_of(value)
         if value in region.more:
             if region.more[value] != more:
                 raise PassRefusedError("other channels of zeros would meet")
@@ -176,11 +178,21 @@ def _find_region(conv: ir.Node, numbers: Linear, missing: int, layers: Layers) -
             if node.graph is conv.graph and _is_dense(node, layers) and place in (None, 0):
                 (region.makers if place is None else region.readers).append(node)
             elif node.graph is conv.graph and _keeps_channels(node):
-                read = [given for given in node.inputs if array_of(given) is None]
-                waiting += [(other, more) for other in (*read, *node.outputs) if other is not None]
+                read = [given for given in node.inputs if given and array_of(given) is None]
+                if {channels} != {_channels_of(other) for other in (*read, *node.outputs)}:
+                    raise PassRefusedError("groups are left over, and channels are broadcast")
+                waiting += [(other, more) for other in (*read, *node.outputs)]
             else:
                 raise PassRefusedError(f"groups are left over, next to {node.op_type}")
     return region
+
+
+def _channels_of(value: ir.Value) -> int:
+    """Return how many channels (N, C, H, W) has; raise PassRefusedError where that is not known."""
+    shape = value.shape
+    if shape is None or len(shape) != _RANK or not isinstance(channels := shape[1], int):
+        raise PassRefusedError("groups are left over, and how many channels there are is not known")
+    return channels
 
 
 def _neighbours(value: ir.Value, without: ir.Node) -> Iterator[tuple[ir.Node, int | None]]:

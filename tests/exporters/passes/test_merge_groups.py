@@ -42,6 +42,17 @@ class Gated(nn.Module):
         return nn.functional.silu(x * gate)
 
 
+class Masked(nn.Module):
+    """A gate by pixel: one channel for all."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mask = conv(channels, 1, kernel=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.mask(x).sigmoid()
+
+
 class Residual(nn.Module):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -133,6 +144,7 @@ KEPT: dict[str, Callable[[], nn.Module]] = {
     "too many zeros": lambda: between(conv(24, 24, 3), channels=24),
     "left over, before the end": lambda: nn.Sequential(conv(3, 40), nn.ReLU(), conv(40, 40, 5)),
     "left over, in a sum": lambda: between(Residual(40, 5), channels=40),
+    "left over, before a gate by pixel": lambda: between(conv(40, 40, 5), Masked(40), channels=40),
     "left over, before a matrix product": lambda: nn.Sequential(
         conv(3, 40), nn.ReLU(), conv(40, 40, 5), nn.Flatten(), nn.Linear(4000, 10)
     ),
