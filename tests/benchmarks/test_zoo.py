@@ -65,10 +65,17 @@ def test_elementwise_time_counts_own_operators_and_how_much_of_it_is_gone(stored
 
 
 def test_an_aim_names_the_networks_that_miss_it(stored: Stored) -> None:
-    found = {text: (missed, count) for text, missed, count in report.aims([stored], [1])}
-    missed = [len(names) for names, _ in found.values()]
-    assert missed == [0, 0, 1, 0]
-    assert [count for _, count in found.values()] == [1, 1, 1, 1]
+    found = [(aim.reached, aim.unclear, len(aim.missed)) for aim in report.aims([stored], [1])]
+    assert found == [(1, 0, 0), (1, 0, 0), (0, 0, 1), (1, 0, 0)]
+
+
+def test_what_an_interval_holds_both_of_is_neither_reached_nor_missed() -> None:
+    aim = report.Aim("as fast")
+    wide = Ratio(1.0, 0.9, 1.1, rounds=12, processes=3)
+    for ratio in (wide, replace(wide, low=1.0), replace(wide, processes=1), None):
+        aim.judge("net", ratio, least=0.98)
+    aim.judge("net", replace(wide, high=0.95), least=0.98)
+    assert (aim.reached, aim.unclear, aim.missed) == (1, 2, ["net (1)"])
 
 
 def test_what_is_stored_is_read_back_and_gives_the_same_report(
