@@ -182,7 +182,8 @@ def speedups(stored: Stored, size: int) -> dict[str, Ratio]:
 def times_as_fast(stored: Stored, column: str, other: str, size: int) -> Ratio | None:
     """Return how many times as fast as `other` a `column` is, in the same rounds.
 
-    None where fewer than MIN_CLEAN_ROUNDS of them have both. What comparisons differ by on this machine is the same for all columns.
+    None where fewer than MIN_CLEAN_ROUNDS of them have both. What comparisons differ by on this
+    machine is the same for all columns.
     """
     found = {c: timing_at(row, size) for c, row in rows_of(stored).items()}
     mine, theirs = found.get(column), found.get(other)
