@@ -13,7 +13,7 @@ from tabulate import tabulate
 from foldbench.bench import units
 from foldbench.bench.analysis.clean import block_medians
 from foldbench.bench.analysis.estimates import MIN_CLEAN_ROUNDS, Ratio, median_or_none
-from foldbench.bench.analysis.ratios import paired_ratio
+from foldbench.bench.analysis.ratios import paired_ratio, rounds_needed
 from foldbench.bench.analysis.speedups import timing_at
 from foldbench.bench.records import Measurement, Run
 
@@ -182,7 +182,7 @@ def speedups(stored: Stored, size: int) -> dict[str, Ratio]:
 def times_as_fast(stored: Stored, column: str, other: str, size: int) -> Ratio | None:
     """Return how many times as fast as `other` a `column` is, in the same rounds.
 
-    None where fewer than MIN_CLEAN_ROUNDS of them have both. What comparisons differ by on this
+    None where too few of them have both. What comparisons differ by on this
     machine is the same for all columns.
     """
     found = {c: timing_at(row, size) for c, row in rows_of(stored).items()}
@@ -191,7 +191,9 @@ def times_as_fast(stored: Stored, column: str, other: str, size: int) -> Ratio |
         return None
     between = (timing.between_comparisons for timing in found.values() if timing)
     ratio = paired_ratio(mine.blocks, theirs.blocks, next(filter(None, between), None))
-    return ratio if ratio is not None and ratio.rounds >= MIN_CLEAN_ROUNDS else None
+    if ratio is None or ratio.rounds < rounds_needed(ratio.processes, MIN_CLEAN_ROUNDS):
+        return None
+    return ratio
 
 
 def batch_sizes(found: Sequence[Stored]) -> list[int]:

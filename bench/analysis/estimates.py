@@ -24,7 +24,8 @@ MIN_ROUNDS_FOR_INTERVAL = 5
 """Rounds before a ratio gets an interval: fewer can be resampled in too few different ways."""
 
 MIN_CLEAN_ROUNDS = 8
-"""Clean rounds before a ratio is an estimate; below, only the ratio of the floors is given."""
+"""Clean rounds of fewer than MIN_PROCESSES processes before a ratio is an estimate; below, only the
+ratio of the floors is given."""
 
 Verdict = Literal["faster", "slower", "no difference resolved"]
 

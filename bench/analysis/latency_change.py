@@ -223,14 +223,13 @@ def _against_baseline(
     if change.reference == change.contender:
         return change
     of_a, of_b = round_ratios(timings[0], first), round_ratios(timings[1], second)
-    enough = len(of_a) >= _rounds_needed(a) and len(of_b) >= _rounds_needed(b)
-    ratio = None
-    if enough:
-        sides = [
-            Side(mine.blocks, theirs.blocks, mine.between_comparisons)
-            for mine, theirs in zip(timings, (first, second), strict=True)
-        ]
-        ratio = changed_ratio(*sides) or unpaired_ratio(of_a, of_b)
+    sides = [
+        Side(mine.blocks, theirs.blocks, mine.between_comparisons)
+        for mine, theirs in zip(timings, (first, second), strict=True)
+    ]
+    ratio = changed_ratio(*sides)
+    if ratio is None and len(of_a) >= _rounds_needed(a) and len(of_b) >= _rounds_needed(b):
+        ratio = unpaired_ratio(of_a, of_b)
     return replace(
         change,
         a_clean_blocks=len(of_a),

@@ -23,7 +23,7 @@ from math import exp, inf, sqrt
 import numpy as np
 
 from foldbench.bench.analysis.clean import clean_pairs
-from foldbench.bench.analysis.estimates import Ratio, Verdict, median_ratio
+from foldbench.bench.analysis.estimates import MIN_CLEAN_ROUNDS, Ratio, Verdict, median_ratio
 from foldbench.bench.records import BetweenComparisons
 from foldbench.bench.samples.ratios import (
     Part,
@@ -45,6 +45,15 @@ def count_processes(blocks: Sequence[Block]) -> int:
     """Return how many processes timed clean `blocks`; of all blocks where none is clean."""
     clean = [block for block in blocks if is_clean(block.run_delay_ratio)]
     return len({process_of(block) for block in clean or blocks})
+
+
+def rounds_needed(processes: int, wanted: int) -> int:
+    """Return how many clean rounds a speed-up takes of the `wanted`.
+
+    MIN_CLEAN_ROUNDS; one in each process where there are MIN_PROCESSES, since their interval comes
+    from what differs between them, however many rounds each had.
+    """
+    return processes if processes >= MIN_PROCESSES else min(MIN_CLEAN_ROUNDS, wanted)
 
 
 def paired_ratio(

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 
 from foldbench.bench.analysis.clean import clean_pairs
 from foldbench.bench.analysis.estimates import (
-    MIN_CLEAN_ROUNDS,
     Ratio,
     Verdict,
     best_case_ratio,
     judge,
     paired_interval,
 )
-from foldbench.bench.analysis.ratios import paired_ratio
+from foldbench.bench.analysis.ratios import paired_ratio, rounds_needed
 from foldbench.bench.config.export import ExportSection
 from foldbench.bench.records import (
     BetweenComparisons,
@@ -167,10 +166,10 @@ def _ratio(
     run: Run, candidate: Timing, baseline: Timing, between: BetweenComparisons | None = None
 ) -> Ratio | None:
     """Return the ratio when enough rounds are clean, or all that were asked for."""
-    mine, _ = clean_pairs(candidate.blocks, baseline.blocks)
-    if len(mine) < min(MIN_CLEAN_ROUNDS, run.rounds):
+    ratio = paired_ratio(candidate.blocks, baseline.blocks, between)
+    if ratio is None or ratio.rounds < rounds_needed(ratio.processes, run.rounds):
         return None
-    return paired_ratio(candidate.blocks, baseline.blocks, between)
+    return ratio
 
 
 def _aa_noise(run: Run, reference: Measurement, baseline: Timing) -> float | None:

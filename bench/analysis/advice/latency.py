@@ -130,6 +130,7 @@ def _find_few_rounds(run: Run, kind: str) -> Iterator[Advice]:
             for m, timing in timed(run)
             if (found := measure_speedup(run, m, timing.batch_size, timing.boundary))
             and found.ratio
+            and found.ratio.low is None
             and found.reference != m.contender
         ),
         default=MIN_ROUNDS_FOR_INTERVAL,

@@ -70,7 +70,7 @@ NOISES = ("normal", "skewed", "two-state rounds", "two-state processes", "outlie
 
 
 @pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.parametrize(("processes", "rounds"), [(3, 20), (4, 5), (5, 3), (8, 3)])
+@pytest.mark.parametrize(("processes", "rounds"), [(3, 1), (3, 2), (3, 20), (4, 5), (5, 3), (8, 3)])
 def test_95_of_100_intervals_hold_the_truth(processes: int, rounds: int, noise: str) -> None:
     found = ratios_of(logs_of_tables(2, processes, rounds, PROCESS / 2**0.5, noise))
     assert 0.93 <= coverage(found) <= 0.97
