@@ -47,13 +47,12 @@ def count_processes(blocks: Sequence[Block]) -> int:
     return len({process_of(block) for block in clean or blocks})
 
 
-def rounds_needed(processes: int, wanted: int) -> int:
-    """Return how many clean rounds a speed-up takes of the `wanted`.
+def has_enough_rounds(ratio: Ratio, wanted: int) -> bool:
+    """Return whether a ratio is an estimate: of MIN_CLEAN_ROUNDS, or all that were `wanted`.
 
-    MIN_CLEAN_ROUNDS; one in each process where there are MIN_PROCESSES, since their interval comes
-    from what differs between them, however many rounds each had.
+    An interval between processes holds however many rounds each had.
     """
-    return processes if processes >= MIN_PROCESSES else min(MIN_CLEAN_ROUNDS, wanted)
+    return ratio.covers_processes or ratio.rounds >= min(MIN_CLEAN_ROUNDS, wanted)
 
 
 def paired_ratio(

@@ -10,7 +10,7 @@ from foldbench.bench.analysis.estimates import (
     judge,
     paired_interval,
 )
-from foldbench.bench.analysis.ratios import paired_ratio, rounds_needed
+from foldbench.bench.analysis.ratios import has_enough_rounds, paired_ratio
 from foldbench.bench.config.export import ExportSection
 from foldbench.bench.records import (
     BetweenComparisons,
@@ -165,11 +165,9 @@ def measure_speedup(
 def _ratio(
     run: Run, candidate: Timing, baseline: Timing, between: BetweenComparisons | None = None
 ) -> Ratio | None:
-    """Return the ratio when enough rounds are clean, or all that were asked for."""
+    """Return the ratio when enough rounds are clean."""
     ratio = paired_ratio(candidate.blocks, baseline.blocks, between)
-    if ratio is None or ratio.rounds < rounds_needed(ratio.processes, run.rounds):
-        return None
-    return ratio
+    return ratio if ratio is not None and has_enough_rounds(ratio, run.rounds) else None
 
 
 def _aa_noise(run: Run, reference: Measurement, baseline: Timing) -> float | None:

@@ -1,5 +1,6 @@
 """Speed-ups from stored blocks: clean rounds alone, or the floors, and what they may be called."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -61,6 +62,20 @@ def test_dirty_rounds_do_not_move_the_ratio() -> None:
         assert found.ratio.point == pytest.approx(2.0, rel=0.01)
         assert found.verdict == "faster"
     assert (found.rounds, found.clean_rounds) == (20, 10)
+
+
+@pytest.mark.parametrize(("processes", "is_estimate"), [(3, True), (2, False)])
+def test_one_clean_round_in_each_of_three_processes_is_enough(
+    processes: int, is_estimate: bool
+) -> None:
+    sides = [
+        [replace(block, process=block.round) for block in blocks(steady(seconds, processes))]
+        for seconds in (1.0, 2.0)
+    ]
+    fast, baseline = row("folded", sides[0]), row("unfolded", sides[1])
+    found = measure_speedup(run_of(fast, baseline), fast, 1)
+    assert found is not None
+    assert (found.verdict == "faster") == (found.ratio is not None) == is_estimate
 
 
 def test_with_too_few_clean_rounds_there_is_only_the_ratio_of_the_floors() -> None:
