@@ -269,7 +269,7 @@ def _describe(shortage: Shortage) -> str:
         return (
             f"{shortage.rounds} rounds need about {units.duration(shortage.needed_s)}, their "
             "share of the "
-            f"budget is {units.duration(shortage.budget_s)}: raise --budget, or there is no "
+            f"budget is {units.duration(shortage.budget_s)}: raise --budget, or there may be no "
             "speed-up"
         )
     return (

@@ -239,9 +239,10 @@ LATENCY_RULES: Mapping[str, Rule] = {
     "floor_only": Rule(
         "latency",
         _find_floor_only,
-        "{where}: no speed-up, which takes {needed_count} rounds in which nothing else ran; "
-        "{clean_count} of {rounds_count} were such. Marked (best case) is the ratio of the fastest "
-        "twentieth of all calls, which has no interval. {remedy} the rounds more time: {longer}.",
+        "{where}: no speed-up, which takes {needed_count} rounds in which nothing else ran, or one "
+        "in each of three processes; {clean_count} of {rounds_count} were such. Marked (best case) "
+        "is the ratio of the fastest twentieth of all calls, which has no interval. {remedy} the "
+        "rounds more time: {longer}.",
     ),
     "budget_spent": Rule(
         "latency",
