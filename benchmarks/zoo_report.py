@@ -13,7 +13,7 @@ from tabulate import tabulate
 from foldbench.bench import units
 from foldbench.bench.analysis.clean import block_medians
 from foldbench.bench.analysis.estimates import MIN_CLEAN_ROUNDS, Ratio, median_or_none
-from foldbench.bench.analysis.ratios import has_enough_rounds, paired_ratio
+from foldbench.bench.analysis.ratios import estimated_ratio
 from foldbench.bench.analysis.speedups import timing_at
 from foldbench.bench.records import Measurement, Run
 
@@ -190,8 +190,8 @@ def times_as_fast(stored: Stored, column: str, other: str, size: int) -> Ratio |
     if mine is None or theirs is None:
         return None
     between = (timing.between_comparisons for timing in found.values() if timing)
-    ratio = paired_ratio(mine.blocks, theirs.blocks, next(filter(None, between), None))
-    return ratio if ratio is not None and has_enough_rounds(ratio, MIN_CLEAN_ROUNDS) else None
+    beyond = next(filter(None, between), None)
+    return estimated_ratio(mine.blocks, theirs.blocks, MIN_CLEAN_ROUNDS, beyond)
 
 
 def batch_sizes(found: Sequence[Stored]) -> list[int]:

@@ -44,7 +44,7 @@ from foldbench.exporters.onnx_store import (
     write_onnx,
 )
 from foldbench.exporters.onnx_truth import run_reference_onnx
-from foldbench.exporters.parity import ParityInput, check_outputs
+from foldbench.exporters.parity import Judge, ParityInput
 from foldbench.exporters.rewriting import ParityCheck, apply_passes
 
 _FOLDING = "fold_batchnorm"
@@ -72,7 +72,8 @@ def export_onnx_subject(
     with opened_onnx(given) as model:
         batch = fixed_batch(model)
         inputs = run_reference_onnx(model, images, batch=batch) if reference is None else reference
-        made = Rewriting(model, lambda candidate: check_outputs(candidate, inputs))
+        judge = Judge(inputs)
+        made = Rewriting(model, judge)
         if options.name != GIVEN:
             made.apply(options.passes)
             made.measure_folding(images, batch)
@@ -98,7 +99,7 @@ def export_onnx_subject(
             fold=made.fold,
             passes=made.passes,
             ladder_step=options.ladder_step,
-            parity=check_outputs(made.model, inputs),
+            parity=judge(made.model),
             precision=read_precision(model),
             fixed_batch=batch,
             export_s=time.perf_counter() - started,

@@ -27,7 +27,7 @@ from foldbench.bench.analysis.estimates import (
     median_or_none,
     unpaired_ratio,
 )
-from foldbench.bench.analysis.ratios import Side, changed_ratio, has_enough_rounds, paired_ratio
+from foldbench.bench.analysis.ratios import Side, changed_ratio, estimated_ratio
 from foldbench.bench.analysis.speedups import (
     completed,
     find_reference,
@@ -172,9 +172,7 @@ def _change(
 
 def _in_same_rounds(a: Run, change: LatencyChange, before: Timing, after: Timing) -> LatencyChange:
     mine, _ = clean_pairs(after.blocks, before.blocks)
-    ratio = paired_ratio(after.blocks, before.blocks, after.between_comparisons)
-    if ratio is not None and not has_enough_rounds(ratio, a.rounds):
-        ratio = None
+    ratio = estimated_ratio(after.blocks, before.blocks, a.rounds, after.between_comparisons)
     return replace(
         change,
         a_clean_blocks=len(mine),

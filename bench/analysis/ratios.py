@@ -47,12 +47,20 @@ def count_processes(blocks: Sequence[Block]) -> int:
     return len({process_of(block) for block in clean or blocks})
 
 
-def has_enough_rounds(ratio: Ratio, wanted: int) -> bool:
-    """Return whether a ratio is an estimate: of MIN_CLEAN_ROUNDS, or all that were `wanted`.
+def estimated_ratio(
+    blocks: Sequence[Block],
+    reference: Sequence[Block],
+    wanted: int,
+    between_comparisons: BetweenComparisons | None = None,
+) -> Ratio | None:
+    """Return `paired_ratio` if it is of MIN_CLEAN_ROUNDS, or of all rounds that were `wanted`.
 
     An interval between processes holds however many rounds each had.
     """
-    return ratio.covers_processes or ratio.rounds >= min(MIN_CLEAN_ROUNDS, wanted)
+    ratio = paired_ratio(blocks, reference, between_comparisons)
+    if ratio is None or ratio.covers_processes:
+        return ratio
+    return ratio if ratio.rounds >= min(MIN_CLEAN_ROUNDS, wanted) else None
 
 
 def paired_ratio(

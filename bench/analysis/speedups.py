@@ -10,7 +10,7 @@ from foldbench.bench.analysis.estimates import (
     judge,
     paired_interval,
 )
-from foldbench.bench.analysis.ratios import has_enough_rounds, paired_ratio
+from foldbench.bench.analysis.ratios import estimated_ratio, paired_ratio
 from foldbench.bench.config.export import ExportSection
 from foldbench.bench.records import (
     BetweenComparisons,
@@ -166,8 +166,7 @@ def _ratio(
     run: Run, candidate: Timing, baseline: Timing, between: BetweenComparisons | None = None
 ) -> Ratio | None:
     """Return the ratio when enough rounds are clean."""
-    ratio = paired_ratio(candidate.blocks, baseline.blocks, between)
-    return ratio if ratio is not None and has_enough_rounds(ratio, run.rounds) else None
+    return estimated_ratio(candidate.blocks, baseline.blocks, run.rounds, between)
 
 
 def _aa_noise(run: Run, reference: Measurement, baseline: Timing) -> float | None:

@@ -20,12 +20,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx import ModelProto
 
-from foldbench.bench.host_files.marks import OPTIMIZATION
 from foldbench.bench.records import PassReport, Target
 from foldbench.exporters.folding.algebra import Linear, regroup
-from foldbench.exporters.onnx_store import copy_of, is_slim
+from foldbench.exporters.onnx_store import copy_of
 from foldbench.exporters.passes._graphs.layers import Layers
-from foldbench.exporters.passes._graphs.optimised import channels_in_a_block
+from foldbench.exporters.passes._graphs.optimised import channels_in_a_block, why_not_optimised
 from foldbench.exporters.passes._graphs.rewrite import (
     PassRefusedError,
     add_constant,
@@ -60,33 +59,25 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
 
     Raises what onnxruntime raises on a probe that it cannot load.
     """
-    if any(entry.key == OPTIMIZATION for entry in model.metadata_props):
-        return _leave(model, "the graph is optimised already")
-    if is_slim(model):
-        return _leave(model, "its weights lie beside the file, which is above 2 GiB")
-    block = channels_in_a_block()
-    if block is None:
-        return _leave(model, "onnxruntime's convolutions have no blocks on this processor")
-    merging = _Merging(block)
+    if reason := why_not_optimised(model):
+        return copy_of(model), PassReport(name="merge_groups", changed=0, detail=reason)
+    merging = _Merging()
     return rewrite(model, "merge_groups", "narrow groups", merging.tell, merging.edit)
-
-
-def _leave(model: ModelProto, detail: str) -> tuple[ModelProto, PassReport]:
-    return copy_of(model), PassReport(name="merge_groups", changed=0, detail=detail)
 
 
 class _Merging:
     """Merges the groups of one convolution after the other, and tells what it did."""
 
-    def __init__(self, block: int) -> None:
-        self._block = block
+    def __init__(self) -> None:
         self._layers = Layers()
         self._padded = 0
 
     def tell(self) -> str:
         """Return what was done, after how often."""
         padded = f", {self._padded} of them with channels of zeros" if self._padded else ""
-        return f"convolutions of merged groups, to blocks of {self._block} channels{padded}"
+        return (
+            f"convolutions of merged groups, to blocks of {channels_in_a_block()} channels{padded}"
+        )
 
     def edit(self, model: ir.Model, node: ir.Node) -> bool:
         """Merge the groups of `node` where that gains, and tell whether it did."""
@@ -98,7 +89,7 @@ class _Merging:
         layer = self._layers.read(node)
         assert layer is not None  # a convolution
         numbers = layer.numbers
-        together = _count_merged(numbers, self._block)
+        together = _count_merged(numbers)
         if together == 1:
             return False
         missing = -numbers.groups % together
@@ -113,11 +104,17 @@ class _Merging:
         return True
 
 
-def _count_merged(numbers: Linear, block: int) -> int:
-    """Return how many groups become one; 1 where they stay."""
+def _count_merged(numbers: Linear) -> int:
+    """Return how many groups become one; 1 where they stay.
+
+    Raises PassRefusedError where onnxruntime has no blocks.
+    """
     inputs, outputs = numbers.weight.shape[1], len(numbers.weight) // numbers.groups
     if inputs == 1:  # by channel: onnxruntime has a kernel of its own
         return 1
+    block = channels_in_a_block()
+    if block is None:
+        raise PassRefusedError("onnxruntime's convolutions have no blocks on this processor")
     together = lcm(block // gcd(block, inputs), block // gcd(block, outputs))
     padded = numbers.groups + -numbers.groups % together
     gains = together * max(inputs, outputs) <= MOST_CHANNELS and together <= _MOST_TOGETHER

@@ -22,8 +22,8 @@ from foldbench.bench.compiler.body import PLAIN
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import DISABLED, OPTIMIZATION, host_facts
 from foldbench.bench.records import PassReport, Target
-from foldbench.exporters.onnx_store import is_slim
-from foldbench.exporters.passes._graphs.optimised import BLOCKED, optimise
+from foldbench.exporters.onnx_store import copy_of
+from foldbench.exporters.passes._graphs.optimised import BLOCKED, optimise, why_not_optimised
 from foldbench.exporters.passes._graphs.rewrite import array_of
 
 ERROR_BOUND = 0.0
@@ -54,16 +54,12 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
     The copy is exact where there is nothing to take out. Raises what onnxruntime raises on a model
     that it cannot load.
     """
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    if any(entry.key == OPTIMIZATION for entry in model.metadata_props):
-        return copy, _report(0, "the graph is optimised already")
-    if is_slim(model):
-        return copy, _report(0, "its weights lie beside the file, which is above 2 GiB")
+    if reason := why_not_optimised(model):
+        return copy_of(model), _report(0, reason)
     optimised = optimise(model)
     removed = sum(_strip(optimised, region) for region in _find_regions(optimised))
     if not removed:
-        return copy, _report(0, "no reordering that could be left out")
+        return copy_of(model), _report(0, "no reordering that could be left out")
     optimised.metadata_props.update(host_facts(onnxruntime.__version__))
     optimised.metadata_props[OPTIMIZATION] = DISABLED
     left = sum(node.op_type.startswith("Reorder") for node in optimised.graph)

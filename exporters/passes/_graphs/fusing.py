@@ -9,12 +9,12 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from foldbench.bench.errors import BackendError
 from foldbench.bench.host_files.custom_operators import DOMAIN
-from foldbench.bench.host_files.marks import OPTIMIZATION, bodies_in
+from foldbench.bench.host_files.marks import bodies_in
 from foldbench.bench.records import PassReport
-from foldbench.exporters.onnx_store import copy_of, is_slim
+from foldbench.exporters.onnx_store import copy_of
 from foldbench.exporters.passes._graphs.chains import Chain, find_chains
 from foldbench.exporters.passes._graphs.elementwise import LEAST_OPSET
-from foldbench.exporters.passes._graphs.optimised import optimise
+from foldbench.exporters.passes._graphs.optimised import optimise, why_not_optimised
 from foldbench.exporters.passes._graphs.rewrite import open_graph, opset_of
 
 LEAST_SAVED = 2
@@ -50,10 +50,8 @@ def fuse(model: ModelProto, fusing: Fusing) -> tuple[ModelProto, PassReport]:
         return copy_of(model), PassReport(name=fusing.name, changed=0, detail=detail)
 
     facts = {p.key: p.value for p in model.metadata_props}
-    if OPTIMIZATION in facts:
-        return left("the graph is optimised already")
-    if is_slim(model):
-        return left("its weights lie beside the file, which is above 2 GiB")
+    if reason := why_not_optimised(model):
+        return left(reason)
     working = open_graph(copy_of(model))  # reading a constant may name it
     if opset_of(working) < LEAST_OPSET:
         return left(f"opset {opset_of(working)}, {LEAST_OPSET} or newer is needed")

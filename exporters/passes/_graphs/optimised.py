@@ -8,11 +8,22 @@ import onnxruntime
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from foldbench.bench.host_files import custom_operators
+from foldbench.bench.host_files.marks import OPTIMIZATION
 from foldbench.bench.store.temporary import temporary_folder
+from foldbench.exporters.onnx_store import is_slim
 
 BLOCKED = "com.microsoft.nchwc"
 """The domain of operators on channels in blocks."""
 _SILENT = 4  # it would warn that the file is for this machine, which the file says itself
+
+
+def why_not_optimised(model: ModelProto) -> str | None:
+    """Return why onnxruntime cannot be asked what it makes of `model`; None where it can."""
+    if any(entry.key == OPTIMIZATION for entry in model.metadata_props):
+        return "the graph is optimised already"
+    if is_slim(model):
+        return "its weights lie beside the file, which is above 2 GiB"
+    return None
 
 
 def optimise(model: ModelProto) -> ir.Model:
