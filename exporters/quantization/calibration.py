@@ -21,6 +21,7 @@ from foldbench.bench.arrays import Floats, Images, Labels
 from foldbench.bench.errors import ExportError, one_line, root_cause
 from foldbench.bench.records import Method
 from foldbench.bench.store.temporary import temporary_folder
+from foldbench.exporters.quantization.entropy import entropy_threshold
 from foldbench.exporters.quantization.graph import RANGED
 
 BATCH = 64
@@ -135,6 +136,8 @@ def measure_ranges(model: onnx.ModelProto, images: LabelledImages, method: Metho
                 )
                 for batch in images.batches():
                     calibrator.collect_data(_Batch(name, batch))
+                if method == "entropy":
+                    calibrator.collector.get_entropy_threshold = entropy_threshold
                 ranges: TensorsData = calibrator.compute_data()
         except Exception as error:  # onnxruntime raises bare Exceptions of its own
             raise ExportError(
