@@ -25,11 +25,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.import_plugin("shared_fixtures")
     _let_examples_take_their_time()
     worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if worker and config.args_source is config.ArgsSource.TESTPATHS:
+        _begin_elsewhere_than_the_others(config, int(worker))
     if worker and hasattr(os, "sched_setaffinity"):
         import torch
 
         os.sched_setaffinity(0, {CPUS[int(worker) % len(CPUS)]})
         torch.set_num_threads(1)
+
+
+def _begin_elsewhere_than_the_others(config: pytest.Config, worker: int) -> None:
+    """Collect the modules in turn from another one on: each is compiled by one process alone."""
+    modules = sorted(map(str, config.rootpath.glob("tests/**/test_*.py")))
+    first = worker * len(modules) // config.workerinput["workercount"]  # type: ignore[attr-defined]
+    config.args[:] = modules[first:] + modules[:first]
 
 
 def _let_examples_take_their_time() -> None:
@@ -68,8 +77,9 @@ _LONGEST_FIRST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the modules that take longest, so that no process is left alone with one."""
 
-    def place(item: pytest.Item) -> int:
+    def place(item: pytest.Item) -> tuple[int, str]:
         name = item.path.stem
-        return _LONGEST_FIRST.index(name) if name in _LONGEST_FIRST else len(_LONGEST_FIRST)
+        last = len(_LONGEST_FIRST)
+        return _LONGEST_FIRST.index(name) if name in _LONGEST_FIRST else last, str(item.path)
 
     items.sort(key=place)

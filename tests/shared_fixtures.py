@@ -23,9 +23,10 @@ from foldbench.bench.registry import BACKENDS
 from foldbench.bench.stages.export import export
 from foldbench.bench.stages.train import train
 from foldbench.bench.store.directory import Paths, RunDirectory
-from translations import look_up_operators_once, quick_reader
+from translations import read_once
 
 CPUS = usable_cpus()
+read_once()
 
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
@@ -49,14 +50,6 @@ def _torch_state() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _translations_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    look_up_operators_once()
-    found = quick_reader()
-    if found is not None:
-        monkeypatch.setattr(found[0], "from_torchlib", found[1])
 
 
 @pytest.fixture(scope="session")

@@ -3,43 +3,28 @@
 It parses the source of its 500 translations to ONNX, and looks up each of its operators 60 times.
 """
 
-import sys
 from copy import copy as shallow_copy
 from functools import cache
 from typing import Any
 
+import torch._export.utils as exporting
+from torch.onnx._internal.exporter._registration import ONNXRegistry
+
 USUAL_OPSET = 18
-_READ: dict[int, Any] = {}
 
 
-def quick_reader() -> tuple[Any, Any] | None:
-    """Return torch's registry and a reader that gives copies of what it has read before.
+def read_once() -> None:
+    """Have exports of this process take copies of what the first of them read.
 
-    None where nothing has loaded torch's exporter.
+    Operators are looked up for each namespace, in case that one has been added; what a network
+    uses has been looked up by its own code.
     """
-    registration = sys.modules.get("torch.onnx._internal.exporter._registration")
-    registry = getattr(registration, "ONNXRegistry", None)
-    read = getattr(registry, "from_torchlib", None)
-    if read is None or getattr(read, "reads_once", False):
-        return None
+    read = cache(ONNXRegistry.from_torchlib)
 
-    def read_once(opset_version: int = USUAL_OPSET) -> Any:
-        if opset_version not in _READ:
-            _READ[opset_version] = read(opset_version=opset_version)
-        copy = shallow_copy(_READ[opset_version])
+    def copied(opset_version: int = USUAL_OPSET) -> Any:
+        copy = shallow_copy(read(opset_version))
         copy.functions = {name: list(found) for name, found in copy.functions.items()}
         return copy
 
-    read_once.reads_once = True  # type: ignore[attr-defined]
-    return registry, staticmethod(read_once)
-
-
-def look_up_operators_once() -> None:
-    """Have torch.export look up the operators of C++ once in this process.
-
-    It does so for each namespace, in case that one has been added; what a network uses has been
-    looked up by its own code.
-    """
-    exporting = sys.modules.get("torch._export.utils")
-    if exporting is not None and not hasattr(exporting._materialize_cpp_cia_ops, "cache_info"):
-        exporting._materialize_cpp_cia_ops = cache(exporting._materialize_cpp_cia_ops)
+    ONNXRegistry.from_torchlib = staticmethod(copied)
+    exporting._materialize_cpp_cia_ops = cache(exporting._materialize_cpp_cia_ops)

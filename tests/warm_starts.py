@@ -186,7 +186,7 @@ def serve(address: str) -> None:
     protect()
     for name in MODULES:
         import_module(name)
-    _read_translations_once()
+    _read_translations()
     use(lambda: address)
     assert len(os.listdir("/proc/self/task")) == 1, "a fork would lack the other threads"
     listener = socket.socket(socket.AF_UNIX)
@@ -296,13 +296,11 @@ def _continue(pipe: list[int], arguments: list[str]) -> None:
         runpy.run_module("foldbench", run_name="__main__", alter_sys=True)
 
 
-def _read_translations_once() -> None:
+def _read_translations() -> None:
     """Have exports of the forks take copies of torch's translations to ONNX, read here."""
-    from translations import look_up_operators_once, quick_reader
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-    look_up_operators_once()
-    found = quick_reader()
-    assert found is not None
-    registry, reader = found
-    registry.from_torchlib = reader
-    registry.from_torchlib(opset_version=20)  # the default of `bench export`
+    from translations import read_once
+
+    read_once()
+    ONNXRegistry.from_torchlib(20)  # the default of `bench export`
