@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from foldbench.bench.analysis.answers import exceeded_limit
 from foldbench.bench.analysis.clean import clean_pairs
 from foldbench.bench.analysis.estimates import (
     Ratio,
@@ -73,12 +74,15 @@ def keeps_accuracy(run: Run, m: Measurement) -> bool:
 
     It does where the 95 % interval of what it loses, on the same images, stays within the budget
     export.max_drop_points. Without labels, or with random weights, every image that gets another
-    class counts as a loss.
+    class counts as a loss. One whose answers differ by more than rounding does not keep it: that
+    its mistakes are as many is luck.
     """
     budget = _budget_of(run)
     if m.contender == run.reference or m.accuracy is None or m.accuracy.agreement is None:
         return m.contender == run.reference or m.precision in _KEPT_PRECISIONS
     agreement = m.accuracy.agreement
+    if rounding_exceeded(m) is not None:
+        return False
     different = agreement.images - agreement.top1_equal
     if different == 0:
         return True
@@ -88,6 +92,15 @@ def keeps_accuracy(run: Run, m: Measurement) -> bool:
         gain = m.accuracy.correct - reference.correct
     low, _ = paired_interval(gain, different, agreement.images)
     return low >= -budget
+
+
+def rounding_exceeded(m: Measurement) -> float | None:
+    """Return what rounding explains of its difference from the reference, if that is not all.
+
+    Relative to the largest logit; None where rounding explains it, or nothing is known of it.
+    """
+    agreement = m.accuracy.agreement if m.accuracy else None
+    return exceeded_limit(m.precision, agreement.max_rel_difference) if agreement else None
 
 
 _KEPT_PRECISIONS = ("float32", "tf32")

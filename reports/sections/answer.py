@@ -12,7 +12,7 @@ from foldbench.bench import units
 from foldbench.bench.analysis.advice.rule import Advice
 from foldbench.bench.analysis.advice.rules import advise
 from foldbench.bench.analysis.networks import grouped, network_rows, reference_of
-from foldbench.bench.analysis.speedups import contenders, keeps_accuracy
+from foldbench.bench.analysis.speedups import contenders, keeps_accuracy, rounding_exceeded
 from foldbench.bench.records import LOUD_SHARE, Run
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows, scored_rows
 from foldbench.reports.rows.latency import LatencyRow, host_rows
@@ -45,6 +45,12 @@ class Place:
         least = (best.speedup_ratio or 0.0) if best else 0.0
         costly = [row for row in self._faster() if not self._keeps_accuracy(row)]
         return tuple(row for row in costly if (row.speedup_ratio or 0.0) > least)
+
+    def cost_of(self, row: LatencyRow) -> str:
+        """Return why a row that is ahead of `fastest` is not it, as a clause."""
+        found = next(m for m in contenders(self.run) if m.contender == row.contender)
+        other = rounding_exceeded(found) is not None
+        return "with other answers" if other else "not shown to keep the accuracy"
 
     def slower(self) -> tuple[LatencyRow, ...]:
         """Return those that are behind the reference."""
@@ -166,11 +172,11 @@ def _finding(place: Place) -> str:
 
 
 def _costly(place: Place) -> str:
-    costly = place.faster_at_a_cost()
-    if not costly:
-        return ""
-    named = _listed([f"{spoken(row.contender)} {_times(row)}" for row in costly])
-    return f"; faster still, but not shown to keep the accuracy: {named}"
+    by_cost: dict[str, list[str]] = {}
+    for row in place.faster_at_a_cost():
+        named = f"{spoken(row.contender)} {_times(row)}"
+        by_cost.setdefault(place.cost_of(row), []).append(named)
+    return "".join(f"; faster still, but {why}: {_listed(all_)}" for why, all_ in by_cost.items())
 
 
 def _times_as_fast(row: LatencyRow) -> str:

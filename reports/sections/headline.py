@@ -106,7 +106,8 @@ def _costly(place: Place) -> str:
     if not costly:
         return ""
     first = max(costly, key=lambda row: row.speedup_ratio or 0.0)
-    return f" Not shown to keep the accuracy: {spoken(first.contender)}, {_ratio(first)}."
+    why = place.cost_of(first).capitalize()
+    return f" {why}: {spoken(first.contender)}, {_ratio(first)}."
 
 
 def _slowest(places: Sequence[Place]) -> str:

@@ -15,7 +15,7 @@ from foldbench.bench.analysis.advice.machine import MACHINE_RULES
 from foldbench.bench.analysis.advice.rule import Advice, Number, Rule, Topic, setting
 from foldbench.bench.analysis.advice.scenarios import SCENARIO_RULES
 from foldbench.bench.analysis.estimates import wilson_interval
-from foldbench.bench.analysis.speedups import completed
+from foldbench.bench.analysis.speedups import completed, rounding_exceeded
 from foldbench.bench.records import Run
 from foldbench.bench.records.published import PublishedRun
 
@@ -63,6 +63,22 @@ def _find_disagreement(run: Run, kind: str) -> Iterator[Advice]:
             yield Advice(kind, m.contender, None, different, numbers)
 
 
+def _find_other_answers(run: Run, kind: str) -> Iterator[Advice]:
+    for m in completed(run):
+        agreement = m.accuracy.agreement if m.accuracy else None
+        limit = rounding_exceeded(m)
+        if agreement and limit is not None:
+            off = agreement.max_rel_difference
+            numbers: dict[str, Number] = {
+                "off_ratio": off,
+                "limit_ratio": limit,
+                "precision": m.precision,
+                "reference": run.reference,
+                "command": f"bench explain {run.name} {m.backend}",
+            }
+            yield Advice(kind, m.contender, None, off, numbers)
+
+
 def _find_misplaced(run: Run, kind: str) -> Iterator[Advice]:
     for m in completed(run):
         actual = (m.actual_device or m.requested_device).partition(":")[0]
@@ -108,6 +124,13 @@ RULES: Mapping[str, Rule] = {
         "{where}: another class than {reference} on {different_count} of {images_count} images. "
         "The run's record holds the class of every image (accuracy.top1): look at those images "
         "before trading one contender for the other.",
+    ),
+    "other_answers": Rule(
+        "agreement",
+        _find_other_answers,
+        "{where}: its logits differ from those of {reference} by {off_ratio} of the largest; "
+        "rounding in {precision} explains {limit_ratio}. It computes something else, and is not "
+        "called the fastest: {command} shows in which module that begins.",
     ),
     "misplaced": Rule(
         "agreement",

@@ -152,6 +152,18 @@ CAUSES = {
         run_with(B.make_row("ort", "folded", accuracy=B.make_accuracy(top1_equal=9988))),
         {"different_count": 12, "images_count": 10000, "reference": "torch/unfolded/cpu"},
     ),
+    "other_answers": (
+        run_with(
+            B.make_row("openvino", "folded", accuracy=B.make_accuracy(max_rel_difference=0.03))
+        ),
+        {
+            "off_ratio": 0.03,
+            "limit_ratio": 0.001,
+            "precision": "float32",
+            "reference": "torch/unfolded/cpu",
+            "command": "bench explain bn_cnn-001 openvino",
+        },
+    ),
     "misplaced": (
         run_with(B.make_row("ort", "folded", requested_device="cuda", actual_device="cpu")),
         {"requested": "cuda", "actual": "cpu"},

@@ -1,5 +1,7 @@
 """Several networks in the same rounds."""
 
+import math
+
 import pytest
 
 import builders as B
@@ -81,3 +83,22 @@ def test_a_row_keeps_the_accuracy_where_the_interval_of_its_loss_does(
     run = B.make_run(measurements=(reference, B.make_row("ort", "int8", accuracy=accuracy)))
     assert keeps_accuracy(run, run.measurements[0])
     assert keeps_accuracy(run, run.measurements[1]) is kept
+
+
+@pytest.mark.parametrize(
+    ("precision", "difference", "kept"),
+    [
+        ("float32", 9e-4, True),
+        ("float32", 2e-3, False),
+        ("float32", math.nan, False),
+        ("tf32", 2e-3, True),
+        ("tf32", 0.02, False),
+        ("int8", 0.02, True),
+    ],
+)
+def test_answers_that_rounding_does_not_explain_keep_nothing(
+    precision: str, difference: float, kept: bool
+) -> None:
+    accuracy = B.make_accuracy(max_rel_difference=difference)
+    run = B.make_run(measurements=(B.make_row("ort", "x", accuracy=accuracy, precision=precision),))
+    assert keeps_accuracy(run, run.measurements[0]) is kept

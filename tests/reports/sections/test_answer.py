@@ -4,6 +4,7 @@ import pytest
 
 from foldbench.reports.render import render
 from foldbench.reports.sections.answer import build_answer
+from foldbench.reports.sections.headline import build_headline
 
 
 def answer(*runs):
@@ -38,6 +39,18 @@ def test_images_with_another_class_are_counted_in_the_same_sentence(build):
     row = taking(build, 0.001, accuracy=build.accuracy(7590, top1_equal=9941))
     first, *_ = answer(against_torch(build, row))
     assert "9,941 of 10,000" in first
+
+
+def test_a_row_with_other_answers_is_not_the_fastest_and_is_named_beside_it(build):
+    off = build.accuracy(max_rel_difference=0.03)
+    rows = taking(build, 0.001), taking(build, 0.0005, "plain", accuracy=off)
+    run = against_torch(build, *rows)
+    first, *_ = answer(run)
+    assert "ONNX Runtime (folded) is 2.00 times" in first
+    assert "with other answers: ONNX Runtime (plain export) 4.0" in first
+    (told, *_) = build_headline(((run.name, run),))
+    assert "ONNX Runtime (folded) is 2.00x" in told
+    assert "With other answers: ONNX Runtime (plain export), 4.0" in told
 
 
 def test_nothing_is_called_faster_where_nothing_is_resolved(build):
