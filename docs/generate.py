@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from foldbench.bench.analysis.answers import exceeded_limit
 from foldbench.bench.cli import cli
 from foldbench.bench.config.schema import Config
 from foldbench.bench.units import estimate, milliseconds, percent
@@ -119,6 +120,7 @@ def results() -> str:
             row["contender"]: row["accuracy"]
             for row in run["accuracy"]
             if row["precision"] == "float32"
+            if not exceeded_limit("float32", row["max_rel_difference"] or 0.0)
         }
         rows = [
             row

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foldbench.bench.analysis.ratios import is_claimed
+from foldbench.bench.analysis.speedups import contenders, rounding_exceeded
 from foldbench.bench.errors import MissingPackageError
 from foldbench.bench.records import Run
 from foldbench.bench.store.files import write_text
@@ -59,11 +60,19 @@ class Comparison:
 
         It is the smallest median of those whose difference from the reference is resolved, or the
         reference itself where nothing is faster; None where nothing was timed at that batch size.
+        Rows whose answers rounding does not explain are passed over.
         """
+        other = {
+            (run.name, m.contender)
+            for run in self.records
+            for m in contenders(run)
+            if rounding_exceeded(m) is not None
+        }
         timed = [
             row
             for row in self.rows()
             if row["batch_size"] == batch_size and row["boundary"] == "host" and row["median_s"]
+            if (row["run"], row["contender"]) not in other
         ]
         faster = [row for row in timed if _is_faster(row)]
         references = [row for row in timed if row["contender"] == row["speedup_reference"]]

@@ -107,6 +107,21 @@ def test_the_best_row_is_a_timed_one(comparison: Comparison) -> None:
     assert comparison.best(batch_size=7) is None
 
 
+def test_a_row_with_other_answers_is_not_the_best(comparison: Comparison) -> None:
+    (record,) = comparison.records
+    assert (best := comparison.best()) is not None
+    changed = []
+    for m in record.measurements:
+        agreement = m.accuracy and m.accuracy.agreement
+        if m.contender == best["contender"] and m.accuracy and agreement:
+            off = agreement.model_copy(update={"max_rel_difference": 0.03})
+            m = m.model_copy(update={"accuracy": m.accuracy.model_copy(update={"agreement": off})})
+        changed.append(m)
+    record = record.model_copy(update={"measurements": tuple(changed)})
+    assert (now := Comparison((record,)).best()) is not None
+    assert now["contender"] != best["contender"]
+
+
 def test_a_notebook_shows_tables_and_a_terminal_text(comparison: Comparison) -> None:
     shown = comparison._repr_html_()
     assert shown.count("<table>") >= 3
