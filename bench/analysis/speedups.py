@@ -1,6 +1,7 @@
 """Which rows of a run count, and speed-ups: how sure the ratio is, and the verdict."""
 
 from dataclasses import dataclass
+from math import isnan
 
 from foldbench.bench.analysis.answers import exceeded_limit
 from foldbench.bench.analysis.clean import clean_pairs
@@ -100,7 +101,9 @@ def rounding_exceeded(m: Measurement) -> float | None:
     Relative to the largest logit; None where rounding explains it, or nothing is known of it.
     """
     agreement = m.accuracy.agreement if m.accuracy else None
-    return exceeded_limit(m.precision, agreement.max_rel_difference) if agreement else None
+    if agreement is None or isnan(agreement.max_rel_difference):
+        return None
+    return exceeded_limit(m.precision, agreement.max_rel_difference)
 
 
 _KEPT_PRECISIONS = ("float32", "tf32")

@@ -161,7 +161,7 @@ CAUSES = {
             "limit_ratio": 0.001,
             "precision": "float32",
             "reference": "torch/unfolded/cpu",
-            "command": "bench explain bn_cnn-001 openvino",
+            "command": "bench explain bn_cnn-1 openvino",
         },
     ),
     "misplaced": (

@@ -109,7 +109,8 @@ def test_the_best_row_is_a_timed_one(comparison: Comparison) -> None:
 
 def test_a_row_with_other_answers_is_not_the_best(comparison: Comparison) -> None:
     (record,) = comparison.records
-    assert (best := comparison.best()) is not None
+    best = comparison.best()
+    assert best is not None
     changed = []
     for m in record.measurements:
         agreement = m.accuracy and m.accuracy.agreement
@@ -118,7 +119,8 @@ def test_a_row_with_other_answers_is_not_the_best(comparison: Comparison) -> Non
             m = m.model_copy(update={"accuracy": m.accuracy.model_copy(update={"agreement": off})})
         changed.append(m)
     record = record.model_copy(update={"measurements": tuple(changed)})
-    assert (now := Comparison((record,)).best()) is not None
+    now = Comparison((record,)).best()
+    assert now is not None
     assert now["contender"] != best["contender"]
 
 
