@@ -161,7 +161,6 @@ CAUSES = {
             "limit_ratio": 0.001,
             "precision": "float32",
             "reference": "torch/unfolded/cpu",
-            "command": "bench explain bn_cnn-1 openvino",
         },
     ),
     "misplaced": (
