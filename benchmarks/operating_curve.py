@@ -212,16 +212,7 @@ def main(options: tuple[str, ...], tries: int, minutes: float | None, out: Path)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if calibrated is None:
-            long = (
-                *options,
-                "--max-slower",
-                "1000%",
-                "--set",
-                "gate.processes=12",
-                "--budget",
-                "5m",
-            )
-            calibrated = calibrate(folder, long)
+            calibrated = calibrate(folder, (*options, *WHOLE_BUDGET))
             first = {"settings": settings, "calibrated": calibrated}
             path.write_text(json.dumps(first) + "\n", "utf-8")
         (folder / "base.onnx").write_bytes(network(0))
