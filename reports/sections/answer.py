@@ -48,9 +48,9 @@ class Place:
 
     def cost_of(self, row: LatencyRow) -> str:
         """Return why a row that is ahead of `fastest` is not it, as a clause."""
-        found = next(m for m in contenders(self.run) if m.contender == row.contender)
-        other = rounding_exceeded(found) is not None
-        return "with other answers" if other else "not shown to keep the accuracy"
+        other = {m.contender for m in contenders(self.run) if rounding_exceeded(m) is not None}
+        accuracy = "not shown to keep the accuracy"
+        return "with other answers" if row.contender in other else accuracy
 
     def slower(self) -> tuple[LatencyRow, ...]:
         """Return those that are behind the reference."""
