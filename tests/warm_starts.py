@@ -33,7 +33,7 @@ from foldbench.bench.workers import starting
 HERE = Path(__file__).parent
 AVAILABLE = sys.platform == "linux"
 MODULES = (
-    *("torch", "onnx", "onnxruntime", "onnxscript", "torch.onnx._internal.exporter._registration"),
+    *("torch", "onnx", "onnxruntime", "onnxscript"),
     *("foldbench.bench.stages.add", "foldbench.bench.stages.compare"),
     *("foldbench.bench.stages.export", "foldbench.bench.workers.server"),
     *("foldbench.bench.cli", "foldbench.bench.stages.train", "foldbench.models.training.loop"),

@@ -106,6 +106,11 @@ def rounding_exceeded(m: Measurement) -> float | None:
     return exceeded_limit(m.precision, agreement.max_rel_difference)
 
 
+def with_other_answers(run: Run) -> frozenset[str]:
+    """Return the contenders whose difference from the reference rounding does not explain."""
+    return frozenset(m.contender for m in contenders(run) if rounding_exceeded(m) is not None)
+
+
 _KEPT_PRECISIONS = ("float32", "tf32")
 """Of rows without an agreement."""
 

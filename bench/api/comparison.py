@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foldbench.bench.analysis.ratios import is_claimed
-from foldbench.bench.analysis.speedups import contenders, rounding_exceeded
+from foldbench.bench.analysis.speedups import with_other_answers
 from foldbench.bench.errors import MissingPackageError
 from foldbench.bench.records import Run
 from foldbench.bench.store.files import write_text
@@ -62,12 +62,7 @@ class Comparison:
         reference itself where nothing is faster; None where nothing was timed at that batch size.
         Rows whose answers rounding does not explain are passed over.
         """
-        other = {
-            (run.name, m.contender)
-            for run in self.records
-            for m in contenders(run)
-            if rounding_exceeded(m) is not None
-        }
+        other = {(run.name, name) for run in self.records for name in with_other_answers(run)}
         timed = [
             row
             for row in self.rows()

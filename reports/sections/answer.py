@@ -12,7 +12,7 @@ from foldbench.bench import units
 from foldbench.bench.analysis.advice.rule import Advice
 from foldbench.bench.analysis.advice.rules import advise
 from foldbench.bench.analysis.networks import grouped, network_rows, reference_of
-from foldbench.bench.analysis.speedups import contenders, keeps_accuracy, rounding_exceeded
+from foldbench.bench.analysis.speedups import contenders, keeps_accuracy, with_other_answers
 from foldbench.bench.records import LOUD_SHARE, Run
 from foldbench.reports.rows.accuracy import AccuracyRow, accuracy_rows, scored_rows
 from foldbench.reports.rows.latency import LatencyRow, host_rows
@@ -48,9 +48,8 @@ class Place:
 
     def cost_of(self, row: LatencyRow) -> str:
         """Return why a row that is ahead of `fastest` is not it, as a clause."""
-        other = {m.contender for m in contenders(self.run) if rounding_exceeded(m) is not None}
-        accuracy = "not shown to keep the accuracy"
-        return "with other answers" if row.contender in other else accuracy
+        other = row.contender in with_other_answers(self.run)
+        return "with other answers" if other else "not shown to keep the accuracy"
 
     def slower(self) -> tuple[LatencyRow, ...]:
         """Return those that are behind the reference."""
