@@ -4,11 +4,12 @@
 
 Gates a small network against itself, and against itself with 5 % of work added on purpose, in whole
 jobs of fresh processes that take turns. Each try is a line of `operating_curve.jsonl` in --out, and
-the same command resumes after the last one. What it came to is in `operating_curve.md`.
+the same command resumes after the last one, on another machine, too. What it came to is in
+`operating_curve.md`.
 
 The work that is added is a chain of further nodes after the second of four convolutions. Its length
-is found once, before the first try, by timing both networks in turns in many processes; the ratio
-that was found there is in the table.
+is found once on each machine, before its first try, by timing both networks in turns in many
+processes; the ratio that was found there is in the table.
 """
 
 import json
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from itertools import product
 from math import log
 from pathlib import Path
 
@@ -142,14 +144,16 @@ def calibrate(folder: Path, options: Options, tolerance: float = 0.004, tries: i
             break
         added = following
     best = min(tried, key=lambda one: abs(log(1 + one["change"]) - log(1 + SLOWER)))
-    return {"added": best["added"], "measured": best["change"]}
+    return {"kind": "calibration", "added": best["added"], "measured": best["change"]}
 
 
 def summarise(lines: Sequence[Mapping]) -> list[list[str]]:
-    """Return a row for each kind of pair."""
+    """Return a row for each kind of pair on each machine, and on all of several."""
+    machines = list(calibrations_of(lines))
+    groups = [{m} for m in machines] + ([set(machines)] if len(machines) > 1 else [])
     rows = []
-    for kind in KINDS:
-        mine = [line for line in lines if line["kind"] == kind]
+    for kind, group in product(KINDS, groups):
+        mine = [line for line in lines if line["kind"] == kind and line["machine"] in group]
         if not mine:
             continue
         outcomes = [line["outcome"] for line in mine]
@@ -160,6 +164,7 @@ def summarise(lines: Sequence[Mapping]) -> list[list[str]]:
         rows.append(
             [
                 kind,
+                "all" if len(group) > 1 else str(1 + machines.index(*group)),
                 str(len(mine)),
                 f"{worse} ({100 * low:.1f}–{100 * high:.1f} %)",
                 str(outcomes.count("not worse")),
@@ -175,19 +180,57 @@ def summarise(lines: Sequence[Mapping]) -> list[list[str]]:
 
 
 HEADERS = (
-    *("pairs", "tries", "worse (95 %)", "not worse", "cannot tell", "worse within 3 min"),
+    *("pairs", "machine", "tries", "worse (95 %)", "not worse", "cannot tell"),
+    "worse within 3 min",
     *("change, median", "time, median", "time, 95 of 100", "smallest found"),
 )
 
 
-def read_lines(path: Path, settings: Mapping) -> tuple[dict | None, list[dict]]:
-    """Return what was calibrated and the tries that are there; refuse those of other settings."""
+def read_lines(path: Path, settings: Mapping) -> list[dict]:
+    """Return the calibrations and tries that are there; refuse those of other settings."""
     if not path.is_file():
-        return None, []
+        append_line(path, {"settings": settings})
     first, *lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     if first["settings"] != settings:
         raise SystemExit(f"{path} is of other settings ({first['settings']}): name another --out")
-    return first["calibrated"], lines
+    return lines
+
+
+def append_line(path: Path, line: Mapping) -> None:
+    """Keep a line before the next try begins."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def calibrations_of(lines: Sequence[Mapping]) -> dict[str, Mapping]:
+    """Return the calibration of each machine, in the order in which they came."""
+    return {line["machine"]: line for line in lines if line["kind"] == "calibration"}
+
+
+def name_machine() -> str:
+    """Return what the times of this machine depend on."""
+    facts = describe_environment()
+    return (
+        f"{facts['cpu']}, {facts['cores_usable']} usable cores; python {facts['python']}, "
+        f"onnxruntime {facts['onnxruntime']}"
+    )
+
+
+def describe(lines: Sequence[Mapping]) -> str:
+    """Return what was gated, the table and the machines, as Markdown."""
+    table = tabulate(summarise(lines), HEADERS, tablefmt="github", disable_numparse=True)
+    machines = "\n".join(
+        f"{number}. {found['machine']}; {found['added']} convolutions added, which took "
+        f"{100 * found['measured']:.1f} % longer when measured apart."
+        for number, found in enumerate(calibrations_of(lines).values(), 1)
+    )
+    return (
+        "# How often `bench gate` errs, and what it finds\n\n"
+        f"A network of four convolutions of {WIDTH} channels, {SIZE}x{SIZE} pixels, batch 1: "
+        f"against a copy of its file (identical), and with convolutions of 1x1 added (slower). "
+        "Smallest found: what the jobs say that they find in 95 of 100 tries, the median.\n\n"
+        f"{table}\n\nMachines:\n\n{machines}\n\n"
+    )
 
 
 def next_kind(lines: Sequence[Mapping], wanted: Mapping[str, int]) -> str | None:
@@ -207,41 +250,30 @@ def main(options: tuple[str, ...], tries: int, minutes: float | None, out: Path)
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     path = out / "operating_curve.jsonl"
-    settings = {"options": list(options), "slower": SLOWER, "width": WIDTH}
-    calibrated, lines = read_lines(path, settings)
+    lines = read_lines(path, {"options": list(options), "slower": SLOWER, "width": WIDTH})
+    machine = name_machine()
+
+    def keep(line: dict) -> None:
+        lines.append({"machine": machine, **line})
+        append_line(path, lines[-1])
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if calibrated is None:
-            calibrated = calibrate(folder, (*options, *WHOLE_BUDGET))
-            first = {"settings": settings, "calibrated": calibrated}
-            path.write_text(json.dumps(first) + "\n", "utf-8")
+        if machine not in calibrations_of(lines):
+            keep(calibrate(folder, (*options, *WHOLE_BUDGET)))
         (folder / "base.onnx").write_bytes(network(0))
         (folder / "identical.onnx").write_bytes(network(0))
-        (folder / "slower.onnx").write_bytes(network(calibrated["added"]))
+        (folder / "slower.onnx").write_bytes(network(calibrations_of(lines)[machine]["added"]))
         wanted = {"identical": tries, "slower": max(1, tries // 2)}
         while (kind := next_kind(lines, wanted)) is not None:
             if minutes is not None and time.monotonic() - began > 60 * minutes:
                 break
             found = run_gate(folder / "base.onnx", folder / f"{kind}.onnx", options)
-            lines.append(line_of(kind, found))
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(lines[-1]) + "\n")
+            keep(line_of(kind, found))
             said = f"{lines[-1]['outcome']}, {lines[-1]['wall_s']:.0f} s"
             click.echo(f"{kind} {sum(x['kind'] == kind for x in lines)}: {said}", err=True)
-    facts = describe_environment()
-    table = tabulate(summarise(lines), HEADERS, tablefmt="github", disable_numparse=True)
     told = f" -- {' '.join(options)}" if options else ""
-    text = (
-        "# How often `bench gate` errs, and what it finds\n\n"
-        f"A network of four convolutions of {WIDTH} channels, {SIZE}x{SIZE} pixels, batch 1: "
-        f"against a copy of its file, and with {calibrated['added']} convolutions of 1x1 added, "
-        f"which took {100 * calibrated['measured']:.1f} % longer when measured apart. Smallest "
-        "found: what the jobs say that they find in 95 of 100 tries, the median.\n\n"
-        f"{table}\n\n"
-        f"Machine: {facts['cpu']}, {facts['cores_usable']} usable cores; python {facts['python']}, "
-        f"onnxruntime {facts['onnxruntime']}.\n\n"
-        f"    python -m benchmarks.operating_curve --tries {tries}{told}\n"
-    )
+    text = describe(lines) + f"    python -m benchmarks.operating_curve --tries {tries}{told}\n"
     sys.stdout.write(text)
     (out / "operating_curve.md").write_text(text, encoding="utf-8")
 

@@ -1,7 +1,10 @@
 """The operating curve: its networks, its order of tries, its table."""
 
+import json
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from benchmarks import operating_curve as curve
 from foldbench.exporters.onnx_session import open_session
@@ -48,22 +51,62 @@ def test_tries_take_turns_until_all_are_made() -> None:
     assert set(kinds[:2]) == {"identical", "slower"}
 
 
+def tries_on(machine: str, *tries: dict) -> list[dict]:
+    calibration = {"kind": "calibration", "added": 5, "measured": 0.05}
+    return [{"machine": machine, **line} for line in (calibration, *tries)]
+
+
 def test_the_table_counts_outcomes_and_those_in_time() -> None:
-    lines = [
+    lines = tries_on(
+        "a",
         curve.line_of("identical", gate_of("not worse")),
         curve.line_of("identical", gate_of("worse")),
         curve.line_of("slower", gate_of("worse", 0.05, 200.0)),
         curve.line_of("slower", gate_of("worse", 0.05, 100.0, None)),
         curve.line_of("slower", gate_of("cannot tell")),
-    ]
+    )
     identical, slower = curve.summarise(lines)
-    assert identical[:2] == ["identical", "2"]
-    assert identical[2].startswith("1 (")
-    assert identical[3:6] == ["1", "0", "1"]
-    assert slower[2].startswith("2 (")
-    assert slower[3:6] == ["0", "1", "1"]
-    assert slower[6:8] == ["+5.0 %", "100 s"]
+    assert identical[:3] == ["identical", "1", "2"]
+    assert identical[3].startswith("1 (")
+    assert identical[4:7] == ["1", "0", "1"]
+    assert slower[3].startswith("2 (")
+    assert slower[4:7] == ["0", "1", "1"]
+    assert slower[7:9] == ["+5.0 %", "100 s"]
     assert len(slower) == len(curve.HEADERS)
+
+
+def test_tries_on_several_machines_are_counted_by_machine_and_together() -> None:
+    identical = [curve.line_of("identical", gate_of(o)) for o in ("not worse", "worse")]
+    lines = tries_on("a", *identical) + tries_on("b", *identical[:1])
+    counts = [row[:4] for row in curve.summarise(lines)]
+    assert [row[:3] for row in counts] == [
+        ["identical", "1", "2"],
+        ["identical", "2", "1"],
+        ["identical", "all", "3"],
+    ]
+    assert [row[3].split()[0] for row in counts] == ["1", "0", "1"]
+
+
+def test_a_machine_is_calibrated_once_and_tries_resume_on_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    calibrated: list[str] = []
+
+    def calibrate(folder, options) -> dict:
+        calibrated.append(curve.name_machine())
+        return {"kind": "calibration", "added": len(calibrated), "measured": 0.05}
+
+    monkeypatch.setattr(curve, "calibrate", calibrate)
+    monkeypatch.setattr(curve, "run_gate", lambda base, head, options: gate_of("not worse"))
+    for machine, tries in (("a", 2), ("a", 3), ("b", 4)):
+        monkeypatch.setattr(curve, "name_machine", lambda named=machine: named)
+        arguments = ["--tries", str(tries), "--out", str(tmp_path)]
+        assert CliRunner().invoke(curve.main, arguments, catch_exceptions=False).exit_code == 0
+    assert calibrated == ["a", "b"]
+    _, *lines = map(json.loads, (tmp_path / "operating_curve.jsonl").read_text().splitlines())
+    made = [line["machine"] for line in lines if line["kind"] == "identical"]
+    assert made == ["a", "a", "a", "b"]
+    assert "2. b; 2 convolutions" in (tmp_path / "operating_curve.md").read_text()
 
 
 @pytest.mark.parametrize("each", [0.002, 0.011])
