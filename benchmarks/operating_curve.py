@@ -28,6 +28,7 @@ import numpy.typing as npt
 from tabulate import tabulate
 
 from foldbench.bench.analysis.estimates import wilson_interval
+from foldbench.bench.config.gate import GateSection
 from foldbench.bench.machine.environment import describe_environment
 
 SLOWER = 0.05
@@ -192,7 +193,7 @@ def read_lines(path: Path, settings: Mapping) -> list[dict]:
         append_line(path, {"settings": settings})
     first, *lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     if first["settings"] != settings:
-        raise SystemExit(f"{path} is of other settings ({first['settings']}): name another --out")
+        raise SystemExit(f"{path} is of other settings, {first['settings']}: name another --out")
     return lines
 
 
@@ -250,7 +251,8 @@ def main(options: tuple[str, ...], tries: int, minutes: float | None, out: Path)
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     path = out / "operating_curve.jsonl"
-    lines = read_lines(path, {"options": list(options), "slower": SLOWER, "width": WIDTH})
+    gated = {"options": list(options), "gate": GateSection().model_dump(mode="json")}
+    lines = read_lines(path, {**gated, "slower": SLOWER, "width": WIDTH})
     machine = name_machine()
 
     def keep(line: dict) -> None:

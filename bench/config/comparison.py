@@ -20,7 +20,7 @@ class EvaluateSection(ConfigSection):
     mirror: bool = False
     """Average the logits of each test image and of its mirror image: two runs of the network for
     one answer, which the report points out; latencies stay those of one."""
-    batch_size: Positive = 250
+    batch_size: Positive = 50
     """Images per call when accuracy is measured."""
 
 

@@ -43,9 +43,11 @@ class GateSection(ConfigSection):
     """Most seconds that starting and timing processes may take. A clear case ends before."""
     processes: Annotated[int, Field(ge=3, le=200)] = 40
     """Most processes of each network, one after the other; the budget may carry fewer."""
-    rounds: Positive = 3
+    rounds: Positive = 8
     """Clean rounds in each process."""
-    block_s: Annotated[float, Field(ge=0.0, le=60)] = 0.1
+    block_s: Annotated[float, Field(ge=0.0, le=60)] = 0.05
     """Least duration of a timed block, seconds."""
+    settle_s: Annotated[float, Field(ge=0.0, le=60)] = 0.02
+    """Untimed calls before each block, seconds."""
     warm_up_s: Annotated[float, Field(ge=0.0, le=60)] = 0.2
     """Least duration of the untimed calls before the first round of a process, seconds."""

@@ -170,6 +170,7 @@ def _time_generation(
                 "repeat": 1,
                 "budget_s": settings.budget_s / _LEAST_GENERATIONS,
                 "block_s": settings.block_s,
+                "settle_s": settings.settle_s,
                 "warm_up_s": settings.warm_up_s,
                 "boundaries": "host",
             }

@@ -28,6 +28,7 @@ def main(handle: int) -> None:
     log_in_one_line()
     _print_on_stderr()
     connection = _open(handle)
+    _wake_with_parent(handle)
     _end_with_parent(handle)
     try:
         path, held = connection.recv()
@@ -64,6 +65,17 @@ def _print_on_stderr() -> None:
 def _send_failure(connection: Any, error: Exception) -> None:
     with suppress(OSError):  # the parent has gone
         connection.send(Failure(f"{type(error).__name__}: {one_line(error)}"))
+
+
+def _wake_with_parent(handle: int) -> None:
+    """Have Linux continue this process, where it is stopped, when its parent hangs up."""
+    if sys.platform == "linux":
+        import fcntl
+
+        fcntl.fcntl(handle, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGCONT)
+        flags = fcntl.fcntl(handle, fcntl.F_GETFL)
+        fcntl.fcntl(handle, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 def _end_with_parent(handle: int) -> None:

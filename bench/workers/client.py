@@ -1,7 +1,8 @@
 """One process for one contender, from the parent's side.
 
 Idle thread pools of one runtime slow another one down, and a crash takes the process along, so no
-two contenders share one. The parent lets one worker at a time do something.
+two contenders share one. The parent lets one worker at a time do something, and has the others
+stopped meanwhile: a thread pool spins for up to a tenth of a second after its last call.
 """
 
 from collections.abc import Callable
@@ -53,6 +54,7 @@ class WorkerClient(_Requests):
 
     def _ask(self, request: str, *arguments: Any, timeout_s: float | None = None) -> Any:
         try:
+            self._process.resume()
             self._process.connection.send((request, *arguments))
             if timeout_s is not None and not self._process.connection.poll(timeout_s):
                 self._process.kill()
@@ -60,6 +62,7 @@ class WorkerClient(_Requests):
                     f"did not end within {units.plain(timeout_s)} s: its process was killed"
                 )
             answer = self._process.connection.recv()
+            self._process.pause()
         except (EOFError, OSError):
             raise BackendError(self._process.cause_of_death()) from None
         if isinstance(answer, Failure):

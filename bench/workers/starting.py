@@ -21,6 +21,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import Pipe
@@ -42,6 +43,8 @@ _BOOT = (
     "from foldbench.bench.workers.child import main; main(int(sys.argv[2]))"
 )
 _END_S = 5.0
+_SPIN_S = 0.1
+"""How long a thread pool may wait for work on its CPU."""
 
 
 class StartedProcess:
@@ -64,6 +67,21 @@ class StartedProcess:
         except subprocess.TimeoutExpired:
             return None
 
+    def pause(self) -> None:
+        """Stop all its threads until `resume`; they continue, too, when this process has ended.
+
+        Elsewhere than on Linux nothing would wake it up then: wait until its threads are idle.
+        """
+        if sys.platform == "linux":
+            self._process.send_signal(signal.SIGSTOP)
+        else:
+            time.sleep(_SPIN_S)
+
+    def resume(self) -> None:
+        """Let it run."""
+        if sys.platform == "linux":
+            self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End it at once."""
         self._process.kill()
@@ -71,6 +89,7 @@ class StartedProcess:
     def close(self, timeout_s: float = _END_S) -> None:
         """Hang up; end it if it has not ended by itself within `timeout_s`."""
         self.connection.close()
+        self.resume()
         try:
             if self.join(timeout_s) is None:
                 self.kill()

@@ -40,6 +40,7 @@ from foldbench.bench.timing.scenarios import (
 from foldbench.bench.timing.simulation import FakeClock, FakeSession
 from foldbench.bench.workers.client import WorkerClient
 from foldbench.bench.workers.server import WorkerServer
+from foldbench.bench.workers.starting import StartedProcess
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen has no build for this platform")
 
@@ -357,6 +358,7 @@ def test_a_worker_that_hangs_is_killed_and_says_so(
     worker = WorkerClient(job)
     try:
         assert worker.process_id is not None
+        monkeypatch.setattr(StartedProcess, "resume", lambda self: None)
         os.kill(worker.process_id, signal.SIGSTOP)
         with pytest.raises(BackendError, match=r"1\.4 s: .* killed"):
             worker.run_scenario(options("singlestream", 0.1))

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 import isolated_calls
@@ -144,15 +145,23 @@ def is_alive(process_id: int) -> bool:
     return state.split()[0] != "Z"
 
 
+def wait_for_status(process_id: int, status: str) -> None:
+    end = time.monotonic() + 20
+    while psutil.Process(process_id).status() != status and time.monotonic() < end:
+        time.sleep(0.01)
+    assert psutil.Process(process_id).status() == status
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc")
-@pytest.mark.parametrize("is_up", [True, False], ids=["at work", "starting"])
-def test_a_process_ends_quietly_after_its_parent_was_killed(is_up: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("doing", ["at work", "starting", "paused"])
+def test_a_process_ends_quietly_after_its_parent_was_killed(doing: str, tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path += {[str(ROOT), str(TESTS)]!r}\n"
         "import isolated_calls\n"
         "from foldbench.bench.workers.starting import start\n"
         "process = start(isolated_calls.sleep)\n"
-        f"if {is_up}: process.connection.recv()\n"
+        f"if {doing!r} != 'starting': process.connection.recv()\n"
+        f"if {doing!r} == 'paused': process.pause()\n"
         "print(process.process_id, flush=True)\n"
         "sys.stdin.read()\n"
     )
@@ -167,6 +176,8 @@ def test_a_process_ends_quietly_after_its_parent_was_killed(is_up: bool, tmp_pat
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     assert is_alive(child)
+    if doing == "paused" and sys.platform == "linux":
+        wait_for_status(child, psutil.STATUS_STOPPED)
     parent.kill()
     parent.wait()
     parent.stdout.close()
