@@ -108,3 +108,13 @@ def run_module(name: str, value: float) -> list[float]:
     module = build_source(f"memory:{name}", {}, None, (1, 1, 2))
     result: list[float] = module(torch.full((1, 2), value))[0].tolist()
     return result
+
+
+def wait_for_status(process_id: int, status: str) -> None:
+    """Return as soon as psutil says that a process is in that state; fail after 20 s."""
+    import psutil
+
+    end = time.monotonic() + 20
+    while psutil.Process(process_id).status() != status and time.monotonic() < end:
+        time.sleep(0.01)
+    assert psutil.Process(process_id).status() == status

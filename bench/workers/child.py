@@ -72,10 +72,11 @@ def _wake_with_parent(handle: int) -> None:
     if sys.platform == "linux":
         import fcntl
 
-        fcntl.fcntl(handle, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGCONT)
-        flags = fcntl.fcntl(handle, fcntl.F_GETFL)
-        fcntl.fcntl(handle, fcntl.F_SETFL, flags | os.O_ASYNC)
+        with suppress(OSError):  # a kernel without it continues what has lost its parent by itself
+            fcntl.fcntl(handle, fcntl.F_SETOWN, os.getpid())
+            fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGCONT)
+            flags = fcntl.fcntl(handle, fcntl.F_GETFL)
+            fcntl.fcntl(handle, fcntl.F_SETFL, flags | os.O_ASYNC)
 
 
 def _end_with_parent(handle: int) -> None:

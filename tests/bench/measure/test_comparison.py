@@ -2,12 +2,15 @@
 
 import os
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
+import isolated_calls
 from builders import QUICK, QuietWorker, run_in_process
 from foldbench.bench.errors import BackendError, DataError, RunError
 from foldbench.bench.measure.contenders import Subject, list_contenders
@@ -259,6 +262,20 @@ def test_a_worker_checks_the_outputs_that_it_times(job: Job) -> None:
         assert memory is None or memory > 50 * 2**20
     finally:
         worker.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="stops processes with Linux's signals")
+def test_a_worker_is_stopped_until_it_is_asked_for_something(job: Job) -> None:
+    worker = WorkerClient(job)
+    try:
+        worker.open()
+        assert worker.process_id is not None
+        isolated_calls.wait_for_status(worker.process_id, psutil.STATUS_STOPPED)
+        assert worker.evaluate().shape == (6, 10)
+        isolated_calls.wait_for_status(worker.process_id, psutil.STATUS_STOPPED)
+    finally:
+        worker.close()
+    assert not psutil.pid_exists(worker.process_id)
 
 
 def test_whatever_a_worker_raises_comes_back_as_one_line(job: Job) -> None:

@@ -145,13 +145,6 @@ def is_alive(process_id: int) -> bool:
     return state.split()[0] != "Z"
 
 
-def wait_for_status(process_id: int, status: str) -> None:
-    end = time.monotonic() + 20
-    while psutil.Process(process_id).status() != status and time.monotonic() < end:
-        time.sleep(0.01)
-    assert psutil.Process(process_id).status() == status
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs /proc")
 @pytest.mark.parametrize("doing", ["at work", "starting", "paused"])
 def test_a_process_ends_quietly_after_its_parent_was_killed(doing: str, tmp_path: Path) -> None:
@@ -177,7 +170,7 @@ def test_a_process_ends_quietly_after_its_parent_was_killed(doing: str, tmp_path
     child = int(parent.stdout.readline())
     assert is_alive(child)
     if doing == "paused" and sys.platform == "linux":
-        wait_for_status(child, psutil.STATUS_STOPPED)
+        isolated_calls.wait_for_status(child, psutil.STATUS_STOPPED)
     parent.kill()
     parent.wait()
     parent.stdout.close()
