@@ -72,7 +72,7 @@ def _wake_with_parent(handle: int) -> None:
     if sys.platform == "linux":
         import fcntl
 
-        with suppress(OSError):  # a kernel without it continues what has lost its parent by itself
+        with suppress(OSError):  # then the rule for orphaned process groups alone does that
             fcntl.fcntl(handle, fcntl.F_SETOWN, os.getpid())
             fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGCONT)
             flags = fcntl.fcntl(handle, fcntl.F_GETFL)
