@@ -41,7 +41,6 @@ def test_the_four_ways_take_turns_in_every_process(
     if sys.platform != "linux":
         pytest.skip("stops processes with Linux's signals")
     monkeypatch.setattr(study, "BLOCK_S", 0.0)
-    monkeypatch.setattr(study, "SETTLE_S", (0.0, 0.0))
     found = study.time_generation(own_exported_run, 1, random.Random(0))
     assert set(found) == set(study.WAYS)
     for rounds in found.values():
