@@ -4,7 +4,6 @@ Times of this machine are never asserted, only what holds on any: a pause lasts 
 it was asked to, and what cannot keep up is found to be.
 """
 
-import os
 import signal
 import sys
 import threading
@@ -19,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import isolated_calls
 from builders import make_job
 from foldbench.bench.backends import Floats
 from foldbench.bench.config.comparison import CompareSection, LoadgenSection
@@ -28,7 +28,6 @@ from foldbench.bench.measure.running import Contender
 from foldbench.bench.measure.scenarios import measure_scenarios
 from foldbench.bench.progress import NullListener
 from foldbench.bench.records import ScenarioResult
-from foldbench.bench.store.directory import RunDirectory
 from foldbench.bench.timing.loadgen import Images, drive
 from foldbench.bench.timing.scenarios import (
     MOST_QUERIES,
@@ -40,7 +39,6 @@ from foldbench.bench.timing.scenarios import (
 from foldbench.bench.timing.simulation import FakeClock, FakeSession
 from foldbench.bench.workers.client import WorkerClient
 from foldbench.bench.workers.server import WorkerServer
-from foldbench.bench.workers.starting import StartedProcess
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen has no build for this platform")
 
@@ -350,18 +348,15 @@ def test_one_contender_after_the_other_is_driven_until_one_fails(worker_server) 
 
 
 def test_a_worker_that_hangs_is_killed_and_says_so(
-    own_run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    np.save(tmp_path / "images.npy", np.zeros((2, 3, 32, 32), np.uint8))
-    job = make_job(tmp_path / "images.npy", backend="torch")
     monkeypatch.setattr("foldbench.bench.timing.scenarios.GRACE_S", 0.0)
-    worker = WorkerClient(job)
+    monkeypatch.setattr("foldbench.bench.workers.client.serve", isolated_calls.wait_for_ever)
+    worker = WorkerClient(make_job(tmp_path / "images.npy"))
     try:
-        assert worker.process_id is not None
-        monkeypatch.setattr(StartedProcess, "resume", lambda self: None)
-        os.kill(worker.process_id, signal.SIGSTOP)
         with pytest.raises(BackendError, match=r"1\.4 s: .* killed"):
             worker.run_scenario(options("singlestream", 0.1))
+        assert worker._process.join(20) == -signal.SIGKILL
     finally:
         worker.close()
 
