@@ -55,6 +55,12 @@ def describe_cpu(root: Path = ROOT, cpus: Sequence[int] | None = None) -> dict[s
     }
 
 
+def has_bfloat16(root: Path = ROOT) -> bool | None:
+    """Return whether an x86 processor computes in bfloat16; None where it is not known."""
+    features = describe_cpu(root)["cpu_features"]
+    return None if features is None else bool({"avx512_bf16", "amx_bf16"} & set(features))
+
+
 def describe_memory(root: Path = ROOT) -> dict[str, Any]:
     """Return who limits the memory, and when it comes in huge pages."""
     huge_pages = read_line(root / "sys/kernel/mm/transparent_hugepage/enabled") or ""

@@ -14,6 +14,7 @@ from foldbench.bench.images.image_set import ImageSet
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.images.preprocessing import preprocess
 from foldbench.bench.images.splits import draw_subset, hold_out
+from foldbench.bench.machine.cpu import has_bfloat16
 from foldbench.bench.machine.environment import choose_threads, describe_environment, usable_cores
 from foldbench.bench.progress import NullListener, ProgressListener
 from foldbench.bench.records import Checkpoint, Preprocessing, WeightsOrigin
@@ -168,6 +169,10 @@ def _train_into(
         f"training {run.name} on {device.type} ({config.train.precision}{process_text}) "
         f"in {run.path}"
     )
+    if (device.type, config.train.precision) == ("cpu", "bfloat16") and has_bfloat16() is False:
+        listener.note(
+            "this CPU has no bfloat16 instructions and is slow at it: --set train.precision=float32"
+        )
     history = train_model(
         model,
         train_split,

@@ -14,6 +14,7 @@ from foldbench.bench.machine.cpu import (
     cgroup_memory_bytes,
     describe_cpu,
     describe_memory,
+    has_bfloat16,
     read_cpu_mhz,
     read_throttle_count,
 )
@@ -93,6 +94,16 @@ def test_a_workstation_is_described_from_its_files(tmp_path: Path) -> None:
         "boost": True,
         "cpu_mhz_now": 3600.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"), [("fpu avx512_bf16", True), ("fpu avx512f", False), (None, None)]
+)
+def test_bfloat16_is_computed_by_instructions_of_its_own(
+    tmp_path: Path, flags: str | None, expected: bool | None
+) -> None:
+    files = {} if flags is None else {"proc/cpuinfo": cpuinfo(flags)}
+    assert has_bfloat16(build(tmp_path, files)) is expected
 
 
 def test_unequal_governors_of_the_usable_cpus_are_both_named(tmp_path: Path) -> None:

@@ -33,6 +33,14 @@ from foldbench.models.training.optimization import one_cycle_factor
 from foldbench.models.training.resume import Resume
 
 
+class Told(NullListener):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     count=st.integers(1, 6), size=st.integers(2, 9), padding=st.integers(0, 4), seed=st.integers()
@@ -139,6 +147,16 @@ def test_precision_and_layout_are_options_that_still_learn(options: dict, tmp_pa
     assert run_training(tmp_path, small_model(), epochs=6, **options)[-1].accuracy > 0.7
 
 
+@pytest.mark.parametrize("has", [True, False, None])
+def test_bfloat16_without_instructions_for_it_names_the_faster_precision(
+    has: bool | None, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foldbench.bench.stages.train.has_bfloat16", lambda: has)
+    told = Told()
+    train(load("digits", [*QUICK, "data.subset=20", "train.precision=bfloat16"]), paths, told)
+    assert any("train.precision=float32" in note for note in told.notes) is (has is False)
+
+
 def test_held_out_images_are_validated_on_as_they_are(tmp_path: Path) -> None:
     history = run_training(tmp_path, small_model(), held_out=small_split(10))
     assert all(epoch.validation_accuracy is not None for epoch in history)
@@ -199,14 +217,10 @@ def test_a_training_killed_at_any_moment_goes_on_and_reaches_the_same_weights(
     process.kill()
     assert process.wait(timeout=60) == -signal.SIGKILL, "it ended before it could be killed"
     assert not (state.parent / "checkpoint.json").exists()
-    said: list[str] = []
-
-    class Notes(NullListener):
-        def note(self, text: str) -> None:
-            said.append(text)
-
-    resumed = train(load("digits", overrides), Paths(state.parents[1], tmp_path), Notes())
-    epochs = {int(epoch) for epoch in re.findall(r"^epoch (\d+)/8", "\n".join(said), re.MULTILINE)}
+    told = Told()
+    resumed = train(load("digits", overrides), Paths(state.parents[1], tmp_path), told)
+    said = "\n".join(told.notes)
+    epochs = {int(epoch) for epoch in re.findall(r"^epoch (\d+)/8", said, re.MULTILINE)}
     assert 1 not in epochs
     assert max(epochs) == 8
     assert [epoch.epoch for epoch in resumed.checkpoint().history] == list(range(1, 9))
