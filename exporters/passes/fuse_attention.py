@@ -1,0 +1,321 @@
+"""Compute attention as one operator of onnxruntime's; for this machine.
+
+Queries, keys and values are views of what a linear layer gives; scores are scaled, a constant may
+be added to them (relative positions, masks), and what comes out is put side by side again (A.
+Vaswani et al., Attention is all you need, 2017). However a network writes that, it becomes
+onnxruntime's MultiHeadAttention, or its Attention, with the linear layer, where something is added.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnx import ModelProto
+
+from foldbench.bench.records import PassReport, Target
+from foldbench.exporters.onnx_store import copy_of
+from foldbench.exporters.passes._graphs.movement import Ints, Movement, Movements, moves
+from foldbench.exporters.passes._graphs.optimised import why_not_optimised
+from foldbench.exporters.passes._graphs.rewrite import (
+    PassRefusedError,
+    add_constant,
+    array_of,
+    is_op,
+    is_used_outside,
+    made_by,
+    rewrite,
+)
+
+ERROR_BOUND = 2e-6
+TARGETS = ("host",)
+ONLY_FOR: Target | None = "host"
+
+DOMAIN = "com.microsoft"
+_VERSION = 1
+_RANK = 4
+"""Of scores: (N, heads, queries, keys)."""
+_BETWEEN = ("Add", "Div", "Mul", "Reshape", "Sub", "Unsqueeze", "Squeeze")
+"""What may stand between scores and Softmax."""
+
+
+def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
+    """Return `model` with attention as one operator; the copy is exact where there is none.
+
+    Raises what onnxruntime raises on a model that it cannot run.
+    """
+    if reason := why_not_optimised(model):
+        return copy_of(model), PassReport(name="fuse_attention", changed=0, detail=reason)
+    fusing = _Fusing()
+    return rewrite(model, "fuse_attention", "attention", "as one operator each", fusing.edit)
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """Where queries, keys or values lie: ``source[n, row, first + head * size + number]``."""
+
+    source: ir.Value
+    rows: int
+    width: int
+    """Of a row of the source."""
+    first: int
+    heads: int
+    size: int
+
+    @property
+    def last(self) -> int:
+        """Behind the last number of a row that is read."""
+        return self.first + self.heads * self.size
+
+
+class _Fusing:
+    """Fuses the attention around one Softmax after the other."""
+
+    def __init__(self) -> None:
+        self._movements: Movements | None = None
+
+    def edit(self, model: ir.Model, node: ir.Node) -> bool:
+        """Fuse the attention around `node`, and tell whether there was one."""
+        if not is_op(node, "Softmax") or node.graph is not model.graph:
+            return False
+        weights = node.outputs[0]
+        product = _only_reader(weights, "MatMul")
+        scores = _find_scores(node.inputs[0])
+        if product is None or product.inputs[0] is not weights or scores is None:
+            return False
+        if node.attributes.get_int("axis", -1) not in (-1, _RANK - 1):
+            raise PassRefusedError("its Softmax is not over keys")
+        self._movements = self._movements or Movements(model)
+        self._fuse(model, node, scores, product)
+        model.opset_imports[DOMAIN] = _VERSION
+        return True
+
+    def _fuse(self, model: ir.Model, softmax: ir.Node, scores: ir.Node, product: ir.Node) -> None:
+        assert self._movements is not None  # edit made them
+        known, one = self._movements, self._movements.counts[0]
+        result = product.outputs[0]
+        if len(known.shape(result, one)) != _RANK or result.dtype != ir.DataType.FLOAT:
+            raise PassRefusedError("it is not of four dimensions in float32")
+        read = [known.read(_given(*given), scaled=True) for given in (
+            (scores, 0), (scores, 1), (product, 1)
+        )]  # fmt: skip
+        queries, keys, values = (
+            _heads(movement, transposed, known.shape(movement.source, one))
+            for movement, transposed in zip(read, (False, True, False), strict=True)
+        )
+        if read[2].scale != 1:
+            raise PassRefusedError("its values are scaled")
+        if (queries.heads, queries.size) != (keys.heads, keys.size) or (
+            (values.heads, values.rows) != (keys.heads, keys.rows)
+        ):
+            raise PassRefusedError("its heads are shared")
+        added = known.offset(_given(softmax, 0), scores.outputs[0])
+        end = self._find_end(result, (values.heads, queries.rows, values.size))
+        making = _Making(model.graph, end, known)
+        bias = making.bias(added, queries)
+        settings = {"num_heads": queries.heads, "scale": read[0].scale * read[1].scale}
+        layer = _read_layer(queries, keys, values) if bias is not None else None
+        making.finish(
+            making.attention(layer, bias, settings)
+            if layer is not None
+            else making.multi_head(queries, keys, values, bias, settings)
+        )
+
+    def _find_end(self, result: ir.Value, sizes: tuple[int, int, int]) -> ir.Value:
+        """Return the value in which heads lie side by side again, (N, queries, heads * size)."""
+        assert self._movements is not None  # edit made them
+        heads, rows, size = sizes
+        first = self._movements.shape(result, self._movements.counts[0])[0]
+        numbers = np.arange(first * heads * rows * size).reshape(first, heads, rows, size)
+        expected = numbers.transpose(0, 2, 1, 3).ravel()
+        value = result
+        while (reader := _only_reader(value)) is not None and moves(reader):
+            value = reader.outputs[0]
+            if np.array_equal(self._movements.read(value).index.ravel(), expected):
+                shape = self._movements.shape(value, self._movements.counts[0])
+                if shape == (first, rows, heads * size):
+                    return value
+        raise PassRefusedError("its heads are not put side by side")
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """The layer that gives queries, keys and values, each as wide, side by side."""
+
+    x: ir.Value
+    weight: ir.Value
+    bias: ir.Value
+
+
+class _Making:
+    """The operators that take the place of what ends in `end`."""
+
+    def __init__(self, graph: ir.Graph, end: ir.Value, known: Movements) -> None:
+        self._graph, self._end, self._known = graph, end, known
+        self._tape = ir.tape.Tape()
+        self._made = 0
+
+    def bias(self, added: npt.NDArray[np.float32], queries: _Heads) -> ir.Value | None:
+        """Return what is added to the scores, for any batch; None for nothing."""
+        if not added.any():
+            return None
+        if (added == added[:1]).all():
+            return self._constant("bias", added[:1])
+        bias = self._constant("bias", added)
+        if len(self._known.counts) == 1:
+            return bias
+        shape = self._op("Shape", [queries.source], {"start": 0, "end": 1})
+        per_image = self._known.shape(queries.source, 1)[0]
+        times = self._op("Div", [shape, self._constant("windows", np.array([per_image]))])
+        ones = self._constant("ones", np.ones(_RANK - 1, np.int64))
+        return self._op("Tile", [bias, self._op("Concat", [times, ones], {"axis": 0})])
+
+    def attention(
+        self, layer: _Linear, bias: ir.Value | None, settings: dict[str, int | float]
+    ) -> ir.Value:
+        """Return attention together with the linear layer before it."""
+        inputs = [layer.x, layer.weight, layer.bias, None, None, bias]
+        return self._op("Attention", inputs, settings, DOMAIN)
+
+    def multi_head(
+        self,
+        queries: _Heads,
+        keys: _Heads,
+        values: _Heads,
+        bias: ir.Value | None,
+        settings: dict[str, int | float],
+    ) -> ir.Value:
+        """Return attention on what the layers before it give."""
+        parts = (queries, keys, values)
+        if _side_by_side(*parts):
+            axis = {"axis": -1, "num_outputs": len(parts)}
+            read = self._tape.op_multi_out(
+                "Split", [queries.source], attributes=axis, num_outputs=len(parts)
+            )
+            for value in read:
+                self._call(value)
+        else:
+            read = [self._slice(part) for part in parts]
+        inputs = [*read, None, None, bias]
+        return self._op("MultiHeadAttention", inputs, settings, DOMAIN)
+
+    def finish(self, value: ir.Value) -> None:
+        """Put `value` in the place of the end."""
+        value.type, value.shape = self._end.type, self._end.shape
+        maker = self._end.producer()
+        assert maker is not None  # it is moved to there
+        self._graph.insert_before(maker, self._tape.nodes)
+        ir.convenience.replace_all_uses_with(self._end, value)
+        self._known.replaced(self._end, value)
+
+    def _slice(self, part: _Heads) -> ir.Value:
+        if (part.first, part.last) == (0, part.width):
+            return part.source
+        bounds = [self._constant(name, np.array([number])) for name, number in (
+            ("first", part.first), ("last", part.last), ("axis", 2)
+        )]  # fmt: skip
+        return self._op("Slice", [part.source, *bounds])
+
+    def _op(
+        self,
+        op_type: str,
+        inputs: list[ir.Value | None],
+        attributes: dict[str, int | float] | None = None,
+        domain: str = "",
+    ) -> ir.Value:
+        return self._call(self._tape.op(op_type, inputs, attributes=attributes, domain=domain))
+
+    def _call(self, value: ir.Value) -> ir.Value:
+        value.name = f"{self._end.name}_attention_{self._made}"
+        self._made += 1
+        return value
+
+    def _constant(self, what: str, array: npt.NDArray) -> ir.Value:
+        return add_constant(self._graph, f"{self._end.name}_{what}", array)
+
+
+def _find_scores(value: ir.Value | None) -> ir.Node | None:
+    """Return the product of queries and keys that `value` is, perhaps with constants added."""
+    while value is not None and _only_reader(value) is not None:
+        if (product := made_by(value, "MatMul")) is not None:
+            return product
+        node = made_by(value, *_BETWEEN)
+        varying = [x for x in node.inputs if x is not None and _varies(x)] if node else []
+        value = varying[0] if len(varying) == 1 else None
+    return None
+
+
+def _varies(value: ir.Value) -> bool:
+    """Return whether `value` depends on the images, and not on their number alone."""
+    waiting, seen = [value], set()
+    while waiting:
+        read = waiting.pop()
+        if read in seen or array_of(read) is not None:
+            continue
+        seen.add(read)
+        node = read.producer()
+        if node is None:
+            return True
+        if not is_op(node, "Shape"):
+            waiting += [given for given in node.inputs if given is not None]
+    return False
+
+
+def _only_reader(value: ir.Value, *op_types: str) -> ir.Node | None:
+    """Return the node that reads `value`, if there is one, and it is of `op_types` if given."""
+    uses = list(value.uses())
+    if len(uses) != 1 or value.is_graph_output():
+        return None
+    node = uses[0].node
+    return node if not op_types or is_op(node, *op_types) else None
+
+
+def _given(node: ir.Node, place: int) -> ir.Value:
+    value = node.inputs[place]
+    assert value is not None  # required
+    return value
+
+
+def _heads(movement: Movement, transposed: bool, source: tuple[int, ...]) -> _Heads:
+    """Return where the numbers of (N, heads, rows, size) lie, or of the last two transposed."""
+    index: Ints = movement.index.swapaxes(-1, -2) if transposed else movement.index
+    if index.ndim != _RANK or len(source) != 3:
+        raise PassRefusedError("its queries, keys or values are not of three dimensions before it")
+    count, heads, rows, size = index.shape
+    places = np.arange(count), np.arange(rows), np.arange(size), np.arange(heads)
+    width, first = source[-1], int(index.flat[0])
+    n, row, number, head = np.ix_(*places)
+    expected = (n * rows + row) * width + first + head * size + number
+    if source[:2] != (count, rows) or not np.array_equal(index.transpose(0, 2, 3, 1), expected):
+        raise PassRefusedError("its heads do not lie side by side")
+    return _Heads(movement.source, rows, width, first, heads, size)
+
+
+def _side_by_side(queries: _Heads, keys: _Heads, values: _Heads) -> bool:
+    """Return whether the three are thirds of one value, in this order, and nothing else is."""
+    return (
+        queries.source is keys.source is values.source
+        and queries.last * 3 == keys.width
+        and (keys.first, values.first) == (queries.last, 2 * queries.last)
+        and values.last == values.width
+    )
+
+
+def _read_layer(queries: _Heads, keys: _Heads, values: _Heads) -> _Linear | None:
+    """Return the linear layer that gives the three, where nothing else needs what it gives."""
+    if not _side_by_side(queries, keys, values):
+        return None
+    add = made_by(queries.source, "Add")
+    if add is None or any(not moves(use.node) for use in queries.source.uses()):
+        return None
+    for product, bias in ((0, 1), (1, 0)):
+        multiply, constant = made_by(add.inputs[product], "MatMul"), add.inputs[bias]
+        if multiply is None or constant is None or is_used_outside(multiply.outputs[0], (add,)):
+            continue
+        weight, numbers = array_of(multiply.inputs[1]), array_of(constant)
+        if weight is not None and numbers is not None and numbers.ndim == 1 and weight.ndim == 2:
+            x, given = multiply.inputs
+            assert x is not None
+            assert given is not None
+            return _Linear(x, given, constant)
+    return None
