@@ -21,8 +21,8 @@ class Pass(Protocol):
     TARGETS: tuple[Target, ...]
     """Targets of an export for which it is on by default."""
     ONLY_FOR: Target | None
-    """The only target that its result is for; None where it runs anywhere. What is for ``host``
-    runs on this kind of processor and this version of a runtime alone."""
+    """The only target that its result is for; None where any runtime has its operators. What is for
+    ``host`` is for onnxruntime, and may be for this processor and this version of it alone."""
 
     def apply(self, model: ModelProto) -> tuple[ModelProto, PassReport]:
         """Return a rewritten copy of `model` and what was done."""

@@ -6,7 +6,9 @@ Vaswani et al., Attention is all you need, 2017). However a network writes that,
 onnxruntime's MultiHeadAttention, or its Attention, with the linear layer, where something is added.
 """
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +52,9 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
     return rewrite(model, "fuse_attention", "attention", "as one operator each", fusing.edit)
 
 
+_Attributes = Mapping[str, int | float | list[int]]
+
+
 @dataclass(frozen=True)
 class _Heads:
     """Where queries, keys or values lie: ``source[n, row, first + head * size + number]``."""
@@ -61,6 +66,8 @@ class _Heads:
     first: int
     heads: int
     size: int
+    rows_first: bool
+    """Whether the source is ``[row, n, ...]``."""
 
     @property
     def last(self) -> int:
@@ -96,12 +103,16 @@ class _Fusing:
         result = product.outputs[0]
         if len(known.shape(result, one)) != _RANK or result.dtype != ir.DataType.FLOAT:
             raise PassRefusedError("it is not of four dimensions in float32")
-        read = [known.read(_given(*given), scaled=True) for given in (
-            (scores, 0), (scores, 1), (product, 1)
-        )]  # fmt: skip
+        read = [
+            known.read(_given(*given), scaled=True)
+            for given in ((scores, 0), (scores, 1), (product, 1))
+        ]
+        sources = [[known.shape(one.source, count) for count in known.counts] for one in read]
         queries, keys, values = (
-            _heads(movement, transposed, known.shape(movement.source, one))
-            for movement, transposed in zip(read, (False, True, False), strict=True)
+            _heads(movement, transposed, shapes)
+            for movement, transposed, shapes in zip(
+                read, (False, True, False), sources, strict=True
+            )
         )
         if read[2].scale != 1:
             raise PassRefusedError("its values are scaled")
@@ -109,32 +120,39 @@ class _Fusing:
             (values.heads, values.rows) != (keys.heads, keys.rows)
         ):
             raise PassRefusedError("its heads are shared")
-        added = known.offset(_given(softmax, 0), scores.outputs[0])
-        end = self._find_end(result, (values.heads, queries.rows, values.size))
-        making = _Making(model.graph, end, known)
-        bias = making.bias(added, queries)
-        settings = {"num_heads": queries.heads, "scale": read[0].scale * read[1].scale}
-        layer = _read_layer(queries, keys, values) if bias is not None else None
+        factor, added = known.affine(_given(softmax, 0), scores.outputs[0])
+        making = _Making(model.graph, *self._find_end(result), known)
+        scale = read[0].scale * read[1].scale * factor
+        settings = {"num_heads": queries.heads, "scale": scale}
+        inside = {scores, product, *(node for one in read for node in one.nodes)}
+        layer = _read_layer(queries, keys, values, inside) if added.any() else None
+        bias = making.bias(added, queries if layer is None else layer.x)
         making.finish(
-            making.attention(layer, bias, settings)
-            if layer is not None
-            else making.multi_head(queries, keys, values, bias, settings)
+            making.multi_head(queries, keys, values, bias, settings)
+            if layer is None
+            else making.attention(layer, bias, settings)
         )
 
-    def _find_end(self, result: ir.Value, sizes: tuple[int, int, int]) -> ir.Value:
-        """Return the value in which heads lie side by side again, (N, queries, heads * size)."""
+    def _find_end(self, result: ir.Value) -> tuple[ir.Value, bool]:
+        """Return the value in which heads lie side by side again, and whether rows come first.
+
+        It is (N, queries, heads * size), (queries, N, heads * size), or that with its first two
+        dimensions as one.
+        """
         assert self._movements is not None  # edit made them
-        heads, rows, size = sizes
-        first = self._movements.shape(result, self._movements.counts[0])[0]
-        numbers = np.arange(first * heads * rows * size).reshape(first, heads, rows, size)
-        expected = numbers.transpose(0, 2, 1, 3).ravel()
+        known = self._movements
+        numbers = [_numbered(known.shape(result, count)) for count in known.counts]
         value = result
         while (reader := _only_reader(value)) is not None and moves(reader):
             value = reader.outputs[0]
-            if np.array_equal(self._movements.read(value).index.ravel(), expected):
-                shape = self._movements.shape(value, self._movements.counts[0])
-                if shape == (first, rows, heads * size):
-                    return value
+            shapes = [known.shape(value, count) for count in known.counts]
+            for rows_first, order in ((False, (0, 2, 1, 3)), (True, (2, 0, 1, 3))):
+                expected = [each.transpose(order) for each in numbers]
+                wide = [(*each.shape[:2], prod(each.shape[2:])) for each in expected]
+                flat = [(each[0] * each[1], each[2]) for each in wide]
+                found = known.read(value).indices
+                if shapes in (wide, flat) and all(map(_same_order, found, expected)):
+                    return value, rows_first
         raise PassRefusedError("its heads are not put side by side")
 
 
@@ -150,12 +168,12 @@ class _Linear:
 class _Making:
     """The operators that take the place of what ends in `end`."""
 
-    def __init__(self, graph: ir.Graph, end: ir.Value, known: Movements) -> None:
-        self._graph, self._end, self._known = graph, end, known
+    def __init__(self, graph: ir.Graph, end: ir.Value, rows_first: bool, known: Movements) -> None:
+        self._graph, self._end, self._rows_first, self._known = graph, end, rows_first, known
         self._tape = ir.tape.Tape()
         self._made = 0
 
-    def bias(self, added: npt.NDArray[np.float32], queries: _Heads) -> ir.Value | None:
+    def bias(self, added: npt.NDArray[np.float32], batch_of: _Heads | ir.Value) -> ir.Value | None:
         """Return what is added to the scores, for any batch; None for nothing."""
         if not added.any():
             return None
@@ -164,15 +182,13 @@ class _Making:
         bias = self._constant("bias", added)
         if len(self._known.counts) == 1:
             return bias
-        shape = self._op("Shape", [queries.source], {"start": 0, "end": 1})
-        per_image = self._known.shape(queries.source, 1)[0]
-        times = self._op("Div", [shape, self._constant("windows", np.array([per_image]))])
+        source = self._images_first(batch_of) if isinstance(batch_of, _Heads) else batch_of
+        shape = self._op("Shape", [source], {"start": 0, "end": 1})
+        times = self._op("Div", [shape, self._constant("windows", np.array([len(added)]))])
         ones = self._constant("ones", np.ones(_RANK - 1, np.int64))
         return self._op("Tile", [bias, self._op("Concat", [times, ones], {"axis": 0})])
 
-    def attention(
-        self, layer: _Linear, bias: ir.Value | None, settings: dict[str, int | float]
-    ) -> ir.Value:
+    def attention(self, layer: _Linear, bias: ir.Value | None, settings: _Attributes) -> ir.Value:
         """Return attention together with the linear layer before it."""
         inputs = [layer.x, layer.weight, layer.bias, None, None, bias]
         return self._op("Attention", inputs, settings, DOMAIN)
@@ -183,14 +199,14 @@ class _Making:
         keys: _Heads,
         values: _Heads,
         bias: ir.Value | None,
-        settings: dict[str, int | float],
+        settings: _Attributes,
     ) -> ir.Value:
         """Return attention on what the layers before it give."""
         parts = (queries, keys, values)
         if _side_by_side(*parts):
             axis = {"axis": -1, "num_outputs": len(parts)}
             read = self._tape.op_multi_out(
-                "Split", [queries.source], attributes=axis, num_outputs=len(parts)
+                "Split", [self._images_first(queries)], attributes=axis, num_outputs=len(parts)
             )
             for value in read:
                 self._call(value)
@@ -200,7 +216,13 @@ class _Making:
         return self._op("MultiHeadAttention", inputs, settings, DOMAIN)
 
     def finish(self, value: ir.Value) -> None:
-        """Put `value` in the place of the end."""
+        """Put `value`, (N, queries, heads * size), in the place of the end."""
+        if self._rows_first:
+            value = self._op("Transpose", [value], {"perm": [1, 0, 2]})
+        *sizes, width = self._known.shape(self._end, self._known.counts[0])
+        if len(sizes) == 1:
+            shape = self._constant("shape", np.array([-1, width]))
+            value = self._op("Reshape", [value, shape])
         value.type, value.shape = self._end.type, self._end.shape
         maker = self._end.producer()
         assert maker is not None  # it is moved to there
@@ -209,18 +231,26 @@ class _Making:
         self._known.replaced(self._end, value)
 
     def _slice(self, part: _Heads) -> ir.Value:
+        source = self._images_first(part)
         if (part.first, part.last) == (0, part.width):
+            return source
+        bounds = [
+            self._constant(name, np.array([number]))
+            for name, number in (("first", part.first), ("last", part.last), ("axis", 2))
+        ]
+        return self._op("Slice", [source, *bounds])
+
+    def _images_first(self, part: _Heads) -> ir.Value:
+        """Return the source of `part`, (N, rows, width)."""
+        if not part.rows_first:
             return part.source
-        bounds = [self._constant(name, np.array([number])) for name, number in (
-            ("first", part.first), ("last", part.last), ("axis", 2)
-        )]  # fmt: skip
-        return self._op("Slice", [part.source, *bounds])
+        return self._op("Transpose", [part.source], {"perm": [1, 0, 2]})
 
     def _op(
         self,
         op_type: str,
         inputs: list[ir.Value | None],
-        attributes: dict[str, int | float] | None = None,
+        attributes: _Attributes | None = None,
         domain: str = "",
     ) -> ir.Value:
         return self._call(self._tape.op(op_type, inputs, attributes=attributes, domain=domain))
@@ -276,19 +306,36 @@ def _given(node: ir.Node, place: int) -> ir.Value:
     return value
 
 
-def _heads(movement: Movement, transposed: bool, source: tuple[int, ...]) -> _Heads:
-    """Return where the numbers of (N, heads, rows, size) lie, or of the last two transposed."""
-    index: Ints = movement.index.swapaxes(-1, -2) if transposed else movement.index
-    if index.ndim != _RANK or len(source) != 3:
+def _heads(movement: Movement, transposed: bool, sources: Sequence[tuple[int, ...]]) -> _Heads:
+    """Return where the numbers of (N, heads, rows, size) lie, or of the last two transposed.
+
+    `sources` are the shapes of the source for each number of images.
+    """
+    indices = [each.swapaxes(-1, -2) if transposed else each for each in movement.indices]
+    if indices[0].ndim != _RANK or len(sources[0]) != _RANK - 1:
         raise PassRefusedError("its queries, keys or values are not of three dimensions before it")
-    count, heads, rows, size = index.shape
-    places = np.arange(count), np.arange(rows), np.arange(size), np.arange(heads)
-    width, first = source[-1], int(index.flat[0])
-    n, row, number, head = np.ix_(*places)
-    expected = (n * rows + row) * width + first + head * size + number
-    if source[:2] != (count, rows) or not np.array_equal(index.transpose(0, 2, 3, 1), expected):
-        raise PassRefusedError("its heads do not lie side by side")
-    return _Heads(movement.source, rows, width, first, heads, size)
+    _, heads, rows, size = indices[0].shape
+    first, width = int(indices[0].flat[0]), sources[0][-1]
+    for rows_first in (False, True):
+        order = (1, 0) if rows_first else (0, 1)
+        if all(
+            source[:2] == tuple((len(index), rows)[axis] for axis in order)
+            and _same_order(
+                index.transpose(0, 2, 1, 3),
+                _numbered(source)[..., first : first + heads * size].transpose(*order, 2),
+            )
+            for index, source in zip(indices, sources, strict=True)
+        ):
+            return _Heads(movement.source, rows, width, first, heads, size, rows_first)
+    raise PassRefusedError("its heads do not lie side by side")
+
+
+def _numbered(shape: tuple[int, ...]) -> Ints:
+    return np.arange(prod(shape), dtype=np.int64).reshape(shape)
+
+
+def _same_order(one: Ints, other: Ints) -> bool:
+    return np.array_equal(one.ravel(), other.ravel())
 
 
 def _side_by_side(queries: _Heads, keys: _Heads, values: _Heads) -> bool:
@@ -296,17 +343,21 @@ def _side_by_side(queries: _Heads, keys: _Heads, values: _Heads) -> bool:
     return (
         queries.source is keys.source is values.source
         and queries.last * 3 == keys.width
+        and queries.rows == keys.rows
         and (keys.first, values.first) == (queries.last, 2 * queries.last)
         and values.last == values.width
     )
 
 
-def _read_layer(queries: _Heads, keys: _Heads, values: _Heads) -> _Linear | None:
-    """Return the linear layer that gives the three, where nothing else needs what it gives."""
-    if not _side_by_side(queries, keys, values):
+def _read_layer(
+    queries: _Heads, keys: _Heads, values: _Heads, inside: Collection[ir.Node]
+) -> _Linear | None:
+    """Return the linear layer that gives the three, where only nodes `inside` read it."""
+    if queries.rows_first or not _side_by_side(queries, keys, values):
         return None
+    read = [queries.source, *(x for node in inside if moves(node) for x in node.outputs)]
     add = made_by(queries.source, "Add")
-    if add is None or any(not moves(use.node) for use in queries.source.uses()):
+    if add is None or any(is_used_outside(value, inside) for value in read):
         return None
     for product, bias in ((0, 1), (1, 0)):
         multiply, constant = made_by(add.inputs[product], "MatMul"), add.inputs[bias]

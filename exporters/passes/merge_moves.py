@@ -23,7 +23,7 @@ from foldbench.exporters.passes._graphs.rewrite import (
 
 ERROR_BOUND = 0.0
 TARGETS = ("host",)
-ONLY_FOR: Target | None = None
+ONLY_FOR: Target | None = "host"
 
 LEAST_ROW = 16
 """Numbers that stay together, below which a Gather is slower than what it replaces."""
@@ -69,8 +69,8 @@ class _Merging:
             raise PassRefusedError("the batch is not the first dimension of what comes out")
         row = _row(movement.index)
         rows = movement.index.reshape(-1, row)[:, 0] // row
-        size = np.prod(self._movements.shape(movement.source, self._movements.counts[0]))
-        unchanged = len(rows) * row == size and np.array_equal(rows, np.arange(len(rows)))
+        count = movement.size // row
+        unchanged = len(rows) == count and np.array_equal(rows, np.arange(count))
         if not unchanged and row < LEAST_ROW:
             raise PassRefusedError(f"rows of {row} numbers are too short to gain")
 
@@ -80,7 +80,7 @@ class _Merging:
         tape = ir.tape.Tape()
         moved = movement.source
         if not unchanged:
-            flat = constant("rows", [-1, int(size) // row, row])
+            flat = constant("rows", [-1, count, row])
             moved = tape.op("Reshape", [moved, flat])
             moved = tape.op("Gather", [moved, constant("order", rows)], attributes={"axis": 1})
         moved = tape.op("Reshape", [moved, constant("shape", [-1, *rest])])
@@ -92,7 +92,7 @@ class _Merging:
         graph.insert_before(maker, tape.nodes)
         ir.convenience.replace_all_uses_with(value, moved)
         self._movements.replaced(value, moved)
-        self._merged += len(movement.nodes)
+        self._merged += len(movement.costly)
         return True
 
 
@@ -108,8 +108,8 @@ def _ends(value: ir.Value) -> bool:
 
 def _gains(movement: Movement) -> bool:
     """Return whether the movement is worth merging: more than one run over consecutive numbers."""
-    return len(movement.nodes) > 1 or any(
-        is_op(node, "Transpose", "Pad") for node in movement.nodes
+    return len(movement.costly) > 1 or any(
+        is_op(node, "Transpose", "Pad") for node in movement.costly
     )
 
 

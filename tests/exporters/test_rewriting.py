@@ -35,7 +35,7 @@ from foldbench.exporters.rewriting import apply_passes, choose_passes
             True,
             (
                 *("strip_metadata", "fold_batchnorm", "merge_groups", "mish"),
-                *("fuse_elementwise", "nchwc_strip"),
+                *("fuse_attention", "fuse_elementwise", "merge_moves", "nchwc_strip"),
             ),
         ),
         (["none"], "cpu", True, ("strip_metadata",)),

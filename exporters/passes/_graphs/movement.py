@@ -38,12 +38,28 @@ class Movement:
     """Where the numbers of a value come from."""
 
     source: ir.Value
-    index: Ints
-    """In the source of one image, flat, in the shape of the value for one image."""
+    indices: tuple[Ints, ...]
+    """In the source, flat, in the shape of the value, for each number of images of `counts`."""
+    size: int
+    """How many numbers the source has for one image."""
     scale: float
     """By which all of them are multiplied on the way."""
     nodes: tuple[ir.Node, ...]
-    """That do it, those that leave the order in memory as it is not among them."""
+    """That do it."""
+
+    @property
+    def costly(self) -> tuple[ir.Node, ...]:
+        """Of the nodes those that change the order in memory."""
+        return tuple(node for node in self.nodes if not is_op(node, *_CHEAP, *_SCALES))
+
+    @property
+    def index(self) -> Ints:
+        """Return the index for one image; raise PassRefusedError where images are mixed."""
+        first, *more = self.indices
+        for both in more:
+            if not np.array_equal(both.ravel(), np.concatenate((first, first + self.size), None)):
+                raise PassRefusedError("images of a batch are mixed")
+        return first
 
 
 class Movements:
@@ -82,31 +98,32 @@ class Movements:
             shape = self.shape(source, images)
             numbers = np.arange(prod(shape), dtype=np.int64).reshape(shape)
             found.append(self._evaluate(value, {source: numbers}, images, without=_SCALES))
-        first, *more = found
         size = prod(self.shape(source, self.counts[0]))
-        for both in more:  # images one after the other
-            if not np.array_equal(both.ravel(), np.concatenate((first, first + size), None)):
-                raise PassRefusedError("images of a batch are mixed")
-        return Movement(source, first, scale, tuple(n for n in nodes if not is_op(n, *_CHEAP)))
+        return Movement(source, tuple(found), size, scale, tuple(nodes))
 
-    def offset(self, value: ir.Value, source: ir.Value) -> npt.NDArray[np.float32]:
-        """Return ``value - source`` in the shape of `source` for one image, the same for any input.
+    def affine(self, value: ir.Value, source: ir.Value) -> tuple[float, npt.NDArray[np.float32]]:
+        """Return a number and an array such that `value` is ``number * source + array``.
 
-        Raises PassRefusedError where there is no such constant.
+        Each of `value` is of the same place in memory of `source`, float32; the array is in the
+        shape of `source` for one image. Raises PassRefusedError where it is something else.
         """
-        found = []
+        found: list[npt.NDArray[np.float32]] = []
+        factor = 1.0
         random = np.random.default_rng(0)
         for images in self.counts:
             shape = self.shape(source, images)
-            at_zero = self._evaluate(value, {source: np.zeros(shape, np.float32)}, images)
             x = random.standard_normal(shape).astype(np.float32)
-            moved = self._evaluate(value, {source: x}, images).reshape(shape) - x
-            if not np.allclose(moved, at_zero.reshape(shape), rtol=1e-5, atol=1e-5):
-                raise PassRefusedError("something else than a constant is added to the scores")
-            found.append(at_zero.reshape(shape))
+            given = (np.zeros_like(x), np.ones_like(x), x)
+            at_zero, at_one, y = (
+                self._evaluate(value, {source: one}, images).reshape(shape) for one in given
+            )
+            factor = float(np.median(at_one - at_zero))
+            if not np.allclose(y, factor * x + at_zero, rtol=1e-5, atol=1e-5 * abs(factor)):
+                raise PassRefusedError("its scores are changed by more than constants")
+            found.append(at_zero)
         if any(not np.array_equal(both, np.concatenate((found[0],) * 2)) for both in found[1:]):
-            raise PassRefusedError("what is added to the scores differs between images")
-        return np.asarray(found[0], np.float32)
+            raise PassRefusedError("what is added to its scores differs between images")
+        return factor, found[0]
 
     def _trace(self, value: ir.Value, scaled: bool) -> tuple[ir.Value, float, list[ir.Node]]:
         sources: set[tuple[ir.Value, float]] = set()
@@ -115,7 +132,8 @@ class Movements:
         while waiting:
             value, scale = waiting.pop()
             node = value.producer()
-            if scaled and is_op(node, *_SCALES) and (found := _read_scale(node)):
+            if scaled and node is not None and (found := _read_scale(node)):
+                nodes[node] = None
                 waiting.append((found[0], scale * found[1]))
             elif node is not None and moves(node):
                 nodes[node] = None
@@ -195,9 +213,10 @@ def moves(node: ir.Node) -> bool:
     return is_op(node, *_MOVES)
 
 
-def _read_scale(node: ir.Node | None) -> tuple[ir.Value, float] | None:
+def _read_scale(node: ir.Node) -> tuple[ir.Value, float] | None:
     """Return what `node` multiplies by one constant number, and that number."""
-    assert node is not None  # it is one of _SCALES
+    if not is_op(node, *_SCALES):
+        return None
     x, y = node.inputs
     factor = scalar_of(y)
     if x is not None and factor is not None:
