@@ -241,6 +241,7 @@ cell is of fewer: processes differ by up to a tenth for as long as they live."""
 def _latency(ran: Sequence[Stored], columns: Sequence[str], size: int) -> str:
     rows: list[list[str]] = []
     points: dict[str, list[float]] = {column: [] for column in columns}
+    several = len(_machines(ran)) > 1
     for stored in ran:
         plain = rows_of(stored).get(PLAIN)
         timing = timing_at(plain, size) if plain else None
@@ -249,7 +250,10 @@ def _latency(ran: Sequence[Stored], columns: Sequence[str], size: int) -> str:
         for column, ratio in ratios.items():
             points[column].append(ratio.point)
         cells = [_shown(ratios.get(column)) for column in columns]
-        rows.append([stored.name, units.milliseconds(typical), *cells])
+        name = stored.name + (
+            f" ({_machines(ran).index(_describe(stored)) + 1})" if several else ""
+        )
+        rows.append([name, units.milliseconds(typical), *cells])
     means = [
         f"{units.ratio(geometric_mean(values))} of {len(values)}" if values else ""
         for values in points.values()
@@ -397,15 +401,22 @@ def _absent(found: Sequence[Stored]) -> Iterator[str]:
 
 
 def _machine(ran: Sequence[Stored]) -> str:
-    told = dict.fromkeys(map(_describe, (stored.runs[0] for stored in ran)))
-    return "\n".join(told) or "Nothing is measured yet."
+    told = _machines(ran)
+    if len(told) == 1:
+        return f"Machine: {told[0]}"
+    numbered = (f"* ({number}) {one}" for number, one in enumerate(told, start=1))
+    return "\n".join(("Machines:", "", *numbered)) if told else "Nothing is measured yet."
 
 
-def _describe(run: Run) -> str:
-    facts = run.environment
+def _machines(ran: Sequence[Stored]) -> list[str]:
+    return list(dict.fromkeys(map(_describe, ran)))
+
+
+def _describe(stored: Stored) -> str:
+    facts = stored.runs[0].environment
     versions = ", ".join(
         f"{name} {facts[name]}"
         for name in ("torch", "onnxruntime", "openvino", "timm")
         if facts.get(name)
     )
-    return f"Machine: {facts.get('cpu')}, {facts.get('cores_usable')} usable cores; {versions}."
+    return f"{facts.get('cpu')}, {facts.get('cores_usable')} usable cores; {versions}."

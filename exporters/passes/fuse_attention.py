@@ -223,12 +223,7 @@ class _Making:
         if len(sizes) == 1:
             shape = self._constant("shape", np.array([-1, width]))
             value = self._op("Reshape", [value, shape])
-        value.type, value.shape = self._end.type, self._end.shape
-        maker = self._end.producer()
-        assert maker is not None  # it is moved to there
-        self._graph.insert_before(maker, self._tape.nodes)
-        ir.convenience.replace_all_uses_with(self._end, value)
-        self._known.replaced(self._end, value)
+        self._known.replace(self._end, self._tape.nodes)
 
     def _slice(self, part: _Heads) -> ir.Value:
         source = self._images_first(part)

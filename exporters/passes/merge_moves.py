@@ -83,15 +83,10 @@ class _Merging:
             flat = constant("rows", [-1, count, row])
             moved = tape.op("Reshape", [moved, flat])
             moved = tape.op("Gather", [moved, constant("order", rows)], attributes={"axis": 1})
-        moved = tape.op("Reshape", [moved, constant("shape", [-1, *rest])])
-        moved.type, moved.shape = value.type, value.shape
+        tape.op("Reshape", [moved, constant("shape", [-1, *rest])])
         for number, made in enumerate(node.outputs[0] for node in tape.nodes):
             made.name = f"{value.name}_moved_{number}"
-        maker = value.producer()
-        assert maker is not None  # it ends a movement
-        graph.insert_before(maker, tape.nodes)
-        ir.convenience.replace_all_uses_with(value, moved)
-        self._movements.replaced(value, moved)
+        self._movements.replace(value, tape.nodes)
         self._merged += len(movement.costly)
         return True
 

@@ -99,3 +99,18 @@ def test_a_network_that_failed_is_named_with_its_reason() -> None:
 def test_the_zoo_has_fourteen_networks_and_four_with_a_deploy_form() -> None:
     assert len(zoo.NETWORKS) >= 14
     assert sum(entry.deploy is not None for entry in zoo.NETWORKS.values()) == 4
+
+
+def test_networks_of_several_machines_name_theirs(stored: Stored) -> None:
+    def on(cpu: str, name: str) -> Stored:
+        runs = (r.model_copy(update={"environment": {"cpu": cpu}}) for r in stored.runs)
+        return replace(stored, name=name, runs=tuple(runs))
+
+    one, two = on("A", "first"), on("B", "second")
+    text = report.to_report([one, two, on("A", "third")])
+    assert "Machine: A" in report.to_report([one])
+    assert [line for line in text.splitlines() if line.startswith("* (")] == [
+        "* (1) A, None usable cores; .",
+        "* (2) B, None usable cores; .",
+    ]
+    assert all(f"| {name} " in text for name in ("first (1)", "second (2)", "third (1)"))

@@ -82,8 +82,14 @@ class Movements:
         """Return the shape of `value` for that many images, one of `counts`."""
         return self._known()[images][value]
 
-    def replaced(self, old: ir.Value, new: ir.Value) -> None:
-        """Note that `new` stands in the place of `old`."""
+    def replace(self, old: ir.Value, nodes: Sequence[ir.Node]) -> None:
+        """Put `nodes`, the last of which gives what `old` is, before the node that made `old`."""
+        (new,), maker = nodes[-1].outputs, old.producer()
+        assert maker is not None  # inputs of the graph stay
+        self._model.graph.insert_before(maker, nodes)
+        new.type, new.shape = old.type, old.shape
+        ir.convenience.replace_all_uses_with(old, new)
+        new.name, old.name = old.name, f"{old.name}_before"
         for shapes in self._known().values():
             shapes[new] = shapes[old]
 
