@@ -26,6 +26,7 @@ from foldbench.exporters.passes._graphs.rewrite import (
     is_op,
     is_used_outside,
     made_by,
+    opset_of,
     rewrite,
 )
 
@@ -34,6 +35,8 @@ TARGETS = ("host",)
 ONLY_FOR: Target | None = "host"
 
 DOMAIN = "com.microsoft"
+LEAST_OPSET = 15
+"""Shape has bounds, and Softmax is over one dimension."""
 _VERSION = 1
 _RANK = 4
 """Of scores: (N, heads, queries, keys)."""
@@ -90,6 +93,8 @@ class _Fusing:
         scores = _find_scores(node.inputs[0])
         if product is None or product.inputs[0] is not weights or scores is None:
             return False
+        if opset_of(model) < LEAST_OPSET:
+            raise PassRefusedError(f"opset {opset_of(model)}, {LEAST_OPSET} or newer is needed")
         if node.attributes.get_int("axis", -1) not in (-1, _RANK - 1):
             raise PassRefusedError("its Softmax is not over keys")
         self._movements = self._movements or Movements(model)
@@ -204,9 +209,9 @@ class _Making:
         """Return attention on what the layers before it give."""
         parts = (queries, keys, values)
         if _side_by_side(*parts):
-            axis = {"axis": -1, "num_outputs": len(parts)}
+            given = [self._images_first(queries), self._constant("thirds", np.full(3, keys.first))]
             read = self._tape.op_multi_out(
-                "Split", [self._images_first(queries)], attributes=axis, num_outputs=len(parts)
+                "Split", given, attributes={"axis": -1}, num_outputs=len(parts)
             )
             for value in read:
                 self._call(value)

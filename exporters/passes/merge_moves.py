@@ -64,8 +64,8 @@ class _Merging:
         if not _gains(movement):
             return False
         shapes = [self._movements.shape(value, count) for count in self._movements.counts]
-        first, *rest = shapes[0]
-        if shapes[1:] not in ([], [(2 * first, *rest)]):
+        first, *rest = shapes[0] or (0,)
+        if not movement.index.size or shapes[1:] not in ([], [(2 * first, *rest)]):
             raise PassRefusedError("the batch is not the first dimension of what comes out")
         row = _row(movement.index)
         rows = movement.index.reshape(-1, row)[:, 0] // row

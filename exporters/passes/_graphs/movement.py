@@ -14,6 +14,7 @@ import onnx_ir as ir
 from onnx import ModelProto, helper
 from onnx.reference import ReferenceEvaluator
 
+from foldbench.bench.errors import one_line
 from foldbench.exporters.onnx_session import open_session
 from foldbench.exporters.passes._graphs.rewrite import (
     PassRefusedError,
@@ -31,6 +32,8 @@ _TRIED = (1, 2)
 """Images in a batch: what holds for both holds for any number."""
 
 Ints = npt.NDArray[np.int64]
+_Shapes = dict[int, dict[ir.Value, tuple[int, ...]]]
+"""Of all values, by the number of images."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Movements:
 
     def __init__(self, model: ir.Model) -> None:
         self._model = model
-        self._shapes: dict[int, dict[ir.Value, tuple[int, ...]]] | None = None
+        self._shapes: _Shapes | PassRefusedError | None = None
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -123,7 +126,8 @@ class Movements:
             at_zero, at_one, y = (
                 self._evaluate(value, {source: one}, images).reshape(shape) for one in given
             )
-            factor = float(np.median(at_one - at_zero))
+            finite = np.isfinite(at_zero)  # a mask of -inf hides the factor
+            factor = float(np.median(at_one[finite] - at_zero[finite])) if finite.any() else np.nan
             if not np.allclose(y, factor * x + at_zero, rtol=1e-5, atol=1e-5 * abs(factor)):
                 raise PassRefusedError("its scores are changed by more than constants")
             found.append(at_zero)
@@ -200,12 +204,20 @@ class Movements:
             [helper.make_tensor_value_info(_name(value), 0, None)],
         )
         opset = [helper.make_opsetid("", opset_of(self._model))]
-        result = ReferenceEvaluator(helper.make_model(graph, opset_imports=opset)).run(None, given)
-        return np.asarray(result[0])
+        try:
+            part = ReferenceEvaluator(helper.make_model(graph, opset_imports=opset))
+            return np.asarray(part.run(None, given)[0])
+        except Exception as error:  # whatever an operator of an old version raises
+            raise PassRefusedError(f"it cannot be evaluated: {one_line(error)}") from error
 
-    def _known(self) -> dict[int, dict[ir.Value, tuple[int, ...]]]:
+    def _known(self) -> _Shapes:
         if self._shapes is None:
-            self._shapes = _run_for_shapes(self._model)
+            try:
+                self._shapes = _run_for_shapes(self._model)
+            except PassRefusedError as refusal:
+                self._shapes = refusal
+        if isinstance(self._shapes, PassRefusedError):
+            raise self._shapes
         return self._shapes
 
 
@@ -242,7 +254,7 @@ def _name(value: ir.Value) -> str:
     return value.name
 
 
-def _run_for_shapes(model: ir.Model) -> dict[int, dict[ir.Value, tuple[int, ...]]]:
+def _run_for_shapes(model: ir.Model) -> _Shapes:
     """Return the shapes of all values by the number of images that the graph runs with."""
     if len(model.graph.inputs) != 1:
         raise PassRefusedError("the graph has several inputs")
@@ -261,7 +273,10 @@ def _run_for_shapes(model: ir.Model) -> dict[int, dict[ir.Value, tuple[int, ...]
     for images in (batch,) if isinstance(batch, int) else _TRIED:
         shape = (images, *(int(size) for size in rest))
         x = np.zeros(shape, given.dtype.numpy())
-        shapes = session.run(names, {_name(given): x})
+        try:
+            shapes = session.run(names, {_name(given): x})
+        except Exception as error:  # as onnxruntime has many
+            raise PassRefusedError(f"the graph does not run with {images} images") from error
         sizes = (tuple(int(size) for size in one) for one in shapes)
         found[images] = {given: shape, **dict(zip(values, sizes, strict=True))}
     return found

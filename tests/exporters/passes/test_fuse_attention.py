@@ -7,6 +7,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
+from onnx.version_converter import convert_version
 from torch import Tensor, nn
 
 from foldbench.exporters.export import ExportOptions, to_onnx
@@ -95,6 +97,17 @@ class Windows(Attention):
         return super().forward(x.reshape(-1, 5, WIDTH)).reshape(-1, TOKENS, WIDTH)
 
 
+class Causal(Attention):
+    """Tokens see those before them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.full((TOKENS, TOKENS), -torch.inf).triu(1))
+
+    def scores(self, q: Tensor, k: Tensor) -> Tensor:
+        return super().scores(q, k) + self.mask
+
+
 class Torchs(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -147,11 +160,11 @@ class Scaled(Attention):
         return super().scores(q, k) * self.scale
 
 
-def export(network: nn.Module, passes: tuple[str, ...] = ()) -> onnx.ModelProto:
+def export(network: nn.Module) -> onnx.ModelProto:
     torch.manual_seed(0)
     for weights in network.parameters():
         nn.init.normal_(weights, std=0.5)
-    return to_onnx(network.eval(), X[:2], ExportOptions(True, 20, passes))
+    return to_onnx(network.eval(), X[:2], ExportOptions(True, 20, ()))
 
 
 def operators(model: onnx.ModelProto) -> Counter[str]:
@@ -162,7 +175,7 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     return open_session(model.SerializeToString()).run(None, {"input": x})[0]
 
 
-WAYS = [Attention, Dotted, Chunked, Apart, Torchs, Biased, Windows]
+WAYS = [Attention, Dotted, Chunked, Apart, Torchs, Biased, Causal, Windows]
 
 
 @pytest.mark.parametrize("merged_before", [False, True])
@@ -243,3 +256,28 @@ def test_a_layer_that_something_else_reads_is_computed_once() -> None:
     made, report = fuse_attention.apply(export(Read()))
     assert (report.changed, operators(made)["MultiHeadAttention"]) == (1, 1)
     assert operators(made)["MatMul"] == 2
+
+
+@pytest.mark.parametrize("way", [Attention, Windows])
+def test_files_of_older_opsets_are_fused_or_told(way: Callable[[], nn.Module]) -> None:
+    model = convert_version(export(way()), 17)
+    made, report = fuse_attention.apply(model)
+    assert report.changed == 1
+    np.testing.assert_allclose(run(made, X), run(model, X), rtol=1e-4, atol=1e-4)
+    older = onnx.ModelProto()
+    older.CopyFrom(model)
+    older.opset_import[0].version = fuse_attention.LEAST_OPSET - 1
+    assert "or newer is needed" in fuse_attention.apply(older)[1].detail
+
+
+def test_a_graph_that_runs_for_one_image_alone_stays() -> None:
+    model = export(Attention())
+    for node in model.graph.node:  # as careless exports have it: a batch in name only
+        if node.op_type == "Reshape":
+            shape = next(c for c in model.graph.initializer if c.name == node.input[1])
+            numbers = numpy_helper.to_array(shape).copy()
+            numbers[0] = 1
+            shape.CopyFrom(numpy_helper.from_array(numbers, shape.name))
+    made, report = fuse_attention.apply(model)
+    assert made == model
+    assert "does not run with 2 images" in report.detail
