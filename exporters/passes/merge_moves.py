@@ -6,13 +6,15 @@ step goes over memory in one thread. Whatever such a chain is, it becomes one Ga
 stay together, which onnxruntime spreads over threads. Steps that change nothing are removed.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 from onnx import ModelProto
 
 from foldbench.bench.records import PassReport, Target
 from foldbench.exporters.onnx_store import copy_of
-from foldbench.exporters.passes._graphs.movement import Ints, Movement, Movements, moves
+from foldbench.exporters.passes._graphs.movement import Ints, Movements, changes_order, moves, trace
 from foldbench.exporters.passes._graphs.optimised import why_not_optimised
 from foldbench.exporters.passes._graphs.rewrite import (
     PassRefusedError,
@@ -60,9 +62,11 @@ class _Merging:
 
     def _merge(self, graph: ir.Graph, value: ir.Value) -> bool:
         assert self._movements is not None  # edit made them
-        movement = self._movements.read(value)
-        if not _gains(movement):
+        way = trace(value)
+        nodes = tuple(filter(changes_order, way[2])) if way else ()
+        if not _gains(nodes):
             return False
+        movement = self._movements.read(value)
         shapes = [self._movements.shape(value, count) for count in self._movements.counts]
         first, *rest = shapes[0] or (0,)
         if not movement.index.size or shapes[1:] not in ([], [(2 * first, *rest)]):
@@ -87,7 +91,7 @@ class _Merging:
         for number, made in enumerate(node.outputs[0] for node in tape.nodes):
             made.name = f"{value.name}_moved_{number}"
         self._movements.replace(value, tape.nodes)
-        self._merged += len(movement.costly)
+        self._merged += len(nodes)
         return True
 
 
@@ -101,11 +105,9 @@ def _ends(value: ir.Value) -> bool:
     )
 
 
-def _gains(movement: Movement) -> bool:
-    """Return whether the movement is worth merging: more than one run over consecutive numbers."""
-    return len(movement.costly) > 1 or any(
-        is_op(node, "Transpose", "Pad") for node in movement.costly
-    )
+def _gains(nodes: Sequence[ir.Node]) -> bool:
+    """Return whether a movement of `nodes` may be worth merging: one slice is fast as it is."""
+    return len(nodes) > 1 or any(is_op(node, "Transpose", "Pad") for node in nodes)
 
 
 def _row(index: Ints) -> int:

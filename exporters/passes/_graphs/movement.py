@@ -51,11 +51,6 @@ class Movement:
     """That do it."""
 
     @property
-    def costly(self) -> tuple[ir.Node, ...]:
-        """Of the nodes those that change the order in memory."""
-        return tuple(node for node in self.nodes if not is_op(node, *_CHEAP, *_SCALES))
-
-    @property
     def index(self) -> Ints:
         """Return the index for one image; raise PassRefusedError where images are mixed."""
         first, *more = self.indices
@@ -101,14 +96,17 @@ class Movements:
 
         If `scaled`, also through operators that multiply all of them by one number.
         """
-        source, scale, nodes = self._trace(value, scaled)
+        way = trace(value, scaled)
+        if way is None:
+            raise PassRefusedError("its numbers come from several values, or a constant")
+        source, scale, nodes = way
         found = []
         for images in self.counts:
             shape = self.shape(source, images)
             numbers = np.arange(prod(shape), dtype=np.int64).reshape(shape)
             found.append(self._evaluate(value, {source: numbers}, images, without=_SCALES))
         size = prod(self.shape(source, self.counts[0]))
-        return Movement(source, tuple(found), size, scale, tuple(nodes))
+        return Movement(source, tuple(found), size, scale, nodes)
 
     def affine(self, value: ir.Value, source: ir.Value) -> tuple[float, npt.NDArray[np.float32]]:
         """Return a number and an array such that `value` is ``number * source + array``.
@@ -134,29 +132,6 @@ class Movements:
         if any(not np.array_equal(both, np.concatenate((found[0],) * 2)) for both in found[1:]):
             raise PassRefusedError("what is added to its scores differs between images")
         return factor, found[0]
-
-    def _trace(self, value: ir.Value, scaled: bool) -> tuple[ir.Value, float, list[ir.Node]]:
-        sources: set[tuple[ir.Value, float]] = set()
-        nodes: dict[ir.Node, None] = {}
-        waiting = [(value, 1.0)]
-        while waiting:
-            value, scale = waiting.pop()
-            node = value.producer()
-            if scaled and node is not None and (found := _read_scale(node)):
-                nodes[node] = None
-                waiting.append((found[0], scale * found[1]))
-            elif node is not None and moves(node):
-                nodes[node] = None
-                read = node.inputs if is_op(node, "Concat") else node.inputs[:1]
-                waiting += [(given, scale) for given in read if given is not None]
-            else:
-                sources.add((value, scale))
-        if len(sources) != 1:
-            raise PassRefusedError("numbers come from several values")
-        ((source, scale),) = sources
-        if source.producer() is None and not source.is_graph_input():
-            raise PassRefusedError("a constant is moved")
-        return source, scale, list(nodes)
 
     def _evaluate(
         self,
@@ -219,6 +194,38 @@ class Movements:
         if isinstance(self._shapes, PassRefusedError):
             raise self._shapes
         return self._shapes
+
+
+def trace(
+    value: ir.Value, scaled: bool = False
+) -> tuple[ir.Value, float, tuple[ir.Node, ...]] | None:
+    """Return what `value` comes from, the number it is multiplied by, and the nodes on the way.
+
+    None where it comes from several values, or from a constant.
+    """
+    sources: set[tuple[ir.Value, float]] = set()
+    nodes: dict[ir.Node, None] = {}
+    waiting = [(value, 1.0)]
+    while waiting:
+        value, scale = waiting.pop()
+        node = value.producer()
+        if scaled and node is not None and (found := _read_scale(node)):
+            nodes[node] = None
+            waiting.append((found[0], scale * found[1]))
+        elif node is not None and moves(node):
+            nodes[node] = None
+            read = node.inputs if is_op(node, "Concat") else node.inputs[:1]
+            waiting += [(given, scale) for given in read if given is not None]
+        else:
+            sources.add((value, scale))
+    (source, scale), *others = sources
+    constant = source.producer() is None and not source.is_graph_input()
+    return None if others or constant else (source, scale, tuple(nodes))
+
+
+def changes_order(node: ir.Node) -> bool:
+    """Return whether `node`, of a movement, may change the order in memory."""
+    return not is_op(node, *_CHEAP, *_SCALES)
 
 
 def moves(node: ir.Node) -> bool:
