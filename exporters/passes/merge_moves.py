@@ -106,8 +106,9 @@ def _ends(value: ir.Value) -> bool:
 
 
 def _gains(nodes: Sequence[ir.Node]) -> bool:
-    """Return whether a movement of `nodes` may be worth merging: one slice is fast as it is."""
-    return len(nodes) > 1 or any(is_op(node, "Transpose", "Pad") for node in nodes)
+    """Return whether a movement of `nodes` may be worth merging: slices alone are fast already."""
+    whole = any(is_op(node, "Transpose", "Pad") for node in nodes)
+    return whole or (len(nodes) > 1 and any(is_op(node, "Concat", "Gather") for node in nodes))
 
 
 def _row(index: Ints) -> int:
