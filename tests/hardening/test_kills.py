@@ -126,18 +126,19 @@ Kills = Mapping[str, Sequence[tuple[int, int]]]
 """Signal and moment of each kill, by command."""
 
 
-def chain(place: Place, kills: Kills) -> tuple[str, int]:
+def chain(place: Place, kills: Kills) -> tuple[str, list[str]]:
     """Kill each command as drawn, then run it to its end.
 
-    Return the sha256 of the weights, and how many of the kills were reached.
+    Return the sha256 of the weights, and what was printed where a kill was not reached.
     """
     place.prepare()
-    reached = 0
+    missed = []
     for command in COMMANDS:
         for number, at in kills[command]:
-            reached += place.kill(command, number, at)
+            if not place.kill(command, number, at):
+                missed.append(f"{command}, {signal.Signals(number).name} at {at}: {place.log}")
         place.finish(command)
-    return file_sha256(place.check().path / "weights.safetensors"), reached
+    return file_sha256(place.check().path / "weights.safetensors"), missed
 
 
 def test_a_kill_in_each_command_is_made_good_by_the_next_one(tmp_path: Path) -> None:
@@ -146,8 +147,8 @@ def test_a_kill_in_each_command_is_made_good_by_the_next_one(tmp_path: Path) -> 
         command: [(number, drawn.randint(1, _FEWEST))]
         for command, number in zip(COMMANDS, SIGNALS, strict=False)
     }
-    _, reached = chain(Place(tmp_path), kills)
-    assert reached == 3
+    _, missed = chain(Place(tmp_path), kills)
+    assert missed == []
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,6 @@ def test_kills_at_seven_moments_leave_the_same_network(
         kills[command].append((sent, drawn.randint(1, undisturbed.moments[command])))
     for moments in kills.values():  # what is resumed has fewer moments
         moments.sort(key=lambda kill: -kill[1])
-    weights_sha256, reached = chain(Place(tmp_path), kills)
+    weights_sha256, missed = chain(Place(tmp_path), kills)
     assert weights_sha256 == undisturbed.weights_sha256
-    assert reached
+    assert len(missed) < sum(map(len, kills.values()))
