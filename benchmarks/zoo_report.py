@@ -241,7 +241,7 @@ cell is of fewer: processes differ by up to a tenth for as long as they live."""
 def _latency(ran: Sequence[Stored], columns: Sequence[str], size: int) -> str:
     rows: list[list[str]] = []
     points: dict[str, list[float]] = {column: [] for column in columns}
-    several = len(_machines(ran)) > 1
+    machines = _machines(ran)
     for stored in ran:
         plain = rows_of(stored).get(PLAIN)
         timing = timing_at(plain, size) if plain else None
@@ -250,9 +250,8 @@ def _latency(ran: Sequence[Stored], columns: Sequence[str], size: int) -> str:
         for column, ratio in ratios.items():
             points[column].append(ratio.point)
         cells = [_shown(ratios.get(column)) for column in columns]
-        name = stored.name + (
-            f" ({_machines(ran).index(_describe(stored)) + 1})" if several else ""
-        )
+        number = machines.index(_describe(stored)) + 1
+        name = f"{stored.name} ({number})" if len(machines) > 1 else stored.name
         rows.append([name, units.milliseconds(typical), *cells])
     means = [
         f"{units.ratio(geometric_mean(values))} of {len(values)}" if values else ""

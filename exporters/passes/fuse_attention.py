@@ -16,9 +16,9 @@ import onnx_ir as ir
 from onnx import ModelProto
 
 from foldbench.bench.records import PassReport, Target
-from foldbench.exporters.onnx_store import copy_of
+from foldbench.exporters.passes._graphs.layers import Layers
 from foldbench.exporters.passes._graphs.movement import Ints, Movement, Movements, moves
-from foldbench.exporters.passes._graphs.optimised import why_not_optimised
+from foldbench.exporters.passes._graphs.optimised import rewrite_unoptimised
 from foldbench.exporters.passes._graphs.rewrite import (
     PassRefusedError,
     add_constant,
@@ -27,7 +27,6 @@ from foldbench.exporters.passes._graphs.rewrite import (
     is_used_outside,
     made_by,
     opset_of,
-    rewrite,
 )
 
 ERROR_BOUND = 2e-6
@@ -49,13 +48,15 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
 
     Raises what onnxruntime raises on a model that it cannot run.
     """
-    if reason := why_not_optimised(model):
-        return copy_of(model), PassReport(name="fuse_attention", changed=0, detail=reason)
     fusing = _Fusing()
-    return rewrite(model, "fuse_attention", "attention", "as one operator each", fusing.edit)
+    return rewrite_unoptimised(
+        model, "fuse_attention", "attention", "as one operator each", fusing.edit
+    )
 
 
 _Attributes = Mapping[str, int | float | list[int]]
+_TURNED: _Attributes = {"perm": [1, 0, 2]}
+"""Of rows and images."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class _Fusing:
         settings = {"num_heads": queries.heads, "scale": scale}
         inside = {scores, product, *(node for one in read for node in one.nodes)}
         layer = _read_layer(queries, keys, values, inside) if added.any() else None
-        bias = making.bias(added, queries if layer is None else layer.x)
+        bias = making.bias(added, making.images_first(queries) if layer is None else layer.x)
         making.finish(
             making.multi_head(queries, keys, values, bias, settings)
             if layer is None
@@ -176,10 +177,17 @@ class _Making:
     def __init__(self, graph: ir.Graph, end: ir.Value, rows_first: bool, known: Movements) -> None:
         self._graph, self._end, self._rows_first, self._known = graph, end, rows_first, known
         self._tape = ir.tape.Tape()
+        self._turned: dict[ir.Value, ir.Value] = {}
         self._made = 0
 
-    def bias(self, added: npt.NDArray[np.float32], batch_of: _Heads | ir.Value) -> ir.Value | None:
-        """Return what is added to the scores, for any batch; None for nothing."""
+    def images_first(self, part: _Heads) -> ir.Value:
+        """Return the source of `part`, (N, rows, width)."""
+        if part.rows_first and part.source not in self._turned:
+            self._turned[part.source] = self._op("Transpose", [part.source], _TURNED)
+        return self._turned.get(part.source, part.source)
+
+    def bias(self, added: npt.NDArray[np.float32], x: ir.Value) -> ir.Value | None:
+        """Return what is added to the scores, for as many as `x` has first; None for nothing."""
         if not added.any():
             return None
         if (added == added[:1]).all():
@@ -187,8 +195,7 @@ class _Making:
         bias = self._constant("bias", added)
         if len(self._known.counts) == 1:
             return bias
-        source = self._images_first(batch_of) if isinstance(batch_of, _Heads) else batch_of
-        shape = self._op("Shape", [source], {"start": 0, "end": 1})
+        shape = self._op("Shape", [x], {"start": 0, "end": 1})
         times = self._op("Div", [shape, self._constant("windows", np.array([len(added)]))])
         ones = self._constant("ones", np.ones(_RANK - 1, np.int64))
         return self._op("Tile", [bias, self._op("Concat", [times, ones], {"axis": 0})])
@@ -209,7 +216,7 @@ class _Making:
         """Return attention on what the layers before it give."""
         parts = (queries, keys, values)
         if _side_by_side(*parts):
-            given = [self._images_first(queries), self._constant("thirds", np.full(3, keys.first))]
+            given = [self.images_first(queries), self._constant("thirds", np.full(3, keys.first))]
             read = self._tape.op_multi_out(
                 "Split", given, attributes={"axis": -1}, num_outputs=len(parts)
             )
@@ -223,7 +230,7 @@ class _Making:
     def finish(self, value: ir.Value) -> None:
         """Put `value`, (N, queries, heads * size), in the place of the end."""
         if self._rows_first:
-            value = self._op("Transpose", [value], {"perm": [1, 0, 2]})
+            value = self._op("Transpose", [value], _TURNED)
         *sizes, width = self._known.shape(self._end, self._known.counts[0])
         if len(sizes) == 1:
             shape = self._constant("shape", np.array([-1, width]))
@@ -231,7 +238,7 @@ class _Making:
         self._known.replace(self._end, self._tape.nodes)
 
     def _slice(self, part: _Heads) -> ir.Value:
-        source = self._images_first(part)
+        source = self.images_first(part)
         if (part.first, part.last) == (0, part.width):
             return source
         bounds = [
@@ -239,12 +246,6 @@ class _Making:
             for name, number in (("first", part.first), ("last", part.last), ("axis", 2))
         ]
         return self._op("Slice", [source, *bounds])
-
-    def _images_first(self, part: _Heads) -> ir.Value:
-        """Return the source of `part`, (N, rows, width)."""
-        if not part.rows_first:
-            return part.source
-        return self._op("Transpose", [part.source], {"perm": [1, 0, 2]})
 
     def _op(
         self,
@@ -356,17 +357,17 @@ def _read_layer(
     if queries.rows_first or not _side_by_side(queries, keys, values):
         return None
     read = [queries.source, *(x for node in inside if moves(node) for x in node.outputs)]
-    add = made_by(queries.source, "Add")
-    if add is None or any(is_used_outside(value, inside) for value in read):
+    if any(is_used_outside(value, inside) for value in read):
         return None
-    for product, bias in ((0, 1), (1, 0)):
-        multiply, constant = made_by(add.inputs[product], "MatMul"), add.inputs[bias]
-        if multiply is None or constant is None or is_used_outside(multiply.outputs[0], (add,)):
-            continue
-        weight, numbers = array_of(multiply.inputs[1]), array_of(constant)
-        if weight is not None and numbers is not None and numbers.ndim == 1 and weight.ndim == 2:
-            x, given = multiply.inputs
-            assert x is not None
-            assert given is not None
-            return _Linear(x, given, constant)
-    return None
+    try:
+        layer = Layers().read(queries.source.producer())
+    except PassRefusedError:
+        return None
+    if layer is None or not layer.also:  # there is no bias
+        return None
+    (bias,) = (x for x in layer.also[0].inputs if x is not layer.node.outputs[0])
+    numbers, weight = array_of(bias), layer.node.inputs[1]
+    assert weight is not None  # a product has two
+    if bias is None or numbers is None or numbers.ndim != 1:
+        return None
+    return _Linear(layer.source, weight, bias)

@@ -22,15 +22,13 @@ from onnx import ModelProto
 
 from foldbench.bench.records import PassReport, Target
 from foldbench.exporters.folding.algebra import Linear, regroup
-from foldbench.exporters.onnx_store import copy_of
 from foldbench.exporters.passes._graphs.layers import Layers
-from foldbench.exporters.passes._graphs.optimised import channels_in_a_block, why_not_optimised
+from foldbench.exporters.passes._graphs.optimised import channels_in_a_block, rewrite_unoptimised
 from foldbench.exporters.passes._graphs.rewrite import (
     PassRefusedError,
     add_constant,
     array_of,
     is_op,
-    rewrite,
 )
 
 ERROR_BOUND = 2e-6
@@ -59,10 +57,8 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
 
     Raises what onnxruntime raises on a probe that it cannot load.
     """
-    if reason := why_not_optimised(model):
-        return copy_of(model), PassReport(name="merge_groups", changed=0, detail=reason)
     merging = _Merging()
-    return rewrite(model, "merge_groups", "narrow groups", merging.tell, merging.edit)
+    return rewrite_unoptimised(model, "merge_groups", "narrow groups", merging.tell, merging.edit)
 
 
 class _Merging:

@@ -13,14 +13,12 @@ import onnx_ir as ir
 from onnx import ModelProto
 
 from foldbench.bench.records import PassReport, Target
-from foldbench.exporters.onnx_store import copy_of
 from foldbench.exporters.passes._graphs.movement import Ints, Movements, changes_order, moves, trace
-from foldbench.exporters.passes._graphs.optimised import why_not_optimised
+from foldbench.exporters.passes._graphs.optimised import rewrite_unoptimised
 from foldbench.exporters.passes._graphs.rewrite import (
     PassRefusedError,
     add_constant,
     is_op,
-    rewrite,
 )
 
 ERROR_BOUND = 0.0
@@ -36,10 +34,10 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
 
     Raises what onnxruntime raises on a model that it cannot run.
     """
-    if reason := why_not_optimised(model):
-        return copy_of(model), PassReport(name="merge_moves", changed=0, detail=reason)
     merging = _Merging()
-    return rewrite(model, "merge_moves", "movements to merge", merging.tell, merging.edit)
+    return rewrite_unoptimised(
+        model, "merge_moves", "movements to merge", merging.tell, merging.edit
+    )
 
 
 class _Merging:

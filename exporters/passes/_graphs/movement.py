@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-from onnx import ModelProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from foldbench.bench.errors import one_line
@@ -175,8 +175,8 @@ class Movements:
         graph = helper.make_graph(
             protos,
             "part",
-            [helper.make_tensor_value_info(name, 0, None) for name in given],
-            [helper.make_tensor_value_info(_name(value), 0, None)],
+            [ValueInfoProto(name=name) for name in given],
+            [ValueInfoProto(name=_name(value))],
         )
         opset = [helper.make_opsetid("", opset_of(self._model))]
         try:
@@ -250,7 +250,7 @@ def _read_scale(node: ir.Node) -> tuple[ir.Value, float] | None:
     return (y, factor) if y is not None and factor is not None else None
 
 
-def _plain(node: ir.Node) -> "helper.NodeProto":
+def _plain(node: ir.Node) -> NodeProto:
     found = _read_scale(node)
     assert found is not None  # it was passed on the way
     return helper.make_node("Identity", [_name(found[0])], [_name(node.outputs[0])])
@@ -274,7 +274,7 @@ def _run_for_shapes(model: ir.Model) -> _Shapes:
     names = [f"shape of {number}" for number in range(len(values))]
     for value, name in zip(values, names, strict=True):
         proto.graph.node.append(helper.make_node("Shape", [_name(value)], [name]))
-        proto.graph.output.append(helper.make_tensor_value_info(name, 7, None))
+        proto.graph.output.append(helper.make_tensor_value_info(name, TensorProto.INT64, None))
     session = open_session(proto, optimise=False)
     found = {}
     for images in (batch,) if isinstance(batch, int) else _TRIED:

@@ -1,5 +1,6 @@
 """What onnxruntime itself makes of a graph on this machine's CPU."""
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -9,8 +10,10 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import OPTIMIZATION
+from foldbench.bench.records import PassReport
 from foldbench.bench.store.temporary import temporary_folder
-from foldbench.exporters.onnx_store import is_slim
+from foldbench.exporters.onnx_store import copy_of, is_slim
+from foldbench.exporters.passes._graphs.rewrite import rewrite
 
 BLOCKED = "com.microsoft.nchwc"
 """The domain of operators on channels in blocks."""
@@ -24,6 +27,19 @@ def why_not_optimised(model: ModelProto) -> str | None:
     if is_slim(model):
         return "its weights lie beside the file, which is above 2 GiB"
     return None
+
+
+def rewrite_unoptimised(
+    model: ModelProto,
+    name: str,
+    what: str,
+    how: str | Callable[[], str],
+    edit: Callable[[ir.Model, ir.Node], bool],
+) -> tuple[ModelProto, PassReport]:
+    """Return what `rewrite` does; an exact copy where onnxruntime cannot be asked of `model`."""
+    if reason := why_not_optimised(model):
+        return copy_of(model), PassReport(name=name, changed=0, detail=reason)
+    return rewrite(model, name, what, how, edit)
 
 
 def optimise(model: ModelProto) -> ir.Model:

@@ -9,7 +9,7 @@ from onnx import ModelProto
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from foldbench.bench.records import PassReport
-from foldbench.exporters.onnx_store import weights_folder
+from foldbench.exporters.onnx_store import copy_of, weights_folder
 
 _STANDARD = ("", "ai.onnx")
 
@@ -53,9 +53,7 @@ def rewrite(
     if done:
         RemoveUnusedNodesPass()(working)
         return ir.to_proto(working), report
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    return copy, report
+    return copy_of(model), report
 
 
 def open_graph(model: ModelProto) -> ir.Model:
