@@ -37,14 +37,15 @@ class RangeTrial(Record):
 
 
 class NodeChoice(Record):
-    """One node that can be computed in int8: what that alone changes, and what was decided."""
+    """One node that can be computed in int8, and what was decided."""
 
     node: str
     op_type: str
     weights: int
     """Numbers in its weight tensor."""
-    alone: Closeness
-    """This node in int8, all others in float32."""
+    alone: Closeness | None
+    """This node in int8, all others in float32; None where all nodes together keep the budget, so
+    that none was tried alone."""
     quantized: bool
     reason: str
 

@@ -36,7 +36,7 @@ class QuantizationChoice:
 
 
 class QuantizationSearch:
-    """One search: how ranges are found, how sensitive each node is, how many are in int8."""
+    """One search: how ranges are found, and, if not all nodes can be in int8, which are."""
 
     def __init__(
         self,
@@ -63,8 +63,7 @@ class QuantizationSearch:
         Where not even one node can be had within the budget, all are taken, so that the file shows
         by how much it exceeds it.
         """
-        most = len(METHODS) + len(self._candidates) + ceil(log2(len(self._candidates) + 1))
-        self._listener.begin("quantizing", most)
+        self._listener.begin("quantizing", len(METHODS))
         trials: list[RangeTrial] = []
         ranges: dict[Method, TensorsData] = {}
         everything = [node.name for node in self._candidates]
@@ -74,10 +73,15 @@ class QuantizationSearch:
             trials.append(RangeTrial(method=method, closeness=self._scorer.score(model)))
             self._tell(f"ranges by {method}", trials[-1].closeness)
         best = min(trials, key=lambda trial: _order(trial.closeness))
-        alone = [self._alone(node, ranges[best.method]) for node in self._candidates]
-        ranked = sorted(range(len(alone)), key=lambda i: _order(alone[i]))
-        names = [everything[i] for i in ranked]
-        count, exceeding = self._count(names, ranges[best.method], best.closeness)
+        alone: dict[str, Closeness] = {}
+        names, count, exceeding = everything, len(everything), best.closeness
+        if not self._keeps(best.closeness):
+            self._listener.end("not all nodes keep the limit")
+            self._done, steps = 0, ceil(log2(len(everything) + 1))
+            self._listener.begin("choosing nodes", len(everything) + steps)
+            alone = {node.name: self._alone(node, ranges[best.method]) for node in self._candidates}
+            names = sorted(everything, key=lambda name: _order(alone[name]))
+            count, exceeding = self._count(names, ranges[best.method], best.closeness)
         self._listener.end()
         return QuantizationChoice(
             model=quantize_nodes(self._model, ranges[best.method], names[: count or None]),
@@ -88,11 +92,11 @@ class QuantizationSearch:
                     node=node.name,
                     op_type=node.op_type,
                     weights=count_weights(self._model, node),
-                    alone=closeness,
+                    alone=alone.get(node.name),
                     quantized=count == 0 or names.index(node.name) < count,
                     reason=_reason(names.index(node.name), count, names, exceeding),
                 )
-                for node, closeness in zip(self._candidates, alone, strict=True)
+                for node in self._candidates
             ),
         )
 
@@ -107,10 +111,8 @@ class QuantizationSearch:
     ) -> tuple[int, Closeness]:
         """Return how many of `names`, least sensitive first, keep the budget, by bisection.
 
-        Also what one more would do; where all keep it, what all do.
+        `together` is what all of them do, which does not keep it. Also what one more would do.
         """
-        if self._keeps(together):
-            return len(names), together
         low, high, exceeding = 0, len(names), together
         while high - low > 1:
             middle = (low + high) // 2

@@ -97,7 +97,12 @@ def _quantization(precision: str, report: QuantizationReport) -> Iterator[str]:
             f"ranges by {trial.method}: accuracy {units.points(-t.drop_points() / 100)} points, KL "
             f"{units.error(t.kl_nats)}{' (taken)' if trial.method == report.method else ''}"
         )
+    together = sum(node.alone is None for node in report.nodes)
+    if together:
+        yield f"all {units.count(together)} nodes in {precision}: together they keep the limit"
     for node in report.nodes:
+        if node.alone is None:
+            continue
         where = precision if node.quantized else "float32"
         yield f"{node.node}: {where} (alone KL {units.error(node.alone.kl_nats)}; {node.reason})"
     if report.tables:

@@ -46,7 +46,7 @@ def build_quantization(column: Column, labelled: Labelled, notes: Notes) -> Repo
 
 
 def build_choices(column: Column, labelled: Labelled) -> Iterator[ReportSection]:
-    """Yield how ranges were found and why each node has which precision."""
+    """Yield how ranges were found and, where not all are in int8, why each node is or is not."""
     for title, columns, cells, caption in (_TRIALS, _NODES):
         rows = [
             [label_in(labelled, label), artifact.variant, *row]
@@ -109,11 +109,12 @@ def _node_cells(report: QuantizationReport) -> list[list[str]]:
             node.node,
             node.op_type,
             units.count(node.weights),
-            *_closeness_cells(node.alone),
+            *_closeness_cells(alone),
             "int8" if node.quantized else "float32",
             node.reason,
         ]
         for node in report.nodes
+        if (alone := node.alone) is not None
     ]
 
 

@@ -1,6 +1,7 @@
 """Files in lower precision beside the others: rows of a comparison, the command line, reports."""
 
 import shutil
+from pathlib import Path
 
 import onnx
 import pytest
@@ -17,6 +18,7 @@ from foldbench.bench.records import Artifact, Run
 from foldbench.bench.stages.compare import compare_run
 from foldbench.bench.stages.export import export
 from foldbench.bench.store.directory import Paths, RunDirectory
+from foldbench.reports.commands.export import render_artifact
 from foldbench.reports.render import render
 
 
@@ -113,12 +115,18 @@ def test_a_file_over_its_budget_is_made_and_told_but_not_benchmarked(
     assert str(artifacts[0].quantization.reason) in str(rows[0].reason)
 
 
+def test_what_each_node_costs_alone_is_printed_where_not_all_are_taken() -> None:
+    text = render_artifact(Path("digits-001"), int8_artifact())
+    assert "conv_1: int8 (alone KL" in text
+    assert "conv_2: float32 (alone KL" in text
+
+
 def test_what_was_decided_is_printed(quantized_run: RunDirectory, paths: Paths) -> None:
     settings = [f"--set={text}" for text in INT8]
     given = ["export", str(quantized_run.path), "--cache", str(paths.cache)]
     result = CliRunner().invoke(cli, [*given, *settings])
     assert result.exit_code == 0, result.output
-    for words in ("ranges by percentile:", "(taken)", "int8 (alone KL", "budget of 50 percentage"):
+    for words in ("ranges by percentile:", "(taken)", "nodes in int8: together", "budget of 50 percentage"):
         assert words in result.output
 
 
