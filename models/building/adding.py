@@ -14,7 +14,7 @@ from foldbench.bench.store.files import file_sha256, is_weights_file
 from foldbench.bench.user_code import UserCode, load_user_code
 from foldbench.bench.user_code.source import SourceText, parse_source
 from foldbench.models.building.checkpoint import save_weights
-from foldbench.models.building.foreign_weights import fit_classes, fit_weights
+from foldbench.models.building.foreign_weights import fit_classes, fit_weights, load_state
 from foldbench.models.building.network import build_model
 from foldbench.models.building.outputs import describe_output, find_logits
 from foldbench.models.building.probe import save_probe
@@ -174,7 +174,7 @@ def fill_network(
     if source.form == "program":
         raise CheckpointError(f"{source.location}: holds its own weights: leave out {path}")
     fitted = fit_weights(inner, path, wanted.weights_key, wanted.strip_prefix)
-    inner.load_state_dict(fitted.state, strict=False)
+    load_state(inner, fitted.state, strict=False)
     origin = WeightsOrigin(
         title=path.name,
         sha256=fitted.sha256,

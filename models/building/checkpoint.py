@@ -13,6 +13,7 @@ from foldbench.bench import units
 from foldbench.bench.errors import BenchError, CheckpointError, one_line
 from foldbench.bench.records import Checkpoint
 from foldbench.bench.store.files import file_sha256, write_with
+from foldbench.models.building.foreign_weights import load_state
 from foldbench.models.building.network import build_model
 from foldbench.models.building.probe import check_probe
 from foldbench.models.building.unsaved import describe_unsaved
@@ -99,8 +100,8 @@ def load_checkpoint(checkpoint: Checkpoint, folder: Path) -> nn.Module:
     except BenchError as error:
         raise CheckpointError(f"{folder / 'checkpoint.json'}: {error}") from error
     try:
-        model.load_state_dict(decode_weights(path.read_bytes()))
-    except (SafetensorError, RuntimeError) as error:
+        load_state(model, decode_weights(path.read_bytes()))
+    except Exception as error:  # a part's own code
         detail = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"{path}: the weights do not fit model {checkpoint.model!r}: {detail}"

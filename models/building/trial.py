@@ -20,6 +20,7 @@ from foldbench.models.building.checkpoint import (
     hold_against,
     save_weights,
 )
+from foldbench.models.building.foreign_weights import load_state
 from foldbench.models.building.network import build_model
 from foldbench.models.building.outputs import describe_output, logits_of
 from foldbench.models.building.probe import check_probe, save_probe
@@ -213,8 +214,8 @@ def try_saving(network: nn.Module, images: Tensor, built: tuple[Any, ...]) -> No
 def _built_again(built: tuple[Any, ...], content: bytes) -> nn.Module:
     fresh = build_model(*built)
     try:
-        fresh.load_state_dict(decode_weights(content))
-    except RuntimeError as error:
+        load_state(fresh, decode_weights(content))
+    except Exception as error:  # a part's own code
         raise ConfigError(
             f"model {built[0]!r}, built again, does not take its own weights: "
             f"{one_line(error, 200)}: let build() make the same parts each time"

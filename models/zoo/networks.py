@@ -19,7 +19,7 @@ from foldbench.bench import units
 from foldbench.bench.errors import CheckpointError, UnknownNameError, nearest
 from foldbench.bench.records import Preprocessing
 from foldbench.bench.store.files import file_sha256, is_weights_file
-from foldbench.models.building.foreign_weights import fit_tensors, fit_weights
+from foldbench.models.building.foreign_weights import fit_tensors, fit_weights, load_state
 
 ZooLibrary = Literal["torchvision", "timm"]
 SOURCES: tuple[ZooLibrary, ...] = get_args(ZooLibrary)
@@ -102,7 +102,7 @@ def fill(module: nn.Module, network: ZooNetwork, weights: str, download: bool) -
         path, title = library.locate(network.arch, weights, download)
         _check_hash(path)
         fitted = fit_tensors(module, library.read(network.arch, path), path)
-    module.load_state_dict(fitted.state)
+    load_state(module, fitted.state)
     return Weights(title, hash_state(module), random=False, notes=fitted.notes)
 
 

@@ -11,5 +11,13 @@ from foldbench.models.building.foreign_weights.fitting import (
     fit_tensors,
     fit_weights,
 )
+from foldbench.models.building.foreign_weights.loading import load_state
 
-__all__ = ["FittedWeights", "fit_classes", "fit_tensors", "fit_weights", "read_weights"]
+__all__ = [
+    "FittedWeights",
+    "fit_classes",
+    "fit_tensors",
+    "fit_weights",
+    "load_state",
+    "read_weights",
+]
