@@ -18,9 +18,11 @@ from typing import Literal, get_args
 from foldbench.bench.errors import BackendError
 
 Storage = Literal["float32", "float16", "uint8"]
-Extent = Literal["full", "moves", "stays", "table"]
+Extent = Literal["full", "moves", "stays", "lanes8", "lanes16", "table"]
 """How an input lies along the output: of the same shape, or broadcast, and then along the innermost
-axis of the output from one element to the next, or staying the same; or as 256 entries."""
+axis of the output from one element to the next, or staying the same; or as 256 entries. Lanes are a
+number for each channel, where channels lie in blocks of 8 or 16: the output is (N, C, H, W), stored
+as (N, C / 8, H, W, 8)."""
 Kind = Literal["float", "bool", "code", "table"]
 
 NUMBER = "number"
@@ -32,6 +34,8 @@ _FLOAT: Kind = "float"
 _BOOL: Kind = "bool"
 _CODE: Kind = "code"
 _TABLE: Kind = "table"
+LANES: dict[int, Extent] = {8: "lanes8", 16: "lanes16"}
+"""By how many channels lie in a block."""
 _FLOATS = (_FLOAT, _FLOAT)
 
 OPERATIONS: dict[str, tuple[tuple[Kind, ...], Kind]] = {
@@ -69,7 +73,7 @@ class Input:
         kinds: dict[tuple[bool, Extent], Kind] = {
             (True, "full"): _CODE,
             (True, "table"): _TABLE,
-            **dict.fromkeys(((False, "full"), (False, "moves"), (False, "stays")), _FLOAT),
+            **{(False, extent): _FLOAT for extent in get_args(Extent) if extent != "table"},
         }
         return kinds.get((self.storage == "uint8", self.extent))
 
@@ -103,6 +107,9 @@ class Body:
             raise BackendError(
                 f"a body takes 1 to {MOST_INPUTS} inputs, the first in full: {self.text}"
             )
+        extents = {given.extent for given in self.inputs}
+        if self.lanes and len(extents) > 2:
+            raise BackendError(f"lanes stand beside full inputs alone: {self.text}")
         wanted = _CODE if self.storage == "uint8" else _FLOAT
         if not self.steps or len(self.steps) > _MOST_STEPS or kinds[-1] != wanted:
             raise BackendError(
@@ -123,6 +130,12 @@ class Body:
                 raise BackendError(_broken(f"{step} after {len(kinds)} values"))
             kinds.append(gives)
         return tuple(kinds)
+
+    @property
+    def lanes(self) -> int:
+        """How many channels lie in a block of the output; 0 where no input is in lanes."""
+        extents = {given.extent for given in self.inputs}
+        return next((count for count, extent in LANES.items() if extent in extents), 0)
 
     @property
     def is_plain(self) -> bool:
@@ -190,7 +203,7 @@ class BodyBuilder:
 
 
 _STEP = re.compile(r"([a-z_0-9]+)\(([^()\s]*)\)")
-_INPUT = re.compile(r"(float32|float16|uint8) (full|moves|stays|table)")
+_INPUT = re.compile(rf"(float32|float16|uint8) ({'|'.join(get_args(Extent))})")
 _BODY = re.compile(rf"([^:>]+) -> (float32|float16|uint8): ({_STEP.pattern}(?: {_STEP.pattern})*)")
 _LONGEST = 2**16
 _EXTENTS: dict[str, Extent] = {extent: extent for extent in get_args(Extent)}

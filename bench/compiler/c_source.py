@@ -2,18 +2,22 @@
 
 from collections.abc import Sequence
 
-from foldbench.bench.compiler.body import Body
+from foldbench.bench.compiler.body import LANES, Body
 from foldbench.bench.compiler.statements import statements
 
 _TYPES = {"float32": "float", "float16": "_Float16"}
 _ONNX_TYPES = {"float32": "FLOAT32", "float16": "FLOAT16", "uint8": "UINT8"}
-_MOVES = {"full": "MOVES", "moves": "MOVES", "stays": "STAYS", "table": "TABLE"}
+_MOVES: dict[str, str] = {
+    **{"full": "MOVES", "moves": "MOVES", "stays": "STAYS", "table": "TABLE"},
+    **{extent: str(count) for count, extent in LANES.items()},
+}
 
 
 def c_functions(bodies: Sequence[Body]) -> str:
     """Return ``void body_I(const void *const *from, void *to, size_t n)`` for each body.
 
-    Each computes `n` elements of a row of the output; an input that stays is read once. They need
+    Each computes `n` elements of a row of the output; an input that stays is read once, lanes are
+    read again for each block. They need
     kernels/arithmetic.h before them, with FB_FLOAT16 defined where float16 occurs.
     """
     return "\n".join(_function(index, body) for index, body in enumerate(bodies))
@@ -57,25 +61,28 @@ def _lookup(body: Body) -> list[str]:
 
 
 def _loop(body: Body) -> list[str]:
-    """Return the loop over the elements of a row."""
+    """Return the loop over the elements of a row, and over the blocks in it where there are any."""
     before, inside = [], []
+    element = "block + i" if body.lanes else "i"
     for place, given in enumerate(body.inputs):
         kind = _TYPES[given.storage]
         if given.extent == "stays":
             before.append(f"float v{place} = *(const {kind} *)from[{place}];")
         else:
             before.append(f"const {kind} *x{place} = from[{place}];")
-            inside.append(f"float v{place} = x{place}[i];")
+            at = "i" if given.extent in LANES.values() else element
+            inside.append(f"float v{place} = x{place}[{at}];")
     inside += statements(body)
     result = len(body.inputs) + len(body.steps) - 1
     kind = _TYPES[body.storage]
     return [
         *before,
         f"{kind} *y = to;",
+        *([f"for (size_t block = 0; block < n; block += {body.lanes})"] if body.lanes else []),
         "INDEPENDENT",
-        "for (size_t i = 0; i < n; i++) {",
+        f"for (size_t i = 0; i < {body.lanes or 'n'}; i++) {{",
         *(f"    {line}" for line in inside),
-        f"    y[i] = ({kind})v{result};" if kind != "float" else f"    y[i] = v{result};",
+        f"    y[{element}] = {'' if kind == 'float' else f'({kind})'}v{result};",
         "}",
     ]
 

@@ -67,10 +67,11 @@ def cuda_source(body: Body) -> str:
 
     Where all inputs have the output's shape, a thread reads and writes four neighbouring elements
     at a time, of pointers that are aligned to them; else it takes one, and finds its inputs by
-    strides. Threads go on by the size of the grid. Raises BackendError for a body with tables.
+    strides. Threads go on by the size of the grid. Raises BackendError for a body with tables or
+    lanes.
     """
-    if {"code", "table"} & {*body.kinds}:
-        raise BackendError(f"tables are read on a CPU alone: {body.text}")
+    if {"code", "table"} & {*body.kinds} or body.lanes:
+        raise BackendError(f"tables and lanes are read on a CPU alone: {body.text}")
     kinds = [_TYPES[given.storage] for given in body.inputs]
     parameters = [f"const {kind} *x{place}" for place, kind in enumerate(kinds)]
     values = ", ".join(f"float v{place}" for place in range(len(kinds)))

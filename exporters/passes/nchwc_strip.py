@@ -3,7 +3,10 @@
 onnxruntime's convolutions on a CPU work on channels in blocks as wide as a vector register (NCHWc).
 Around operators that it knows in the usual layout alone it reorders: ReorderOutput, the operators,
 ReorderInput. An operator that treats every number alike does not mind the order they are in, so
-both reorderings can go; what it gives is the same bit for bit.
+both reorderings can go; one with a number for each channel, such as the gate of
+squeeze-and-excitation, becomes a custom operator that finds it in blocks (without a C compiler it
+stays). A reordering of a single pixel moves nothing, and goes too. What comes out is the same bit
+for bit.
 
 This works on the graph that onnxruntime itself has optimised, whose weights lie in this
 processor's layout and whose operators belong to this onnxruntime. The file says so in its metadata,
@@ -11,19 +14,32 @@ has to be run without further optimisation, and is refused elsewhere; hence it i
 ``host`` alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 import onnxruntime
 from onnx import ModelProto
 
-from foldbench.bench.compiler.body import PLAIN
+from foldbench.bench.compiler.body import PLAIN, parse_body
+from foldbench.bench.errors import BackendError
 from foldbench.bench.host_files import custom_operators
-from foldbench.bench.host_files.marks import DISABLED, OPTIMIZATION, host_facts
+from foldbench.bench.host_files.marks import (
+    DISABLED,
+    OPTIMIZATION,
+    bodies_in,
+    custom_operator_facts,
+    host_facts,
+)
 from foldbench.bench.records import PassReport, Target
 from foldbench.exporters.onnx_store import copy_of
-from foldbench.exporters.passes._graphs.optimised import BLOCKED, optimise, why_not_optimised
+from foldbench.exporters.passes._graphs.lanes import Laned, laned
+from foldbench.exporters.passes._graphs.optimised import (
+    BLOCKED,
+    channels_in_a_block,
+    optimise,
+    why_not_optimised,
+)
 from foldbench.exporters.passes._graphs.rewrite import array_of
 
 ERROR_BOUND = 0.0
@@ -42,6 +58,7 @@ _ELEMENTWISE = {
 }
 _RANK = 4
 """Of what is reordered: (N, C, H, W)."""
+_PIXEL = (1, 1)
 _KEEPS_CHANNELS = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "Upsample")
 
 _Key = tuple[str | int, ...]
@@ -57,10 +74,21 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
     if reason := why_not_optimised(model):
         return copy_of(model), _report(0, reason)
     optimised = optimise(model)
-    removed = sum(_strip(optimised, region) for region in _find_regions(optimised))
+    bodies = bodies_in(optimised.metadata_props) or ()
+    regions = _find_regions(optimised, channels_in_a_block() or 0, bodies)
+    made = {one.body.text for region in regions for one in region.laned.values()}
+    try:
+        custom_operators.register(onnxruntime.SessionOptions(), (*bodies, *made))
+    except BackendError:
+        regions, made = _find_regions(optimised, 0, bodies), set()
+    removed = sum(_strip(optimised, region) for region in regions)
     if not removed:
         return copy_of(model), _report(0, "no reordering that could be left out")
+    removed += _strip_pixels(optimised, channels_in_a_block())
     optimised.metadata_props.update(host_facts(onnxruntime.__version__))
+    if bodies or made:
+        optimised.metadata_props.update(custom_operator_facts((*bodies, *made)))
+        optimised.opset_imports[custom_operators.DOMAIN] = 1
     optimised.metadata_props[OPTIMIZATION] = DISABLED
     left = sum(node.op_type.startswith("Reorder") for node in optimised.graph)
     return ir.to_proto(optimised), _report(
@@ -79,6 +107,8 @@ class _Region:
     sources: list[ir.Node] = field(default_factory=list)
     """ReorderOutput nodes."""
     nodes: set[ir.Node] = field(default_factory=set)
+    laned: dict[ir.Node, Laned] = field(default_factory=dict)
+    """What those of `nodes` become that have a number for each channel."""
 
     def values(self) -> Iterator[ir.Value]:
         """Yield every value in the usual layout that would be blocked instead."""
@@ -100,23 +130,42 @@ class _Region:
         ]
 
 
-def _find_regions(model: ir.Model) -> list[_Region]:
-    """Return the regions whose reorderings are more than those that would have to be added."""
+def _find_regions(model: ir.Model, block: int, bodies: Sequence[str]) -> list[_Region]:
+    """Return the regions whose reorderings are more than those that would have to be added.
+
+    Operators with a number for each channel are in them where `block` is how many lie in one.
+    """
+    named = {body.name: body for body in map(parse_body, bodies)}
     keys: dict[ir.Value, _Key] = {}
     home: dict[ir.Value, _Region] = {}
     for node in model.graph:
         if _is_blocked(node, "ReorderOutput") and _is_unpadded(node):
             keys[node.outputs[0]] = _key_of(node.outputs[0])
             home[node.outputs[0]] = _Region(sources=[node])
-        elif _is_elementwise(node):
-            read = [value for value in node.inputs if value is not None and not _is_scalar(value)]
-            if not read or len({keys.get(value) for value in read}) > 1 or read[0] not in keys:
-                continue
-            region = _merge([home[value] for value in read], home)
+            continue
+        key = _key_read(node, keys)
+        whole = [value for value in node.inputs if value in keys and keys[value] == key]
+        one = laned(node, whole, block, named)
+        if key and (one or _reads_alone(node, key, keys)):
+            region = _merge([home[value] for value in whole], home)
             region.nodes.add(node)
-            keys[node.outputs[0]], home[node.outputs[0]] = keys[read[0]], region
+            if one:
+                region.laned[node] = one
+            keys[node.outputs[0]], home[node.outputs[0]] = key, region
     regions = {id(region): region for region in home.values()}.values()
     return [r for r in regions if len(r.sources) + len(r.back()) > len(r.needed())]
+
+
+def _key_read(node: ir.Node, keys: Mapping[ir.Value, _Key]) -> _Key | None:
+    """Return the shape, of those in `keys`, that `node` computes; None where it reads none."""
+    read = [keys[value] for value in node.inputs if value in keys]
+    return max(read, key=lambda key: key[-2:] != _PIXEL, default=None)
+
+
+def _reads_alone(node: ir.Node, key: _Key, keys: Mapping[ir.Value, _Key]) -> bool:
+    """Return whether `node` treats numbers alike, and all that it reads are numbers or in `key`."""
+    read = [value for value in node.inputs if value is not None and not _is_scalar(value)]
+    return _is_elementwise(node) and all(keys.get(value) == key for value in read)
 
 
 def _merge(regions: list[_Region], home: dict[ir.Value, _Region]) -> _Region:
@@ -125,6 +174,7 @@ def _merge(regions: list[_Region], home: dict[ir.Value, _Region]) -> _Region:
     for other in others:
         first.sources += other.sources
         first.nodes |= other.nodes
+        first.laned |= other.laned
         home.update(dict.fromkeys(other.values(), first))
     return first
 
@@ -174,6 +224,8 @@ def _is_unpadded(node: ir.Node) -> bool:
 
 def _strip(model: ir.Model, region: _Region) -> int:
     """Let a region work on blocks; return how many reorderings fewer there are."""
+    for node, one in region.laned.items():
+        one.put(node)
     back, needed = region.back(), region.needed()
     inside = region.nodes | set(back)
     for value in needed:
@@ -202,3 +254,21 @@ def _read_reordered(graph: ir.Graph, value: ir.Value, inside: set[ir.Node], like
         places = [n for n, output in enumerate(graph.outputs) if output is value]
         for place in places:
             graph.outputs[place] = reordered
+
+
+def _strip_pixels(model: ir.Model, block: int | None) -> int:
+    """Remove reorderings of one pixel with whole blocks, which move nothing; return how many."""
+    removed = 0
+    for node in list(model.graph):
+        usual = node.outputs[0] if node.op_type == "ReorderOutput" else node.inputs[0]
+        if usual is None or usual.shape is None or tuple(usual.shape[2:]) != _PIXEL:
+            continue
+        channels = usual.shape[1]
+        whole = isinstance(channels, int) and block is not None and channels % block == 0
+        out = _is_blocked(node, "ReorderOutput") and _is_unpadded(node)
+        back = _is_blocked(node, "ReorderInput") and whole
+        if (out or back) and not node.outputs[0].is_graph_output():
+            node.outputs[0].replace_all_uses_with(node.inputs[0])
+            model.graph.remove(node, safe=True)
+            removed += 1
+    return removed

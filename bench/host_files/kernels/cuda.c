@@ -92,7 +92,7 @@ static Status compute_body(void *op, void *context)
     Layout layout;
     Along along;
     TRY(lay_out(body, context, &layout, from));
-    TRY(make_output(context, layout.sizes, layout.rank, &to));
+    TRY(make_output(context, &layout, &to));
     if (!layout.count)
         return NULL;
     TRY(describe(body, &layout, &along));

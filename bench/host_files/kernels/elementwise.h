@@ -1,11 +1,12 @@
 /* Operators whose bodies are generated: how their inputs lie along the output, and what they tell
  * onnxruntime of themselves. The output has the shape of the first input. */
 
-/* `n` elements of a row of the output; an input that stays along rows has one element there, and a
- * table all of its entries. */
+/* `n` elements of a row of the output; an input that stays along rows has one element there, lanes
+ * have a block of them, and a table has all of its entries. */
 typedef void (*Row)(const void *const *from, void *to, size_t n);
 
-enum { STAYS, MOVES, TABLE, CODES = 256 }; /* along a row; a table has an entry for each code */
+/* Along a row; a table has an entry for each code. From LANES on: how many channels are in a block. */
+enum { STAYS, MOVES, TABLE, LANES, CODES = 256 };
 
 typedef struct {
     const char *name;
@@ -17,10 +18,11 @@ typedef struct {
     const char *image; /* on a GPU, in place of `row`: a module with a kernel called `name` */
 } Body;
 
-/* The output: rows of `inner` elements along its first `outer` axes. Inputs have `strides` there. */
+/* The output: rows of `inner` elements along its first `outer` axes. Inputs have `strides` there.
+ * Its `shape` is what others see, and its sizes are those of the blocks where it lies in blocks. */
 typedef struct {
-    size_t count, inner, outer, rank;
-    int64_t sizes[MOST_DIMENSIONS];
+    size_t count, inner, outer, rank, axes;
+    int64_t sizes[MOST_DIMENSIONS], shape[MOST_DIMENSIONS];
     int64_t strides[MOST_INPUTS][MOST_DIMENSIONS];
 } Layout;
 
@@ -63,20 +65,47 @@ static void join_rows(const Body *body, int64_t sizes[][MOST_DIMENSIONS], Layout
     }
 }
 
+/* See an output (N, C, H, W) whose channels lie in blocks as (N, blocks, the rest), and its inputs
+ * alike: in full, or a number for each channel. */
+static Status see_blocks(
+    const Body *body, int64_t lanes, int64_t sizes[][MOST_DIMENSIONS], Layout *to)
+{
+    int64_t channels = to->sizes[1], rest = to->sizes[2] * to->sizes[3];
+    if (to->rank != 4 || channels % lanes)
+        return refuse("foldbench: the output has to have whole blocks of channels");
+    for (size_t i = 0; i < body->inputs; i++) {
+        int64_t pixels = body->moves[i] == MOVES ? rest : 1;
+        if (sizes[i][1] != channels || sizes[i][2] * sizes[i][3] != pixels)
+            return refuse("foldbench: an input has to have all pixels, or one");
+        sizes[i][1] = channels / lanes;
+        sizes[i][2] = body->moves[i] == MOVES ? rest * lanes : 1;
+    }
+    to->rank = 3;
+    to->sizes[1] = channels / lanes;
+    to->sizes[2] = rest * lanes;
+    return NULL;
+}
+
 /* Read the inputs of `body` and how they lie. */
 static Status lay_out(const Body *body, void *context, Layout *layout, const void **from)
 {
-    int64_t sizes[MOST_INPUTS][MOST_DIMENSIONS];
+    int64_t sizes[MOST_INPUTS][MOST_DIMENSIONS], lanes = 0;
     for (size_t i = 0; i < body->inputs; i++) {
         const void *value = NULL;
         TRY(read_input(context, i, &value, &from[i]));
         if (i == 0)
             TRY(read_shape(value, layout->sizes, &layout->rank, &layout->count));
         TRY(read_sizes(value, layout, body->moves[i] == TABLE, sizes[i]));
+        if (body->moves[i] > LANES)
+            lanes = body->moves[i];
     }
+    memcpy(layout->shape, layout->sizes, sizeof layout->sizes);
+    layout->axes = layout->rank;
+    if (lanes)
+        TRY(see_blocks(body, lanes, sizes, layout));
     join_rows(body, sizes, layout);
     for (size_t i = 0; i < body->inputs; i++) {
-        int64_t stride = 1;
+        int64_t stride = body->moves[i] > LANES ? lanes : 1;
         for (size_t axis = layout->rank; axis-- > 0;) {
             layout->strides[i][axis] = sizes[i][axis] == 1 ? 0 : stride;
             stride *= sizes[i][axis];
@@ -86,12 +115,12 @@ static Status lay_out(const Body *body, void *context, Layout *layout, const voi
 }
 
 /* Make the output: of the shape of the first input. */
-static Status make_output(void *context, const int64_t *sizes, size_t rank, void **data)
+static Status make_output(void *context, const Layout *layout, void **data)
 {
     void *y = NULL;
     TRY(CALL(KERNEL_CONTEXT_GET_OUTPUT,
              Status(*)(void *, size_t, const int64_t *, size_t, void **))(
-        context, 0, sizes, rank, &y));
+        context, 0, layout->shape, layout->axes, &y));
     return CALL(GET_TENSOR_MUTABLE_DATA, Status(*)(void *, void **))(y, data);
 }
 

@@ -74,7 +74,7 @@ static Status compute_body(void *kernel, void *context)
 {
     Work work = {.body = body_of(kernel)};
     TRY(lay_out(work.body, context, &work.layout, (const void **)work.from));
-    TRY(make_output(context, work.layout.sizes, work.layout.rank, (void **)&work.to));
+    TRY(make_output(context, &work.layout, (void **)&work.to));
     size_t size = work.layout.count * bytes(work.body->type);
     size_t chunks = (size + CHUNK_BYTES - 1) / CHUNK_BYTES;
     if (chunks > 1)

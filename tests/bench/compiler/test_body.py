@@ -20,12 +20,16 @@ from foldbench.bench.compiler.c_source import c_functions
 from foldbench.bench.compiler.evaluation import evaluate
 from foldbench.bench.errors import BackendError
 
-EXTENTS: tuple[Extent, ...] = ("full", "moves", "stays")
+EXTENTS: tuple[tuple[Extent, ...], ...] = (
+    ("full", "moves", "stays"),
+    ("full", "lanes8"),
+    ("full", "lanes16"),
+)
 
 
 @st.composite
 def bodies(draw: st.DrawFn) -> Body:
-    more = draw(st.lists(st.sampled_from(EXTENTS), max_size=3))
+    more = draw(st.lists(st.sampled_from(draw(st.sampled_from(EXTENTS))), max_size=3))
     builder = BodyBuilder([Input(extent) for extent in ("full", *more)])
     values = {"float": list(range(1 + len(more))), "bool": []}
     for _ in range(draw(st.integers(1, 12))):
@@ -75,6 +79,10 @@ def test_a_text_with_another_character_is_another_body_or_refused(
         "float32 full */ int x; /* -> float32: exp(0)",
         "float32 full, float32 table -> float32: add(0,1)",
         "uint8 full -> float32: exp(0)",
+        "float32 full, float32 lanes4 -> float32: mul(0,1)",
+        "float32 lanes8 -> float32: exp(0)",
+        "float32 full, float32 lanes8, float32 lanes16 -> float32: mul(0,1)",
+        "float32 full, float32 lanes8, float32 stays -> float32: mul(0,1)",
         "uint8 full, uint8 table -> float32: lookup(0,1)",
         "uint8 full, uint8 full -> uint8: lookup(0,1)",
     ],

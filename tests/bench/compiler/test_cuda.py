@@ -76,9 +76,12 @@ def test_a_library_for_a_gpu_is_compiled_without_one() -> None:
     assert library != custom_operators.library([parse_body(MISH), parse_body(HALF)])
 
 
-def test_tables_are_no_kernel() -> None:
+@pytest.mark.parametrize(
+    "body", [LOOKUP, parse_body("float32 full, float32 lanes8 -> float32: mul(0,1)")]
+)
+def test_tables_and_lanes_are_no_kernel(body: Body) -> None:
     with pytest.raises(BackendError, match="CPU alone"):
-        cuda_source(LOOKUP)
+        cuda_source(body)
 
 
 class Driver:

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from builders import needs_c_compiler
-from foldbench.bench.compiler.body import OPERATIONS, Body, Input, Step, parse_body
+from foldbench.bench.compiler.body import LANES, OPERATIONS, Body, Input, Step, parse_body
 from foldbench.bench.compiler.evaluation import evaluate
 from foldbench.bench.host_files import custom_operators
 
@@ -135,6 +135,55 @@ def test_shapes_that_do_not_broadcast_are_refused_when_they_come() -> None:
     for wrong in ((3, 2), (5, 4, 1)[:2]):
         with pytest.raises(Exception, match="does not broadcast"):
             run({"x0_0": np.ones((5, 3), np.float32), "x0_1": np.ones(wrong, np.float32)})
+
+
+def blocked(x: np.ndarray, lanes: int) -> np.ndarray:
+    """Return (N, C, H, W) as it lies with channels in blocks, still called (N, C, H, W)."""
+    n, channels, height, width = x.shape
+    blocks = x.reshape(n, channels // lanes, lanes, height, width)
+    return np.ascontiguousarray(np.moveaxis(blocks, 2, -1)).reshape(x.shape)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize(
+    ("shape", "gate"),
+    [
+        ((2, 48, 5, 3), (2, 48, 1, 1)),
+        ((3, 16, 1, 7), (1, 16, 1, 1)),
+        ((2, 32, 40, 41), (32, 1, 1)),
+        ((2, 32, 1, 1), (2, 32, 1, 1)),
+    ],
+)
+def test_lanes_are_numbers_for_channels_in_blocks(
+    lanes: int, shape: tuple[int, ...], gate: tuple[int, ...]
+) -> None:
+    steps = "exp(2) mul(0,3) add(4,1)"
+    whole, of_channel = "float32 full", f"float32 {LANES[lanes]}"
+    body = parse_body(f"{whole}, {whole}, {of_channel} -> float32: {steps}")
+    rng = np.random.default_rng(2)
+    x, y, z = (rng.uniform(0.5, 2, s).astype(np.float32) for s in (shape, shape, gate))
+    run = open_bodies([body], [[len(shape), len(shape), len(gate)]])
+    (found,) = run({"x0_0": blocked(x, lanes), "x0_1": blocked(y, lanes), "x0_2": z})
+    assert found.shape == shape
+    np.testing.assert_allclose(found, blocked(evaluate(body, [x, y, z]), lanes), rtol=2.0**-20)
+
+
+@pytest.mark.parametrize(
+    ("shape", "gate"),
+    [
+        ((1, 12, 2, 2), (1, 12, 1, 1)),
+        ((1, 16, 2, 2), (1, 16, 2, 2)),
+        ((1, 16, 2, 2), (1, 1, 1, 1)),
+        ((16, 2, 2), (16, 1, 1)),
+    ],
+)
+def test_what_is_no_number_for_each_channel_in_whole_blocks_is_refused(
+    shape: tuple[int, ...], gate: tuple[int, ...]
+) -> None:
+    body = parse_body("float32 full, float32 lanes8 -> float32: mul(0,1)")
+    run = open_bodies([body], [[len(shape), len(gate)]])
+    with pytest.raises(Exception, match="has to have"):
+        run({"x0_0": np.ones(shape, np.float32), "x0_1": np.ones(gate, np.float32)})
 
 
 def test_the_source_is_the_same_for_the_same_bodies_in_any_order() -> None:

@@ -126,7 +126,12 @@ def test_what_was_decided_is_printed(quantized_run: RunDirectory, paths: Paths) 
     given = ["export", str(quantized_run.path), "--cache", str(paths.cache)]
     result = CliRunner().invoke(cli, [*given, *settings])
     assert result.exit_code == 0, result.output
-    for words in ("ranges by percentile:", "(taken)", "nodes in int8: together", "budget of 50 percentage"):
+    for words in (
+        "ranges by percentile:",
+        "(taken)",
+        "nodes in int8: together",
+        "budget of 50 percentage",
+    ):
         assert words in result.output
 
 

@@ -14,10 +14,17 @@ from torch.nn import functional as F
 
 from foldbench.bench.backends import NetworkSource, ort
 from foldbench.bench.errors import BackendError
-from foldbench.bench.host_files.marks import HOST, OPTIMIZATION, HowToRun, how_to_run, read_metadata
+from foldbench.bench.host_files.marks import (
+    HOST,
+    OPTIMIZATION,
+    HowToRun,
+    bodies_in,
+    how_to_run,
+    read_metadata,
+)
 from foldbench.exporters.export import ExportOptions, to_onnx
 from foldbench.exporters.onnx_session import open_session
-from foldbench.exporters.passes import mish
+from foldbench.exporters.passes import fuse_elementwise, mish
 from foldbench.exporters.passes.nchwc_strip import apply
 
 X = np.random.default_rng(0).standard_normal((3, 3, 12, 12)).astype(np.float32)
@@ -61,6 +68,26 @@ def residual(net: Layers, x: torch.Tensor) -> torch.Tensor:
     return net.c(F.mish(net.b(first) + first))
 
 
+def excited(net: Layers, x: torch.Tensor) -> torch.Tensor:
+    first = F.silu(net.b(net.a(x)))
+    gate = net.c(F.silu(net.c(F.adaptive_avg_pool2d(first, 1)))).sigmoid()
+    return net.b(first * gate)
+
+
+def excited_and_summed(net: Layers, x: torch.Tensor) -> torch.Tensor:
+    first = net.a(x)
+    gated = net.c(F.adaptive_avg_pool2d(first, 1)).sigmoid() * first
+    return net.c(net.b(gated) + gated)
+
+
+def by_channel(net: Layers, x: torch.Tensor) -> torch.Tensor:
+    return net.b(net.c.bias.reshape(1, -1, 1, 1) - net.a(x).exp())
+
+
+def by_row(net: Layers, x: torch.Tensor) -> torch.Tensor:
+    return net.b(net.a(x).exp() * net.b.weight[0, 0, 0].repeat(4).reshape(1, 1, 1, -1))
+
+
 def read_elsewhere(net: Layers, x: torch.Tensor) -> torch.Tensor:
     first = F.mish(net.a(x))
     second = net.c(F.mish(net.b(first)))
@@ -73,6 +100,9 @@ STRIPPED = {
     "the graph's output is in it": (lambda net, x: F.mish(net.b(F.mish(net.a(x)))), 2),
     "a residual sum": (residual, 4),
     "something reads it in the usual layout": (read_elsewhere, 3),
+    "a gate for each channel": (excited, 2),
+    "a gate, and what it gave is summed": (excited_and_summed, 3),
+    "numbers that differ by channel": (by_channel, 2),
 }
 
 
@@ -94,10 +124,7 @@ NOT_STRIPPED = {
         20,
     ),
     "an operator over channels": (lambda net, x: net.b(net.a(x).softmax(1)), 32),
-    "numbers that differ by channel": (
-        lambda net, x: net.b(net.a(x).exp() * net.b.bias.reshape(1, -1, 1, 1)),
-        32,
-    ),
+    "numbers that differ by column": (by_row, 32),
     "a row that is stretched over the others": (
         lambda net, x: net.c(F.mish(net.a(x)) * net.narrow(net.a(x)).exp()),
         32,
@@ -164,3 +191,28 @@ def test_other_files_are_optimised_by_the_runtime(tmp_path: Path) -> None:
     assert how_to_run(path, ort.onnxruntime.__version__) == HowToRun()
     with ort.open_session(source(path), device="cpu", threads=1) as session:
         assert "graph optimisation all" in session.runtime
+
+
+def test_a_gate_within_a_chain_is_found_in_blocks() -> None:
+    def chain(net: Layers, x: torch.Tensor) -> torch.Tensor:
+        first = net.a(x)
+        gate = net.c(F.adaptive_avg_pool2d(first, 1))
+        return net.b((first * 3 + gate).tanh() * first.exp())
+
+    fused, report = fuse_elementwise.apply(exported(chain))
+    assert report.changed == 1, report.detail
+    stripped, report = apply(fused)
+    assert report.changed >= 2, report.detail
+    facts = {p.key: p.value for p in stripped.metadata_props}
+    assert any("lanes" in text for text in bodies_in(facts) or ())
+    for size in (1, 3):
+        np.testing.assert_array_equal(run(stripped, X[:size]), run(fused, X[:size]))
+
+
+def test_without_a_c_compiler_gates_stay_in_the_usual_layout(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CC", str(tmp_path / "none"))
+    monkeypatch.setenv("FOLDBENCH_CACHE", str(tmp_path))
+    model = exported(excited)
+    assert apply(model)[0] == model

@@ -1,0 +1,100 @@
+"""Element-wise operators with a number for each channel, as operators on channels in blocks."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from foldbench.bench.compiler.body import LANES, Body, BodyBuilder, Extent, Input
+from foldbench.bench.errors import BackendError
+from foldbench.bench.host_files.custom_operators import DOMAIN
+from foldbench.exporters.passes._graphs.elementwise import (
+    UntranslatableError,
+    is_elementwise,
+    translate,
+)
+from foldbench.exporters.passes._graphs.rewrite import scalar_of
+
+_RANK = 4
+
+
+@dataclass(frozen=True)
+class Laned:
+    """What an operator computes on blocks."""
+
+    body: Body
+    places: tuple[int, ...]
+    """Which inputs of the operator the body takes, in its order."""
+
+    def put(self, node: ir.Node) -> None:
+        """Make `node` the operator of the body; its output stays the value that it is."""
+        inputs = [node.inputs[place] for place in self.places]
+        node.domain, node.op_type = DOMAIN, self.body.name
+        node.attributes.clear()
+        node.resize_inputs(len(inputs))
+        for place, value in enumerate(inputs):
+            node.replace_input_with(place, value)
+
+
+def laned(
+    node: ir.Node,
+    whole: Collection[ir.Value],
+    block: int,
+    bodies: Mapping[str, Body],
+) -> Laned | None:
+    """Return what `node` computes on blocks of so many channels; None where it does not.
+
+    Its inputs `whole` lie in blocks; all others have to have one number, or one for each channel.
+    `bodies` are those of custom operators that are there, by name.
+    """
+    extent = LANES.get(block)
+    given = [value for value in node.inputs if value is not None]
+    floats = all(value.dtype == ir.DataType.FLOAT for value in (*given, *node.outputs))
+    if extent is None or not whole or not floats or len(given) < len(node.inputs):
+        return None
+    wholes = [place for place, value in enumerate(given) if value in whole]
+    numbers = [None if value in whole else scalar_of(value) for value in given]
+    lanes = [p for p, number in enumerate(numbers) if number is None and p not in wholes]
+    shape = given[wholes[0]].shape
+    if not lanes or not all(_is_by_channel(given[place], shape) for place in lanes):
+        return None
+    if node.domain == DOMAIN:
+        return _of_body(bodies.get(node.op_type), wholes, extent)
+    if not is_elementwise(node):
+        return None
+    places = (*wholes, *lanes)
+    builder = BodyBuilder([Input()] * len(wholes) + [Input(extent)] * len(lanes))
+    values = {place: value for value, place in enumerate(places)}
+    operands = [values[p] if number is None else number for p, number in enumerate(numbers)]
+    try:
+        return Laned(builder.finish(translate(builder, node, operands)), places)
+    except (UntranslatableError, BackendError):
+        return None
+
+
+def _is_by_channel(value: ir.Value, whole: ir.Shape | None) -> bool:
+    """Return whether `value` has one number for each channel of a tensor of shape `whole`."""
+    shape = value.shape
+    if (
+        shape is None
+        or whole is None
+        or len(whole) != _RANK
+        or len(shape) not in (_RANK - 1, _RANK)
+    ):
+        return False
+    batches = (1, whole[0]) if len(shape) == _RANK else (shape[0],)
+    alike = isinstance(whole[1], int) and shape[-3] == whole[1] and shape[0] in batches
+    return alike and tuple(shape[-2:]) == (1, 1)
+
+
+def _of_body(body: Body | None, wholes: Sequence[int], extent: Extent) -> Laned | None:
+    """Return `body` with those inputs in lanes that stay along rows, if all others are `wholes`."""
+    if body is None or body.storage != "float32":
+        return None
+    if any(given.storage != "float32" for given in body.inputs):
+        return None
+    wanted = ["full" if place in wholes else "stays" for place in range(len(body.inputs))]
+    if [given.extent for given in body.inputs] != wanted:
+        return None
+    inputs = (Input() if place in wholes else Input(extent) for place in range(len(body.inputs)))
+    return Laned(Body(tuple(inputs), body.steps), tuple(range(len(body.inputs))))
