@@ -44,8 +44,8 @@ CODE = Path(__file__).with_name("zoo_networks.py")
 SIDE = 224
 IMAGES = 16
 BACKENDS = ("ort", "openvino", "torch_compile:freeze")
-INT8_IMAGES = 160
-"""Of which 128 make and judge the file in int8."""
+INT8_IMAGES = 125
+"""Of which 100 make and judge the file in int8."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from foldbench.exporters.passes._graphs.elementwise import is_elementwise
 from foldbench.exporters.passes._graphs.rewrite import array_of, is_op, rewrite
 
 ERROR_BOUND = 1e-6
-TARGETS = ("cpu", "host")
+TARGETS = ("host",)
 ONLY_FOR: Target | None = None
 
 _PIXELS = {2, 3}

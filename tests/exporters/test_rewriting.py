@@ -24,8 +24,8 @@ from foldbench.exporters.rewriting import apply_passes, choose_passes
 @pytest.mark.parametrize(
     ("asked", "target", "fold_bn", "chosen"),
     [
-        (["default"], "cpu", True, ("strip_metadata", "fold_batchnorm", "mish", "pool_means")),
-        (["default"], "cpu", False, ("strip_metadata", "mish", "pool_means")),
+        (["default"], "cpu", True, ("strip_metadata", "fold_batchnorm", "mish")),
+        (["default"], "cpu", False, ("strip_metadata", "mish")),
         (["default"], "cuda", True, ("strip_metadata", "fold_batchnorm")),
         (["default"], "openvino", True, ("strip_metadata", "fold_batchnorm")),
         (["default"], "tensorrt", True, ("strip_metadata", "fold_batchnorm")),
@@ -42,12 +42,7 @@ from foldbench.exporters.rewriting import apply_passes, choose_passes
         ([], "cpu", True, ("strip_metadata",)),
         (["mish"], "cuda", True, ("strip_metadata", "mish")),
         (["nchwc_strip", "mish"], "host", True, ("strip_metadata", "mish", "nchwc_strip")),
-        (
-            ["mish", "default"],
-            "cpu",
-            True,
-            ("strip_metadata", "mish", "fold_batchnorm", "pool_means"),
-        ),
+        (["mish", "default"], "cpu", True, ("strip_metadata", "mish", "fold_batchnorm")),
     ],
 )
 def test_what_is_asked_for_is_chosen(asked, target, fold_bn, chosen) -> None:
