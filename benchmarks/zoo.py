@@ -132,7 +132,12 @@ def measure(
 
 def _describe_images(folder: Path, int8: bool) -> dict[str, Any]:
     """Return the section data: random pixels; with labels, in a file, where int8 needs them."""
-    common = {"image_size": SIDE, "mean": [0.5] * 3, "std": [0.5] * 3}
+    common = {
+        "image_size": SIDE,
+        "resize": {"shorter_side": SIDE},
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+    }
     if not int8:
         return {**common, "name": "noise", "test_subset": IMAGES}
     random = np.random.default_rng(0)
@@ -203,10 +208,10 @@ def thin(record: Run) -> Run:
         ]
         rows.append(row.model_copy(update={"timings": tuple(timings), "libraries": None}))
     checkpoint = record.checkpoint
-    small = checkpoint.model_copy(
-        update={"classes": (), "config": {}, "environment": {}, "source": None}
-    )
-    data = record.data.model_copy(update={"path": None, "classes": ()})
+    nowhere = {"path": None, "classes": ()}
+    data, added = (one.model_copy(update=nowhere) for one in (record.data, checkpoint.data))
+    unused = {"classes": (), "class_ids": (), "config": {}, "environment": {}, "source": None}
+    small = checkpoint.model_copy(update={**unused, "data": added})
     changed = {"measurements": tuple(rows), "checkpoint": small, "data": data, "config": {}}
     return record.model_copy(update={**changed, "labels": None, "command": ()})
 
@@ -222,7 +227,7 @@ def _median(block: Block) -> Block:
 @click.option("--processes", default=3, show_default=True, help="Processes of each contender.")
 @click.option("--batch-sizes", default="1,8", show_default=True)
 @click.option("--backends", default=",".join(BACKENDS), show_default=True)
-@click.option("--int8", is_flag=True, help="Also a file in int8; takes minutes a network.")
+@click.option("--int8", is_flag=True, help="Also a file in int8; takes a minute or two a network.")
 @click.option("--fresh", is_flag=True, help="Measure again what was measured before.")
 @click.option("--only-report", is_flag=True, help="Measure nothing.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of results.")

@@ -1,6 +1,7 @@
 """The tables of `benchmarks.zoo`, from what it stored of each network."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -31,6 +32,8 @@ OURS = (CPU, HOST)
 NOT_SLOWER, MUCH_ELEMENTWISE, GONE, OPENVINO_WITHIN = 0.98, 0.10, 0.5, 1.1
 """The aims: against plain; share of the time from which it counts, and of that what is to go; times
 as slow as OpenVINO at the most."""
+_SHOWN = 4
+"""Types of operators that are named, those that take longest first."""
 
 ELEMENTWISE = frozenset(
     {
@@ -222,6 +225,8 @@ def to_report(found: Sequence[Stored]) -> str:
     columns = [c for c in COLUMNS if any(c in rows_of(stored) for stored in ran)]
     parts += [f"## Batch {size}\n\n{_latency(ran, columns, size)}" for size in sizes]
     parts += [f"## Aims\n\n{_aims(ran, sizes)}", f"## Proof and profile\n\n{_proof(ran)}"]
+    if INT8 in columns:
+        parts.append(f"## int8\n\n{_int8(ran)}")
     absent = list(_absent(found))
     if absent:
         parts.append("## What did not run\n\n" + "\n".join(f"* {text}" for text in absent))
@@ -373,6 +378,21 @@ def _proof(ran: Sequence[Stored]) -> str:
         "profiler, one image at a time, of the better of our files; an activation that "
         "onnxruntime puts into a convolution is no node of its own."
     )
+
+
+def _int8(ran: Sequence[Stored]) -> str:
+    rows = []
+    for stored in ran:
+        row = rows_of(stored).get(INT8)
+        profile = next((o for o in stored.operators if o.variant == "int8" and o.total_s), None)
+        if row is None or profile is None:
+            continue
+        spent = Counter(profile.seconds).most_common(_SHOWN)
+        told = ", ".join(f"{name} {units.percent(s / profile.total_s)}" for name, s in spent)
+        ratios = [_shown(speedups(stored, size).get(INT8)) for size in (1, 8)]
+        rows.append([stored.name, *ratios, told])
+    headers = ["network", "batch 1", "batch 8", "% of its time, one image at a time"]
+    return tabulate(rows, headers, "github", disable_numparse=True)
 
 
 def _parity(run: Run, variant: str) -> str:

@@ -27,6 +27,8 @@ _NARROW = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _STANDARD = ("", "ai.onnx")
 _TYPES = ("to", "dtype", "output_dtype", "stash_type")
 """Attributes that name a type."""
+_NAMES_FLOAT32 = ("DequantizeLinear", "QuantizeLinear", "LayerNormalization", "RMSNormalization")
+"""Operators that take no float64 there. The last two compute in the type of their input anyway."""
 _FLOAT, _DOUBLE = "tensor(float)", "tensor(double)"
 
 
@@ -93,7 +95,7 @@ def _only_float32(formal: Any, place: int) -> bool:
 def _widen_attributes(node: NodeProto) -> None:
     for attribute in list(node.attribute):
         if attribute.name in _TYPES and attribute.i in _NARROW:
-            if node.op_type not in ("DequantizeLinear", "QuantizeLinear"):
+            if node.op_type not in _NAMES_FLOAT32:
                 attribute.i = TensorProto.DOUBLE
         elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
             number = attribute.f if attribute.name == "value_float" else list(attribute.floats)

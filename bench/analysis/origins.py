@@ -7,11 +7,11 @@ outlive that better than those of nodes: what a fused node gives is what its las
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from foldbench.bench.host_files.marks import ON_BLOCKS
+
 Modules = tuple[str, ...]
 """Names of modules; the first is the one that computes the value, others were fused into it."""
 
-BLOCKED = "_nchwc"
-"""What onnxruntime appends to the name of a value for the node that computes it in its layout."""
 PUT_IN = frozenset(
     {"ReorderInput", "ReorderOutput", "Transpose", "Cast", "MemcpyToHost", "MemcpyFromHost"}
 )
@@ -73,9 +73,11 @@ def trace_origins(
 
 def _given_value(node: GraphNode, owners: Mapping[str, Modules]) -> str | None:
     """Return the value of the graph before that the node gives; None for none."""
-    names = list(node.outputs)
-    if BLOCKED in node.name:
-        names.append(node.name[: node.name.rindex(BLOCKED)])
+    texts = (*node.outputs, node.name)
+    names = (
+        *node.outputs,
+        *(text[: text.rindex(ON_BLOCKS)] for text in texts if ON_BLOCKS in text),
+    )
     return next((name for name in names if name in owners), None)
 
 

@@ -10,11 +10,12 @@ The test split is decoded into a file of the cache and mapped from there, traini
 they are asked for.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
 from foldbench.bench.errors import DataError
-from foldbench.bench.images.array_files import Arrays, arrays_in, read_arrays, to_split
+from foldbench.bench.images.array_files import Arrays, arrays_in, fit, read_arrays, to_split
 from foldbench.bench.images.forms import ALLOWED, Form, Member, has_no_classes, recognise
 from foldbench.bench.images.image_set import (
     DataOptions,
@@ -62,11 +63,13 @@ def load(options: DataOptions) -> ImageSet:
 def _from_arrays(
     options: DataOptions, path: Path, arrays: Arrays, what: str, started: float
 ) -> ImageSet:
-    test, classes = to_split(arrays, options, str(path))
+    found, classes = to_split(arrays, options, str(path))
     if options.test_subset is not None:
-        rows = draw_stratified(test.labels, len(test), options.test_subset, options.split_seed)
-        test = test.part(rows)
+        rows = draw_stratified(found.labels, len(found), options.test_subset, options.split_seed)
+        found = found.part(rows)
+    test = replace(found, images=fit(found.images, options))
     sha256 = content_sha256(test)
+    as_found = sha256 if test.images is found.images else content_sha256(found)
     labels = "with" if test.labels is not None else "without"
     return make_image_set(
         None,
@@ -78,7 +81,7 @@ def _from_arrays(
         original=False,
         started=started,
         sha256=sha256,
-        test_files_sha256=sha256,
+        test_files_sha256=as_found,
         form=f"{what}, {test.images.dtype}, {labels} labels",
     )
 

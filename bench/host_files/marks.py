@@ -27,6 +27,8 @@ OPERATORS = "foldbench.operators"
 bodies (`bench.compiler.body`), one a line."""
 _EARLIER = ("own", "")
 """What it was before all operators were generated."""
+ON_BLOCKS = "_nchwc"
+"""What ends the name of a value on channels in blocks; onnxruntime ends the names of nodes so."""
 FIXED_BATCH = "foldbench.fixed_batch"
 """Metadata key: the only batch size that the file runs at; absent where any does."""
 

@@ -139,9 +139,10 @@ def _read_parts(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> I
 
 
 def to_split(arrays: Arrays, options: DataOptions, origin: str) -> tuple[Split, tuple[str, ...]]:
-    """Return the arrays as a split, and the names of the classes (numbers).
+    """Return the arrays as a split of (N, C, H, W), and the names of the classes (numbers).
 
-    Raises DataError that names `origin` for arrays of another form.
+    Images in uint8 have the size that they were found in. Raises DataError that names `origin` for
+    arrays of another form.
     """
     images = _to_images(arrays.images, options, origin)
     if arrays.labels is None:
@@ -177,7 +178,7 @@ def _to_images(found: np.ndarray, options: DataOptions, origin: str) -> Images:
         return found
     if found.dtype != np.uint8 or found.ndim not in (3, 4):
         raise DataError(f"{origin}: images are {found.dtype} {found.shape}; {_FORM}")
-    return _fit(_channels_first(found, options, origin), options)
+    return _channels_first(found, options, origin)
 
 
 def _channels_first(found: np.ndarray, options: DataOptions, origin: str) -> Pixels:
@@ -197,7 +198,13 @@ def _channels_first(found: np.ndarray, options: DataOptions, origin: str) -> Pix
     return found if first else found.transpose(0, 3, 1, 2)
 
 
-def _fit(images: Pixels, options: DataOptions) -> Pixels:
+def fit(images: Images, options: DataOptions) -> Images:
+    """Return images in uint8 at the size that is asked for, others as they are.
+
+    Raises DataError where they would have to be resized and have neither one channel nor three.
+    """
+    if images.dtype != np.uint8:
+        return images
     if images.shape[1:] == options.shape and options.resize.shorter_side is None:
         return images
     if options.channels not in (1, 3):

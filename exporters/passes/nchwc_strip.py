@@ -26,6 +26,7 @@ from foldbench.bench.errors import BackendError
 from foldbench.bench.host_files import custom_operators
 from foldbench.bench.host_files.marks import (
     DISABLED,
+    ON_BLOCKS,
     OPTIMIZATION,
     bodies_in,
     custom_operator_facts,
@@ -232,8 +233,9 @@ def _strip(model: ir.Model, region: _Region) -> int:
         _read_reordered(model.graph, value, inside, region.sources[0])
     for node in (*back, *region.sources):
         node.outputs[0].replace_all_uses_with(node.inputs[0])
-    for value in region.values():
-        value.shape = None  # no longer that of the numbers in their order
+    for value in region.values():  # no longer the numbers in their order
+        value.shape = None
+        value.name = f"{value.name}{ON_BLOCKS}"
     model.graph.remove([*back, *region.sources], safe=True)
     return len(back) + len(region.sources) - len(needed)
 
@@ -246,11 +248,10 @@ def _read_reordered(graph: ir.Graph, value: ir.Value, inside: set[ir.Node], like
     assert before is not None  # a region's values are made by its nodes
     graph.insert_after(before, node)
     reordered = node.outputs[0]
-    reordered.type, reordered.shape = value.type, value.shape
+    reordered.name, reordered.type, reordered.shape = value.name, value.type, value.shape
     for use in outside:
         use.node.replace_input_with(use.idx, reordered)
     if value.is_graph_output():
-        reordered.name, value.name = value.name, f"{value.name}_blocked"
         places = [n for n, output in enumerate(graph.outputs) if output is value]
         for place in places:
             graph.outputs[place] = reordered

@@ -51,6 +51,30 @@ def test_convolutions_run_in_float64_in_the_evaluator(opset: int) -> None:
     assert all(0 < case.error == case.torch_error for case in parity.cases if case.batch_size == 32)
 
 
+@pytest.mark.parametrize("stash", ["", ", stash_type = 1"])
+def test_layer_normalization_after_a_convolution_runs_in_float64(stash: str) -> None:
+    model = parse_model(
+        '<ir_version: 10, opset_import: ["": 20]> '
+        "g (float[n, 3, 8, 8] x) => (float[n, 4] y) "
+        f"{{ c = Conv(x, w) l = LayerNormalization<axis = 1, epsilon = 0.5{stash}>(c, scale, bias)"
+        " y = ReduceMean<keepdims = 0>(l, axes) }"
+    )
+    random = np.random.default_rng(2)
+    weights = {
+        "w": random.standard_normal((4, 3, 1, 1)).astype(np.float32),
+        "scale": random.standard_normal((4, 8, 8)).astype(np.float32),
+        "bias": random.standard_normal((4, 8, 8)).astype(np.float32),
+    }
+    tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    model.graph.initializer.extend([*tensors, numpy_helper.from_array(np.array([2, 3]), "axes")])
+    inputs = run_reference_onnx(model.SerializeToString(), RANDOM)
+    assert {given.precision for given in inputs} == {"onnx_float64"}
+    w, scale, bias = (torch.from_numpy(array).double() for array in weights.values())
+    y = nn.functional.conv2d(torch.from_numpy(inputs[1].x).double(), w)
+    wanted = nn.functional.layer_norm(y, (4, 8, 8), scale, bias, 0.5).mean((2, 3))
+    np.testing.assert_allclose(inputs[1].reference, wanted.numpy(), rtol=1e-11)
+
+
 def test_dense_networks_run_in_float64_in_onnxruntime() -> None:
     inputs = run_reference_onnx(dense(), RANDOM)
     assert {given.precision for given in inputs} == {"ort_float64"}

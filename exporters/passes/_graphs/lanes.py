@@ -74,27 +74,23 @@ def laned(
 
 def _is_by_channel(value: ir.Value, whole: ir.Shape | None) -> bool:
     """Return whether `value` has one number for each channel of a tensor of shape `whole`."""
-    shape = value.shape
-    if (
-        shape is None
-        or whole is None
-        or len(whole) != _RANK
-        or len(shape) not in (_RANK - 1, _RANK)
-    ):
+    mine, theirs = _sizes(value.shape), _sizes(whole)
+    if len(theirs) != _RANK or len(mine) not in (_RANK - 1, _RANK) or None in (*mine, *theirs):
         return False
-    batches = (1, whole[0]) if len(shape) == _RANK else (shape[0],)
-    alike = isinstance(whole[1], int) and shape[-3] == whole[1] and shape[0] in batches
-    return alike and tuple(shape[-2:]) == (1, 1)
+    batch = mine[0] if len(mine) == _RANK else 1
+    return batch in (1, theirs[0]) and mine[-3:] == [theirs[1], 1, 1]
+
+
+def _sizes(shape: ir.Shape | None) -> list[int | str | None]:
+    return [size if isinstance(size, int) else size.value for size in shape or ()]
 
 
 def _of_body(body: Body | None, wholes: Sequence[int], extent: Extent) -> Laned | None:
     """Return `body` with those inputs in lanes that stay along rows, if all others are `wholes`."""
     if body is None or body.storage != "float32":
         return None
-    if any(given.storage != "float32" for given in body.inputs):
+    places = tuple(range(len(body.inputs)))
+    if body.inputs != tuple(Input("full" if p in wholes else "stays") for p in places):
         return None
-    wanted = ["full" if place in wholes else "stays" for place in range(len(body.inputs))]
-    if [given.extent for given in body.inputs] != wanted:
-        return None
-    inputs = (Input() if place in wholes else Input(extent) for place in range(len(body.inputs)))
-    return Laned(Body(tuple(inputs), body.steps), tuple(range(len(body.inputs))))
+    inputs = tuple(Input("full" if p in wholes else extent) for p in places)
+    return Laned(Body(inputs, body.steps), places)

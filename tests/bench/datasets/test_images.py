@@ -17,6 +17,7 @@ from foldbench.bench.errors import DataError
 from foldbench.bench.images.image_set import DataOptions, ImageSet
 from foldbench.bench.images.loading import load_data
 from foldbench.bench.progress import NullListener
+from foldbench.bench.records import Resize
 
 COLOURS = {"cat": (255, 0, 0), "dog": (0, 255, 0), "emu": (0, 0, 255)}
 
@@ -185,6 +186,16 @@ def test_arrays_are_read_in_either_order_of_axes(
     np.testing.assert_array_equal(images.test.images, expected)
     assert images.info.classes == ("0", "1", "2")
     assert images.info.test_files_sha256 is not None
+
+
+def test_arrays_are_the_same_images_however_networks_have_them_resized(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=pixels(4, 12, 12, 3), labels=np.array([0, 1, 2, 1]))
+    ways = (Resize(), Resize(shorter_side=10), Resize(stretch=True))
+    infos = [read(tmp_path / "a.npz", resize=way).info for way in ways]
+    assert len({info.test_files_sha256 for info in infos}) == 1
+    assert infos[0].sha256 != infos[1].sha256
+    np.savez(tmp_path / "a.npz", images=pixels(4, 12, 12, 3)[::-1], labels=np.array([0, 1, 2, 1]))
+    assert read(tmp_path / "a.npz").info.test_files_sha256 != infos[0].test_files_sha256
 
 
 def test_float32_arrays_are_taken_as_they_are(tmp_path: Path) -> None:

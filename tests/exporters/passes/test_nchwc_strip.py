@@ -216,3 +216,21 @@ def test_without_a_c_compiler_gates_stay_in_the_usual_layout(
     monkeypatch.setenv("FOLDBENCH_CACHE", str(tmp_path))
     model = exported(excited)
     assert apply(model)[0] == model
+
+
+@pytest.mark.parametrize("case", STRIPPED)
+def test_a_value_that_keeps_its_name_keeps_its_numbers(case: str) -> None:
+    model = exported(STRIPPED[case][0])
+    stripped, _ = apply(model)
+    there = {name for node in model.graph.node for name in node.output}
+    kept = [n for node in stripped.graph.node for n in node.output if n in there]
+    assert kept
+    found = []
+    for one in (model, stripped):
+        shown = onnx.ModelProto.FromString(one.SerializeToString())
+        outputs = {value.name for value in shown.graph.output}
+        more = [onnx.ValueInfoProto(name=name) for name in kept if name not in outputs]
+        shown.graph.output.extend(more)
+        found.append(open_session(shown.SerializeToString()).run(kept, {"input": X}))
+    for before, after in zip(*found, strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
