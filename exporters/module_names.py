@@ -12,6 +12,8 @@ from onnx import ModelProto, NodeProto
 from foldbench.bench.analysis.origins import GraphNode, Modules, trace_origins
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_NO_SCOPE = "_empty_nn_module_stack"
+"""What torch.export notes for what no module computes, such as a range."""
 
 
 def graph_nodes(model: ModelProto) -> list[GraphNode]:
@@ -55,4 +57,6 @@ def _owner(node: NodeProto) -> Iterator[str]:
     except (ValueError, SyntaxError):
         return
     if isinstance(scopes, list) and len(scopes) > 1:  # the last is the operation itself
-        yield str(scopes[-2])
+        owner = str(scopes[-2])
+        if not owner.startswith(_NO_SCOPE):
+            yield owner

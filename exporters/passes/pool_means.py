@@ -4,19 +4,26 @@ onnxruntime's convolutions on a CPU work on channels in blocks. GlobalAveragePoo
 too; ReduceMean does not, so that all that it reads is reordered first. Squeeze-and-excitation
 (arXiv 1709.01507) has a mean of this kind in every block. A mean that drops both axes becomes a
 pool and a Flatten. Means of what no convolution gives are left: there is nothing to reorder.
+
+GlobalAveragePool adds pixel after pixel in float32, so that its rounding error grows with their
+number. More than `MOST_PIXELS` are averaged in two steps, over windows and over what those give;
+where the sides have no fitting divisors, the mean stays.
 """
+
+from math import prod, sqrt
 
 import onnx_ir as ir
 from onnx import ModelProto
 
 from foldbench.bench.records import PassReport, Target
 from foldbench.exporters.passes._graphs.elementwise import is_elementwise
-from foldbench.exporters.passes._graphs.rewrite import array_of, is_op, rewrite
+from foldbench.exporters.passes._graphs.rewrite import PassRefusedError, array_of, is_op, rewrite
 
 ERROR_BOUND = 1e-6
 TARGETS = ("host",)
 ONLY_FOR: Target | None = None
 
+MOST_PIXELS = 256
 _PIXELS = {2, 3}
 _RANK = 4
 _THROUGH = ("MaxPool", "AveragePool", "BatchNormalization")
@@ -36,8 +43,14 @@ def _edit(model: ir.Model, node: ir.Node) -> bool:
     x, mean = node.inputs[0], node.outputs[0]
     if x is None or x.dtype != ir.DataType.FLOAT or not _is_of_a_convolution(x):
         return False
+    window = _window(x)
     tape = ir.tape.Tape()
-    pooled = tape.op("GlobalAveragePool", [x])
+    pooled = x
+    if max(window) > 1:
+        sizes = {"kernel_shape": window, "strides": window}
+        pooled = tape.op("AveragePool", [pooled], sizes)
+        pooled.type = mean.type
+    pooled = tape.op("GlobalAveragePool", [pooled])
     pooled.type = mean.type
     if not node.attributes.get_int("keepdims", 1):
         pooled = tape.op("Flatten", [pooled], {"axis": 1})
@@ -46,6 +59,27 @@ def _edit(model: ir.Model, node: ir.Node) -> bool:
     assert graph is not None  # it was found in one
     ir.convenience.replace_nodes_and_values(graph, node, [node], tape.nodes, [mean], [pooled])
     return True
+
+
+def _window(x: ir.Value) -> tuple[int, int]:
+    """Return the height and width of windows that are averaged first; 1 by 1 for none.
+
+    Raises PassRefusedError where so many pixels cannot be had in windows.
+    """
+    sides = [side for side in (x.shape or ())[2:] if isinstance(side, int)]
+    if len(sides) < len(_PIXELS):
+        raise PassRefusedError("the number of pixels is not fixed")
+    if prod(sides) <= MOST_PIXELS:
+        return 1, 1
+    height, width = (_middle_divisor(side) for side in sides)
+    if max(height * width, prod(sides) // (height * width)) > MOST_PIXELS:
+        raise PassRefusedError(f"{sides[0]}x{sides[1]} pixels have no windows that fit")
+    return height, width
+
+
+def _middle_divisor(side: int) -> int:
+    divisors = [number for number in range(1, side + 1) if side % number == 0]
+    return min(divisors, key=lambda number: abs(number - sqrt(side)))
 
 
 def _axes(node: ir.Node) -> set[int]:

@@ -84,6 +84,40 @@ def test_other_means_stay(case: str) -> None:
     assert (rewritten, report.changed) == (model, 0)
 
 
+@pytest.mark.parametrize("side", [112, 56, 224, 30])
+def test_many_pixels_are_averaged_in_two_steps_and_as_exactly(side: int) -> None:
+    model = pooled_model(side)
+    rewritten, report = apply(model)
+    assert report.changed == 1, report.detail
+    assert operators(rewritten) == ["Conv", "AveragePool", "GlobalAveragePool", "Flatten"]
+    onnx.checker.check_model(rewritten, full_check=True)
+    x = np.random.default_rng(1).uniform(0, 1, (2, 8, side, side)).astype(np.float32)
+    truth = x.astype(np.float64).mean((2, 3))
+    assert np.abs(run(rewritten, x) - truth).max() <= ERROR_BOUND
+    twice, again = apply(rewritten)
+    assert (twice, again.changed) == (rewritten, 0)
+
+
+@pytest.mark.parametrize("side", [113, 1021, "h"])
+def test_pixels_that_have_no_windows_stay_with_a_reason(side: int | str) -> None:
+    model = pooled_model(side)
+    rewritten, report = apply(model)
+    assert (rewritten, report.changed) == (model, 0)
+    assert "1 left as before" in report.detail
+
+
+def pooled_model(side: int | str) -> onnx.ModelProto:
+    """A mean over all pixels of what a convolution of weight one gives."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18]>'
+        f"g (float[n,8,{side},{side}] input) => (float[n,8] y) {{"
+        " c = Conv<group = 8>(input, w) y = ReduceMean<keepdims = 0>(c, axes) }"
+    )
+    for name, array in (("w", np.ones((8, 1, 1, 1), np.float32)), ("axes", np.array([2, 3]))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    return model
+
+
 def test_axes_as_an_attribute_are_read() -> None:
     parsed = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["": 13]>'
