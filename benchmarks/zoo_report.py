@@ -226,7 +226,7 @@ def to_report(found: Sequence[Stored]) -> str:
     parts += [f"## Batch {size}\n\n{_latency(ran, columns, size)}" for size in sizes]
     parts += [f"## Aims\n\n{_aims(ran, sizes)}", f"## Proof and profile\n\n{_proof(ran)}"]
     if INT8 in columns:
-        parts.append(f"## int8\n\n{_int8(ran)}")
+        parts.append(f"## int8\n\n{_int8(ran, sizes)}")
     absent = list(_absent(found))
     if absent:
         parts.append("## What did not run\n\n" + "\n".join(f"* {text}" for text in absent))
@@ -380,7 +380,7 @@ def _proof(ran: Sequence[Stored]) -> str:
     )
 
 
-def _int8(ran: Sequence[Stored]) -> str:
+def _int8(ran: Sequence[Stored], sizes: Sequence[int]) -> str:
     rows = []
     for stored in ran:
         row = rows_of(stored).get(INT8)
@@ -389,9 +389,13 @@ def _int8(ran: Sequence[Stored]) -> str:
             continue
         spent = Counter(profile.seconds).most_common(_SHOWN)
         told = ", ".join(f"{name} {units.percent(s / profile.total_s)}" for name, s in spent)
-        ratios = [_shown(speedups(stored, size).get(INT8)) for size in (1, 8)]
+        ratios = [_shown(times_as_fast(stored, INT8, PLAIN, size)) for size in sizes]
         rows.append([stored.name, *ratios, told])
-    headers = ["network", "batch 1", "batch 8", "% of its time, one image at a time"]
+    headers = [
+        "network",
+        *(f"batch {size}" for size in sizes),
+        "% of its time, one image at a time",
+    ]
     return tabulate(rows, headers, "github", disable_numparse=True)
 
 

@@ -17,8 +17,8 @@ def c_functions(bodies: Sequence[Body]) -> str:
     """Return ``void body_I(const void *const *from, void *to, size_t n)`` for each body.
 
     Each computes `n` elements of a row of the output; an input that stays is read once, lanes are
-    read again for each block. They need
-    kernels/arithmetic.h before them, with FB_FLOAT16 defined where float16 occurs.
+    read again for each block. They need kernels/arithmetic.h before them, with FB_FLOAT16 defined
+    where float16 occurs.
     """
     return "\n".join(_function(index, body) for index, body in enumerate(bodies))
 

@@ -41,7 +41,7 @@ from foldbench.exporters.passes._graphs.optimised import (
     optimise,
     why_not_optimised,
 )
-from foldbench.exporters.passes._graphs.rewrite import array_of
+from foldbench.exporters.passes._graphs.rewrite import array_of, sizes_of
 
 ERROR_BOUND = 0.0
 TARGETS = ("host",)
@@ -76,18 +76,20 @@ def apply(model: ModelProto) -> tuple[ModelProto, PassReport]:
         return copy_of(model), _report(0, reason)
     optimised = optimise(model)
     bodies = bodies_in(optimised.metadata_props) or ()
-    regions = _find_regions(optimised, channels_in_a_block() or 0, bodies)
+    block = channels_in_a_block() or 0
+    regions = _find_regions(optimised, block, bodies)
     made = {one.body.text for region in regions for one in region.laned.values()}
-    try:
-        custom_operators.register(onnxruntime.SessionOptions(), (*bodies, *made))
-    except BackendError:
-        regions, made = _find_regions(optimised, 0, bodies), set()
+    if made:
+        try:
+            custom_operators.register(onnxruntime.SessionOptions(), (*bodies, *made))
+        except BackendError:
+            regions, made = _find_regions(optimised, 0, bodies), set()
     removed = sum(_strip(optimised, region) for region in regions)
     if not removed:
         return copy_of(model), _report(0, "no reordering that could be left out")
-    removed += _strip_pixels(optimised, channels_in_a_block())
+    removed += _strip_pixels(optimised, block)
     optimised.metadata_props.update(host_facts(onnxruntime.__version__))
-    if bodies or made:
+    if made:
         optimised.metadata_props.update(custom_operator_facts((*bodies, *made)))
         optimised.opset_imports[custom_operators.DOMAIN] = 1
     optimised.metadata_props[OPTIMIZATION] = DISABLED
@@ -182,7 +184,7 @@ def _merge(regions: list[_Region], home: dict[ir.Value, _Region]) -> _Region:
 
 def _key_of(value: ir.Value) -> _Key:
     """Return a key that equals another value's only if their shapes are known to be equal."""
-    dims = [d if isinstance(d, int) else d.value for d in value.shape or ()]
+    dims = sizes_of(value)
     if not dims or None in dims:
         return ("the shape of", str(value.name))
     return tuple(d for d in dims if d is not None)
@@ -257,7 +259,7 @@ def _read_reordered(graph: ir.Graph, value: ir.Value, inside: set[ir.Node], like
             graph.outputs[place] = reordered
 
 
-def _strip_pixels(model: ir.Model, block: int | None) -> int:
+def _strip_pixels(model: ir.Model, block: int) -> int:
     """Remove reorderings of one pixel with whole blocks, which move nothing; return how many."""
     removed = 0
     for node in list(model.graph):
@@ -265,7 +267,7 @@ def _strip_pixels(model: ir.Model, block: int | None) -> int:
         if usual is None or usual.shape is None or tuple(usual.shape[2:]) != _PIXEL:
             continue
         channels = usual.shape[1]
-        whole = isinstance(channels, int) and block is not None and channels % block == 0
+        whole = isinstance(channels, int) and block > 0 and channels % block == 0
         out = _is_blocked(node, "ReorderOutput") and _is_unpadded(node)
         back = _is_blocked(node, "ReorderInput") and whole
         if (out or back) and not node.outputs[0].is_graph_output():

@@ -49,12 +49,12 @@ def _edit(model: ir.Model, node: ir.Node) -> bool:
     if max(window) > 1:
         sizes = {"kernel_shape": window, "strides": window}
         pooled = tape.op("AveragePool", [pooled], sizes)
-        pooled.type = mean.type
     pooled = tape.op("GlobalAveragePool", [pooled])
-    pooled.type = mean.type
     if not node.attributes.get_int("keepdims", 1):
         pooled = tape.op("Flatten", [pooled], {"axis": 1})
-    pooled.type, pooled.shape = mean.type, mean.shape
+    for made in tape.nodes:
+        made.outputs[0].type = mean.type
+    pooled.shape = mean.shape
     graph = node.graph
     assert graph is not None  # it was found in one
     ir.convenience.replace_nodes_and_values(graph, node, [node], tape.nodes, [mean], [pooled])

@@ -25,7 +25,7 @@ from foldbench.exporters.passes._graphs.elementwise import (
     translate,
 )
 from foldbench.exporters.passes._graphs.mish import Mish, match, match_form
-from foldbench.exporters.passes._graphs.rewrite import PassRefusedError, scalar_of
+from foldbench.exporters.passes._graphs.rewrite import PassRefusedError, scalar_of, sizes_of
 
 _STORAGES: dict[ir.DataType, Storage] = {
     ir.DataType.FLOAT: "float32",
@@ -78,7 +78,7 @@ def _shape_keys(graph: ir.Graph) -> dict[ir.Value, _Key]:
     keys: dict[ir.Value, _Key] = {}
 
     def key_of(value: ir.Value) -> _Key:
-        dims = [d if isinstance(d, int) else d.value for d in value.shape or ()]
+        dims = sizes_of(value)
         if value.shape is not None and None not in dims:
             return tuple(d for d in dims if d is not None)
         return ("the shape of", str(id(value)))

@@ -13,7 +13,7 @@ from foldbench.exporters.passes._graphs.elementwise import (
     is_elementwise,
     translate,
 )
-from foldbench.exporters.passes._graphs.rewrite import scalar_of
+from foldbench.exporters.passes._graphs.rewrite import scalar_of, sizes_of
 
 _RANK = 4
 
@@ -55,8 +55,7 @@ def laned(
     wholes = [place for place, value in enumerate(given) if value in whole]
     numbers = [None if value in whole else scalar_of(value) for value in given]
     lanes = [p for p, number in enumerate(numbers) if number is None and p not in wholes]
-    shape = given[wholes[0]].shape
-    if not lanes or not all(_is_by_channel(given[place], shape) for place in lanes):
+    if not lanes or not all(_is_by_channel(given[p], given[wholes[0]]) for p in lanes):
         return None
     if node.domain == DOMAIN:
         return _of_body(bodies.get(node.op_type), wholes, extent)
@@ -72,17 +71,13 @@ def laned(
         return None
 
 
-def _is_by_channel(value: ir.Value, whole: ir.Shape | None) -> bool:
-    """Return whether `value` has one number for each channel of a tensor of shape `whole`."""
-    mine, theirs = _sizes(value.shape), _sizes(whole)
+def _is_by_channel(value: ir.Value, whole: ir.Value) -> bool:
+    """Return whether `value` has one number for each channel of `whole`."""
+    mine, theirs = sizes_of(value), sizes_of(whole)
     if len(theirs) != _RANK or len(mine) not in (_RANK - 1, _RANK) or None in (*mine, *theirs):
         return False
     batch = mine[0] if len(mine) == _RANK else 1
     return batch in (1, theirs[0]) and mine[-3:] == [theirs[1], 1, 1]
-
-
-def _sizes(shape: ir.Shape | None) -> list[int | str | None]:
-    return [size if isinstance(size, int) else size.value for size in shape or ()]
 
 
 def _of_body(body: Body | None, wholes: Sequence[int], extent: Extent) -> Laned | None:

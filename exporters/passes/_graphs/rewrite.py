@@ -101,6 +101,11 @@ def scalar_of(value: ir.Value | None) -> float | None:
     return float(array.reshape(()))
 
 
+def sizes_of(value: ir.Value) -> list[int | str | None]:
+    """Return each size of the shape of `value`: a number, a name or None; none without a shape."""
+    return [size if isinstance(size, int) else size.value for size in value.shape or ()]
+
+
 def is_used_outside(value: ir.Value, nodes: Collection[ir.Node]) -> bool:
     """Return whether anything but `nodes` reads `value`, the graph's own output included."""
     return value.is_graph_output() or any(use.node not in nodes for use in value.uses())
